@@ -1,0 +1,58 @@
+"""Where events travel: `sessions.<partition>.<tenant>.<session>.<family>`."""
+
+from dataclasses import dataclass
+from zlib import crc32
+
+PARTITIONS = 16  # fixed when the stream is made; the stream's metadata remembers it
+ALL_EVENTS = "sessions.>"
+
+
+@dataclass(frozen=True, slots=True)
+class EventSubject:
+    """Hold the tokens of an event's subject."""
+
+    partition: int
+    tenant: str
+    session_id: str
+    family: str
+
+
+def partition_of(session_id: str) -> int:
+    """Return the partition of a session: CRC-32 of its id, modulo the number of partitions."""
+    return crc32(session_id.encode()) % PARTITIONS
+
+
+def event_subject(tenant: str, session_id: str, family: str) -> str:
+    """Name the subject that an event is published on."""
+    return f"sessions.{partition_of(session_id)}.{tenant}.{session_id}.{family}"
+
+
+def parse_event_subject(subject: str) -> EventSubject:
+    """Split an event's subject into its tokens.
+
+    Raises ValueError.
+    """
+    tokens = subject.split(".")
+    if len(tokens) != 5 or tokens[0] != "sessions" or not tokens[1].isdigit():
+        raise ValueError(f"{subject!r} is not sessions.<partition>.<tenant>.<session>.<family>")
+    return EventSubject(int(tokens[1]), tokens[2], tokens[3], tokens[4])
+
+
+def session_filter(tenant: str, session_id: str) -> str:
+    """Match every event of one session; `*` as the tenant matches any tenant."""
+    return f"sessions.{partition_of(session_id)}.{tenant}.{session_id}.>"
+
+
+def partition_filter(partition: int) -> str:
+    """Match every event of one partition."""
+    return f"sessions.{partition}.>"
+
+
+def committed_subject(tenant: str, session_id: str) -> str:
+    """Name the subject on which a session's commits are announced."""
+    return f"committed.{partition_of(session_id)}.{tenant}.{session_id}"
+
+
+def committed_filter(partition: int | None = None) -> str:
+    """Match the announcements of one partition, or of all."""
+    return "committed.>" if partition is None else f"committed.{partition}.>"
