@@ -9,7 +9,7 @@ AgentState = Literal["initializing", "idle", "listening", "thinking", "speaking"
 UserState = Literal["speaking", "listening", "away"]
 
 
-class AgentJoined(Event):
+class AgentJoined(Event, frozen=True, kw_only=True):
     """An agent's job began to serve the session; the epoch of its events is its job id."""
 
     TYPE: ClassVar[str] = "agent.joined"
@@ -26,7 +26,7 @@ class AgentJoined(Event):
     cold_start: bool = False
 
 
-class AgentReady(Event):
+class AgentReady(Event, frozen=True, kw_only=True):
     """The agent has greeted the caller and listens."""
 
     TYPE: ClassVar[str] = "agent.ready"
@@ -36,7 +36,7 @@ class AgentReady(Event):
     ready_ms: Milliseconds
 
 
-class AgentLost(Event):
+class AgentLost(Event, frozen=True, kw_only=True):
     """The agent died or fell silent while its session was open."""
 
     TYPE: ClassVar[str] = "agent.lost"
@@ -48,7 +48,7 @@ class AgentLost(Event):
     detail: str | None = None
 
 
-class AgentResumed(Event):
+class AgentResumed(Event, frozen=True, kw_only=True):
     """A new job took the session up where an earlier one had left it."""
 
     TYPE: ClassVar[str] = "agent.resumed"
@@ -60,7 +60,7 @@ class AgentResumed(Event):
     gap_seconds: Seconds
 
 
-class AgentStateChanged(Event):
+class AgentStateChanged(Event, frozen=True, kw_only=True):
     """The agent began to listen, think, speak or idle."""
 
     TYPE: ClassVar[str] = "agent_state_changed"
@@ -70,7 +70,7 @@ class AgentStateChanged(Event):
     new_state: AgentState
 
 
-class UserStateChanged(Event):
+class UserStateChanged(Event, frozen=True, kw_only=True):
     """The user began to speak, fell silent or went away."""
 
     TYPE: ClassVar[str] = "user_state_changed"
@@ -80,7 +80,7 @@ class UserStateChanged(Event):
     new_state: UserState
 
 
-class AgentHandedOff(Event):
+class AgentHandedOff(Event, frozen=True, kw_only=True):
     """One agent of the flow gave the conversation to another."""
 
     TYPE: ClassVar[str] = "agent.handed_off"
@@ -91,7 +91,7 @@ class AgentHandedOff(Event):
     reason: str | None = None
 
 
-class AgentError(Event):
+class AgentError(Event, frozen=True, kw_only=True):
     """Something the agent depends on went wrong."""
 
     TYPE: ClassVar[str] = "agent.error"

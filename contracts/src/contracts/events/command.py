@@ -5,7 +5,7 @@ from typing import ClassVar
 from contracts.event import Event, Family, PersonalMap
 
 
-class CommandRequested(Event):
+class CommandRequested(Event, frozen=True, kw_only=True):
     """Somebody asked something of the session."""
 
     TYPE: ClassVar[str] = "command.requested"
@@ -17,7 +17,7 @@ class CommandRequested(Event):
     arguments: PersonalMap = {}
 
 
-class CommandApplied(Event):
+class CommandApplied(Event, frozen=True, kw_only=True):
     """The command was carried out."""
 
     TYPE: ClassVar[str] = "command.applied"
@@ -27,7 +27,7 @@ class CommandApplied(Event):
     verb: str
 
 
-class CommandRejected(Event):
+class CommandRejected(Event, frozen=True, kw_only=True):
     """The command was refused."""
 
     TYPE: ClassVar[str] = "command.rejected"

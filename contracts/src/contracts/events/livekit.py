@@ -12,7 +12,7 @@ Payload = Annotated[
 ]
 
 
-class LiveKitWebhook(Event):
+class LiveKitWebhook(Event, frozen=True, kw_only=True):
     """Carry one webhook of LiveKit."""
 
     FAMILY: ClassVar[Family] = Family.LIVEKIT
@@ -27,97 +27,97 @@ class LiveKitWebhook(Event):
     dropped: int = 0
 
 
-class LiveKitRoomStarted(LiveKitWebhook):
+class LiveKitRoomStarted(LiveKitWebhook, frozen=True, kw_only=True):
     """LiveKit opened the room."""
 
     TYPE: ClassVar[str] = "livekit.room_started"
 
 
-class LiveKitRoomFinished(LiveKitWebhook):
+class LiveKitRoomFinished(LiveKitWebhook, frozen=True, kw_only=True):
     """LiveKit closed the room."""
 
     TYPE: ClassVar[str] = "livekit.room_finished"
 
 
-class LiveKitParticipantJoined(LiveKitWebhook):
+class LiveKitParticipantJoined(LiveKitWebhook, frozen=True, kw_only=True):
     """LiveKit saw a participant become active."""
 
     TYPE: ClassVar[str] = "livekit.participant_joined"
 
 
-class LiveKitParticipantLeft(LiveKitWebhook):
+class LiveKitParticipantLeft(LiveKitWebhook, frozen=True, kw_only=True):
     """LiveKit saw a participant leave."""
 
     TYPE: ClassVar[str] = "livekit.participant_left"
 
 
-class LiveKitParticipantConnectionAborted(LiveKitWebhook):
+class LiveKitParticipantConnectionAborted(LiveKitWebhook, frozen=True, kw_only=True):
     """LiveKit saw a connection break before it was up."""
 
     TYPE: ClassVar[str] = "livekit.participant_connection_aborted"
 
 
-class LiveKitTrackPublished(LiveKitWebhook):
+class LiveKitTrackPublished(LiveKitWebhook, frozen=True, kw_only=True):
     """LiveKit saw a track published."""
 
     TYPE: ClassVar[str] = "livekit.track_published"
 
 
-class LiveKitTrackUnpublished(LiveKitWebhook):
+class LiveKitTrackUnpublished(LiveKitWebhook, frozen=True, kw_only=True):
     """LiveKit saw a track withdrawn."""
 
     TYPE: ClassVar[str] = "livekit.track_unpublished"
 
 
-class LiveKitEgressStarted(LiveKitWebhook):
+class LiveKitEgressStarted(LiveKitWebhook, frozen=True, kw_only=True):
     """An egress began."""
 
     TYPE: ClassVar[str] = "livekit.egress_started"
 
 
-class LiveKitEgressUpdated(LiveKitWebhook):
+class LiveKitEgressUpdated(LiveKitWebhook, frozen=True, kw_only=True):
     """An egress changed."""
 
     TYPE: ClassVar[str] = "livekit.egress_updated"
 
 
-class LiveKitEgressEnded(LiveKitWebhook):
+class LiveKitEgressEnded(LiveKitWebhook, frozen=True, kw_only=True):
     """An egress ended."""
 
     TYPE: ClassVar[str] = "livekit.egress_ended"
 
 
-class LiveKitIngressStarted(LiveKitWebhook):
+class LiveKitIngressStarted(LiveKitWebhook, frozen=True, kw_only=True):
     """An ingress began."""
 
     TYPE: ClassVar[str] = "livekit.ingress_started"
 
 
-class LiveKitIngressEnded(LiveKitWebhook):
+class LiveKitIngressEnded(LiveKitWebhook, frozen=True, kw_only=True):
     """An ingress ended."""
 
     TYPE: ClassVar[str] = "livekit.ingress_ended"
 
 
-class LiveKitAgentJobPending(LiveKitWebhook):
+class LiveKitAgentJobPending(LiveKitWebhook, frozen=True, kw_only=True):
     """LiveKit waits for a worker to take the job."""
 
     TYPE: ClassVar[str] = "livekit.agent_job_pending"
 
 
-class LiveKitAgentJobStarted(LiveKitWebhook):
+class LiveKitAgentJobStarted(LiveKitWebhook, frozen=True, kw_only=True):
     """LiveKit gave a job to a worker."""
 
     TYPE: ClassVar[str] = "livekit.agent_job_started"
 
 
-class LiveKitAgentJobEnded(LiveKitWebhook):
+class LiveKitAgentJobEnded(LiveKitWebhook, frozen=True, kw_only=True):
     """LiveKit saw a job end."""
 
     TYPE: ClassVar[str] = "livekit.agent_job_ended"
 
 
-class LiveKitOther(LiveKitWebhook, kw_only=True):
+class LiveKitOther(LiveKitWebhook, frozen=True, kw_only=True):
     """LiveKit sent a webhook of a kind that this catalogue does not name yet."""
 
     TYPE: ClassVar[str] = "livekit.other"

@@ -5,7 +5,7 @@ from typing import ClassVar
 from contracts.event import Count, Event, Family, PersonalText, Seconds
 
 
-class TrackEvent(Event):
+class TrackEvent(Event, frozen=True, kw_only=True):
     """Name a track and its owner."""
 
     FAMILY: ClassVar[Family] = Family.MEDIA
@@ -18,43 +18,43 @@ class TrackEvent(Event):
     name: str | None = None
 
 
-class TrackPublished(TrackEvent):
+class TrackPublished(TrackEvent, frozen=True, kw_only=True):
     """A participant published a track."""
 
     TYPE: ClassVar[str] = "track_published"
 
 
-class TrackUnpublished(TrackEvent):
+class TrackUnpublished(TrackEvent, frozen=True, kw_only=True):
     """A participant withdrew a track."""
 
     TYPE: ClassVar[str] = "track_unpublished"
 
 
-class TrackSubscribed(TrackEvent):
+class TrackSubscribed(TrackEvent, frozen=True, kw_only=True):
     """The agent began to receive a track."""
 
     TYPE: ClassVar[str] = "track_subscribed"
 
 
-class TrackUnsubscribed(TrackEvent):
+class TrackUnsubscribed(TrackEvent, frozen=True, kw_only=True):
     """The agent stopped receiving a track."""
 
     TYPE: ClassVar[str] = "track_unsubscribed"
 
 
-class TrackMuted(TrackEvent):
+class TrackMuted(TrackEvent, frozen=True, kw_only=True):
     """A track was muted."""
 
     TYPE: ClassVar[str] = "track_muted"
 
 
-class TrackUnmuted(TrackEvent):
+class TrackUnmuted(TrackEvent, frozen=True, kw_only=True):
     """A track was unmuted."""
 
     TYPE: ClassVar[str] = "track_unmuted"
 
 
-class ActiveSpeakersChanged(Event):
+class ActiveSpeakersChanged(Event, frozen=True, kw_only=True):
     """Other participants speak now."""
 
     TYPE: ClassVar[str] = "active_speakers_changed"
@@ -63,7 +63,7 @@ class ActiveSpeakersChanged(Event):
     identities: list[PersonalText]
 
 
-class ConnectionQualityChanged(Event):
+class ConnectionQualityChanged(Event, frozen=True, kw_only=True):
     """A participant's connection became better or worse."""
 
     TYPE: ClassVar[str] = "connection_quality_changed"
@@ -74,7 +74,7 @@ class ConnectionQualityChanged(Event):
     quality: str
 
 
-class RoomMetadataChanged(Event):
+class RoomMetadataChanged(Event, frozen=True, kw_only=True):
     """The room's metadata changed."""
 
     TYPE: ClassVar[str] = "room_metadata_changed"
@@ -84,7 +84,7 @@ class RoomMetadataChanged(Event):
     metadata: PersonalText
 
 
-class DataReceived(Event):
+class DataReceived(Event, frozen=True, kw_only=True):
     """A participant sent a data packet; its bytes are not kept."""
 
     TYPE: ClassVar[str] = "data_received"
@@ -96,7 +96,7 @@ class DataReceived(Event):
     identity: PersonalText | None = None
 
 
-class FileReceived(Event):
+class FileReceived(Event, frozen=True, kw_only=True):
     """A participant sent a file, and it was stored."""
 
     TYPE: ClassVar[str] = "file.received"
@@ -110,7 +110,7 @@ class FileReceived(Event):
     identity: PersonalText | None = None
 
 
-class RecordingSaved(Event):
+class RecordingSaved(Event, frozen=True, kw_only=True):
     """The audio of the session was stored."""
 
     TYPE: ClassVar[str] = "recording.saved"

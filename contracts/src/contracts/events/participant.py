@@ -9,7 +9,7 @@ from contracts.event import Event, Family, PersonalText
 PersonalAttributes = Annotated[dict[str, str], Meta(extra_json_schema={"x-pii": True})]
 
 
-class ParticipantConnected(Event):
+class ParticipantConnected(Event, frozen=True, kw_only=True):
     """A participant came into the room."""
 
     TYPE: ClassVar[str] = "participant_connected"
@@ -23,7 +23,7 @@ class ParticipantConnected(Event):
     attributes: PersonalAttributes = {}
 
 
-class ParticipantDisconnected(Event):
+class ParticipantDisconnected(Event, frozen=True, kw_only=True):
     """A participant left the room."""
 
     TYPE: ClassVar[str] = "participant_disconnected"
@@ -35,7 +35,7 @@ class ParticipantDisconnected(Event):
     reason: str | None = None
 
 
-class ParticipantMetadataChanged(Event):
+class ParticipantMetadataChanged(Event, frozen=True, kw_only=True):
     """A participant's metadata changed."""
 
     TYPE: ClassVar[str] = "participant_metadata_changed"
@@ -47,7 +47,7 @@ class ParticipantMetadataChanged(Event):
     metadata: PersonalText
 
 
-class ParticipantAttributesChanged(Event):
+class ParticipantAttributesChanged(Event, frozen=True, kw_only=True):
     """A participant's attributes changed; only the changed ones are carried."""
 
     TYPE: ClassVar[str] = "participant_attributes_changed"

@@ -10,7 +10,7 @@ from contracts.event import Count, Event, Family, PersonalMap, PersonalText, Sec
 from contracts.events.usage import ModelUsage
 
 
-class SessionRequested(Event):
+class SessionRequested(Event, frozen=True, kw_only=True):
     """A client asked for a session."""
 
     TYPE: ClassVar[str] = "session.requested"
@@ -24,7 +24,7 @@ class SessionRequested(Event):
     metadata: PersonalMap = {}
 
 
-class SessionDispatched(Event):
+class SessionDispatched(Event, frozen=True, kw_only=True):
     """LiveKit has the room, and with it the wish for an agent."""
 
     TYPE: ClassVar[str] = "session.dispatched"
@@ -35,7 +35,7 @@ class SessionDispatched(Event):
     agent_name: str
 
 
-class SessionDispatchFailed(Event):
+class SessionDispatchFailed(Event, frozen=True, kw_only=True):
     """LiveKit could not be asked for the room or the agent."""
 
     TYPE: ClassVar[str] = "session.dispatch_failed"
@@ -76,7 +76,7 @@ class ParticipantSummary(Struct, frozen=True, kw_only=True):
     left_at: datetime | None = None
 
 
-class SessionClosed(Event):
+class SessionClosed(Event, frozen=True, kw_only=True):
     """The session came to its end in good order."""
 
     TYPE: ClassVar[str] = "session.closed"
@@ -100,7 +100,7 @@ class FailureReason(StrEnum):
     AGENT_LOST = "agent_lost"
 
 
-class SessionFailed(Event):
+class SessionFailed(Event, frozen=True, kw_only=True):
     """The session could not be given what it needs, and was given up."""
 
     TYPE: ClassVar[str] = "session.failed"

@@ -5,7 +5,7 @@ from typing import ClassVar, Literal
 from contracts.event import Event, Family, PersonalText, Seconds
 
 
-class ToolStarted(Event):
+class ToolStarted(Event, frozen=True, kw_only=True):
     """The agent called a tool."""
 
     TYPE: ClassVar[str] = "tool.started"
@@ -16,7 +16,7 @@ class ToolStarted(Event):
     arguments: PersonalText
 
 
-class ToolCompleted(Event):
+class ToolCompleted(Event, frozen=True, kw_only=True):
     """A tool answered, failed or was cancelled."""
 
     TYPE: ClassVar[str] = "tool.completed"

@@ -9,7 +9,7 @@ from contracts.event import Event, Family, PersonalText
 Confidence = Annotated[float, Meta(ge=0, le=1)]
 
 
-class TurnSaved(Event):
+class TurnSaved(Event, frozen=True, kw_only=True):
     """A turn ended: what the user said and what the agent answered."""
 
     TYPE: ClassVar[str] = "turn.saved"
@@ -28,7 +28,7 @@ class TurnSaved(Event):
     metrics: dict[str, object] = {}
 
 
-class UserInputTranscribed(Event):
+class UserInputTranscribed(Event, frozen=True, kw_only=True):
     """The recogniser settled on what the user said."""
 
     TYPE: ClassVar[str] = "user_input_transcribed"

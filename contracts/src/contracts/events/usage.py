@@ -23,7 +23,7 @@ class ModelUsage(Struct, frozen=True, kw_only=True):
     requests: Count = 0
 
 
-class UsageUpdated(Event):
+class UsageUpdated(Event, frozen=True, kw_only=True):
     """The usage of a session grew; the numbers are cumulative per provider and model."""
 
     TYPE: ClassVar[str] = "usage.updated"
