@@ -1,0 +1,103 @@
+import ctypes
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from antiphon.errors import StackError
+
+PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """How a server's process is started, and how it is asked to stop."""
+
+    argv: tuple[str, ...]
+    environment: Mapping[str, str]
+    directory: Path
+    user: int | None = None  # the user id to run as; None = the one who asks
+    stop_signal: signal.Signals = signal.SIGTERM
+    # what the kernel sends when the starting thread dies, however it dies
+    orphan_signal: signal.Signals = signal.SIGTERM
+
+
+def spawn(command: Command, output: Path) -> subprocess.Popen[bytes]:
+    """Start the command in a session of its own, its output appended to a file.
+
+    The child dies with the thread that calls this: call it from a thread that lives as long as the stack.
+    """
+    with output.open("ab") as log:
+        return subprocess.Popen(
+            command.argv,
+            cwd=command.directory,
+            env=dict(command.environment),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            preexec_fn=_die_with_parent(os.getpid(), command.orphan_signal),  # noqa: PLW1509 - prctl must run in the child
+            user=command.user,
+            group=command.user,
+            extra_groups=None if command.user is None else [],
+        )
+
+
+def _die_with_parent(parent: int, signum: signal.Signals) -> Callable[[], None]:
+    def in_child() -> None:
+        _libc.prctl(PR_SET_PDEATHSIG, int(signum), 0, 0, 0)
+        if os.getppid() != parent:  # the parent died before the line above
+            os._exit(1)
+
+    return in_child
+
+
+def stop(process: subprocess.Popen[bytes], signum: signal.Signals, *, patience_seconds: float) -> bool:
+    """Ask the process to stop, kill its session when it does not, and return whether it went by itself."""
+    if process.poll() is None:
+        process.send_signal(signum)
+    try:
+        process.wait(patience_seconds)
+        graceful = True
+    except subprocess.TimeoutExpired:
+        graceful = False
+    kill(process)
+    return graceful
+
+
+def kill(process: subprocess.Popen[bytes]) -> None:
+    """Kill the process and what is left of its session, at once."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait(10)
+
+
+def wait_until_ready(
+    name: str,
+    process: subprocess.Popen[bytes],
+    ready: Callable[[], bool],
+    output: Path,
+    *,
+    timeout_seconds: float,
+) -> None:
+    """Wait for the probe to succeed; raise StackError with the log's last lines when it never does."""
+    deadline = time.monotonic() + timeout_seconds
+    while not ready():
+        if process.poll() is not None:
+            raise StackError(f"{name} ended with code {process.returncode}:\n{last_lines(output)}")
+        if time.monotonic() > deadline:
+            kill(process)
+            raise StackError(f"{name} was not ready after {timeout_seconds:g} s:\n{last_lines(output)}")
+        time.sleep(0.02)
+
+
+def last_lines(path: Path, count: int = 12) -> str:
+    """Return the end of a log file."""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - 8192))
+        return "\n".join(file.read().decode(errors="replace").splitlines()[-count:])
