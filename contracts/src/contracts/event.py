@@ -1,7 +1,7 @@
 """What every event of the catalogue is made of."""
 
 from enum import StrEnum
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from msgspec import Meta, Struct
 
@@ -30,7 +30,7 @@ class Event(Struct, frozen=True, kw_only=True):
 
 # Personal content: schemas mark it `x-pii`, logs never print it, erasure looks for it.
 PersonalText = Annotated[str, Meta(extra_json_schema={"x-pii": True})]
-PersonalMap = Annotated[dict[str, object], Meta(extra_json_schema={"x-pii": True})]
+PersonalMap = Annotated[dict[str, Any], Meta(extra_json_schema={"x-pii": True})]
 
 Count = Annotated[int, Meta(ge=0)]
 Seconds = Annotated[float, Meta(ge=0, description="seconds")]

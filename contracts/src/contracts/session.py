@@ -54,7 +54,7 @@ class Session(Struct, frozen=True, kw_only=True):
     user_id: str = ""
     room: str = ""
     language: str | None = None
-    metadata: dict[str, object] = {}
+    metadata: dict[str, Any] = {}
     created_at: datetime | None = None
     updated_at: datetime | None = None
     dispatch_attempts: int = 0

@@ -1,6 +1,7 @@
 """What session-api and watchdog may read of Postgres: columns declared here, tables made by persistence."""
 
 from datetime import datetime
+from typing import Any
 
 from msgspec import Struct
 
@@ -38,7 +39,7 @@ class TurnView(Struct, frozen=True, kw_only=True):
     occurred_at: datetime
     sequence: int
     tool_call_ids: list[str]
-    metrics: dict[str, object]
+    metrics: dict[str, Any]
     user_text: str | None = None
     assistant_text: str | None = None
     assistant_text_generated: str | None = None

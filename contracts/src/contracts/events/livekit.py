@@ -1,13 +1,13 @@
 """LiveKit's webhooks, as it sent them."""
 
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from msgspec import Meta
 
 from contracts.event import Event, Family
 
 Payload = Annotated[
-    dict[str, object],
+    dict[str, Any],
     Meta(description="the webhook's JSON, whole", extra_json_schema={"x-pii": True}),
 ]
 

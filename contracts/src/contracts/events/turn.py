@@ -1,6 +1,6 @@
 """What was said."""
 
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from msgspec import Meta
 
@@ -25,7 +25,7 @@ class TurnSaved(Event, frozen=True, kw_only=True):
     language: str | None = None
     confidence: Confidence | None = None
     tool_call_ids: list[str] = []
-    metrics: dict[str, object] = {}
+    metrics: dict[str, Any] = {}
 
 
 class UserInputTranscribed(Event, frozen=True, kw_only=True):
