@@ -1,0 +1,77 @@
+-- Commit one batch of a partition: fence, number, insert and move the checkpoint, in one round trip.
+-- Returns the sequence that each new event got; an event that is in the log already gets none.
+create function ingest_batch(
+    p_partition smallint,
+    p_epoch bigint,
+    p_expected bigint,
+    p_position bigint,
+    p_positions bigint[],
+    p_sessions text[],
+    p_tenants text[],
+    p_events text[],
+    p_types text[],
+    p_versions smallint[],
+    p_times timestamptz[],
+    p_envelopes json[],
+    p_dead_positions bigint[],
+    p_dead_subjects text[],
+    p_dead_payloads bytea[],
+    p_dead_headers json[],
+    p_dead_errors text[]
+) returns table (ordinal integer, sequence integer)
+language plpgsql
+-- The plan must not depend on how small the log was when it was first made: always by index.
+set enable_seqscan = off
+set enable_bitmapscan = off
+set plan_cache_mode = force_generic_plan
+as $$
+#variable_conflict use_column
+begin
+    update checkpoints
+       set position = p_position, updated_at = now()
+     where name = 'ingest:' || p_partition and epoch = p_epoch and position = p_expected;
+    if not found then
+        raise exception 'another writer holds partition %', p_partition using errcode = 'AP001';
+    end if;
+
+    if cardinality(p_dead_positions) > 0 then
+        insert into dead_letters (partition, position, subject, payload, headers, error)
+        select p_partition, dead.*
+          from unnest(p_dead_positions, p_dead_subjects, p_dead_payloads, p_dead_headers, p_dead_errors) as dead;
+    end if;
+
+    -- One writer per partition, fenced above: what is not in the log now cannot come in beside us.
+    return query
+    with incoming as (
+        select *
+          from unnest(p_positions, p_sessions, p_tenants, p_events, p_types, p_versions, p_times, p_envelopes)
+               with ordinality
+               as batch (position, session_id, tenant, event_id, type, version, occurred_at, envelope, ordinal)
+    ), fresh as (
+        select distinct on (session_id, event_id) *
+          from incoming
+         where (select true from event_log as known
+                 where known.session_id = incoming.session_id and known.event_id = incoming.event_id
+                 limit 1) is null
+         order by session_id, event_id, ordinal
+    ), heads as materialized (
+        select session_id,
+               (select known.sequence from event_log as known
+                 where known.session_id = touched.session_id
+                 order by known.sequence desc limit 1) as sequence
+          from (select distinct session_id from fresh) as touched
+    ), numbered as materialized (
+        select fresh.*,
+               (coalesce(heads.sequence, 0)
+                + row_number() over (partition by session_id order by ordinal))::integer as sequence
+          from fresh join heads using (session_id)
+    ), written as (
+        insert into event_log (session_id, sequence, partition, position, tenant, event_id, type, version,
+                               occurred_at, envelope)
+        select session_id, sequence, p_partition, position, tenant, event_id, type, version,
+               occurred_at, envelope
+          from numbered
+    )
+    select ordinal::integer, sequence from numbered order by ordinal;
+end
+$$

@@ -1,0 +1,138 @@
+"""The tables of Postgres, as data: the log of record, how far each reader is, and the views."""
+
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    Float,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    SmallInteger,
+    Table,
+    Text,
+    UniqueConstraint,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSON
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "%(table_name)s_pk",
+        "uq": "%(table_name)s_%(column_0_N_name)s_key",
+        "ix": "%(table_name)s_%(column_0_N_name)s_idx",
+    }
+)
+
+Name = Text(collation="C")  # ids compare as bytes: no locale, and half the cost of an index
+Instant = DateTime(timezone=True)
+Document = JSON(none_as_null=True)  # json, not jsonb: it keeps the exact text and accepts \u0000
+
+
+def required(name: str, type_: Any, *more: Any, **options: Any) -> Column[Any]:
+    """Declare a column that is never null."""
+    return Column(name, type_, *more, nullable=False, **options)
+
+
+event_log = Table(
+    "event_log",
+    metadata,
+    required("session_id", Name),
+    required("sequence", Integer),
+    required("partition", SmallInteger),
+    required("position", BigInteger),
+    required("tenant", Name),
+    required("event_id", Name),
+    required("type", Name),
+    required("version", SmallInteger),
+    required("occurred_at", Instant),
+    required("envelope", Document),
+    PrimaryKeyConstraint("session_id", "sequence"),
+    UniqueConstraint("partition", "position"),
+    UniqueConstraint("session_id", "event_id"),
+)
+
+checkpoints = Table(
+    "checkpoints",
+    metadata,
+    required("name", Name, primary_key=True),
+    required("position", BigInteger, server_default=text("0")),
+    required("epoch", BigInteger, server_default=text("0")),
+    required("updated_at", Instant, server_default=func.now()),
+)
+
+projection_checkpoints = Table(
+    "projection_checkpoints",
+    metadata,
+    required("projection", Name),
+    required("partition", SmallInteger),
+    required("position", BigInteger),
+    required("updated_at", Instant, server_default=func.now()),
+    PrimaryKeyConstraint("projection", "partition"),
+)
+
+dead_letters = Table(
+    "dead_letters",
+    metadata,
+    required("id", BigInteger, Identity(always=True), primary_key=True),
+    required("partition", SmallInteger),
+    required("position", BigInteger),
+    required("subject", Text),
+    required("payload", LargeBinary),
+    Column("headers", Document),
+    required("error", Text),
+    required("recorded_at", Instant, server_default=func.now()),
+    UniqueConstraint("partition", "position"),
+)
+
+# The columns of the views are those that contracts.views declares; a test compares them.
+sessions = Table(
+    "sessions",
+    metadata,
+    required("session_id", Name, primary_key=True),
+    required("tenant", Name),
+    required("status", Name),
+    required("flow_id", Name),
+    required("flow_revision", Integer),
+    required("user_id", Name),
+    required("created_at", Instant),
+    required("updated_at", Instant),
+    required("turns", Integer),
+    required("sequence", Integer),
+    required("state", Document),
+    Column("language", Text),
+    Column("ended_at", Instant),
+    Column("reason", Text),
+    Index(None, "tenant", "created_at", "session_id"),
+    Index(None, "tenant", "status", "created_at", "session_id"),
+    Index(None, "tenant", "user_id", "created_at", "session_id"),
+    postgresql_with={"fillfactor": 70},  # every event updates its session's row: leave room to do it in place
+)
+
+turns = Table(
+    "turns",
+    metadata,
+    required("session_id", Name),
+    required("turn", Integer),
+    required("tenant", Name),
+    required("agent_id", Text),
+    required("interrupted", Boolean),
+    required("recovered", Boolean),
+    required("occurred_at", Instant),
+    required("sequence", Integer),
+    required("tool_call_ids", ARRAY(Text)),
+    required("metrics", Document),
+    Column("user_text", Text),
+    Column("assistant_text", Text),
+    Column("assistant_text_generated", Text),
+    Column("language", Text),
+    Column("confidence", Float),
+    PrimaryKeyConstraint("session_id", "turn"),
+)
