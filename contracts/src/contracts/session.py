@@ -12,7 +12,8 @@ from msgspec.structs import replace
 from contracts.envelope import Envelope
 from contracts.errors import UnsupportedEventVersion
 from contracts.event import Event
-from contracts.events import agent, participant, session, turn, usage
+from contracts.events import agent, participant, session, turn
+from contracts.events.usage import ModelUsage, UsageUpdated
 from contracts.registry import open_event
 
 
@@ -68,7 +69,7 @@ class Session(Struct, frozen=True, kw_only=True):
     user_state: str | None = None
     turns: int = 0
     participants: dict[str, Participant] = {}
-    usage: list[usage.ModelUsage] = []
+    usage: list[ModelUsage] = []
     ended_at: datetime | None = None
     reason: str | None = None
     fault: str | None = None
@@ -150,7 +151,7 @@ def _disconnected(state: Session, event: participant.ParticipantDisconnected, at
     return replace(state, participants={**state.participants, event.sid: replace(known, left_at=at)})
 
 
-def _usage(state: Session, event: usage.UsageUpdated, at: datetime) -> Session:
+def _usage(state: Session, event: UsageUpdated, at: datetime) -> Session:
     return replace(state, usage=event.models)
 
 
@@ -187,11 +188,9 @@ _EVOLVE: dict[type[Event], Callable[[Session, Any, datetime], Session]] = {
     turn.TurnSaved: _turn,
     participant.ParticipantConnected: _connected,
     participant.ParticipantDisconnected: _disconnected,
-    usage.UsageUpdated: _usage,
+    UsageUpdated: _usage,
 }
 _HANDLED = {event.TYPE: change for event, change in _EVOLVE.items()}
-# An ending is told once: what comes after it can add to the record, not change the verdict.
-_ENDINGS = (session.SessionClosed.TYPE, session.SessionFailed.TYPE)
 
 
 def evolve(state: Session, envelope: Envelope) -> Session:
@@ -204,7 +203,8 @@ def evolve(state: Session, envelope: Envelope) -> Session:
     if envelope.sequence is not UNSET and envelope.sequence <= state.sequence:
         return state
     change = _HANDLED.get(envelope.type)
-    if change is not None and not (state.ended and envelope.type in _ENDINGS):
+    # The first ending stands: what comes after it adds to the record, and does not change the verdict.
+    if change is not None and not (state.ended and envelope.type in TERMINAL_TYPES):
         with suppress(UnsupportedEventVersion):  # a newer producer's event: this reader cannot tell
             state = change(state, open_event(envelope), envelope.time)
     updated = envelope.time if state.updated_at is None else max(state.updated_at, envelope.time)

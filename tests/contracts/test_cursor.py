@@ -1,0 +1,29 @@
+"""A cursor is one opaque text for a place in every partition."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from contracts.cursor import Cursor, InvalidCursor
+from contracts.envelope import Envelope
+from contracts.subjects import PARTITIONS, partition_of
+from contracts.testing import SESSION_ID, histories
+
+
+@given(st.dictionaries(st.integers(0, PARTITIONS - 1), st.integers(0, 2**53)))
+def test_a_cursor_is_read_back(positions: dict[int, int]) -> None:
+    assert Cursor.parse(str(Cursor(positions))) == Cursor(positions)
+
+
+@given(histories())
+def test_a_cursor_stands_after_the_last_event_it_was_shown(envelopes: list[Envelope]) -> None:
+    cursor = Cursor().advanced(envelopes)
+
+    assert cursor.after(partition_of(SESSION_ID)) == len(envelopes)
+    assert cursor.advanced(envelopes[:1]) == cursor
+
+
+@pytest.mark.parametrize("text", ["!", "e30x", "WzFd", "eyI5OSI6MX0", "eyIxIjotMX0", "ä"])
+def test_a_text_that_was_never_handed_out_is_refused(text: str) -> None:
+    with pytest.raises(InvalidCursor):
+        Cursor.parse(text)

@@ -1,0 +1,33 @@
+"""Golden examples are for ever: each decodes, fits its schema, and comes back unchanged."""
+
+import json
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from contracts import envelope
+from contracts.registry import BY_TYPE, open_event
+from contracts.schemas import envelope_schema, event_schema
+
+EXAMPLES = Path(__file__).parents[2] / "contracts" / "examples"
+FILES = sorted(EXAMPLES.glob("*/*.json"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_an_example_decodes_and_fits_its_schema(path: Path) -> None:
+    raw = json.loads(path.read_text())
+    decoded = envelope.decode(path.read_bytes())
+    event = open_event(decoded)
+
+    assert path.parent.name == f"{decoded.type}.v{decoded.version}"
+    jsonschema.validate(raw, envelope_schema())
+    jsonschema.validate(raw["data"], event_schema(BY_TYPE[decoded.type]))
+    told = json.loads(envelope.encode(decoded))
+    assert told == raw
+    assert raw["data"].items() <= json.loads(envelope._encoder.encode(event)).items()
+
+
+def test_a_schema_refuses_what_its_event_refuses() -> None:
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({"turn": 0, "agent_id": "host"}, event_schema(BY_TYPE["turn.saved"]))

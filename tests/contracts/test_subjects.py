@@ -1,0 +1,46 @@
+"""Subjects carry partition, tenant, session and family, and can be read back."""
+
+import pytest
+
+from contracts.subjects import (
+    PARTITIONS,
+    committed_filter,
+    committed_subject,
+    event_subject,
+    parse_event_subject,
+    partition_filter,
+    partition_of,
+    session_filter,
+)
+from contracts.testing import SESSION_ID
+
+
+def test_the_partition_of_a_session_never_changes() -> None:
+    assert partition_of(SESSION_ID) == 11
+    assert {partition_of(f"ses_{n}") for n in range(1000)} == set(range(PARTITIONS))
+
+
+def test_a_subject_is_read_back() -> None:
+    parsed = parse_event_subject(event_subject("default", SESSION_ID, "turn"))
+
+    assert (parsed.partition, parsed.tenant, parsed.session_id, parsed.family) == (
+        partition_of(SESSION_ID),
+        "default",
+        SESSION_ID,
+        "turn",
+    )
+
+
+@pytest.mark.parametrize("subject", ["", "sessions.1.t.s", "sessions.x.t.s.turn", "rooms.1.t.s.turn"])
+def test_what_is_no_event_subject_is_refused(subject: str) -> None:
+    with pytest.raises(ValueError, match="is not sessions"):
+        parse_event_subject(subject)
+
+
+def test_filters_match_their_subjects() -> None:
+    subject = event_subject("default", SESSION_ID, "turn")
+
+    assert subject.startswith(session_filter("default", SESSION_ID).removesuffix(">"))
+    assert subject.startswith(partition_filter(partition_of(SESSION_ID)).removesuffix(">"))
+    assert committed_subject("default", SESSION_ID).startswith(committed_filter(11).removesuffix(">"))
+    assert committed_filter() == "committed.>"
