@@ -1,0 +1,65 @@
+"""An event is in the catalogue only with its schema, its example, its docstring and its family."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from contracts import events
+from contracts.event import Event, Family
+from contracts.registry import EVENTS
+from contracts.schemas import file_name
+
+PACKAGE = Path(__file__).parents[2] / "contracts"
+EVENT_MODULES = sorted(Path(events.__path__[0]).glob("*.py"))
+
+
+def missing_steps(event: type[Event], package: Path = PACKAGE) -> Iterator[str]:
+    """Name what an event still lacks."""
+    if event not in EVENTS:
+        yield "a line in contracts/registry.py"
+    if not isinstance(event.FAMILY, Family):
+        yield "a family"
+    if not (event.__doc__ or "").strip().endswith("."):
+        yield "a docstring that is a sentence"
+    if not (package / "schemas" / file_name(event)).exists():
+        yield f"contracts/schemas/{file_name(event)} (run make contracts)"
+    if not list((package / "examples" / f"{event.TYPE}.v{event.VERSION}").glob("*.json")):
+        yield f"a golden example in contracts/examples/{event.TYPE}.v{event.VERSION}/"
+
+
+def concrete(kind: type[Event]) -> Iterator[type[Event]]:
+    """Walk every event class that has a type, registered or not."""
+    for child in kind.__subclasses__():
+        if "TYPE" in vars(child):
+            yield child
+        yield from concrete(child)
+
+
+@pytest.mark.parametrize("event", EVENTS, ids=lambda event: event.TYPE)
+def test_an_event_is_complete(event: type[Event]) -> None:
+    assert list(missing_steps(event)) == []
+
+
+def test_no_event_is_left_out_of_the_registry() -> None:
+    ours = [event for event in concrete(Event) if event.__module__.startswith("contracts.")]
+
+    assert set(ours) == set(EVENTS)
+
+
+def test_no_schema_and_no_example_is_an_orphan() -> None:
+    schemas = {path.name for path in (PACKAGE / "schemas").iterdir()}
+    examples = {path.name for path in (PACKAGE / "examples").iterdir()}
+
+    assert schemas == {file_name(event) for event in EVENTS} | {"envelope.v1.schema.json"}
+    assert examples == {f"{event.TYPE}.v{event.VERSION}" for event in EVENTS}
+
+
+def test_an_incomplete_event_is_told_every_missing_step(tmp_path: Path) -> None:
+    class Sneezed(Event, frozen=True, kw_only=True):
+        """The user sneezed"""
+
+        TYPE = "user.sneezed"
+        FAMILY = "noise"  # type: ignore[assignment]
+
+    assert len(list(missing_steps(Sneezed, tmp_path))) == 5

@@ -1,0 +1,78 @@
+"""The shape of the tree is held by tests: names, sizes, layers, and nothing left undone."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SOURCES = [
+    path
+    for folder in ("contracts", "chassis", "services", "cli", "tests")
+    for path in sorted((ROOT / folder).rglob("*.py"))
+    if ".venv" not in path.parts
+]
+PRODUCT = [path for path in SOURCES if "src" in path.parts]
+
+BANNED_NAMES = {"utils", "helpers", "common", "core", "base", "misc", "manager", "service"}
+HARD_LIMIT = 400
+MEDIAN_LIMIT = 80
+UNDONE = re.compile(r"\b(TODO|FIXME|XXX|HACK)\b|NotImplementedError|mark\.(skip|xfail)\b")
+
+
+def banned(path: Path) -> bool:
+    return bool({path.stem, *path.parent.relative_to(ROOT).parts} & BANNED_NAMES)
+
+
+def too_long(text: str) -> bool:
+    return text.count("\n") > HARD_LIMIT
+
+
+def undone(text: str) -> list[str]:
+    return [match.group() for match in UNDONE.finditer(text)]
+
+
+def undocumented(source: str) -> Iterator[str]:
+    """Name the public functions and classes of a module that have no docstring."""
+    for node in ast.parse(source).body:
+        named = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+        if named and not node.name.startswith("_") and ast.get_docstring(node) is None:
+            yield node.name
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_file_keeps_the_rules(path: Path) -> None:
+    text = path.read_text()
+
+    assert not banned(path), "this name says nothing of what is inside"
+    assert not too_long(text), f"over {HARD_LIMIT} lines: split it"
+    assert path == Path(__file__) or undone(text) == []
+
+
+@pytest.mark.parametrize("path", PRODUCT, ids=lambda path: str(path.relative_to(ROOT)))
+def test_what_is_public_is_documented(path: Path) -> None:
+    assert list(undocumented(path.read_text())) == []
+
+
+def test_half_of_the_files_are_short() -> None:
+    lengths = sorted(path.read_text().count("\n") for path in PRODUCT if path.stat().st_size)
+
+    assert lengths[len(lengths) // 2] <= MEDIAN_LIMIT
+
+
+def test_each_rule_can_fail() -> None:
+    assert banned(ROOT / "chassis" / "utils.py")
+    assert banned(ROOT / "chassis" / "core" / "bus.py")
+    assert too_long("\n" * (HARD_LIMIT + 1))
+    assert undone("raise " + "NotImplementedError") == ["NotImplementedError"]
+    assert list(undocumented("def f(): ...")) == ["f"]
+
+
+def test_every_package_has_its_tests() -> None:
+    packages = {path.relative_to(ROOT).parts for path in ROOT.glob("services/*/src/*") if path.is_dir()}
+    names = {parts[-1] for parts in packages if not parts[-1].endswith("egg-info")}
+
+    for name in names | {"contracts", "chassis", "cli"}:
+        assert list((ROOT / "tests" / name).rglob("test_*.py")), f"tests/{name} is empty"

@@ -1,0 +1,70 @@
+"""The import rules hold, and a planted bad import is caught."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+LINTER = Path(sys.executable).with_name("lint-imports")
+PACKAGES = (
+    "contracts/src/contracts",
+    "chassis/src/chassis",
+    "services/session-api/src/session_api",
+    "services/agent-worker/src/agent_worker",
+    "services/persistence/src/persistence",
+    "services/webhook-ingest/src/webhook_ingest",
+    "cli/src/antiphon",
+)
+
+
+def lint(folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [LINTER, "--config", ROOT / "pyproject.toml", "--no-cache"],
+        cwd=folder,
+        env={"PYTHONPATH": str(folder), "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """Copy every package side by side, so that a bad import can be planted."""
+    for package in PACKAGES:
+        source = ROOT / package
+        shutil.copytree(source, tmp_path / source.name, ignore=shutil.ignore_patterns("__pycache__"))
+    return tmp_path
+
+
+def test_the_tree_keeps_the_rules(tree: Path) -> None:
+    result = lint(tree)
+
+    assert result.returncode == 0, result.stdout
+
+
+@pytest.mark.parametrize(
+    ("package", "line", "rule"),
+    [
+        ("session_api", "import persistence", "never see one another"),
+        ("contracts", "import chassis", "then contracts"),
+        ("chassis", "import session_api", "then chassis"),
+        ("contracts", "import socket", "contracts do no I/O"),
+        ("session_api", "import nats", "only chassis.bus imports nats"),
+        ("agent_worker", "import chassis.database", "never touch the database"),
+        ("session_api", "import alembic", "only persistence"),
+        ("antiphon", "import persistence", "as any user would"),
+    ],
+)
+def test_a_planted_import_is_caught(tree: Path, package: str, line: str, rule: str) -> None:
+    (tree / package / "planted.py").write_text(f"{line}\n")
+
+    result = lint(tree)
+
+    assert result.returncode != 0
+    broken = [text for text in result.stdout.splitlines() if "BROKEN" in text]
+    assert any(rule in text for text in broken), result.stdout
