@@ -1,0 +1,105 @@
+"""How a process runs: one loop, one stop event, honest exit codes."""
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager, nullcontext
+
+import structlog
+import uvicorn
+import uvloop
+from starlette.types import ASGIApp
+
+log = structlog.get_logger(__name__)
+
+EXIT_FAILED = 1
+GRACE_SECONDS = 5  # for open requests, once we are told to stop
+
+Main = Callable[[asyncio.Event], Awaitable[None]]
+
+
+def run(main: Main) -> None:
+    """Run `main` to its end and exit; SIGTERM and SIGINT set its stop event, a second signal ends it at once.
+
+    Exits with 0 after a graceful end, 1 after an uncaught exception, 128 + signal when forced.
+    """
+    code = uvloop.run(_supervised(main))
+    sys.exit(code)
+
+
+async def _supervised(main: Main) -> int:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, _on_signal, number, stop)
+    try:
+        await main(stop)
+    except Exception:
+        log.exception("process.failed")
+        return EXIT_FAILED
+    return 0
+
+
+def _on_signal(number: signal.Signals, stop: asyncio.Event) -> None:
+    if stop.is_set():
+        log.warning("process.forced", signal=number.name)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(128 + number)
+    log.info("process.stopping", signal=number.name)
+    stop.set()
+
+
+class _Server(uvicorn.Server):
+    """Leave the signals to `run`."""
+
+    def capture_signals(self) -> AbstractContextManager[None]:  # type: ignore[override]
+        """Capture none."""
+        return nullcontext()
+
+
+async def serve_http(app: ASGIApp, host: str, port: int, stop: asyncio.Event) -> None:
+    """Serve an ASGI app until stopped; open requests get some seconds to end.
+
+    Raises OSError when the port is taken, RuntimeError when the app does not start.
+    """
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=GRACE_SECONDS,
+    )
+    server = _Server(config)
+    stopping = asyncio.create_task(_stop_with(server, stop), name=f"stop http {port}")
+    with listening_socket(host, port) as listening:
+        try:
+            await server.serve(sockets=[listening])
+        except SystemExit as error:  # uvicorn's way to say that the app's lifespan failed
+            raise RuntimeError("the HTTP application did not start") from error
+        finally:
+            stopping.cancel()
+
+
+async def _stop_with(server: uvicorn.Server, stop: asyncio.Event) -> None:
+    await stop.wait()
+    server.should_exit = True
+
+
+def listening_socket(host: str, port: int) -> socket.socket:
+    """Bind a TCP socket; port 0 takes a free one.
+
+    Raises OSError naming address and port.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind((host, port))
+    except OSError as error:
+        bound.close()
+        raise OSError(error.errno, f"cannot listen on {host}:{port}: {error.strerror}") from error
+    return bound

@@ -1,0 +1,92 @@
+"""Settings come from the environment, once, at start; a wrong one stops the process with exit code 2."""
+
+import sys
+from typing import Annotated, Literal, TypeVar
+
+from pydantic import AfterValidator, Field, ValidationError
+from pydantic_core import ErrorDetails
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+EXIT_BAD_SETTINGS = 2
+
+
+def _url_with_scheme(*schemes: str) -> AfterValidator:
+    def check(value: str) -> str:
+        if not value.startswith(tuple(f"{scheme}://" for scheme in schemes)):
+            raise ValueError(f"must start with {' or '.join(f'{scheme}://' for scheme in schemes)}")
+        return value
+
+    return AfterValidator(check)
+
+
+def _not_blank(value: str) -> str:
+    if not value.strip():
+        raise ValueError("must not be blank")
+    return value
+
+
+NatsUrl = Annotated[str, _url_with_scheme("nats", "tls", "ws", "wss")]
+PostgresDsn = Annotated[str, _url_with_scheme("postgresql", "postgres")]
+LiveKitUrl = Annotated[str, _url_with_scheme("ws", "wss", "http", "https")]
+Text = Annotated[str, AfterValidator(_not_blank)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class Settings(BaseSettings):
+    """Read a service's settings from the environment; compose a service's class from the blocks below."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", populate_by_name=True)
+
+
+class NatsSettings(Settings):
+    """Say where the broker is."""
+
+    nats_url: NatsUrl = Field("nats://127.0.0.1:4222", validation_alias="ANTIPHON_NATS_URL")
+
+
+class PostgresSettings(Settings):
+    """Say where the event log and the views are kept."""
+
+    postgres_dsn: PostgresDsn = Field(validation_alias="ANTIPHON_POSTGRES_DSN")
+
+
+class LiveKitSettings(Settings):
+    """Say where LiveKit is, and with which key to sign."""
+
+    livekit_url: LiveKitUrl = Field("ws://127.0.0.1:7880", validation_alias="LIVEKIT_URL")
+    livekit_api_key: Text = Field(validation_alias="LIVEKIT_API_KEY")
+    livekit_api_secret: Text = Field(validation_alias="LIVEKIT_API_SECRET", repr=False)
+
+
+class LogSettings(Settings):
+    """Say how the process logs."""
+
+    log_format: Literal["json", "pretty"] = Field("json", validation_alias="ANTIPHON_LOG_FORMAT")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", validation_alias="ANTIPHON_LOG_LEVEL"
+    )
+
+
+SettingsT = TypeVar("SettingsT", bound=Settings)
+
+
+def load(settings: type[SettingsT]) -> SettingsT:
+    """Read the settings from the environment.
+
+    Exits with code 2 and one readable line per wrong variable.
+    """
+    try:
+        return settings()
+    except ValidationError as error:
+        for problem in error.errors():
+            print(_explain(problem), file=sys.stderr)  # noqa: T201 - logging is configured by these settings
+        raise SystemExit(EXIT_BAD_SETTINGS) from None
+
+
+def _explain(problem: ErrorDetails) -> str:
+    variable = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "missing":
+        return f"{variable} is not set: it is required"
+    given = "(hidden)" if "SECRET" in variable else repr(problem["input"])
+    allowed = problem["msg"].removeprefix("Value error, ")
+    return f"{variable} is {given}: {allowed[:1].lower()}{allowed[1:]}"
