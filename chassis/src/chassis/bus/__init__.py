@@ -10,6 +10,7 @@ from chassis.bus.errors import (
     KeyExists,
     PayloadTooLarge,
     StreamFull,
+    StreamReplaced,
     SubjectNotEmpty,
 )
 from chassis.bus.group_commit import GroupCommit
@@ -38,6 +39,7 @@ __all__ = [
     "PayloadTooLarge",
     "Puller",
     "StreamFull",
+    "StreamReplaced",
     "SubjectNotEmpty",
     "Watched",
     "outgoing",

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from chassis.bus.connection import ApiError, Connection
-from chassis.bus.errors import ConsumerLost, DefinitionMismatch
+from chassis.bus.errors import ConsumerLost, DefinitionMismatch, StreamReplaced
 from contracts.streams import (
     BUCKETS,
     CONSUMERS,
@@ -108,6 +108,13 @@ async def verify(connection: Connection) -> None:
 async def reset_consumer(connection: Connection, consumer: ConsumerDefinition, start: int) -> None:
     """Make the consumer deliver again from a position (see Bus.reset_consumer)."""
     try:
+        # The server takes a start beyond the end, and would then deliver nothing until it is reached again.
+        info = await connection.api(f"STREAM.INFO.{consumer.stream}")
+        if start > info["state"]["last_seq"] + 1:
+            raise StreamReplaced(
+                f"stream {consumer.stream} ends at {info['state']['last_seq']}, "
+                f"but was read up to {start - 1}: it was made anew or restored"
+            )
         await connection.api(f"CONSUMER.RESET.{consumer.stream}.{consumer.name}", {"seq": max(start, 1)})
     except ApiError as error:
         raise ConsumerLost(f"{consumer.name} cannot be reset to {start}: {error}") from error

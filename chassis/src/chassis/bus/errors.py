@@ -29,6 +29,10 @@ class ConsumerLost(BusError):
     """The consumer or its stream is gone: make the definitions again, then reset and pull."""
 
 
+class StreamReplaced(BusError):
+    """The stream ends before a position that was already read from it: it was made anew, or restored."""
+
+
 class HistoryGap(BusError):
     """The broker's answer skipped part of a history and did not mend on asking again."""
 

@@ -131,7 +131,7 @@ class Bus(ABC):
     async def reset_consumer(self, consumer: ConsumerDefinition, start: int) -> None:
         """Make the consumer deliver again from position `start`, whatever was acknowledged.
 
-        Raises ConsumerLost.
+        Raises ConsumerLost, StreamReplaced.
         """
 
     @abstractmethod
