@@ -3,7 +3,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +11,7 @@ from pathlib import Path
 from antiphon.errors import StackError
 
 PR_SET_PDEATHSIG = 1
+INSIST_SECONDS = 0.3  # between a signal and the one that repeats it
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -22,7 +23,8 @@ class Command:
     environment: Mapping[str, str]
     directory: Path
     user: int | None = None  # the user id to run as; None = the one who asks
-    stop_signal: signal.Signals = signal.SIGTERM
+    stop_signals: tuple[signal.Signals, ...] = (signal.SIGTERM,)
+    stop_seconds: float = 10.0  # how long it may take to stop before it is killed
     # what the kernel sends when the starting thread dies, however it dies
     orphan_signal: signal.Signals = signal.SIGTERM
 
@@ -57,17 +59,26 @@ def _die_with_parent(parent: int, signum: signal.Signals) -> Callable[[], None]:
     return in_child
 
 
-def stop(process: subprocess.Popen[bytes], signum: signal.Signals, *, patience_seconds: float) -> bool:
+def stop(
+    process: subprocess.Popen[bytes], signals: Sequence[signal.Signals], *, patience_seconds: float
+) -> bool:
     """Ask the process to stop, kill its session when it does not, and return whether it went by itself."""
-    if process.poll() is None:
+    graceful = process.poll() is not None
+    for number, signum in enumerate(signals, start=1):
+        if graceful:
+            break
         process.send_signal(signum)
-    try:
-        process.wait(patience_seconds)
-        graceful = True
-    except subprocess.TimeoutExpired:
-        graceful = False
+        graceful = _wait(process, patience_seconds if number == len(signals) else INSIST_SECONDS)
     kill(process)
     return graceful
+
+
+def _wait(process: subprocess.Popen[bytes], seconds: float) -> bool:
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
 
 
 def kill(process: subprocess.Popen[bytes]) -> None:

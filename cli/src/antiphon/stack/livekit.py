@@ -14,6 +14,9 @@ from antiphon.stack.child import Command
 from antiphon.stack.ports import LOOPBACK, free_port
 from antiphon.stack.private import write_private
 
+# on the first signal it waits for every participant to leave, and at times for ever; the second one ends it
+INSISTENT = (signal.SIGTERM, signal.SIGTERM)
+
 
 @dataclass(frozen=True, slots=True)
 class Keys:
@@ -40,6 +43,7 @@ class LiveKitServer:
         port: int | None = None,
         udp_port: int | None = None,
         webhook_url: str | None = None,
+        output: Path | None = None,
     ) -> None:
         self.directory = directory
         self.program = program
@@ -47,7 +51,7 @@ class LiveKitServer:
         self.port = port or free_port()
         self.udp_port = udp_port or free_port()
         self.webhook_url = webhook_url
-        self.output = directory / "livekit.log"
+        self.output = output or directory / "livekit.log"
         self.process: Popen[bytes] | None = None
 
     @property
@@ -66,12 +70,13 @@ class LiveKitServer:
             argv=(str(self.program), "--config", str(config)),
             environment=environment,
             directory=self.directory,
-            # on SIGTERM it waits for every participant to leave: nobody is left to ask for that
+            stop_signals=INSISTENT,
+            stop_seconds=5,
             orphan_signal=signal.SIGKILL,
         )
 
     def ready(self) -> bool:
-        """Whether the server answers a signed request."""
+        """Whether the server answers a request signed with our keys."""
         return answers(self.url, self.keys)
 
     def start(self, *, timeout_seconds: float = 20.0) -> None:
@@ -85,7 +90,7 @@ class LiveKitServer:
     def stop(self) -> None:
         """Stop the server; participants that stay do not hold it for longer than a moment."""
         if self.process:
-            child.stop(self.process, signal.SIGTERM, patience_seconds=3)
+            child.stop(self.process, INSISTENT, patience_seconds=5)
 
     def kill(self) -> None:
         """End the server as a crash would."""
@@ -108,7 +113,8 @@ class LiveKitServer:
             "room": {"auto_create": True, "empty_timeout": 300, "departure_timeout": 20},
             # a busy small machine must not lose a call: load never makes a worker unwanted
             "agents": {"target_load": 1000},
-            "logging": {"level": "info", "json": True},
+            # "info" would write a line for each look at its readiness
+            "logging": {"level": "warn", "json": True},
         }
         if self.webhook_url:
             config["webhook"] = {

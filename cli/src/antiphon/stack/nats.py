@@ -29,10 +29,10 @@ feature_flags {{ js_ack_fc_v2: false }}
 class NatsServer:
     """One nats-server with JetStream on a folder of its own, bound to loopback."""
 
-    def __init__(self, directory: Path, *, port: int | None = None) -> None:
+    def __init__(self, directory: Path, *, port: int | None = None, output: Path | None = None) -> None:
         self.directory = directory
         self.port = port or free_port()
-        self.output = directory / "nats.log"
+        self.output = output or directory / "nats.log"
         self.process: Popen[bytes] | None = None
 
     @property
@@ -64,7 +64,7 @@ class NatsServer:
     def stop(self) -> None:
         """Stop the server in good order."""
         if self.process:
-            child.stop(self.process, signal.SIGTERM, patience_seconds=10)
+            child.stop(self.process, [signal.SIGTERM], patience_seconds=10)
 
     def kill(self) -> None:
         """End the server as a crash would."""

@@ -1,4 +1,5 @@
 import socket
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import psutil
@@ -17,11 +18,22 @@ class Owner:
     command: str
 
 
-def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
-    """Return a loopback port that nobody uses at this moment."""
-    with socket.socket(socket.AF_INET, kind) as probe:
-        probe.bind((LOOPBACK, 0))
-        return int(probe.getsockname()[1])
+def free_port() -> int:
+    """Return a loopback port that nobody uses at this moment, neither with TCP nor with UDP."""
+    return free_ports(1)[0]
+
+
+def free_ports(count: int) -> list[int]:
+    """Return distinct loopback ports that nobody uses at this moment, neither with TCP nor with UDP."""
+    with ExitStack() as held:
+        found: list[int] = []
+        while len(found) < count:
+            tcp = held.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
+            tcp.bind((LOOPBACK, 0))
+            port = int(tcp.getsockname()[1])
+            if is_free(port, socket.SOCK_DGRAM):
+                found.append(port)
+        return found
 
 
 def is_free(port: int, kind: socket.SocketKind = socket.SOCK_STREAM) -> bool:
@@ -59,16 +71,23 @@ def _describe(pid: int) -> Owner | None:
         return None
 
 
-def require_free(port: int, what: str, setting: str, kind: socket.SocketKind = socket.SOCK_STREAM) -> None:
+@dataclass(frozen=True, slots=True)
+class PortUse:
+    """A port that a server of the stack will bind."""
+
+    number: int
+    what: str
+    setting: str  # the variable that moves it
+    kind: socket.SocketKind = socket.SOCK_STREAM
+
+
+def require_free(use: PortUse) -> None:
     """Raise PortTaken, naming the port, its owner and the setting that moves it, when the port is taken."""
-    if is_free(port, kind):
+    if is_free(use.number, use.kind):
         return
-    owner = owner_of(port, kind)
-    holder = (
-        f"process {owner.pid} ({owner.name}: {owner.command})"
-        if owner
-        else "a process that this user may not see"
-    )
+    owner = owner_of(use.number, use.kind)
+    holder = f"process {owner.pid} ({owner.name}: {owner.command})" if owner else "a process of another user"
     raise PortTaken(
-        f"port {port} for {what} is taken by {holder}. Stop it, or choose another port with {setting}."
+        f"port {use.number} for {use.what} is taken by {holder}.\n"
+        f"Stop it, or choose another port with {use.setting}."
     )

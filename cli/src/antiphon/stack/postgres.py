@@ -11,6 +11,7 @@ from antiphon.stack.child import Command
 from antiphon.stack.ports import LOOPBACK, free_port
 
 NAME = "antiphon"  # of the superuser and of the database
+FAST_SHUTDOWN = (signal.SIGINT,)  # disconnect the clients, write a checkpoint, go
 SETTINGS = {
     "listen_addresses": LOOPBACK,
     "unix_socket_directories": "",
@@ -24,10 +25,10 @@ SETTINGS = {
 class Postgres:
     """One Postgres 18 on a folder of its own, bound to loopback, its password kept beside its data."""
 
-    def __init__(self, directory: Path, *, port: int | None = None) -> None:
+    def __init__(self, directory: Path, *, port: int | None = None, output: Path | None = None) -> None:
         self.directory = directory
         self.port = port or free_port()
-        self.output = directory / "postgres.log"
+        self.output = output or directory / "postgres.log"
         self.data = directory / "data"
         self.process: Popen[bytes] | None = None
 
@@ -54,8 +55,8 @@ class Postgres:
             environment=postgres_files.environment(),
             directory=self.data,
             user=user,
-            # "fast": disconnect the clients, write a checkpoint, go
-            stop_signal=signal.SIGINT,
+            stop_signals=FAST_SHUTDOWN,
+            stop_seconds=20,
             orphan_signal=signal.SIGINT,
         )
 
@@ -76,7 +77,7 @@ class Postgres:
     def stop(self) -> None:
         """Stop the server in good order."""
         if self.process:
-            child.stop(self.process, signal.SIGINT, patience_seconds=20)
+            child.stop(self.process, FAST_SHUTDOWN, patience_seconds=20)
 
     def kill(self) -> None:
         """End the server as a crash would."""

@@ -1,0 +1,58 @@
+"""The background process that holds one stack; `antiphon up` starts it."""
+
+import asyncio
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import IO
+
+from antiphon.errors import StackError
+from antiphon.settings import StackSettings
+from antiphon.supervisor.lock import take_lock
+from antiphon.supervisor.run import Supervisor
+from chassis.settings import load
+
+EXIT_FAILED = 1
+EXIT_HELD = 3
+LOCK_SECONDS = 2.0  # a command that looks whether the lock is held holds it for a moment
+
+
+def main() -> int:
+    """Hold the stack until SIGTERM."""
+    settings = load(StackSettings)
+    (settings.home / "logs").mkdir(parents=True, exist_ok=True, mode=0o700)
+    settings.home.chmod(0o700)
+    lock = _lock(settings.home)
+    if lock is None:
+        print(f"another supervisor holds {settings.home}", file=sys.stderr)
+        return EXIT_HELD
+    with lock:
+        return asyncio.run(_hold(settings))
+
+
+async def _hold(settings: StackSettings) -> int:
+    stop = asyncio.Event()
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(signum, stop.set)
+    supervisor = Supervisor(settings)
+    if supervisor.healed:
+        print(f"ended what an earlier supervisor left running: {', '.join(supervisor.healed)}")
+    try:
+        await supervisor.hold(stop)
+    except StackError as error:
+        print(error, file=sys.stderr)
+        supervisor.board.enter("failed", str(error))
+        return EXIT_FAILED
+    return 0
+
+
+def _lock(home: Path) -> IO[str] | None:
+    deadline = time.monotonic() + LOCK_SECONDS
+    while (lock := take_lock(home)) is None and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return lock
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,187 @@
+"""Which processes the stack is made of, and what each is told."""
+
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+
+from antiphon.settings import StackSettings
+from antiphon.stack import livekit
+from antiphon.stack.child import Command
+from antiphon.stack.livekit import LiveKitServer
+from antiphon.stack.nats import NatsServer
+from antiphon.stack.ports import LOOPBACK, PortUse
+from antiphon.stack.postgres import Postgres
+from antiphon.supervisor.credentials import Credentials
+from antiphon.supervisor.service import Probe, Service
+from antiphon.supervisor.state import Addresses
+
+WEBHOOK_PATH = "/api/v1/webhooks/livekit"
+PROBE_SECONDS = 5.0
+
+
+class Plan:
+    """The services of one stack in the order in which they start."""
+
+    def __init__(self, settings: StackSettings, credentials: Credentials, program: Path | None) -> None:
+        self.settings = settings
+        self.credentials = credentials
+        self.logs = settings.home / "logs"
+        self.nats = NatsServer(settings.home / "nats", port=settings.nats_port, output=self.logs / "nats.log")
+        self.postgres = Postgres(
+            settings.home / "postgres", port=settings.postgres_port, output=self.logs / "postgres.log"
+        )
+        self.livekit = program and LiveKitServer(
+            settings.home / "livekit",
+            program=program,
+            keys=credentials.livekit,
+            port=settings.livekit_port,
+            udp_port=settings.livekit_udp_port,
+            webhook_url=f"http://{_reachable(settings.webhooks_host)}:{settings.webhooks_port}{WEBHOOK_PATH}",
+            output=self.logs / "livekit.log",
+        )
+
+    def addresses(self) -> Addresses:
+        """Return where everything is."""
+        settings, credentials = self.settings, self.credentials
+        return Addresses(
+            home=str(settings.home),
+            api_url=f"http://{_reachable(settings.api_host)}:{settings.api_port}",
+            api_key=credentials.api_key,
+            webhooks_url=f"http://{_reachable(settings.webhooks_host)}:{settings.webhooks_port}",
+            livekit_url=settings.livekit_url or f"ws://{LOOPBACK}:{settings.livekit_port}",
+            livekit_api_key=credentials.livekit_api_key,
+            livekit_api_secret=credentials.livekit_api_secret,
+            nats_url=self.nats.url,
+            postgres_dsn=self.postgres.dsn,
+        )
+
+    def infrastructure(self) -> tuple[Service, ...]:
+        """Return the servers that the services need."""
+        settings = self.settings
+        nats = (PortUse(settings.nats_port, "NATS", "ANTIPHON_NATS_PORT"),)
+        postgres = (PortUse(settings.postgres_port, "Postgres", "ANTIPHON_POSTGRES_PORT"),)
+        found = [
+            Service("nats", self.nats.prepare, _when(self.nats.ready), nats, self.nats.output),
+            Service(
+                "postgres", self.postgres.prepare, _when(self.postgres.ready), postgres, self.postgres.output
+            ),
+        ]
+        if self.livekit:
+            ports = (
+                PortUse(settings.livekit_port, "LiveKit", "ANTIPHON_LIVEKIT_PORT"),
+                PortUse(
+                    settings.livekit_udp_port, "LiveKit media", "ANTIPHON_LIVEKIT_UDP_PORT", socket.SOCK_DGRAM
+                ),
+            )
+            server = self.livekit
+            found.append(Service("livekit", server.prepare, _when(server.ready), ports, server.output))
+        return tuple(found)
+
+    def services(self) -> tuple[Service, ...]:
+        """Return our own processes."""
+        settings = self.settings
+        database = {"ANTIPHON_POSTGRES_DSN": self.postgres.dsn}
+        return (
+            self._python(
+                "persistence",
+                ("persistence", "run"),
+                database,
+                "ANTIPHON_PERSISTENCE_HEALTH_PORT",
+                settings.persistence_health_port,
+            ),
+            self._python("session-api", ("session_api",), database, "ANTIPHON_API_PORT", settings.api_port),
+            self._python(
+                "webhook-ingest", ("webhook_ingest",), {}, "ANTIPHON_WEBHOOKS_PORT", settings.webhooks_port
+            ),
+            self._python(
+                "agent-worker",
+                ("agent_worker", "run"),
+                {
+                    "ANTIPHON_JOURNAL_DIR": str(settings.home / "journal"),
+                    # a busy small machine refuses calls in silence otherwise
+                    "ANTIPHON_AGENT_LOAD_THRESHOLD": os.environ.get("ANTIPHON_AGENT_LOAD_THRESHOLD", "inf"),
+                },
+                "ANTIPHON_AGENT_HEALTH_PORT",
+                settings.agent_health_port,
+            ),
+        )
+
+    def migrate(self) -> Command:
+        """Return the command that brings the database to the newest schema."""
+        return self._command(("persistence", "migrate"), {"ANTIPHON_POSTGRES_DSN": self.postgres.dsn})
+
+    def publish_flows(self) -> Command:
+        """Return the command that publishes the flow files."""
+        return self._command(("agent_worker", "publish-flows", str(self.settings.flows)), {})
+
+    def _python(
+        self, name: str, module: tuple[str, ...], extra: dict[str, str], setting: str, port: int
+    ) -> Service:
+        return Service(
+            name=name,
+            prepare=lambda: self._command(module, extra),
+            probe=_healthy(f"http://{LOOPBACK}:{port}/health/ready"),
+            ports=(PortUse(port, name, setting),),
+            output=self.logs / f"{name}.log",
+        )
+
+    def _command(self, module: tuple[str, ...], extra: dict[str, str]) -> Command:
+        addresses = self.addresses()
+        told = {
+            **self.settings.environment(),
+            "ANTIPHON_NATS_URL": addresses.nats_url,
+            "LIVEKIT_URL": addresses.livekit_url,
+            "LIVEKIT_API_KEY": self.credentials.livekit_api_key,
+            "LIVEKIT_API_SECRET": self.credentials.livekit_api_secret,
+            "PYTHONUNBUFFERED": "1",
+            **extra,
+        }
+        inherited = {key: value for key, value in os.environ.items() if key != "ANTIPHON_POSTGRES_DSN"}
+        return Command(
+            argv=(sys.executable, "-m", *module),
+            environment=inherited | told,
+            directory=self.settings.home,  # nothing there shadows a module
+            stop_signals=(signal.SIGTERM,),
+            stop_seconds=20.0,
+        )
+
+
+def _reachable(host: str) -> str:
+    return LOOPBACK if host in ("0.0.0.0", "::") else host
+
+
+def _when(ready: Callable[[], bool]) -> Probe:
+    return lambda: None if ready() else "does not answer"
+
+
+def _healthy(url: str) -> Probe:
+    def probe() -> str | None:
+        try:
+            answer = httpx.get(url, timeout=PROBE_SECONDS)
+        except httpx.TransportError:
+            return "does not answer"
+        return None if answer.is_success else _reason(answer)
+
+    return probe
+
+
+def _reason(answer: httpx.Response) -> str:
+    try:
+        checks = answer.json()["checks"].items()
+        return "; ".join(f"{name}: {check['detail']}" for name, check in checks if not check["ok"])
+    except (ValueError, KeyError, TypeError, AttributeError):  # not one of our bodies
+        return f"HTTP {answer.status_code}"
+
+
+def given_livekit(settings: StackSettings) -> Probe:
+    """Return a look at the LiveKit server that the user runs."""
+    keys = settings.livekit_keys
+    if settings.livekit_url is None or keys is None:
+        raise ValueError("the stack runs its own LiveKit server")
+    url = settings.livekit_url
+    return lambda: None if livekit.answers(url, keys) else f"{url} does not answer to these keys"

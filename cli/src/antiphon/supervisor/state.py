@@ -1,0 +1,75 @@
+import os
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from antiphon.stack.private import write_private
+
+Phase = Literal["starting", "up", "stopping", "stopped", "failed"]
+Progress = Literal["waiting", "running", "done", "failed"]
+
+
+class ServiceState(msgspec.Struct):
+    """What the supervisor knows of one service."""
+
+    name: str
+    pid: int | None = None
+    started: float | None = None  # seconds since the epoch, by the kernel's clock; with the pid, who it is
+    ready: bool = False
+    detail: str = "not running"
+    restarts: int = 0
+
+
+class Step(msgspec.Struct):
+    """One step of the way up."""
+
+    name: str
+    progress: Progress = "waiting"
+    detail: str = ""
+    seconds: float = 0.0
+
+
+class Addresses(msgspec.Struct, frozen=True):
+    """Where everything is, and what opens it."""
+
+    home: str
+    api_url: str
+    api_key: str | None
+    webhooks_url: str
+    livekit_url: str
+    livekit_api_key: str | None
+    livekit_api_secret: str | None
+    nats_url: str
+    postgres_dsn: str | None
+
+
+class State(msgspec.Struct):
+    """The state file: written by the supervisor alone, read by every command."""
+
+    supervisor_pid: int
+    supervisor_started: float
+    addresses: Addresses
+    phase: Phase = "starting"
+    failure: str | None = None
+    steps: list[Step] = []
+    services: list[ServiceState] = []
+
+
+def state_file(home: Path) -> Path:
+    """Return where a stack keeps its state."""
+    return home / "state.json"
+
+
+def read_state(home: Path) -> State | None:
+    """Return the last state that a supervisor wrote; None when there is none that can be read."""
+    try:
+        return msgspec.json.decode(state_file(home).read_bytes(), type=State)
+    except (FileNotFoundError, msgspec.DecodeError):
+        # a file of another version says nothing to us
+        return None
+
+
+def write_state(home: Path, state: State) -> None:
+    """Replace the state file in one step."""
+    write_private(state_file(home), msgspec.json.format(msgspec.json.encode(state)).decode() + os.linesep)
