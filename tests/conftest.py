@@ -29,7 +29,7 @@ def nats_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer
 @pytest.fixture
 async def bus(nats_server: NatsServer) -> AsyncIterator[Bus]:
     """A connected bus: streams, consumers and buckets are new and empty."""
-    if nats_server.process is None or nats_server.process.poll() is not None:
+    if not _runs(nats_server):
         nats_server.start()  # the test before has left it stopped
     bus = await Bus.connect(nats_server.url, name="test")
     await erase(bus)
@@ -60,12 +60,12 @@ def template_database(postgres_server: Postgres) -> str:
 @pytest.fixture
 async def postgres_dsn(postgres_server: Postgres, template_database: str) -> AsyncIterator[str]:
     """The address of a database of this test's own, migrated and empty."""
-    if postgres_server.process is None or postgres_server.process.poll() is not None:
+    if not _runs(postgres_server):
         postgres_server.start()  # the test before has left it stopped
     name = f"test_{os.getpid()}_{uuid4().hex[:12]}"
     await clone_template(postgres_server.dsn_of("postgres"), template_database, name)
     yield postgres_server.dsn_of(name)
-    if postgres_server.process.poll() is None:
+    if _runs(postgres_server):
         await _execute(postgres_server, f'drop database "{name}" with (force)')
 
 
@@ -75,6 +75,10 @@ async def database(postgres_dsn: str) -> AsyncIterator[Database]:
     database = await Database.connect(postgres_dsn, min_size=0, max_size=8)
     yield database
     await database.close()
+
+
+def _runs(server: NatsServer | Postgres) -> bool:
+    return server.process is not None and server.process.poll() is None
 
 
 async def _execute(server: Postgres, statement: str) -> None:
