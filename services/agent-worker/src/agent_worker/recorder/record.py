@@ -1,0 +1,64 @@
+"""Record any LiveKit agent: `async with record(ctx, session)`."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
+
+from livekit.agents import AgentSession, JobContext
+
+from agent_worker.outbox import BusLink, Orphans, Outbox
+from agent_worker.recorder.identity import identity_of
+from agent_worker.recorder.recording import Recording
+from agent_worker.recorder.settings import RecorderSettings, recorder_settings
+from chassis.bus import Bus
+
+_recordings: dict[str, Recording] = {}  # by job id: `on_session_end` gets only the job
+
+
+@asynccontextmanager
+async def record(
+    ctx: JobContext,
+    session: AgentSession[Any] | None = None,
+    *,
+    settings: RecorderSettings | None = None,
+    link: BusLink | None = None,
+) -> AsyncIterator[Recording]:
+    """Record a job and its session, from here to their end; enter it before the session starts.
+
+    The block may end long before the session does: recording goes on. An exception that leaves the block is
+    recorded as the job's failure. Without a `link` of the caller's, one is made, and closed at the end.
+    """
+    settings = settings or recorder_settings()
+    own_link = link is None
+    link = link or BusLink(partial(Bus.connect, settings.nats_url, name=f"recorder {ctx.job.id}"))
+    who = identity_of(ctx)
+    outbox = Outbox(
+        settings.journal_dir, link, session_id=who.session_id, tenant=who.tenant, job_id=ctx.job.id
+    )
+    recording = _recordings[ctx.job.id] = Recording(ctx, outbox)
+    recording.begin()
+    if session is not None:
+        recording.follow(session)
+    adopting = asyncio.create_task(Orphans(settings.journal_dir, link).adopt_all()) if own_link else None
+
+    async def finish() -> None:
+        await recording.finish()
+        _recordings.pop(ctx.job.id, None)
+        if adopting is not None:
+            adopting.cancel()
+        if own_link:
+            await link.close()
+
+    ctx.add_shutdown_callback(finish)
+    try:
+        yield recording
+    except Exception as error:
+        recording.faults.guard("failed", recording.failed)(error)
+        raise
+
+
+def recording_of(ctx: JobContext) -> Recording | None:
+    """Return the recording of a job, for `on_session_end`."""
+    return _recordings.get(ctx.job.id)
