@@ -1,8 +1,8 @@
 """The Postgres pool: connect with patience, transact in one line, say plainly when it is away."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
 
 import asyncpg
@@ -18,7 +18,8 @@ COMMAND_DEADLINE_SECONDS = 30.0
 READY_DEADLINE_SECONDS = 2.0
 RETRY_SECONDS = 0.25
 
-# What asyncpg raises when the server is away, starting, stopping, or full.
+# What asyncpg raises when the server is away, starting, stopping, or full. An InterfaceError may also be our
+# own mistake: `plainly` tells the two apart.
 AWAY: tuple[type[Exception], ...] = (
     OSError,
     TimeoutError,
@@ -32,6 +33,19 @@ AWAY: tuple[type[Exception], ...] = (
 
 class DatabaseUnavailable(Exception):
     """Postgres did not answer."""
+
+
+@contextmanager
+def plainly() -> Iterator[None]:
+    """Turn what asyncpg raises when Postgres is away into DatabaseUnavailable, and nothing else."""
+    try:
+        yield
+    except asyncpg.InterfaceError as error:
+        if "clos" not in str(error):  # "connection is closed", "pool is closing"
+            raise
+        raise DatabaseUnavailable(repr(error)) from error
+    except AWAY as error:
+        raise DatabaseUnavailable(repr(error)) from error
 
 
 class Database:
@@ -79,22 +93,18 @@ class Database:
 
         Raises DatabaseUnavailable.
         """
-        try:
+        with plainly():
             async with self.pool.acquire() as connection, connection.transaction():
                 yield connection
-        except AWAY as error:
-            raise DatabaseUnavailable(repr(error)) from error
 
     async def ready(self, *, timeout_seconds: float = READY_DEADLINE_SECONDS) -> None:
         """Prove by a round trip that Postgres answers.
 
         Raises DatabaseUnavailable.
         """
-        try:
+        with plainly():
             async with asyncio.timeout(timeout_seconds):
                 await self.pool.fetchval("select 1")
-        except AWAY as error:
-            raise DatabaseUnavailable(repr(error)) from error
 
     async def close(self) -> None:
         """Give the connections back, within a few seconds."""

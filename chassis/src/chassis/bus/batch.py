@@ -5,11 +5,8 @@ from collections.abc import Sequence
 from itertools import count
 from secrets import token_hex
 
-import nats.errors
-
 from chassis.bus import publish as single
 from chassis.bus.connection import Connection
-from chassis.bus.errors import PayloadTooLarge
 from chassis.bus.messages import Ack, Outgoing
 from chassis.bus.port import BATCH_LIMIT
 
@@ -45,12 +42,9 @@ async def publish_many(connection: Connection, outs: Sequence[Outgoing], timeout
 async def _in_one(connection: Connection, outs: Sequence[Outgoing], timeout_seconds: float) -> list[Ack]:
     batch_id = f"{_process}-{next(_numbers)}"
     last = len(outs)
-    try:
-        for number, out in enumerate(outs[:-1], start=1):
-            headers = single.headers_of(out, {BATCH_ID: batch_id, BATCH_SEQUENCE: str(number)})
-            await connection.client.publish(out.subject, out.payload, headers=headers)
-    except nats.errors.MaxPayloadError as error:
-        raise PayloadTooLarge(f"the broker accepts {connection.client.max_payload} bytes") from error
+    for number, out in enumerate(outs[:-1], start=1):
+        headers = single.headers_of(out, {BATCH_ID: batch_id, BATCH_SEQUENCE: str(number)})
+        await connection.publish(out.subject, out.payload, headers)
     commit = {BATCH_ID: batch_id, BATCH_SEQUENCE: str(last), BATCH_COMMIT: "1"}
     final = outs[-1]
     answer = await single.attempt(

@@ -2,13 +2,14 @@
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import nats.errors
 import structlog
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
 
 from chassis.bus.errors import BusError, BusUnavailable, PayloadTooLarge
 from chassis.bus.inbox import ConnectionLost, Inbox
@@ -16,12 +17,20 @@ from chassis.bus.inbox import ConnectionLost, Inbox
 log = structlog.get_logger(__name__)
 
 RECONNECT_WAIT_SECONDS = 0.2
-PING_INTERVAL_SECONDS = 10
+CONNECT_SECONDS = 5.0
+PING_INTERVAL_SECONDS = 3  # a server, or a read loop of ours, that is silent for three pings is dead
+PINGS_UNANSWERED = 2
 DRAIN_SECONDS = 3
 API_DEADLINE_SECONDS = 5.0
+# What is pending is bounded by what was asked for, or by those who listen: no limit here may drop a message.
+PENDING_MESSAGES = 1 << 20
+NO_BYTE_LIMIT = 0
+HEADER_LINE_BYTES = 16  # what NATS adds around the headers, and a little more
 
 # Everything that says "not now" and never "not so".
 TRANSIENT: tuple[type[Exception], ...] = (TimeoutError, ConnectionLost, nats.errors.Error, OSError)
+
+OnMessage = Callable[[Msg], Awaitable[None]]
 
 
 class ApiError(BusError):
@@ -33,44 +42,52 @@ class ApiError(BusError):
         super().__init__(f"{error.get('description', 'no description')} ({self.code}/{self.err_code})")
 
 
+class Interest:
+    """Name what is subscribed to; it outlives the client that carries it."""
+
+    def __init__(self, subject: str, on_message: OnMessage) -> None:
+        self.subject = subject
+        self.on_message = on_message
+
+
 class Connection:
     """Send, ask and subscribe over one NATS connection that comes back by itself."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, name: str) -> None:
         self.url = url
+        self.name = name
         self.client = Client()
         self.connected = asyncio.Event()
-        self.inbox: Inbox
+        self.inbox = Inbox(self)
+        self._interests: dict[Interest, Subscription] = {}
         self._on_reconnect: set[Callable[[], None]] = set()
-        self._closing = False
+        self._open = False
+        self._reviving: asyncio.Task[None] | None = None
 
-    async def open(self, name: str, timeout_seconds: float) -> None:
+    async def open(self, timeout_seconds: float) -> None:
         """Connect for the first time.
 
         Raises BusUnavailable.
         """
-        connecting = self.client.connect(
-            self.url,
-            name=name,
-            max_reconnect_attempts=-1,
-            reconnect_time_wait=RECONNECT_WAIT_SECONDS,  # type: ignore[arg-type] # seconds, may be a fraction
-            ping_interval=PING_INTERVAL_SECONDS,
-            drain_timeout=DRAIN_SECONDS,
-            error_cb=self._error,
-            disconnected_cb=self._disconnected,
-            reconnected_cb=self._reconnected,
-            closed_cb=self._closed,
-            skip_subject_validation=True,  # subjects are made by contracts.subjects
-        )
         try:
-            await asyncio.wait_for(connecting, timeout_seconds)
-        except (TimeoutError, OSError, nats.errors.Error) as error:
+            self.client = await self._connect(timeout_seconds)
+        except TRANSIENT as error:
             raise BusUnavailable(
                 f"no NATS server answered at {self.url} within {timeout_seconds:g} s"
             ) from error
-        self.inbox = Inbox(self.client)
         await self.inbox.open()
+        self._open = True
         self.connected.set()
+
+    async def publish(
+        self, subject: str, payload: bytes, headers: dict[str, str] | None = None, reply: str = ""
+    ) -> None:
+        """Send a message, with no answer.
+
+        Raises one of TRANSIENT, PayloadTooLarge.
+        """
+        self._must_fit(payload, headers)
+        await self.client.publish(subject, payload, reply=reply, headers=headers)
 
     async def request(
         self,
@@ -83,15 +100,10 @@ class Connection:
 
         Raises one of TRANSIENT, PayloadTooLarge.
         """
-        if self.client.is_closed:
-            raise ConnectionLost
-        async with asyncio.timeout(timeout_seconds):
-            await self.connected.wait()
-        try:
-            return await self.inbox.request(subject, payload, headers, timeout_seconds)
-        except nats.errors.MaxPayloadError as error:
-            limit = self.client.max_payload
-            raise PayloadTooLarge(f"{len(payload)} bytes; the broker accepts {limit}") from error
+        if not self.connected.is_set():
+            async with asyncio.timeout(timeout_seconds):
+                await self.connected.wait()
+        return await self.inbox.request(subject, payload, headers, timeout_seconds)
 
     async def api(
         self, verb: str, body: dict[str, Any] | None = None, timeout_seconds: float = API_DEADLINE_SECONDS
@@ -114,6 +126,24 @@ class Connection:
             raise ApiError(answer["error"])
         return answer
 
+    async def subscribe(self, subject: str, on_message: OnMessage) -> Interest:
+        """Subscribe until `unsubscribe`, over every reconnect.
+
+        Raises one of TRANSIENT.
+        """
+        interest = Interest(subject, on_message)
+        await self._carry(interest)
+        return interest
+
+    async def unsubscribe(self, interest: Interest) -> None:
+        """End a subscription."""
+        subscription = self._interests.pop(interest, None)
+        if subscription is not None and not self.client.is_closed:
+            try:
+                await subscription.unsubscribe()
+            except nats.errors.Error as error:
+                log.debug("nats.unsubscribe", subject=interest.subject, error=repr(error))
+
     async def round_trip(self, timeout_seconds: float = API_DEADLINE_SECONDS) -> None:
         """Wait until the server has taken in everything sent so far.
 
@@ -133,7 +163,9 @@ class Connection:
 
     async def close(self) -> None:
         """Drain within a few seconds, then disconnect in any case."""
-        self._closing = True
+        self._open = False
+        if self._reviving is not None:
+            self._reviving.cancel()
         if self.client.is_closed:
             return
         try:
@@ -142,24 +174,79 @@ class Connection:
         except TRANSIENT:
             await self.client.close()
 
+    def _must_fit(self, payload: bytes, headers: dict[str, str] | None) -> None:
+        # The server closes a connection for good when payload and headers together are too large.
+        size = len(payload)
+        limit = self.client.max_payload
+        if size * 2 > limit and headers:
+            size += HEADER_LINE_BYTES + sum(len(k) + len(v.encode()) + 4 for k, v in headers.items())
+        if size > limit:
+            raise PayloadTooLarge(f"{size} bytes with headers; the broker accepts {limit}")
+
+    async def _connect(self, timeout_seconds: float) -> Client:
+        client = Client()
+        connecting = client.connect(
+            self.url,
+            name=self.name,
+            max_reconnect_attempts=-1,
+            reconnect_time_wait=RECONNECT_WAIT_SECONDS,  # type: ignore[arg-type] # a fraction is fine
+            ping_interval=PING_INTERVAL_SECONDS,
+            max_outstanding_pings=PINGS_UNANSWERED,
+            drain_timeout=DRAIN_SECONDS,
+            error_cb=self._error,
+            disconnected_cb=self._disconnected,
+            reconnected_cb=self._reconnected,
+            closed_cb=self._closed,
+            skip_subject_validation=True,  # subjects are made by contracts.subjects
+        )
+        try:
+            await asyncio.wait_for(connecting, timeout_seconds)
+        except BaseException:
+            await client.close()
+            raise
+        return client
+
+    async def _carry(self, interest: Interest) -> None:
+        self._interests[interest] = await self.client.subscribe(
+            interest.subject,
+            cb=interest.on_message,
+            pending_msgs_limit=PENDING_MESSAGES,
+            pending_bytes_limit=NO_BYTE_LIMIT,
+        )
+
+    async def _revive(self) -> None:
+        # nats-py gives up for good when the server says a fatal -ERR; we begin again with a new client.
+        while True:
+            await asyncio.sleep(RECONNECT_WAIT_SECONDS)
+            try:
+                self.client = await self._connect(CONNECT_SECONDS)
+                for interest in tuple(self._interests):
+                    await self._carry(interest)
+            except TRANSIENT as error:
+                log.warning("nats.connect_failed", error=repr(error))
+            else:
+                await self._reconnected()
+                return
+
     async def _error(self, error: Exception) -> None:
         log.warning("nats.error", error=repr(error))
 
     async def _disconnected(self) -> None:
         self.connected.clear()
         self.inbox.connection_lost()
-        if not self._closing:
+        if self._open:
             log.warning("nats.disconnected")
 
     async def _reconnected(self) -> None:
         self.connected.set()
-        log.info("nats.reconnected", reconnects=self.client.stats["reconnects"])
+        log.info("nats.reconnected")
         for callback in tuple(self._on_reconnect):
             callback()
 
     async def _closed(self) -> None:
-        if not self._closing:
-            log.error("nats.closed", error=repr(self.client.last_error))
+        if self._open and (self._reviving is None or self._reviving.done()):
+            log.error("nats.closed_by_server", error=repr(self.client.last_error))
+            self._reviving = asyncio.create_task(self._revive(), name="revive the NATS connection")
 
 
 def status(msg: Msg) -> str | None:

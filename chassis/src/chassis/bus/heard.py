@@ -34,12 +34,20 @@ class QueueListening(Listening):
             self._heard.append(GAP)
         self._event.set()
 
-    async def __aiter__(self) -> AsyncIterator[Heard]:
-        while not self._closed:
-            while self._heard:
-                yield self._heard.popleft()
+    async def next(self, timeout_seconds: float | None = None) -> Heard | None:
+        """Wait for what is said next (see Listening.next)."""
+        if not self._heard and not self._closed:
             self._event.clear()
-            await self._event.wait()
+            try:
+                async with asyncio.timeout(timeout_seconds):
+                    await self._event.wait()
+            except TimeoutError:
+                return None
+        return self._heard.popleft() if self._heard else None
+
+    async def __aiter__(self) -> AsyncIterator[Heard]:
+        while (heard := await self.next()) is not None:
+            yield heard
 
     async def close(self) -> None:
         """Stop listening (see Listening.close)."""

@@ -3,16 +3,15 @@
 import asyncio
 from collections.abc import Callable
 from itertools import count
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from nats.aio.client import Client
 from nats.aio.msg import Msg
+from nats.nuid import NUID
+
+if TYPE_CHECKING:
+    from chassis.bus.connection import Connection
 
 Handler = Callable[[Msg], None]
-
-# What can be pending is bounded by what was asked for, so no limit may drop an answer.
-PENDING_MESSAGES = 1 << 20
-NO_BYTE_LIMIT = 0
 
 
 class ConnectionLost(Exception):
@@ -22,9 +21,9 @@ class ConnectionLost(Exception):
 class Inbox:
     """Route replies to those who wait for them."""
 
-    def __init__(self, client: Client) -> None:
-        self._client = client
-        self._prefix = client.new_inbox() + "."
+    def __init__(self, connection: "Connection") -> None:
+        self._connection = connection
+        self._prefix = new_inbox() + "."
         self._skip = len(self._prefix)
         self._tokens = count(1)
         self._handlers: dict[str, Handler] = {}
@@ -32,12 +31,7 @@ class Inbox:
 
     async def open(self) -> None:
         """Subscribe, once per connection; reconnects keep the subscription."""
-        await self._client.subscribe(
-            f"{self._prefix}*",
-            cb=self._on_reply,
-            pending_msgs_limit=PENDING_MESSAGES,
-            pending_bytes_limit=NO_BYTE_LIMIT,
-        )
+        await self._connection.subscribe(f"{self._prefix}*", self._on_reply)
 
     def route(self, handler: Handler) -> str:
         """Return a fresh reply subject whose messages go to the handler, until `release`."""
@@ -62,7 +56,7 @@ class Inbox:
         timer = loop.call_later(timeout_seconds, _expire, future)
         self.awaited(future)
         try:
-            await self._client.publish(subject, payload, reply=reply_subject, headers=headers)
+            await self._connection.publish(subject, payload, headers, reply_subject)
             return await future
         finally:
             timer.cancel()
@@ -87,6 +81,11 @@ class Inbox:
         handler = self._handlers.get(msg.subject[self._skip :])
         if handler is not None:
             handler(msg)
+
+
+def new_inbox() -> str:
+    """Return a reply subject that nobody else has."""
+    return f"_INBOX.{NUID().next().decode()}"
 
 
 def _expire(future: asyncio.Future[Msg]) -> None:

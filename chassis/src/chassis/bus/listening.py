@@ -3,9 +3,8 @@
 import asyncio
 
 from nats.aio.msg import Msg
-from nats.aio.subscription import Subscription
 
-from chassis.bus.connection import Connection
+from chassis.bus.connection import Connection, Interest
 from chassis.bus.heard import QueueListening
 from chassis.bus.port import Listening
 
@@ -15,7 +14,7 @@ class Shared:
 
     def __init__(self) -> None:
         self.listeners: set[QueueListening] = set()
-        self.subscription: Subscription | None = None
+        self.interest: Interest | None = None
 
     async def hear(self, msg: Msg) -> None:
         """Hand a message to every listener."""
@@ -29,20 +28,30 @@ class Listeners:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._by_subject: dict[str, Shared] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._subscribing = asyncio.Lock()
+        self._leaving: set[asyncio.Task[None]] = set()
         connection.on_reconnect(self._reconnected)
 
     async def listen(self, subject: str) -> Listening:
         """Listen from now on: when this returns, the server knows (see Bus.listen)."""
-        shared = self._by_subject.get(subject)
-        if shared is None:
-            shared = self._by_subject[subject] = Shared()
-        listener = QueueListening(lambda gone: self._gone(subject, gone))
-        shared.listeners.add(listener)
-        if shared.subscription is None:
-            shared.subscription = await self._connection.client.subscribe(subject, cb=shared.hear)
-        await self._connection.round_trip()
-        return listener
+        async with self._subscribing:
+            shared = self._by_subject.get(subject)
+            if shared is None:
+                shared = await self._subscribe(subject)
+            listener = QueueListening(lambda gone: self._gone(subject, gone))
+            shared.listeners.add(listener)
+            return listener
+
+    async def _subscribe(self, subject: str) -> Shared:
+        shared = Shared()
+        shared.interest = await self._connection.subscribe(subject, shared.hear)
+        try:
+            await self._connection.round_trip()
+        except BaseException:
+            self._leave(shared)
+            raise
+        self._by_subject[subject] = shared
+        return shared
 
     def _reconnected(self) -> None:
         for shared in self._by_subject.values():
@@ -54,7 +63,10 @@ class Listeners:
         shared.listeners.discard(listener)
         if not shared.listeners:
             del self._by_subject[subject]
-            if shared.subscription is not None and not self._connection.client.is_closed:
-                task = asyncio.create_task(shared.subscription.unsubscribe(), name=f"unsubscribe {subject}")
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+            self._leave(shared)
+
+    def _leave(self, shared: Shared) -> None:
+        if shared.interest is not None:
+            task = asyncio.create_task(self._connection.unsubscribe(shared.interest), name="unsubscribe")
+            self._leaving.add(task)
+            task.add_done_callback(self._leaving.discard)

@@ -31,8 +31,8 @@ class NatsBus(Bus):
     @classmethod
     async def open(cls, url: str, name: str, connect_timeout_seconds: float) -> "NatsBus":
         """Connect (see Bus.connect)."""
-        connection = Connection(url)
-        await connection.open(name, connect_timeout_seconds)
+        connection = Connection(url, name)
+        await connection.open(connect_timeout_seconds)
         return cls(connection)
 
     async def publish(
@@ -72,7 +72,7 @@ class NatsBus(Bus):
         if not self.connection.connected.is_set():
             return  # whoever listens hears of the broken connection, and looks for itself
         try:
-            await self.connection.client.publish(subject, payload)
+            await self.connection.publish(subject, payload)
         except TRANSIENT as error:
             log.warning("announce.failed", subject=subject, error=repr(error))
 

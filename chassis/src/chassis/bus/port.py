@@ -40,6 +40,10 @@ class Listening(ABC):
     dropped: bool = False
 
     @abstractmethod
+    async def next(self, timeout_seconds: float | None = None) -> Heard | None:
+        """Wait for what is said next; return None after a silence of `timeout_seconds`, or once closed."""
+
+    @abstractmethod
     def __aiter__(self) -> AsyncIterator[Heard]: ...
 
     @abstractmethod

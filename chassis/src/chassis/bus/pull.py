@@ -8,11 +8,11 @@ from types import TracebackType
 
 import structlog
 from nats.aio.msg import Msg
-from nats.aio.subscription import Subscription
 
 from chassis.bus import ack_subject
 from chassis.bus.connection import TRANSIENT, ApiError, Connection, status
 from chassis.bus.errors import BusError, BusUnavailable, ConsumerGap, ConsumerLost
+from chassis.bus.inbox import new_inbox
 from chassis.bus.messages import Incoming
 from chassis.bus.port import Puller
 from contracts.streams import ConsumerDefinition
@@ -24,7 +24,6 @@ HEARTBEAT_SECONDS = 1.0
 STALL_SECONDS = 3.0  # nothing heard for so long: the pulls are lost
 PAUSE_SECONDS = 0.2  # after the server has refused a pull
 PATIENCE_SECONDS = 10.0  # for a consumer that nobody answers for
-PENDING_MESSAGES = 1 << 20
 
 
 class NatsPuller(Puller):
@@ -44,14 +43,12 @@ class NatsPuller(Puller):
         self._failure: BusError | None = None
         self._consumer_sequence = 0
         self._position = 0
-        self._inbox = connection.client.new_inbox()
+        self._inbox = new_inbox()
         self._next_subject = f"$JS.API.CONSUMER.MSG.NEXT.{consumer.stream}.{consumer.name}"
 
     async def __aenter__(self) -> "NatsPuller":
         await self._start_clean()
-        self._subscription: Subscription = await self._connection.client.subscribe(
-            self._inbox, cb=self._on_message, pending_msgs_limit=PENDING_MESSAGES, pending_bytes_limit=0
-        )
+        self._interest = await self._connection.subscribe(self._inbox, self._on_message)
         self._forget = self._connection.on_reconnect(self._pull_anew)
         self._task = asyncio.create_task(self._keep_pulling(), name=f"pull {self._consumer.name}")
         return self
@@ -62,8 +59,7 @@ class NatsPuller(Puller):
         self._forget()
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
-        if not self._connection.client.is_closed:
-            await self._subscription.unsubscribe()
+        await self._connection.unsubscribe(self._interest)
 
     async def next(self) -> list[Incoming]:
         """Wait for messages and return at once with those that have arrived (see Puller.next)."""
@@ -124,7 +120,7 @@ class NatsPuller(Puller):
                 self._outstanding, self._heard = 0, time.monotonic()
             self._outstanding += self._batch
             try:
-                await self._connection.client.publish(self._next_subject, body, reply=self._inbox)
+                await self._connection.publish(self._next_subject, body, reply=self._inbox)
             except TRANSIENT:
                 self._outstanding = 0
                 self._pause(PAUSE_SECONDS)

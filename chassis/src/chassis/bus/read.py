@@ -87,7 +87,7 @@ async def _ask(connection: Connection, stream: str, request: dict[str, Any]) -> 
         connection.inbox.awaited(done)
         try:
             body = json.dumps(request).encode()
-            await connection.client.publish(f"$JS.API.DIRECT.GET.{stream}", body, reply=reply_subject)
+            await connection.publish(f"$JS.API.DIRECT.GET.{stream}", body, reply=reply_subject)
             return found, await done
         finally:
             connection.inbox.forget(done)

@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 import asyncpg
 from msgspec import UNSET
 
-from chassis.database import AWAY, Database, DatabaseUnavailable
+from chassis.database import Database, plainly
 from contracts.envelope import Envelope, committed, decode
 
 Envelopes = AsyncGenerator[Envelope, None]
@@ -41,10 +41,8 @@ async def read_session(
 
     Raises DatabaseUnavailable.
     """
-    try:
+    with plainly():
         rows = await database.pool.fetch(READ_SESSION, session_id, after, tenant, limit)
-    except AWAY as error:
-        raise DatabaseUnavailable(repr(error)) from error
     return _envelopes(rows)
 
 
@@ -53,10 +51,8 @@ async def read_partitions(database: Database, places: Mapping[int, int], limit: 
 
     Raises DatabaseUnavailable.
     """
-    try:
-        rows = await database.pool.fetch(READ_PARTITIONS, list(places.keys()), list(places.values()), limit)
-    except AWAY as error:
-        raise DatabaseUnavailable(repr(error)) from error
+    with plainly():
+        rows = await database.pool.fetch(READ_PARTITIONS, [*places], [*places.values()], limit)
     return _envelopes(rows)
 
 

@@ -1,0 +1,63 @@
+"""Hear what is announced about a session; whatever may have been missed becomes a reason to look at the log."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from functools import lru_cache
+
+import msgspec
+import structlog
+
+from chassis.bus import GAP, Bus, BusUnavailable, Heard, Listening
+from contracts.envelope import Envelope
+from contracts.subjects import committed_subject
+
+log = structlog.get_logger(__name__)
+
+Announced = tuple[Envelope, ...]
+LOOK: Announced = ()  # an empty announcement: look at the log
+
+_decoder = msgspec.json.Decoder(Announced)
+
+
+@lru_cache(maxsize=1024)
+def decode(payload: bytes) -> Announced:
+    """Decode an announcement once for all who follow the session in this process.
+
+    Raises msgspec.DecodeError.
+    """
+    return _decoder.decode(payload)
+
+
+async def announcements(
+    bus: Bus, tenant: str, session_id: str, safety_look_seconds: float
+) -> AsyncGenerator[Announced, None]:
+    """Yield what is announced, for ever, and LOOK at first, after a gap, and after a silence."""
+    subject = committed_subject(tenant, session_id)
+    while True:
+        try:
+            listening = await bus.listen(subject)
+        except BusUnavailable:
+            yield LOOK  # the log can be read without the bus
+            await asyncio.sleep(safety_look_seconds)
+            continue
+        yield LOOK  # what was committed before we listened
+        try:
+            while True:
+                yield await _next(listening, safety_look_seconds)
+        finally:
+            await listening.close()
+
+
+async def _next(listening: Listening, safety_look_seconds: float) -> Announced:
+    heard = await listening.next(safety_look_seconds)
+    if heard is None or heard is GAP:
+        return LOOK
+    return _decoded(heard)
+
+
+def _decoded(heard: Heard) -> Announced:
+    try:
+        return decode(heard[1])
+    except msgspec.DecodeError as error:
+        log.warning("announcement.malformed", subject=heard[0], error=str(error))
+        return LOOK
