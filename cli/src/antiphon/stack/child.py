@@ -25,14 +25,14 @@ class Command:
     user: int | None = None  # the user id to run as; None = the one who asks
     stop_signals: tuple[signal.Signals, ...] = (signal.SIGTERM,)
     stop_seconds: float = 10.0  # how long it may take to stop before it is killed
-    # what the kernel sends when the starting thread dies, however it dies
-    orphan_signal: signal.Signals = signal.SIGTERM
+    # what the kernel sends when the starting thread dies, however it dies; None = it lives on
+    orphan_signal: signal.Signals | None = signal.SIGTERM
 
 
 def spawn(command: Command, output: Path) -> subprocess.Popen[bytes]:
     """Start the command in a session of its own, its output appended to a file.
 
-    The child dies with the thread that calls this: call it from a thread that lives as long as the stack.
+    With an orphan signal the child dies with the thread that calls this, not only with the process.
     """
     with output.open("ab") as log:
         return subprocess.Popen(
@@ -43,14 +43,18 @@ def spawn(command: Command, output: Path) -> subprocess.Popen[bytes]:
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            preexec_fn=_die_with_parent(os.getpid(), command.orphan_signal),  # noqa: PLW1509 - prctl must run in the child
+            preexec_fn=_die_with_parent(command.orphan_signal),  # noqa: PLW1509 - prctl acts on the caller
             user=command.user,
             group=command.user,
             extra_groups=None if command.user is None else [],
         )
 
 
-def _die_with_parent(parent: int, signum: signal.Signals) -> Callable[[], None]:
+def _die_with_parent(signum: signal.Signals | None) -> Callable[[], None] | None:
+    if signum is None:
+        return None
+    parent = os.getpid()
+
     def in_child() -> None:
         _libc.prctl(PR_SET_PDEATHSIG, int(signum), 0, 0, 0)
         if os.getppid() != parent:  # the parent died before the line above

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import httpx
+import msgspec
 
 from antiphon.settings import StackSettings
 from antiphon.stack import livekit
@@ -16,9 +17,9 @@ from antiphon.stack.livekit import LiveKitServer
 from antiphon.stack.nats import NatsServer
 from antiphon.stack.ports import LOOPBACK, PortUse
 from antiphon.stack.postgres import Postgres
+from antiphon.supervisor.addresses import Addresses, addresses_of
 from antiphon.supervisor.credentials import Credentials
 from antiphon.supervisor.service import Probe, Service
-from antiphon.supervisor.state import Addresses
 
 WEBHOOK_PATH = "/api/v1/webhooks/livekit"
 PROBE_SECONDS = 5.0
@@ -41,22 +42,17 @@ class Plan:
             keys=credentials.livekit,
             port=settings.livekit_port,
             udp_port=settings.livekit_udp_port,
-            webhook_url=f"http://{_reachable(settings.webhooks_host)}:{settings.webhooks_port}{WEBHOOK_PATH}",
+            webhook_url=addresses_of(settings).webhooks_url + WEBHOOK_PATH,
             output=self.logs / "livekit.log",
         )
 
     def addresses(self) -> Addresses:
         """Return where everything is."""
-        settings, credentials = self.settings, self.credentials
-        return Addresses(
-            home=str(settings.home),
-            api_url=f"http://{_reachable(settings.api_host)}:{settings.api_port}",
-            api_key=credentials.api_key,
-            webhooks_url=f"http://{_reachable(settings.webhooks_host)}:{settings.webhooks_port}",
-            livekit_url=settings.livekit_url or f"ws://{LOOPBACK}:{settings.livekit_port}",
-            livekit_api_key=credentials.livekit_api_key,
-            livekit_api_secret=credentials.livekit_api_secret,
-            nats_url=self.nats.url,
+        return msgspec.structs.replace(
+            addresses_of(self.settings),
+            api_key=self.credentials.api_key,
+            livekit_api_key=self.credentials.livekit_api_key,
+            livekit_api_secret=self.credentials.livekit_api_secret,
             postgres_dsn=self.postgres.dsn,
         )
 
@@ -149,10 +145,6 @@ class Plan:
             stop_signals=(signal.SIGTERM,),
             stop_seconds=20.0,
         )
-
-
-def _reachable(host: str) -> str:
-    return LOOPBACK if host in ("0.0.0.0", "::") else host
 
 
 def _when(ready: Callable[[], bool]) -> Probe:

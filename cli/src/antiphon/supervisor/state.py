@@ -5,6 +5,7 @@ from typing import Literal
 import msgspec
 
 from antiphon.stack.private import write_private
+from antiphon.supervisor.addresses import Addresses
 
 Phase = Literal["starting", "up", "stopping", "stopped", "failed"]
 Progress = Literal["waiting", "running", "done", "failed"]
@@ -28,20 +29,6 @@ class Step(msgspec.Struct):
     progress: Progress = "waiting"
     detail: str = ""
     seconds: float = 0.0
-
-
-class Addresses(msgspec.Struct, frozen=True):
-    """Where everything is, and what opens it."""
-
-    home: str
-    api_url: str
-    api_key: str | None
-    webhooks_url: str
-    livekit_url: str
-    livekit_api_key: str | None
-    livekit_api_secret: str | None
-    nats_url: str
-    postgres_dsn: str | None
 
 
 class State(msgspec.Struct):

@@ -1,0 +1,65 @@
+import asyncio
+from collections import deque
+
+from livekit import rtc
+
+from agent_worker.providers.espeak import synthesize
+
+FRAME_MILLISECONDS = 20
+SAMPLE_BYTES = 2
+# the source paces what it is given; a short queue keeps what is said close to now
+QUEUE_MILLISECONDS = 100
+
+
+class Microphone:
+    """Send sound into the room without a break: words when there are any, else silence."""
+
+    def __init__(self) -> None:
+        self._rate, _ = synthesize("a")
+        self._source = rtc.AudioSource(self._rate, 1, queue_size_ms=QUEUE_MILLISECONDS)
+        self._frames: deque[bytes] = deque()
+        self._empty = asyncio.Event()
+        self._empty.set()
+        self._task: asyncio.Task[None] | None = None
+        self._samples = self._rate * FRAME_MILLISECONDS // 1000
+
+    async def open(self, participant: rtc.LocalParticipant) -> None:
+        """Publish the track and begin to send."""
+        track = rtc.LocalAudioTrack.create_audio_track("microphone", self._source)
+        options = rtc.TrackPublishOptions(source=rtc.TrackSource.SOURCE_MICROPHONE)
+        await participant.publish_track(track, options)
+        self._task = asyncio.create_task(self._send(), name="microphone")
+
+    async def close(self) -> None:
+        """Stop sending."""
+        if self._task:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        await self._source.aclose()
+
+    async def say(self, text: str) -> None:
+        """Speak the text and return when its last sound has been sent."""
+        _, pcm = await asyncio.to_thread(synthesize, text)
+        await self.play(pcm)
+
+    async def play(self, pcm: bytes) -> None:
+        """Send mono signed 16-bit sound at `rate` Hz and return when its last sound has been sent."""
+        size = self._samples * SAMPLE_BYTES
+        self._empty.clear()
+        self._frames.extend(
+            pcm[start : start + size].ljust(size, b"\0") for start in range(0, len(pcm), size)
+        )
+        await self._empty.wait()
+
+    @property
+    def rate(self) -> int:
+        """The sample rate in Hz."""
+        return self._rate
+
+    async def _send(self) -> None:
+        silence = bytes(self._samples * SAMPLE_BYTES)
+        while True:
+            frame = self._frames.popleft() if self._frames else silence
+            if not self._frames:
+                self._empty.set()
+            await self._source.capture_frame(rtc.AudioFrame(frame, self._rate, 1, self._samples))

@@ -1,0 +1,24 @@
+from antiphon.api import SessionApi
+from antiphon.errors import StackError
+from antiphon.settings import StackSettings
+from antiphon.status import Status, status_of
+from chassis.settings import load
+
+
+def running_stack() -> Status:
+    """Return how the stack is that the environment names.
+
+    Raises StackError when none is up.
+    """
+    settings = load(StackSettings)
+    status = status_of(settings)
+    if not any(service.ready for service in status.services):
+        raise StackError(f"no stack is up in {settings.home}: run `antiphon up`")
+    return status
+
+
+def api_of(status: Status) -> SessionApi:
+    """Open the stack's session-api with its development key."""
+    if status.addresses.api_key is None:
+        raise StackError(f"the stack in {status.addresses.home} has no API key yet")
+    return SessionApi(status.addresses.api_url, status.addresses.api_key)

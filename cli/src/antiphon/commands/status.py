@@ -1,0 +1,39 @@
+from typing import Annotated
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from antiphon.screen import out, says_why
+from antiphon.settings import StackSettings
+from antiphon.status import Status, status_of
+from chassis.settings import load
+
+
+@says_why
+def status(
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document, for machines.")] = False,
+) -> None:
+    """Say how each service is. Exit with 0 only when all are ready."""
+    found = status_of(load(StackSettings))
+    if as_json:
+        typer.echo(found.as_json())
+    else:
+        _print(found)
+    if not found.ready:
+        raise typer.Exit(1)
+
+
+def _print(found: Status) -> None:
+    if not found.services:
+        out.print(f"No stack was ever up in {found.addresses.home}.", markup=False)
+        return
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for title in ("service", "pid", "state", "restarts"):
+        table.add_column(title, justify="right" if title in ("pid", "restarts") else "left")
+    for service in found.services:
+        style = "green" if service.ready else "red"
+        pid = "" if service.pid is None else str(service.pid)
+        table.add_row(service.name, pid, Text(service.detail, style=style), str(service.restarts))
+    out.print(table)
+    out.print(Text(f"\nAPI {found.addresses.api_url}   state {found.addresses.home}", style="dim"))

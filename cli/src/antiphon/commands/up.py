@@ -1,0 +1,106 @@
+import asyncio
+import signal
+from typing import Annotated
+
+import typer
+from rich.status import Status as Spinner
+from rich.text import Text
+
+from antiphon.commands.call import call_on_record
+from antiphon.commands.stack_at import api_of
+from antiphon.embedded import EmbeddedStack
+from antiphon.errors import StackError
+from antiphon.screen import out, says_why
+from antiphon.settings import StackSettings
+from antiphon.stack.build import VERSION, Progress
+from antiphon.status import Status
+from antiphon.supervisor.state import State
+from chassis.settings import load
+
+
+@says_why
+def up(
+    no_call: Annotated[bool, typer.Option("--no-call", help="Make no first call.")] = False,
+    foreground: Annotated[
+        bool, typer.Option("--foreground", help="Stay, and stop the stack on Ctrl-C or SIGTERM.")
+    ] = False,
+) -> None:
+    """Start the whole stack, wait until it is ready, and make a first call.
+
+    It stays up in the background. When it is up already, nothing is done.
+    """
+    stack = EmbeddedStack(load(StackSettings))
+    if stack.status().ready:
+        out.print(Text(f"The stack in {stack.settings.home} is up already.", style="bold"))
+        _say_how_to_go_on(stack.status())
+        return
+    if foreground:
+        # `kill` must stop the stack as Ctrl-C does
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        _start(stack, detached=not foreground)
+    except KeyboardInterrupt:
+        stack.stop()
+        raise
+    try:
+        if not no_call:
+            asyncio.run(_first_call(stack.status()))
+        _say_how_to_go_on(stack.status())
+        if foreground:
+            stack.wait()
+    finally:
+        if foreground:
+            stack.stop()
+
+
+def _start(stack: EmbeddedStack, *, detached: bool) -> None:
+    done: set[str] = set()
+    with out.status("Starting") as spinner:
+
+        def building(progress: Progress) -> None:
+            spinner.update(_building(progress))
+
+        def watching(state: State) -> None:
+            _show(state, done, spinner)
+
+        stack.start(detached=detached, building=building, watching=watching)
+
+
+def _building(progress: Progress) -> str:
+    if progress.waiting:
+        return f"Waiting for another build of livekit-server, {progress.seconds:.0f} s"
+    counts = f"{progress.modules} modules downloaded, {progress.packages} packages compiled"
+    return f"Building livekit-server {VERSION}, once: {counts}, {progress.seconds:.0f} s"
+
+
+def _show(state: State, done: set[str], spinner: Spinner) -> None:
+    for step in state.steps:
+        if step.progress == "done" and step.name not in done:
+            done.add(step.name)
+            line = Text.assemble(("✓ ", "green"), f"{step.name:<18}", (f"{step.seconds:6.1f} s", "dim"))
+            out.print(line.append(f"  {step.detail}", style="dim"))
+    running = [step.name for step in state.steps if step.progress == "running"]
+    spinner.update(f"Starting {', '.join(running)}")
+
+
+async def _first_call(status: Status) -> None:
+    out.print()
+    out.print(Text("A first call, as it is committed to the log:", style="bold"))
+    async with api_of(status) as api:
+        try:
+            await call_on_record(api)
+        except StackError as error:
+            raise StackError(f"the stack is up, but the first call failed: {error}") from error
+
+
+def _say_how_to_go_on(status: Status) -> None:
+    addresses = status.addresses
+    out.print()
+    for what, how in (
+        ("API", f"{addresses.api_url}  (its documentation: {addresses.api_url}/docs)"),
+        ("API key", f"{addresses.api_key}"),
+        ("call again", 'make call    or with your words: make call SAY="hello|thank you good bye"'),
+        ("look", "antiphon sessions, antiphon show SESSION, antiphon tail, make status, make logs"),
+        ("stop", "make down"),
+    ):
+        out.print(Text.assemble((f"{what:<12}", "bold"), how))

@@ -1,0 +1,148 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+from antiphon.errors import StackError
+from antiphon.settings import StackSettings
+from antiphon.stack import child
+from antiphon.stack.build import Report, find_livekit
+from antiphon.stack.child import Command
+from antiphon.status import Status, live_state, status_of
+from antiphon.supervisor.lock import is_locked
+from antiphon.supervisor.orphans import end_orphans, is_running
+from antiphon.supervisor.state import State, read_state
+
+UP_SECONDS = 300.0
+DOWN_SECONDS = 120.0
+LOOK_SECONDS = 0.1
+
+
+class EmbeddedStack:
+    """Start, watch and stop one stack; as a context manager it lives and dies with the block.
+
+    A stack that is not detached dies with the thread that starts it, however that dies.
+    """
+
+    def __init__(self, settings: StackSettings) -> None:
+        self.settings = settings
+        self.output = settings.home / "logs" / "supervisor.log"
+        self._supervisor: subprocess.Popen[bytes] | None = None
+
+    def start(
+        self,
+        *,
+        detached: bool = False,
+        building: Report = lambda _: None,
+        watching: Callable[[State], None] = lambda _: None,
+        timeout_seconds: float = UP_SECONDS,
+    ) -> None:
+        """Bring the stack up and wait until every service is ready; do nothing more when it is up.
+
+        Raises StackError with the reason when it does not come up; nothing is left running then.
+        """
+        self._let_the_last_one_end()
+        if not is_locked(self.settings.home):
+            if not self.settings.livekit_url:
+                find_livekit(self.settings.cache, building)
+            self._launch(detached)
+        self._follow(watching, timeout_seconds)
+
+    def wait(self) -> None:
+        """Wait until the supervisor that this started ends."""
+        if self._supervisor:
+            self._supervisor.wait()
+
+    def status(self) -> Status:
+        """Look how the stack is at this moment."""
+        return status_of(self.settings)
+
+    def stop(self) -> bool:
+        """Stop everything in good order; return whether there was anything to stop."""
+        state = read_state(self.settings.home)
+        running = is_locked(self.settings.home)
+        if running and state:
+            _end(state)
+        elif state:
+            running = bool(end_orphans(state))
+        if self._supervisor:
+            self._supervisor.wait(DOWN_SECONDS)
+        return running
+
+    def kill(self) -> None:
+        """End the supervisor as a crash would; its children die with it."""
+        state = live_state(self.settings)
+        if state is None:
+            raise StackError(f"no stack runs in {self.settings.home}")
+        os.kill(state.supervisor_pid, signal.SIGKILL)
+        if self._supervisor:
+            self._supervisor.wait(10)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _launch(self, detached: bool) -> None:
+        self.output.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.settings.home.chmod(0o700)
+        self.output.write_bytes(b"")
+        command = Command(
+            argv=(sys.executable, "-m", "antiphon.supervisor"),
+            environment=dict(os.environ) | self.settings.environment(),
+            directory=self.settings.home,
+            orphan_signal=None if detached else signal.SIGTERM,
+        )
+        self._supervisor = child.spawn(command, self.output)
+
+    def _follow(self, watching: Callable[[State], None], timeout_seconds: float) -> None:
+        deadline = time.monotonic() + timeout_seconds
+        while True:
+            state = read_state(self.settings.home)
+            if state and self._is_current(state):
+                watching(state)
+                if state.phase == "up" and all(service.ready for service in state.services):
+                    return
+            if not self._alive():
+                raise StackError(self._why_not())
+            if time.monotonic() > deadline:
+                raise StackError(f"the stack was not ready after {timeout_seconds:g} s: see antiphon status")
+            time.sleep(LOOK_SECONDS)
+
+    def _let_the_last_one_end(self) -> None:
+        deadline = time.monotonic() + DOWN_SECONDS
+        while (state := live_state(self.settings)) and state.phase not in ("starting", "up"):
+            if time.monotonic() > deadline:
+                raise StackError(f"process {state.supervisor_pid} has not ended yet: see {self.output}")
+            time.sleep(LOOK_SECONDS)
+
+    def _is_current(self, state: State) -> bool:
+        return self._supervisor is None or state.supervisor_pid == self._supervisor.pid
+
+    def _alive(self) -> bool:
+        return self._supervisor.poll() is None if self._supervisor else is_locked(self.settings.home)
+
+    def _why_not(self) -> str:
+        state = read_state(self.settings.home)
+        if state and self._is_current(state) and state.failure:
+            return state.failure
+        return f"the supervisor ended:\n{child.last_lines(self.output)}"
+
+
+def _end(state: State) -> None:
+    os.kill(state.supervisor_pid, signal.SIGTERM)
+    deadline = time.monotonic() + DOWN_SECONDS
+    while is_running(state.supervisor_pid, state.supervisor_started):
+        if time.monotonic() > deadline:
+            os.kill(state.supervisor_pid, signal.SIGKILL)
+            end_orphans(state)
+            return
+        time.sleep(LOOK_SECONDS)

@@ -1,0 +1,22 @@
+import typer
+
+from antiphon.commands.call import call
+from antiphon.commands.down import down
+from antiphon.commands.logs import logs
+from antiphon.commands.sessions import sessions, show
+from antiphon.commands.status import status
+from antiphon.commands.tail import tail
+from antiphon.commands.up import up
+
+COMMANDS = (up, down, status, logs, call, tail, sessions, show)
+
+app = typer.Typer(
+    name="antiphon",
+    help="The durable memory of voice agents: run the embedded stack, make a call, look at the log.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+for command in COMMANDS:
+    app.command()(command)

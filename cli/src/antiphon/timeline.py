@@ -1,0 +1,94 @@
+"""An event as a line: when, its number, its type, and what matters in it."""
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any
+
+from rich.text import Text
+
+Data = Mapping[str, Any]
+
+FAMILY_STYLES = {
+    "session": "bold cyan",
+    "agent": "magenta",
+    "turn": "bold green",
+    "tool": "yellow",
+    "participant": "blue",
+    "usage": "dim",
+    "livekit": "dim blue",
+}
+
+
+def _quoted(text: str | None) -> str:
+    return f"“{text}”" if text else "—"
+
+
+def _turn(data: Data) -> str:
+    cut = " (interrupted)" if data.get("interrupted") else ""
+    return (
+        f"{data['turn']}  {_quoted(data.get('user_text'))} → "
+        f"{data['agent_id']}: {_quoted(data.get('assistant_text'))}{cut}"
+    )
+
+
+def _closed(data: Data) -> str:
+    return f"{data['reason']}, {data['turns']} turns, {data['duration_seconds']:.1f} s"
+
+
+def _states(data: Data) -> str:
+    return f"{data['old_state']} → {data['new_state']}"
+
+
+def _webhook(data: Data) -> str:
+    return str(data.get("participant_identity") or "")
+
+
+SUMMARIES: dict[str, Callable[[Data], str]] = {
+    "session.requested": lambda d: f"flow {d['flow_id']} revision {d['flow_revision']}",
+    "session.dispatched": lambda d: f"room {d['room_sid']}",
+    "session.dispatch_failed": lambda d: str(d["reason"]),
+    "session.closed": _closed,
+    "session.failed": lambda d: str(d["reason"]),
+    "agent.joined": lambda d: f"{d['identity']}, job {d['job_id']}",
+    "agent.ready": lambda d: f"{d['ready_ms']:.0f} ms  {_quoted(d['greeting'])}",
+    "agent_state_changed": _states,
+    "user_state_changed": _states,
+    "agent.handed_off": lambda d: f"{d.get('from_agent') or '—'} → {d['to_agent']}",
+    "agent.error": lambda d: f"{d['source']}: {d['message']}",
+    "turn.saved": _turn,
+    "user_input_transcribed": lambda d: _quoted(d["transcript"]),
+    "tool.started": lambda d: f"{d['name']} {d['arguments']}",
+    "tool.completed": lambda d: f"{d['name']} {d['status']}  {d.get('output') or ''}",
+    "participant_connected": lambda d: str(d["identity"]),
+    "participant_disconnected": lambda d: f"{d['identity']} {d.get('reason') or ''}",
+    "track_subscribed": lambda d: f"{d['kind']} of {d['identity']}",
+    "usage.updated": lambda d: ", ".join(f"{m['kind']} {m['model']}" for m in d["models"]),
+    "command.requested": lambda d: str(d["verb"]),
+    "livekit.participant_joined": _webhook,
+    "livekit.participant_left": _webhook,
+    "livekit.track_published": _webhook,
+    "livekit.track_unpublished": _webhook,
+}
+
+
+class Timeline:
+    """Turn the events of one session into lines; the first event's time is zero."""
+
+    def __init__(self) -> None:
+        self._began: datetime | None = None
+
+    def line(self, event: Mapping[str, Any]) -> Text:
+        """Return the event's line."""
+        at = datetime.fromisoformat(event["time"])
+        self._began = self._began or at
+        kind = str(event["type"])
+        summarise = SUMMARIES.get(kind)
+        line = Text(f"{(at - self._began).total_seconds():+9.3f} s  {event['sequence']:>4}  ", style="dim")
+        line.append(f"{kind:<28}", style=FAMILY_STYLES.get(_family(kind), ""))
+        line.append(summarise(event["data"]) if summarise else "", style="default")
+        return line
+
+
+def _family(kind: str) -> str:
+    family = kind.partition(".")[0] if "." in kind else kind.partition("_")[0]
+    return {"user": "turn" if kind == "user_input_transcribed" else "agent"}.get(family, family)
