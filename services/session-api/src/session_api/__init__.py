@@ -1,0 +1,1 @@
+"""The HTTP service: create, inspect, subscribe to and end sessions."""

@@ -1,0 +1,67 @@
+"""What agents can be asked to do: flow revisions from the `flows` bucket, watched into memory."""
+
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+
+import msgspec
+import structlog
+
+log = structlog.get_logger(__name__)
+
+
+class Flow(msgspec.Struct, frozen=True):
+    """Hold what clients see of one flow revision; its source stays in the bucket."""
+
+    flow_id: str
+    revision: int
+    sha256: str
+    name: str | None = None
+    description: str | None = None
+    language: str | None = None
+    created_at: datetime | None = None
+
+
+_decoder = msgspec.json.Decoder(Flow)
+
+
+class Flows:
+    """Find flows by tenant and id; revisions are immutable, counted from 1, and the newest counts."""
+
+    def __init__(self, bucket: Mapping[str, bytes]) -> None:
+        self._bucket = bucket
+        self._newest: dict[str, int] = {}
+
+    def latest_revision(self, tenant: str, flow_id: str) -> int | None:
+        """Return the newest revision of a flow, or None when there is no such flow."""
+        prefix = f"{tenant}.{flow_id}."
+        revision = self._newest.get(prefix, 0)
+        if revision and f"{prefix}{revision}" not in self._bucket:
+            revision = 0  # the bucket was emptied under us
+        while f"{prefix}{revision + 1}" in self._bucket:
+            revision += 1
+        self._newest[prefix] = revision
+        return revision or None
+
+    def latest(self, tenant: str) -> list[Flow]:
+        """Return the newest revision of every flow of a tenant, by flow id."""
+        flow_ids = sorted({flow_id for flow_id, _ in self._revisions(tenant)})
+        newest = ((flow_id, self.latest_revision(tenant, flow_id)) for flow_id in flow_ids)
+        flows = (self._read(f"{tenant}.{flow_id}.{revision}") for flow_id, revision in newest)
+        return [flow for flow in flows if flow is not None]
+
+    def _revisions(self, tenant: str) -> Iterator[tuple[str, str]]:
+        for key in tuple(self._bucket):
+            owner, _, rest = key.partition(".")
+            flow_id, _, revision = rest.rpartition(".")
+            if owner == tenant and flow_id and revision.isdigit():
+                yield flow_id, revision
+
+    def _read(self, key: str) -> Flow | None:
+        record = self._bucket.get(key)
+        if record is None:
+            return None
+        try:
+            return _decoder.decode(record)
+        except msgspec.DecodeError as error:
+            log.warning("flows.malformed", key=key, error=str(error))
+            return None

@@ -1,0 +1,1 @@
+"""Sessions: made, joined, ended, looked at and followed."""

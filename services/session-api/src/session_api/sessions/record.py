@@ -1,0 +1,39 @@
+"""What the log on the bus says of one session: there at once, with Postgres or without."""
+
+from chassis.bus import Bus
+from contracts.envelope import Envelope, decode
+from contracts.event import Family
+from contracts.session import Session, fold
+from contracts.subjects import event_subject, session_filter
+
+
+class Record:
+    """Read one session from the bus, as long as the stream keeps it."""
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+
+    async def events(self, tenant: str, session_id: str) -> list[Envelope]:
+        """Return every event of the session."""
+        return await self._read(session_filter(tenant, session_id))
+
+    async def session(self, tenant: str, session_id: str) -> Session | None:
+        """Return the session as all its events tell it, or None when there are none."""
+        events = await self.events(tenant, session_id)
+        return fold(session_id, tenant, events) if events else None
+
+    async def outline(self, tenant: str, session_id: str) -> Session | None:
+        """Return the session as its few `session` events tell it: asked for, dispatched, ended."""
+        events = await self._read(event_subject(tenant, session_id, Family.SESSION))
+        return fold(session_id, tenant, events) if events else None
+
+    async def exists(self, tenant: str, session_id: str) -> bool:
+        """Say whether the bus holds any event of the session."""
+        return await self._bus.last(session_filter(tenant, session_id)) is not None
+
+    async def agent_came(self, tenant: str, session_id: str) -> bool:
+        """Say whether an agent has ever joined the session."""
+        return await self._bus.last(event_subject(tenant, session_id, Family.AGENT)) is not None
+
+    async def _read(self, subject_filter: str) -> list[Envelope]:
+        return [decode(incoming.payload) async for incoming in self._bus.read(subject_filter)]
