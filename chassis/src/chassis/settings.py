@@ -35,7 +35,12 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 class Settings(BaseSettings):
     """Read a service's settings from the environment; compose a service's class from the blocks below."""
 
-    model_config = SettingsConfigDict(frozen=True, extra="ignore", populate_by_name=True)
+    model_config = SettingsConfigDict(
+        frozen=True,
+        extra="ignore",
+        populate_by_name=True,
+        env_prefix="ANTIPHON_",  # or a field named `home`, `host` or `port` would read HOME, HOST or PORT
+    )
 
 
 class NatsSettings(Settings):
