@@ -1,0 +1,71 @@
+# One verb per target. The work is in the `antiphon` command; this file makes its environment and calls it.
+.DEFAULT_GOAL := help
+.PHONY: up down status logs call test check bench contracts lock clean help
+MAKEFLAGS += --no-print-directory
+
+VENV     := .venv
+BIN      := $(VENV)/bin
+READY    := $(VENV)/.ready
+MEMBERS  := contracts chassis services/session-api services/agent-worker services/persistence services/webhook-ingest cli
+PROJECTS := pyproject.toml $(MEMBERS:%=%/pyproject.toml)
+PYTHON   ?= $(shell for name in python3.11 python3; do \
+	command -v $$name >/dev/null && $$name -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' && echo $$name && break; done)
+
+# What make is told goes to the recipes through the environment: SAY may hold any character.
+export SERVICE FLOW SAY ARGS
+
+up: $(READY) ## start everything, wait until it is ready, make a first call
+	@$(BIN)/antiphon up $(ARGS)
+
+down: $(READY) ## stop everything; what is stored stays
+	@$(BIN)/antiphon down
+
+status: $(READY) ## say how each service is
+	@$(BIN)/antiphon status $(ARGS)
+
+logs: $(READY) ## print the logs (SERVICE=session-api ARGS=-f)
+	@$(BIN)/antiphon logs $${SERVICE:+"$$SERVICE"} $(ARGS)
+
+call: $(READY) ## call the agent (FLOW=booking SAY="hello|thank you good bye")
+	@$(BIN)/antiphon call $${FLOW:+--flow "$$FLOW"} $${SAY:+--say "$$SAY"} $(ARGS)
+
+test: $(READY) ## run all tests, on servers of their own (ARGS="-k name")
+	@$(BIN)/pytest $(ARGS)
+
+check: $(READY) ## lint, format, types, import rules, generated contracts
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy .
+	@$(BIN)/lint-imports
+	@$(BIN)/python -m contracts.generate --check
+
+bench: $(READY) ## measure: a table, and JSON in bench-results/
+	@$(BIN)/python tests/benchmarks/run.py $(ARGS)
+
+contracts: $(READY) ## generate the schemas and the AsyncAPI document
+	@$(BIN)/python -m contracts.generate
+
+lock: $(READY) ## resolve the requirements anew: requirements.lock, with hashes and no index in it
+	@$(BIN)/uv lock --upgrade
+	@$(BIN)/uv export --frozen --quiet --format requirements.txt --no-header \
+		--all-packages --all-groups --no-emit-workspace --output-file requirements.lock
+
+clean: ## remove the virtual environment and the caches; the stack's state stays
+	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+
+help: ## print this
+	@echo "usage: make TARGET"; echo
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | \
+		while IFS='|' read -r target text; do printf '  %-10s %s\n' $$target "$$text"; done
+
+# The environment is made again when the lock or a project file changes.
+$(READY): requirements.lock $(PROJECTS)
+	@if [ -z "$(PYTHON)" ]; then \
+		echo "antiphon needs Python 3.11: there is no python3.11 on PATH, and python3 is" \
+			"$$(python3 --version 2>/dev/null || echo missing). Name one with: make PYTHON=/path/to/python3.11" >&2; exit 1; fi
+	@[ -x $(BIN)/python ] || { echo "Making $(VENV) with $$($(PYTHON) --version)"; $(PYTHON) -m venv $(VENV); }
+	@echo "Installing the locked requirements, hashes checked"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation \
+		$(MEMBERS:%=-e ./%)
+	@touch $@
