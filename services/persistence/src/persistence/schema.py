@@ -21,7 +21,7 @@ from sqlalchemy import (
     func,
     text,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, JSON
+from sqlalchemy.dialects.postgresql import JSON
 
 metadata = MetaData(
     naming_convention={
@@ -127,7 +127,7 @@ turns = Table(
     required("recovered", Boolean),
     required("occurred_at", Instant),
     required("sequence", Integer),
-    required("tool_call_ids", ARRAY(Text)),
+    required("tool_call_ids", Document),
     required("metrics", Document),
     Column("user_text", Text),
     Column("assistant_text", Text),

@@ -39,8 +39,3 @@ async def current(connection: "asyncpg.pool.PoolConnectionProxy | asyncpg.Connec
         return None
     revision: str | None = await connection.fetchval("select version_num from alembic_version")
     return revision
-
-
-def read_sql(name: str) -> str:
-    """Return the text of a .sql file that stands beside the revisions."""
-    return (_HERE / "versions" / name).read_text()

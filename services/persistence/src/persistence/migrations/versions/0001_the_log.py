@@ -2,9 +2,9 @@
 
 import sqlalchemy as sa
 from alembic import op
-from sqlalchemy.dialects.postgresql import ARRAY, JSON
+from sqlalchemy.dialects.postgresql import JSON
 
-from persistence.migrations import read_sql
+from persistence.sql import read_sql
 
 revision = "0001"
 down_revision = None
@@ -20,7 +20,9 @@ def upgrade() -> None:
     _dead_letters()
     _sessions()
     _turns()
-    op.execute(sa.text(read_sql("0001_ingest_batch.sql").replace(":", r"\:")))
+    op.execute(
+        sa.text(read_sql("persistence.migrations", "versions/0001_ingest_batch.sql").replace(":", r"\:"))
+    )
 
 
 def _log() -> None:
@@ -113,7 +115,7 @@ def _turns() -> None:
         sa.Column("recovered", sa.Boolean, nullable=False),
         sa.Column("occurred_at", INSTANT, nullable=False),
         sa.Column("sequence", sa.Integer, nullable=False),
-        sa.Column("tool_call_ids", ARRAY(sa.Text), nullable=False),
+        sa.Column("tool_call_ids", JSON, nullable=False),
         sa.Column("metrics", JSON, nullable=False),
         sa.Column("user_text", sa.Text),
         sa.Column("assistant_text", sa.Text),

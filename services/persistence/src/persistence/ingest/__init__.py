@@ -1,0 +1,1 @@
+"""Ingest: from the bus to the event log, one line per partition."""

@@ -1,0 +1,115 @@
+"""One partition's line: pull, judge, commit, announce, acknowledge; in order, and each event once."""
+
+import asyncio
+from dataclasses import dataclass
+
+import structlog
+
+from chassis.bus import Bus, BusError, ConsumerLost, Incoming
+from chassis.database import Database
+from contracts.streams import ingest_consumer
+from persistence.condition import Condition
+from persistence.ingest.acknowledge import acknowledging
+from persistence.ingest.announce import announcements
+from persistence.ingest.commit import Committer, TooManyDeadLetters
+from persistence.ingest.judge import judge
+from persistence.ingest.store import NOT_NOW, Store
+from persistence.ingest.tracing import trace_commit
+from persistence.patience import Patience, Stopped, or_stop
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class LineOptions:
+    """Say how a line works."""
+
+    batch: int = 500  # events at most in one commit
+    dead_letters_in_a_row: int = 100  # then the line stops, until a person has looked
+
+
+class Line:
+    """Carry one partition from the bus to the event log."""
+
+    def __init__(
+        self, partition: int, bus: Bus, database: Database, condition: Condition, options: LineOptions
+    ) -> None:
+        self._partition = partition
+        self._name = f"partition {partition}"
+        self._bus = bus
+        self._consumer = ingest_consumer(partition)
+        self._condition = condition
+        self._options = options
+        self._store = Store(database, partition)
+        self._committer = Committer(
+            self._store, condition, self._name, dead_letters_in_a_row=options.dead_letters_in_a_row
+        )
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Carry until stopped; finish the batch in hand.
+
+        Raises Fenced.
+        """
+        self._condition.starting(self._name)
+        try:
+            await self._claim(stop)
+            await self._carry_for_ever(stop)
+        except Stopped:
+            return
+        except TooManyDeadLetters as error:
+            # Whatever is wrong would go on: hold what follows on the stream rather than set it all aside.
+            self._condition.bad(self._name, f"the line is stopped: {error}")
+            await stop.wait()
+        finally:
+            self._condition.good(self._name)
+            await self._store.release()
+
+    async def _claim(self, stop: asyncio.Event) -> None:
+        patience = Patience(stop)
+        while True:
+            try:
+                await self._store.claim()
+            except NOT_NOW as error:
+                self._condition.bad(self._name, f"cannot read its checkpoint: {error!r}")
+                await patience.pause()
+            else:
+                return
+
+    async def _carry_for_ever(self, stop: asyncio.Event) -> None:
+        patience = Patience(stop)
+        while not stop.is_set():
+            try:
+                await self._carry(stop, patience)
+            except BusError as error:
+                self._condition.bad(self._name, f"cannot pull: {error}")
+                await patience.pause()
+                if isinstance(error, ConsumerLost):
+                    await self._make_consumer()
+
+    async def _carry(self, stop: asyncio.Event, patience: Patience) -> None:
+        # Not "skip what is at or before the checkpoint": after a crash the broker delivers what is new
+        # before what was delivered and not acknowledged, and skipping would lose the latter.
+        await self._bus.reset_consumer(self._consumer, self._store.position + 1)
+        async with (
+            self._bus.pull(self._consumer, batch=self._options.batch) as puller,
+            acknowledging(puller) as acknowledgements,
+        ):
+            self._condition.good(self._name)
+            while not stop.is_set():
+                batch = await or_stop(puller.next(), stop)
+                await self._take(batch, stop)
+                acknowledgements.through(batch[-1])
+                patience.reset()
+
+    async def _take(self, batch: list[Incoming], stop: asyncio.Event) -> None:
+        judged = [judge(incoming, self._partition) for incoming in batch]
+        with trace_commit(self._partition, judged):
+            async for entries, numbered in self._committer.commit(judged, stop):
+                for subject, payload in announcements(entries, numbered):
+                    await self._bus.announce(subject, payload)
+
+    async def _make_consumer(self) -> None:
+        try:
+            await self._bus.ensure()
+        except BusError as error:
+            self._condition.bad(self._name, f"cannot make its consumer: {error}")

@@ -1,0 +1,6 @@
+"""The views, each a fold of the log."""
+
+from persistence.projections.sessions import SESSIONS
+from persistence.projections.turns import TURNS
+
+PROJECTIONS = (SESSIONS, TURNS)

@@ -1,0 +1,74 @@
+"""The sessions view: each session as its events have made it."""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from contracts.envelope import Envelope
+from contracts.session import Session, evolve
+from persistence.projection import Projection
+from persistence.sql import indexable, read_sql, text
+
+if TYPE_CHECKING:
+    from chassis.database import Connection
+
+_READ = "select session_id, created_at, state from sessions where session_id = any($1)"
+_WRITE = read_sql(__package__, "sessions.sql")
+
+_state = msgspec.json.Decoder(Session)
+
+Row = tuple[Session, datetime]  # a state, and when the session was created
+
+
+async def project(connection: "Connection", envelopes: Sequence[Envelope]) -> None:
+    """Fold events into the rows of their sessions."""
+    sessions = list({envelope.subject for envelope in envelopes})
+    known = {
+        session_id: (_state.decode(state), created_at)
+        for session_id, created_at, state in await connection.fetch(_READ, sessions)
+    }
+    changed = fold(known, envelopes)
+    if changed:
+        await connection.execute(_WRITE, *_columns(changed.values()))
+
+
+def fold(known: dict[str, Row], envelopes: Iterable[Envelope]) -> dict[str, Row]:
+    """Return the rows that these events change, given those that are known."""
+    changed: dict[str, Row] = {}
+    for envelope in envelopes:
+        session_id = envelope.subject
+        row = changed.get(session_id) or known.get(session_id)
+        # Until the request itself is seen, a session counts from the first that was heard of it.
+        state, created_at = row or (Session(session_id=session_id, tenant=envelope.tenant), envelope.time)
+        evolved = evolve(state, envelope)
+        if evolved is not state:
+            changed[session_id] = (evolved, evolved.created_at or created_at)
+    return changed
+
+
+def _columns(rows: Iterable[Row]) -> tuple[list[Any], ...]:
+    return tuple(list(column) for column in zip(*(_values(*row) for row in rows), strict=True))
+
+
+def _values(state: Session, created_at: datetime) -> tuple[object, ...]:
+    return (
+        state.session_id,
+        state.tenant,
+        state.status,
+        text(state.flow_id),
+        state.flow_revision,
+        indexable(state.user_id),
+        created_at,
+        state.updated_at,
+        state.turns,
+        state.sequence,
+        msgspec.json.encode(state).decode(),
+        text(state.language),
+        state.ended_at,
+        text(state.reason),
+    )
+
+
+SESSIONS = Projection("sessions", project)

@@ -1,0 +1,75 @@
+"""The turns view: one row a turn, as the last `turn.saved` of its number told it."""
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from msgspec import UNSET
+
+from contracts.envelope import Envelope
+from contracts.errors import UnsupportedEventVersion
+from contracts.events.turn import TurnSaved
+from contracts.registry import open_event
+from persistence.projection import Projection
+from persistence.sql import read_sql, text
+
+if TYPE_CHECKING:
+    from chassis.database import Connection
+
+_WRITE = read_sql(__package__, "turns.sql")
+
+Row = tuple[object, ...]
+
+
+async def project(connection: "Connection", envelopes: Sequence[Envelope]) -> None:
+    """Write the turns that these events save."""
+    rows = saved(envelopes)
+    if rows:
+        await connection.execute(_WRITE, *_columns(rows))
+
+
+def saved(envelopes: Iterable[Envelope]) -> list[Row]:
+    """Return one row for each turn that was saved, the last of its number."""
+    rows: dict[tuple[str, int], Row] = {}
+    for envelope in envelopes:
+        event = _turn_saved(envelope)
+        if event is not None:
+            rows[envelope.subject, event.turn] = _values(envelope, event)
+    return list(rows.values())
+
+
+def _turn_saved(envelope: Envelope) -> TurnSaved | None:
+    if envelope.type != TurnSaved.TYPE:
+        return None
+    try:
+        event = open_event(envelope)
+    except UnsupportedEventVersion:
+        return None  # of a newer producer: this reader cannot tell
+    return event if isinstance(event, TurnSaved) else None
+
+
+def _columns(rows: Sequence[Row]) -> tuple[list[Any], ...]:
+    return tuple(list(column) for column in zip(*rows, strict=True))
+
+
+def _values(envelope: Envelope, event: TurnSaved) -> Row:
+    return (
+        envelope.subject,
+        event.turn,
+        envelope.tenant,
+        text(event.agent_id),
+        event.interrupted,
+        event.recovered,
+        envelope.time,
+        0 if envelope.sequence is UNSET else envelope.sequence,
+        msgspec.json.encode(event.tool_call_ids).decode(),
+        msgspec.json.encode(event.metrics).decode(),
+        text(event.user_text),
+        text(event.assistant_text),
+        text(event.assistant_text_generated),
+        text(event.language),
+        event.confidence,
+    )
+
+
+TURNS = Projection("turns", project)
