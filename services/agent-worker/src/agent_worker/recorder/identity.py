@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 
 import msgspec
-from livekit.agents import JobContext
+from livekit.agents import JobContext, JobRequest
 
 from contracts.ids import session_id_for_key
 
@@ -26,7 +26,7 @@ class _Metadata(msgspec.Struct):
     tenant: str = DEFAULT_TENANT
 
 
-def identity_of(ctx: JobContext) -> Identity:
+def identity_of(ctx: JobContext | JobRequest) -> Identity:
     """Read the dispatch metadata that session-api writes.
 
     A room that was not made by session-api gets a session of its own: by its name when that is a session id,

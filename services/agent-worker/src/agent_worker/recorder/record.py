@@ -23,33 +23,33 @@ async def record(
     session: AgentSession[Any] | None = None,
     *,
     settings: RecorderSettings | None = None,
-    link: BusLink | None = None,
+    adopt_orphans: bool = True,
 ) -> AsyncIterator[Recording]:
     """Record a job and its session, from here to their end; enter it before the session starts.
 
     The block may end long before the session does: recording goes on. An exception that leaves the block is
-    recorded as the job's failure. Without a `link` of the caller's, one is made, and closed at the end.
+    recorded as the job's failure. Journals that killed jobs have left on this machine are published as well,
+    unless `adopt_orphans` is False because somebody else does it.
     """
     settings = settings or recorder_settings()
-    own_link = link is None
-    link = link or BusLink(partial(Bus.connect, settings.nats_url, name=f"recorder {ctx.job.id}"))
+    link = BusLink(partial(Bus.connect, settings.nats_url, name=f"recorder {ctx.job.id}"))
     who = identity_of(ctx)
     outbox = Outbox(
         settings.journal_dir, link, session_id=who.session_id, tenant=who.tenant, job_id=ctx.job.id
     )
-    recording = _recordings[ctx.job.id] = Recording(ctx, outbox)
+    recording = _recordings[ctx.job.id] = Recording(ctx, outbox, link)
     recording.begin()
     if session is not None:
         recording.follow(session)
-    adopting = asyncio.create_task(Orphans(settings.journal_dir, link).adopt_all()) if own_link else None
+    orphans = Orphans(settings.journal_dir, link)
+    adopting = asyncio.create_task(orphans.adopt_all(), name="orphans") if adopt_orphans else None
 
     async def finish() -> None:
         await recording.finish()
         _recordings.pop(ctx.job.id, None)
         if adopting is not None:
             adopting.cancel()
-        if own_link:
-            await link.close()
+        await link.close()
 
     ctx.add_shutdown_callback(finish)
     try:

@@ -9,7 +9,7 @@ from typing import Any
 import structlog
 from livekit.agents import AgentSession, CloseEvent, JobContext
 
-from agent_worker.outbox import Outbox, utc_now
+from agent_worker.outbox import BusLink, Outbox, utc_now
 from agent_worker.recorder import ending
 from agent_worker.recorder.conversation import Conversation
 from agent_worker.recorder.guard import Faults
@@ -30,15 +30,17 @@ FRAMEWORK_TASK = "job_task"  # LiveKit's name for the task in which it ends a jo
 class Recording:
     """Write down what a job does; stay silent once the session is closed."""
 
-    def __init__(self, ctx: JobContext, outbox: Outbox, *, now: Callable[[], datetime] = utc_now) -> None:
+    def __init__(
+        self, ctx: JobContext, outbox: Outbox, link: BusLink, *, now: Callable[[], datetime] = utc_now
+    ) -> None:
         self.faults = Faults()
         self.greeting = ""  # what the flow greets with, when that is known before it is heard
-        self.asked_at: datetime | None = None  # when the session was requested
+        self.link = link
         self._ctx = ctx
         self._outbox = outbox
         self._now = now
         self._began = time.monotonic()
-        self._began_at = now()
+        self._waits_since = now()
         self._room = RoomEvents(ctx.room, self._write)
         self._conversation: Conversation | None = None
         self._ready = False
@@ -62,6 +64,11 @@ class Recording:
     def failure(self) -> str | None:
         """What went wrong for good, if anything did."""
         return self._failure or (self._conversation.fatal if self._conversation else None)
+
+    @property
+    def replaced(self) -> bool:
+        """Whether a newer job has taken the session over."""
+        return self._room.left == ending.REPLACED
 
     def begin(self) -> None:
         """Start publishing, and record the room from now on."""
@@ -87,8 +94,9 @@ class Recording:
         )
         tap_session(session, guard("session", self._hear))
 
-    def trace(self, traceparent: str | None) -> None:
-        """Let the events from now on belong to a trace."""
+    def belongs_to(self, requested_at: datetime, traceparent: str | None) -> None:
+        """Say when the session was requested, and to which trace the events from now on belong."""
+        self._waits_since = requested_at
         self._outbox.traceparent = traceparent
 
     def ready(self, greeting: str) -> None:
@@ -97,7 +105,7 @@ class Recording:
             return
         self._ready = True
         greeting = self.greeting or greeting
-        waited = self._now() - (self.asked_at or self._began_at)
+        waited = self._now() - self._waits_since
         self._write(AgentReady(greeting=greeting, ready_ms=max(0.0, waited.total_seconds() * 1000)))
         status = AgentStatus(
             type=AgentReady.TYPE, session_id=self.session_id, greeting=greeting, timestamp=self._now()
@@ -144,7 +152,7 @@ class Recording:
         if self._conversation is not None:
             self._conversation.close()
         facts = self._facts(event)
-        if facts.room_reason != ending.REPLACED:
+        if not self.replaced:
             self._write(self._session_closed(facts))
         self._closed = True
 
