@@ -2,7 +2,6 @@
 
 from chassis.process import run
 from chassis.settings import load
-
 from session_api.main import serve
 from session_api.settings import ApiSettings
 

@@ -2,10 +2,10 @@
 
 from importlib.metadata import version
 
-from chassis.health import routes as health_routes
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
+from chassis.health import routes as health_routes
 from session_api import flow_routes, openapi, problems
 from session_api.dependencies import Dependencies
 from session_api.requests import Requests

@@ -4,10 +4,10 @@ import asyncio
 from dataclasses import dataclass
 from typing import cast
 
-from chassis.health import Health
-from chassis.log import Log
 from fastapi import Request
 
+from chassis.health import Health
+from chassis.log import Log
 from session_api.flows import Flows
 from session_api.keys import Keys
 from session_api.sessions.create import CreateSession

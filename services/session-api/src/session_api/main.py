@@ -7,7 +7,6 @@ from chassis.bus import Bus
 from chassis.database import Database
 from chassis.process import serve_http
 from chassis.telemetry import configure, flush
-
 from session_api.app import create_app
 from session_api.livekit import LiveKit
 from session_api.settings import ApiSettings

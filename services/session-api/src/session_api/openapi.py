@@ -3,12 +3,12 @@
 from typing import Any
 
 import msgspec
-from contracts.envelope import Envelope
-from contracts.session import Session
-from contracts.views import TurnView
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from contracts.envelope import Envelope
+from contracts.session import Session
+from contracts.views import TurnView
 from session_api.flows import Flow
 from session_api.problems import MEDIA_TYPE, TYPE_BASE
 

@@ -5,12 +5,13 @@ from http import HTTPStatus
 from typing import Any
 
 import orjson
-from chassis.bus import BusUnavailable, PayloadTooLarge
-from chassis.database import DatabaseUnavailable
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+
+from chassis.bus import BusUnavailable, PayloadTooLarge
+from chassis.database import DatabaseUnavailable
 
 MEDIA_TYPE = "application/problem+json"
 TYPE_BASE = "https://antiphon.dev/problems/"

@@ -4,12 +4,12 @@ import time
 from typing import Any
 
 import structlog
-from chassis.telemetry import continue_from
 from opentelemetry import trace
 from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from chassis.telemetry import continue_from
 from session_api.problems import Problem, problem_response
 
 BODY_LIMIT_BYTES = 64 * 1024
@@ -45,8 +45,6 @@ class Requests:
 
     async def _serve(self, exchange: "_Exchange") -> None:
         try:
-            if exchange.announced_length > BODY_LIMIT_BYTES:
-                raise _too_large()
             await self._app(exchange.scope, exchange.receive, exchange.send)
         except Exception as error:
             if exchange.status:
@@ -66,14 +64,13 @@ class _Exchange:
         self.status = 0
         self._receive = receive
         self._send = send
+        announced = self.headers.get("content-length", "0")
+        self._announced = int(announced) if announced.isdigit() else 0
         self._received = 0
 
-    @property
-    def announced_length(self) -> int:
-        length = self.headers.get("content-length", "0")
-        return int(length) if length.isdigit() else 0
-
     async def receive(self) -> Message:
+        if self._announced > BODY_LIMIT_BYTES:
+            raise _too_large()
         message = await self._receive()
         self._received += len(message.get("body", b""))
         if self._received > BODY_LIMIT_BYTES:
@@ -89,8 +86,8 @@ class _Exchange:
 def _note(scope: Scope, status: int, seconds: float) -> None:
     if scope["path"].startswith(QUIET):
         return
-    state: dict[str, Any] = scope.get("state", {})
-    ids = {name: state[name] for name in ("tenant", "session_id") if name in state}
+    known: dict[str, Any] = {**scope.get("state", {}), **scope.get("path_params", {})}
+    ids = {name: known[name] for name in ("tenant", "session_id") if name in known}
     route = getattr(scope.get("route"), "path", None)
     log.info(
         "http.request",

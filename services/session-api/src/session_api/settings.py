@@ -1,5 +1,7 @@
 """What session-api reads from the environment."""
 
+from pydantic import Field
+
 from chassis.settings import (
     LiveKitSettings,
     LiveKitUrl,
@@ -9,7 +11,6 @@ from chassis.settings import (
     PostgresSettings,
     Text,
 )
-from pydantic import Field
 
 
 class ApiSettings(NatsSettings, PostgresSettings, LiveKitSettings, LogSettings):

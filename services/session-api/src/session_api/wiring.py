@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from chassis.bus import Bus
 from chassis.database import Database
 from chassis.log import Log
-
 from session_api.dependencies import Dependencies
 from session_api.flows import Flows
 from session_api.keys import Keys

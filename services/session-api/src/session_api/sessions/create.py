@@ -5,6 +5,8 @@ from datetime import datetime
 from typing import Protocol
 
 import structlog
+from msgspec import Struct
+
 from chassis.bus import BusUnavailable
 from contracts.events.session import (
     FailureReason,
@@ -15,8 +17,6 @@ from contracts.events.session import (
 )
 from contracts.ids import dispatch_failed_id, dispatched_id, new_session_id, requested_id, session_id_for_key
 from contracts.session import Status
-from msgspec import Struct
-
 from session_api.flows import Flows
 from session_api.livekit import LiveKitError
 from session_api.problems import Problem

@@ -4,10 +4,10 @@ from collections.abc import Callable
 from datetime import datetime
 
 import structlog
+
 from contracts.events.command import CommandRequested
 from contracts.events.session import CloseReason, FaultSide, SessionClosed
 from contracts.session import Session
-
 from session_api.keys import ApiKey
 from session_api.livekit import LiveKitError
 from session_api.problems import Problem

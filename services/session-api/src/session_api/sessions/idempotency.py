@@ -3,16 +3,13 @@
 from contracts.events.session import SessionRequested
 from contracts.registry import open_event
 from contracts.session import Session, fold
-
 from session_api.problems import Problem
 from session_api.sessions.record import Record
 
 _COMPARED = ("flow_id", "user_id", "language", "metadata")
 
 
-async def first_request(
-    record: Record, tenant: str, session_id: str, requested: SessionRequested
-) -> Session:
+async def first_request(record: Record, tenant: str, session_id: str, requested: SessionRequested) -> Session:
     """Return the session that the key already stands for, when it was asked for in the same words.
 
     Raises Problem: 422 for other words, 409 when the stream no longer holds the request to compare

@@ -3,10 +3,10 @@
 import re
 
 import msgspec
+
 from chassis.log import Log
 from contracts.envelope import Envelope
 from contracts.session import Session
-
 from session_api.problems import Problem
 from session_api.sessions.queries import Views
 from session_api.sessions.record import Record
@@ -50,8 +50,9 @@ class Lookup:
         return msgspec.json.encode(session)
 
     async def outline(self, tenant: str, session_id: str) -> Session:
-        """Return what decides whether a session can be joined or ended; Postgres is asked only about old ones.
+        """Return what decides whether a session can be joined or ended.
 
+        Postgres is asked only about sessions that the stream no longer holds.
         Raises Problem 404, DatabaseUnavailable, BusUnavailable.
         """
         session = await self._record.outline(tenant, session_id)

@@ -22,7 +22,9 @@ class Producer:
         self._clock = clock
         self._timeout_seconds = timeout_seconds
 
-    async def publish(self, tenant: str, session_id: str, event: Event, *, event_id: str, number: int) -> None:
+    async def publish(
+        self, tenant: str, session_id: str, event: Event, *, event_id: str, number: int
+    ) -> None:
         """Put an event on the session's log; saying it again with the same id changes nothing.
 
         Raises BusUnavailable.

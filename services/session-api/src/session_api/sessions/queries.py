@@ -5,10 +5,11 @@ from datetime import datetime
 from typing import Any
 
 import asyncpg
+from msgspec import Struct
+
 from chassis.database import AWAY, Database, DatabaseUnavailable
 from contracts.session import TERMINAL_TYPES, Status
 from contracts.views import TurnView
-from msgspec import Struct
 
 SESSION = "select state from sessions where tenant = $1 and session_id = $2"
 
@@ -30,7 +31,7 @@ from (
     order by turn
     limit $4
 ) as page
-"""  # noqa: S608 - the columns come from the contract, not from a client
+"""
 
 ENDED_AT_SEQUENCE = """
 select min(sequence)

@@ -2,12 +2,12 @@
 
 from typing import Annotated
 
-from chassis.log.reading import sequence_of
-from contracts.envelope import encode
-from contracts.session import Status
 from fastapi import APIRouter, Header, Path, Query, Request, Response
 from pydantic import AfterValidator
 
+from chassis.log.reading import sequence_of
+from contracts.envelope import encode
+from contracts.session import Status
 from session_api.auth import Reader, Writer
 from session_api.dependencies import dependencies_of
 from session_api.json_route import JsonRoute
@@ -35,9 +35,7 @@ from session_api.sessions.schemas import (
 
 router = APIRouter(prefix="/v1/sessions", tags=["sessions"], route_class=JsonRoute)
 
-SessionId = Annotated[
-    str, Path(examples=["ses_01m7yq1we0eqq9xvayxnfetqqd"]), AfterValidator(well_formed)
-]
+SessionId = Annotated[str, Path(examples=["ses_01m7yq1we0eqq9xvayxnfetqqd"]), AfterValidator(well_formed)]
 Cursor = Annotated[str | None, Query(max_length=256, description="`next` of the page before")]
 Limit = Annotated[int, Query(ge=1, le=200)]
 EventLimit = Annotated[int, Query(ge=1, le=1000)]
@@ -146,9 +144,7 @@ async def _stream(request: Request, tenant: str, session_id: str, after: int) ->
         return stream.EventStream(stream.remainder(rest)) if rest else Response(status_code=204)
     events = dependencies.log.follow_session(tenant, session_id, after=after)
     return stream.EventStream(
-        stream.live(
-            events, heartbeat_seconds=dependencies.heartbeat_seconds, stopping=dependencies.stopping
-        )
+        stream.live(events, heartbeat_seconds=dependencies.heartbeat_seconds, stopping=dependencies.stopping)
     )
 
 

@@ -4,9 +4,10 @@ import re
 from typing import Annotated, Any
 
 import msgspec
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
 from contracts.events.session import SessionRequested
 from contracts.session import Status
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 METADATA_LIMIT_BYTES = 16 * 1024
 AGENT_IDENTITY = re.compile(r"^agent-", re.IGNORECASE)
@@ -41,7 +42,9 @@ class CreateRequest(BaseModel):
     user_id: Annotated[Name, Field(description="who will be on the call, in your words", examples=["ada"])]
     metadata: Annotated[
         Metadata | None,
-        Field(description=f"yours; at most {METADATA_LIMIT_BYTES} bytes as JSON", examples=[{"order": "A-17"}]),
+        Field(
+            description=f"yours; at most {METADATA_LIMIT_BYTES} bytes as JSON", examples=[{"order": "A-17"}]
+        ),
     ] = None
     language: Annotated[
         Language | None, Field(description="BCP 47; the flow's own when left out", examples=["en"])
@@ -79,9 +82,9 @@ class TokenRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    identity: Annotated[
-        Identity | None, Field(description="`caller` when left out", examples=["caller"])
-    ] = None
+    identity: Annotated[Identity | None, Field(description="`caller` when left out", examples=["caller"])] = (
+        None
+    )
     name: Annotated[Name | None, Field(description="shown to the others", examples=["Ada"])] = None
     ttl_seconds: Annotated[
         int | None, Field(ge=60, le=86_400, description="the server's setting when left out", examples=[600])
@@ -104,5 +107,6 @@ class EndResponse(BaseModel):
 
     session_id: str
     ended: Annotated[
-        bool, Field(description="true when the log holds the session's end; else its agent is about to say it")
+        bool,
+        Field(description="true when the log holds the session's end; else its agent is about to say it"),
     ]

@@ -5,11 +5,12 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 
 import structlog
-from chassis.log import Log
-from contracts.envelope import Envelope, encode
-from contracts.session import TERMINAL_TYPES
 from starlette.responses import StreamingResponse
 from starlette.types import Send
+
+from chassis.log.reading import sequence_of
+from contracts.envelope import Envelope, encode
+from contracts.session import TERMINAL_TYPES
 
 MEDIA_TYPE = "text/event-stream"
 QUEUED = 256  # events read ahead of a slow client; then the reader waits
@@ -41,7 +42,7 @@ def as_event(envelope: Envelope) -> bytes:
     """Write a committed envelope as one server-sent event; its id is the sequence to resume from."""
     # A line break can only stand between JSON's tokens, never within a string.
     data = encode(envelope).replace(b"\r", b" ").replace(b"\n", b" ")
-    return b"id: %d\nevent: %s\ndata: %s\n\n" % (envelope.sequence, envelope.type.encode(), data)
+    return b"id: %d\nevent: %s\ndata: %s\n\n" % (sequence_of(envelope), envelope.type.encode(), data)
 
 
 async def remainder(events: list[Envelope]) -> Chunks:
