@@ -1,0 +1,77 @@
+"""Webhooks as LiveKit makes them: its own protobuf as JSON, its own token over the body's SHA-256."""
+
+import base64
+import hashlib
+from collections.abc import AsyncIterator, Callable
+from datetime import timedelta
+from typing import Any
+
+import httpx
+import pytest
+from google.protobuf.json_format import MessageToJson, ParseDict
+from livekit import api
+from livekit.protocol.webhook import WebhookEvent
+
+from chassis.bus import Bus
+from chassis.health import Health
+from chassis.testing import FixedClock
+from webhook_ingest.app import create_app
+from webhook_ingest.ingest import Ingest
+
+API_KEY = "devkey"
+API_SECRET = "a-secret-of-at-least-32-characters!!"
+SESSION = "ses_01m7yq1we0eqq9xvayxnfetqqd"
+
+
+@pytest.fixture
+def session_id() -> str:
+    """The session whose room the webhooks are about."""
+    return SESSION
+
+
+@pytest.fixture
+def webhook() -> Callable[..., bytes]:
+    """Write a webhook as LiveKit does: protobuf JSON."""
+
+    def write(event: str = "room_started", **fields: Any) -> bytes:
+        metadata = f'{{"session_id":"{SESSION}","tenant":"default"}}'
+        fields.setdefault("id", "EV_9dKqLmZx2T")
+        fields.setdefault("createdAt", "1795253401")
+        fields.setdefault("room", {"sid": "RM_1", "name": SESSION, "metadata": metadata})
+        return MessageToJson(ParseDict({"event": event, **fields}, WebhookEvent())).encode()
+
+    return write
+
+
+@pytest.fixture
+def sign() -> Callable[..., str]:
+    """Sign a body as LiveKit does."""
+
+    def write(
+        body: bytes, *, key: str = API_KEY, secret: str = API_SECRET, ttl: timedelta = timedelta(minutes=5)
+    ) -> str:
+        digest = base64.b64encode(hashlib.sha256(body).digest()).decode()
+        return api.AccessToken(key, secret).with_sha256(digest).with_ttl(ttl).to_jwt()
+
+    return write
+
+
+@pytest.fixture
+def verified_with() -> dict[str, str]:
+    """The key and the secret that webhook-ingest knows."""
+    return {"api_key": API_KEY, "api_secret": API_SECRET}
+
+
+@pytest.fixture
+def clock() -> FixedClock:
+    """A clock that stands still."""
+    return FixedClock()
+
+
+@pytest.fixture
+async def client(bus: Bus, clock: FixedClock) -> AsyncIterator[httpx.AsyncClient]:
+    """An HTTP client of a webhook-ingest on a real broker."""
+    ingest = Ingest(bus, api_key=API_KEY, api_secret=API_SECRET, clock=clock, timeout_seconds=1.0)
+    transport = httpx.ASGITransport(create_app(ingest, Health({"broker": bus.ready})))
+    async with httpx.AsyncClient(transport=transport, base_url="http://ingest") as client:
+        yield client
