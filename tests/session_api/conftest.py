@@ -23,6 +23,7 @@ from contracts.envelope import Envelope, committed, encode, seal
 from contracts.event import Event
 from contracts.session import fold
 from contracts.subjects import committed_subject, partition_of
+from contracts.views import SessionView
 from session_api.app import create_app
 from session_api.dependencies import Dependencies
 from session_api.livekit import LiveKit
@@ -250,7 +251,7 @@ class Persistence:
         """Publish and commit events, in order; all of one session."""
         first = envelopes[0]
         log = self._committed.setdefault(first.subject, [])
-        fresh = []
+        fresh: list[Envelope] = []
         for envelope in envelopes:
             ack = await self._bus.publish(outgoing(envelope))
             fresh.append(committed(envelope, len(log) + len(fresh) + 1, ack.position))
@@ -285,19 +286,17 @@ class Persistence:
 
     async def _view(self, session_id: str, tenant: str, log: list[Envelope]) -> None:
         state = fold(session_id, tenant, log)
-        columns = ("status", "flow_id", "flow_revision", "user_id", "created_at", "updated_at", "turns")
-        columns += ("sequence", "language", "ended_at", "reason")
+        of_state = [name for name in SessionView.__struct_fields__ if name != "state"]
         row: Mapping[str, Any] = {
-            "session_id": session_id,
-            "tenant": tenant,
             "state": msgspec.json.encode(state).decode(),
-            **{name: getattr(state, name) for name in columns},
+            **{name: getattr(state, name) for name in of_state},
         }
         names = ", ".join(row)
         values = ", ".join(f"${n}" for n in range(1, len(row) + 1))
         changes = ", ".join(f"{name} = excluded.{name}" for name in row)
         await self._database.pool.execute(
-            f"insert into sessions ({names}) values ({values}) on conflict (session_id) do update set {changes}",
+            f"insert into sessions ({names}) values ({values}) "
+            f"on conflict (session_id) do update set {changes}",
             *row.values(),
         )
 
