@@ -84,7 +84,7 @@ class Journal:
 
     def append(self, line: bytes) -> None:
         """Write one line. What the disk refuses is held in memory, in its order, until it is published."""
-        if not self._memory:
+        if not self._memory and self._descriptor != _NO_FILE:
             try:
                 written = os.pwrite(self._descriptor, line + b"\n", self.end)
             except OSError:
@@ -138,7 +138,8 @@ class Journal:
 
     def remove(self) -> None:
         """Delete the file: everything in it is where it belongs."""
-        self.path.unlink(missing_ok=True)
+        if self._descriptor != _NO_FILE:
+            self.path.unlink(missing_ok=True)
         self.release()
 
     def release(self) -> None:

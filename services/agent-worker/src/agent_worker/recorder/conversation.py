@@ -19,7 +19,7 @@ from livekit.agents.voice.speech_handle import SpeechHandle
 
 from agent_worker.recorder.generation import tap_agent
 from agent_worker.recorder.guard import Faults
-from agent_worker.recorder.speech import current_speech
+from agent_worker.recorder.speech import current_speech, originating_speech
 from agent_worker.recorder.tool_log import ToolLog
 from agent_worker.recorder.turn_book import Answer, Finished, TurnBook, Utterance
 from agent_worker.recorder.usage import models_of
@@ -90,7 +90,7 @@ class Conversation:
     def on_speech_created(self, event: SpeechCreatedEvent) -> None:
         """Follow a speech from its first moment to its last."""
         handle = event.speech_handle
-        self._book.speech_began(handle.id, within=current_speech(), reply=not event.user_initiated)
+        self._book.speech_began(handle.id, within=originating_speech(), reply=not event.user_initiated)
         handle.add_done_callback(self._faults.guard("speech_ended", self._on_speech_ended))
 
     def _on_speech_ended(self, handle: SpeechHandle) -> None:
