@@ -30,6 +30,7 @@ call: $(READY) ## call the agent (FLOW=booking SAY="hello|thank you good bye")
 	@$(BIN)/antiphon call $${FLOW:+--flow "$$FLOW"} $${SAY:+--say "$$SAY"} $(ARGS)
 
 test: $(READY) ## run all tests, on servers of their own (ARGS="-k name")
+	@$(BIN)/antiphon livekit
 	@$(BIN)/pytest $(ARGS)
 
 check: $(READY) ## lint, format, types, import rules, generated contracts

@@ -3,7 +3,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -17,6 +17,7 @@ from antiphon.supervisor.lock import is_locked
 from antiphon.supervisor.orphans import end_orphans, is_running
 from antiphon.supervisor.state import State, read_state
 
+SUPERVISOR = (sys.executable, "-m", "antiphon.supervisor")
 UP_SECONDS = 300.0
 DOWN_SECONDS = 120.0
 LOOK_SECONDS = 0.1
@@ -28,8 +29,9 @@ class EmbeddedStack:
     A stack that is not detached dies with the thread that starts it, however that dies.
     """
 
-    def __init__(self, settings: StackSettings) -> None:
+    def __init__(self, settings: StackSettings, *, supervisor: Sequence[str] = SUPERVISOR) -> None:
         self.settings = settings
+        self.supervisor = tuple(supervisor)
         self.output = settings.home / "logs" / "supervisor.log"
         self._supervisor: subprocess.Popen[bytes] | None = None
 
@@ -96,7 +98,7 @@ class EmbeddedStack:
         self.settings.home.chmod(0o700)
         self.output.write_bytes(b"")
         command = Command(
-            argv=(sys.executable, "-m", "antiphon.supervisor"),
+            argv=self.supervisor,
             environment=dict(os.environ) | self.settings.environment(),
             directory=self.settings.home,
             orphan_signal=None if detached else signal.SIGTERM,

@@ -2,13 +2,14 @@ import typer
 
 from antiphon.commands.call import call
 from antiphon.commands.down import down
+from antiphon.commands.livekit import livekit
 from antiphon.commands.logs import logs
 from antiphon.commands.sessions import sessions, show
 from antiphon.commands.status import status
 from antiphon.commands.tail import tail
 from antiphon.commands.up import up
 
-COMMANDS = (up, down, status, logs, call, tail, sessions, show)
+COMMANDS = (up, down, status, logs, call, tail, sessions, show, livekit)
 
 app = typer.Typer(
     name="antiphon",

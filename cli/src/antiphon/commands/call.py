@@ -34,7 +34,11 @@ def call(
         float, typer.Option(help="Seconds that the agent has to become ready.", min=1.0)
     ] = READY_SECONDS,
 ) -> None:
-    """Call the agent as a real participant: speak lines, and print both sides' words as they are heard."""
+    """Call the agent and print both sides' words.
+
+    A synthetic caller joins the room as a real participant and speaks the lines, each after the last answer.
+    Exits with 1 when no agent becomes ready or the agent falls silent.
+    """
     lines = [line.strip() for line in say.split("|") if line.strip()]
     asyncio.run(_call(flow, lines, ready_within))
 
@@ -78,7 +82,7 @@ def _print_words(line: Line, caller: str) -> None:
 async def call_on_record(api: SessionApi) -> str:
     """Make the first call, and print its timeline as it is committed; return the session's id."""
     created = await api.create(FLOW, USER)
-    session = created["session_id"]
+    session: str = created["session_id"]
     following = asyncio.create_task(_print_timeline(api, session), name="timeline")
     try:
         await talk(created, list(LINES), ready_within=READY_SECONDS, words=False)

@@ -7,12 +7,13 @@ from rich.status import Status as Spinner
 from rich.text import Text
 
 from antiphon.commands.call import call_on_record
+from antiphon.commands.livekit import told
 from antiphon.commands.stack_at import api_of
 from antiphon.embedded import EmbeddedStack
 from antiphon.errors import StackError
 from antiphon.screen import out, says_why
 from antiphon.settings import StackSettings
-from antiphon.stack.build import VERSION, Progress
+from antiphon.stack.build import Progress
 from antiphon.status import Status
 from antiphon.supervisor.state import State
 from chassis.settings import load
@@ -25,7 +26,7 @@ def up(
         bool, typer.Option("--foreground", help="Stay, and stop the stack on Ctrl-C or SIGTERM.")
     ] = False,
 ) -> None:
-    """Start the whole stack, wait until it is ready, and make a first call.
+    """Start the stack and make a first call.
 
     It stays up in the background. When it is up already, nothing is done.
     """
@@ -58,19 +59,12 @@ def _start(stack: EmbeddedStack, *, detached: bool) -> None:
     with out.status("Starting") as spinner:
 
         def building(progress: Progress) -> None:
-            spinner.update(_building(progress))
+            spinner.update(told(progress))
 
         def watching(state: State) -> None:
             _show(state, done, spinner)
 
         stack.start(detached=detached, building=building, watching=watching)
-
-
-def _building(progress: Progress) -> str:
-    if progress.waiting:
-        return f"Waiting for another build of livekit-server, {progress.seconds:.0f} s"
-    counts = f"{progress.modules} modules downloaded, {progress.packages} packages compiled"
-    return f"Building livekit-server {VERSION}, once: {counts}, {progress.seconds:.0f} s"
 
 
 def _show(state: State, done: set[str], spinner: Spinner) -> None:

@@ -4,12 +4,16 @@ import asyncio
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
 from antiphon.errors import StackError
 from antiphon.settings import StackSettings
+from antiphon.stack.build import find_livekit
+from antiphon.supervisor.credentials import credentials_of
 from antiphon.supervisor.lock import take_lock
+from antiphon.supervisor.plan import Plan
 from antiphon.supervisor.run import Supervisor
 from chassis.settings import load
 
@@ -19,8 +23,18 @@ LOCK_SECONDS = 2.0  # a command that looks whether the lock is held holds it for
 
 
 def main() -> int:
-    """Hold the stack until SIGTERM."""
-    settings = load(StackSettings)
+    """Hold the stack that the environment names, until SIGTERM."""
+    return hold(load(StackSettings), own_plan)
+
+
+def own_plan(settings: StackSettings) -> Plan:
+    """Return the plan of the whole stack."""
+    program = None if settings.livekit_url else find_livekit(settings.cache, lambda _: None)
+    return Plan(settings, credentials_of(settings), program)
+
+
+def hold(settings: StackSettings, plan_of: Callable[[StackSettings], Plan]) -> int:
+    """Hold a stack until SIGTERM, and return the exit code."""
     (settings.home / "logs").mkdir(parents=True, exist_ok=True, mode=0o700)
     settings.home.chmod(0o700)
     lock = _lock(settings.home)
@@ -28,22 +42,24 @@ def main() -> int:
         print(f"another supervisor holds {settings.home}", file=sys.stderr)
         return EXIT_HELD
     with lock:
-        return asyncio.run(_hold(settings))
+        try:
+            return asyncio.run(_hold(Supervisor(settings, plan_of(settings))))
+        except StackError as error:
+            print(error, file=sys.stderr)
+            return EXIT_FAILED
 
 
-async def _hold(settings: StackSettings) -> int:
+async def _hold(supervisor: Supervisor) -> int:
     stop = asyncio.Event()
     for signum in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(signum, stop.set)
-    supervisor = Supervisor(settings)
     if supervisor.healed:
         print(f"ended what an earlier supervisor left running: {', '.join(supervisor.healed)}")
     try:
         await supervisor.hold(stop)
     except StackError as error:
-        print(error, file=sys.stderr)
         supervisor.board.enter("failed", str(error))
-        return EXIT_FAILED
+        raise
     return 0
 
 

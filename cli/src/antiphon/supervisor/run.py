@@ -8,11 +8,9 @@ import psutil
 
 from antiphon.errors import StackError
 from antiphon.settings import StackSettings
-from antiphon.stack.build import find_livekit
 from antiphon.stack.ports import require_free
 from antiphon.supervisor import setup
 from antiphon.supervisor.board import Board
-from antiphon.supervisor.credentials import credentials_of
 from antiphon.supervisor.log_files import keep_small
 from antiphon.supervisor.orphans import end_orphans
 from antiphon.supervisor.plan import Plan, given_livekit
@@ -29,10 +27,9 @@ THREADS = 24
 class Supervisor:
     """Hold one stack: bring it up in order, keep it up, take it down in reverse order."""
 
-    def __init__(self, settings: StackSettings) -> None:
+    def __init__(self, settings: StackSettings, plan: Plan) -> None:
         self.settings = settings
-        program = None if settings.livekit_url else find_livekit(settings.cache, lambda _: None)
-        self.plan = Plan(settings, credentials_of(settings), program)
+        self.plan = plan
         self._running: list[Supervised] = []
         self._tending: list[asyncio.Task[None]] = []
         before = read_state(settings.home)

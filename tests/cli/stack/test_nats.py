@@ -1,0 +1,87 @@
+import json
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from antiphon.errors import StackError
+from antiphon.stack.nats import NatsServer
+from chassis.bus import Bus
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[NatsServer]:
+    server = NatsServer(tmp_path / "nats")
+    yield server
+    server.kill()
+
+
+async def _store(server: NatsServer) -> None:
+    bus = await Bus.connect(server.url)
+    await bus.ensure()
+    bucket = await bus.bucket("keys")
+    await bucket.put("a", b"kept")
+    await bus.close()
+
+
+async def _stored(server: NatsServer) -> bytes | None:
+    bus = await Bus.connect(server.url)
+    bucket = await bus.bucket("keys")
+    value = await bucket.get("a")
+    await bus.close()
+    return value
+
+
+async def test_what_was_acknowledged_is_there_after_kill_9(server: NatsServer) -> None:
+    server.start()
+    await _store(server)
+
+    server.kill()
+    server.start()
+
+    assert await _stored(server) == b"kept"
+
+
+async def test_what_was_stored_is_there_after_a_stop(server: NatsServer) -> None:
+    server.start()
+    await _store(server)
+
+    server.stop()
+    assert not server.ready()
+    server.start()
+
+    assert await _stored(server) == b"kept"
+
+
+def test_only_loopback_is_bound(server: NatsServer) -> None:
+    server.start()
+
+    assert server.process is not None
+    listening = {
+        c.laddr.ip for c in psutil.Process(server.process.pid).net_connections() if c.status == "LISTEN"
+    }
+    assert listening == {"127.0.0.1"}
+
+
+def test_a_server_that_is_no_jetstream_is_not_ready(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as stranger:
+        server = NatsServer(tmp_path, port=stranger.getsockname()[1])
+
+        assert not server.ready()
+
+
+def test_the_log_says_why_a_start_failed(tmp_path: Path) -> None:
+    (tmp_path / "store").write_text("a file where a folder must be")
+
+    with pytest.raises(StackError, match=r"NATS ended with code 1(.|\n)*storage directory"):
+        NatsServer(tmp_path).start()
+
+
+def test_a_folder_with_quotes_and_spaces_is_no_trouble(tmp_path: Path) -> None:
+    server = NatsServer(tmp_path / 'the "new" one')
+    server.start()
+    server.stop()
+
+    assert json.dumps(str(server.directory / "store")) in (server.directory / "nats.conf").read_text()

@@ -1,0 +1,42 @@
+import os
+import socket
+
+import pytest
+
+from antiphon.errors import PortTaken
+from antiphon.stack.ports import PortUse, free_ports, is_free, require_free
+
+
+def test_a_taken_port_is_named_with_its_owner_and_the_setting_that_moves_it() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+
+        with pytest.raises(PortTaken) as raised:
+            require_free(PortUse(port, "session-api", "ANTIPHON_API_PORT"))
+
+    message = str(raised.value)
+    assert f"port {port} for session-api is taken by process {os.getpid()}" in message
+    assert "ANTIPHON_API_PORT" in message
+
+
+def test_a_taken_udp_port_is_named_too() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.bind(("127.0.0.1", 0))
+        use = PortUse(
+            server.getsockname()[1], "LiveKit media", "ANTIPHON_LIVEKIT_UDP_PORT", socket.SOCK_DGRAM
+        )
+
+        with pytest.raises(PortTaken, match=str(os.getpid())):
+            require_free(use)
+
+
+def test_a_server_on_every_address_takes_the_loopback_port_too() -> None:
+    with socket.create_server(("0.0.0.0", 0)) as server:
+        assert not is_free(server.getsockname()[1])
+
+
+def test_free_ports_are_distinct_and_free() -> None:
+    ports = free_ports(20)
+
+    assert len(set(ports)) == 20
+    assert all(is_free(port) for port in ports)

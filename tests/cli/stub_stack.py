@@ -1,0 +1,50 @@
+"""A supervisor like the real one, whose services are small: they answer, they can be told to die."""
+
+import sys
+from pathlib import Path
+
+from antiphon.settings import StackSettings
+from antiphon.stack.child import Command
+from antiphon.supervisor.__main__ import hold, own_plan
+from antiphon.supervisor.plan import Plan
+from chassis.settings import load
+
+SERVER = """
+import http.server, sys
+class Ready(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200); self.end_headers(); self.wfile.write(b"{}")
+    def log_message(self, *arguments):
+        pass
+print("serving", flush=True)
+http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Ready).serve_forever()
+"""
+BROKEN = "import sys; sys.exit('it does not start')"
+
+
+class StubPlan(Plan):
+    """The real plan; only what a service's process runs is another program."""
+
+    def _command(self, module: tuple[str, ...], extra: dict[str, str]) -> Command:
+        real = super()._command(module, extra)
+        ports = {
+            "persistence": self.settings.persistence_health_port,
+            "session_api": self.settings.api_port,
+            "webhook_ingest": self.settings.webhooks_port,
+            "agent_worker": self.settings.agent_health_port,
+        }
+        broken = (self.settings.home / "break").exists() and module[0] == "session_api"
+        program = BROKEN if broken else SERVER
+        if module[-1] == "migrate" or "publish-flows" in module:
+            program = "print('done')"
+        argv = (sys.executable, "-c", program, str(ports[module[0]]))
+        return Command(argv, real.environment, Path(real.directory))
+
+
+def stub_plan(settings: StackSettings) -> Plan:
+    real = own_plan(settings)
+    return StubPlan(settings, real.credentials, real.livekit.program if real.livekit else None)
+
+
+if __name__ == "__main__":
+    sys.exit(hold(load(StackSettings), stub_plan))

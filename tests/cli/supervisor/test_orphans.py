@@ -1,0 +1,65 @@
+import os
+import signal
+import subprocess
+import sys
+
+import psutil
+
+from antiphon.supervisor.addresses import Addresses
+from antiphon.supervisor.orphans import end_orphans, end_session, is_running
+from antiphon.supervisor.state import ServiceState, State
+
+NOWHERE = Addresses("", "", None, "", "", None, None, "", None)
+STAYS = (
+    "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); time.sleep(60)"
+)
+HAS_CHILD = (
+    f"import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', {STAYS!r}]); time.sleep(60)"
+)
+
+
+def _start(program: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-c", program], start_new_session=True, stdout=subprocess.PIPE)
+
+
+def _state(pid: int, started: float) -> State:
+    return State(0, 0.0, NOWHERE, services=[ServiceState("session-api", pid=pid, started=started)])
+
+
+def test_a_process_that_was_left_running_is_ended() -> None:
+    orphan = _start("import time; time.sleep(60)")
+    started = psutil.Process(orphan.pid).create_time()
+
+    assert end_orphans(_state(orphan.pid, started)) == ["session-api"]
+
+    assert orphan.wait(5) == -signal.SIGTERM
+
+
+def test_a_stranger_who_got_the_same_process_id_is_left_alone() -> None:
+    started = psutil.Process(os.getpid()).create_time()
+
+    assert end_orphans(_state(os.getpid(), started - 3600)) == []
+    assert not is_running(os.getpid(), started - 3600)
+
+
+def test_what_ignores_the_request_is_killed_with_its_whole_session() -> None:
+    leader = _start(HAS_CHILD)
+    started = psutil.Process(leader.pid).create_time()
+    assert leader.stdout is not None
+    leader.stdout.readline()  # the child is there, and ignores SIGTERM
+    (child,) = psutil.Process(leader.pid).children()
+
+    leader.kill()
+    leader.wait(5)
+    end_session(leader.pid, started, patience_seconds=0.2)
+
+    assert not is_running(child.pid, child.create_time() if child.is_running() else 0.0)
+
+
+def test_a_zombie_does_not_count_as_running() -> None:
+    process = _start("pass")
+    started = psutil.Process(process.pid).create_time()
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+
+    assert not is_running(process.pid, started)
+    process.wait()

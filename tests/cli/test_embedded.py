@@ -1,0 +1,243 @@
+import hashlib
+import json
+import os
+import signal
+import socket
+import stat
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from antiphon.embedded import EmbeddedStack
+from antiphon.errors import StackError
+from antiphon.settings import StackSettings, beside
+from antiphon.status import ServiceStatus
+from antiphon.supervisor.state import State, read_state
+from chassis.bus import Bus
+
+NAMES = ["nats", "postgres", "livekit", "persistence", "session-api", "webhook-ingest", "agent-worker"]
+
+
+def _wait_until(true: Callable[[], bool], timeout_seconds: float = 30.0) -> None:
+    deadline = time.monotonic() + timeout_seconds
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def _service(stack: EmbeddedStack, name: str) -> ServiceStatus:
+    return next(service for service in stack.status().services if service.name == name)
+
+
+def _kill(stack: EmbeddedStack, name: str) -> None:
+    pid = _service(stack, name).pid
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+
+
+def _state(stack: EmbeddedStack) -> State:
+    state = read_state(stack.settings.home)
+    assert state is not None
+    return state
+
+
+def _processes(state: State) -> list[psutil.Process]:
+    return [psutil.Process(service.pid) for service in state.services if service.pid]
+
+
+def _gone(processes: list[psutil.Process]) -> bool:
+    return not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in processes)
+
+
+def test_all_services_become_ready_and_stop_in_good_order(stub_stack: EmbeddedStack) -> None:
+    stub_stack.start()
+
+    status = stub_stack.status()
+    assert status.ready
+    assert [service.name for service in status.services] == NAMES
+
+    processes = _processes(_state(stub_stack))
+    assert stub_stack.stop()
+    assert _gone(processes)
+    assert not stub_stack.status().ready
+    assert _state(stub_stack).phase == "stopped"
+
+
+def test_status_has_the_documents_shape(stub_stack: EmbeddedStack) -> None:
+    stub_stack.start()
+    document = json.loads(stub_stack.status().as_json())
+
+    assert list(document) == [
+        "home",
+        "api_url",
+        "api_key",
+        "webhooks_url",
+        "livekit_url",
+        "livekit_api_key",
+        "livekit_api_secret",
+        "nats_url",
+        "postgres_dsn",
+        "services",
+    ]
+    assert all(list(s) == ["name", "pid", "ready", "detail", "restarts"] for s in document["services"])
+    assert len(document["livekit_api_secret"]) >= 32
+
+
+async def test_the_development_key_is_admitted_by_its_hash(stub_stack: EmbeddedStack) -> None:
+    stub_stack.start()
+    addresses = stub_stack.status().addresses
+    assert addresses.api_key is not None
+
+    bus = await Bus.connect(addresses.nats_url)
+    bucket = await bus.bucket("keys")
+    value = await bucket.get(hashlib.sha256(addresses.api_key.encode()).hexdigest())
+    await bus.close()
+
+    assert value is not None
+    assert json.loads(value)["tenant"] == "default"
+    assert json.loads(value)["scopes"] == ["sessions:write", "sessions:read"]
+
+
+def test_the_state_is_private(stub_stack: EmbeddedStack) -> None:
+    stub_stack.start()
+    home = stub_stack.settings.home
+
+    assert stat.S_IMODE(home.stat().st_mode) == 0o700
+    assert stat.S_IMODE((home / "credentials.json").stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("name", ["nats", "postgres", "livekit", "session-api"])
+def test_a_service_that_dies_is_started_again_and_counted(stub_stack: EmbeddedStack, name: str) -> None:
+    stub_stack.start()
+
+    _kill(stub_stack, name)
+
+    _wait_until(lambda: _service(stub_stack, name).restarts == 1 and stub_stack.status().ready)
+
+
+def test_a_service_that_keeps_dying_waits_longer_each_time(stub_stack: EmbeddedStack) -> None:
+    stub_stack.start()
+    (stub_stack.settings.home / "break").touch()
+
+    _kill(stub_stack, "session-api")
+
+    _wait_until(lambda: "starts again in 2 s" in _service(stub_stack, "session-api").detail)
+    (stub_stack.settings.home / "break").unlink()
+    _wait_until(lambda: stub_stack.status().ready)
+
+
+def test_a_second_start_changes_nothing(stub_stack: EmbeddedStack) -> None:
+    stub_stack.start()
+    before = [service.pid for service in stub_stack.status().services]
+
+    EmbeddedStack(stub_stack.settings).start()
+
+    assert [service.pid for service in stub_stack.status().services] == before
+
+
+def test_a_killed_supervisor_leaves_nothing_running_and_the_next_start_heals(
+    stub_stack: EmbeddedStack,
+) -> None:
+    stub_stack.start()
+    before = stub_stack.status().addresses
+    processes = _processes(_state(stub_stack))
+
+    stub_stack.kill()
+    _wait_until(lambda: _gone(processes))
+    assert not stub_stack.status().ready
+    stub_stack.start()
+
+    assert stub_stack.status().ready
+    assert stub_stack.status().addresses == before
+
+
+def test_the_state_of_a_machine_that_has_rebooted_is_no_trouble(stub_stack: EmbeddedStack) -> None:
+    stub_stack.start()
+    stub_stack.kill()
+    state = _state(stub_stack)
+    for service in state.services:  # after a reboot the same process ids belong to others
+        service.pid, service.started = os.getpid(), 1.0
+    state.supervisor_pid, state.supervisor_started = os.getpid(), 1.0
+    (stub_stack.settings.home / "postgres" / "data" / "postmaster.pid").write_text(f"{os.getpid()}\n")
+
+    stub_stack.start()
+
+    assert stub_stack.status().ready
+
+
+def test_a_taken_port_is_named_with_its_owner_and_nothing_is_left_running(stub_stack: EmbeddedStack) -> None:
+    port = stub_stack.settings.webhooks_port
+    with socket.create_server(("127.0.0.1", port)), pytest.raises(StackError) as raised:
+        stub_stack.start()
+
+    assert f"port {port} for webhook-ingest is taken by process {os.getpid()}" in str(raised.value)
+    assert "ANTIPHON_WEBHOOKS_PORT" in str(raised.value)
+    assert not [service for service in _state(stub_stack).services if service.pid]
+
+
+def test_a_service_that_does_not_start_is_named_with_its_last_words(stub_stack: EmbeddedStack) -> None:
+    stub_stack.settings.home.mkdir()
+    (stub_stack.settings.home / "break").touch()
+
+    with pytest.raises(StackError, match=r"session-api did not become ready(.|\n)*it does not start"):
+        stub_stack.start()
+
+    assert not [service for service in _state(stub_stack).services if service.pid]
+    (stub_stack.settings.home / "break").unlink()
+    stub_stack.start()
+
+
+def test_two_stacks_run_side_by_side(stub_stack: EmbeddedStack, tmp_path: Path) -> None:
+    stub_stack.start()
+    other = EmbeddedStack(beside(tmp_path / "other"), supervisor=stub_stack.supervisor)
+    with other:
+        assert other.status().ready
+        assert other.status().addresses.api_key != stub_stack.status().addresses.api_key
+
+    assert stub_stack.status().ready
+
+
+def test_a_given_livekit_server_is_used_and_watched(
+    settings: StackSettings, stub_stack: EmbeddedStack, tmp_path: Path
+) -> None:
+    stub_stack.start()
+    theirs = stub_stack.status().addresses
+    given = beside(
+        tmp_path / "guest",
+        livekit_url=theirs.livekit_url,
+        livekit_api_key=theirs.livekit_api_key,
+        livekit_api_secret=theirs.livekit_api_secret,
+    )
+    with EmbeddedStack(given, supervisor=stub_stack.supervisor) as guest:
+        assert _service(guest, "livekit").pid is None
+        assert guest.status().addresses.livekit_api_key == theirs.livekit_api_key
+        stub_stack.stop()
+        _wait_until(lambda: not guest.status().ready)
+
+
+def test_stopping_while_it_starts_leaves_nothing(stub_stack: EmbeddedStack) -> None:
+    failures: list[str] = []
+    starting = threading.Thread(target=lambda: failures.append(_start_and_fail(stub_stack)))
+    starting.start()
+    _wait_until(lambda: _has_processes(stub_stack))
+
+    stub_stack.stop()
+    starting.join()
+
+    assert "ended" in failures[0]
+    assert not _has_processes(stub_stack)
+
+
+def _has_processes(stack: EmbeddedStack) -> bool:
+    state = read_state(stack.settings.home)
+    return state is not None and any(service.pid for service in state.services)
+
+
+def _start_and_fail(stack: EmbeddedStack) -> str:
+    with pytest.raises(StackError) as raised:
+        stack.start()
+    return str(raised.value)
