@@ -19,7 +19,7 @@ from antiphon.stack.ports import LOOPBACK, PortUse
 from antiphon.stack.postgres import Postgres
 from antiphon.supervisor.addresses import Addresses, addresses_of
 from antiphon.supervisor.credentials import Credentials
-from antiphon.supervisor.service import Probe, Service
+from antiphon.supervisor.definition import Probe, Service
 
 WEBHOOK_PATH = "/api/v1/webhooks/livekit"
 PROBE_SECONDS = 5.0

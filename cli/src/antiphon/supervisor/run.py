@@ -11,10 +11,10 @@ from antiphon.settings import StackSettings
 from antiphon.stack.ports import require_free
 from antiphon.supervisor import setup
 from antiphon.supervisor.board import Board
+from antiphon.supervisor.definition import Probe, Service
 from antiphon.supervisor.log_files import keep_small
 from antiphon.supervisor.orphans import end_orphans
 from antiphon.supervisor.plan import Plan, given_livekit
-from antiphon.supervisor.service import Probe, Service
 from antiphon.supervisor.state import ServiceState, State, Step, read_state
 from antiphon.supervisor.supervised import LOOK_SECONDS, Supervised
 

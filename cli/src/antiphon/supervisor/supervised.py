@@ -9,8 +9,8 @@ import psutil
 from antiphon.errors import StackError
 from antiphon.stack import child
 from antiphon.stack.ports import require_free
+from antiphon.supervisor.definition import Service
 from antiphon.supervisor.orphans import end_session
-from antiphon.supervisor.service import Service
 from antiphon.supervisor.state import ServiceState
 
 LOOK_SECONDS = 2.0  # between two looks at a ready service
