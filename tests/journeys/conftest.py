@@ -1,0 +1,103 @@
+"""A whole stack for every journey: the real servers and services, on free ports, started once."""
+
+import asyncio
+import os
+import signal
+import socket
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+
+import httpx
+import pytest
+
+from antiphon.api import Json, SessionApi
+from antiphon.embedded import EmbeddedStack
+from antiphon.settings import beside
+
+HEAL_SECONDS = 60.0
+CLOSING_SECONDS = 60.0
+
+Outage = Callable[[str], AbstractContextManager[None]]
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedStack]:
+    """A running stack; what a journey breaks is whole again when the next begins."""
+    with EmbeddedStack(beside(tmp_path_factory.mktemp("stack"))) as running:
+        yield running
+
+
+@pytest.fixture
+async def api(stack: EmbeddedStack) -> AsyncIterator[SessionApi]:
+    """session-api, as the command line sees it."""
+    where = stack.status().addresses
+    assert where.api_key
+    async with SessionApi(where.api_url, where.api_key) as client:
+        yield client
+
+
+@pytest.fixture
+async def http(stack: EmbeddedStack) -> AsyncIterator[httpx.AsyncClient]:
+    """session-api, as any HTTP client sees it."""
+    where = stack.status().addresses
+    headers = {"Authorization": f"Bearer {where.api_key}"}
+    async with httpx.AsyncClient(base_url=where.api_url, headers=headers, timeout=20) as client:
+        yield client
+
+
+@pytest.fixture
+def outage(stack: EmbeddedStack) -> Outage:
+    """Kill a server and keep its port, so that the supervisor cannot bring it back before the block ends."""
+    ports = {"nats": stack.settings.nats_port, "postgres": stack.settings.postgres_port}
+
+    @contextmanager
+    def away(name: str) -> Iterator[None]:
+        pid = _pid_of(stack, name)
+        os.kill(pid, signal.SIGKILL)
+        with _held(ports[name]):
+            yield
+        _wait_until(lambda: stack.status().ready, HEAL_SECONDS)
+
+    return away
+
+
+@pytest.fixture
+def to_the_end(api: SessionApi) -> Callable[[str], Awaitable[list[Json]]]:
+    """Follow a session to its last event and return them all."""
+
+    async def follow(session: str) -> list[Json]:
+        async with asyncio.timeout(CLOSING_SECONDS):
+            return [event async for event in api.follow(session)]
+
+    return follow
+
+
+def _pid_of(stack: EmbeddedStack, name: str) -> int:
+    pid = next(service.pid for service in stack.status().services if service.name == name)
+    assert pid is not None
+    return pid
+
+
+@contextmanager
+def _held(port: int) -> Iterator[None]:
+    """Bind a port without listening: whoever connects is refused, whoever wants it is told it is taken."""
+    deadline = time.monotonic() + 10
+    holder = socket.socket()
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    while True:
+        try:
+            holder.bind(("127.0.0.1", port))
+            break
+        except OSError:
+            assert time.monotonic() < deadline, f"port {port} was not given up"
+            time.sleep(0.01)
+    with holder:
+        yield
+
+
+def _wait_until(true: Callable[[], bool], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, "the stack did not heal"
+        time.sleep(0.1)

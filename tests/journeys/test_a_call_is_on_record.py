@@ -1,0 +1,128 @@
+"""The main job, whole: a person calls, is understood and answered, and every event of it is on record."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import asyncpg
+import msgspec
+
+from antiphon.api import Json, SessionApi
+from antiphon.caller import Caller
+from antiphon.embedded import EmbeddedStack
+from contracts.envelope import decode
+from contracts.session import Session, fold
+
+DIALOGUE = {
+    "i would like to book a table for two": "A table for two. Which day, and at what time?",
+    "tomorrow at seven": "A table for two, tomorrow at seven. Shall I book it?",
+    "yes please": "Your table is booked.",
+    "may i speak to the manager": "One moment please, I will get the manager.",
+}
+GREETING = "Good evening, this is the table desk. How can I help you?"
+READ_LOG = "select envelope, sequence, position from event_log where session_id = $1 order by sequence"
+AUDIBLE = 100  # root mean square of 16-bit sound; silence is below 5
+
+
+def of_type(events: list[Json], kind: str) -> list[Json]:
+    return [event for event in events if event["type"] == kind]
+
+
+async def test_a_call_is_on_record(
+    stack: EmbeddedStack, api: SessionApi, to_the_end: Callable[[str], Awaitable[list[Json]]]
+) -> None:
+    created = await api.create("booking", "ada")
+    session = created["session_id"]
+    streamed = asyncio.ensure_future(to_the_end(session))
+
+    caller = Caller(created["livekit_url"], created["token"])
+    async with caller:
+        clock = asyncio.get_running_loop().time
+        joined = clock()
+        await caller.wait_until_ready(timeout_seconds=40)
+        greeted = clock()
+        heard = {line: [a.text for a in await caller.converse(line)] for line in DIALOGUE}
+        answered = clock()
+
+    assert [line.text for line in caller.own_lines] == list(DIALOGUE)
+    for line, answer in DIALOGUE.items():
+        assert heard[line][0].startswith(answer)
+    assert caller.ears.loudness(since=joined, until=greeted) > AUDIBLE
+    assert caller.ears.loudness(since=greeted, until=answered) > AUDIBLE
+
+    events = await streamed
+    assert [event["sequence"] for event in events] == list(range(1, len(events) + 1))
+    assert events == [event async for event in api.events(session)][: len(events)]
+
+    turns = [event["data"] for event in of_type(events, "turn.saved")]
+    assert [turn["turn"] for turn in turns] == [1, 2, 3, 4]
+    assert [turn["user_text"] for turn in turns] == list(DIALOGUE)
+    assert all(t["assistant_text"].startswith(a) for t, a in zip(turns, DIALOGUE.values(), strict=True))
+    assert not any(turn["interrupted"] for turn in turns)
+    assert all(turn["metrics"]["e2e_latency"] > 0 for turn in turns)
+    shown = [turn async for turn in api.turns(session)]
+    assert [turn["user_text"] for turn in shown] == list(DIALOGUE)
+
+    (started,), (completed,) = of_type(events, "tool.started"), of_type(events, "tool.completed")
+    assert started["data"]["name"] == completed["data"]["name"] == "book_table"
+    assert completed["data"]["status"] == "done"
+    assert started["data"]["call_id"] in turns[2]["tool_call_ids"]
+    hand_offs = [
+        (e["data"]["from_agent"], e["data"]["to_agent"]) for e in of_type(events, "agent.handed_off")
+    ]
+    assert hand_offs[-1] == ("host", "manager")
+
+    kinds = {event["type"] for event in events}
+    assert kinds >= {
+        "session.requested", "session.dispatched", "agent.joined", "agent.ready", "agent_state_changed",
+        "user_state_changed", "user_input_transcribed", "participant_connected", "track_subscribed",
+        "usage.updated", "livekit.room_started", "livekit.participant_joined",
+    }  # fmt: skip
+    assert of_type(events, "agent.ready")[0]["data"]["greeting"] == GREETING
+    closed = events[-1]
+    assert closed["type"] == "session.closed"
+    assert closed["data"]["reason"] == "caller_left"
+    assert closed["data"]["turns"] == 4
+    assert closed["data"]["usage"]
+
+    assert await viewed(stack, session) == folded(await everything(stack, session))
+    assert (await api.session(session))["status"] == "closed"
+
+
+def folded(envelopes: list[str]) -> Session:
+    decoded = [decode(envelope) for envelope in envelopes]
+    return fold(decoded[0].subject, decoded[0].tenant, decoded)
+
+
+async def everything(stack: EmbeddedStack, session: str) -> list[str]:
+    """Read the log of a session when its room is over: webhooks still come after the last of our events."""
+    async with asyncio.timeout(40):
+        while True:
+            rows = await query(stack, READ_LOG, session)
+            if any('"livekit.room_finished"' in row["envelope"] for row in rows):
+                return [numbered(row) for row in rows]
+            await asyncio.sleep(0.2)
+
+
+def numbered(row: asyncpg.Record) -> str:
+    envelope = msgspec.json.decode(row["envelope"])
+    return msgspec.json.encode(envelope | {"sequence": row["sequence"], "position": row["position"]}).decode()
+
+
+async def viewed(stack: EmbeddedStack, session: str) -> Session:
+    """Read the view's state once it has folded what the log holds."""
+    last = len(await everything(stack, session))
+    async with asyncio.timeout(10):
+        while True:
+            (row,) = await query(stack, "select state from sessions where session_id = $1", session)
+            state = msgspec.json.decode(row["state"], type=Session)
+            if state.sequence >= last:
+                return state
+            await asyncio.sleep(0.05)
+
+
+async def query(stack: EmbeddedStack, statement: str, session: str) -> list[asyncpg.Record]:
+    connection = await asyncpg.connect(stack.status().addresses.postgres_dsn)
+    try:
+        return list(await connection.fetch(statement, session))
+    finally:
+        await connection.close()

@@ -1,0 +1,45 @@
+"""The broker is away for half a minute of a call: the caller notices nothing, and nothing is lost."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
+
+from antiphon.api import Json, SessionApi
+from antiphon.caller import Caller
+
+AWAY_SECONDS = 30.0
+DURING = ("tomorrow at seven", "yes please")
+AFTER = "may i speak to the manager"
+PROMPT_SECONDS = 6.0  # an answer that waited for the broker would take the rest of the outage
+
+
+async def test_broker_away_mid_call(
+    api: SessionApi,
+    outage: Callable[[str], AbstractContextManager[None]],
+    to_the_end: Callable[[str], Awaitable[list[Json]]],
+) -> None:
+    created = await api.create("booking", "ada")
+    async with Caller(created["livekit_url"], created["token"]) as caller:
+        await caller.wait_until_ready(timeout_seconds=40)
+        await caller.converse("i would like to book a table for two")
+        with outage("nats"):
+            went = time.monotonic()
+            for line in DURING:
+                await caller.wait_for_quiet(timeout_seconds=10)
+                said = asyncio.get_running_loop().time()
+                await caller.converse(line, timeout_seconds=AWAY_SECONDS)
+                began = next(s.at for s in caller.notes.states if s.at > said and s.state == "speaking")
+                assert began - said < PROMPT_SECONDS
+            await asyncio.sleep(max(0.0, AWAY_SECONDS - (time.monotonic() - went)))
+        await caller.converse(AFTER)
+
+    events = await to_the_end(created["session_id"])
+    turns = [
+        event["data"] for event in events if event["type"] == "turn.saved" and event["data"]["user_text"]
+    ]
+    mine = [event["producerseq"] for event in events if event["producer"] == "agent"]
+    assert [turn["user_text"] for turn in turns] == ["i would like to book a table for two", *DURING, AFTER]
+    assert [event["sequence"] for event in events] == list(range(1, len(events) + 1))
+    assert mine == list(range(mine[0], mine[0] + len(mine)))
+    assert events[-1]["type"] == "session.closed"

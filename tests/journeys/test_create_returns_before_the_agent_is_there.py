@@ -1,0 +1,20 @@
+"""A client is answered at once; the agent comes when it comes, and the log says when."""
+
+from datetime import UTC, datetime
+
+from antiphon.api import SessionApi
+
+
+async def test_create_returns_before_the_agent_is_there(api: SessionApi) -> None:
+    created = await api.create("booking", "ada")
+    answered = datetime.now(UTC)
+
+    assert created["status"] == "dispatched"
+    assert created["token"]
+    joined = None
+    async for event in api.follow(created["session_id"]):
+        if event["type"] == "agent.joined":
+            joined = datetime.fromisoformat(event["time"])
+            break
+    assert joined is not None
+    assert joined > answered

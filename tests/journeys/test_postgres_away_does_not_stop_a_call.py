@@ -1,0 +1,32 @@
+"""The database is no part of a call: sessions are made, callers are served, and the log catches up."""
+
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
+
+import httpx
+
+from antiphon.api import Json, SessionApi
+from antiphon.caller import Caller
+
+
+async def test_postgres_away_does_not_stop_a_call(
+    api: SessionApi,
+    http: httpx.AsyncClient,
+    outage: Callable[[str], AbstractContextManager[None]],
+    to_the_end: Callable[[str], Awaitable[list[Json]]],
+) -> None:
+    with outage("postgres"):
+        created = await api.create("booking", "ada")
+        async with Caller(created["livekit_url"], created["token"]) as caller:
+            await caller.wait_until_ready(timeout_seconds=40)
+            await caller.converse("i would like to book a table for two")
+        listed = await http.get("/v1/sessions")
+        assert listed.status_code == 503
+        assert listed.headers["Retry-After"]
+
+    events = await to_the_end(created["session_id"])
+    assert [e["data"]["user_text"] for e in events if e["type"] == "turn.saved"] == [
+        "i would like to book a table for two"
+    ]
+    assert [event["sequence"] for event in events] == list(range(1, len(events) + 1))
+    assert events[-1]["type"] == "session.closed"

@@ -1,0 +1,23 @@
+"""Nobody polls for the agent: the room is told that it is ready, and so is the log."""
+
+from collections.abc import Awaitable, Callable
+
+from antiphon.api import Json, SessionApi
+from antiphon.caller import Caller
+
+
+async def test_ready_is_pushed_on_both_channels(
+    api: SessionApi, to_the_end: Callable[[str], Awaitable[list[Json]]]
+) -> None:
+    created = await api.create("booking", "ada")
+    async with Caller(created["livekit_url"], created["token"]) as caller:
+        told = await caller.wait_until_ready(timeout_seconds=40)
+
+    events = await to_the_end(created["session_id"])
+    (logged,) = [event for event in events if event["type"] == "agent.ready"]
+    assert told.topic == "agent-status"
+    assert told.sender == f"agent-{created['session_id']}"
+    assert told.body["sessionId"] == logged["subject"] == created["session_id"]
+    assert told.body["greeting"] == logged["data"]["greeting"]
+    assert told.body["timestamp"]
+    assert logged["data"]["ready_ms"] > 0
