@@ -107,6 +107,8 @@ async def verify(connection: Connection) -> None:
 
 async def reset_consumer(connection: Connection, consumer: ConsumerDefinition, start: int) -> None:
     """Make the consumer deliver again from a position (see Bus.reset_consumer)."""
+    if await _consumer(connection, consumer) is None:  # the server would not answer at all
+        raise ConsumerLost(f"{consumer.name} does not exist")
     try:
         # The server takes a start beyond the end, and would then deliver nothing until it is reached again.
         info = await connection.api(f"STREAM.INFO.{consumer.stream}")

@@ -3,14 +3,14 @@
 import asyncio
 import json
 import time
-from collections import deque
 from types import TracebackType
+from typing import Any
 
 import structlog
 from nats.aio.msg import Msg
 
-from chassis.bus import ack_subject
 from chassis.bus.connection import TRANSIENT, ApiError, Connection, status
+from chassis.bus.deliveries import Deliveries
 from chassis.bus.errors import BusError, BusUnavailable, ConsumerGap, ConsumerLost
 from chassis.bus.inbox import new_inbox
 from chassis.bus.messages import Incoming
@@ -25,6 +25,8 @@ STALL_SECONDS = 3.0  # nothing heard for so long: the pulls are lost
 PAUSE_SECONDS = 0.2  # after the server has refused a pull
 PATIENCE_SECONDS = 10.0  # for a consumer that nobody answers for
 
+RETRIABLE: tuple[type[Exception], ...] = (BusUnavailable, *TRANSIENT)
+
 
 class NatsPuller(Puller):
     """Keep up to two batches asked for or buffered, and hand out what has arrived."""
@@ -33,23 +35,27 @@ class NatsPuller(Puller):
         self._connection = connection
         self._consumer = consumer
         self._batch = batch
-        self._buffer: deque[Incoming] = deque()
+        self._deliveries = Deliveries(consumer.name)
         self._arrived = asyncio.Event()
         self._wanted = asyncio.Event()
         self._outstanding = 0
-        self._heard = time.monotonic()
+        self._heard = 0.0
         self._unanswered_since: float | None = None
         self._pause_until = 0.0
+        self._reconnected = False
         self._failure: BusError | None = None
-        self._consumer_sequence = 0
-        self._position = 0
         self._inbox = new_inbox()
         self._next_subject = f"$JS.API.CONSUMER.MSG.NEXT.{consumer.stream}.{consumer.name}"
 
     async def __aenter__(self) -> "NatsPuller":
-        await self._start_clean()
+        info = await self._info()
+        if info["num_ack_pending"] > 0:
+            # What another took and never acknowledged would come back late and out of order.
+            name, open_deliveries = self._consumer.name, info["num_ack_pending"]
+            raise ConsumerGap(f"{name} holds {open_deliveries} unacknowledged: reset it first")
+        self._deliveries.start_after(info["delivered"]["consumer_seq"])
         self._interest = await self._connection.subscribe(self._inbox, self._on_message)
-        self._forget = self._connection.on_reconnect(self._pull_anew)
+        self._forget = self._connection.on_reconnect(self._on_reconnect)
         self._task = asyncio.create_task(self._keep_pulling(), name=f"pull {self._consumer.name}")
         return self
 
@@ -61,20 +67,20 @@ class NatsPuller(Puller):
         await asyncio.gather(self._task, return_exceptions=True)
         await self._connection.unsubscribe(self._interest)
 
+    @property
+    def buffered(self) -> int:
+        """Return how many messages have arrived and were not taken."""
+        return len(self._deliveries)
+
     async def next(self) -> list[Incoming]:
         """Wait for messages and return at once with those that have arrived (see Puller.next)."""
-        while not self._buffer:
+        while not self._deliveries:
             if self._failure is not None:
                 raise self._failure
             self._arrived.clear()
             await self._arrived.wait()
-        if len(self._buffer) <= self._batch:
-            taken = list(self._buffer)
-            self._buffer.clear()
-        else:
-            taken = [self._buffer.popleft() for _ in range(self._batch)]
         self._wanted.set()
-        return taken
+        return self._deliveries.take(self._batch)
 
     async def ack_through(self, incoming: Incoming, *, timeout_seconds: float = 5.0) -> None:
         """Acknowledge everything up to this message (see Puller.ack_through)."""
@@ -83,94 +89,71 @@ class NatsPuller(Puller):
         except TRANSIENT as error:
             raise BusUnavailable(f"the ack of position {incoming.position} was not noted") from error
 
-    async def _start_clean(self) -> None:
-        # Deliveries that another puller took and never acknowledged would come back late and out of order.
+    async def _info(self) -> dict[str, Any]:
         try:
-            info = await self._connection.api(f"CONSUMER.INFO.{self._consumer.stream}.{self._consumer.name}")
+            return await self._connection.api(f"CONSUMER.INFO.{self._consumer.stream}.{self._consumer.name}")
         except ApiError as error:
             raise ConsumerLost(f"{self._consumer.name}: {error}") from error
-        if info["num_ack_pending"] > 0:
-            raise ConsumerGap(
-                f"{self._consumer.name} holds {info['num_ack_pending']} unacknowledged: reset it first"
-            )
-        self._consumer_sequence = info["delivered"]["consumer_seq"]
 
     async def _keep_pulling(self) -> None:
         while self._failure is None:
             await self._connection.connected.wait()
-            now = time.monotonic()
-            if self._outstanding > 0 and now - self._heard > STALL_SECONDS:
-                log.warning("pull.stalled", consumer=self._consumer.name, outstanding=self._outstanding)
-                self._pull_anew()
-            if now >= self._pause_until:
-                await self._pull_what_fits()
+            await asyncio.sleep(max(0.0, self._pause_until - time.monotonic()))
             self._wanted.clear()
-            delay = max(0.01, self._pause_until - now) if now < self._pause_until else HEARTBEAT_SECONDS
-            await _wait(self._wanted, delay)
+            try:
+                if self._reconnected:
+                    await self._resume()
+                await self._pull_what_fits()
+            except RETRIABLE:
+                self._nobody_answers()
+            except BusError as failure:
+                self._fail(failure)
+            else:
+                await _wait(self._wanted, HEARTBEAT_SECONDS)
+
+    async def _resume(self) -> None:
+        # What was on its way when the connection broke is lost, but counts as delivered. Pulls that the server
+        # may still hold must not deliver behind our back: they end with the inbox that they answer to.
+        await self._connection.unsubscribe(self._interest)
+        self._inbox = new_inbox()
+        self._interest = await self._connection.subscribe(self._inbox, self._on_message)
+        info = await self._info()
+        self._deliveries.must_reach(info["delivered"]["consumer_seq"])
+        self._reconnected = False
+        self._outstanding = 0
 
     async def _pull_what_fits(self) -> None:
+        now = time.monotonic()
+        if self._outstanding > 0 and now - self._heard > STALL_SECONDS:
+            log.warning("pull.stalled", consumer=self._consumer.name, outstanding=self._outstanding)
+            self._outstanding = 0
         request = {
             "batch": self._batch,
             "expires": int(EXPIRES_SECONDS * 1e9),
             "idle_heartbeat": int(HEARTBEAT_SECONDS * 1e9),
         }
         body = json.dumps(request).encode()
-        while max(0, self._outstanding) + len(self._buffer) <= self._batch:
-            if self._outstanding <= 0:
-                self._outstanding, self._heard = 0, time.monotonic()
+        while self._outstanding + len(self._deliveries) <= self._batch:
+            if self._outstanding == 0:
+                self._heard = now
             self._outstanding += self._batch
-            try:
-                await self._connection.publish(self._next_subject, body, reply=self._inbox)
-            except TRANSIENT:
-                self._outstanding = 0
-                self._pause(PAUSE_SECONDS)
-                return
-
-    def _pull_anew(self) -> None:
-        # What was asked for on a lost connection is lost with it; the server sends nothing for it.
-        self._outstanding = 0
-        self._wanted.set()
+            await self._connection.publish(self._next_subject, body, reply=self._inbox)
 
     async def _on_message(self, msg: Msg) -> None:
         self._heard = time.monotonic()
-        if msg.reply and msg.reply.startswith("$JS.ACK."):
-            self._on_delivery(msg)
-        else:
+        if not msg.reply.startswith("$JS.ACK."):
             self._on_status(msg)
-
-    def _on_delivery(self, msg: Msg) -> None:
+            return
         if self._failure is not None:
             return
         try:
-            delivery = ack_subject.parse(msg.reply)
-        except ValueError as error:
-            self._fail(ConsumerGap(str(error)))
-            return
-        if delivery.consumer_sequence != self._consumer_sequence + 1 or delivery.position <= self._position:
-            self._fail(
-                ConsumerGap(
-                    f"{self._consumer.name}: delivery {delivery.consumer_sequence} at position "
-                    f"{delivery.position} came after {self._consumer_sequence} at {self._position}"
-                )
-            )
+            self._deliveries.add(msg)
+        except ConsumerGap as gap:
+            self._fail(gap)
             return
         self._unanswered_since = None
-        self._consumer_sequence, self._position = delivery.consumer_sequence, delivery.position
-        self._buffer.append(
-            Incoming(
-                subject=msg.subject,
-                payload=msg.data,
-                position=delivery.position,
-                consumer_sequence=delivery.consumer_sequence,
-                headers=msg.headers,
-                published_at=delivery.published_at,
-                ack_subject=msg.reply,
-            )
-        )
-        self._outstanding -= 1
+        self._answered(1)
         self._arrived.set()
-        if self._outstanding + len(self._buffer) <= self._batch:
-            self._wanted.set()
 
     def _on_status(self, msg: Msg) -> None:
         code = status(msg)
@@ -178,30 +161,33 @@ class NatsPuller(Puller):
         description = headers.get("Description", "")
         if code == "100":  # idle heartbeat: the server still holds our pull
             return
-        self._outstanding -= int(headers.get("Nats-Pending-Messages", self._batch))
-        self._wanted.set()
+        self._answered(int(headers.get("Nats-Pending-Messages", self._batch)))
         if code in ("404", "408"):  # nothing came in time: the ordinary end of a quiet pull
             self._unanswered_since = None
         elif code == "503":
             self._nobody_answers()
-        elif code == "409" and "Deleted" in description:
-            self._fail(ConsumerLost(f"{self._consumer.name}: {description}"))
-        elif code == "409":
+        elif code == "409" and "Deleted" not in description:
             log.info("pull.refused", consumer=self._consumer.name, description=description)
-            self._pause(PAUSE_SECONDS)
+            self._pause_until = time.monotonic() + PAUSE_SECONDS
         else:
             self._fail(ConsumerLost(f"{self._consumer.name}: {code} {description}"))
 
+    def _answered(self, count: int) -> None:
+        self._outstanding = max(0, self._outstanding - count)
+        if self._outstanding + len(self._deliveries) <= self._batch:
+            self._wanted.set()
+
     def _nobody_answers(self) -> None:
-        # A restart or an election looks like this for a moment; a deleted consumer does for ever.
+        # A restart or an election looks like this for a moment; a stream that is gone does for ever.
         now = time.monotonic()
         self._unanswered_since = self._unanswered_since or now
         if now - self._unanswered_since > PATIENCE_SECONDS:
             self._fail(ConsumerLost(f"{self._consumer.name}: nobody answers for it"))
-        self._pause(PAUSE_SECONDS)
+        self._pause_until = now + PAUSE_SECONDS
 
-    def _pause(self, seconds: float) -> None:
-        self._pause_until = time.monotonic() + seconds
+    def _on_reconnect(self) -> None:
+        self._reconnected = True
+        self._wanted.set()
 
     def _fail(self, failure: BusError) -> None:
         if self._failure is None:

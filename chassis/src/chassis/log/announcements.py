@@ -1,4 +1,4 @@
-"""Hear what is announced about a session; whatever may have been missed becomes a reason to look at the log."""
+"""Hear what is announced about a session; where something may have been missed, ask to look at the log."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -14,6 +14,7 @@ from contracts.subjects import committed_subject
 log = structlog.get_logger(__name__)
 
 Announced = tuple[Envelope, ...]
+RETRY_SECONDS = 1.0
 LOOK: Announced = ()  # an empty announcement: look at the log
 
 _decoder = msgspec.json.Decoder(Announced)
@@ -38,7 +39,7 @@ async def announcements(
             listening = await bus.listen(subject)
         except BusUnavailable:
             yield LOOK  # the log can be read without the bus
-            await asyncio.sleep(safety_look_seconds)
+            await asyncio.sleep(RETRY_SECONDS)
             continue
         yield LOOK  # what was committed before we listened
         try:

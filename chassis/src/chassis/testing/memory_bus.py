@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 
-from chassis.bus.errors import BusUnavailable, ConsumerLost, PayloadTooLarge, SubjectNotEmpty
+from chassis.bus.errors import BusUnavailable, ConsumerLost, PayloadTooLarge, StreamReplaced, SubjectNotEmpty
 from chassis.bus.heard import QueueListening
 from chassis.bus.messages import Ack, Incoming, Outgoing
 from chassis.bus.port import BATCH_LIMIT, PUBLISH_DEADLINE_SECONDS, Bucket, Bus, Listening
@@ -63,6 +63,8 @@ class InMemoryBus(Bus):
     async def reset_consumer(self, consumer: ConsumerDefinition, start: int) -> None:
         """Make the consumer deliver again from `start` (see Bus.reset_consumer)."""
         self._must_be_there()
+        if start > len(self.stored.messages) + 1:
+            raise StreamReplaced(f"the stream ends at {len(self.stored.messages)}")
         self._consumer(consumer).reset(start)
         async with self._arrived:
             self._arrived.notify_all()

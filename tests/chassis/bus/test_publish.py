@@ -1,0 +1,151 @@
+"""Publishing over a real broker that fails: nothing is lost, nothing is stored twice, nothing hangs."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from antiphon.stack.nats import NatsServer
+from chassis.bus import Bus, BusUnavailable, Outgoing, PayloadTooLarge, StreamFull, outgoing
+from chassis.bus.nats_bus import NatsBus
+from chassis.testing import FixedClock
+from contracts.envelope import seal
+from contracts.events.command import CommandRequested
+from contracts.streams import SESSIONS
+from contracts.subjects import event_subject, session_filter
+
+SESSION = "ses_00000000000000000000000001"
+SUBJECT = event_subject("default", SESSION, "turn")
+
+MessageOf = Callable[..., Outgoing]
+
+
+async def stored(bus: Bus) -> list[bytes]:
+    return [incoming.payload async for incoming in bus.read(session_filter("default", SESSION))]
+
+
+async def until_stored(bus: Bus, count: int) -> None:
+    async with asyncio.timeout(10):
+        while len(await stored(bus)) < count:  # noqa: ASYNC110 - the stream has no event for it
+            await asyncio.sleep(0.005)
+
+
+async def test_a_lost_answer_is_asked_for_again_and_found_stored(
+    bus: Bus, far_bus: Bus, network: Any, message: MessageOf
+) -> None:
+    network.swallow_answers = True
+    publishing = asyncio.create_task(far_bus.publish(message(1)))
+    await until_stored(bus, 1)
+    network.swallow_answers = False
+    network.cut()
+
+    ack = await publishing
+
+    assert ack.duplicate
+    assert await stored(bus) == [b"1"]
+
+
+async def test_a_lost_answer_to_an_expected_first_message_is_still_ours(
+    bus: Bus, far_bus: Bus, network: Any, message: MessageOf
+) -> None:
+    network.swallow_answers = True
+    publishing = asyncio.create_task(
+        far_bus.publish(message(1), expect_empty=session_filter("default", SESSION))
+    )
+    await until_stored(bus, 1)
+    network.swallow_answers = False
+    network.cut()
+
+    ack = await publishing
+
+    assert (ack.position, ack.duplicate) == (1, True)
+
+
+async def test_a_lost_answer_to_a_batch_gives_every_position_back(
+    bus: Bus, far_bus: Bus, network: Any, message: MessageOf
+) -> None:
+    network.swallow_answers = True
+    publishing = asyncio.create_task(far_bus.publish_many([message(number) for number in range(20)]))
+    await until_stored(bus, 20)
+    network.swallow_answers = False
+    network.cut()
+
+    acks = await publishing
+
+    assert [ack.position for ack in acks] == list(range(1, 21))
+    assert all(ack.duplicate for ack in acks)
+
+
+async def test_publishing_goes_on_over_a_killed_broker(
+    nats_server: NatsServer, bus: Bus, message: MessageOf
+) -> None:
+    async def publish_all() -> None:
+        for number in range(300):
+            await bus.publish(message(number), timeout_seconds=30)
+
+    publishing = asyncio.create_task(publish_all())
+    await until_stored(bus, 50)
+    await asyncio.to_thread(nats_server.kill)
+    nats_server.start()
+
+    await publishing
+
+    assert await stored(bus) == [b"%d" % number for number in range(300)]
+
+
+async def test_a_broker_that_is_away_fails_the_publish_at_its_deadline(
+    nats_server: NatsServer, bus: Bus, message: MessageOf
+) -> None:
+    nats_server.stop()
+    started = time.monotonic()
+
+    with pytest.raises(BusUnavailable, match=r"not acknowledged within 0\.5 s"):
+        await bus.publish(message(1), timeout_seconds=0.5)
+
+    assert time.monotonic() - started < 2
+
+
+async def test_headers_count_towards_what_is_too_large(bus: Bus) -> None:
+    """The server would close the connection for good."""
+    just_fits_without_headers = Outgoing(SUBJECT, b"x" * ((1 << 20) - 20), "id", {"a": "b" * 500})
+
+    with pytest.raises(PayloadTooLarge):
+        await bus.publish(just_fits_without_headers)
+
+    await bus.ready()
+
+
+async def test_a_full_stream_says_so(bus: Bus, message: MessageOf) -> None:
+    assert isinstance(bus, NatsBus)
+    info = await bus.connection.api(f"STREAM.INFO.{SESSIONS.name}")
+    await bus.connection.api(f"STREAM.UPDATE.{SESSIONS.name}", {**info["config"], "max_bytes": 1000})
+
+    async def publish_until_full() -> None:
+        for number in range(20):
+            await bus.publish(message(number, size=200), timeout_seconds=0.3)
+
+    with pytest.raises(StreamFull):
+        await publish_until_full()
+
+    assert await stored(bus)
+
+
+def test_an_event_is_addressed_by_its_family_and_carries_its_trace() -> None:
+    envelope = seal(
+        CommandRequested(command_id="1", verb="end", actor="test"),
+        id="one",
+        session_id=SESSION,
+        tenant="default",
+        producer="test",
+        producerseq=1,
+        time=FixedClock()(),
+        traceparent="00-aa-bb-01",
+    )
+
+    out = outgoing(envelope)
+
+    assert out.subject == event_subject("default", SESSION, "command")
+    assert out.message_id == "one"
+    assert out.headers == {"traceparent": "00-aa-bb-01"}
