@@ -31,14 +31,16 @@ def test_lines_come_back_in_the_order_in_which_they_were_written(path: Path) -> 
 
 def test_a_journal_is_drained_when_everything_is_acknowledged(path: Path) -> None:
     journal = Journal.create(path)
-    assert journal.drained
     journal.append(b"line")
     assert not journal.drained
     batch = journal.next_batch(10)
     assert batch is not None
     journal.acknowledge(batch)
-    assert journal.drained
     assert journal.next_batch(10) is None
+
+
+def test_a_new_journal_is_drained(path: Path) -> None:
+    assert Journal.create(path).drained
 
 
 def test_a_long_journal_is_read_piece_by_piece(path: Path) -> None:

@@ -29,7 +29,8 @@ from contracts.events.turn import TurnSaved
 
 async def never(): ...
 
-outbox = Outbox(Path(sys.argv[1]), BusLink(never), session_id=sys.argv[2], tenant="default", job_id="AJ_killed")
+folder, session_id = Path(sys.argv[1]), sys.argv[2]
+outbox = Outbox(folder, BusLink(never), session_id=session_id, tenant="default", job_id="AJ_killed")
 number = 0
 while True:
     number += 1
@@ -53,6 +54,10 @@ async def numbers(bus: Bus) -> list[int]:
     ]
 
 
+def files_in(folder: Path) -> list[Path]:
+    return sorted(folder.iterdir())
+
+
 def killed_job(folder: Path) -> Path:
     """Kill a job in the middle of its writing; return its journal."""
     command = [sys.executable, "-c", JOB, str(folder), SESSION]
@@ -73,7 +78,7 @@ async def test_the_journal_of_a_killed_job_is_published_whole_and_in_order(
     assert await Orphans(tmp_path, link).adopt_all() == 1
 
     assert await numbers(bus) == list(range(1, whole + 1))
-    assert list(tmp_path.iterdir()) == []
+    assert files_in(tmp_path) == []
 
 
 async def test_a_torn_last_line_does_not_hold_up_the_others(bus: Bus, link: BusLink, tmp_path: Path) -> None:
@@ -81,13 +86,13 @@ async def test_a_torn_last_line_does_not_hold_up_the_others(bus: Bus, link: BusL
     outbox.write(TurnSaved(turn=1, agent_id="host"))
     outbox.write(TurnSaved(turn=2, agent_id="host"))
     assert not await outbox.close(0)  # it never began to publish
-    (journal,) = tmp_path.iterdir()
+    (journal,) = files_in(tmp_path)
     journal.write_bytes(journal.read_bytes()[:-20])
 
     assert await Orphans(tmp_path, link).adopt_all() == 1
 
     assert await numbers(bus) == [1]
-    assert list(tmp_path.iterdir()) == []
+    assert files_in(tmp_path) == []
 
 
 async def test_the_journal_of_a_living_job_is_left_alone(bus: Bus, link: BusLink, tmp_path: Path) -> None:

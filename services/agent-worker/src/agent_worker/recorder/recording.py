@@ -61,6 +61,11 @@ class Recording:
         return self._ready
 
     @property
+    def finished(self) -> bool:
+        """Whether the record is closed and published, or left to the worker."""
+        return self._finishing is not None and self._finishing.done()
+
+    @property
     def failure(self) -> str | None:
         """What went wrong for good, if anything did."""
         return self._failure or (self._conversation.fatal if self._conversation else None)
