@@ -1,5 +1,6 @@
 """session-api, as any client sees it."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from types import TracebackType
@@ -8,10 +9,13 @@ from typing import Any, Self
 import httpx
 
 from antiphon.errors import StackError
+from contracts.session import TERMINAL_TYPES
 
 TIMEOUT_SECONDS = 15.0
 # the server sends a comment every 15 s: a stream that says nothing for this long is dead
 SILENCE_SECONDS = 45.0
+STREAM_BREAKS = 10  # in a row, with no event between them
+BREAK_SECONDS = 1.0
 
 Json = dict[str, Any]
 
@@ -60,19 +64,21 @@ class SessionApi:
     async def follow(self, session_id: str, *, after: int = 0) -> AsyncIterator[Json]:
         """Iterate over a session's events, those that are there and those that come, until its last.
 
-        A connection that breaks is taken up again after the last event that arrived.
+        A stream that breaks is taken up again after the last event that arrived.
         """
+        breaks = 0
         while True:
             try:
                 async for event in self._stream(session_id, after):
-                    after = event["sequence"]
                     yield event
-            except httpx.RemoteProtocolError:
-                continue
+                    after, breaks = event["sequence"], 0
+                    if event["type"] in TERMINAL_TYPES:
+                        return
             except httpx.TransportError as error:
-                raise ApiFailed(f"session-api does not answer: {error}") from error
-            else:
-                return
+                if breaks == STREAM_BREAKS:
+                    raise ApiFailed(f"session-api does not answer: {error}") from error
+            breaks += 1
+            await asyncio.sleep(BREAK_SECONDS)
 
     async def _stream(self, session_id: str, after: int) -> AsyncIterator[Json]:
         headers = {"Accept": "text/event-stream", "Last-Event-ID": str(after)}

@@ -1,5 +1,7 @@
 import functools
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import ParamSpec, TypeVar
 
 import typer
@@ -28,3 +30,24 @@ def says_why(command: Callable[P, R]) -> Callable[P, R]:
             raise typer.Exit(130) from None
 
     return wrapped
+
+
+PLAIN_SECONDS = 10.0  # between two lines of progress where nothing can be drawn over
+
+
+@contextmanager
+def progress(first: str) -> Iterator[Callable[[str], None]]:
+    """Show what goes on, on one line that changes; where that cannot be, on a new line now and then."""
+    if out.is_terminal:
+        with out.status(first) as spinner:
+            yield spinner.update
+        return
+    told = time.monotonic()
+
+    def tell(text: str) -> None:
+        nonlocal told
+        if time.monotonic() - told > PLAIN_SECONDS:
+            told = time.monotonic()
+            out.print(text, markup=False)
+
+    yield tell

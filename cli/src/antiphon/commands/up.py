@@ -1,9 +1,9 @@
 import asyncio
 import signal
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
-from rich.status import Status as Spinner
 from rich.text import Text
 
 from antiphon.commands.call import call_on_record
@@ -11,9 +11,8 @@ from antiphon.commands.livekit import told
 from antiphon.commands.stack_at import api_of
 from antiphon.embedded import EmbeddedStack
 from antiphon.errors import StackError
-from antiphon.screen import out, says_why
+from antiphon.screen import out, progress, says_why
 from antiphon.settings import StackSettings
-from antiphon.stack.build import Progress
 from antiphon.status import Status
 from antiphon.supervisor.state import State
 from chassis.settings import load
@@ -56,25 +55,22 @@ def up(
 
 def _start(stack: EmbeddedStack, *, detached: bool) -> None:
     done: set[str] = set()
-    with out.status("Starting") as spinner:
-
-        def building(progress: Progress) -> None:
-            spinner.update(told(progress))
-
-        def watching(state: State) -> None:
-            _show(state, done, spinner)
-
-        stack.start(detached=detached, building=building, watching=watching)
+    with progress("Starting") as tell:
+        stack.start(
+            detached=detached,
+            building=lambda build: tell(told(build)),
+            watching=lambda state: _show(state, done, tell),
+        )
 
 
-def _show(state: State, done: set[str], spinner: Spinner) -> None:
+def _show(state: State, done: set[str], tell: Callable[[str], None]) -> None:
     for step in state.steps:
         if step.progress == "done" and step.name not in done:
             done.add(step.name)
             line = Text.assemble(("✓ ", "green"), f"{step.name:<18}", (f"{step.seconds:6.1f} s", "dim"))
             out.print(line.append(f"  {step.detail}", style="dim"))
     running = [step.name for step in state.steps if step.progress == "running"]
-    spinner.update(f"Starting {', '.join(running)}")
+    tell(f"Starting {', '.join(running)}")
 
 
 async def _first_call(status: Status) -> None:

@@ -36,15 +36,7 @@ class Plan:
         self.postgres = Postgres(
             settings.home / "postgres", port=settings.postgres_port, output=self.logs / "postgres.log"
         )
-        self.livekit = program and LiveKitServer(
-            settings.home / "livekit",
-            program=program,
-            keys=credentials.livekit,
-            port=settings.livekit_port,
-            udp_port=settings.livekit_udp_port,
-            webhook_url=addresses_of(settings).webhooks_url + WEBHOOK_PATH,
-            output=self.logs / "livekit.log",
-        )
+        self.livekit = self._livekit(program) if program else None
 
     def addresses(self) -> Addresses:
         """Return where everything is."""
@@ -105,6 +97,17 @@ class Plan:
                 "ANTIPHON_AGENT_HEALTH_PORT",
                 settings.agent_health_port,
             ),
+        )
+
+    def _livekit(self, program: Path) -> LiveKitServer:
+        return LiveKitServer(
+            self.settings.home / "livekit",
+            program=program,
+            keys=self.credentials.livekit,
+            port=self.settings.livekit_port,
+            udp_port=self.settings.livekit_udp_port,
+            webhook_url=addresses_of(self.settings).webhooks_url + WEBHOOK_PATH,
+            output=self.logs / "livekit.log",
         )
 
     def migrate(self) -> Command:

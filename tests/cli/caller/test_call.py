@@ -1,0 +1,166 @@
+"""The caller in a real room, with a small agent on the other side."""
+
+import asyncio
+import json
+from array import array
+from collections.abc import AsyncIterator, Iterator
+from math import pi, sin
+from pathlib import Path
+
+import pytest
+from livekit import api, rtc
+
+from antiphon.caller import AgentNeverReady, AgentSilent, Caller
+from antiphon.stack.livekit import Keys, LiveKitServer
+
+RATE = 16_000
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, livekit_program: Path) -> Iterator[LiveKitServer]:
+    server = LiveKitServer(tmp_path_factory.mktemp("livekit"), program=livekit_program, keys=Keys.generate())
+    server.start()
+    yield server
+    server.stop()
+
+
+def _token(server: LiveKitServer, identity: str, room: str, *, agent: bool = False) -> str:
+    grants = api.VideoGrants(room_join=True, room=room, agent=agent, can_update_own_metadata=True)
+    token = api.AccessToken(server.keys.key, server.keys.secret).with_identity(identity).with_grants(grants)
+    return token.with_kind("agent" if agent else "standard").to_jwt()
+
+
+class Agent:
+    """Says that it is ready, hears the caller, and answers each time with a tone and the same words."""
+
+    def __init__(self) -> None:
+        self.room = rtc.Room()
+        self.loudest = 0
+
+    async def join(self, server: LiveKitServer, room: str) -> None:
+        self.room.on("track_subscribed", lambda track, *_: asyncio.ensure_future(self._hear(track)))
+        await self.room.connect(server.url, _token(server, "agent-1", room, agent=True))
+        self._source = rtc.AudioSource(RATE, 1)
+        track = rtc.LocalAudioTrack.create_audio_track("voice", self._source)
+        await self.room.local_participant.publish_track(track)
+        await self.state("listening")
+
+    async def state(self, state: str) -> None:
+        await self.room.local_participant.set_attributes({"lk.agent.state": state})
+
+    async def ready(self) -> None:
+        body = {"type": "agent.ready", "sessionId": "ses_1", "greeting": "Good evening.", "timestamp": 1}
+        await self.room.local_participant.publish_data(json.dumps(body), topic="agent-status")
+
+    async def answer(self, words: str) -> None:
+        await self.state("speaking")
+        tone = array("h", (int(8000 * sin(2 * pi * 440 * n / RATE)) for n in range(RATE // 50)))
+        for _ in range(25):
+            await self._source.capture_frame(rtc.AudioFrame(tone.tobytes(), RATE, 1, RATE // 50))
+        await self._source.wait_for_playout()
+        await self._show(words, final=True)
+        await self.state("listening")
+
+    async def understood(self, words: str, *, final: bool) -> None:
+        await self._show(words, final=final, who="caller")
+
+    async def _show(self, words: str, *, final: bool, who: str | None = None) -> None:
+        attributes = {"lk.transcription_final": "true" if final else "false"}
+        writer = await self.room.local_participant.stream_text(
+            topic="lk.transcription", attributes=attributes, sender_identity=who
+        )
+        await writer.write(words)
+        await writer.aclose()
+
+    async def _hear(self, track: rtc.Track) -> None:
+        async for event in rtc.AudioStream(track, sample_rate=RATE):
+            samples = array("h", bytes(event.frame.data))
+            self.loudest = max(self.loudest, *map(abs, samples))
+
+    async def heard_speech(self) -> None:
+        async with asyncio.timeout(15):
+            while self.loudest < 1000:  # noqa: ASYNC110 - the sound itself is the event
+                await asyncio.sleep(0.02)
+
+
+@pytest.fixture
+def room(request: pytest.FixtureRequest) -> str:
+    return str(request.node.name)
+
+
+@pytest.fixture
+async def agent(server: LiveKitServer, room: str) -> AsyncIterator[Agent]:
+    agent = Agent()
+    await agent.join(server, room)
+    yield agent
+    await agent.room.disconnect()
+
+
+@pytest.fixture
+async def caller(server: LiveKitServer, room: str) -> AsyncIterator[Caller]:
+    async with Caller(server.url, _token(server, "caller", room)) as caller:
+        yield caller
+
+
+async def test_the_agents_readiness_is_heard(agent: Agent, caller: Caller) -> None:
+    await agent.ready()
+
+    message = await caller.wait_until_ready(timeout_seconds=10)
+
+    assert message.body["greeting"] == "Good evening."
+    assert message.sender == "agent-1"
+
+
+async def test_an_agent_that_never_comes_is_given_up(caller: Caller) -> None:
+    with pytest.raises(AgentNeverReady, match=r"it said nothing for 0\.2 s"):
+        await caller.wait_until_ready(timeout_seconds=0.2)
+
+
+async def test_words_go_out_as_sound_and_answers_come_in_as_sound_and_words(
+    agent: Agent, caller: Caller
+) -> None:
+    async def answer() -> None:
+        await agent.heard_speech()
+        await agent.answer("For how many people?")
+
+    answering = asyncio.create_task(answer())
+    began = asyncio.get_running_loop().time()
+    lines = await caller.converse("i would like to book a table")
+    await answering
+
+    assert [line.text for line in lines] == ["For how many people?"]
+    assert caller.ears.loudness(since=began) > 300
+    assert "speaking" in [change.state for change in caller.notes.states]
+
+
+async def test_only_what_the_recogniser_settled_on_is_noted(agent: Agent, caller: Caller) -> None:
+    await agent.understood("hell", final=False)
+    await agent.understood("hello", final=True)
+
+    assert await caller.notes.wait_for(lambda: bool(caller.own_lines), 10)
+    assert [line.text for line in caller.own_lines] == ["hello"]
+    assert not caller.agent_lines
+
+
+async def test_an_agent_that_says_nothing_is_silent(agent: Agent, caller: Caller) -> None:
+    with pytest.raises(AgentSilent, match="“hello”: no answer within 1 s"):
+        await caller.converse("hello", timeout_seconds=1)
+
+
+async def test_an_agent_that_hangs_up_ends_the_call(agent: Agent, caller: Caller) -> None:
+    await agent.ready()
+    await caller.wait_until_ready(timeout_seconds=10)
+
+    await agent.room.disconnect()
+
+    assert await caller.wait_until_gone(timeout_seconds=10)
+    assert caller.notes.ended == "the agent left"
+
+
+async def test_a_closed_room_ends_the_call(server: LiveKitServer, room: str, caller: Caller) -> None:
+    http = server.url.replace("ws", "http", 1)
+    async with api.LiveKitAPI(http, server.keys.key, server.keys.secret) as livekit:
+        await livekit.room.delete_room(api.DeleteRoomRequest(room=room))
+
+    assert await caller.wait_until_gone(timeout_seconds=10)
+    assert caller.notes.ended == "the room closed (ROOM_DELETED)"

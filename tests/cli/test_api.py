@@ -1,0 +1,105 @@
+import json
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import httpx
+import pytest
+
+from antiphon import api as module
+from antiphon.api import ApiFailed, SessionApi
+
+Answer = Callable[[httpx.Request], httpx.Response]
+
+
+def _event(sequence: int, kind: str = "turn.saved") -> dict[str, Any]:
+    return {"sequence": sequence, "type": kind}
+
+
+def _stream(*events: dict[str, Any], breaks: bool = False) -> httpx.Response:
+    async def lines() -> AsyncIterator[bytes]:
+        yield b": heartbeat\n\n"
+        for event in events:
+            data = json.dumps(event)
+            yield f"id: {event['sequence']}\nevent: {event['type']}\ndata: {data}\n\n".encode()
+        if breaks:
+            raise httpx.RemoteProtocolError("the server went away")
+
+    return httpx.Response(200, content=lines())
+
+
+@pytest.fixture
+def api_that(monkeypatch: pytest.MonkeyPatch) -> Callable[[Answer], SessionApi]:
+    monkeypatch.setattr(module, "BREAK_SECONDS", 0.0)
+
+    def make(answer: Answer) -> SessionApi:
+        api = SessionApi("http://api", "a-key")
+        api._http = httpx.AsyncClient(
+            base_url="http://api", headers=api._http.headers, transport=httpx.MockTransport(answer)
+        )
+        return api
+
+    return make
+
+
+async def test_a_stream_that_breaks_is_taken_up_after_the_last_event(
+    api_that: Callable[[Answer], SessionApi],
+) -> None:
+    resumed = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        resumed.append(request.headers["last-event-id"])
+        if len(resumed) == 1:
+            return _stream(_event(1), _event(2), breaks=True)
+        return _stream(_event(3), _event(4, "session.closed"))
+
+    async with api_that(answer) as api:
+        seen = [event["sequence"] async for event in api.follow("ses_1")]
+
+    assert seen == [1, 2, 3, 4]
+    assert resumed == ["0", "2"]
+
+
+async def test_a_stream_that_ends_before_the_session_does_is_taken_up_too(
+    api_that: Callable[[Answer], SessionApi],
+) -> None:
+    answers = iter([_stream(_event(1)), _stream(_event(2, "session.failed"))])
+
+    async with api_that(lambda _: next(answers)) as api:
+        assert [event["sequence"] async for event in api.follow("ses_1")] == [1, 2]
+
+
+async def test_a_server_that_stays_away_is_given_up(api_that: Callable[[Answer], SessionApi]) -> None:
+    def answer(_: httpx.Request) -> httpx.Response:
+        raise httpx.ConnectError("refused")
+
+    async with api_that(answer) as api:
+        with pytest.raises(ApiFailed, match="does not answer: refused"):
+            await anext(api.follow("ses_1"))
+
+
+async def test_pages_are_read_to_the_last(api_that: Callable[[Answer], SessionApi]) -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        after = int(request.url.params.get("after", 0))
+        return httpx.Response(
+            200, json={"events": [_event(after + 1)], "next": None if after == 2 else after + 1}
+        )
+
+    async with api_that(answer) as api:
+        assert [event["sequence"] async for event in api.events("ses_1")] == [1, 2, 3]
+
+
+async def test_a_problem_is_said_in_a_line(api_that: Callable[[Answer], SessionApi]) -> None:
+    problem = {"title": "Unknown flow", "type": "about:blank", "detail": "No flow is called 'x'."}
+
+    async with api_that(lambda _: httpx.Response(404, json=problem)) as api:
+        with pytest.raises(ApiFailed, match=r"Unknown flow \(404\): No flow is called 'x'\."):
+            await api.create("x", "ada")
+
+
+async def test_every_request_carries_the_key(api_that: Callable[[Answer], SessionApi]) -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        assert request.headers["authorization"] == "Bearer a-key"
+        return httpx.Response(200, json={"sessions": [], "next": None})
+
+    async with api_that(answer) as api:
+        assert await api.sessions(limit=1) == []

@@ -1,0 +1,43 @@
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from antiphon.timeline import SUMMARIES, Timeline
+from contracts.registry import EVENTS
+
+EXAMPLES = Path(__file__).parents[2] / "contracts" / "examples"
+
+
+def _examples() -> Iterator[Any]:
+    for path in sorted(EXAMPLES.glob("*/*.json")):
+        yield pytest.param(json.loads(path.read_text()), id=path.parent.name)
+
+
+@pytest.mark.parametrize("example", list(_examples()))
+def test_every_event_of_the_catalogue_has_a_line(example: dict[str, Any]) -> None:
+    line = Timeline().line({**example, "sequence": 7}).plain
+
+    assert f"   7  {example['type']}" in line
+    assert "None" not in line
+
+
+def test_times_count_from_the_first_event() -> None:
+    timeline = Timeline()
+    first = {"type": "session.closed", "sequence": 1, "time": "2026-01-01T00:00:00.000000Z"}
+    closed = {"reason": "agent_ended", "turns": 4, "duration_seconds": 12.34}
+
+    lines = [
+        timeline.line({**first, "data": closed}).plain,
+        timeline.line({**first, "data": closed, "time": "2026-01-01T00:00:01.250000Z"}).plain,
+    ]
+
+    assert lines[0].lstrip().startswith("+0.000 s")
+    assert lines[1].lstrip().startswith("+1.250 s")
+    assert lines[0].endswith("agent_ended, 4 turns, 12.3 s")
+
+
+def test_no_summary_is_of_an_event_that_does_not_exist() -> None:
+    assert set(SUMMARIES) <= {event.TYPE for event in EVENTS}
