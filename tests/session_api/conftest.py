@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import json
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -19,10 +19,10 @@ from livekit.protocol.models import Room
 from chassis.bus import Bus, Watched, outgoing
 from chassis.database import Database
 from chassis.process import serve_http
-from contracts.envelope import Envelope, committed, encode, seal
+from contracts.envelope import Envelope, committed, decode, encode, seal
 from contracts.event import Event
 from contracts.session import fold
-from contracts.subjects import committed_subject, partition_of
+from contracts.subjects import committed_subject, partition_of, session_filter
 from contracts.views import SessionView
 from session_api.app import create_app
 from session_api.dependencies import Dependencies
@@ -101,35 +101,52 @@ async def livekit() -> AsyncIterator[FakeLiveKit]:
     await runner.cleanup()
 
 
-async def put_key(bus: Bus, secret: str, tenant: str = "default", scopes: Iterable[str] = BOTH) -> None:
-    record = {"tenant": tenant, "name": secret, "scopes": list(scopes), "created_at": "2026-01-01T00:00:00Z"}
-    bucket = await bus.bucket("keys")
-    await bucket.put(hashlib.sha256(secret.encode()).hexdigest(), json.dumps(record).encode())
-
-
-async def put_flow(bus: Bus, flow_id: str, revision: int = 1, tenant: str = "default") -> None:
-    record = {
-        "flow_id": flow_id,
-        "revision": revision,
-        "name": flow_id.title(),
-        "description": "a flow",
-        "language": "en",
-        "source": "flow: {}",
-        "sha256": "0" * 64,
-        "created_at": "2026-01-01T00:00:00Z",
-    }
-    bucket = await bus.bucket("flows")
-    await bucket.put(f"{tenant}.{flow_id}.{revision}", json.dumps(record).encode())
+Put = Callable[..., Awaitable[str]]
 
 
 @pytest.fixture
-async def buckets(bus: Bus) -> AsyncIterator[tuple[Watched, Watched]]:
+def put_key(bus: Bus) -> Put:
+    """Put an API key into its bucket; the key is its own name."""
+
+    async def put(secret: str, tenant: str = "default", scopes: tuple[str, ...] = BOTH) -> str:
+        record = {"tenant": tenant, "name": secret, "scopes": scopes, "created_at": "2026-01-01T00:00:00Z"}
+        digest = hashlib.sha256(secret.encode()).hexdigest()
+        await (await bus.bucket("keys")).put(digest, json.dumps(record).encode())
+        return digest
+
+    return put
+
+
+@pytest.fixture
+def put_flow(bus: Bus) -> Put:
+    """Put a flow's revision into its bucket."""
+
+    async def put(flow_id: str, revision: int = 1, tenant: str = "default") -> str:
+        record = {
+            "flow_id": flow_id,
+            "revision": revision,
+            "name": flow_id.title(),
+            "description": "a flow",
+            "language": "en",
+            "source": "flow: {}",
+            "sha256": "0" * 64,
+            "created_at": "2026-01-01T00:00:00Z",
+        }
+        name = f"{tenant}.{flow_id}.{revision}"
+        await (await bus.bucket("flows")).put(name, json.dumps(record).encode())
+        return name
+
+    return put
+
+
+@pytest.fixture
+async def buckets(bus: Bus, put_key: Put, put_flow: Put) -> AsyncIterator[tuple[Watched, Watched]]:
     """The watched `keys` and `flows`, with keys `reader`, `writer` and `foreign`, and the flow `booking`."""
-    await put_key(bus, "writer")
-    await put_key(bus, "reader", scopes=["sessions:read"])
-    await put_key(bus, "foreign", tenant="other")
-    await put_flow(bus, "booking")
-    await put_flow(bus, "booking", 2)
+    await put_key("writer")
+    await put_key("reader", scopes=("sessions:read",))
+    await put_key("foreign", tenant="other")
+    await put_flow("booking")
+    await put_flow("booking", 2)
     keys = await (await bus.bucket("keys")).watch()
     flows = await (await bus.bucket("flows")).watch()
     yield keys, flows
@@ -217,26 +234,9 @@ async def running(start: Start) -> Running:
 @pytest.fixture
 async def client(running: Running) -> AsyncIterator[httpx.AsyncClient]:
     """An HTTP client that may read and write."""
-    async with httpx.AsyncClient(base_url=running.url, headers=bearer("writer"), timeout=15) as client:
+    headers = {"Authorization": "Bearer writer"}
+    async with httpx.AsyncClient(base_url=running.url, headers=headers, timeout=15) as client:
         yield client
-
-
-def bearer(secret: str) -> dict[str, str]:
-    return {"Authorization": f"Bearer {secret}"}
-
-
-def sealed(
-    session_id: str, event: Event, number: int, *, tenant: str = "default", at: datetime | None = None
-) -> Envelope:
-    return seal(
-        event,
-        id=f"{session_id}:test:{number}",
-        session_id=session_id,
-        tenant=tenant,
-        producer="test",
-        producerseq=number,
-        time=at or datetime.now(UTC),
-    )
 
 
 class Persistence:
@@ -247,19 +247,37 @@ class Persistence:
         self._database = database
         self._committed: dict[str, list[Envelope]] = {}
 
-    async def commit(self, *envelopes: Envelope) -> list[Envelope]:
-        """Publish and commit events, in order; all of one session."""
-        first = envelopes[0]
-        log = self._committed.setdefault(first.subject, [])
+    async def commit(
+        self, session_id: str, *events: Event, tenant: str = "default", at: datetime | None = None
+    ) -> list[Envelope]:
+        """Publish events of a session and commit all that is not committed yet."""
+        for number, event in enumerate(events):
+            envelope = seal(
+                event,
+                id=f"{session_id}:test:{len(self._committed.get(session_id, [])) + number}",
+                session_id=session_id,
+                tenant=tenant,
+                producer="test",
+                producerseq=number,
+                time=at or datetime.now(UTC),
+            )
+            await self._bus.publish(outgoing(envelope))
+        return await self.catch_up(session_id, tenant)
+
+    async def catch_up(self, session_id: str, tenant: str = "default") -> list[Envelope]:
+        """Commit what the bus holds of a session and the log does not."""
+        log = self._committed.setdefault(session_id, [])
+        after = log[-1].position if log else 0
+        assert isinstance(after, int)
         fresh: list[Envelope] = []
-        for envelope in envelopes:
-            ack = await self._bus.publish(outgoing(envelope))
-            fresh.append(committed(envelope, len(log) + len(fresh) + 1, ack.position))
+        async for incoming in self._bus.read(session_filter(tenant, session_id), after):
+            sequence = len(log) + len(fresh) + 1
+            fresh.append(committed(decode(incoming.payload), sequence, incoming.position))
         log += fresh
         await self._store(fresh)
-        await self._view(first.subject, first.tenant, log)
+        await self._view(session_id, tenant, log)
         announcement = b"[" + b",".join(map(encode, fresh)) + b"]"
-        await self._bus.announce(committed_subject(first.tenant, first.subject), announcement)
+        await self._bus.announce(committed_subject(tenant, session_id), announcement)
         return fresh
 
     async def _store(self, fresh: list[Envelope]) -> None:
@@ -305,3 +323,15 @@ class Persistence:
 def persistence(bus: Bus, database: Database) -> Persistence:
     """What persistence does, by hand and at once."""
     return Persistence(bus, database)
+
+
+@pytest.fixture
+def until() -> Callable[[Callable[[], Awaitable[bool]]], Awaitable[None]]:
+    """Wait until a condition holds; fail after ten seconds."""
+
+    async def wait(condition: Callable[[], Awaitable[bool]]) -> None:
+        async with asyncio.timeout(10):
+            while not await condition():  # noqa: ASYNC110 - whatever the condition, nobody announces it
+                await asyncio.sleep(0.01)
+
+    return wait

@@ -51,14 +51,13 @@ class LiveKit:
         timeout_seconds: float,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        timeout = aiohttp.ClientTimeout(total=timeout_seconds)
-        connector = aiohttp.TCPConnector(limit=0)
-        self._http = aiohttp.ClientSession(timeout=timeout, connector=connector)
+        # Given to every call: TwirpClient hands its own None on, which overrules the session's timeout.
+        self._timeout = aiohttp.ClientTimeout(total=timeout_seconds)
+        self._http = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
         self._twirp = TwirpClient(self._http, url, "livekit", failover=False)
         self._api_key = api_key
         self._api_secret = api_secret
         self._agent_name = agent_name
-        self._timeout_seconds = timeout_seconds
         self._now = now
         self._authorization: dict[str, str] = {}
         self._renew_at = float("-inf")
@@ -103,19 +102,24 @@ class LiveKit:
             kind = LiveKitUnavailable if error.status >= 500 or error.status == 429 else LiveKitRefused
             raise kind(f"{method}: {error.status} {error.code}: {error.message}") from error
         except TimeoutError as error:
-            raise LiveKitUnavailable(f"{method}: no answer within {self._timeout_seconds:g} s") from error
+            raise LiveKitUnavailable(f"{method}: no answer within {self._timeout.total:g} s") from error
         except aiohttp.ClientError as error:
             raise LiveKitUnavailable(f"{method}: {error}") from error
 
     async def _ask(self, method: str, request: Message, answer: type[MessageT]) -> MessageT:
-        headers = self._headers()
         try:
-            return await self._twirp.request("RoomService", method, request, headers, answer)
+            return await self._ask_once(method, request, answer)
         except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
             if isinstance(error, aiohttp.ClientConnectorError):
                 raise
             # An idle connection that LiveKit had closed meanwhile: ask once more, on a new one.
-            return await self._twirp.request("RoomService", method, request, headers, answer)
+            return await self._ask_once(method, request, answer)
+
+    async def _ask_once(self, method: str, request: Message, answer: type[MessageT]) -> MessageT:
+        headers = self._headers()
+        return await self._twirp.request(
+            "RoomService", method, request, headers, answer, timeout=self._timeout
+        )
 
     def _headers(self) -> dict[str, str]:
         if self._now() >= self._renew_at:

@@ -104,4 +104,15 @@ def _document(app: FastAPI) -> dict[str, Any]:
     components.setdefault("schemas", {}).update({**schemas, "Problem": _PROBLEM})
     components["securitySchemes"] = {"ApiKey": {"type": "http", "scheme": "bearer"}}
     document["security"] = [{"ApiKey": []}]
+    _drop_derived_422(document)
     return document
+
+
+def _drop_derived_422(document: dict[str, Any]) -> None:
+    """Take out the 422 that FastAPI derives: ours are documented, and a session id is known or a 404."""
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            if "application/json" in operation["responses"].get("422", {}).get("content", {}):
+                del operation["responses"]["422"]
+    for derived in ("HTTPValidationError", "ValidationError"):
+        document["components"]["schemas"].pop(derived, None)

@@ -1,7 +1,5 @@
 """The ASGI application: one route, and an answer for everything that can come to it."""
 
-import time
-
 import structlog
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
@@ -30,12 +28,8 @@ def create_app(ingest: Ingest, health: Health) -> Starlette:
     """Build the application."""
 
     async def receive(request: Request) -> Response:
-        began = time.perf_counter()
         with continue_from(request.headers.get("traceparent")), span(f"POST {PATH}"):
-            response = await _take(ingest, request)
-        milliseconds = round((time.perf_counter() - began) * 1000, 2)
-        log.info("http.request", route=PATH, status=response.status_code, duration_ms=milliseconds)
-        return response
+            return await _take(ingest, request)
 
     return Starlette(routes=[Route(PATH, receive, methods=["POST"]), *health_routes(health)])
 
@@ -61,7 +55,6 @@ def _refusal(error: Exception) -> Response:
         case ClientDisconnect():
             return _problem(400, "client-disconnected", "the body did not come whole")
         case BusUnavailable():
-            log.warning("webhook.broker_unavailable", error=str(error))
             return _problem(503, "broker-unavailable", "the event broker does not answer; send it again")
         case _:
             log.error("webhook.failed", exc_info=error)
@@ -69,6 +62,7 @@ def _refusal(error: Exception) -> Response:
 
 
 def _problem(status: int, kind: str, detail: str) -> Response:
+    log.warning("webhook.refused", status=status, kind=kind, detail=detail)
     body = {
         "type": f"https://antiphon.dev/problems/{kind}",
         "title": kind.replace("-", " ").capitalize(),

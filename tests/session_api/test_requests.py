@@ -1,0 +1,69 @@
+"""Around every request: a limit to its body, one log line, and its trace."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+import structlog
+from structlog.testing import capture_logs
+
+from chassis.bus import Bus
+from contracts.envelope import decode
+from contracts.subjects import session_filter
+from session_api.requests import BODY_LIMIT_BYTES
+
+CREATE = {"flow_id": "booking", "user_id": "ada"}
+TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+
+async def _chunks(size: int) -> AsyncIterator[bytes]:
+    for _ in range(size // 1024 + 1):
+        yield b" " * 1024
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+async def test_a_body_over_the_limit_is_refused(chunked: bool, client: httpx.AsyncClient) -> None:
+    content: Any = _chunks(BODY_LIMIT_BYTES) if chunked else b" " * (BODY_LIMIT_BYTES + 1)
+
+    answer = await client.post("/v1/sessions", content=content, headers={"Content-Type": "application/json"})
+
+    assert answer.status_code == 413
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["type"].endswith("/content-too-large")
+
+
+async def test_a_fault_of_ours_is_a_problem_without_its_secrets(
+    client: httpx.AsyncClient, running: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError("a secret")
+
+    monkeypatch.setattr(type(running.dependencies.flows), "latest", fail)
+
+    answer = await client.get("/v1/flows")
+
+    assert answer.status_code == 500
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert "secret" not in answer.text
+
+
+async def test_a_request_is_one_log_line_with_ids_and_no_content(client: httpx.AsyncClient) -> None:
+    structlog.configure(cache_logger_on_first_use=False)
+    with capture_logs() as lines:
+        made = await client.post("/v1/sessions", json={**CREATE, "user_id": "ada lovelace"})
+
+    session_id = made.json()["session_id"]
+    [line] = [line for line in lines if line["event"] == "http.request"]
+    assert (line["method"], line["route"], line["status"]) == ("POST", "/v1/sessions", 201)
+    assert (line["tenant"], line["session_id"]) == ("default", session_id)
+    assert "lovelace" not in str(lines)
+
+
+async def test_the_caller_s_trace_goes_onto_the_log(client: httpx.AsyncClient, bus: Bus) -> None:
+    made = await client.post("/v1/sessions", json=CREATE, headers={"traceparent": TRACE})
+
+    whole = session_filter("default", made.json()["session_id"])
+    messages = [incoming async for incoming in bus.read(whole)]
+    assert [decode(message.payload).traceparent for message in messages] == [TRACE, TRACE]
+    assert all(message.headers and message.headers["traceparent"] == TRACE for message in messages)

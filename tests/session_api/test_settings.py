@@ -1,0 +1,55 @@
+"""Settings of session-api: a wrong one stops it, with the variable's name."""
+
+import pytest
+
+from chassis.settings import load
+from session_api.settings import ApiSettings
+
+
+@pytest.fixture
+def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """The variables without which it does not start."""
+    monkeypatch.setenv("ANTIPHON_POSTGRES_DSN", "postgresql://localhost/antiphon")
+    monkeypatch.setenv("LIVEKIT_API_KEY", "devkey")
+    monkeypatch.setenv("LIVEKIT_API_SECRET", "secret")
+    monkeypatch.delenv("LIVEKIT_URL", raising=False)
+    return monkeypatch
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("ANTIPHON_API_PORT", "0"),
+        ("ANTIPHON_API_HEARTBEAT_SECONDS", "never"),
+        ("ANTIPHON_API_TOKEN_TTL_SECONDS", "1"),
+        ("ANTIPHON_LIVEKIT_PUBLIC_URL", "ftp://livekit"),
+    ],
+)
+def test_a_wrong_value_is_named(
+    variable: str, value: str, environment: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    environment.setenv(variable, value)
+
+    with pytest.raises(SystemExit) as stopped:
+        load(ApiSettings)
+
+    assert stopped.value.code == 2
+    assert variable in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("public", "expected"),
+    [
+        (None, "ws://127.0.0.1:7880"),
+        ("https://livekit.example.org", "wss://livekit.example.org"),
+        ("http://livekit.example.org", "ws://livekit.example.org"),
+        ("wss://livekit.example.org", "wss://livekit.example.org"),
+    ],
+)
+def test_callers_are_given_a_websocket_address(
+    public: str | None, expected: str, environment: pytest.MonkeyPatch
+) -> None:
+    if public is not None:
+        environment.setenv("ANTIPHON_LIVEKIT_PUBLIC_URL", public)
+
+    assert load(ApiSettings).callers_livekit_url == expected
