@@ -52,6 +52,7 @@ class FakeLiveKit:
     deleted: list[str] = field(default_factory=list)
     status: int = 200
     delay_seconds: float = 0.0
+    on_create: Callable[[], object] | None = None
 
     async def answer(self, request: web.Request) -> web.Response:
         raw = await request.read()
@@ -71,6 +72,8 @@ class FakeLiveKit:
         wish = livekit_api.CreateRoomRequest.FromString(raw)
         self.created.append(wish)
         sid = self.rooms.setdefault(wish.name, f"RM_{len(self.rooms)}")
+        if self.on_create is not None:
+            self.on_create()
         return _protobuf(Room(name=wish.name, sid=sid))
 
     def _delete(self, raw: bytes) -> web.Response:

@@ -53,7 +53,7 @@ async def test_a_refusal_is_final(status: int, rooms: LiveKit, livekit: Any) -> 
 
 
 async def test_a_livekit_that_stalls_is_given_up(rooms: LiveKit, livekit: Any) -> None:
-    livekit.delay_seconds = 5
+    livekit.delay_seconds = 2
 
     with pytest.raises(LiveKitUnavailable, match=r"no answer within 0\.3 s"):
         await rooms.create_room(SESSION, "default")
