@@ -172,6 +172,8 @@ class Connection:
             async with asyncio.timeout(DRAIN_SECONDS + 2):
                 await self.client.drain()
         except TRANSIENT:
+            # nats-py would try to flush into the broken connection, fail, and leave its tasks running.
+            self.client._pending, self.client._pending_data_size = [], 0
             await self.client.close()
 
     def _must_fit(self, payload: bytes, headers: dict[str, str] | None) -> None:
@@ -229,7 +231,9 @@ class Connection:
                 return
 
     async def _error(self, error: Exception) -> None:
-        log.warning("nats.error", error=repr(error))
+        # While we reconnect, an error comes with every attempt: one line at its start says enough.
+        say = log.warning if self.connected.is_set() else log.debug
+        say("nats.error", error=repr(error))
 
     async def _disconnected(self) -> None:
         self.connected.clear()

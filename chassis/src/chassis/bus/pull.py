@@ -112,8 +112,8 @@ class NatsPuller(Puller):
                 await _wait(self._wanted, HEARTBEAT_SECONDS)
 
     async def _resume(self) -> None:
-        # What was on its way when the connection broke is lost, but counts as delivered. Pulls that the server
-        # may still hold must not deliver behind our back: they end with the inbox that they answer to.
+        # What was on its way when the connection broke is lost, but counts as delivered. Pulls that the
+        # server may still hold must not deliver behind our back: they end with the inbox that they answer to.
         await self._connection.unsubscribe(self._interest)
         self._inbox = new_inbox()
         self._interest = await self._connection.subscribe(self._inbox, self._on_message)

@@ -41,8 +41,8 @@ async def announcements(
             yield LOOK  # the log can be read without the bus
             await asyncio.sleep(RETRY_SECONDS)
             continue
-        yield LOOK  # what was committed before we listened
         try:
+            yield LOOK  # what was committed before we listened
             while True:
                 yield await _next(listening, safety_look_seconds)
         finally:

@@ -23,7 +23,8 @@ async def follow(database: Database, bus: Bus, cursor: Cursor, batch: int) -> Ba
     try:
         while True:
             try:
-                found = await read_partitions(database, {p: cursor.after(p) for p in rung}, batch)
+                share = max(1, batch // len(rung))
+                found = await read_partitions(database, {p: cursor.after(p) for p in rung}, share)
             except DatabaseUnavailable as error:
                 await patience.wait(error)
                 continue
@@ -31,7 +32,7 @@ async def follow(database: Database, bus: Bus, cursor: Cursor, batch: int) -> Ba
             if found:
                 cursor = cursor.advanced(found)
                 yield found
-            rung = _unfinished(found, batch) | doorbell.take()
+            rung = _unfinished(found, share) | doorbell.take()
             if not rung:
                 rung = await doorbell.wait(SAFETY_LOOK_SECONDS)
     finally:
@@ -39,10 +40,10 @@ async def follow(database: Database, bus: Bus, cursor: Cursor, batch: int) -> Ba
         await asyncio.gather(ringing, return_exceptions=True)
 
 
-def _unfinished(found: list[Envelope], batch: int) -> set[int]:
-    """Return the partitions that gave a full batch, and so may hold more."""
+def _unfinished(found: list[Envelope], share: int) -> set[int]:
+    """Return the partitions that gave all they were asked for, and so may hold more."""
     counts: dict[int, int] = {}
     for envelope in found:
         partition = partition_of(envelope.subject)
         counts[partition] = counts.get(partition, 0) + 1
-    return {partition for partition, count in counts.items() if count >= batch}
+    return {partition for partition, count in counts.items() if count >= share}

@@ -34,6 +34,6 @@ class Log:
     def follow(self, cursor: Cursor, *, batch: int = 500) -> Batches:
         """Iterate over everything committed after a cursor, for ever, in order within each session.
 
-        The consumer's next cursor is `cursor.advanced(batch)`.
+        A list holds at most `batch` envelopes; the cursor after it is `cursor.advanced(envelopes)`.
         """
         return follow(self._database, self._bus, cursor, batch)

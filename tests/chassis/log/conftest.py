@@ -1,0 +1,83 @@
+"""A writer of the event log, as persistence is one: it commits, and announces or does not."""
+
+from collections.abc import Sequence
+
+import msgspec
+import pytest
+
+from chassis.bus import Bus
+from chassis.database import Database
+from chassis.testing import FixedClock
+from contracts.envelope import Envelope, committed, encode, seal
+from contracts.events.command import CommandRequested
+from contracts.subjects import committed_subject, partition_of
+
+INSERT = """
+insert into event_log
+    (session_id, sequence, partition, position, tenant, event_id, type, version, occurred_at, envelope)
+values ($1, $2, $3, $4, $5, $6, $7, 1, $8, $9)
+"""
+
+
+class Writer:
+    """Commit events and announce them, each when it is told."""
+
+    def __init__(self, database: Database, bus: Bus) -> None:
+        self._database = database
+        self._bus = bus
+        self._position = 0
+        self._sequences: dict[str, int] = {}
+
+    async def commit(self, session_id: str, count: int = 1, tenant: str = "default") -> list[Envelope]:
+        """Commit so many events, and announce nothing."""
+        envelopes = [self._next(session_id, tenant) for _ in range(count)]
+        await self._database.pool.executemany(INSERT, [_row(envelope) for envelope in envelopes])
+        return envelopes
+
+    async def announce(self, envelopes: Sequence[Envelope]) -> None:
+        """Announce committed events of one session."""
+        first = envelopes[0]
+        payload = msgspec.json.encode(envelopes)
+        await self._bus.announce(committed_subject(first.tenant, first.subject), payload)
+
+    async def say(self, session_id: str, count: int = 1) -> list[Envelope]:
+        """Commit and announce."""
+        envelopes = await self.commit(session_id, count)
+        await self.announce(envelopes)
+        return envelopes
+
+    def _next(self, session_id: str, tenant: str) -> Envelope:
+        sequence = self._sequences.get(session_id, 0) + 1
+        self._sequences[session_id] = sequence
+        self._position += 1
+        envelope = seal(
+            CommandRequested(command_id=str(sequence), verb="end", actor="test"),
+            id=f"{session_id}:test:{sequence}",
+            session_id=session_id,
+            tenant=tenant,
+            producer="test",
+            producerseq=sequence,
+            time=FixedClock()(),
+        )
+        return committed(envelope, sequence, self._position)
+
+
+def _row(envelope: Envelope) -> tuple[object, ...]:
+    published = msgspec.structs.replace(envelope, sequence=msgspec.UNSET, position=msgspec.UNSET)
+    return (
+        envelope.subject,
+        envelope.sequence,
+        partition_of(envelope.subject),
+        envelope.position,
+        envelope.tenant,
+        envelope.id,
+        envelope.type,
+        envelope.time,
+        encode(published).decode(),
+    )
+
+
+@pytest.fixture
+def writer(database: Database, bus: Bus) -> Writer:
+    """The one writer of the log."""
+    return Writer(database, bus)

@@ -1,0 +1,161 @@
+"""Following everything: in order within each session, from a cursor, through every outage."""
+
+import asyncio
+from contextlib import aclosing
+from typing import Any
+
+import pytest
+
+from antiphon.stack.nats import NatsServer
+from antiphon.stack.postgres import Postgres
+from chassis.bus import Bus
+from chassis.database import Database
+from chassis.log import Log, follow
+from chassis.log.reading import Batches, read_partitions
+from chassis.testing import SequentialIds
+from contracts.cursor import Cursor
+from contracts.envelope import Envelope
+from contracts.subjects import partition_of
+
+
+@pytest.fixture
+def log(database: Database, bus: Bus) -> Log:
+    return Log(database, bus)
+
+
+async def take(following: Batches, count: int) -> list[Envelope]:
+    received: list[Envelope] = []
+    async with asyncio.timeout(15):
+        while len(received) < count:
+            received += await anext(following)
+    assert len(received) == count
+    return received
+
+
+def by_session(envelopes: list[Envelope]) -> dict[str, list[object]]:
+    found: dict[str, list[object]] = {}
+    for envelope in envelopes:
+        found.setdefault(envelope.subject, []).append(envelope.sequence)
+    return found
+
+
+def asked_partitions(monkeypatch: pytest.MonkeyPatch) -> list[set[int]]:
+    """Note which partitions were read, each time."""
+    asked: list[set[int]] = []
+    read = read_partitions
+
+    async def noted(database: Database, places: Any, limit: int) -> Any:
+        asked.append(set(places))
+        return await read(database, places, limit)
+
+    monkeypatch.setattr(follow, "read_partitions", noted)
+    return asked
+
+
+async def test_every_session_comes_complete_and_in_order(log: Log, writer: Any) -> None:
+    ids = SequentialIds()
+    sessions = [ids() for _ in range(40)]
+    for _ in range(3):
+        for session in sessions:
+            await writer.commit(session, 2)
+
+    async with aclosing(log.follow(Cursor(), batch=50)) as following:
+        received = await take(following, 240)
+
+    assert by_session(received) == {session: [1, 2, 3, 4, 5, 6] for session in sessions}
+
+
+async def test_a_list_is_never_longer_than_asked(log: Log, writer: Any) -> None:
+    ids = SequentialIds()
+    for _ in range(40):
+        await writer.commit(ids(), 5)
+
+    async with aclosing(log.follow(Cursor(), batch=32)) as following:
+        sizes = [len(await anext(following)) for _ in range(5)]
+
+    assert max(sizes) <= 32
+
+
+async def test_a_cursor_resumes_where_it_was_taken(log: Log, writer: Any) -> None:
+    ids = SequentialIds()
+    sessions = [ids() for _ in range(10)]
+    for session in sessions:
+        await writer.commit(session, 3)
+    cursor = Cursor()
+    async with aclosing(log.follow(cursor, batch=16)) as following:
+        first = await anext(following)
+        cursor = cursor.advanced(first)
+
+    async with aclosing(log.follow(Cursor.parse(str(cursor)), batch=16)) as following:
+        rest = await take(following, 30 - len(first))
+
+    assert by_session(first + rest) == {session: [1, 2, 3] for session in sessions}
+
+
+async def test_an_announcement_rings_its_partition_only(
+    log: Log, writer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(follow, "SAFETY_LOOK_SECONDS", 60.0)
+    session = SequentialIds()()
+    async with aclosing(log.follow(Cursor())) as following:
+        await writer.say(session)
+        await take(following, 1)
+        asked = asked_partitions(monkeypatch)
+
+        for _ in range(5):
+            await writer.say(session)
+            await take(following, 1)
+
+    assert asked[-1] == {partition_of(session)}
+
+
+async def test_commits_that_nobody_announces_are_found(log: Log, writer: Any) -> None:
+    ids = SequentialIds()
+    async with aclosing(log.follow(Cursor())) as following:
+        await writer.say(ids())
+        await take(following, 1)
+
+        await writer.commit(ids())
+
+        await take(following, 1)
+
+
+async def test_postgres_away_is_waited_for(postgres_server: Postgres, log: Log, writer: Any) -> None:
+    ids = SequentialIds()
+    async with aclosing(log.follow(Cursor())) as following:
+        await writer.say(ids())
+        await take(following, 1)
+        postgres_server.stop()
+        waiting = asyncio.ensure_future(take(following, 1))
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(asyncio.shield(waiting), 0.3)
+
+        postgres_server.start()
+        await writer.say(ids())
+
+        await waiting
+
+
+async def test_the_bus_away_only_costs_time(nats_server: NatsServer, log: Log, writer: Any) -> None:
+    ids = SequentialIds()
+    nats_server.stop()
+    async with aclosing(log.follow(Cursor())) as following:
+        await writer.commit(ids())
+        await take(following, 1)
+        await writer.commit(ids())
+        await take(following, 1)
+
+
+async def test_leaving_ends_its_tasks(log: Log) -> None:
+    before = asyncio.all_tasks()
+    following = log.follow(Cursor())
+    waiting = asyncio.ensure_future(anext(following))
+    await asyncio.sleep(0.1)
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    await following.aclose()
+
+    async with asyncio.timeout(5):
+        while left := {task.get_name() for task in asyncio.all_tasks() - before}:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    assert not left

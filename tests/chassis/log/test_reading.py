@@ -1,0 +1,41 @@
+"""Reading a session from the log."""
+
+from typing import Any
+
+import pytest
+
+from antiphon.stack.postgres import Postgres
+from chassis.bus import Bus
+from chassis.database import Database, DatabaseUnavailable
+from chassis.log import Log
+from contracts.registry import open_event
+
+SESSION = "ses_00000000000000000000000001"
+
+
+async def test_a_page_begins_after_a_sequence_and_has_its_limit(
+    database: Database, bus: Bus, writer: Any
+) -> None:
+    await writer.commit(SESSION, 10)
+    log = Log(database, bus)
+
+    page = await log.read_session("default", SESSION, after=4, limit=3)
+
+    assert [envelope.sequence for envelope in page] == [5, 6, 7]
+    assert open_event(page[0]).TYPE == "command.requested"
+
+
+async def test_another_tenant_reads_nothing(database: Database, bus: Bus, writer: Any) -> None:
+    await writer.commit(SESSION, 2)
+
+    assert await Log(database, bus).read_session("stranger", SESSION) == []
+
+
+async def test_postgres_away_is_said(
+    postgres_server: Postgres, database: Database, bus: Bus, writer: Any
+) -> None:
+    await writer.commit(SESSION)
+    postgres_server.kill()
+
+    with pytest.raises(DatabaseUnavailable):
+        await Log(database, bus).read_session("default", SESSION)
