@@ -11,6 +11,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
+from chassis.bus.client import QuickClient
 from chassis.bus.errors import BusError, BusUnavailable, PayloadTooLarge
 from chassis.bus.inbox import ConnectionLost, Inbox
 
@@ -56,7 +57,7 @@ class Connection:
     def __init__(self, url: str, name: str) -> None:
         self.url = url
         self.name = name
-        self.client = Client()
+        self.client: Client = QuickClient()
         self.connected = asyncio.Event()
         self.inbox = Inbox(self)
         self._interests: dict[Interest, Subscription] = {}
@@ -186,7 +187,7 @@ class Connection:
             raise PayloadTooLarge(f"{size} bytes with headers; the broker accepts {limit}")
 
     async def _connect(self, timeout_seconds: float) -> Client:
-        client = Client()
+        client = QuickClient()
         connecting = client.connect(
             self.url,
             name=self.name,
