@@ -130,7 +130,11 @@ def _go_root() -> Path:
 def _go_environment(workshop: Path) -> dict[str, str]:
     # how to reach the modules (GOPROXY, GOSUMDB, HTTPS_PROXY …) stays the user's choice
     inherited = {k: v for k, v in os.environ.items() if k not in ("GOFLAGS", "GOOS", "GOARCH", "GO111MODULE")}
+    config = Path(os.environ.get("XDG_CONFIG_HOME") or "~/.config").expanduser()
     own = {
+        # Go's own notes go to the workshop, while the user's settings for it still count
+        "XDG_CONFIG_HOME": str(workshop / "config"),
+        "GOENV": os.environ.get("GOENV", str(config / "go" / "env")),
         "GOROOT": str(_go_root()),
         "GOPATH": str(workshop / "gopath"),
         "GOMODCACHE": str(workshop / "modules"),
@@ -140,7 +144,6 @@ def _go_environment(workshop: Path) -> dict[str, str]:
         "GOWORK": "off",
         "GOTOOLCHAIN": "local",  # never fetch another Go
         "GOFLAGS": "-modcacherw",  # so that the workshop can be removed
-        "GOTELEMETRY": "off",
         "CGO_ENABLED": "0",  # a fresh machine has no C compiler
     }
     return inherited | own
