@@ -17,6 +17,7 @@ from livekit import api as livekit_api
 from livekit.protocol.models import Room
 
 from chassis.bus import Bus, Watched, outgoing
+from chassis.bus.nats_bus import NatsBus
 from chassis.database import Database
 from chassis.process import serve_http
 from contracts.envelope import Envelope, committed, decode, encode, seal
@@ -338,3 +339,14 @@ def until() -> Callable[[Callable[[], Awaitable[bool]]], Awaitable[None]]:
                 await asyncio.sleep(0.01)
 
     return wait
+
+
+@pytest.fixture
+def forget(bus: Bus) -> Callable[[], Awaitable[None]]:
+    """Purge the stream, as its age limit does in time."""
+
+    async def purge() -> None:
+        assert isinstance(bus, NatsBus)
+        await bus.connection.api("STREAM.PURGE.SESSIONS")
+
+    return purge

@@ -14,6 +14,7 @@ from contracts.session import TERMINAL_TYPES
 
 MEDIA_TYPE = "text/event-stream"
 QUEUED = 256  # events read ahead of a slow client; then the reader waits
+GOODBYE_SECONDS = 2.0
 OPENING = b"retry: 1000\n\n"
 HEARTBEAT = b": keep-alive\n\n"
 
@@ -59,11 +60,12 @@ async def live(
     """
     queue = Queue(QUEUED)
     reading = asyncio.create_task(_read(events, queue), name="stream: read")
-    reading.add_done_callback(lambda _: _wake(queue))
-    stopped = asyncio.create_task(_cancel_on(stopping, reading), name="stream: stop")
+    stopped = asyncio.create_task(stopping.wait(), name="stream: stop")
+    for task in (reading, stopped):
+        task.add_done_callback(lambda _: _wake(queue))
     try:
         yield OPENING
-        while not (reading.done() and queue.empty()):
+        while not stopped.done() and not (reading.done() and queue.empty()):
             try:
                 async with asyncio.timeout(heartbeat_seconds):
                     waiting = [await queue.get()]
@@ -72,12 +74,13 @@ async def live(
                 continue
             while not queue.empty():
                 waiting.append(queue.get_nowait())
-            yield b"".join(as_event(envelope) for envelope in waiting if envelope is not None)
+            if chunk := b"".join(as_event(envelope) for envelope in waiting if envelope is not None):
+                yield chunk
         _report(reading)
     finally:
         stopped.cancel()
         reading.cancel()
-        await asyncio.gather(reading, stopped, return_exceptions=True)
+        await asyncio.wait((reading, stopped), timeout=GOODBYE_SECONDS)
 
 
 async def _read(events: AsyncGenerator[Envelope, None], queue: Queue) -> None:
@@ -88,16 +91,11 @@ async def _read(events: AsyncGenerator[Envelope, None], queue: Queue) -> None:
                 return
 
 
-async def _cancel_on(stopping: asyncio.Event, reading: asyncio.Task[None]) -> None:
-    await stopping.wait()
-    reading.cancel()
-
-
 def _wake(queue: Queue) -> None:
     with suppress(asyncio.QueueFull):  # then the writer has something to do anyway
         queue.put_nowait(None)
 
 
 def _report(reading: asyncio.Task[None]) -> None:
-    if not reading.cancelled() and (error := reading.exception()) is not None:
+    if reading.done() and not reading.cancelled() and (error := reading.exception()) is not None:
         log.error("stream.failed", exc_info=error)

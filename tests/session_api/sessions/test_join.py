@@ -1,0 +1,101 @@
+"""POST /v1/sessions/{id}/token: into a session that goes on, and into no other."""
+
+from typing import Any
+
+import httpx
+import pytest
+from livekit import api
+
+from contracts.events.session import CloseReason, FaultSide, SessionClosed
+
+CREATE = {"flow_id": "booking", "user_id": "ada"}
+CLOSED = SessionClosed(reason=CloseReason.CALLER_LEFT, fault=FaultSide.NONE, duration_seconds=3.0, turns=0)
+
+
+@pytest.fixture
+async def session_id(client: httpx.AsyncClient) -> str:
+    """A session that was just created."""
+    made: dict[str, str] = (await client.post("/v1/sessions", json=CREATE)).json()
+    return made["session_id"]
+
+
+def _claims(token: str) -> api.access_token.Claims:
+    return api.TokenVerifier("devkey", "a-secret-of-at-least-32-characters!!").verify(token)
+
+
+async def test_without_a_body_it_is_the_caller_s(client: httpx.AsyncClient, session_id: str) -> None:
+    answer = await client.post(f"/v1/sessions/{session_id}/token")
+
+    given = answer.json()
+    assert answer.status_code == 200
+    assert (given["session_id"], given["room"], given["identity"]) == (session_id, session_id, "caller")
+    assert _claims(given["token"]).identity == "caller"
+
+
+async def test_another_participant_gets_a_token_of_their_own(
+    client: httpx.AsyncClient, session_id: str
+) -> None:
+    wish = {"identity": "supervisor-7", "name": "Grace", "ttl_seconds": 120}
+
+    given = (await client.post(f"/v1/sessions/{session_id}/token", json=wish)).json()
+
+    claims = _claims(given["token"])
+    assert (claims.identity, claims.name) == ("supervisor-7", "Grace")
+    assert given["expires_in_seconds"] == 120
+
+
+@pytest.mark.parametrize(
+    ("wish", "field"),
+    [
+        ({"identity": "agent-ses_1"}, "identity"),
+        ({"identity": ""}, "identity"),
+        ({"ttl_seconds": 1}, "ttl_seconds"),
+        ({"ttl_seconds": "120"}, "ttl_seconds"),
+        ({"role": "admin"}, "role"),
+    ],
+)
+async def test_an_invalid_field_is_named(
+    wish: dict[str, Any], field: str, client: httpx.AsyncClient, session_id: str
+) -> None:
+    answer = await client.post(f"/v1/sessions/{session_id}/token", json=wish)
+
+    assert answer.status_code == 422
+    assert answer.json()["errors"][0]["field"] == field
+
+
+async def test_nobody_joins_a_session_that_has_ended(
+    client: httpx.AsyncClient, session_id: str, persistence: Any
+) -> None:
+    await persistence.commit(session_id, CLOSED)
+
+    answer = await client.post(f"/v1/sessions/{session_id}/token")
+
+    assert answer.status_code == 409
+    assert answer.json()["type"].endswith("/session-ended")
+
+
+async def test_a_session_that_the_stream_forgot_is_judged_by_its_view(
+    client: httpx.AsyncClient, session_id: str, persistence: Any, forget: Any
+) -> None:
+    await persistence.commit(session_id, CLOSED)
+    await forget()
+
+    answer = await client.post(f"/v1/sessions/{session_id}/token")
+
+    assert answer.status_code == 409
+
+
+@pytest.mark.parametrize("unknown", ["ses_00000000000000000000000000", "ses_*", "nonsense", "ses_1.>"])
+async def test_an_unknown_session_is_a_404(unknown: str, client: httpx.AsyncClient) -> None:
+    answer = await client.post(f"/v1/sessions/{unknown}/token")
+
+    assert answer.status_code == 404
+    assert answer.json()["type"].endswith("/unknown-session")
+
+
+async def test_a_session_of_another_tenant_is_a_404(client: httpx.AsyncClient, session_id: str) -> None:
+    foreign = {"Authorization": "Bearer foreign"}
+
+    answer = await client.post(f"/v1/sessions/{session_id}/token", headers=foreign)
+
+    assert answer.status_code == 404

@@ -1,0 +1,171 @@
+"""GET of one session, its turns and its events: the views when they have it, the bus until then."""
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+import pytest
+
+from chassis.database import Database
+from contracts.events.agent import AgentReady
+from contracts.events.session import SessionRequested
+from contracts.events.turn import TurnSaved
+
+CREATE = {"flow_id": "booking", "user_id": "ada"}
+NOBODY = "ses_00000000000000000000000000"
+READY = AgentReady(greeting="Good evening.", ready_ms=640.0)
+
+
+@pytest.fixture
+async def session_id(client: httpx.AsyncClient) -> str:
+    """A session that was just created."""
+    made: dict[str, str] = (await client.post("/v1/sessions", json=CREATE)).json()
+    return made["session_id"]
+
+
+async def test_the_view_is_the_fold_of_what_was_committed(
+    client: httpx.AsyncClient, session_id: str, persistence: Any
+) -> None:
+    await persistence.commit(session_id, READY)
+
+    session = (await client.get(f"/v1/sessions/{session_id}")).json()
+
+    assert (session["status"], session["greeting"], session["sequence"]) == ("ready", "Good evening.", 3)
+
+
+async def test_before_and_after_its_commit_a_session_has_the_same_shape(
+    client: httpx.AsyncClient, session_id: str, persistence: Any
+) -> None:
+    before = (await client.get(f"/v1/sessions/{session_id}")).json()
+    await persistence.catch_up(session_id)
+    after = (await client.get(f"/v1/sessions/{session_id}")).json()
+
+    assert before == {**after, "sequence": 0}
+
+
+@pytest.mark.parametrize("unknown", [NOBODY, "ses_*", "nonsense", "ses_1.>", "%00"])
+@pytest.mark.parametrize("part", ["", "/turns", "/events"])
+async def test_an_unknown_session_is_a_404(unknown: str, part: str, client: httpx.AsyncClient) -> None:
+    answer = await client.get(f"/v1/sessions/{unknown}{part}")
+
+    assert answer.status_code == 404
+    assert answer.json()["type"].endswith("/unknown-session")
+
+
+@pytest.mark.parametrize("committed", [False, True])
+@pytest.mark.parametrize("part", ["", "/turns", "/events"])
+async def test_a_session_of_another_tenant_is_a_404(
+    part: str, committed: bool, client: httpx.AsyncClient, session_id: str, persistence: Any
+) -> None:
+    if committed:
+        await persistence.catch_up(session_id)
+
+    answer = await client.get(f"/v1/sessions/{session_id}{part}", headers={"Authorization": "Bearer foreign"})
+
+    assert answer.status_code == 404
+
+
+async def test_an_event_is_its_envelope_with_sequence_and_position(
+    client: httpx.AsyncClient, session_id: str, persistence: Any
+) -> None:
+    committed = await persistence.catch_up(session_id)
+
+    page = (await client.get(f"/v1/sessions/{session_id}/events")).json()
+
+    assert [event["type"] for event in page["events"]] == ["session.requested", "session.dispatched"]
+    assert [event["sequence"] for event in page["events"]] == [1, 2]
+    assert [event["position"] for event in page["events"]] == [e.position for e in committed]
+    assert page["events"][0]["data"]["flow_id"] == "booking"
+    assert page["next"] is None
+
+
+async def test_events_come_in_pages(client: httpx.AsyncClient, session_id: str, persistence: Any) -> None:
+    await persistence.commit(session_id, *[READY] * 3)
+    seen: list[int] = []
+    after: int | None = 0
+
+    while after is not None:
+        page = (
+            await client.get(f"/v1/sessions/{session_id}/events", params={"after": after, "limit": 2})
+        ).json()
+        seen += [event["sequence"] for event in page["events"]]
+        after = page["next"]
+
+    assert seen == [1, 2, 3, 4, 5]
+
+
+async def test_turns_come_in_pages_as_they_were_said(
+    client: httpx.AsyncClient, session_id: str, database: Database
+) -> None:
+    turn = TurnSaved(turn=1, agent_id="host", user_text="hello", metrics={"e2e_latency": 0.6})
+    metrics = json.dumps(turn.metrics)
+    rows = [(session_id, n, f"answer {n}", datetime.now(UTC), n + 2, metrics) for n in (1, 2, 3)]
+    await database.pool.executemany(
+        """insert into turns (session_id, turn, tenant, agent_id, interrupted, recovered, occurred_at,
+               sequence, tool_call_ids, metrics, user_text, assistant_text)
+           values ($1, $2, 'default', 'host', false, false, $4, $5, '{}', $6, 'hello', $3)""",
+        rows,
+    )
+
+    first = (await client.get(f"/v1/sessions/{session_id}/turns", params={"limit": 2})).json()
+    rest = (await client.get(f"/v1/sessions/{session_id}/turns", params={"cursor": first["next"]})).json()
+
+    assert [t["assistant_text"] for t in first["turns"]] == ["answer 1", "answer 2"]
+    assert [t["assistant_text"] for t in rest["turns"]] == ["answer 3"]
+    assert rest["next"] is None
+    shown = first["turns"][0]
+    assert {"turn", "agent_id", "user_text", "assistant_text", "assistant_text_generated"} <= set(shown)
+    assert (shown["metrics"], shown["interrupted"]) == (turn.metrics, False)
+
+
+@pytest.mark.parametrize(
+    ("part", "wrong", "field"),
+    [
+        ("/events", {"after": -1}, "after"),
+        ("/events", {"after": "x"}, "after"),
+        ("/events", {"limit": 0}, "limit"),
+        ("/events", {"limit": 1001}, "limit"),
+        ("/turns", {"cursor": "x"}, "cursor"),
+        ("/turns", {"cursor": "9" * 30}, "cursor"),
+        ("/turns", {"limit": 201}, "limit"),
+    ],
+)
+async def test_a_wrong_parameter_is_named(
+    part: str, wrong: dict[str, Any], field: str, client: httpx.AsyncClient, session_id: str
+) -> None:
+    answer = await client.get(f"/v1/sessions/{session_id}{part}", params=wrong)
+
+    assert answer.status_code == 422
+    assert answer.json()["errors"][0]["field"] == field
+
+
+async def test_a_session_that_only_the_bus_has_is_not_in_the_list_yet(
+    client: httpx.AsyncClient, session_id: str, persistence: Any
+) -> None:
+    before = (await client.get("/v1/sessions")).json()["sessions"]
+    await persistence.catch_up(session_id)
+    after = (await client.get("/v1/sessions")).json()["sessions"]
+
+    assert before == []
+    assert [session["session_id"] for session in after] == [session_id]
+
+
+async def test_views_that_are_not_made_yet_are_a_503(
+    client: httpx.AsyncClient, session_id: str, database: Database
+) -> None:
+    await database.pool.execute("drop table sessions")
+
+    answer = await client.get(f"/v1/sessions/{session_id}")
+
+    assert answer.status_code == 503
+
+
+async def test_a_session_without_its_beginning_can_still_be_shown(
+    client: httpx.AsyncClient, persistence: Any
+) -> None:
+    late = "ses_00000000000000000000000007"
+    request = SessionRequested(flow_id="booking", flow_revision=1, user_id="ada", room=late)
+    await persistence.commit(late, READY, request)
+
+    assert (await client.get(f"/v1/sessions/{late}")).json()["status"] == "ready"

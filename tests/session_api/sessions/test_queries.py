@@ -1,0 +1,132 @@
+"""GET /v1/sessions: newest first, filtered, page by page with nothing seen twice or missed."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+import pytest
+
+from contracts.event import Event
+from contracts.events.agent import AgentReady
+from contracts.events.session import CloseReason, FaultSide, SessionClosed, SessionRequested
+from session_api.sessions.pages import write_place
+from session_api.sessions.queries import SessionsPlace
+
+START = datetime(2026, 11, 21, 9, 30, tzinfo=UTC)
+CLOSED = SessionClosed(reason=CloseReason.CALLER_LEFT, fault=FaultSide.NONE, duration_seconds=3.0, turns=0)
+READY = AgentReady(greeting="Good evening.", ready_ms=640.0)
+AFTERWARDS: dict[int, tuple[Event, ...]] = {3: (READY,), 4: (CLOSED,), 6: (CLOSED,)}
+
+
+def _id(number: int) -> str:
+    return f"ses_{number:026d}"
+
+
+@pytest.fixture
+async def seven(persistence: Any) -> list[str]:
+    """Seven sessions, newest first: three at one instant, users ada and grace, one ready, two closed."""
+    for number in range(7):
+        session_id = _id(number)
+        at = START + timedelta(seconds=max(0, number - 2))
+        user = "ada" if number % 2 == 0 else "grace"
+        request = SessionRequested(flow_id="booking", flow_revision=1, user_id=user, room=session_id)
+        more = AFTERWARDS.get(number, ())
+        await persistence.commit(session_id, request, *more, at=at)
+    return [_id(number) for number in reversed(range(7))]
+
+
+async def _ids(client: httpx.AsyncClient, **params: Any) -> list[str]:
+    answer = await client.get("/v1/sessions", params=params)
+    assert answer.status_code == 200, answer.text
+    return [session["session_id"] for session in answer.json()["sessions"]]
+
+
+async def test_the_newest_comes_first(client: httpx.AsyncClient, seven: list[str]) -> None:
+    assert await _ids(client) == seven
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 7, 8])
+async def test_pages_follow_on_even_within_one_instant(
+    limit: int, client: httpx.AsyncClient, seven: list[str]
+) -> None:
+    seen: list[str] = []
+    params: dict[str, Any] = {"limit": limit}
+
+    while True:
+        page = (await client.get("/v1/sessions", params=params)).json()
+        seen += [session["session_id"] for session in page["sessions"]]
+        if page["next"] is None:
+            break
+        params["cursor"] = page["next"]
+
+    assert seen == seven
+
+
+async def test_a_session_made_meanwhile_shifts_no_page(
+    client: httpx.AsyncClient, seven: list[str], persistence: Any
+) -> None:
+    first = (await client.get("/v1/sessions", params={"limit": 3})).json()
+    late = SessionRequested(flow_id="booking", flow_revision=1, user_id="ada", room=_id(9))
+    await persistence.commit(_id(9), late, at=START + timedelta(hours=1))
+
+    assert await _ids(client, cursor=first["next"]) == seven[3:]
+
+
+@pytest.mark.parametrize("parameter", ["user_id", "user"])
+async def test_a_user_s_sessions(parameter: str, client: httpx.AsyncClient, seven: list[str]) -> None:
+    assert await _ids(client, **{parameter: "grace"}) == [_id(5), _id(3), _id(1)]
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [("closed", [6, 4]), ("ready", [3]), ("failed", []), (["ready", "closed"], [6, 4, 3])],
+)
+async def test_sessions_of_a_status(
+    status: Any, expected: list[int], client: httpx.AsyncClient, seven: list[str]
+) -> None:
+    assert await _ids(client, status=status) == [_id(number) for number in expected]
+
+
+async def test_filters_go_together_and_with_pages(client: httpx.AsyncClient, seven: list[str]) -> None:
+    params: dict[str, Any] = {"status": "closed", "user_id": "ada", "limit": 1}
+
+    first = (await client.get("/v1/sessions", params=params)).json()
+    rest = await _ids(client, **{**params, "cursor": first["next"]})
+
+    assert [session["session_id"] for session in first["sessions"]] == [_id(6)]
+    assert rest == [_id(4)]
+
+
+async def test_another_tenant_s_sessions_are_not_listed(client: httpx.AsyncClient, seven: list[str]) -> None:
+    answer = await client.get("/v1/sessions", headers={"Authorization": "Bearer foreign"})
+
+    assert answer.json() == {"sessions": [], "next": None}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "field"),
+    [
+        ({"status": "sleeping"}, "status.0"),
+        ({"limit": 0}, "limit"),
+        ({"limit": 201}, "limit"),
+        ({"limit": "many"}, "limit"),
+        ({"cursor": "?"}, "cursor"),
+        ({"cursor": "bm90IGEgY3Vyc29y"}, "cursor"),
+        ({"user_id": ""}, "user_id"),
+    ],
+)
+async def test_a_wrong_parameter_is_named(
+    wrong: dict[str, Any], field: str, client: httpx.AsyncClient
+) -> None:
+    answer = await client.get("/v1/sessions", params=wrong)
+
+    assert answer.status_code == 422
+    assert answer.json()["errors"][0]["field"] == field
+
+
+async def test_a_cursor_of_a_session_that_is_gone_still_finds_its_place(
+    client: httpx.AsyncClient, seven: list[str]
+) -> None:
+    cursor = write_place(SessionsPlace(START + timedelta(milliseconds=500), _id(99)))
+
+    assert await _ids(client, cursor=cursor) == [_id(2), _id(1), _id(0)]

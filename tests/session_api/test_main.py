@@ -1,0 +1,79 @@
+"""The process: it starts without Postgres and LiveKit, refuses to start without a broker, stops when told."""
+
+import asyncio
+import os
+import signal
+import sys
+from typing import Any
+
+import httpx
+import pytest
+
+from antiphon.stack.nats import NatsServer
+from antiphon.stack.ports import free_port
+from chassis.bus import Bus
+
+Process = asyncio.subprocess.Process
+
+
+async def _start(**variables: str) -> Process:
+    environment = {
+        "PATH": os.environ["PATH"],
+        "ANTIPHON_POSTGRES_DSN": "postgresql://127.0.0.1:1/nowhere",
+        "LIVEKIT_URL": "ws://127.0.0.1:1",
+        "LIVEKIT_API_KEY": "devkey",
+        "LIVEKIT_API_SECRET": "a-secret-of-at-least-32-characters!!",
+        **variables,
+    }
+    return await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "session_api", env=environment, stderr=asyncio.subprocess.PIPE
+    )
+
+
+async def _end(process: Process) -> tuple[int, str]:
+    async with asyncio.timeout(30):
+        _, errors = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, errors.decode()
+
+
+async def test_it_serves_with_only_a_broker_and_stops_when_told(
+    bus: Bus, nats_server: NatsServer, until: Any
+) -> None:
+    port = free_port()
+    process = await _start(ANTIPHON_NATS_URL=nats_server.url, ANTIPHON_API_PORT=str(port))
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+
+        async def ready() -> bool:
+            try:
+                return (await client.get("/health/ready")).status_code == 200
+            except httpx.TransportError:
+                return False
+
+        await until(ready)
+        refused = await client.get("/v1/sessions")
+    process.send_signal(signal.SIGTERM)
+
+    code, errors = await _end(process)
+    assert refused.status_code == 401
+    assert code == 0, errors
+
+
+async def test_a_wrong_setting_stops_it_with_the_variable_s_name() -> None:
+    process = await _start(ANTIPHON_API_PORT="no-port")
+
+    code, errors = await _end(process)
+
+    assert code == 2
+    assert "ANTIPHON_API_PORT" in errors
+    assert "no-port" in errors
+
+
+@pytest.mark.timeout(60)
+async def test_without_a_broker_it_does_not_start() -> None:
+    process = await _start(ANTIPHON_NATS_URL="nats://127.0.0.1:1")
+
+    code, errors = await _end(process)
+
+    assert code == 1
+    assert "127.0.0.1:1" in errors
