@@ -1,6 +1,6 @@
 # One verb per target. The work is in the `antiphon` command; this file makes its environment and calls it.
 .DEFAULT_GOAL := help
-.PHONY: up down status logs call test check bench contracts lock clean help
+.PHONY: install up down status logs call test check bench contracts lock clean help
 MAKEFLAGS += --no-print-directory
 
 VENV     := .venv
@@ -13,6 +13,8 @@ PYTHON   ?= $(shell for name in python3.11 python3; do \
 
 # What make is told goes to the recipes through the environment: SAY may hold any character.
 export SERVICE FLOW SAY ARGS
+
+install: $(READY) ## make the environment, and nothing more
 
 up: $(READY) ## start everything, wait until it is ready, make a first call
 	@$(BIN)/antiphon up $(ARGS)

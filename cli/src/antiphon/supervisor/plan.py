@@ -72,32 +72,46 @@ class Plan:
 
     def services(self) -> tuple[Service, ...]:
         """Return our own processes."""
-        settings = self.settings
+        settings, addresses = self.settings, addresses_of(self.settings)
         database = {"ANTIPHON_POSTGRES_DSN": self.postgres.dsn}
+        health = f"http://{LOOPBACK}:"
+        port_of_persistence, port_of_agent = settings.persistence_health_port, settings.agent_health_port
         return (
-            self._python(
-                "persistence",
+            self._service(
                 ("persistence", "run"),
+                f"{health}{port_of_persistence}",
+                PortUse(port_of_persistence, "persistence", "ANTIPHON_PERSISTENCE_HEALTH_PORT"),
                 database,
-                "ANTIPHON_PERSISTENCE_HEALTH_PORT",
-                settings.persistence_health_port,
             ),
-            self._python("session-api", ("session_api",), database, "ANTIPHON_API_PORT", settings.api_port),
-            self._python(
-                "webhook-ingest", ("webhook_ingest",), {}, "ANTIPHON_WEBHOOKS_PORT", settings.webhooks_port
+            self._service(
+                ("session_api",),
+                addresses.api_url,
+                PortUse(settings.api_port, "session-api", "ANTIPHON_API_PORT"),
+                database,
             ),
-            self._python(
-                "agent-worker",
+            self._service(
+                ("webhook_ingest",),
+                addresses.webhooks_url,
+                PortUse(settings.webhooks_port, "webhook-ingest", "ANTIPHON_WEBHOOKS_PORT"),
+                {},
+            ),
+            self._service(
                 ("agent_worker", "run"),
-                {
-                    "ANTIPHON_JOURNAL_DIR": str(settings.home / "journal"),
-                    # a busy small machine refuses calls in silence otherwise
-                    "ANTIPHON_AGENT_LOAD_THRESHOLD": os.environ.get("ANTIPHON_AGENT_LOAD_THRESHOLD", "inf"),
-                },
-                "ANTIPHON_AGENT_HEALTH_PORT",
-                settings.agent_health_port,
+                f"{health}{port_of_agent}",
+                PortUse(port_of_agent, "agent-worker", "ANTIPHON_AGENT_HEALTH_PORT"),
+                self._told_to_the_agent(),
             ),
         )
+
+    def _told_to_the_agent(self) -> dict[str, str]:
+        defaults = {
+            # a busy small machine refuses calls in silence otherwise
+            "ANTIPHON_AGENT_LOAD_THRESHOLD": "inf",
+            # `down` ends running calls after a moment, not after a minute
+            "ANTIPHON_AGENT_DRAIN_TIMEOUT_SECONDS": "5",
+        }
+        journal = {"ANTIPHON_JOURNAL_DIR": str(self.settings.home / "journal")}
+        return journal | {name: os.environ.get(name, value) for name, value in defaults.items()}
 
     def _livekit(self, program: Path) -> LiveKitServer:
         return LiveKitServer(
@@ -118,15 +132,13 @@ class Plan:
         """Return the command that publishes the flow files."""
         return self._command(("agent_worker", "publish-flows", str(self.settings.flows)), {})
 
-    def _python(
-        self, name: str, module: tuple[str, ...], extra: dict[str, str], setting: str, port: int
-    ) -> Service:
+    def _service(self, module: tuple[str, ...], url: str, port: PortUse, told: dict[str, str]) -> Service:
         return Service(
-            name=name,
-            prepare=lambda: self._command(module, extra),
-            probe=_healthy(f"http://{LOOPBACK}:{port}/health/ready"),
-            ports=(PortUse(port, name, setting),),
-            output=self.logs / f"{name}.log",
+            name=port.what,
+            prepare=lambda: self._command(module, told),
+            probe=_healthy(f"{url}/health/ready"),
+            ports=(port,),
+            output=self.logs / f"{port.what}.log",
         )
 
     def _command(self, module: tuple[str, ...], extra: dict[str, str]) -> Command:

@@ -16,7 +16,7 @@ from antiphon.supervisor.state import ServiceState
 LOOK_SECONDS = 2.0  # between two looks at a ready service
 EAGER_LOOK_SECONDS = 0.1  # between two looks at one that is not ready yet
 FIRST_PAUSE_SECONDS = 0.5  # before a restart; doubles with each that comes soon after the last
-LONGEST_PAUSE_SECONDS = 30.0
+LONGEST_PAUSE_SECONDS = 10.0
 STEADY_SECONDS = 60.0  # a service that ran this long has earned a quick restart
 TRIES_AT_START = 3
 

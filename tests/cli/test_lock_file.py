@@ -1,0 +1,31 @@
+import re
+from pathlib import Path
+
+LOCK = Path(__file__).parents[2] / "requirements.lock"
+
+
+def _requirements(text: str) -> list[str]:
+    """One string a requirement, its hashes included."""
+    lines = [line for line in text.splitlines() if not line.lstrip().startswith("#")]
+    return re.split(r"\n(?=\S)", "\n".join(lines).strip())
+
+
+def faults(text: str) -> list[str]:
+    """What makes a lock depend on where it is used, or leaves a file unchecked."""
+    found = [f"names an address: {line}" for line in text.splitlines() if "://" in line or "index" in line]
+    return found + [
+        f"not pinned with a hash: {requirement.splitlines()[0]}"
+        for requirement in _requirements(text)
+        if "==" not in requirement or "--hash=sha256:" not in requirement
+    ]
+
+
+def test_the_lock_names_no_index_and_has_a_hash_for_every_pin() -> None:
+    assert faults(LOCK.read_text()) == []
+
+
+def test_each_fault_is_noticed() -> None:
+    assert faults("--index-url https://mirror/simple\n")
+    assert faults("rich>=13 \\\n    --hash=sha256:00\n")
+    assert faults("rich==13.0\n")
+    assert not faults("rich==13.0 \\\n    --hash=sha256:00\n    # via typer\n")

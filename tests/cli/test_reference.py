@@ -1,0 +1,43 @@
+"""The reference pages are complete and say what is so."""
+
+from pathlib import Path
+
+import pytest
+from pydantic_core import PydanticUndefined
+
+from agent_worker.settings import AgentSettings
+from antiphon.reference import document
+from antiphon.settings import StackSettings
+from chassis.settings import Settings
+from persistence.settings import PersistenceSettings
+from session_api.settings import ApiSettings
+from webhook_ingest.settings import WebhookSettings
+
+REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
+CLASSES = (StackSettings, ApiSettings, WebhookSettings, PersistenceSettings, AgentSettings)
+
+
+def test_the_commands_page_is_their_help() -> None:
+    """Write it anew with `python -m antiphon.reference > docs/reference/commands.md`."""
+    assert (REFERENCE / "commands.md").read_text() == document()
+
+
+def missing(page: str, settings: type[Settings]) -> list[str]:
+    """The variables of a class that the page does not have, or has with another default."""
+    found = []
+    for field in settings.model_fields.values():
+        variable = str(field.validation_alias)
+        rows = [line for line in page.splitlines() if line.startswith(f"| `{variable}` |")]
+        plain = field.default is not PydanticUndefined and not isinstance(field.default, (Path, type(None)))
+        if not any(not plain or f"| {field.default} |" in row for row in rows):
+            found.append(variable)
+    return found
+
+
+@pytest.mark.parametrize("settings", CLASSES)
+def test_the_settings_page_has_every_variable_with_its_default(settings: type[Settings]) -> None:
+    assert missing((REFERENCE / "settings.md").read_text(), settings) == []
+
+
+def test_a_missing_variable_is_noticed() -> None:
+    assert "ANTIPHON_API_PORT" in missing("| `ANTIPHON_NATS_PORT` | 4222 |", StackSettings)
