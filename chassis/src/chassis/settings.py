@@ -1,5 +1,6 @@
 """Settings come from the environment, once, at start; a wrong one stops the process with exit code 2."""
 
+import re
 import sys
 from typing import Annotated, Literal, TypeVar
 
@@ -8,6 +9,8 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 EXIT_BAD_SETTINGS = 2
+
+_PASSWORD = re.compile(r"//[^/@]*:[^/]*@")
 
 
 def _url_with_scheme(*schemes: str) -> AfterValidator:
@@ -92,6 +95,6 @@ def _explain(problem: ErrorDetails) -> str:
     variable = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "missing":
         return f"{variable} is not set: it is required"
-    given = "(hidden)" if "SECRET" in variable else repr(problem["input"])
+    given = "(hidden)" if "SECRET" in variable else repr(_PASSWORD.sub("//…@", str(problem["input"])))
     allowed = problem["msg"].removeprefix("Value error, ")
     return f"{variable} is {given}: {allowed[:1].lower()}{allowed[1:]}"

@@ -26,6 +26,7 @@ API_DEADLINE_SECONDS = 5.0
 # What is pending is bounded by what was asked for, or by those who listen: no limit here may drop a message.
 PENDING_MESSAGES = 1 << 20
 NO_BYTE_LIMIT = 0
+NOBODY = "antiphon.nobody"  # the server itself answers at once that nobody listens here
 HEADER_LINE_BYTES = 16  # what NATS adds around the headers, and a little more
 
 # Everything that says "not now" and never "not so".
@@ -150,10 +151,9 @@ class Connection:
 
         Raises BusUnavailable.
         """
+        # Not client.flush(): when it is cancelled, the next PONG ends nats-py's read loop.
         try:
-            async with asyncio.timeout(timeout_seconds):
-                await self.connected.wait()
-                await self.client.flush()
+            await self.request(NOBODY, timeout_seconds=timeout_seconds)
         except TRANSIENT as error:
             raise BusUnavailable(f"NATS did not answer at {self.url}: {error!r}") from error
 

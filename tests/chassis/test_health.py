@@ -1,0 +1,100 @@
+"""Ready means that every check has passed now; otherwise the body says which did not, and why."""
+
+import asyncio
+
+from httpx import ASGITransport, AsyncClient, Response
+from starlette.applications import Starlette
+
+from antiphon.stack.nats import NatsServer
+from antiphon.stack.ports import free_port
+from antiphon.stack.postgres import Postgres
+from chassis.bus import Bus
+from chassis.database import Database
+from chassis.health import Health, routes, serve_health
+
+
+async def get(health: Health, path: str) -> Response:
+    transport = ASGITransport(Starlette(routes=routes(health)))
+    async with AsyncClient(transport=transport, base_url="http://test") as client:
+        return await client.get(path)
+
+
+async def fine() -> None:
+    return None
+
+
+async def broken() -> None:
+    raise RuntimeError("the tank is empty")
+
+
+async def hanging() -> None:
+    await asyncio.sleep(60)
+
+
+async def test_a_process_that_answers_is_live() -> None:
+    response = await get(Health({"tank": broken}), "/health/live")
+
+    assert (response.status_code, response.json()) == (200, {"status": "live"})
+
+
+async def test_all_checks_passing_is_ready() -> None:
+    response = await get(Health({"tank": fine}), "/health/ready")
+
+    assert response.status_code == 200
+    assert response.json() == {"status": "ready", "checks": {"tank": {"ok": True, "detail": ""}}}
+
+
+async def test_the_body_says_what_fails_and_why() -> None:
+    health = Health({"good": fine, "tank": broken}, timeout_seconds=0.05)
+    health.add("slow", hanging)
+
+    response = await get(health, "/health/ready")
+
+    assert response.status_code == 503
+    assert response.json() == {
+        "status": "unready",
+        "checks": {
+            "good": {"ok": True, "detail": ""},
+            "tank": {"ok": False, "detail": "the tank is empty"},
+            "slow": {"ok": False, "detail": "no answer within 0.05 s"},
+        },
+    }
+
+
+async def test_a_stopped_broker_and_a_stopped_database_are_red(
+    nats_server: NatsServer, postgres_server: Postgres, bus: Bus, database: Database
+) -> None:
+    health = Health({"bus": bus.ready, "database": database.ready})
+    assert (await get(health, "/health/ready")).status_code == 200
+
+    nats_server.stop()
+    postgres_server.stop()
+
+    response = await get(health, "/health/ready")
+    assert response.status_code == 503
+    assert [check["ok"] for check in response.json()["checks"].values()] == [False, False]
+    nats_server.start()
+    postgres_server.start()
+    await bus.ready(timeout_seconds=10)
+    assert (await get(health, "/health/ready")).status_code == 200
+
+
+async def test_a_process_without_http_of_its_own_serves_its_health() -> None:
+    port, stop = free_port(), asyncio.Event()
+    serving = asyncio.create_task(serve_health(Health({"tank": fine}), "127.0.0.1", port, stop))
+    async with AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+        async with asyncio.timeout(10):
+            while True:
+                try:
+                    response = await client.get("/health/ready")
+                    break
+                except OSError:
+                    await asyncio.sleep(0.02)
+                except Exception as error:
+                    if "ConnectError" not in type(error).__name__:
+                        raise
+                    await asyncio.sleep(0.02)
+    assert response.json()["status"] == "ready"
+
+    stop.set()
+    await asyncio.wait_for(serving, 10)

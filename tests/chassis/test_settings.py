@@ -1,0 +1,100 @@
+"""A wrong setting stops the start, and says which, what was given, and what is allowed."""
+
+import pytest
+from pydantic import Field
+
+from chassis.settings import (
+    LiveKitSettings,
+    LogSettings,
+    NatsSettings,
+    Port,
+    PostgresSettings,
+    load,
+)
+
+
+class Service(NatsSettings, PostgresSettings, LogSettings):
+    """A service's settings, composed of blocks."""
+
+    port: Port = Field(8000, validation_alias="ANTIPHON_API_PORT")
+
+
+DSN = "postgresql://antiphon@127.0.0.1:5433/antiphon"
+
+
+def test_defaults_and_what_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ANTIPHON_NATS_URL", raising=False)
+    monkeypatch.setenv("ANTIPHON_POSTGRES_DSN", DSN)
+    monkeypatch.setenv("ANTIPHON_API_PORT", "8123")
+
+    settings = load(Service)
+
+    assert settings.nats_url == "nats://127.0.0.1:4222"
+    assert settings.postgres_dsn == DSN
+    assert settings.port == 8123
+    assert settings.log_format == "json"
+
+
+@pytest.mark.parametrize(
+    ("variable", "given", "explained"),
+    [
+        ("ANTIPHON_API_PORT", "eighty", "ANTIPHON_API_PORT is 'eighty': input should be a valid integer"),
+        ("ANTIPHON_API_PORT", "99999", "ANTIPHON_API_PORT is '99999': input should be less than or equal to"),
+        ("ANTIPHON_NATS_URL", "http://x", "ANTIPHON_NATS_URL is 'http://x': must start with nats://"),
+        ("ANTIPHON_LOG_FORMAT", "xml", "ANTIPHON_LOG_FORMAT is 'xml': input should be 'json' or 'pretty'"),
+        ("ANTIPHON_POSTGRES_DSN", "mysql://x", "ANTIPHON_POSTGRES_DSN is 'mysql://x': must start with"),
+    ],
+)
+def test_a_wrong_value_ends_the_start(
+    variable: str,
+    given: str,
+    explained: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("ANTIPHON_POSTGRES_DSN", DSN)
+    monkeypatch.setenv(variable, given)
+
+    with pytest.raises(SystemExit) as ended:
+        load(Service)
+
+    assert ended.value.code == 2
+    assert explained in capsys.readouterr().err
+
+
+def test_every_wrong_value_gets_its_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("ANTIPHON_POSTGRES_DSN", raising=False)
+    monkeypatch.setenv("ANTIPHON_API_PORT", "0")
+
+    with pytest.raises(SystemExit):
+        load(Service)
+
+    lines = capsys.readouterr().err.splitlines()
+    assert "ANTIPHON_POSTGRES_DSN is not set: it is required" in lines
+    assert any(line.startswith("ANTIPHON_API_PORT is '0'") for line in lines)
+
+
+def test_a_secret_is_never_printed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("LIVEKIT_API_KEY", "key")
+    monkeypatch.setenv("LIVEKIT_API_SECRET", "   ")
+    with pytest.raises(SystemExit):
+        load(LiveKitSettings)
+    assert "LIVEKIT_API_SECRET is (hidden): must not be blank" in capsys.readouterr().err
+
+    monkeypatch.setenv("LIVEKIT_API_SECRET", "hush-hush")
+    assert "hush-hush" not in repr(load(LiveKitSettings))
+
+
+def test_a_dsn_with_a_password_is_not_printed_either(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ANTIPHON_POSTGRES_DSN", "mysql://user:hush-hush@host/db")
+
+    with pytest.raises(SystemExit):
+        load(Service)
+
+    assert "hush-hush" not in capsys.readouterr().err
