@@ -73,7 +73,7 @@ async def test_the_journal_of_a_killed_job_is_published_whole_and_in_order(
     bus: Bus, link: BusLink, tmp_path: Path
 ) -> None:
     journal = await asyncio.to_thread(killed_job, tmp_path)
-    whole = journal.read_bytes().count(b"\n") - 1  # the first line is the journal's own
+    whole = journal.read_bytes().split(b"\0")[0].count(b"\n") - 1  # the first line is the journal's own
 
     assert await Orphans(tmp_path, link).adopt_all() == 1
 
@@ -87,7 +87,7 @@ async def test_a_torn_last_line_does_not_hold_up_the_others(bus: Bus, link: BusL
     outbox.write(TurnSaved(turn=2, agent_id="host"))
     assert not await outbox.close(0)  # it never began to publish
     (journal,) = files_in(tmp_path)
-    journal.write_bytes(journal.read_bytes()[:-20])
+    journal.write_bytes(journal.read_bytes().rstrip(b"\0")[:-20])
 
     assert await Orphans(tmp_path, link).adopt_all() == 1
 
@@ -111,7 +111,7 @@ async def test_a_job_that_ends_is_looked_after_at_once(bus: Bus, link: BusLink, 
     await outbox.close(0)
     orphans.look()
     async with asyncio.timeout(5):
-        while await numbers(bus) != [1]:
+        while await numbers(bus) != [1]:  # noqa: ASYNC110 - the broker says nothing by itself
             await asyncio.sleep(0.02)
     running.cancel()
 

@@ -40,6 +40,7 @@ class Outbox:
         self._now = now
         self._number = 0
         self._journal = Journal.create(journal_dir / f"{session_id}.{job_id}{SUFFIX}")
+        self._journal.prepare()
         self._pump = Pump(self._journal, link)
         self._pumping: asyncio.Task[None] | None = None
 

@@ -33,6 +33,7 @@ class Pump:
         """Publish for as long as the job writes."""
         while True:
             self._wake.clear()
+            self._journal.prepare()
             await self.drain()
             self._emptied.set()
             await self._wake.wait()

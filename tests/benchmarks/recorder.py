@@ -1,0 +1,139 @@
+"""Recorder: what an event costs the voice loop, while the pump publishes on the same loop to a real broker.
+
+The tail of times this short is the machine's as much as ours. Plain Python work of the same length, done in
+turn with ours, is the baseline that shows how much.
+"""
+
+import asyncio
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from livekit.agents import (
+    AgentSession,
+    AgentStateChangedEvent,
+    UserInputTranscribedEvent,
+    UserStateChangedEvent,
+)
+from livekit.agents.testing import fake_job_context
+
+from agent_worker.outbox import BusLink, Outbox
+from agent_worker.recorder import Recording
+from chassis.bus import Bus
+from contracts.event import Event
+from contracts.events.agent import AgentStateChanged
+from contracts.events.turn import TurnSaved
+from contracts.ids import session_id_for_key
+
+from .result import Result
+
+ROUNDS = 5_000
+PAUSE_SECONDS = 0.001  # events come one at a time, to a loop that was doing something else
+TARGET_MICROSECONDS = 20.0
+
+WRITTEN: tuple[Event, ...] = (
+    AgentStateChanged(old_state="listening", new_state="thinking"),
+    TurnSaved(
+        turn=3,
+        agent_id="host",
+        user_text="i would like to book a table for two",
+        assistant_text="A table for two. Which day, and at what time?",
+        assistant_text_generated="A table for two. Which day, and at what time?",
+        metrics={"transcription_delay": 0.03, "end_of_turn_delay": 0.2, "e2e_latency": 0.41},
+    ),
+)
+EMITTED: tuple[tuple[Any, Any], ...] = (
+    ("user_state_changed", UserStateChangedEvent(old_state="listening", new_state="speaking")),
+    ("user_input_transcribed", UserInputTranscribedEvent(transcript="tomorrow at seven", is_final=True)),
+    ("agent_state_changed", AgentStateChangedEvent(old_state="listening", new_state="thinking")),
+)
+
+Act = Callable[[], object]
+
+
+async def run(nats_url: str) -> list[Result]:
+    """Measure writing to the outbox, and a session's emit with the recorder on it."""
+    bus = await Bus.connect(nats_url, name="benchmark")
+    await bus.ensure()
+    await bus.close()
+    link = BusLink(partial(Bus.connect, nats_url, name="recorder"))
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            written = await _writing(Path(folder), link)
+            emitted = await _emitting(Path(folder), link)
+        finally:
+            await link.close()
+    return [
+        *_results("recorder: an event written down", *written),
+        *_results("recorder: a session's emit, recorded", *emitted),
+    ]
+
+
+async def _writing(folder: Path, link: BusLink) -> tuple[list[float], list[float]]:
+    outbox = _outbox(folder, link, "writing")
+    outbox.start()
+    costs = await _compare([partial(outbox.write, event) for event in WRITTEN])
+    assert await outbox.close(60)
+    return costs
+
+
+async def _emitting(folder: Path, link: BusLink) -> tuple[list[float], list[float]]:
+    session: AgentSession[Any] = AgentSession(vad=None, turn_handling={"turn_detection": "manual"})
+    with fake_job_context(job_id="AJ_emitting") as ctx:
+        recording = Recording(ctx, _outbox(folder, link, "emitting"), link)
+        recording.begin()
+        recording.follow(session)
+        costs = await _compare([partial(session.emit, name, event) for name, event in EMITTED])
+        assert await recording.finish(60)
+    return costs
+
+
+def _outbox(folder: Path, link: BusLink, name: str) -> Outbox:
+    session_id = session_id_for_key("default", f"benchmark {name} {time.time_ns()}")
+    return Outbox(folder, link, session_id=session_id, tenant="default", job_id=f"AJ_{name}")
+
+
+async def _compare(acts: Sequence[Act]) -> tuple[list[float], list[float]]:
+    """Return what the acts took, and what plain work of the same length took between them: µs, sorted."""
+    first = sorted([await _time_alone(acts[number % len(acts)]) for number in range(500)])
+    work = _plain_work(first[250])
+    costs, plain = [], []
+    for number in range(ROUNDS):
+        costs.append(await _time_alone(acts[number % len(acts)]))
+        plain.append(await _time_alone(work))
+    return sorted(costs), sorted(plain)
+
+
+async def _time_alone(act: Act) -> float:
+    await asyncio.sleep(PAUSE_SECONDS)
+    return _time(act)
+
+
+def _plain_work(microseconds: float) -> Act:
+    numbers = range(10_000)
+    one = min(_time(partial(sum, numbers)) for _ in range(20)) / len(numbers)
+    return partial(sum, range(int(microseconds / one)))
+
+
+def _time(act: Act) -> float:
+    began = time.perf_counter_ns()
+    act()
+    return (time.perf_counter_ns() - began) / 1000
+
+
+def _results(name: str, costs: list[float], plain: list[float]) -> list[Result]:
+    def at(share: float, target: float | None) -> Result:
+        position = int(ROUNDS * share)
+        return Result(
+            f"{name}, p{share * 100:g}",
+            costs[position],
+            "µs",
+            baseline_name="plain Python work",
+            baseline=plain[position],
+            target=target,
+        )
+
+    return [at(0.50, None), at(0.99, TARGET_MICROSECONDS)]
