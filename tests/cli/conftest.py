@@ -8,8 +8,6 @@ from antiphon.embedded import EmbeddedStack
 from antiphon.settings import StackSettings, beside
 from antiphon.stack.build import find_livekit
 
-STUB_STACK = Path(__file__).parent / "stub_stack.py"
-
 
 @pytest.fixture(scope="session")
 def livekit_program() -> Path:
@@ -23,9 +21,15 @@ def settings(tmp_path: Path) -> StackSettings:
     return beside(tmp_path / "home")
 
 
+@pytest.fixture(scope="session")
+def stub_supervisor() -> tuple[str, ...]:
+    """The command of a supervisor whose services are small HTTP servers."""
+    return sys.executable, str(Path(__file__).parent / "stub_stack.py")
+
+
 @pytest.fixture
-def stub_stack(settings: StackSettings) -> Iterator[EmbeddedStack]:
+def stub_stack(settings: StackSettings, stub_supervisor: tuple[str, ...]) -> Iterator[EmbeddedStack]:
     """A stack with real NATS, Postgres and LiveKit, and with small HTTP servers as its services."""
-    stack = EmbeddedStack(settings, supervisor=(sys.executable, str(STUB_STACK)))
+    stack = EmbeddedStack(settings, supervisor=stub_supervisor)
     yield stack
     stack.stop()

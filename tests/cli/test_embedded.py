@@ -6,7 +6,7 @@ import socket
 import stat
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -20,6 +20,16 @@ from antiphon.supervisor.state import State, read_state
 from chassis.bus import Bus
 
 NAMES = ["nats", "postgres", "livekit", "persistence", "session-api", "webhook-ingest", "agent-worker"]
+
+
+@pytest.fixture(scope="module")
+def running(
+    tmp_path_factory: pytest.TempPathFactory, stub_supervisor: tuple[str, ...]
+) -> Iterator[EmbeddedStack]:
+    """A stack that is up, for the tests that leave it so."""
+    settings = beside(tmp_path_factory.mktemp("stack") / "home")
+    with EmbeddedStack(settings, supervisor=stub_supervisor) as stack:
+        yield stack
 
 
 def _wait_until(true: Callable[[], bool], timeout_seconds: float = 30.0) -> None:
@@ -67,9 +77,8 @@ def test_all_services_become_ready_and_stop_in_good_order(stub_stack: EmbeddedSt
     assert _state(stub_stack).phase == "stopped"
 
 
-def test_status_has_the_documents_shape(stub_stack: EmbeddedStack) -> None:
-    stub_stack.start()
-    document = json.loads(stub_stack.status().as_json())
+def test_status_has_the_documents_shape(running: EmbeddedStack) -> None:
+    document = json.loads(running.status().as_json())
 
     assert list(document) == [
         "home",
@@ -87,9 +96,8 @@ def test_status_has_the_documents_shape(stub_stack: EmbeddedStack) -> None:
     assert len(document["livekit_api_secret"]) >= 32
 
 
-async def test_the_development_key_is_admitted_by_its_hash(stub_stack: EmbeddedStack) -> None:
-    stub_stack.start()
-    addresses = stub_stack.status().addresses
+async def test_the_development_key_is_admitted_by_its_hash(running: EmbeddedStack) -> None:
+    addresses = running.status().addresses
     assert addresses.api_key is not None
 
     bus = await Bus.connect(addresses.nats_url)
@@ -102,41 +110,38 @@ async def test_the_development_key_is_admitted_by_its_hash(stub_stack: EmbeddedS
     assert json.loads(value)["scopes"] == ["sessions:write", "sessions:read"]
 
 
-def test_the_state_is_private(stub_stack: EmbeddedStack) -> None:
-    stub_stack.start()
-    home = stub_stack.settings.home
+def test_the_state_is_private(running: EmbeddedStack) -> None:
+    home = running.settings.home
 
     assert stat.S_IMODE(home.stat().st_mode) == 0o700
     assert stat.S_IMODE((home / "credentials.json").stat().st_mode) == 0o600
 
 
 @pytest.mark.parametrize("name", ["nats", "postgres", "livekit", "session-api"])
-def test_a_service_that_dies_is_started_again_and_counted(stub_stack: EmbeddedStack, name: str) -> None:
-    stub_stack.start()
+def test_a_service_that_dies_is_started_again_and_counted(running: EmbeddedStack, name: str) -> None:
 
-    _kill(stub_stack, name)
+    before = _service(running, name).restarts
+    _kill(running, name)
 
-    _wait_until(lambda: _service(stub_stack, name).restarts == 1 and stub_stack.status().ready)
-
-
-def test_a_service_that_keeps_dying_waits_longer_each_time(stub_stack: EmbeddedStack) -> None:
-    stub_stack.start()
-    (stub_stack.settings.home / "break").touch()
-
-    _kill(stub_stack, "session-api")
-
-    _wait_until(lambda: "starts again in 2 s" in _service(stub_stack, "session-api").detail)
-    (stub_stack.settings.home / "break").unlink()
-    _wait_until(lambda: stub_stack.status().ready)
+    _wait_until(lambda: _service(running, name).restarts > before and running.status().ready)
 
 
-def test_a_second_start_changes_nothing(stub_stack: EmbeddedStack) -> None:
-    stub_stack.start()
-    before = [service.pid for service in stub_stack.status().services]
+def test_a_service_that_keeps_dying_waits_longer_each_time(running: EmbeddedStack) -> None:
+    (running.settings.home / "break").touch()
 
-    EmbeddedStack(stub_stack.settings).start()
+    _kill(running, "session-api")
 
-    assert [service.pid for service in stub_stack.status().services] == before
+    _wait_until(lambda: "starts again in 2 s" in _service(running, "session-api").detail)
+    (running.settings.home / "break").unlink()
+    _wait_until(lambda: running.status().ready)
+
+
+def test_a_second_start_changes_nothing(running: EmbeddedStack) -> None:
+    before = [service.pid for service in running.status().services]
+
+    EmbeddedStack(running.settings).start()
+
+    assert [service.pid for service in running.status().services] == before
 
 
 def test_a_killed_supervisor_leaves_nothing_running_and_the_next_start_heals(
@@ -191,14 +196,13 @@ def test_a_service_that_does_not_start_is_named_with_its_last_words(stub_stack: 
     stub_stack.start()
 
 
-def test_two_stacks_run_side_by_side(stub_stack: EmbeddedStack, tmp_path: Path) -> None:
-    stub_stack.start()
-    other = EmbeddedStack(beside(tmp_path / "other"), supervisor=stub_stack.supervisor)
+def test_two_stacks_run_side_by_side(running: EmbeddedStack, tmp_path: Path) -> None:
+    other = EmbeddedStack(beside(tmp_path / "other"), supervisor=running.supervisor)
     with other:
         assert other.status().ready
-        assert other.status().addresses.api_key != stub_stack.status().addresses.api_key
+        assert other.status().addresses.api_key != running.status().addresses.api_key
 
-    assert stub_stack.status().ready
+    assert running.status().ready
 
 
 def test_a_given_livekit_server_is_used_and_watched(

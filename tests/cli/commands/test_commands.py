@@ -1,0 +1,125 @@
+"""The commands as a user types them, on a stack whose services are small."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from antiphon.embedded import EmbeddedStack
+from antiphon.settings import beside
+
+ANTIPHON = Path(sys.prefix) / "bin" / "antiphon"
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="module")
+def stack(
+    tmp_path_factory: pytest.TempPathFactory, stub_supervisor: tuple[str, ...]
+) -> Iterator[EmbeddedStack]:
+    settings = beside(tmp_path_factory.mktemp("stack") / "home")
+    with EmbeddedStack(settings, supervisor=stub_supervisor) as stack:
+        yield stack
+
+
+def _run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | variables
+    return subprocess.run(
+        [ANTIPHON, *arguments], env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+@pytest.fixture(scope="module")
+def antiphon(stack: EmbeddedStack) -> Run:
+    return lambda *arguments: _run(*arguments, **stack.settings.environment())
+
+
+def test_status_as_json_says_that_all_is_ready(antiphon: Run, stack: EmbeddedStack) -> None:
+    answer = antiphon("status", "--json")
+
+    assert answer.returncode == 0
+    assert json.loads(answer.stdout)["home"] == str(stack.settings.home)
+    assert all(service["ready"] for service in json.loads(answer.stdout)["services"])
+
+
+def test_status_needs_only_the_folder(stack: EmbeddedStack) -> None:
+    answer = _run("status", "--json", ANTIPHON_HOME=str(stack.settings.home))
+
+    assert json.loads(answer.stdout)["api_url"] == stack.status().addresses.api_url
+
+
+def test_status_for_people_names_every_service(antiphon: Run) -> None:
+    answer = antiphon("status")
+
+    assert answer.returncode == 0
+    assert [line.split()[0] for line in answer.stdout.splitlines()[1:8]] == [
+        "nats",
+        "postgres",
+        "livekit",
+        "persistence",
+        "session-api",
+        "webhook-ingest",
+        "agent-worker",
+    ]
+
+
+def test_a_second_up_says_so_and_does_nothing(antiphon: Run, stack: EmbeddedStack) -> None:
+    before = stack.status()
+
+    answer = antiphon("up")
+
+    assert answer.returncode == 0
+    assert "is up already" in answer.stdout
+    assert before.addresses.api_url in answer.stdout
+    assert str(before.addresses.api_key) in answer.stdout
+    assert stack.status() == before
+
+
+def test_logs_of_one_service_are_its_lines(antiphon: Run) -> None:
+    assert antiphon("logs", "session-api").stdout.strip().splitlines()[-1] == "serving"
+
+
+def test_logs_of_all_services_name_the_service(antiphon: Run) -> None:
+    assert "session-api    serving" in antiphon("logs").stdout
+
+
+def test_logs_of_an_unknown_service_name_the_known_ones(antiphon: Run) -> None:
+    answer = antiphon("logs", "sessions-api")
+
+    assert answer.returncode == 1
+    assert "session-api" in answer.stderr
+
+
+def test_a_stack_that_was_never_up_is_not_ready(tmp_path: Path) -> None:
+    answer = _run("status", "--json", ANTIPHON_HOME=str(tmp_path))
+
+    assert answer.returncode == 1
+    assert json.loads(answer.stdout)["services"] == []
+    assert json.loads(answer.stdout)["api_key"] is None
+
+
+@pytest.mark.parametrize("command", ["call", "sessions", "tail"])
+def test_what_needs_a_stack_says_how_to_start_one(tmp_path: Path, command: str) -> None:
+    answer = _run(command, ANTIPHON_HOME=str(tmp_path))
+
+    assert answer.returncode == 1
+    assert "run `antiphon up`" in answer.stderr
+    assert "Traceback" not in answer.stderr
+
+
+def test_down_without_a_stack_says_so(tmp_path: Path) -> None:
+    answer = _run("down", ANTIPHON_HOME=str(tmp_path))
+
+    assert answer.returncode == 0
+    assert "was not up" in answer.stdout
+
+
+def test_a_wrong_setting_ends_with_code_2(tmp_path: Path) -> None:
+    answer = _run("up", ANTIPHON_HOME=str(tmp_path), ANTIPHON_API_PORT="http")
+
+    assert answer.returncode == 2
+    assert "ANTIPHON_API_PORT is 'http'" in answer.stderr

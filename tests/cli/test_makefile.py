@@ -1,0 +1,83 @@
+"""`make` is thin: it passes on what it is told, whatever characters it holds."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """The Makefile in a folder whose environment only repeats its arguments."""
+    (tmp_path / "Makefile").write_text((ROOT / "Makefile").read_text())
+    programs = tmp_path / ".venv" / "bin"
+    programs.mkdir(parents=True)
+    for name in ("antiphon", "pytest", "python"):
+        (programs / name).write_text(f'#!/bin/sh\nprintf "%s\\n" {name} "$@"\n')
+        (programs / name).chmod(0o755)
+    for line in ("requirements.lock", "pyproject.toml", *_members()):
+        (tmp_path / line).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / line).touch()
+    (tmp_path / ".venv" / ".ready").touch()
+    return tmp_path
+
+
+def _members() -> list[str]:
+    text = (ROOT / "Makefile").read_text()
+    line = next(line for line in text.splitlines() if line.startswith("MEMBERS"))
+    return [f"{member}/pyproject.toml" for member in line.partition(":=")[2].split()]
+
+
+def _make(checkout: Path, *arguments: str) -> list[str]:
+    done = subprocess.run(
+        ["make", *arguments], cwd=checkout, capture_output=True, text=True, timeout=60, check=True
+    )
+    return done.stdout.splitlines()
+
+
+def test_every_member_of_the_workspace_is_installed() -> None:
+    found = {str(path.relative_to(ROOT)) for path in ROOT.glob("*/pyproject.toml")}
+    found |= {str(path.relative_to(ROOT)) for path in ROOT.glob("services/*/pyproject.toml")}
+
+    assert set(_members()) == found
+
+
+def test_lines_to_say_are_passed_as_they_are(checkout: Path) -> None:
+    said = 'hello|it\'s "me" $HOME; thank you'
+
+    assert _make(checkout, "call", f"SAY={said.replace('$', '$$')}", "FLOW=booking") == [
+        "antiphon",
+        "call",
+        "--flow",
+        "booking",
+        "--say",
+        said,
+    ]
+
+
+def test_what_is_not_given_is_not_passed(checkout: Path) -> None:
+    assert _make(checkout, "call") == ["antiphon", "call"]
+    assert _make(checkout, "logs") == ["antiphon", "logs"]
+
+
+def test_logs_pass_the_service_on(checkout: Path) -> None:
+    assert _make(checkout, "logs", "SERVICE=nats", "ARGS=-f") == ["antiphon", "logs", "nats", "-f"]
+
+
+def test_help_is_the_default_and_names_every_verb(checkout: Path) -> None:
+    shown = "\n".join(_make(checkout))
+
+    for verb in ("up", "down", "status", "logs", "call", "test", "check", "bench", "contracts", "lock"):
+        assert f"  {verb} " in shown
+
+
+def test_another_python_is_refused_with_a_word(checkout: Path) -> None:
+    (checkout / ".venv" / ".ready").unlink()
+    done = subprocess.run(
+        ["make", "status", "PYTHON="], cwd=checkout, capture_output=True, text=True, timeout=60, check=False
+    )
+
+    assert done.returncode != 0
+    assert "needs Python 3.11" in done.stderr
