@@ -1,0 +1,102 @@
+"""What a job is to do, from a real broker that may be away."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from agent_worker.assignment import AssignmentFailed, read_assignment
+from agent_worker.outbox import BusLink
+from agent_worker.publish_flows import publish_flows
+from agent_worker.recorder.identity import Identity
+from antiphon.stack.nats import NatsServer
+from chassis.bus import Bus, outgoing
+from contracts.envelope import seal
+from contracts.events.agent import AgentJoined
+from contracts.events.session import SessionRequested
+from contracts.ids import requested_id, session_id_for_key
+
+WHO = Identity(session_id_for_key("default", "assignment"), "default")
+AT = datetime(2026, 1, 2, tzinfo=UTC)
+FLOWS = Path(__file__).parents[2] / "flows"
+TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+@pytest.fixture
+async def link(bus: Bus, nats_server: NatsServer) -> AsyncIterator[BusLink]:
+    link = BusLink(partial(Bus.connect, nats_server.url, connect_timeout_seconds=0.5))
+    yield link
+    await link.close()
+
+
+async def request(bus: Bus, revision: int = 1) -> None:
+    event = SessionRequested(flow_id="booking", flow_revision=revision, user_id="u", room=WHO.session_id)
+    envelope = seal(
+        event,
+        id=requested_id(WHO.session_id),
+        session_id=WHO.session_id,
+        tenant=WHO.tenant,
+        producer="session-api",
+        producerseq=1,
+        time=AT,
+        traceparent=TRACEPARENT,
+    )
+    await bus.publish(outgoing(envelope))
+
+
+async def publish(bus: Bus) -> None:
+    await publish_flows(bus, FLOWS, tenant="default", now=lambda: AT)
+
+
+async def test_the_request_names_the_flow_and_the_trace(bus: Bus, link: BusLink) -> None:
+    await publish(bus)
+    await request(bus)
+    assignment = await read_assignment(link, WHO, 10)
+    assert assignment.flow.id == "booking"
+    assert assignment.requested_at == AT
+    assert assignment.traceparent == TRACEPARENT
+
+
+async def test_other_events_of_the_session_do_not_hide_the_request(bus: Bus, link: BusLink) -> None:
+    await publish(bus)
+    await request(bus)
+    joined = AgentJoined(job_id="AJ_1", worker_id="w", epoch="AJ_1", identity="agent")
+    envelope = seal(
+        joined, id="1", session_id=WHO.session_id, tenant="default", producer="agent", producerseq=1, time=AT
+    )
+    await bus.publish(outgoing(envelope))
+    assert (await read_assignment(link, WHO, 10)).flow.id == "booking"
+
+
+async def test_a_revision_that_is_not_there_is_named(bus: Bus, link: BusLink) -> None:
+    await publish(bus)
+    await request(bus, revision=9)
+    with pytest.raises(AssignmentFailed, match="flow booking has no revision 9"):
+        await read_assignment(link, WHO, 10)
+
+
+async def test_a_session_that_nobody_requested_is_named(bus: Bus, link: BusLink) -> None:
+    with pytest.raises(AssignmentFailed, match=f"nobody has requested session {WHO.session_id}"):
+        await read_assignment(link, WHO, 10)
+
+
+async def test_a_broker_that_comes_back_in_time_is_waited_for(
+    bus: Bus, link: BusLink, nats_server: NatsServer
+) -> None:
+    await publish(bus)
+    await request(bus)
+    nats_server.stop()
+    reading = asyncio.create_task(read_assignment(link, WHO, 30))
+    await asyncio.sleep(1)
+    assert not reading.done()
+    nats_server.start()
+    assert (await reading).flow.id == "booking"
+
+
+async def test_patience_has_an_end(bus: Bus, link: BusLink, nats_server: NatsServer) -> None:
+    nats_server.stop()
+    with pytest.raises(AssignmentFailed, match=r"did not answer within 0\.5 s"):
+        await read_assignment(link, WHO, 0.5)
