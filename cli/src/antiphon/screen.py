@@ -1,11 +1,12 @@
 import functools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import ParamSpec, TypeVar
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from antiphon.errors import StackError
 
@@ -51,3 +52,14 @@ def progress(first: str) -> Iterator[Callable[[str], None]]:
             out.print(text, markup=False)
 
     yield tell
+
+
+def table(titles: Sequence[str], rows: Iterable[Sequence[str | Text]]) -> None:
+    """Print rows in columns. Nothing is cut: a line that is too long for the screen goes on below."""
+    cells = [[Text(title, style="dim") for title in titles]]
+    cells += [[cell if isinstance(cell, Text) else Text(cell) for cell in row] for row in rows]
+    widths = [max(cell.cell_len for cell in column) for column in zip(*cells, strict=True)]
+    for row in cells:
+        for cell, width in zip(row[:-1], widths, strict=False):
+            cell.pad_right(width - cell.cell_len)
+        out.print(Text("  ").join(row))

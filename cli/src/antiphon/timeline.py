@@ -83,7 +83,9 @@ class Timeline:
         self._began = self._began or at
         kind = str(event["type"])
         summarise = SUMMARIES.get(kind)
-        line = Text(f"{(at - self._began).total_seconds():+9.3f} s  {event['sequence']:>4}  ", style="dim")
+        # LiveKit's webhooks tell whole seconds, and so may come before what caused them
+        seconds = max((at - self._began).total_seconds(), 0.0)
+        line = Text(f"{seconds:+9.3f} s  {event['sequence']:>4}  ", style="dim")
         line.append(f"{kind:<28}", style=FAMILY_STYLES.get(_family(kind), ""))
         line.append(summarise(event["data"]) if summarise else "", style="default")
         return line

@@ -2,12 +2,11 @@ import asyncio
 from typing import Annotated
 
 import typer
-from rich.table import Table
 from rich.text import Text
 
 from antiphon.api import Json
 from antiphon.commands.stack_at import api_of, running_stack
-from antiphon.screen import out, says_why
+from antiphon.screen import out, says_why, table
 from antiphon.timeline import Timeline
 
 
@@ -22,14 +21,8 @@ def sessions(
 async def _sessions(limit: int) -> None:
     async with api_of(running_stack()) as api:
         found = await api.sessions(limit=limit)
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for title in ("session", "status", "flow", "turns", "created"):
-        table.add_column(title, justify="right" if title == "turns" else "left", no_wrap=True)
-    for session in found:
-        table.add_row(
-            *(str(session[name]) for name in ("session_id", "status", "flow_id", "turns", "created_at"))
-        )
-    out.print(table)
+    columns = ("session_id", "status", "flow_id", "turns", "created_at")
+    table(columns, [[str(session[column]) for column in columns] for session in found])
 
 
 @says_why

@@ -1,10 +1,9 @@
 from typing import Annotated
 
 import typer
-from rich.table import Table
 from rich.text import Text
 
-from antiphon.screen import out, says_why
+from antiphon.screen import out, says_why, table
 from antiphon.settings import StackSettings
 from antiphon.status import Status, status_of
 from chassis.settings import load
@@ -28,12 +27,11 @@ def _print(found: Status) -> None:
     if not found.services:
         out.print(f"No stack was ever up in {found.addresses.home}.", markup=False)
         return
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for title in ("service", "pid", "state", "restarts"):
-        table.add_column(title, justify="right" if title in ("pid", "restarts") else "left")
-    for service in found.services:
-        style = "green" if service.ready else "red"
-        pid = "" if service.pid is None else str(service.pid)
-        table.add_row(service.name, pid, Text(service.detail, style=style), str(service.restarts))
-    out.print(table)
+    table(
+        ("service", "pid", "restarts", "state"),
+        [
+            (s.name, str(s.pid or ""), str(s.restarts), Text(s.detail, style="green" if s.ready else "red"))
+            for s in found.services
+        ],
+    )
     out.print(Text(f"\nAPI {found.addresses.api_url}   state {found.addresses.home}", style="dim"))
