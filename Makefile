@@ -48,8 +48,8 @@ bench: $(READY) ## measure: a table, and JSON in bench-results/
 contracts: $(READY) ## generate the schemas and the AsyncAPI document
 	@$(BIN)/python -m contracts.generate
 
-lock: $(READY) ## resolve the requirements anew: requirements.lock, with hashes and no index in it
-	@$(BIN)/uv lock --upgrade
+lock: $(READY) ## resolve the requirements into requirements.lock (ARGS=--upgrade)
+	@$(BIN)/uv lock $(ARGS)
 	@$(BIN)/uv export --frozen --quiet --format requirements.txt --no-header \
 		--all-packages --all-groups --no-emit-workspace --output-file requirements.lock
 
