@@ -2,16 +2,13 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 import nats.errors
 import structlog
-from nats.aio.client import Client
-from nats.aio.msg import Msg
-from nats.aio.subscription import Subscription
 
-from chassis.bus.client import QuickClient
+from chassis.bus.client import Message, OnMessage, QuickClient
 from chassis.bus.errors import BusError, BusUnavailable, PayloadTooLarge
 from chassis.bus.inbox import ConnectionLost, Inbox
 
@@ -23,16 +20,11 @@ PING_INTERVAL_SECONDS = 3  # a server, or a read loop of ours, that is silent fo
 PINGS_UNANSWERED = 2
 DRAIN_SECONDS = 3
 API_DEADLINE_SECONDS = 5.0
-# What is pending is bounded by what was asked for, or by those who listen: no limit here may drop a message.
-PENDING_MESSAGES = 1 << 20
-NO_BYTE_LIMIT = 0
 NOBODY = "antiphon.nobody"  # the server itself answers at once that nobody listens here
 HEADER_LINE_BYTES = 16  # what NATS adds around the headers, and a little more
 
 # Everything that says "not now" and never "not so".
 TRANSIENT: tuple[type[Exception], ...] = (TimeoutError, ConnectionLost, nats.errors.Error, OSError)
-
-OnMessage = Callable[[Msg], Awaitable[None]]
 
 
 class ApiError(BusError):
@@ -58,10 +50,10 @@ class Connection:
     def __init__(self, url: str, name: str) -> None:
         self.url = url
         self.name = name
-        self.client: Client = QuickClient()
+        self.client = QuickClient()
         self.connected = asyncio.Event()
         self.inbox = Inbox(self)
-        self._interests: dict[Interest, Subscription] = {}
+        self._interests: dict[Interest, int] = {}
         self._on_reconnect: set[Callable[[], None]] = set()
         self._open = False
         self._reviving: asyncio.Task[None] | None = None
@@ -97,7 +89,7 @@ class Connection:
         payload: bytes = b"",
         headers: dict[str, str] | None = None,
         timeout_seconds: float = API_DEADLINE_SECONDS,
-    ) -> Msg:
+    ) -> Message:
         """Ask once, as soon as there is a connection.
 
         Raises one of TRANSIENT, PayloadTooLarge.
@@ -119,7 +111,7 @@ class Connection:
             reply = await self.request(f"$JS.API.{verb}", payload, timeout_seconds=timeout_seconds)
         except TRANSIENT as error:
             raise BusUnavailable(f"NATS did not answer {verb}: {error!r}") from error
-        if status(reply) == "503":
+        if reply.status == "503":
             raise BusUnavailable(f"JetStream is not there to answer {verb}")
         answer: dict[str, Any] = json.loads(reply.data)
         if "error" in answer:
@@ -139,10 +131,10 @@ class Connection:
 
     async def unsubscribe(self, interest: Interest) -> None:
         """End a subscription."""
-        subscription = self._interests.pop(interest, None)
-        if subscription is not None and not self.client.is_closed:
+        sid = self._interests.pop(interest, None)
+        if sid is not None and not self.client.is_closed:
             try:
-                await subscription.unsubscribe()
+                await self.client.unsubscribe_directly(sid)
             except nats.errors.Error as error:
                 log.debug("nats.unsubscribe", subject=interest.subject, error=repr(error))
 
@@ -186,7 +178,7 @@ class Connection:
         if size > limit:
             raise PayloadTooLarge(f"{size} bytes with headers; the broker accepts {limit}")
 
-    async def _connect(self, timeout_seconds: float) -> Client:
+    async def _connect(self, timeout_seconds: float) -> QuickClient:
         client = QuickClient()
         connecting = client.connect(
             self.url,
@@ -210,12 +202,8 @@ class Connection:
         return client
 
     async def _carry(self, interest: Interest) -> None:
-        self._interests[interest] = await self.client.subscribe(
-            interest.subject,
-            cb=interest.on_message,
-            pending_msgs_limit=PENDING_MESSAGES,
-            pending_bytes_limit=NO_BYTE_LIMIT,
-        )
+        sid = await self.client.subscribe_directly(interest.subject, interest.on_message)
+        self._interests[interest] = sid
 
     async def _revive(self) -> None:
         # nats-py gives up for good when the server says a fatal -ERR; we begin again with a new client.
@@ -252,8 +240,3 @@ class Connection:
         if self._open and (self._reviving is None or self._reviving.done()):
             log.error("nats.closed_by_server", error=repr(self.client.last_error))
             self._reviving = asyncio.create_task(self._revive(), name="revive the NATS connection")
-
-
-def status(msg: Msg) -> str | None:
-    """Return the status of a message that carries no data, such as "503" or "408"."""
-    return msg.headers.get("Status") if msg.headers else None

@@ -2,9 +2,8 @@
 
 from collections import deque
 
-from nats.aio.msg import Msg
-
 from chassis.bus import ack_subject
+from chassis.bus.client import Message
 from chassis.bus.errors import ConsumerGap
 from chassis.bus.messages import Incoming
 
@@ -35,7 +34,7 @@ class Deliveries:
                 f"{self._consumer}: {consumer_sequence} were delivered and {self._sequence} arrived"
             )
 
-    def add(self, msg: Msg) -> None:
+    def add(self, msg: Message) -> None:
         """Take in a delivery.
 
         Raises ConsumerGap.

@@ -5,13 +5,14 @@ from collections.abc import Callable
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from nats.aio.msg import Msg
 from nats.nuid import NUID
+
+from chassis.bus.client import Message
 
 if TYPE_CHECKING:
     from chassis.bus.connection import Connection
 
-Handler = Callable[[Msg], None]
+Handler = Callable[[Message], None]
 
 
 class ConnectionLost(Exception):
@@ -45,13 +46,13 @@ class Inbox:
 
     async def request(
         self, subject: str, payload: bytes, headers: dict[str, str] | None, timeout_seconds: float
-    ) -> Msg:
+    ) -> Message:
         """Send and await one reply.
 
         Raises TimeoutError, ConnectionLost, and what nats-py raises when it cannot send.
         """
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[Msg] = loop.create_future()
+        future: asyncio.Future[Message] = loop.create_future()
         reply_subject = self.route(lambda msg: None if future.done() else future.set_result(msg))
         timer = loop.call_later(timeout_seconds, _expire, future)
         self.awaited(future)
@@ -77,7 +78,7 @@ class Inbox:
             if not future.done():
                 future.set_exception(ConnectionLost())
 
-    async def _on_reply(self, msg: Msg) -> None:
+    def _on_reply(self, msg: Message) -> None:
         handler = self._handlers.get(msg.subject[self._skip :])
         if handler is not None:
             handler(msg)
@@ -88,6 +89,6 @@ def new_inbox() -> str:
     return f"_INBOX.{NUID().next().decode()}"
 
 
-def _expire(future: asyncio.Future[Msg]) -> None:
+def _expire(future: asyncio.Future[Message]) -> None:
     if not future.done():
         future.set_exception(TimeoutError())

@@ -2,8 +2,7 @@
 
 import asyncio
 
-from nats.aio.msg import Msg
-
+from chassis.bus.client import Message
 from chassis.bus.connection import Connection, Interest
 from chassis.bus.heard import QueueListening
 from chassis.bus.port import Listening
@@ -16,7 +15,7 @@ class Shared:
         self.listeners: set[QueueListening] = set()
         self.interest: Interest | None = None
 
-    async def hear(self, msg: Msg) -> None:
+    def hear(self, msg: Message) -> None:
         """Hand a message to every listener."""
         for listener in self.listeners:
             listener.put(msg.subject, msg.data)

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from chassis.bus.connection import TRANSIENT, ApiError, Connection, status
+from chassis.bus.connection import TRANSIENT, ApiError, Connection
 from chassis.bus.errors import BusError, BusUnavailable, PayloadTooLarge, StreamFull, SubjectNotEmpty
 from chassis.bus.messages import Ack, Outgoing
 from contracts.streams import SESSIONS
@@ -79,7 +79,7 @@ async def attempt(
     Raises one of TRANSIENT, BusUnavailable, StreamFull, PayloadTooLarge, Refused.
     """
     reply = await connection.request(subject, payload, headers, timeout_seconds)
-    if status(reply) == "503":
+    if reply.status == "503":
         raise BusUnavailable(f"no stream answers for {subject}")
     answer = _decoder.decode(reply.data)
     if answer.error is None:

@@ -3,13 +3,14 @@
 import asyncio
 import json
 import time
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
 
 import structlog
-from nats.aio.msg import Msg
 
-from chassis.bus.connection import TRANSIENT, ApiError, Connection, status
+from chassis.bus.client import Message
+from chassis.bus.connection import TRANSIENT, ApiError, Connection
 from chassis.bus.deliveries import Deliveries
 from chassis.bus.errors import BusError, BusUnavailable, ConsumerGap, ConsumerLost
 from chassis.bus.inbox import new_inbox
@@ -139,7 +140,7 @@ class NatsPuller(Puller):
             self._outstanding += self._batch
             await self._connection.publish(self._next_subject, body, reply=self._inbox)
 
-    async def _on_message(self, msg: Msg) -> None:
+    def _on_message(self, msg: Message) -> None:
         self._heard = time.monotonic()
         if not msg.reply.startswith("$JS.ACK."):
             self._on_status(msg)
@@ -155,9 +156,9 @@ class NatsPuller(Puller):
         self._answered(1)
         self._arrived.set()
 
-    def _on_status(self, msg: Msg) -> None:
-        code = status(msg)
-        headers = msg.headers or {}
+    def _on_status(self, msg: Message) -> None:
+        code = msg.status
+        headers: Mapping[str, str] = msg.headers or {}
         description = headers.get("Description", "")
         if code == "100":  # idle heartbeat: the server still holds our pull
             return

@@ -2,13 +2,12 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from nats.aio.msg import Msg
-
-from chassis.bus.connection import TRANSIENT, Connection, status
+from chassis.bus.client import Message
+from chassis.bus.connection import TRANSIENT, Connection
 from chassis.bus.errors import BusUnavailable, HistoryGap
 from chassis.bus.messages import Incoming
 
@@ -56,7 +55,7 @@ async def last(connection: Connection, stream: str, subject_filter: str) -> Inco
         msg = await connection.request(f"$JS.API.DIRECT.GET.{stream}", body)
     except TRANSIENT as error:
         raise BusUnavailable(f"NATS did not answer for {subject_filter}: {error!r}") from error
-    code = status(msg)
+    code = msg.status
     if code == "404":
         return None
     if code is not None:
@@ -70,7 +69,7 @@ async def _ask(connection: Connection, stream: str, request: dict[str, Any]) -> 
     done: asyncio.Future[bool] = loop.create_future()
     found: list[Incoming] = []
 
-    def on_message(msg: Msg) -> None:
+    def on_message(msg: Message) -> None:
         if done.done():
             return
         try:
@@ -94,10 +93,10 @@ async def _ask(connection: Connection, stream: str, request: dict[str, Any]) -> 
             connection.inbox.release(reply_subject)
 
 
-def _take(msg: Msg, found: list[Incoming]) -> bool | None:
+def _take(msg: Message, found: list[Incoming]) -> bool | None:
     """Add a message to what was found; at the end of the batch say whether there is more."""
-    code = status(msg)
-    headers = msg.headers or {}
+    code = msg.status
+    headers: Mapping[str, str] = msg.headers or {}
     if code == "404":
         return False
     if code == "204":
@@ -114,8 +113,8 @@ def _take(msg: Msg, found: list[Incoming]) -> bool | None:
     return None
 
 
-def _incoming(msg: Msg) -> Incoming:
-    headers = msg.headers or {}
+def _incoming(msg: Message) -> Incoming:
+    headers: Mapping[str, str] = msg.headers or {}
     return Incoming(
         subject=headers["Nats-Subject"],
         payload=msg.data,
