@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 import asyncpg
 import structlog
@@ -20,7 +21,8 @@ select name from unnest($1::text[]) as wanted (name) where pg_try_advisory_lock(
 """
 _UNLOCK = "select pg_advisory_unlock(hashtextextended(name, 0)) from unnest($1::text[]) as given_up (name)"
 
-Connection = asyncpg.Connection[asyncpg.Record]
+if TYPE_CHECKING:
+    Connection = asyncpg.Connection[asyncpg.Record]
 
 
 class Lease:
@@ -79,7 +81,7 @@ class Leases:
             finally:
                 connection.terminate()  # frees every lock at once
 
-    async def _keep(self, connection: Connection) -> None:
+    async def _keep(self, connection: "Connection") -> None:
         self._given_up.clear()
         await self._take_again(connection)
         while True:
@@ -90,13 +92,13 @@ class Leases:
                 async with asyncio.timeout(LOOK_SECONDS):
                     await self._changed.wait()
 
-    async def _take_again(self, connection: Connection) -> None:
+    async def _take_again(self, connection: "Connection") -> None:
         taken = await _try(connection, self._held)
         for lease in [lease for lease in self._held if lease.name not in taken]:
             self._held.remove(lease)
             lease.lost.set()
 
-    async def _take(self, connection: Connection) -> None:
+    async def _take(self, connection: "Connection") -> None:
         asked = list(self._waiting)
         taken = await _try(connection, asked)
         for lease in asked:
@@ -110,12 +112,12 @@ class Leases:
             else:  # given up while we asked
                 self._given_up.append(lease.name)
 
-    async def _let_go(self, connection: Connection) -> None:
+    async def _let_go(self, connection: "Connection") -> None:
         names, self._given_up = self._given_up, []
         if names:
             await connection.execute(_UNLOCK, names, timeout=ANSWER_SECONDS)
 
 
-async def _try(connection: Connection, leases: list[Lease]) -> set[str]:
+async def _try(connection: "Connection", leases: list[Lease]) -> set[str]:
     rows = await connection.fetch(_TRY, [lease.name for lease in leases], timeout=ANSWER_SECONDS)
     return {row["name"] for row in rows}

@@ -40,7 +40,7 @@ class Acknowledgements:
         if newest is None:
             return
         try:
-            await self._puller.ack_through(newest, timeout_seconds=1.0)
+            await self._puller.ack_through(newest)
         except BusError as error:
             log.info("ingest.ack_failed", position=newest.position, error=str(error))
 

@@ -16,13 +16,17 @@ def announcements(entries: Sequence[Entry], numbered: Iterable[tuple[int, int]])
     `numbered` pairs the ordinal of an entry, from 1, with the sequence that its commit gave it.
     """
     sessions: dict[str, list[bytes]] = {}
+    tenants: dict[str, str] = {}
     for ordinal, sequence in numbered:
         entry = entries[ordinal - 1]
-        subject = committed_subject(entry.envelope.tenant, entry.envelope.subject)
-        sessions.setdefault(subject, []).append(_committed(entry, sequence))
+        session_id = entry.envelope.subject
+        if session_id not in sessions:
+            sessions[session_id] = []
+            tenants[session_id] = entry.envelope.tenant
+        sessions[session_id].append(_committed(entry, sequence))
     return [
-        (subject, b"[" + b",".join(part) + b"]")
-        for subject, envelopes in sessions.items()
+        (committed_subject(tenants[session_id], session_id), b"[" + b",".join(part) + b"]")
+        for session_id, envelopes in sessions.items()
         for part in _parts(envelopes)
     ]
 

@@ -9,6 +9,7 @@ import asyncpg
 from chassis.database import AWAY, Database
 from persistence.ingest.judge import DeadLetter, Entry, Judged
 from persistence.keep import Fenced
+from persistence.sql import read_sql
 
 if TYPE_CHECKING:
     from chassis.database import Connection
@@ -18,10 +19,7 @@ FENCED = "AP001"
 _POISON_CLASSES = ("22", "54", "23")
 _POSITION_TAKEN = "23505"
 
-_COMMIT = """
-select ordinal, sequence
-  from ingest_batch($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)
-"""
+_COMMIT = read_sql(__package__, "commit.sql")
 _CLAIM = """
 insert into checkpoints (name, epoch) values ($1, 1)
 on conflict (name) do update set epoch = checkpoints.epoch + 1, updated_at = now()

@@ -55,15 +55,23 @@ begin
                  limit 1) is null
          order by session_id, event_id, ordinal
     ), heads as materialized (
-        select session_id,
-               (select known.sequence from event_log as known
-                 where known.session_id = touched.session_id
-                 order by known.sequence desc limit 1) as sequence
-          from (select distinct session_id from fresh) as touched
+        select touched.session_id,
+               coalesce(newest.sequence, 0) as sequence,
+               coalesce(newest.tenant, touched.tenant) as tenant
+          from (select session_id, min(tenant) as tenant from fresh group by session_id) as touched
+          left join lateral (
+            select known.sequence, known.tenant
+              from event_log as known
+             where known.session_id = touched.session_id
+             order by known.sequence desc
+             limit 1
+          ) as newest on true
     ), numbered as materialized (
         select fresh.*,
-               (coalesce(heads.sequence, 0)
-                + row_number() over (partition by session_id order by ordinal))::integer as sequence
+               case when fresh.tenant = heads.tenant
+                    then (heads.sequence + row_number() over (partition by session_id order by ordinal))::integer
+                    else refuse_tenant(session_id, fresh.tenant)
+               end as sequence
           from fresh join heads using (session_id)
     ), written as (
         insert into event_log (session_id, sequence, partition, position, tenant, event_id, type, version,

@@ -20,9 +20,9 @@ def upgrade() -> None:
     _dead_letters()
     _sessions()
     _turns()
-    op.execute(
-        sa.text(read_sql("persistence.migrations", "versions/0001_ingest_batch.sql").replace(":", r"\:"))
-    )
+    for name in ("refuse_tenant", "ingest_batch"):
+        function = read_sql("persistence.migrations", f"versions/0001_{name}.sql")
+        op.execute(sa.text(function.replace(":", r"\:")))
 
 
 def _log() -> None:

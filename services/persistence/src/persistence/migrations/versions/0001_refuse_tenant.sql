@@ -1,0 +1,9 @@
+-- Fail: a session belongs to the tenant of its first event. Called only where that is broken.
+create function refuse_tenant(p_session text, p_tenant text) returns integer
+language plpgsql
+as $$
+begin
+    raise exception 'session % is not of tenant %', p_session, p_tenant
+          using errcode = 'invalid_parameter_value';
+end
+$$

@@ -1,0 +1,175 @@
+"""Stories to tell, and a persistence to tell them to."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from datetime import UTC, datetime, timedelta
+
+import asyncpg
+import pytest
+
+from chassis.bus import Bus, outgoing
+from chassis.database import Database
+from contracts.envelope import Envelope, seal
+from contracts.event import Event
+from contracts.events.agent import AgentJoined, AgentReady, AgentStateChanged
+from contracts.events.session import CloseReason, FaultSide, SessionClosed, SessionDispatched, SessionRequested
+from contracts.events.turn import TurnSaved
+from contracts.ids import agent_event_id, session_id_for_key
+from contracts.subjects import partition_of
+from persistence.condition import Condition, NotReady
+from persistence.ingest.line import Line, LineOptions
+
+START = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
+
+
+class Story:
+    """The events of one session, in the order in which they happen."""
+
+    def __init__(self, name: str, tenant: str = "default") -> None:
+        self.session_id = session_id_for_key(tenant, name)
+        self.tenant = tenant
+        self.partition = partition_of(self.session_id)
+        self.told = 0
+
+    def tell(self, event: Event) -> Envelope:
+        """Seal the next event."""
+        self.told += 1
+        return seal(
+            event,
+            id=agent_event_id(self.session_id, "AJ_test", self.told),
+            session_id=self.session_id,
+            tenant=self.tenant,
+            producer="test",
+            producerseq=self.told,
+            time=START + timedelta(milliseconds=self.told),
+        )
+
+    def requested(self) -> Envelope:
+        return self.tell(
+            SessionRequested(flow_id="booking", flow_revision=1, user_id="u1", room=self.session_id)
+        )
+
+    def turn(self, number: int, text: str = "a table for two") -> Envelope:
+        return self.tell(
+            TurnSaved(turn=number, agent_id="host", user_text=text, assistant_text="Gladly.", metrics={"ms": 1})
+        )
+
+    def whole_call(self, turns: int = 3) -> list[Envelope]:
+        """Everything from the request to the close."""
+        return [
+            self.requested(),
+            self.tell(SessionDispatched(attempt=1, room_sid="RM_1", agent_name="antiphon")),
+            self.tell(
+                AgentJoined(job_id="AJ_test", worker_id="AW_1", epoch="AJ_test", identity="agent")
+            ),
+            self.tell(AgentReady(greeting="Hello.", ready_ms=12.5)),
+            *[self.turn(number) for number in range(1, turns + 1)],
+            self.tell(AgentStateChanged(old_state="speaking", new_state="listening")),
+            self.tell(
+                SessionClosed(
+                    reason=CloseReason.CALLER_LEFT, fault=FaultSide.NONE, duration_seconds=9.5, turns=turns
+                )
+            ),
+        ]
+
+
+Tell = Callable[..., Story]
+Publish = Callable[[Iterable[Envelope]], Awaitable[None]]
+
+
+@pytest.fixture
+def story() -> Tell:
+    """Begin the story of a session by name."""
+    return Story
+
+
+@pytest.fixture
+def publish(bus: Bus) -> Publish:
+    """Put envelopes on the bus, in order."""
+
+    async def put(envelopes: Iterable[Envelope]) -> None:
+        outs = [outgoing(envelope) for envelope in envelopes]
+        for start in range(0, len(outs), 1000):
+            await bus.publish_many(outs[start : start + 1000])
+
+    return put
+
+
+async def eventually(check: Callable[[], Awaitable[bool]], seconds: float = 15.0) -> None:
+    """Wait until something is so."""
+    async with asyncio.timeout(seconds):
+        while not await check():
+            await asyncio.sleep(0.02)
+
+
+class Lines:
+    """Run lines of ingest in the test's own loop."""
+
+    def __init__(self, bus: Bus, database: Database) -> None:
+        self.bus = bus
+        self.database = database
+        self.condition = Condition()
+        self.options = LineOptions()
+        self.stop = asyncio.Event()
+        self.tasks: dict[int, asyncio.Task[None]] = {}
+
+    def start(self, *partitions: int) -> None:
+        """Start lines: without a lease, so a test may run two of one partition."""
+        for partition in partitions:
+            line = Line(partition, self.bus, self.database, self.condition, self.options)
+            self.tasks[partition] = asyncio.create_task(line.run(self.stop))
+
+    async def end(self) -> None:
+        """Stop gracefully."""
+        self.stop.set()
+        await asyncio.gather(*self.tasks.values(), return_exceptions=True)
+
+    async def reason(self) -> str:
+        """Say why the lines are not ready; empty when they are."""
+        try:
+            await self.condition.check()
+        except NotReady as error:
+            return str(error)
+        return ""
+
+
+@pytest.fixture
+async def lines(bus: Bus, database: Database) -> AsyncIterator[Lines]:
+    """Lines that the test starts."""
+    lines = Lines(bus, database)
+    yield lines
+    await lines.end()
+
+
+class LogReader:
+    """Look at what Postgres holds."""
+
+    def __init__(self, database: Database) -> None:
+        self.pool = database.pool
+
+    async def count(self) -> int:
+        return int(await self.pool.fetchval("select count(*) from event_log"))
+
+    async def until(self, count: int, seconds: float = 15.0) -> None:
+        """Wait until the log holds so many events."""
+
+        async def there() -> bool:
+            return await self.count() >= count
+
+        await eventually(there, seconds)
+
+    async def events(self, session_id: str) -> list[tuple[int, str]]:
+        """Return the sequence and the id of each event of a session."""
+        rows = await self.pool.fetch(
+            "select sequence, event_id from event_log where session_id = $1 order by sequence", session_id
+        )
+        return [(row["sequence"], row["event_id"]) for row in rows]
+
+    async def dead_letters(self) -> list[asyncpg.Record]:
+        return list(await self.pool.fetch("select * from dead_letters order by id"))
+
+
+@pytest.fixture
+def event_log(database: Database) -> LogReader:
+    """The log as it is in Postgres."""
+    return LogReader(database)

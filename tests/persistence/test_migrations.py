@@ -1,0 +1,106 @@
+"""The schema in code and the schema that the migrations make are one and the same."""
+
+import asyncio
+import os
+import sys
+from asyncio.subprocess import PIPE
+from uuid import uuid4
+
+import asyncpg
+import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from antiphon.stack.postgres import Postgres
+from contracts.views import TABLES
+from persistence.migrations import current, head
+from persistence.schema import metadata
+
+# Everything that a database is: columns, their types and collations, defaults; constraints; indexes; options.
+CATALOGUE = """
+select 'column', relname || '.' || attname, format_type(atttypid, atttypmod)
+       || case when attnotnull then ' not null' else '' end
+       || coalesce(' collate ' || nullif(collname, 'default'), '')
+       || coalesce(' default ' || pg_get_expr(adbin, adrelid), '') || ' ' || attidentity::text
+  from pg_attribute
+  join pg_class on pg_class.oid = attrelid
+  left join pg_attrdef on adrelid = attrelid and adnum = attnum
+  left join pg_collation on pg_collation.oid = attcollation
+ where relnamespace = 'public'::regnamespace and relkind = 'r' and attnum > 0 and not attisdropped
+union all
+select 'constraint', conrelid::regclass || '.' || conname, pg_get_constraintdef(oid)
+  from pg_constraint where connamespace = 'public'::regnamespace
+union all
+select 'index', indexname, indexdef from pg_indexes where schemaname = 'public'
+union all
+select 'options', relname, array_to_string(reloptions, ',')
+  from pg_class where relnamespace = 'public'::regnamespace and reloptions is not null
+"""
+
+
+async def catalogue(dsn: str) -> set[tuple[str, str, str]]:
+    connection = await asyncpg.connect(dsn)
+    try:
+        rows = {(str(kind), str(name), str(text)) for kind, name, text in await connection.fetch(CATALOGUE)}
+    finally:
+        await connection.close()
+    return {row for row in rows if "alembic_version" not in row[1]}
+
+
+@pytest.fixture
+async def empty_dsn(postgres_server: Postgres, template_database: str) -> str:
+    """The address of a database with nothing in it."""
+    name = f"empty_{uuid4().hex[:12]}"
+    connection = await asyncpg.connect(postgres_server.dsn_of("postgres"))
+    await connection.execute(f'create database "{name}"')
+    await connection.close()
+    return postgres_server.dsn_of(name)
+
+
+async def test_the_migrations_make_what_the_metadata_says(empty_dsn: str, postgres_dsn: str) -> None:
+    engine = create_async_engine("postgresql+asyncpg://", async_creator=lambda: asyncpg.connect(empty_dsn))
+    async with engine.begin() as connection:
+        await connection.run_sync(metadata.create_all)
+    await engine.dispose()
+
+    assert await catalogue(empty_dsn) == await catalogue(postgres_dsn)
+
+
+async def test_a_difference_would_be_seen(empty_dsn: str, postgres_dsn: str) -> None:
+    engine = create_async_engine("postgresql+asyncpg://", async_creator=lambda: asyncpg.connect(empty_dsn))
+    async with engine.begin() as connection:
+        await connection.run_sync(metadata.create_all)
+        await connection.execute(text("alter table turns alter agent_id drop not null"))
+    await engine.dispose()
+
+    assert await catalogue(empty_dsn) != await catalogue(postgres_dsn)
+
+
+async def test_two_that_migrate_at_once_do_it_once(empty_dsn: str) -> None:
+    environment = {**os.environ, "ANTIPHON_POSTGRES_DSN": empty_dsn}
+    command = (sys.executable, "-m", "persistence", "migrate")
+    processes = [
+        await asyncio.create_subprocess_exec(*command, env=environment, stdout=PIPE) for _ in range(2)
+    ]
+    said = [(await process.communicate())[0].decode() for process in processes]
+
+    assert said == [f"The schema is at revision {head()}.\n"] * 2
+    connection = await asyncpg.connect(empty_dsn)
+    assert await current(connection) == head()
+    await connection.close()
+
+
+async def test_a_database_that_was_never_migrated_has_no_revision(empty_dsn: str) -> None:
+    connection = await asyncpg.connect(empty_dsn)
+    assert await current(connection) is None
+    await connection.close()
+
+
+@pytest.mark.parametrize("view", TABLES)
+def test_a_view_has_the_columns_that_the_contract_declares(view: str) -> None:
+    table = metadata.tables[view]
+    declared = TABLES[view]
+
+    assert {column.name for column in table.columns} == set(declared.__struct_fields__)
+    required = set(declared.__struct_fields__[: len(declared.__struct_fields__) - len(declared.__struct_defaults__)])
+    assert {column.name for column in table.columns if not column.nullable} == required
