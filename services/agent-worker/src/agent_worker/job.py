@@ -20,6 +20,7 @@ from chassis.settings import load
 log = structlog.get_logger(__name__)
 
 CALLER = "caller"
+LAST_WORDS_SECONDS = 1.0  # for the transcript of what was said just before the end
 DELETE_ROOM_SECONDS = 5.0
 
 
@@ -55,7 +56,8 @@ async def entry(ctx: JobContext) -> None:
 
 async def _answer(ctx: JobContext, recording: Recording, assignment: Assignment) -> None:
     flow = assignment.flow
-    session: AgentSession[None] = AgentSession(**build_voice(flow, ctx.proc.userdata))
+    voice = build_voice(flow, ctx.proc.userdata)
+    session: AgentSession[None] = AgentSession(**voice, session_close_transcript_timeout=LAST_WORDS_SECONDS)
     recording.follow(session)
     recording.greeting = flow.greeting
     attach_silence(session, flow)

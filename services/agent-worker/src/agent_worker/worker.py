@@ -39,7 +39,7 @@ def build_server(settings: AgentSettings) -> AgentServer:
         session_end_timeout=SESSION_END_SECONDS,
         max_retry=sys.maxsize,  # LiveKit comes back, sooner or later
         setup_fnc=prewarm_process,
-        preload_modules=["agent_worker.job"],
+        preload_modules=["agent_worker.job", "chassis.bus.nats_bus"],  # imported once, not in each call
         host="127.0.0.1",
         port=0,  # its own health page cannot tell whether it is connected; ours can
         log_level=settings.log_level.upper(),
@@ -89,8 +89,9 @@ async def serve(settings: AgentSettings, stop: asyncio.Event) -> None:
     health = Health({"livekit": registration.check, "broker": broker})
     serving = asyncio.create_task(server.run(), name="agent-server")
     adopting = asyncio.create_task(orphans.run(), name="orphans")
+    stopped = asyncio.Event()
     reporting = asyncio.create_task(
-        serve_health(health, settings.health_host, settings.health_port, asyncio.Event()), name="health"
+        serve_health(health, settings.health_host, settings.health_port, stopped), name="health"
     )
     stopping = asyncio.create_task(stop.wait(), name="stop")
     tasks = (serving, adopting, reporting, stopping)
@@ -100,7 +101,8 @@ async def serve(settings: AgentSettings, stop: asyncio.Event) -> None:
             task.result()  # raises what has ended it
         await _stop(server, orphans)
     finally:
-        for task in tasks:
+        stopped.set()
+        for task in (serving, adopting, stopping):
             task.cancel()
         await asyncio.wait(tasks)
         await link.close()

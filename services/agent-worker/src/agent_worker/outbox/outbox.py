@@ -50,7 +50,7 @@ class Outbox:
 
     def write(self, event: Event, *, at: float | None = None) -> None:
         """Write an event down; `at` is when it occurred, in unix seconds, when that was not just now."""
-        number = self._number = self._number + 1
+        number = self._number + 1
         envelope = seal(
             event,
             id=agent_event_id(self.session_id, self.job_id, number),
@@ -62,6 +62,7 @@ class Outbox:
             traceparent=self.traceparent,
         )
         self._journal.append(encode(envelope))
+        self._number = number  # an event that cannot be written takes no number
         self._pump.wake()
 
     async def flush(self, timeout_seconds: float) -> bool:

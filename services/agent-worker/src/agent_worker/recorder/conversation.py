@@ -78,10 +78,11 @@ class Conversation:
         """Write the final words; interim ones are no history."""
         if not event.is_final:
             return
-        self._language = event.language or self._language
+        language = str(event.language) if event.language else None  # LiveKit's own kind of str
+        self._language = language or self._language
         transcribed = UserInputTranscribed(
             transcript=event.transcript,
-            language=event.language,
+            language=language,
             speaker_id=event.speaker_id,
             item_id=event.item_id,
         )
@@ -112,7 +113,7 @@ class Conversation:
         confidence = item.transcript_confidence
         utterance = Utterance(
             item.text_content or "",
-            language=str(self._language) if self._language else None,
+            language=self._language,
             confidence=None if confidence is None else min(1.0, max(0.0, confidence)),
             metrics=item.metrics,
         )

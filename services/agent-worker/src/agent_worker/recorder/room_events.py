@@ -41,6 +41,7 @@ class RoomEvents:
         self.last_departure: str | None = None  # why the last participant left
         self._room = room
         self._write = write
+        self._speaking: list[str] = []
 
     def attach(self, faults: Faults) -> None:
         """Listen to the room from now on."""
@@ -157,8 +158,11 @@ class RoomEvents:
         )
 
     def on_speakers(self, speakers: list[rtc.Participant]) -> None:
-        """Write who speaks now."""
-        self._write(ActiveSpeakersChanged(identities=[speaker.identity for speaker in speakers]))
+        """Write who speaks now; LiveKit says it again several times a second."""
+        identities = sorted(speaker.identity for speaker in speakers)
+        if identities != self._speaking:
+            self._speaking = identities
+            self._write(ActiveSpeakersChanged(identities=identities))
 
     def on_quality(self, participant: rtc.Participant, quality: rtc.ConnectionQuality) -> None:
         """Write how good a connection is."""
