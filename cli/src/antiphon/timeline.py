@@ -39,6 +39,10 @@ def _states(data: Data) -> str:
     return f"{data['old_state']} → {data['new_state']}"
 
 
+def _track(data: Data) -> str:
+    return f"{data['kind']} of {data['identity']}"
+
+
 def _webhook(data: Data) -> str:
     return str(data.get("participant_identity") or "")
 
@@ -61,7 +65,13 @@ SUMMARIES: dict[str, Callable[[Data], str]] = {
     "tool.completed": lambda d: f"{d['name']} {d['status']}  {d.get('output') or ''}",
     "participant_connected": lambda d: str(d["identity"]),
     "participant_disconnected": lambda d: f"{d['identity']} {d.get('reason') or ''}",
-    "track_subscribed": lambda d: f"{d['kind']} of {d['identity']}",
+    "track_published": _track,
+    "track_unpublished": _track,
+    "track_subscribed": _track,
+    "track_unsubscribed": _track,
+    "track_muted": _track,
+    "track_unmuted": _track,
+    "active_speakers_changed": lambda d: ", ".join(d["identities"]) or "nobody",
     "usage.updated": lambda d: ", ".join(f"{m['kind']} {m['model']}" for m in d["models"]),
     "command.requested": lambda d: str(d["verb"]),
     "livekit.participant_joined": _webhook,

@@ -17,7 +17,9 @@ STATE = "lk.agent.state"
 TRANSCRIPTION = "lk.transcription"
 FINAL = "lk.transcription_final"
 READY_TOPIC = "agent-status"
+SPEAKING = "speaking"
 QUIET = ("listening", "idle")
+SETTLE_SECONDS = 0.7
 
 
 class AgentNeverReady(StackError):
@@ -92,20 +94,33 @@ class Caller:
     async def converse(self, text: str, *, timeout_seconds: float = 20.0) -> list[Line]:
         """Wait for quiet, speak, and return the agent's answer once it has spoken it to its end.
 
-        Raises AgentSilent when no answer comes. An agent that hangs up after it is no error.
+        Raises AgentSilent when no answer comes. An agent that hangs up after its answer is no error.
         """
         await self.wait_for_quiet(timeout_seconds=timeout_seconds)
-        before = len(self.agent_lines)
+        lines, states = len(self.agent_lines), len(self.notes.states)
         await self.say(text)
-        if not await self.notes.wait_for(lambda: len(self.agent_lines) > before, timeout_seconds):
+        spoke = await self.notes.wait_for(
+            lambda: any(change.state == SPEAKING for change in self.notes.states[states:]), timeout_seconds
+        )
+        if not spoke:
             why = self.notes.ended or f"no answer within {timeout_seconds:g} s"
             raise AgentSilent(f"the agent did not answer “{text}”: {why}")
         await self.wait_for_quiet(timeout_seconds=timeout_seconds)
-        return self.agent_lines[before:]
+        # the words of an answer are complete a moment after its sound
+        await self.notes.wait_for(lambda: len(self.agent_lines) > lines, SETTLE_SECONDS)
+        return self.agent_lines[lines:]
 
     async def wait_for_quiet(self, *, timeout_seconds: float) -> None:
-        """Wait until the agent listens, or is gone."""
-        await self.notes.wait_for(lambda: self.notes.state in QUIET, timeout_seconds)
+        """Wait until the agent listens and goes on listening, or is gone.
+
+        Between two sentences, or two agents of a hand-off, it listens for a moment too.
+        """
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + timeout_seconds
+        while clock() < deadline and not self.notes.ended:
+            await self.notes.wait_for(lambda: self.notes.state in QUIET, deadline - clock())
+            if not await self.notes.wait_for(lambda: self.notes.state not in QUIET, SETTLE_SECONDS):
+                return
 
     async def wait_until_gone(self, *, timeout_seconds: float) -> bool:
         """Wait for the agent to leave, and return whether it did."""

@@ -21,6 +21,7 @@ LINES = (
 )
 READY_SECONDS = 30.0
 CLOSING_SECONDS = 60.0  # from the caller's last word to the last event on the log
+GOOD_BYE_SECONDS = 4.0
 USER = "synthetic-caller"
 
 
@@ -66,6 +67,8 @@ async def talk(created: dict[str, str], lines: list[str], *, ready_within: float
             if caller.notes.ended:
                 break
             await caller.converse(line)
+        # an agent that was told good bye ends the call itself
+        await caller.wait_until_gone(timeout_seconds=GOOD_BYE_SECONDS)
         if caller.notes.ended and words:
             out.print(Text(caller.notes.ended, style="dim"))
 
