@@ -1,0 +1,114 @@
+"""What can never be valid is set aside; what is only unknown is kept."""
+
+import json
+from datetime import UTC, datetime
+
+import msgspec
+import pytest
+
+from chassis.bus import Incoming, outgoing
+from contracts.envelope import Envelope, encode
+from persistence.ingest.judge import DeadLetter, Entry, judge
+
+
+def arrived(subject: str, payload: bytes, position: int = 7) -> Incoming:
+    return Incoming(subject, payload, position, 1, None, datetime.now(UTC))
+
+
+def judged(envelope: Envelope, partition: int, **changed: object):
+    """Judge an envelope after some of its attributes were changed."""
+    out = outgoing(envelope)
+    attributes = json.loads(out.payload) | changed
+    return judge(arrived(out.subject, json.dumps(attributes).encode()), partition)
+
+
+def test_an_event_is_kept_exactly_as_published(story):
+    told = story("kept")
+    out = outgoing(told.requested())
+    spaced = out.payload.replace(b'"specversion":', b'"specversion" :  ')
+
+    entry = judge(arrived(out.subject, spaced), told.partition)
+
+    assert isinstance(entry, Entry)
+    assert entry.text == spaced.decode()
+
+
+def test_an_event_of_a_type_that_nobody_knows_yet_is_kept(story):
+    told = story("unknown")
+    assert isinstance(judged(told.turn(1), told.partition, type="turn.praised"), Entry)
+
+
+def test_an_event_of_a_newer_version_is_kept(story):
+    told = story("newer")
+    newer = "https://antiphon.dev/schemas/turn.saved/2"
+    assert isinstance(judged(told.turn(1), told.partition, dataschema=newer, data={"new": 1}), Entry)
+
+
+@pytest.mark.parametrize(
+    "payload", [b"", b"not json", b"[]", b"{}", b'{"specversion":"1.0"}', b"\xff\xfe", b'"\xc3"']
+)
+def test_what_is_no_envelope_is_a_dead_letter(payload, story):
+    told = story("malformed")
+    subject = outgoing(told.requested()).subject
+
+    letter = judge(arrived(subject, payload), told.partition)
+
+    assert isinstance(letter, DeadLetter)
+    assert letter.incoming.payload == payload
+    assert letter.error
+
+
+def test_invalid_utf8_within_the_body_is_a_dead_letter(story):
+    told = story("utf8")
+    out = outgoing(told.turn(1, text="MARK"))
+
+    letter = judge(arrived(out.subject, out.payload.replace(b"MARK", b"\xff")), told.partition)
+
+    assert isinstance(letter, DeadLetter)
+
+
+def test_a_body_that_breaks_its_schema_is_a_dead_letter(story):
+    told = story("body")
+    letter = judged(told.turn(1), told.partition, data={"turn": "first"})
+
+    assert isinstance(letter, DeadLetter)
+    assert "turn.saved" in letter.error
+
+
+def test_an_event_that_claims_its_sequence_is_a_dead_letter(story):
+    told = story("claims")
+    assert isinstance(judged(told.turn(1), told.partition, sequence=1), DeadLetter)
+    assert isinstance(judged(told.turn(1), told.partition, position=1), DeadLetter)
+
+
+def test_a_subject_that_contradicts_its_envelope_is_a_dead_letter(story):
+    told, other = story("mine"), story("yours")
+    payload = encode(told.turn(1))
+    partition, session = told.partition, told.session_id
+
+    for subject in (
+        f"sessions.{partition}.acme.{session}.turn",  # tenant
+        f"sessions.{partition}.default.{other.session_id}.turn",  # session
+        f"sessions.{partition}.default.{session}.tool",  # family
+        f"sessions.{(partition + 1) % 16}.default.{session}.turn",  # partition
+        f"sessions.{partition}.default.{session}",
+        f"sessions.{partition}.default.{session}.turn.more",
+    ):
+        assert isinstance(judge(arrived(subject, payload), partition), DeadLetter), subject
+
+
+def test_a_message_of_a_partition_that_its_session_does_not_belong_to_is_a_dead_letter(story):
+    told = story("moved")
+    wrong = (told.partition + 1) % 16
+    subject = f"sessions.{wrong}.default.{told.session_id}.turn"
+
+    assert isinstance(judge(arrived(subject, encode(told.turn(1))), wrong), DeadLetter)
+
+
+def test_an_entry_holds_the_envelope_with_its_body_raw(story):
+    told = story("raw")
+    envelope = told.turn(1)
+    entry = judge(arrived(outgoing(envelope).subject, encode(envelope)), told.partition)
+
+    assert isinstance(entry, Entry)
+    assert msgspec.json.decode(entry.envelope.data)["turn"] == 1
