@@ -92,7 +92,7 @@ def test_an_uncaught_error_is_logged_and_ends_with_1(programs: list[Program]) ->
 
 async def hello(scope: Scope, receive: Receive, send: Send) -> None:
     if scope["type"] == "lifespan":
-        raise NotImplementedError
+        raise ValueError("no lifespan here")
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
     await send({"type": "http.response.body", "body": b"hi"})
 

@@ -4,9 +4,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from nats.aio.msg import Msg
 
 from chassis.bus import Bus, BusUnavailable, HistoryGap, Outgoing, read
+from chassis.bus.client import Message
 from chassis.bus.nats_bus import NatsBus
 from contracts.subjects import session_filter
 
@@ -24,10 +24,10 @@ def losing(bus: NatsBus, monkeypatch: pytest.MonkeyPatch, times: int) -> None:
     route = bus.connection.inbox.route
     left = times
 
-    def lossy_route(handler: Callable[[Msg], None]) -> str:
+    def lossy_route(handler: Callable[[Message], None]) -> str:
         seen = 0
 
-        def lossy(msg: Msg) -> None:
+        def lossy(msg: Message) -> None:
             nonlocal seen, left
             seen += 1
             if seen == 4 and left > 0:

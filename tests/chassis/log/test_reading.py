@@ -35,7 +35,7 @@ async def test_postgres_away_is_said(
     postgres_server: Postgres, database: Database, bus: Bus, writer: Any
 ) -> None:
     await writer.commit(SESSION)
-    postgres_server.kill()
+    postgres_server.stop()
 
     with pytest.raises(DatabaseUnavailable):
         await Log(database, bus).read_session("default", SESSION)
