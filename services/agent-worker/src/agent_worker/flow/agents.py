@@ -1,6 +1,7 @@
 """A flow's agents as LiveKit agents: their tools, their hand-offs, and how they hang up."""
 
 import json
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from livekit.agents import Agent, RunContext, function_tool, llm
@@ -13,10 +14,15 @@ from agent_worker.providers.table import PROVIDERS
 
 
 class FlowAgent(Agent):
-    """One agent of a flow. The first one is greeted by whoever starts the call; the others greet by themselves."""
+    """One agent of a flow; whoever starts the call says the first greeting, later agents say their own."""
 
     def __init__(
-        self, flow: Flow, name: str, *, chat_ctx: NotGivenOr[llm.ChatContext | None] = NOT_GIVEN, greets: bool = False
+        self,
+        flow: Flow,
+        name: str,
+        *,
+        chat_ctx: NotGivenOr[llm.ChatContext | None] = NOT_GIVEN,
+        greets: bool = False,
     ) -> None:
         script = flow.agents[name]
         provider = PROVIDERS["llm"][flow.providers.llm]
@@ -67,7 +73,9 @@ async def _end_call(raw_arguments: dict[str, object], context: RunContext[Any]) 
     context.speech_handle.add_done_callback(lambda _: context.session.shutdown(drain=True))
 
 
-def _function(run: Any, name: str, description: str, parameters: dict[str, Any]) -> llm.Tool:
+def _function(
+    run: Callable[..., Awaitable[Any]], name: str, description: str, parameters: dict[str, Any]
+) -> llm.Tool:
     return function_tool(run, raw_schema={"name": name, "description": description, "parameters": parameters})
 
 

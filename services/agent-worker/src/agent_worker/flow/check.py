@@ -1,4 +1,4 @@
-"""What a schema cannot say of a flow: names that must exist, words that can be heard, answers that can be given."""
+"""What a schema cannot say of a flow: names that must exist, words that can be heard."""
 
 from collections.abc import Iterator
 from itertools import islice
@@ -7,10 +7,9 @@ from agent_worker.flow.check_rules import check_rules
 from agent_worker.flow.document import Document
 from agent_worker.flow.model import Flow
 from agent_worker.flow.phrase import Choice, InvalidPhrase, Slot, Word, parse_phrase, sentences, walk
-from agent_worker.flow.problems import FlowProblem, Path
+from agent_worker.flow.problems import Fault, FlowProblem, Path, unknown
 from agent_worker.providers.table import PROVIDERS
 
-Fault = tuple[Path, str]
 _SENTENCES_COMPARED = 20_000  # per phrase; more than that is not a phrase but a language
 
 
@@ -34,12 +33,12 @@ def _check_providers(flow: Flow) -> Iterator[Fault]:
     for kind, providers in PROVIDERS.items():
         name = getattr(flow.providers, kind)
         if name not in providers:
-            yield ("providers", kind), f"there is no {kind} provider {name!r}; there is {', '.join(providers)}"
+            yield ("providers", kind), unknown(f"{kind} provider", name, providers)
 
 
 def _check_entry(flow: Flow) -> Iterator[Fault]:
     if flow.entry not in flow.agents:
-        yield ("entry",), f"there is no agent {flow.entry!r}; there is {', '.join(flow.agents)}"
+        yield ("entry",), unknown("agent", flow.entry, flow.agents)
 
 
 def _parsed(flow: Flow) -> Iterator[tuple[Path, Choice | InvalidPhrase]]:
@@ -55,7 +54,7 @@ def _check_slots_of_phrases(flow: Flow, phrases: dict[Path, Choice]) -> Iterator
     for path, phrase in phrases.items():
         for part in walk(phrase):
             if isinstance(part, Slot) and part.name not in flow.slots:
-                yield path, f"there is no slot {part.name!r}; there is {', '.join(flow.slots) or 'none'}"
+                yield path, unknown("slot", part.name, flow.slots)
 
 
 def _check_words(flow: Flow, phrases: dict[Path, Choice]) -> Iterator[Fault]:
@@ -63,19 +62,16 @@ def _check_words(flow: Flow, phrases: dict[Path, Choice]) -> Iterator[Fault]:
     if provider is None or provider.known_words is None:
         return
     known = provider.known_words()
+    for path, word in _words(flow, phrases):
+        if word not in known:
+            yield path, f"the recogniser does not know the word {word!r}"
+
+
+def _words(flow: Flow, phrases: dict[Path, Choice]) -> Iterator[tuple[Path, str]]:
     for slot, values in flow.slots.items():
-        for spoken in values:
-            for word in spoken.split():
-                if word not in known:
-                    yield ("slots", slot, spoken), _unknown(word)
+        yield from ((("slots", slot, spoken), word) for spoken in values for word in spoken.split())
     for path, phrase in phrases.items():
-        for part in walk(phrase):
-            if isinstance(part, Word) and part.text not in known:
-                yield path, _unknown(part.text)
-
-
-def _unknown(word: str) -> str:
-    return f"the recogniser does not know the word {word!r}"
+        yield from ((path, part.text) for part in walk(phrase) if isinstance(part, Word))
 
 
 def _check_said_once(flow: Flow, phrases: dict[Path, Choice]) -> Iterator[Fault]:

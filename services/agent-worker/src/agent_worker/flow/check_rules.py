@@ -7,11 +7,9 @@ from pydantic import ValidationError
 
 from agent_worker.flow.model import Flow, Rule
 from agent_worker.flow.phrase import Choice, Slot, walk
-from agent_worker.flow.problems import Path
+from agent_worker.flow.problems import Fault, Path, unknown
 from agent_worker.flow.template import InvalidTemplate, placeholders
 from agent_worker.flow.tools import TOOLS, Tool
-
-Fault = tuple[Path, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,17 +40,18 @@ def _places(flow: Flow) -> Iterator[_Place]:
 def _check_names(flow: Flow, place: _Place, asked: set[str | None]) -> Iterator[Fault]:
     for name in place.rule.hear:
         if name not in flow.phrases:
-            yield (*place.path, "hear"), f"there is no phrase {name!r}; there is {', '.join(flow.phrases)}"
+            yield (*place.path, "hear"), unknown("phrase", name, flow.phrases)
     for field in ("needs", "forget"):
         for name in getattr(place.rule, field):
             if name not in flow.slots:
-                yield (*place.path, field), f"there is no slot {name!r}; there is {', '.join(flow.slots) or 'none'}"
+                yield (*place.path, field), unknown("slot", name, flow.slots)
     if place.rule.after is not None and place.rule.after not in asked:
         yield (*place.path, "after"), f"no rule asks {place.rule.after!r}"
 
 
 def _check_answers(flow: Flow, place: _Place) -> Iterator[Fault]:
-    outputs = TOOLS[place.rule.call].outputs if place.rule.call in TOOLS else ()
+    tool = TOOLS.get(place.rule.call or "")
+    outputs = tool.outputs if tool else ()
     yield from _check_text(place, "say", [*place.rule.needs, *outputs])
     yield from _check_text(place, "on_failure", place.rule.needs)
 
@@ -65,7 +64,8 @@ def _check_text(place: _Place, field: str, known: list[str]) -> Iterator[Fault]:
         return
     for name in used:
         if name not in known:
-            yield (*place.path, field), f"{{{name}}} may be unknown here: it is neither in `needs` nor a tool's output"
+            reason = "may be unknown here: it is neither in `needs` nor a tool's output"
+            yield (*place.path, field), f"{{{name}}} {reason}"
 
 
 def _check_actions(flow: Flow, place: _Place) -> Iterator[Fault]:
@@ -77,7 +77,7 @@ def _check_actions(flow: Flow, place: _Place) -> Iterator[Fault]:
         field = "call" if rule.on_failure is None else "on_failure"
         yield (*place.path, field), "`call` and `on_failure` go together"
     if rule.hand_off is not None and rule.hand_off not in flow.agents:
-        yield (*place.path, "hand_off"), f"there is no agent {rule.hand_off!r}; there is {', '.join(flow.agents)}"
+        yield (*place.path, "hand_off"), unknown("agent", rule.hand_off, flow.agents)
     if rule.hand_off is not None and place.path[:2] == ("agents", rule.hand_off):
         yield (*place.path, "hand_off"), f"{rule.hand_off!r} hands off to itself"
     if rule.call is not None:
@@ -86,7 +86,7 @@ def _check_actions(flow: Flow, place: _Place) -> Iterator[Fault]:
 
 def _check_call(flow: Flow, place: _Place, name: str) -> Iterator[Fault]:
     if name not in TOOLS:
-        yield (*place.path, "call"), f"there is no tool {name!r}; there is {', '.join(TOOLS)}"
+        yield (*place.path, "call"), unknown("tool", name, TOOLS)
         return
     for argument in TOOLS[name].arguments.model_fields:
         if argument not in place.rule.needs:
@@ -121,8 +121,10 @@ def _check_plain_texts(flow: Flow) -> Iterator[Fault]:
 
 def _check_use(flow: Flow, phrases: dict[Path, Choice], rules: list[Rule]) -> Iterator[Fault]:
     heard = {name for rule in rules for name in rule.hear}
-    yield from ((("phrases", name), "no rule hears this phrase") for name in flow.phrases if name not in heard)
     reached = {flow.entry, *(rule.hand_off for rule in rules)}
-    yield from ((("agents", name), "no rule hands off to this agent") for name in flow.agents if name not in reached)
-    spoken = {part.name for phrase in phrases.values() for part in walk(phrase) if isinstance(part, Slot)}
-    yield from ((("slots", name), "no phrase fills this slot") for name in flow.slots if name not in spoken)
+    filled = {part.name for phrase in phrases.values() for part in walk(phrase) if isinstance(part, Slot)}
+    yield from (
+        (("phrases", name), "no rule hears this phrase") for name in flow.phrases if name not in heard
+    )
+    yield from ((("agents", name), "no rule hands off to it") for name in flow.agents if name not in reached)
+    yield from ((("slots", name), "no phrase fills this slot") for name in flow.slots if name not in filled)

@@ -59,6 +59,7 @@ def _construct(node: yaml.Node, path: Path, document: Document) -> Any:
         return _construct_mapping(node, path, document)
     if isinstance(node, yaml.SequenceNode):
         return [_construct(child, (*path, index), document) for index, child in enumerate(node.value)]
+    assert isinstance(node, yaml.ScalarNode)  # composing yields these three kinds only
     return _construct_scalar(node)
 
 
@@ -75,7 +76,7 @@ def _construct_mapping(node: yaml.MappingNode, path: Path, document: Document) -
     return data
 
 
-def _construct_scalar(node: yaml.Node) -> Any:
+def _construct_scalar(node: yaml.ScalarNode) -> Any:
     value = str(node.value)
     if node.style is not None:  # quoted or block text is always text
         return value

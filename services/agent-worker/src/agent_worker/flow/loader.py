@@ -31,7 +31,8 @@ def _check(document: Document) -> Flow:
     try:
         flow = Flow.model_validate(document.data)
     except ValidationError as error:
-        raise InvalidFlow([document.problem(fault["loc"], _say(fault["msg"])) for fault in error.errors()]) from error
+        faults = error.errors()
+        raise InvalidFlow([document.problem(fault["loc"], _say(fault["msg"])) for fault in faults]) from error
     if problems := check_flow(flow, document):
         raise InvalidFlow(problems)
     return flow

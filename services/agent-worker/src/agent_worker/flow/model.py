@@ -38,7 +38,11 @@ Values = Annotated[
     WithJsonSchema(
         {
             "anyOf": [
-                {"type": "object", "additionalProperties": {"type": ["string", "integer"]}, "minProperties": 1},
+                {
+                    "type": "object",
+                    "additionalProperties": {"type": ["string", "integer"]},
+                    "minProperties": 1,
+                },
                 _MANY,
             ]
         }
@@ -73,7 +77,7 @@ class Rule(_Part):
     hear: Names = Field(description="The phrases, by name, that this rule answers.")
     after: Name | None = Field(default=None, description="Only when the agent's last rule asked this.")
     needs: list[Name] = Field(default=[], description="Only when these slots are known.")
-    say: Text = Field(description="The answer; {slot} stands for the words heard, {output} for a tool's output.")
+    say: Text = Field(description="The answer; {slot} is the words heard, {output} a tool's output.")
     asks: Name | None = Field(default=None, description="A name for what the answer asks, for `after`.")
     call: Name | None = Field(default=None, description="A tool to call first; its arguments are slots.")
     on_failure: Text | None = Field(default=None, description="The answer when the tool fails.")
@@ -93,7 +97,7 @@ class AgentScript(_Part):
 class Flow(_Part):
     """A conversation that an agent can hold."""
 
-    id: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,62}$")] = Field(description="The flow's id in the API.")
+    id: str = Field(pattern=r"^[a-z][a-z0-9-]{0,62}$", description="The flow's id in the API.")
     name: Text = Field(description="What people call it.")
     description: Text = Field(description="What it does, in a sentence.")
     language: Literal["en"] = Field(description="The language that callers speak.")
@@ -102,7 +106,7 @@ class Flow(_Part):
     fallback: Text = Field(description="The answer to what was not understood.")
     silence: Silence
     slots: dict[Name, Values] = Field(
-        default={}, description="What a caller can fill in: a list of words, or words and the value they mean."
+        default={}, description="What a caller can fill in: words, or words and what they mean."
     )
     phrases: dict[Name, Phrases] = Field(
         min_length=1, description="What is understood: words, [optional], (one | other), {slot}."

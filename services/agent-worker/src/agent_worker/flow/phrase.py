@@ -7,6 +7,7 @@ rule for the recogniser and a regular expression that finds the slots in what wa
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 _TOKEN = re.compile(r"\s*(?:(?P<word>[a-z][a-z']*)|\{(?P<slot>[a-z][a-z0-9_]*)\}|(?P<mark>[\[\]()|]))")
 
@@ -116,10 +117,11 @@ def _may_be_empty(part: Part) -> bool:
 def walk(part: Part) -> Iterator[Part]:
     """Yield a part and all parts within it."""
     yield part
-    inner = [part.part] if isinstance(part, Optional) else []
-    inner += [child for option in part.options for child in option] if isinstance(part, Choice) else []
-    for child in inner:
-        yield from walk(child)
+    if isinstance(part, Optional):
+        yield from walk(part.part)
+    elif isinstance(part, Choice):
+        for child in chain.from_iterable(part.options):
+            yield from walk(child)
 
 
 def to_jsgf(part: Part) -> str:

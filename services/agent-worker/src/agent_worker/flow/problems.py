@@ -1,8 +1,10 @@
 """What is wrong with a flow file, and where."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 Path = tuple[str | int, ...]
+Fault = tuple[Path, str]  # where in the flow, and the reason
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -33,3 +35,8 @@ def spell(path: Path) -> str:
     for step in path:
         text += f"[{step}]" if isinstance(step, int) else f".{step}" if text else step
     return text
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> str:
+    """Say that a name stands for nothing, and which names do."""
+    return f"there is no {kind} {name!r}; there is {', '.join(known) or 'none'}"

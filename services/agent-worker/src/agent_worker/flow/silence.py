@@ -1,7 +1,7 @@
 """What the agent says into a silence."""
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from agent_worker.flow.model import Flow
 
@@ -16,11 +16,16 @@ class SilencePrompt:
     same silence are timed here.
     """
 
-    def __init__(self, session: "AgentSession", flow: Flow) -> None:
+    def __init__(self, session: "AgentSession[Any]", flow: Flow) -> None:
         self._session = session
         self._silence = flow.silence
         self._said = 0
         self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether another prompt will come if the silence goes on."""
+        return self._timer is not None
 
     def on_user_state(self, event: "UserStateChangedEvent") -> None:
         """Prompt when the caller is away; forget the silence when they are back."""
@@ -33,7 +38,8 @@ class SilencePrompt:
     def on_agent_state(self, event: "AgentStateChangedEvent") -> None:
         """Wait again once the prompt itself has been spoken."""
         self._cancel()
-        if event.new_state == "listening" and self._session.user_state == "away":
+        may_ask_again = self._said < self._silence.at_most
+        if event.new_state == "listening" and self._session.user_state == "away" and may_ask_again:
             loop = asyncio.get_running_loop()
             self._timer = loop.call_later(self._silence.after_seconds, self._prompt)
 
@@ -43,6 +49,7 @@ class SilencePrompt:
         self._cancel()
 
     def _prompt(self) -> None:
+        self._timer = None
         if self._said < self._silence.at_most:
             self._said += 1
             self._session.say(self._silence.say)
@@ -53,7 +60,7 @@ class SilencePrompt:
             self._timer = None
 
 
-def attach(session: "AgentSession", flow: Flow) -> SilencePrompt:
+def attach(session: "AgentSession[Any]", flow: Flow) -> SilencePrompt:
     """Let a session speak into its silences as the flow says."""
     prompt = SilencePrompt(session, flow)
     session.on("user_state_changed", prompt.on_user_state)

@@ -47,7 +47,8 @@ def to_grammar(flow: Flow) -> str:
     """Write all phrases of a flow as one JSGF grammar."""
     phrases = [to_jsgf(parse_phrase(text)) for texts in flow.phrases.values() for text in texts]
     slots = [f"<slot_{name}> = {' | '.join(words)};" for name, words in flow.slots.items()]
-    return "\n".join(["#JSGF V1.0;", "grammar flow;", f"public <phrase> = {' | '.join(phrases)};", *slots, ""])
+    said = f"public <phrase> = {' | '.join(phrases)};"
+    return "\n".join(["#JSGF V1.0;", "grammar flow;", said, *slots, ""])
 
 
 def meaning(flow: Flow, slots: Mapping[str, str]) -> dict[str, Value]:

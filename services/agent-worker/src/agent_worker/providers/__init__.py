@@ -34,7 +34,7 @@ def build_voice(flow: "Flow", userdata: MutableMapping[str, Any]) -> dict[str, A
 
 
 def _turn_handling() -> dict[str, Any]:
-    # everything that has a default is said: the defaults call a cloud service or begin answers that are thrown away
+    # everything that has a default is said: a default may call a cloud, or begin answers to throw away
     return {
         "turn_detection": "vad",
         "endpointing": {"mode": "fixed", "min_delay": 0.2, "max_delay": 1.0},

@@ -36,7 +36,7 @@ class _Engine:
             raise SpeechSynthesisFailed(f"eSpeak NG did not start (code {rate}) with its data in {data!r}")
         self.sample_rate: int = rate
         self._heard = bytearray()
-        # ctypes keeps no reference: without this attribute the callback is collected and the next call crashes
+        # ctypes keeps no reference: without this attribute it is collected, and the next call crashes
         self._sink = _Sink(self._collect)
         self._library.espeak_SetSynthCallback(self._sink)
 

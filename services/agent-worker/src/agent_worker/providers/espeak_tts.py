@@ -1,6 +1,7 @@
 """eSpeak NG as a LiveKit text-to-speech plug-in."""
 
 import asyncio
+from typing import Any
 
 from livekit.agents import tts, utils
 from livekit.agents.types import DEFAULT_API_CONNECT_OPTIONS, APIConnectOptions
@@ -10,7 +11,7 @@ from agent_worker.providers.espeak import synthesize
 SAMPLE_RATE = 22_050  # Hz, eSpeak NG's own
 
 
-class EspeakTTS(tts.TTS):
+class EspeakTTS(tts.TTS[Any]):
     """Speaks each sentence whole; the framework cuts answers into sentences."""
 
     def __init__(self) -> None:

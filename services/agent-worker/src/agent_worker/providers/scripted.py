@@ -14,7 +14,7 @@ from agent_worker.flow.tools import TOOLS
 from agent_worker.flow.understanding import meaning
 
 
-class ScriptedLLM(llm.LLM):
+class ScriptedLLM(llm.LLM[Any]):
     """The model of one agent of a flow. It keeps nothing between calls: the chat context is its memory."""
 
     def __init__(self, flow: Flow, agent: str) -> None:

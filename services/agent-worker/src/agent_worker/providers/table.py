@@ -26,22 +26,23 @@ class Provider:
 def _load_silero() -> Any:
     from livekit.plugins import silero
 
-    return silero.VAD.load(min_silence_duration=0.3)
+    return silero.VAD.load(min_silence_duration=0.4)
 
 
 def _load_sphinx() -> Any:
-    from agent_worker.providers.sphinx import load_recogniser
+    from agent_worker.providers.recogniser import Recogniser
 
-    return load_recogniser()
+    return Recogniser()
 
 
 def _build_sphinx(flow: "Flow", _agent: str, recogniser: Any, parts: Parts) -> Any:
     from livekit.agents import stt
 
-    from agent_worker.flow.understanding import to_grammar
+    from agent_worker.flow.understanding import Understanding, to_grammar
     from agent_worker.providers.sphinx import SphinxSTT
 
-    return stt.StreamAdapter(stt=SphinxSTT(recogniser, grammar=to_grammar(flow)), vad=parts["vad"])
+    sphinx = SphinxSTT(recogniser, grammar=to_grammar(flow), understanding=Understanding(flow))
+    return stt.StreamAdapter(stt=sphinx, vad=parts["vad"])
 
 
 def _sphinx_words() -> frozenset[str]:
