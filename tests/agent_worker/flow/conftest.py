@@ -1,0 +1,70 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from agent_worker.flow import Flow, load_flow
+
+BOOKING = Path(__file__).parents[3] / "flows" / "booking.yaml"
+
+SMALL = """\
+id: small
+name: Small
+description: The smallest flow with one of everything.
+language: en
+providers: {vad: silero, stt: offline, llm: offline, tts: offline}
+entry: host
+fallback: I did not catch that.
+silence: {after_seconds: 5, say: "Hello?", at_most: 2}
+slots:
+  party_size: {two: 2, three: 3}
+  day: [today, tomorrow]
+  time: {seven: "19:00"}
+phrases:
+  book: "a table for {party_size} {day} at {time}"
+  yes: yes please
+  chief: may i speak to the chief
+agents:
+  host:
+    instructions: Book tables.
+    greeting: Good evening.
+    rules:
+      - hear: chief
+        say: One moment.
+        hand_off: chief
+  chief:
+    instructions: Be the chief.
+    greeting: I am the chief.
+rules:
+  - hear: book
+    needs: [party_size, day, time]
+    say: For {party_size}?
+    asks: confirm
+  - hear: yes
+    after: confirm
+    needs: [party_size, day, time]
+    call: book_table
+    say: Booked as {reference}.
+    on_failure: It did not work.
+    forget: [party_size]
+"""
+
+
+@pytest.fixture(scope="session")
+def booking() -> Flow:
+    return load_flow(BOOKING)
+
+
+@pytest.fixture
+def small() -> str:
+    return SMALL
+
+
+@pytest.fixture
+def line_of() -> Callable[[str, str], int]:
+    """The line number, from 1, at which a text first holds some words."""
+
+    def find(text: str, words: str) -> int:
+        return next(number for number, line in enumerate(text.splitlines(), 1) if words in line)
+
+    return find
