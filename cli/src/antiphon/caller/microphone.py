@@ -20,6 +20,7 @@ class Microphone:
         self._frames: deque[bytes] = deque()
         self._empty = asyncio.Event()
         self._empty.set()
+        self._open = True
         self._task: asyncio.Task[None] | None = None
         self._samples = self._rate * FRAME_MILLISECONDS // 1000
 
@@ -32,9 +33,9 @@ class Microphone:
 
     async def close(self) -> None:
         """Stop sending."""
+        self._open = False
         if self._task:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await self._task  # at its next frame: one that is cut off is an error in LiveKit's log
         await self._source.aclose()
 
     async def say(self, text: str) -> None:
@@ -58,7 +59,7 @@ class Microphone:
 
     async def _send(self) -> None:
         silence = bytes(self._samples * SAMPLE_BYTES)
-        while True:
+        while self._open:
             frame = self._frames.popleft() if self._frames else silence
             if not self._frames:
                 self._empty.set()
