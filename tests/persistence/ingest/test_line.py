@@ -1,4 +1,24 @@
-"""A line carries one partition from the bus to the log, in order, each event once."""
+"""A line carries one partition from the bus to the log, in order, each event once, whatever happens."""
+
+import asyncio
+from dataclasses import replace
+
+import msgspec
+import pytest
+
+from chassis.bus import Bus, Outgoing, outgoing
+from contracts.envelope import Envelope
+from contracts.streams import ingest_consumer
+from contracts.subjects import committed_filter
+from persistence.ingest.store import Store
+from persistence.keep import Fenced
+
+_announcement = msgspec.json.Decoder(list[Envelope])
+
+
+def raw(told, payload: bytes, number: int) -> Outgoing:
+    """Return a message that is no event, on a session's subject."""
+    return Outgoing(f"sessions.{told.partition}.default.{told.session_id}.turn", payload, f"raw {number}")
 
 
 async def test_a_call_gets_dense_sequences_in_the_order_it_was_told(publish, lines, event_log, story):
@@ -9,3 +29,210 @@ async def test_a_call_gets_dense_sequences_in_the_order_it_was_told(publish, lin
     await event_log.until(len(call))
 
     assert await event_log.events(told.session_id) == [(n, e.id) for n, e in enumerate(call, 1)]
+
+
+async def test_every_commit_is_announced(bus, publish, lines, story):
+    told = story("announced")
+    heard = await bus.listen(committed_filter(told.partition))
+    lines.start(told.partition)
+    call = told.whole_call()
+    await publish(call)
+
+    said: list[Envelope] = []
+    async with asyncio.timeout(10):
+        async for subject, payload in heard:
+            assert subject == f"committed.{told.partition}.default.{told.session_id}"
+            said += _announcement.decode(payload)
+            if len(said) == len(call):
+                break
+    await heard.close()
+
+    assert [(envelope.sequence, envelope.id) for envelope in said] == [(n, e.id) for n, e in enumerate(call, 1)]
+
+
+async def test_a_line_that_starts_again_goes_on_after_its_checkpoint(publish, lines, event_log, story):
+    told = story("again")
+    first, second = told.requested(), told.turn(1)
+    lines.start(told.partition)
+    await publish([first])
+    await event_log.until(1)
+    await lines.end()
+
+    await publish([second])
+    lines.stop = asyncio.Event()
+    lines.start(told.partition)
+    await event_log.until(2)
+
+    assert await event_log.events(told.session_id) == [(1, first.id), (2, second.id)]
+
+
+async def test_what_was_delivered_and_not_acknowledged_is_not_lost_behind_what_is_new(
+    bus, publish, lines, event_log, story
+):
+    """After a crash the broker would deliver what is new first; the line starts from its checkpoint."""
+    told = story("crashed")
+    call = told.whole_call(turns=5)
+    await publish(call[:6])
+    consumer = ingest_consumer(told.partition)
+    async with bus.pull(consumer, batch=3) as crashed:
+        await crashed.next()
+    await publish(call[6:])
+
+    lines.start(told.partition)
+    await event_log.until(len(call))
+
+    assert await event_log.events(told.session_id) == [(n, e.id) for n, e in enumerate(call, 1)]
+
+
+async def test_what_can_never_be_valid_is_set_aside_and_blocks_nothing(bus, publish, lines, event_log, story):
+    told = story("dead")
+    first, second = told.requested(), told.turn(1)
+    await publish([first])
+    await bus.publish(raw(told, b"not an envelope", 1))
+    await publish([second])
+    lines.start(told.partition)
+    await event_log.until(2)
+
+    [letter] = await event_log.dead_letters()
+    assert (letter["payload"], letter["partition"], letter["position"]) == (b"not an envelope", told.partition, 2)
+    assert "MalformedEvent" in letter["error"]
+    assert await event_log.events(told.session_id) == [(1, first.id), (2, second.id)]
+
+
+async def test_poison_is_found_by_bisection_and_its_neighbours_are_kept(publish, lines, event_log, story):
+    """What only Postgres can tell, such as NUL in an id, costs that one event its place, not the batch."""
+    told = story("poison")
+    call = [told.requested(), *[told.turn(n) for n in range(1, 40)]]
+    poisoned = {7, 8, 31}
+    batch = [msgspec.structs.replace(e, id=f"nul \0 {n}") if n in poisoned else e for n, e in enumerate(call)]
+    # a NUL cannot travel in a header, so the message ids are others
+    outs = [msgspec.structs.replace(outgoing(envelope), message_id=f"m{n}") for n, envelope in enumerate(batch)]
+    await lines.bus.publish_many(outs)
+    lines.start(told.partition)
+    await event_log.until(len(call) - len(poisoned))
+
+    kept = [envelope.id for n, envelope in enumerate(call) if n not in poisoned]
+    assert await event_log.events(told.session_id) == list(enumerate(kept, 1))
+    assert [letter["position"] - 1 for letter in await event_log.dead_letters()] == sorted(poisoned)
+
+
+async def test_too_many_dead_letters_in_a_row_stop_the_line(bus, publish, lines, event_log, story):
+    told, other = story("stopped"), story("stopped as well")
+    assert other.partition != told.partition
+    lines.options = replace(lines.options, dead_letters_in_a_row=5)
+    await publish([told.requested()])
+    for number in range(8):
+        await bus.publish(raw(told, b"wrong", number))
+    await publish([told.turn(1), other.requested()])
+    lines.start(told.partition, other.partition)
+
+    async with asyncio.timeout(10):
+        while "stopped" not in await lines.reason():
+            await asyncio.sleep(0.02)
+    await event_log.until(2)
+
+    assert await lines.reason() == (
+        f"partition {told.partition} the line is stopped: 5 dead letters in a row; "
+        "the last: MalformedEvent: JSON is malformed: invalid character (byte 0)"
+    )
+    assert len(await event_log.dead_letters()) == 5
+    assert len(await event_log.events(told.session_id)) == 1
+    assert len(await event_log.events(other.session_id)) == 1  # the other line goes on
+
+
+async def test_a_good_event_between_starts_the_count_again(bus, publish, lines, event_log, story):
+    told = story("mixed")
+    lines.options = replace(lines.options, dead_letters_in_a_row=3)
+    for number in range(1, 6):
+        await bus.publish(raw(told, b"wrong", number))
+        await bus.publish(raw(told, b"wrong", -number))
+        await publish([told.turn(number)])
+    lines.start(told.partition)
+    await event_log.until(5)
+
+    assert await lines.reason() == ""
+    assert len(await event_log.dead_letters()) == 10
+
+
+async def test_postgres_away_holds_the_batch_and_says_so(
+    publish, lines, event_log, story, postgres_server
+):
+    told = story("held")
+    call = told.whole_call()
+    lines.start(told.partition)
+    await publish(call[:2])
+    await event_log.until(2)
+
+    postgres_server.kill()
+    await publish(call[2:])
+    async with asyncio.timeout(15):
+        while "holds" not in await lines.reason():
+            await asyncio.sleep(0.02)
+    postgres_server.start()
+    async with asyncio.timeout(30):
+        while await lines.reason():
+            await asyncio.sleep(0.05)
+    await event_log.until(len(call))
+
+    assert await event_log.events(told.session_id) == [(n, e.id) for n, e in enumerate(call, 1)]
+
+
+async def test_a_restarted_broker_loses_nothing(publish, lines, event_log, story, nats_server):
+    told = story("restarted")
+    call = told.whole_call(turns=20)
+    lines.start(told.partition)
+    await publish(call[:5])
+    await event_log.until(5)
+
+    nats_server.kill()
+    nats_server.start()
+    other = await Bus.connect(nats_server.url, name="after")
+    await other.publish_many([outgoing(envelope) for envelope in call[5:]])
+    await event_log.until(len(call), seconds=30)
+    await other.close()
+
+    assert await event_log.events(told.session_id) == [(n, e.id) for n, e in enumerate(call, 1)]
+
+
+async def test_a_consumer_that_was_deleted_is_made_again(bus, publish, lines, event_log, story):
+    told = story("deleted")
+    lines.start(told.partition)
+    await publish([told.requested()])
+    await event_log.until(1)
+
+    await bus.connection.api(f"CONSUMER.DELETE.SESSIONS.ingest-{told.partition}")
+    await publish([told.turn(1)])
+    await event_log.until(2, seconds=30)
+
+    assert await lines.reason() == ""
+
+
+async def test_a_stream_that_was_made_anew_is_not_taken_for_the_old_one(bus, publish, lines, story, database):
+    """Its positions start again: whoever waited for the old ones would wait for ever, in silence."""
+    told = story("anew")
+    store = Store(database, told.partition)
+    await store.claim()
+    await store.release()
+    await database.pool.execute("update checkpoints set position = 1000")
+    await publish([told.requested()])
+    lines.start(told.partition)
+
+    async with asyncio.timeout(10):
+        while "made anew" not in await lines.reason():
+            await asyncio.sleep(0.02)
+
+
+async def test_a_line_whose_partition_was_taken_over_ends(publish, lines, event_log, story, database):
+    told = story("fenced")
+    lines.start(told.partition)
+    await publish([told.requested()])
+    await event_log.until(1)
+
+    successor = Store(database, told.partition)
+    await successor.claim()
+    await successor.release()
+    await publish([told.turn(1)])
+
+    with pytest.raises(Fenced):
+        await asyncio.wait_for(lines.tasks[told.partition], 10)
+    assert await event_log.count() == 1

@@ -107,11 +107,18 @@ class Store:
 
     async def _connected(self) -> "Connection":
         # Kept between commits: a pool resets what is given back, which is a round trip each time.
-        if self._connection is not None and self._connection.is_closed():
+        if self._connection is not None and not _usable(self._connection):
             await self.release()
         if self._connection is None:
             self._connection = await self._database.pool.acquire()
         return self._connection
+
+
+def _usable(connection: "Connection") -> bool:
+    try:
+        return not connection.is_closed()
+    except asyncpg.InterfaceError:  # it broke, and the pool has taken it back
+        return False
 
 
 def _told(error: asyncpg.PostgresError) -> Exception:
