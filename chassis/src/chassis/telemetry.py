@@ -5,16 +5,17 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import structlog
 from opentelemetry import context, trace
-from opentelemetry.sdk.resources import SERVICE_NAME, Resource
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter, SpanExporter
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
 
 from chassis.settings import LogSettings
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace.export import SpanExporter
 
 TRACER = "antiphon"
 ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
@@ -63,15 +64,20 @@ def continue_from(traceparent: str | None) -> Iterator[None]:
 
 def flush() -> None:
     """Export the spans that are still held, before the process ends."""
-    provider = trace.get_tracer_provider()
-    if isinstance(provider, TracerProvider):
-        provider.shutdown()
+    shutdown = getattr(trace.get_tracer_provider(), "shutdown", None)  # the default provider has none
+    if shutdown is not None:
+        shutdown()
 
 
 def _configure_traces(service: str) -> None:
     exporter = _exporter()
     if exporter is None or os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
         return
+    # The SDK is loaded only where it is asked for: it costs every start and every agent job a while.
+    from opentelemetry.sdk.resources import SERVICE_NAME, Resource
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
     provider = TracerProvider(
         resource=Resource.create({SERVICE_NAME: os.environ.get("OTEL_SERVICE_NAME", service)})
     )
@@ -79,11 +85,13 @@ def _configure_traces(service: str) -> None:
     trace.set_tracer_provider(provider)
 
 
-def _exporter() -> SpanExporter | None:
+def _exporter() -> "SpanExporter | None":
     chosen = os.environ.get("OTEL_TRACES_EXPORTER", "")
     if chosen == "none" or not (chosen or any(os.environ.get(name) for name in ENDPOINTS)):
         return None
     if chosen == "console":
+        from opentelemetry.sdk.trace.export import ConsoleSpanExporter
+
         return ConsoleSpanExporter(out=sys.stderr)
     if chosen in ("", "otlp"):
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter

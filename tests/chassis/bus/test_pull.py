@@ -2,12 +2,14 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from antiphon.stack import nats
 from antiphon.stack.nats import NatsServer
 from chassis.bus import (
     Bus,
@@ -27,6 +29,7 @@ SESSION = "ses_00000000000000000000000001"
 CONSUMER = ingest_consumer(partition_of(SESSION))
 
 MessageOf = Callable[..., Outgoing]
+Until = Callable[[Callable[[], bool]], Awaitable[None]]
 
 
 async def fill(bus: Bus, message: MessageOf, count: int, start: int = 0) -> None:
@@ -261,3 +264,28 @@ async def test_killed_brokers_lose_and_repeat_nothing(
     received = await asyncio.wait_for(draining, 60)
 
     assert received == [b"%d" % number for number in range(3000)]
+
+
+async def test_the_second_form_of_ack_subjects_is_understood(
+    tmp_path: Path, message: MessageOf, monkeypatch: pytest.MonkeyPatch, until: Until
+) -> None:
+    """It ends the read loop of a client that takes its fifth token for a number."""
+    monkeypatch.setattr("antiphon.stack.nats.CONFIG", nats.CONFIG.replace("v2: false", "v2: true"))
+    server = NatsServer(tmp_path)
+    server.start()
+    bus = await Bus.connect(server.url)
+    await bus.ensure()
+    watched = await (await bus.bucket("keys")).watch()
+    await fill(bus, message, 1200)
+
+    assert await drain(bus, 1200) == [b"%d" % number for number in range(1200)]
+    async with bus.pull(CONSUMER) as puller:
+        await bus.publish(message(1200))
+        (incoming,) = await puller.next()
+        assert len(incoming.ack_subject.split(".")) >= 11
+    await (await bus.bucket("keys")).put("a", b"1")
+    await until(lambda: dict(watched) == {"a": b"1"})
+
+    await watched.close()
+    await bus.close()
+    server.stop()

@@ -123,10 +123,13 @@ class Connection:
     async def subscribe(self, subject: str, on_message: OnMessage) -> Interest:
         """Subscribe until `unsubscribe`, over every reconnect.
 
-        Raises one of TRANSIENT.
+        Raises BusUnavailable.
         """
         interest = Interest(subject, on_message)
-        await self._carry(interest)
+        try:
+            await self._carry(interest)
+        except TRANSIENT as error:
+            raise BusUnavailable(f"{subject} cannot be subscribed to: {error!r}") from error
         return interest
 
     async def unsubscribe(self, interest: Interest) -> None:
@@ -212,7 +215,8 @@ class Connection:
             try:
                 self.client = await self._connect(CONNECT_SECONDS)
                 for interest in tuple(self._interests):
-                    await self._carry(interest)
+                    if interest in self._interests:
+                        await self._carry(interest)
             except TRANSIENT as error:
                 log.warning("nats.connect_failed", error=repr(error))
             else:
