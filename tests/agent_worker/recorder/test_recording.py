@@ -237,6 +237,31 @@ async def test_a_listener_of_the_users_that_fails_costs_nothing_of_the_record(
     assert len(of_type(TurnSaved, await recorded.finish())) == 1
 
 
+async def test_a_session_that_the_worker_ends_is_told_from_one_that_code_ends(
+    recorded: RecordedSession,
+) -> None:
+    await recorded.start(Host())
+    await asyncio.create_task(_close_as_livekit_does(recorded), name=FRAMEWORK_TASK)
+    closed = (await recorded.finish())[-1]
+    assert isinstance(closed, SessionClosed)
+    assert (closed.reason, closed.fault) == (CloseReason.WORKER_SHUTDOWN, FaultSide.PLATFORM)
+
+
+async def _close_as_livekit_does(recorded: RecordedSession) -> None:
+    await asyncio.wait_for(recorded.session.aclose(), timeout=10)
+
+
+async def test_a_flow_that_hangs_up_is_the_agent_ending_the_call(recorded: RecordedSession) -> None:
+    await recorded.start(Host())
+    closed_event = asyncio.Event()
+    recorded.session.on("close", lambda _: closed_event.set())
+    recorded.session.shutdown(drain=True)
+    await closed_event.wait()
+    closed = (await recorded.finish())[-1]
+    assert isinstance(closed, SessionClosed)
+    assert closed.reason == CloseReason.AGENT_ENDED
+
+
 def test_the_framework_still_names_the_task_in_which_it_ends_a_job() -> None:
     assert f'name="{FRAMEWORK_TASK}"' in inspect.getsource(job_proc_lazy_main)
 

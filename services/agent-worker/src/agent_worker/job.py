@@ -1,6 +1,7 @@
 """One job: an agent in a room, from the dispatch to the end of the call."""
 
 import asyncio
+import gc
 
 import structlog
 from livekit.agents import AgentSession, CloseEvent, JobContext, JobProcess, JobRequest
@@ -38,6 +39,8 @@ def prewarm_process(process: JobProcess) -> None:
     """Prepare an idle process for whatever call it will get."""
     prepare_job_process(load(AgentSettings))
     prewarm(process.userdata)
+    gc.collect()
+    gc.freeze()  # what is loaded now stays: a collection in the middle of a call need not look at it
 
 
 async def entry(ctx: JobContext) -> None:
@@ -46,9 +49,11 @@ async def entry(ctx: JobContext) -> None:
     who = identity_of(ctx)
     structlog.contextvars.bind_contextvars(session=who.session_id, job=ctx.job.id)
     async with record(ctx, settings=settings, adopt_orphans=False) as recording:
-        assignment, _ = await asyncio.gather(
-            read_assignment(recording.link, who, settings.patience_seconds), ctx.connect()
-        )
+        connecting = asyncio.create_task(ctx.connect(), name="connect")
+        try:
+            assignment = await read_assignment(recording.link, who, settings.patience_seconds)
+        finally:
+            await connecting  # whatever comes, it is not left half way
         recording.belongs_to(assignment.requested_at, assignment.traceparent)
         with telemetry.continue_from(assignment.traceparent), telemetry.span("agent.answer"):
             await _answer(ctx, recording, assignment)

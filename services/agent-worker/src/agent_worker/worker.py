@@ -39,7 +39,7 @@ def build_server(settings: AgentSettings) -> AgentServer:
         session_end_timeout=SESSION_END_SECONDS,
         max_retry=sys.maxsize,  # LiveKit comes back, sooner or later
         setup_fnc=prewarm_process,
-        preload_modules=["agent_worker.job", "chassis.bus.nats_bus"],  # imported once, not in each call
+        preload_modules=["agent_worker.preload"],
         host="127.0.0.1",
         port=0,  # its own health page cannot tell whether it is connected; ours can
         log_level=settings.log_level.upper(),

@@ -16,7 +16,7 @@ from agent_worker.recorder.guard import Faults
 from agent_worker.recorder.joined import agent_joined
 from agent_worker.recorder.readiness import AgentStatus, tell_room
 from agent_worker.recorder.room_events import RoomEvents
-from agent_worker.recorder.tap import tap_session
+from agent_worker.recorder.tap import tap_close, tap_session
 from contracts.event import Event
 from contracts.events.agent import AgentError, AgentReady
 from contracts.events.session import SessionClosed
@@ -46,6 +46,7 @@ class Recording:
         self._ready = False
         self._failure: str | None = None
         self._told_to_stop = False
+        self._ended_by_framework = False
         self._closed = False
         self._telling: asyncio.Task[None] | None = None
         self._finishing: asyncio.Task[bool] | None = None
@@ -98,6 +99,7 @@ class Recording:
             session, self._write, self.faults, greeted=guard("ready", self.ready)
         )
         tap_session(session, guard("session", self._hear))
+        tap_close(session, guard("closing", self._closing))
 
     def belongs_to(self, requested_at: datetime, traceparent: str | None) -> None:
         """Say when the session was requested, and to which trace the events from now on belong."""
@@ -145,6 +147,9 @@ class Recording:
         if not self._closed:
             self._outbox.write(event, at=at)
 
+    def _closing(self, task: str) -> None:
+        self._ended_by_framework = task == FRAMEWORK_TASK
+
     def _hear(self, name: str, event: Any) -> None:
         if self._conversation is not None:
             self._conversation.hear(name, event)
@@ -162,8 +167,7 @@ class Recording:
         self._closed = True
 
     def _facts(self, event: CloseEvent | None) -> ending.Facts:
-        task = asyncio.current_task()
-        by_code = event is not None and task is not None and task.get_name() != FRAMEWORK_TASK
+        by_code = event is not None and not self._ended_by_framework
         return ending.Facts(
             session_reason=event.reason.value if event else None,
             room_reason=self._room.left,

@@ -1,6 +1,7 @@
 """The one tap on a session: every event passes `AgentSession.emit`, from start-up to close."""
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from livekit.agents import AgentSession
@@ -18,3 +19,19 @@ def tap_session(session: AgentSession[Any], listen: Callable[[str, Any], None]) 
         forward(event, argument)
 
     vars(session)["emit"] = emit
+
+
+def tap_close(session: AgentSession[Any], listen: Callable[[str], None]) -> None:
+    """Let `listen` hear the name of the task that closes a session by `aclose`.
+
+    LiveKit gives one reason for a session that code closes and for one that it closes itself because the
+    worker goes; but what it does itself, it does in a task of its own.
+    """
+    close = session.aclose
+
+    def aclose() -> Coroutine[Any, Any, None]:
+        task = asyncio.current_task()
+        listen(task.get_name() if task else "")
+        return close()
+
+    vars(session)["aclose"] = aclose
