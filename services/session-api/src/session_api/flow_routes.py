@@ -5,11 +5,12 @@ from typing import Any
 import msgspec
 from fastapi import APIRouter, Request, Response
 
-from session_api.auth import Reader
+from session_api.api_route import ApiRoute
+from session_api.auth import caller
 from session_api.dependencies import dependencies_of
 from session_api.openapi import ERRORS, reference
 
-router = APIRouter(prefix="/v1/flows", tags=["flows"])
+router = APIRouter(prefix="/v1/flows", tags=["flows"], route_class=ApiRoute)
 
 _EXAMPLE = {
     "flow_id": "booking",
@@ -29,7 +30,7 @@ _CONTENT = {"application/json": {"schema": _SCHEMA, "example": {"flows": [_EXAMP
 
 
 @router.get("", responses={200: {"description": "The flows", "content": _CONTENT}, **ERRORS})
-async def list_flows(request: Request, key: Reader) -> Response:
+async def list_flows(request: Request) -> Response:
     """List the newest revision of every flow of the tenant."""
-    flows = dependencies_of(request).flows.latest(key.tenant)
+    flows = dependencies_of(request).flows.latest(caller(request).tenant)
     return Response(msgspec.json.encode({"flows": flows, "next": None}), media_type="application/json")

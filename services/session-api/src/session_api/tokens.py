@@ -1,11 +1,19 @@
 """Join tokens, signed here: no round trip, and the dispatch travels in the token too."""
 
+import hmac
 import time
+from base64 import urlsafe_b64encode
 from collections.abc import Callable
 from typing import Any
 
-import jwt
 import orjson
+
+
+def _segment(raw: bytes) -> bytes:
+    return urlsafe_b64encode(raw).rstrip(b"=")
+
+
+_HEADER = _segment(b'{"alg":"HS256","typ":"JWT"}')
 
 
 def dispatch_metadata(session_id: str, tenant: str) -> str:
@@ -24,7 +32,7 @@ class JoinTokens:
         self, api_key: str, api_secret: str, agent_name: str, *, now: Callable[[], float] = time.time
     ) -> None:
         self._api_key = api_key
-        self._api_secret = api_secret
+        self._api_secret = api_secret.encode()
         self._agent_name = agent_name
         self._now = now
 
@@ -53,4 +61,9 @@ class JoinTokens:
         }
         if name is not None:
             claims["name"] = name
-        return jwt.encode(claims, self._api_secret, algorithm="HS256")
+        return self._sign(claims)
+
+    def _sign(self, claims: dict[str, Any]) -> str:
+        # RFC 7515 by hand: a JWT library prepares the key anew for every token, at five times the cost.
+        signed = _HEADER + b"." + _segment(orjson.dumps(claims))
+        return (signed + b"." + _segment(hmac.digest(self._api_secret, signed, "sha256"))).decode()

@@ -8,9 +8,9 @@ from pydantic import AfterValidator
 from chassis.log.reading import sequence_of
 from contracts.envelope import encode
 from contracts.session import Status
-from session_api.auth import Reader, Writer
+from session_api.api_route import ApiRoute
+from session_api.auth import caller
 from session_api.dependencies import dependencies_of
-from session_api.json_route import JsonRoute
 from session_api.sessions import stream
 from session_api.sessions.documentation import (
     CREATE,
@@ -33,7 +33,7 @@ from session_api.sessions.schemas import (
     TokenResponse,
 )
 
-router = APIRouter(prefix="/v1/sessions", tags=["sessions"], route_class=JsonRoute)
+router = APIRouter(prefix="/v1/sessions", tags=["sessions"], route_class=ApiRoute)
 
 SessionId = Annotated[str, Path(examples=["ses_01m7yq1we0eqq9xvayxnfetqqd"]), AfterValidator(well_formed)]
 Cursor = Annotated[str | None, Query(max_length=256, description="`next` of the page before")]
@@ -55,12 +55,10 @@ LastEventId = Annotated[
 
 
 @router.post("", status_code=201, response_model=CreateResponse, **CREATE)
-async def create(
-    request: Request, key: Writer, body: CreateRequest, idempotency_key: IdempotencyKey = None
-) -> Response:
+async def create(request: Request, body: CreateRequest, idempotency_key: IdempotencyKey = None) -> Response:
     """Create a session and ask for its agent; answers before the agent is there."""
-    dependencies = dependencies_of(request)
-    created = await dependencies.create.create(key.tenant, body, idempotency_key)
+    dependencies, tenant = dependencies_of(request), caller(request).tenant
+    created = await dependencies.create.create(tenant, body, idempotency_key)
     session_id = request.state.session_id = created.session_id
     join = dependencies.join
     path = f"/v1/sessions/{session_id}"
@@ -69,8 +67,8 @@ async def create(
         status=created.status,
         room=session_id,
         livekit_url=join.livekit_url,
-        token=join.caller_token(key.tenant, session_id) if created.joinable else None,
-        events_url=f"{str(request.base_url).rstrip('/')}{path}/events",
+        token=join.caller_token(tenant, session_id) if created.joinable else None,
+        events_url=f"{_origin(request)}{path}/events",
     )
     headers = {"Location": path}
     if created.replayed:
@@ -81,7 +79,6 @@ async def create(
 @router.get("", **SESSIONS)
 async def list_sessions(
     request: Request,
-    key: Reader,
     status: Annotated[list[Status] | None, Query(description="may be given more than once")] = None,
     user_id: Annotated[Name | None, Query()] = None,
     user: Annotated[Name | None, Query(description="the same as `user_id`")] = None,
@@ -94,25 +91,25 @@ async def list_sessions(
         user_id=user if user_id is None else user_id,
         after=None if cursor is None else read_place(cursor),
     )
-    found = await dependencies_of(request).views.sessions(key.tenant, wanted, limit + 1)
+    found = await dependencies_of(request).views.sessions(caller(request).tenant, wanted, limit + 1)
     more = write_place(found[limit - 1][0]) if len(found) > limit else None
     return page("sessions", (state for _, state in found[:limit]), more)
 
 
 @router.get("/{session_id}", **SESSION)
-async def get_session(request: Request, key: Reader, session_id: SessionId) -> Response:
+async def get_session(request: Request, session_id: SessionId) -> Response:
     """Return one session, as the fold of its events."""
-    session = await dependencies_of(request).lookup.whole(key.tenant, session_id)
+    session = await dependencies_of(request).lookup.whole(caller(request).tenant, session_id)
     return _json(session)
 
 
 @router.get("/{session_id}/turns", **TURNS)
 async def list_turns(
-    request: Request, key: Reader, session_id: SessionId, cursor: Cursor = None, limit: Limit = 50
+    request: Request, session_id: SessionId, cursor: Cursor = None, limit: Limit = 50
 ) -> Response:
     """List what was said, turn by turn."""
     after = 0 if cursor is None else read_number(cursor)
-    found = await dependencies_of(request).lookup.turns(key.tenant, session_id, after, limit + 1)
+    found = await dependencies_of(request).lookup.turns(caller(request).tenant, session_id, after, limit + 1)
     more = str(found[limit - 1][0]) if len(found) > limit else None
     return page("turns", (turn for _, turn in found[:limit]), more)
 
@@ -120,7 +117,6 @@ async def list_turns(
 @router.get("/{session_id}/events", **EVENTS)
 async def list_events(
     request: Request,
-    key: Reader,
     session_id: SessionId,
     after: Sequence = None,
     limit: EventLimit = 100,
@@ -129,8 +125,10 @@ async def list_events(
     """Return the session's events: a page as JSON, or with `Accept: text/event-stream` all of them, live."""
     if stream.MEDIA_TYPE in request.headers.get("accept", ""):
         resume = last_event_id if last_event_id is not None else after
-        return await _stream(request, key.tenant, session_id, resume or 0)
-    found = await dependencies_of(request).lookup.events(key.tenant, session_id, after or 0, limit + 1)
+        return await _stream(request, caller(request).tenant, session_id, resume or 0)
+    found = await dependencies_of(request).lookup.events(
+        caller(request).tenant, session_id, after or 0, limit + 1
+    )
     more = sequence_of(found[limit - 1]) if len(found) > limit else None
     return page("events", map(encode, found[:limit]), more)
 
@@ -149,20 +147,23 @@ async def _stream(request: Request, tenant: str, session_id: str, after: int) ->
 
 
 @router.post("/{session_id}/token", response_model=TokenResponse, **TOKEN)
-async def create_token(
-    request: Request, key: Writer, session_id: SessionId, body: TokenRequest | None = None
-) -> Response:
+async def create_token(request: Request, session_id: SessionId, body: TokenRequest | None = None) -> Response:
     """Sign a join token for one participant."""
     wish = body or TokenRequest()
-    token = await dependencies_of(request).join.token(key.tenant, session_id, wish)
+    token = await dependencies_of(request).join.token(caller(request).tenant, session_id, wish)
     return _json(token.model_dump_json())
 
 
 @router.delete("/{session_id}", status_code=202, response_model=EndResponse, **END)
-async def end_session(request: Request, key: Writer, session_id: SessionId) -> Response:
+async def end_session(request: Request, session_id: SessionId) -> Response:
     """End the session; asking again changes nothing."""
-    ending = await dependencies_of(request).end.end(key, session_id)
+    ending = await dependencies_of(request).end.end(caller(request), session_id)
     return _json(ending.model_dump_json(), 202)
+
+
+def _origin(request: Request) -> str:
+    """Return the address that the client used, as far as it can be known here."""
+    return f"{request.scope['scheme']}://{request.headers.get('host', 'localhost')}"
 
 
 def _json(body: bytes | str, status: int = 200, headers: dict[str, str] | None = None) -> Response:

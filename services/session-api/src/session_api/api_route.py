@@ -1,4 +1,4 @@
-"""Read JSON bodies strictly: the right media type, real JSON, and a clear answer otherwise."""
+"""What every route of the API asks first: a key that counts, its scope, and JSON if there is a body."""
 
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -8,9 +8,12 @@ from fastapi import Request
 from fastapi.routing import APIRoute
 from starlette.responses import Response
 
+from session_api.auth import authorize
 from session_api.problems import Problem
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
+
+READING = frozenset({"GET", "HEAD"})
 
 
 class _JsonRequest(Request):
@@ -24,20 +27,23 @@ class _JsonRequest(Request):
             ) from error
 
 
-class JsonRoute(APIRoute):
-    """A route that takes JSON or no body at all."""
+class ApiRoute(APIRoute):
+    """A route for holders of API keys: reading takes the scope `sessions:read`, all else `sessions:write`."""
 
     def get_route_handler(self) -> Handler:
         """Wrap FastAPI's handler (see APIRoute)."""
         handle = super().get_route_handler()
+        scope = "sessions:read" if (self.methods or set()) <= READING else "sessions:write"
 
-        async def strictly(request: Request) -> Response:
+        # Before FastAPI, not among its dependencies: no byte of a stranger's body is read.
+        async def admit(request: Request) -> Response:
             request = _JsonRequest(request.scope, request.receive)
+            authorize(request, scope)
             if self.body_field is not None and not _is_json(request) and await request.body():
                 raise Problem(415, "unsupported-media-type", "Send application/json.")
             return await handle(request)
 
-        return strictly
+        return admit
 
 
 def _is_json(request: Request) -> bool:

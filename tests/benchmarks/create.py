@@ -1,0 +1,157 @@
+"""Create: throughput against a bare FastAPI route with one publish; what it adds to LiveKit's CreateRoom."""
+
+import asyncio
+import hashlib
+import json
+import os
+import statistics
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from antiphon.stack.ports import free_port
+from chassis.bus import Bus
+from contracts.ids import new_session_id
+from session_api.livekit import LiveKit
+
+from .load import Connection, post, throughput
+from .result import Result
+
+if TYPE_CHECKING:
+    from antiphon.supervisor.addresses import Addresses
+
+KEY = "benchmark"
+AGENT = "benchmark-nobody"  # no worker has this name: what is measured is the create, not the agents
+REQUEST = post("/v1/sessions", b'{"flow_id":"benchmark","user_id":"ada","metadata":{"order":"A-17"}}', KEY)
+CONNECTIONS = 32
+SECONDS = 1.5
+PASSES = 8
+CREATES = 300
+
+
+async def run(nats_url: str) -> list[Result]:
+    """Load the bare route and session-api in turn, LiveKit's call being a no-op."""
+    await _prepare(nats_url)
+    variables = {"ANTIPHON_NATS_URL": nats_url, "LIVEKIT_API_KEY": "k", "LIVEKIT_API_SECRET": "s" * 32}
+    async with (
+        _serving(("tests.benchmarks.create_server", "bare"), variables) as bare_port,
+        _serving(("tests.benchmarks.create_server", "ours"), variables) as our_port,
+    ):
+        bare: list[float] = []
+        ours: list[float] = []
+        for _ in range(PASSES):
+            for port, figures in ((bare_port, bare), (our_port, ours)):
+                figures.append(await throughput(port, REQUEST, connections=CONNECTIONS, seconds=SECONDS))
+        bare_p50, our_p50 = await _p50s(_requests(bare_port), _requests(our_port))
+    return [
+        Result(
+            f"create, {CONNECTIONS} at a time",
+            statistics.median(ours),
+            "requests/s",
+            baseline_name="bare route with one publish",
+            baseline=statistics.median(bare),
+            target=0.8,
+            judged="ratio",
+            better="higher",
+        ),
+        Result("create, one at a time, p50", our_p50, "ms", baseline_name="bare route", baseline=bare_p50),
+    ]
+
+
+async def run_with_livekit(where: "Addresses") -> list[Result]:
+    """Compare a create with CreateRoom alone, in turn, on a real LiveKit."""
+    await _prepare(where.nats_url)
+    key, secret = str(where.livekit_api_key), str(where.livekit_api_secret)
+    variables = {
+        "ANTIPHON_NATS_URL": where.nats_url,
+        "ANTIPHON_AGENT_NAME": AGENT,
+        "LIVEKIT_URL": where.livekit_url,
+        "LIVEKIT_API_KEY": key,
+        "LIVEKIT_API_SECRET": secret,
+    }
+    rooms = LiveKit(where.livekit_url, key, secret, agent_name=AGENT, timeout_seconds=5)
+
+    async def create_room() -> None:
+        await rooms.create_room(new_session_id(datetime.now(UTC), os.urandom(10)), "default")
+
+    try:
+        async with _serving(("session_api",), variables) as port:
+            alone, create = await _p50s(create_room, _requests(port))
+    finally:
+        await rooms.close()
+    return [
+        Result("create on LiveKit, p50", create, "ms", baseline_name="CreateRoom alone", baseline=alone),
+        Result("create: what it adds to CreateRoom, p50", create - alone, "ms", target=3.0),
+    ]
+
+
+async def _prepare(nats_url: str) -> None:
+    bus = await Bus.connect(nats_url, name="benchmark")
+    await bus.ensure()
+    key = {"tenant": "default", "name": KEY, "scopes": ["sessions:write", "sessions:read"]}
+    await (await bus.bucket("keys")).put(hashlib.sha256(KEY.encode()).hexdigest(), json.dumps(key).encode())
+    flow = {"flow_id": "benchmark", "revision": 1, "sha256": "0" * 64, "source": ""}
+    await (await bus.bucket("flows")).put("default.benchmark.1", json.dumps(flow).encode())
+    await bus.close()
+
+
+@asynccontextmanager
+async def _serving(module: tuple[str, ...], variables: dict[str, str]) -> AsyncIterator[int]:
+    """Run a server as a process of its own, with its log thrown away, and stop it."""
+    port = free_port()
+    environment = {
+        **os.environ,
+        "ANTIPHON_POSTGRES_DSN": "postgresql://127.0.0.1:1/none",
+        "ANTIPHON_API_PORT": str(port),
+        **variables,
+    }
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", *module, env=environment, stderr=asyncio.subprocess.DEVNULL
+    )
+    try:
+        await _answering(port, process)
+        yield port
+    finally:
+        if process.returncode is None:
+            process.terminate()
+        await process.wait()
+
+
+async def _answering(port: int, process: asyncio.subprocess.Process) -> None:
+    async with asyncio.timeout(30):
+        while process.returncode is None:
+            try:
+                connection = await Connection.open(port)
+            except OSError:
+                await asyncio.sleep(0.05)
+            else:
+                connection.close()
+                return
+    raise RuntimeError(f"the server ended with {process.returncode}")
+
+
+def _requests(port: int) -> Callable[[], Awaitable[None]]:
+    connections: list[Connection] = []
+
+    async def send() -> None:
+        if not connections:
+            connections.append(await Connection.open(port))
+        status, body = await connections[0].send(REQUEST)
+        if status != 201:
+            raise RuntimeError(f"{status}: {body.decode()}")
+
+    return send
+
+
+async def _p50s(*calls: Callable[[], Awaitable[None]]) -> list[float]:
+    """Time calls in turn, one at a time, and return the median of each in milliseconds."""
+    times: list[list[float]] = [[] for _ in calls]
+    for _ in range(CREATES):
+        for call, taken in zip(calls, times, strict=True):
+            began = time.perf_counter()
+            await call()
+            taken.append((time.perf_counter() - began) * 1000)
+    return [statistics.median(taken) for taken in times]

@@ -1,0 +1,68 @@
+"""What the create benchmark loads: `bare`, a FastAPI route with one publish, or `ours`, LiveKit a no-op."""
+
+import asyncio
+import os
+import sys
+from itertools import count
+
+from fastapi import FastAPI
+
+from chassis.bus import Bus, Outgoing
+from chassis.database import Database
+from chassis.process import run, serve_http
+from chassis.settings import load
+from chassis.telemetry import configure
+from contracts.ids import new_session_id
+from contracts.subjects import event_subject
+from session_api.app import create_app
+from session_api.sessions.schemas import CreateRequest
+from session_api.settings import ApiSettings
+from session_api.wiring import now, wire
+
+
+class NoRooms:
+    """Stand where LiveKit's room service stands, and do nothing."""
+
+    async def create_room(self, session_id: str, tenant: str) -> str:
+        """Return a sid."""
+        return "RM_none"
+
+    async def delete_room(self, session_id: str) -> None:
+        """Do nothing."""
+
+
+def bare_app(bus: Bus) -> FastAPI:
+    """Build the baseline: validate, publish one message of the same kind and size, answer."""
+    app = FastAPI()
+    numbers = count()
+
+    @app.post("/v1/sessions", status_code=201)
+    async def create(body: CreateRequest) -> dict[str, str]:
+        session_id = new_session_id(now(), os.urandom(10))
+        payload = b'{"user_id":"%s","filler":"%s"}' % (body.user_id.encode(), b"x" * 450)
+        subject = event_subject("default", session_id, "session")
+        await bus.publish(Outgoing(subject, payload, f"bare:{os.getpid()}:{next(numbers)}"))
+        return {"session_id": session_id, "status": "requested"}
+
+    return app
+
+
+async def serve(kind: str, settings: ApiSettings, stop: asyncio.Event) -> None:
+    """Serve one of the two until stopped."""
+    configure("benchmark", settings)
+    bus = await Bus.connect(settings.nats_url, name=kind)
+    if kind == "bare":
+        await serve_http(bare_app(bus), settings.host, settings.port, stop)
+    else:
+        keys = await (await bus.bucket("keys")).watch()
+        flows = await (await bus.bucket("flows")).watch()
+        database = await Database.connect(settings.postgres_dsn, min_size=0)
+        dependencies = wire(
+            settings, bus=bus, database=database, rooms=NoRooms(), keys=keys, flows=flows, stopping=stop
+        )
+        await serve_http(create_app(dependencies), settings.host, settings.port, stop)
+    await bus.close()
+
+
+if __name__ == "__main__":
+    run(lambda stop: serve(sys.argv[1], load(ApiSettings), stop))
