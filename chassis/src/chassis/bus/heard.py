@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from chassis.bus.port import GAP, Heard, Listening
 
 QUEUE_LIMIT = 4096  # messages that a slow listener may leave lying
+NEVER = float("inf")
 
 
 class QueueListening(Listening):
@@ -15,9 +16,11 @@ class QueueListening(Listening):
     def __init__(self, on_close: Callable[["QueueListening"], None], limit: int = QUEUE_LIMIT) -> None:
         self._heard: deque[Heard] = deque()
         self._limit = limit
-        self._event = asyncio.Event()
         self._on_close = on_close
         self._closed = False
+        self._waiter: asyncio.Future[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._deadline = NEVER
 
     def put(self, subject: str, payload: bytes) -> None:
         """Add what was said; on overflow forget everything that lies here and remember a gap."""
@@ -25,24 +28,19 @@ class QueueListening(Listening):
             self._heard.clear()
             self.gap()
         self._heard.append((subject, payload))
-        self._event.set()
+        self._wake()
 
     def gap(self) -> None:
         """Note that something may have been missed."""
         self.dropped = True
         if not self._heard or self._heard[-1] is not GAP:
             self._heard.append(GAP)
-        self._event.set()
+        self._wake()
 
     async def next(self, timeout_seconds: float | None = None) -> Heard | None:
         """Wait for what is said next (see Listening.next)."""
         if not self._heard and not self._closed:
-            self._event.clear()
-            try:
-                async with asyncio.timeout(timeout_seconds):
-                    await self._event.wait()
-            except TimeoutError:
-                return None
+            await self._wait(timeout_seconds)
         return self._heard.popleft() if self._heard else None
 
     async def __aiter__(self) -> AsyncIterator[Heard]:
@@ -53,5 +51,36 @@ class QueueListening(Listening):
         """Stop listening (see Listening.close)."""
         if not self._closed:
             self._closed = True
-            self._event.set()
+            if self._timer is not None:
+                self._timer.cancel()
+            self._wake()
             self._on_close(self)
+
+    async def _wait(self, timeout_seconds: float | None) -> None:
+        # One timer serves many waits: a thousand listeners hear often and are seldom silent for long.
+        loop = asyncio.get_running_loop()
+        self._waiter = loop.create_future()
+        self._deadline = NEVER if timeout_seconds is None else loop.time() + timeout_seconds
+        if self._timer is not None and self._timer.when() > self._deadline:
+            self._timer.cancel()
+            self._timer = None
+        if self._timer is None and self._deadline != NEVER:
+            self._timer = loop.call_at(self._deadline, self._on_timer)
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        if self._waiter is None or self._deadline == NEVER:
+            return
+        loop = self._waiter.get_loop()
+        if loop.time() < self._deadline:
+            self._timer = loop.call_at(self._deadline, self._on_timer)
+        else:
+            self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
