@@ -117,7 +117,7 @@ class Database:
             self.pool.terminate()
 
 
-async def _nothing_to_reset(connection: "Connection") -> None:
+async def _nothing_to_reset(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
     """Spare each use of the pool a round trip: nobody sets, listens or locks in a pooled session.
 
     A transaction that is still open is rolled back in any case.
