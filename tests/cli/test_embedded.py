@@ -245,3 +245,23 @@ def _start_and_fail(stack: EmbeddedStack) -> str:
     with pytest.raises(StackError) as raised:
         stack.start()
     return str(raised.value)
+
+
+def test_stopping_before_the_supervisor_has_said_a_word_leaves_nothing(
+    stub_stack: EmbeddedStack, tmp_path: Path
+) -> None:
+    script = tmp_path / "slow.py"
+    script.write_text(f"import time, runpy; time.sleep(3); runpy.run_path({stub_stack.supervisor[1]!r})")
+    slow = EmbeddedStack(stub_stack.settings, supervisor=(stub_stack.supervisor[0], str(script)))
+    stub_stack.start()
+    stub_stack.stop()  # so that there is a state, of another supervisor
+    failures: list[str] = []
+    starting = threading.Thread(target=lambda: failures.append(_start_and_fail(slow)))
+    starting.start()
+    _wait_until(lambda: slow._supervisor is not None)
+
+    slow.stop()
+    starting.join()
+
+    assert "ended" in failures[0]
+    assert not _has_processes(slow)

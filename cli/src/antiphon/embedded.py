@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Self
 
+import psutil
+
 from antiphon.errors import StackError
 from antiphon.settings import StackSettings
 from antiphon.stack import child
@@ -65,15 +67,17 @@ class EmbeddedStack:
 
     def stop(self) -> bool:
         """Stop everything in good order; return whether there was anything to stop."""
-        state = read_state(self.settings.home)
-        running = is_locked(self.settings.home)
-        if running and state:
-            _end(state)
-        elif state:
-            running = bool(end_orphans(state))
-        if self._supervisor:
-            self._supervisor.wait(DOWN_SECONDS)
-        return running
+        if self._supervisor and self._supervisor.poll() is None:
+            _end(self._supervisor.pid, psutil.Process(self._supervisor.pid).create_time())
+            self._supervisor.wait(10)
+            stopped = True
+        elif state := self._live_state():
+            _end(state.supervisor_pid, state.supervisor_started)
+            stopped = True
+        else:
+            stopped = False
+        left = read_state(self.settings.home)
+        return (bool(end_orphans(left)) if left else False) or stopped
 
     def kill(self) -> None:
         """End the supervisor as a crash would; its children die with it."""
@@ -126,6 +130,15 @@ class EmbeddedStack:
                 raise StackError(f"process {state.supervisor_pid} has not ended yet: see {self.output}")
             time.sleep(LOOK_SECONDS)
 
+    def _live_state(self) -> State | None:
+        """Return the state of the supervisor that is alive; one that just starts has not written it yet."""
+        while is_locked(self.settings.home):
+            state = read_state(self.settings.home)
+            if state and is_running(state.supervisor_pid, state.supervisor_started):
+                return state
+            time.sleep(LOOK_SECONDS)
+        return None
+
     def _is_current(self, state: State) -> bool:
         return self._supervisor is None or state.supervisor_pid == self._supervisor.pid
 
@@ -139,12 +152,11 @@ class EmbeddedStack:
         return f"the supervisor ended:\n{child.last_lines(self.output)}"
 
 
-def _end(state: State) -> None:
-    os.kill(state.supervisor_pid, signal.SIGTERM)
+def _end(supervisor: int, started: float) -> None:
+    os.kill(supervisor, signal.SIGTERM)
     deadline = time.monotonic() + DOWN_SECONDS
-    while is_running(state.supervisor_pid, state.supervisor_started):
+    while is_running(supervisor, started):
         if time.monotonic() > deadline:
-            os.kill(state.supervisor_pid, signal.SIGKILL)
-            end_orphans(state)
+            os.kill(supervisor, signal.SIGKILL)  # its children die with it
             return
         time.sleep(LOOK_SECONDS)
