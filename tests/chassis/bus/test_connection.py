@@ -108,7 +108,18 @@ async def test_closing_while_the_broker_is_away_is_quick(nats_server: NatsServer
 
     await other.close()
 
-    assert time.monotonic() - started < 6
+    assert time.monotonic() - started < 3
+
+
+async def test_what_was_announced_before_closing_is_heard(nats_server: NatsServer, bus: Bus) -> None:
+    other = await Bus.connect(nats_server.url)
+    listening = await bus.listen("live.a")
+    for number in range(500):
+        await other.announce("live.a", b"%d" % number)
+
+    await other.close()
+
+    assert [await listening.next(5) for _ in range(500)] == [("live.a", b"%d" % n) for n in range(500)]
 
 
 async def test_closing_twice_is_fine(nats_server: NatsServer, bus: Bus) -> None:

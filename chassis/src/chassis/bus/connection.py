@@ -18,7 +18,7 @@ RECONNECT_WAIT_SECONDS = 0.2
 CONNECT_SECONDS = 5.0
 PING_INTERVAL_SECONDS = 3  # a server, or a read loop of ours, that is silent for three pings is dead
 PINGS_UNANSWERED = 2
-DRAIN_SECONDS = 3
+LAST_WORDS_SECONDS = 1.0
 API_DEADLINE_SECONDS = 5.0
 NOBODY = "antiphon.nobody"  # the server itself answers at once that nobody listens here
 HEADER_LINE_BYTES = 16  # what NATS adds around the headers, and a little more
@@ -158,19 +158,19 @@ class Connection:
         return lambda: self._on_reconnect.discard(callback)
 
     async def close(self) -> None:
-        """Drain within a few seconds, then disconnect in any case."""
+        """Let the server take in what was sent, for a second at most, and disconnect."""
         self._open = False
         if self._reviving is not None:
             self._reviving.cancel()
         if self.client.is_closed:
             return
         try:
-            async with asyncio.timeout(DRAIN_SECONDS + 2):
-                await self.client.drain()
-        except TRANSIENT:
+            await self.round_trip(LAST_WORDS_SECONDS)
+        except BusUnavailable as error:
+            log.warning("nats.closed_unheard", error=str(error))
             # nats-py would try to flush into the broken connection, fail, and leave its tasks running.
             self.client._pending, self.client._pending_data_size = [], 0
-            await self.client.close()
+        await self.client.close()
 
     def _must_fit(self, payload: bytes, headers: dict[str, str] | None) -> None:
         # The server closes a connection for good when payload and headers together are too large.
@@ -190,7 +190,6 @@ class Connection:
             reconnect_time_wait=RECONNECT_WAIT_SECONDS,  # type: ignore[arg-type] # a fraction is fine
             ping_interval=PING_INTERVAL_SECONDS,
             max_outstanding_pings=PINGS_UNANSWERED,
-            drain_timeout=DRAIN_SECONDS,
             error_cb=self._error,
             disconnected_cb=self._disconnected,
             reconnected_cb=self._reconnected,
