@@ -1,0 +1,78 @@
+"""Given some events, a projection's view holds some rows."""
+
+import random
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+import msgspec
+import pytest
+
+from chassis.database import Database
+from contracts.envelope import Envelope, committed
+from contracts.session import Session, fold
+from persistence.projection import Projection
+
+VIEWS = ("sessions", "turns")
+
+
+class View:
+    """Commit events in mind only, and let a projection fold them."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._projection: Projection
+        self._sequences: Counter[str] = Counter()
+        self._position = 0
+
+    def __call__(self, projection: Projection) -> "View":
+        self._projection = projection
+        return self
+
+    def committed(self, envelopes: Iterable[Envelope]) -> list[Envelope]:
+        """Number events as their commit would."""
+        log = []
+        for envelope in envelopes:
+            self._position += 1
+            self._sequences[envelope.subject] += 1
+            log.append(committed(envelope, self._sequences[envelope.subject], self._position))
+        return log
+
+    async def given(self, envelopes: Iterable[Envelope]) -> list[Envelope]:
+        """Commit events and fold them in one batch; return them as committed."""
+        log = self.committed(envelopes)
+        await self.again(log)
+        return log
+
+    async def again(self, log: Sequence[Envelope]) -> None:
+        """Fold committed events."""
+        async with self._database.transaction() as connection:
+            await self._projection.project(connection, log)
+
+    async def rows(self, table: str, order: str = "1, 2") -> list[dict[str, object]]:
+        return [dict(row) for row in await self._database.pool.fetch(f"select * from {table} order by {order}")]
+
+    async def state(self, session_id: str) -> Session:
+        text = await self._database.pool.fetchval("select state from sessions where session_id = $1", session_id)
+        return msgspec.json.decode(text, type=Session)
+
+    async def empty(self) -> None:
+        await self._database.pool.execute(f"truncate {', '.join(VIEWS)}")
+
+    def folded(self, log: Sequence[Envelope]) -> Session:
+        """Fold the events of one session."""
+        return fold(log[0].subject, log[0].tenant, log)
+
+    def shuffled(self, calls: Sequence[Sequence[Envelope]]) -> list[Envelope]:
+        """Interleave calls at random, each in its own order."""
+        waiting = [list(call) for call in calls]
+        chance = random.Random(7)
+        log = []
+        while any(waiting):
+            log.append(chance.choice([call for call in waiting if call]).pop(0))
+        return log
+
+
+@pytest.fixture
+def view(database: Database) -> View:
+    """The views, empty."""
+    return View(database)

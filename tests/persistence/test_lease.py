@@ -1,0 +1,102 @@
+"""One replica holds a lease; the next has it as soon as the first is gone."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import asyncpg
+import pytest
+
+from persistence.lease import LOOK_SECONDS, Leases
+
+
+@asynccontextmanager
+async def replica(dsn: str) -> AsyncIterator[Leases]:
+    """A process with leases of its own; leaving the block is its death."""
+    leases = Leases(dsn)
+    running = asyncio.create_task(leases.run())
+    try:
+        yield leases
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
+async def held(lease) -> None:
+    async with asyncio.timeout(10):
+        await lease.held.wait()
+
+
+async def test_the_first_to_ask_holds_it_and_the_second_waits(postgres_dsn):
+    async with replica(postgres_dsn) as first, replica(postgres_dsn) as second:
+        await held(first.ask("work"))
+        waiting = second.ask("work")
+        async with asyncio.timeout(10):
+            await waiting.asked.wait()
+
+        assert not waiting.held.is_set()
+        await held(second.ask("other work"))
+
+
+async def test_the_second_takes_over_when_the_first_dies(postgres_dsn):
+    async with replica(postgres_dsn) as second:
+        async with replica(postgres_dsn) as first:
+            await held(first.ask("work"))
+            waiting = second.ask("work")
+            await asyncio.wait_for(waiting.asked.wait(), 10)
+        await asyncio.wait_for(waiting.held.wait(), 10 * LOOK_SECONDS)
+
+
+async def test_a_lease_that_is_given_up_goes_to_the_next(postgres_dsn):
+    async with replica(postgres_dsn) as first, replica(postgres_dsn) as second:
+        lease = first.ask("work")
+        await held(lease)
+        first.give_up(lease)
+        await held(second.ask("work"))
+
+
+async def test_who_gave_up_waiting_does_not_get_it(postgres_dsn):
+    async with replica(postgres_dsn) as first, replica(postgres_dsn) as second:
+        lease = first.ask("work")
+        await held(lease)
+        waiting = second.ask("work")
+        second.give_up(waiting)
+        first.give_up(lease)
+        await held(first.ask("work"))
+
+        assert not waiting.held.is_set()
+
+
+@pytest.fixture
+async def admin(postgres_dsn) -> AsyncIterator[asyncpg.Connection]:
+    connection = await asyncpg.connect(postgres_dsn)
+    yield connection
+    await connection.close()
+
+
+CUT = """
+select pg_terminate_backend(pid) from pg_locks
+ where locktype = 'advisory' and database = (select oid from pg_database where datname = current_database())
+"""
+
+
+async def test_a_broken_connection_alone_does_not_end_the_work(postgres_dsn, admin):
+    async with replica(postgres_dsn) as only:
+        lease = only.ask("work")
+        await held(lease)
+        await admin.execute(CUT)
+
+        async with asyncio.timeout(10):  # it is locked again, by the same replica
+            while await admin.fetchval(CUT.replace("pg_terminate_backend(pid)", "count(*)")) == 0:
+                await asyncio.sleep(0.02)
+        assert not lease.lost.is_set()
+
+
+async def test_a_lease_that_another_took_meanwhile_is_lost(postgres_dsn, admin):
+    async with replica(postgres_dsn) as first:
+        lease = first.ask("work")
+        await held(lease)
+        await admin.execute(CUT)
+        await admin.execute("select pg_advisory_lock(hashtextextended('work', 0))")
+
+        await asyncio.wait_for(lease.lost.wait(), 10)
