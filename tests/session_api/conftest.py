@@ -5,8 +5,10 @@ import hashlib
 import json
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import httpx
@@ -20,10 +22,11 @@ from chassis.bus import Bus, Watched, outgoing
 from chassis.bus.nats_bus import NatsBus
 from chassis.database import Database
 from chassis.process import serve_http
+from chassis.testing import InMemoryBus
 from contracts.envelope import Envelope, committed, decode, encode, seal
 from contracts.event import Event
 from contracts.session import fold
-from contracts.subjects import committed_subject, partition_of, session_filter
+from contracts.subjects import ALL_EVENTS, committed_subject, partition_of, session_filter
 from contracts.views import SessionView
 from session_api.app import create_app
 from session_api.dependencies import Dependencies
@@ -105,57 +108,63 @@ async def livekit() -> AsyncIterator[FakeLiveKit]:
     await runner.cleanup()
 
 
+async def _put_key(bus: Bus, secret: str, tenant: str = "default", scopes: tuple[str, ...] = BOTH) -> str:
+    record = {"tenant": tenant, "name": secret, "scopes": scopes, "created_at": "2026-01-01T00:00:00Z"}
+    digest = hashlib.sha256(secret.encode()).hexdigest()
+    await (await bus.bucket("keys")).put(digest, json.dumps(record).encode())
+    return digest
+
+
+async def _put_flow(bus: Bus, flow_id: str, revision: int = 1, tenant: str = "default") -> str:
+    record = {
+        "flow_id": flow_id,
+        "revision": revision,
+        "name": flow_id.title(),
+        "description": "a flow",
+        "language": "en",
+        "source": "flow: {}",
+        "sha256": "0" * 64,
+        "created_at": "2026-01-01T00:00:00Z",
+    }
+    name = f"{tenant}.{flow_id}.{revision}"
+    await (await bus.bucket("flows")).put(name, json.dumps(record).encode())
+    return name
+
+
 Put = Callable[..., Awaitable[str]]
 
 
 @pytest.fixture
 def put_key(bus: Bus) -> Put:
     """Put an API key into its bucket; the key is its own name."""
-
-    async def put(secret: str, tenant: str = "default", scopes: tuple[str, ...] = BOTH) -> str:
-        record = {"tenant": tenant, "name": secret, "scopes": scopes, "created_at": "2026-01-01T00:00:00Z"}
-        digest = hashlib.sha256(secret.encode()).hexdigest()
-        await (await bus.bucket("keys")).put(digest, json.dumps(record).encode())
-        return digest
-
-    return put
+    return partial(_put_key, bus)
 
 
 @pytest.fixture
 def put_flow(bus: Bus) -> Put:
     """Put a flow's revision into its bucket."""
-
-    async def put(flow_id: str, revision: int = 1, tenant: str = "default") -> str:
-        record = {
-            "flow_id": flow_id,
-            "revision": revision,
-            "name": flow_id.title(),
-            "description": "a flow",
-            "language": "en",
-            "source": "flow: {}",
-            "sha256": "0" * 64,
-            "created_at": "2026-01-01T00:00:00Z",
-        }
-        name = f"{tenant}.{flow_id}.{revision}"
-        await (await bus.bucket("flows")).put(name, json.dumps(record).encode())
-        return name
-
-    return put
+    return partial(_put_flow, bus)
 
 
-@pytest.fixture
-async def buckets(bus: Bus, put_key: Put, put_flow: Put) -> AsyncIterator[tuple[Watched, Watched]]:
-    """The watched `keys` and `flows`, with keys `reader`, `writer` and `foreign`, and the flow `booking`."""
-    await put_key("writer")
-    await put_key("reader", scopes=("sessions:read",))
-    await put_key("foreign", tenant="other")
-    await put_flow("booking")
-    await put_flow("booking", 2)
+@asynccontextmanager
+async def _buckets(bus: Bus) -> AsyncIterator[tuple[Watched, Watched]]:
+    await _put_key(bus, "writer")
+    await _put_key(bus, "reader", scopes=("sessions:read",))
+    await _put_key(bus, "foreign", tenant="other")
+    await _put_flow(bus, "booking")
+    await _put_flow(bus, "booking", 2)
     keys = await (await bus.bucket("keys")).watch()
     flows = await (await bus.bucket("flows")).watch()
     yield keys, flows
     await keys.close()
     await flows.close()
+
+
+@pytest.fixture
+async def buckets(bus: Bus) -> AsyncIterator[tuple[Watched, Watched]]:
+    """The watched `keys` and `flows`, with keys `reader`, `writer` and `foreign`, and the flow `booking`."""
+    async with _buckets(bus) as watched:
+        yield watched
 
 
 def settings_for(livekit_url: str, **changes: Any) -> ApiSettings:
@@ -241,6 +250,28 @@ async def client(running: Running) -> AsyncIterator[httpx.AsyncClient]:
     headers = {"Authorization": "Bearer writer"}
     async with httpx.AsyncClient(base_url=running.url, headers=headers, timeout=15) as client:
         yield client
+
+
+@pytest.fixture
+async def edge() -> AsyncIterator[httpx.AsyncClient]:
+    """A client for what is refused before it reaches a server: the bus is in memory, the rest nowhere."""
+    nowhere = "postgresql://127.0.0.1:1/nowhere"
+    settings = settings_for("ws://127.0.0.1:1", postgres_dsn=nowhere)
+    bus, stop = InMemoryBus(), asyncio.Event()
+    await bus.ensure()
+    database = await Database.connect(nowhere, min_size=0)
+    rooms = LiveKit("ws://127.0.0.1:1", API_KEY, API_SECRET, agent_name="antiphon", timeout_seconds=1)
+    headers = {"Authorization": "Bearer writer"}
+    async with _buckets(bus) as (keys, flows):
+        dependencies = wire(
+            settings, bus=bus, database=database, rooms=rooms, keys=keys, flows=flows, stopping=stop
+        )
+        transport = httpx.ASGITransport(create_app(dependencies))
+        async with httpx.AsyncClient(transport=transport, base_url="http://api", headers=headers) as client:
+            yield client
+        assert [incoming async for incoming in bus.read(ALL_EVENTS)] == [], "it was not refused"
+    await rooms.close()
+    await database.close()
 
 
 class Persistence:

@@ -12,12 +12,12 @@ CREATE = {"flow_id": "booking", "user_id": "ada"}
 
 @pytest.mark.parametrize("authorization", [None, "", "Basic d3JpdGVyOg==", "Bearer", "writer"])
 async def test_without_a_bearer_key_nobody_comes_in(
-    authorization: str | None, client: httpx.AsyncClient
+    authorization: str | None, edge: httpx.AsyncClient
 ) -> None:
     headers = {} if authorization is None else {"Authorization": authorization}
-    del client.headers["Authorization"]
+    del edge.headers["Authorization"]
 
-    answer = await client.get("/v1/sessions", headers=headers)
+    answer = await edge.get("/v1/sessions", headers=headers)
 
     assert answer.status_code == 401
     assert answer.headers["content-type"] == "application/problem+json"
@@ -25,8 +25,8 @@ async def test_without_a_bearer_key_nobody_comes_in(
     assert answer.json()["type"].endswith("/missing-credentials")
 
 
-async def test_a_key_that_nobody_issued_does_not_count(client: httpx.AsyncClient) -> None:
-    answer = await client.get("/v1/sessions", headers={"Authorization": "Bearer nobody"})
+async def test_a_key_that_nobody_issued_does_not_count(edge: httpx.AsyncClient) -> None:
+    answer = await edge.get("/v1/sessions", headers={"Authorization": "Bearer nobody"})
 
     assert answer.status_code == 401
     assert answer.json()["type"].endswith("/invalid-credentials")
@@ -44,8 +44,8 @@ async def test_a_reader_may_read_and_not_write(client: httpx.AsyncClient) -> Non
     assert made.json()["scope"] == "sessions:write"
 
 
-async def test_the_body_is_not_judged_before_the_key(client: httpx.AsyncClient) -> None:
-    answer = await client.post("/v1/sessions", json={}, headers={"Authorization": "Bearer nobody"})
+async def test_the_body_is_not_judged_before_the_key(edge: httpx.AsyncClient) -> None:
+    answer = await edge.post("/v1/sessions", json={}, headers={"Authorization": "Bearer nobody"})
 
     assert answer.status_code == 401
 

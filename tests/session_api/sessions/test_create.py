@@ -107,21 +107,18 @@ async def test_an_unknown_flow_makes_nothing(client: httpx.AsyncClient, bus: Bus
         ({"colour": "red"}, "colour"),
     ],
 )
-async def test_an_invalid_field_is_named(
-    change: dict[str, Any], field: str, client: httpx.AsyncClient, bus: Bus
-) -> None:
-    answer = await client.post("/v1/sessions", json={**CREATE, **change})
+async def test_an_invalid_field_is_named(change: dict[str, Any], field: str, edge: httpx.AsyncClient) -> None:
+    answer = await edge.post("/v1/sessions", json={**CREATE, **change})
 
     problem = answer.json()
     assert answer.status_code == 422
     assert answer.headers["content-type"] == "application/problem+json"
     assert [error["field"] for error in problem["errors"]] == [field]
     assert field in problem["detail"]
-    assert await _log(bus) == []
 
 
-async def test_a_missing_field_is_named(client: httpx.AsyncClient) -> None:
-    answer = await client.post("/v1/sessions", json={"flow_id": "booking"})
+async def test_a_missing_field_is_named(edge: httpx.AsyncClient) -> None:
+    answer = await edge.post("/v1/sessions", json={"flow_id": "booking"})
 
     assert answer.json()["errors"][0]["field"] == "user_id"
 

@@ -144,8 +144,8 @@ async def test_a_replay_of_an_ended_session_shows_the_end_and_lets_nobody_in(
 
 
 @pytest.mark.parametrize("key", ["", "with space", "x" * 256, "tab\tinside"])
-async def test_a_key_that_is_none_is_refused(key: str, client: httpx.AsyncClient) -> None:
-    answer = await client.post("/v1/sessions", json=CREATE, headers={"Idempotency-Key": key})
+async def test_a_key_that_is_none_is_refused(key: str, edge: httpx.AsyncClient) -> None:
+    answer = await edge.post("/v1/sessions", json=CREATE, headers={"Idempotency-Key": key})
 
     assert answer.status_code == 422
     assert answer.json()["errors"][0]["in"] == "header"

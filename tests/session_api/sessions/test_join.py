@@ -9,6 +9,7 @@ from livekit import api
 from contracts.events.session import CloseReason, FaultSide, SessionClosed
 
 CREATE = {"flow_id": "booking", "user_id": "ada"}
+NOBODY = "ses_00000000000000000000000000"
 CLOSED = SessionClosed(reason=CloseReason.CALLER_LEFT, fault=FaultSide.NONE, duration_seconds=3.0, turns=0)
 
 
@@ -54,10 +55,8 @@ async def test_another_participant_gets_a_token_of_their_own(
         ({"role": "admin"}, "role"),
     ],
 )
-async def test_an_invalid_field_is_named(
-    wish: dict[str, Any], field: str, client: httpx.AsyncClient, session_id: str
-) -> None:
-    answer = await client.post(f"/v1/sessions/{session_id}/token", json=wish)
+async def test_an_invalid_field_is_named(wish: dict[str, Any], field: str, edge: httpx.AsyncClient) -> None:
+    answer = await edge.post(f"/v1/sessions/{NOBODY}/token", json=wish)
 
     assert answer.status_code == 422
     assert answer.json()["errors"][0]["field"] == field
@@ -85,9 +84,8 @@ async def test_a_session_that_the_stream_forgot_is_judged_by_its_view(
     assert answer.status_code == 409
 
 
-@pytest.mark.parametrize("unknown", ["ses_00000000000000000000000000", "ses_*", "nonsense", "ses_1.>"])
-async def test_an_unknown_session_is_a_404(unknown: str, client: httpx.AsyncClient) -> None:
-    answer = await client.post(f"/v1/sessions/{unknown}/token")
+async def test_an_unknown_session_is_a_404(client: httpx.AsyncClient) -> None:
+    answer = await client.post(f"/v1/sessions/{NOBODY}/token")
 
     assert answer.status_code == 404
     assert answer.json()["type"].endswith("/unknown-session")

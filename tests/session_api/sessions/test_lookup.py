@@ -44,26 +44,35 @@ async def test_before_and_after_its_commit_a_session_has_the_same_shape(
     assert before == {**after, "sequence": 0}
 
 
-@pytest.mark.parametrize("unknown", [NOBODY, "ses_*", "nonsense", "ses_1.>", "%00"])
+@pytest.mark.parametrize("malformed", ["ses_*", "nonsense", "ses_1.>", "%00", NOBODY[:-1], NOBODY.upper()])
 @pytest.mark.parametrize("part", ["", "/turns", "/events"])
-async def test_an_unknown_session_is_a_404(unknown: str, part: str, client: httpx.AsyncClient) -> None:
-    answer = await client.get(f"/v1/sessions/{unknown}{part}")
+async def test_an_id_that_cannot_be_one_is_a_404(malformed: str, part: str, edge: httpx.AsyncClient) -> None:
+    answer = await edge.get(f"/v1/sessions/{malformed}{part}")
 
     assert answer.status_code == 404
     assert answer.json()["type"].endswith("/unknown-session")
 
 
-@pytest.mark.parametrize("committed", [False, True])
-@pytest.mark.parametrize("part", ["", "/turns", "/events"])
-async def test_a_session_of_another_tenant_is_a_404(
-    part: str, committed: bool, client: httpx.AsyncClient, session_id: str, persistence: Any
+async def _refusals(client: httpx.AsyncClient, session_id: str, key: str) -> list[int]:
+    headers = {"Authorization": f"Bearer {key}"}
+    parts = ("", "/turns", "/events")
+    return [
+        (await client.get(f"/v1/sessions/{session_id}{part}", headers=headers)).status_code for part in parts
+    ]
+
+
+async def test_an_unknown_session_is_a_404(client: httpx.AsyncClient) -> None:
+    assert await _refusals(client, NOBODY, "writer") == [404, 404, 404]
+
+
+async def test_a_session_of_another_tenant_is_a_404_before_and_after_its_commit(
+    client: httpx.AsyncClient, session_id: str, persistence: Any
 ) -> None:
-    if committed:
-        await persistence.catch_up(session_id)
+    before = await _refusals(client, session_id, "foreign")
+    await persistence.catch_up(session_id)
+    after = await _refusals(client, session_id, "foreign")
 
-    answer = await client.get(f"/v1/sessions/{session_id}{part}", headers={"Authorization": "Bearer foreign"})
-
-    assert answer.status_code == 404
+    assert (before, after) == ([404, 404, 404], [404, 404, 404])
 
 
 async def test_an_event_is_its_envelope_with_sequence_and_position(
@@ -132,9 +141,9 @@ async def test_turns_come_in_pages_as_they_were_said(
     ],
 )
 async def test_a_wrong_parameter_is_named(
-    part: str, wrong: dict[str, Any], field: str, client: httpx.AsyncClient, session_id: str
+    part: str, wrong: dict[str, Any], field: str, edge: httpx.AsyncClient
 ) -> None:
-    answer = await client.get(f"/v1/sessions/{session_id}{part}", params=wrong)
+    answer = await edge.get(f"/v1/sessions/{NOBODY}{part}", params=wrong)
 
     assert answer.status_code == 422
     assert answer.json()["errors"][0]["field"] == field

@@ -115,10 +115,8 @@ async def test_another_tenant_s_sessions_are_not_listed(client: httpx.AsyncClien
         ({"user_id": ""}, "user_id"),
     ],
 )
-async def test_a_wrong_parameter_is_named(
-    wrong: dict[str, Any], field: str, client: httpx.AsyncClient
-) -> None:
-    answer = await client.get("/v1/sessions", params=wrong)
+async def test_a_wrong_parameter_is_named(wrong: dict[str, Any], field: str, edge: httpx.AsyncClient) -> None:
+    answer = await edge.get("/v1/sessions", params=wrong)
 
     assert answer.status_code == 422
     assert answer.json()["errors"][0]["field"] == field

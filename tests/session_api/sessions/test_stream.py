@@ -14,6 +14,7 @@ from contracts.events.agent import AgentReady
 from contracts.events.session import CloseReason, FailureReason, FaultSide, SessionClosed, SessionFailed
 
 CREATE = {"flow_id": "booking", "user_id": "ada"}
+NOBODY = "ses_00000000000000000000000000"
 READY = AgentReady(greeting="Good evening.\r\nWelcome.", ready_ms=640.0)
 CLOSED = SessionClosed(reason=CloseReason.CALLER_LEFT, fault=FaultSide.NONE, duration_seconds=3.0, turns=0)
 FAILED = SessionFailed(reason=FailureReason.AGENT_LOST, attempts=1)
@@ -256,15 +257,13 @@ async def test_a_broker_restart_in_the_middle_loses_nothing(
 
 
 @pytest.mark.parametrize("wrong", ["x", "-1", "1.5"])
-async def test_a_last_event_id_that_is_none_is_refused(
-    wrong: str, client: httpx.AsyncClient, session_id: str
-) -> None:
-    answer = await client.get(f"/v1/sessions/{session_id}/events", headers={**ACCEPT, "Last-Event-ID": wrong})
+async def test_a_last_event_id_that_is_none_is_refused(wrong: str, edge: httpx.AsyncClient) -> None:
+    answer = await edge.get(f"/v1/sessions/{NOBODY}/events", headers={**ACCEPT, "Last-Event-ID": wrong})
 
     assert answer.status_code == 422
 
 
 async def test_an_unknown_session_is_a_404_and_no_stream(client: httpx.AsyncClient) -> None:
-    answer = await client.get("/v1/sessions/ses_00000000000000000000000000/events", headers=ACCEPT)
+    answer = await client.get(f"/v1/sessions/{NOBODY}/events", headers=ACCEPT)
 
     assert answer.status_code == 404
