@@ -1,0 +1,50 @@
+"""Whatever is delivered again, in whatever batches, the views are as if each event had come once."""
+
+import asyncio
+from collections.abc import Sequence
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from chassis.database import Database
+from contracts.envelope import Envelope
+from persistence.projections import PROJECTIONS
+
+# Each batch begins at or before the end of what was delivered so far, and goes on a little.
+BATCHES = st.lists(st.tuples(st.integers(0, 12), st.integers(1, 9)), max_size=12)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(batches=BATCHES)
+def test_any_redelivery_changes_nothing(batches, postgres_dsn, view, story):
+    calls = [story(f"redelivered {n}").whole_call(turns=n + 1) for n in range(3)]
+    calls[1].append(story("redelivered 1").turn(2, "saved once more"))
+    log = view.committed(view.shuffled(calls))
+    view._sequences.clear()
+
+    assert asyncio.run(_rows(postgres_dsn, _deliveries(log, batches))) == asyncio.run(_rows(postgres_dsn, [log]))
+
+
+def _deliveries(log: Sequence[Envelope], batches: list[tuple[int, int]]) -> list[Sequence[Envelope]]:
+    delivered, end = [], 0
+    for back, forth in batches:
+        start = max(0, end - back)
+        end = min(len(log), end + forth)
+        delivered.append(log[start:end])
+    delivered.append(log[max(0, end - 5) :])
+    return [batch for batch in delivered if batch]
+
+
+async def _rows(dsn: str, deliveries: list[Sequence[Envelope]]) -> list[list[dict[str, object]]]:
+    database = await Database.connect(dsn, min_size=0, max_size=1)
+    await database.pool.execute("truncate sessions, turns")
+    for batch in deliveries:
+        for projection in PROJECTIONS:
+            async with database.transaction() as connection:
+                await projection.project(connection, batch)
+    rows = [
+        [dict(row) for row in await database.pool.fetch(f"select * from {view} order by 1, 2")]
+        for view in ("sessions", "turns")
+    ]
+    await database.close()
+    return rows

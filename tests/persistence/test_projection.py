@@ -1,0 +1,161 @@
+"""The loop of a projection: batch and checkpoint in one transaction, errors its own affair."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+
+import pytest
+
+from chassis.bus import Bus
+from chassis.database import Database
+from chassis.log import Log
+from contracts.envelope import Envelope
+from persistence.condition import Condition, NotReady
+from persistence.keep import Fenced
+from persistence.projection import Projection, ProjectionLoop
+
+
+class Seen:
+    """A projection that writes down the ids it was given, in Postgres, and fails when told to."""
+
+    def __init__(self, name: str) -> None:
+        self.projection = Projection(name, self.project)
+        self.condition = Condition()
+        self.stop = asyncio.Event()
+        self.fail: Exception | None = None
+        self.failures = 0
+
+    async def project(self, connection, envelopes: Sequence[Envelope]) -> None:
+        await connection.executemany(
+            f"insert into {self.projection.name} (id) values ($1)", [(e.id,) for e in envelopes]
+        )
+        if self.fail is not None:
+            self.failures += 1
+            raise self.fail
+
+    async def reason(self) -> str:
+        try:
+            await self.condition.check()
+        except NotReady as error:
+            return str(error)
+        return ""
+
+
+class Loops:
+    """Run loops in the test's own loop."""
+
+    def __init__(self, bus: Bus, database: Database) -> None:
+        self._bus = bus
+        self._database = database
+        self._tasks: list[asyncio.Task[None]] = []
+        self._seen: list[Seen] = []
+
+    async def start(self, seen: Seen) -> asyncio.Task[None]:
+        await self._database.pool.execute(f"create table if not exists {seen.projection.name} (id text)")
+        log = Log(self._database, self._bus)
+        loop = ProjectionLoop(seen.projection, self._database, log, seen.condition)
+        self._tasks.append(asyncio.create_task(loop.run(seen.stop)))
+        self._seen.append(seen)
+        return self._tasks[-1]
+
+    async def end(self) -> None:
+        for seen in self._seen:
+            seen.stop.set()
+        await asyncio.wait_for(asyncio.gather(*self._tasks, return_exceptions=True), 20)
+
+    async def ids(self, seen: Seen) -> list[str]:
+        return [row["id"] for row in await self._database.pool.fetch(f"select id from {seen.projection.name}")]
+
+    async def until(self, check: Callable[[], object]) -> None:
+        async with asyncio.timeout(15):
+            while not (await answer if asyncio.iscoroutine(answer := check()) else answer):
+                await asyncio.sleep(0.02)
+
+    async def until_ids(self, seen: Seen, ids: list[str]) -> None:
+        async with asyncio.timeout(15):
+            while await self.ids(seen) != ids:
+                await asyncio.sleep(0.02)
+
+
+@pytest.fixture
+async def loops(bus: Bus, database: Database) -> AsyncIterator[Loops]:
+    loops = Loops(bus, database)
+    yield loops
+    await loops.end()
+
+
+async def test_history_comes_first_and_then_what_happens(loops, lines, publish, event_log, story):
+    told = story("history")
+    lines.start(told.partition)
+    await publish([told.requested(), told.turn(1)])
+    await event_log.until(2)
+    seen = Seen("history")
+    await loops.start(seen)
+    await publish([told.turn(2)])
+
+    await loops.until_ids(seen, [event for _, event in await _log(event_log, told, 3)])
+    assert await seen.reason() == ""
+
+
+async def test_it_goes_on_from_its_checkpoint(loops, lines, publish, event_log, story):
+    told = story("goes on")
+    lines.start(told.partition)
+    await publish([told.requested()])
+    seen = Seen("goes_on")
+    await loops.start(seen)
+    await loops.until(lambda: _count(loops, seen, 1))
+    await loops.end()
+
+    await publish([told.turn(1)])
+    seen.stop = asyncio.Event()
+    await loops.start(seen)
+    await loops.until_ids(seen, [event for _, event in await _log(event_log, told, 2)])
+
+
+async def test_one_that_fails_says_so_and_holds_nobody_up(loops, lines, publish, event_log, story):
+    told = story("fails")
+    lines.start(told.partition)
+    broken, healthy = Seen("broken"), Seen("healthy")
+    broken.fail = ValueError("cannot fold this")
+    await loops.start(broken)
+    await loops.start(healthy)
+    await publish([told.requested(), told.turn(1)])
+
+    ids = [event for _, event in await _log(event_log, told, 2)]
+    await loops.until_ids(healthy, ids)
+    await loops.until(lambda: broken.failures >= 2)
+    assert "cannot fold this" in await broken.reason()
+    assert await healthy.reason() == ""
+    assert await loops.ids(broken) == []  # rows and checkpoint stand or fall together
+
+    broken.fail = None
+    await loops.until_ids(broken, ids)
+    await loops.until(lambda: _ready(broken))
+
+
+async def test_one_whose_checkpoint_another_moved_ends(loops, lines, publish, event_log, story, database):
+    told = story("moved")
+    lines.start(told.partition)
+    await publish([told.requested()])
+    seen = Seen("moved")
+    task = await loops.start(seen)
+    await loops.until(lambda: _count(loops, seen, 1))
+
+    await database.pool.execute("update projection_checkpoints set position = position + 100")
+    await publish([told.turn(1)])
+
+    with pytest.raises(Fenced):
+        await asyncio.wait_for(task, 15)
+    assert len(await loops.ids(seen)) == 1
+
+
+async def _log(event_log, told, count: int):
+    await event_log.until(count)
+    return await event_log.events(told.session_id)
+
+
+async def _count(loops: Loops, seen: Seen, count: int) -> bool:
+    return len(await loops.ids(seen)) == count
+
+
+async def _ready(seen: Seen) -> bool:
+    return not await seen.reason()
