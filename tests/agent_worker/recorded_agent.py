@@ -1,0 +1,41 @@
+"""An agent of somebody else's that records itself: two lines of it are ours."""
+
+import asyncio
+import os
+
+from livekit.agents import Agent, AgentServer, AgentSession, JobContext
+from livekit.agents.voice.room_io import RoomOptions
+
+from agent_worker.recorder import record  # the first
+from agent_worker.testing import EchoLLM
+from chassis.health import Health, serve_health
+
+TEXT_ONLY = RoomOptions(audio_input=False, audio_output=False)
+
+server = AgentServer(port=0, host="127.0.0.1", num_idle_processes=1, load_fnc=lambda: 0.0)
+
+
+@server.rtc_session(agent_name="echo")
+async def entry(ctx: JobContext) -> None:
+    session: AgentSession[None] = AgentSession(
+        vad=None, llm=EchoLLM(), turn_handling={"turn_detection": "manual"}
+    )
+    async with record(ctx, session):  # the second
+        await session.start(Agent(instructions=""), room=ctx.room, room_options=TEXT_ONLY)
+        await ctx.wait_for_participant()
+        await session.run(user_input="hello")
+        await session.run(user_input="good bye")
+        session.shutdown()
+        ctx.shutdown()
+
+
+async def main() -> None:
+    registered = asyncio.Event()
+    server.on("worker_registered", lambda *_: registered.set())
+    health = Health({"livekit": registered.wait})
+    port = int(os.environ["ANTIPHON_AGENT_HEALTH_PORT"])
+    await asyncio.gather(server.run(), serve_health(health, "127.0.0.1", port, asyncio.Event()))
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
