@@ -14,6 +14,7 @@ import pytest
 
 from antiphon.embedded import EmbeddedStack
 from antiphon.errors import StackError
+from antiphon.home import claim
 from antiphon.settings import StackSettings, beside
 from antiphon.status import ServiceStatus
 from antiphon.supervisor.state import State, read_state
@@ -185,7 +186,7 @@ def test_a_taken_port_is_named_with_its_owner_and_nothing_is_left_running(stub_s
 
 
 def test_a_service_that_does_not_start_is_named_with_its_last_words(stub_stack: EmbeddedStack) -> None:
-    stub_stack.settings.home.mkdir()
+    claim(stub_stack.settings.home)
     (stub_stack.settings.home / "break").touch()
 
     with pytest.raises(StackError, match=r"session-api did not become ready(.|\n)*it does not start"):

@@ -10,6 +10,7 @@ from typing import Self
 import psutil
 
 from antiphon.errors import StackError
+from antiphon.home import claim
 from antiphon.settings import StackSettings
 from antiphon.stack import child
 from antiphon.stack.build import Report, find_livekit
@@ -98,8 +99,7 @@ class EmbeddedStack:
         self.stop()
 
     def _launch(self, detached: bool) -> None:
-        self.output.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self.settings.home.chmod(0o700)
+        claim(self.settings.home)
         self.output.write_bytes(b"")
         command = Command(
             argv=self.supervisor,

@@ -70,7 +70,11 @@ def _show(state: State, done: set[str], tell: Callable[[str], None]) -> None:
             line = Text.assemble(("✓ ", "green"), f"{step.name:<18}", (f"{step.seconds:6.1f} s", "dim"))
             out.print(line.append(f"  {step.detail}", style="dim"))
     running = [step.name for step in state.steps if step.progress == "running"]
-    tell(f"Starting {', '.join(running)}")
+    waiting = [f"{service.name} ({service.detail})" for service in state.services if not service.ready]
+    if running:
+        tell(f"Starting {', '.join(running)}")
+    elif waiting:
+        tell(f"Waiting for {', '.join(waiting)}")
 
 
 async def _first_call(status: Status) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import IO
 
 from antiphon.errors import StackError
+from antiphon.home import claim
 from antiphon.settings import StackSettings
 from antiphon.stack.build import find_livekit
 from antiphon.supervisor.credentials import credentials_of
@@ -35,8 +36,7 @@ def own_plan(settings: StackSettings) -> Plan:
 
 def hold(settings: StackSettings, plan_of: Callable[[StackSettings], Plan]) -> int:
     """Hold a stack until SIGTERM, and return the exit code."""
-    (settings.home / "logs").mkdir(parents=True, exist_ok=True, mode=0o700)
-    settings.home.chmod(0o700)
+    claim(settings.home)
     lock = _lock(settings.home)
     if lock is None:
         print(f"another supervisor holds {settings.home}", file=sys.stderr)
