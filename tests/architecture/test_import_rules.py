@@ -57,7 +57,7 @@ def test_the_tree_keeps_the_rules(tree: Path) -> None:
         ("session_api", "import nats", "only chassis.bus imports nats"),
         ("agent_worker", "import chassis.database", "never touch the database"),
         ("session_api", "import alembic", "only persistence"),
-        ("antiphon", "import persistence", "as any user would"),
+        ("antiphon", "import persistence", "is a user of the services"),
     ],
 )
 def test_a_planted_import_is_caught(tree: Path, package: str, line: str, rule: str) -> None:

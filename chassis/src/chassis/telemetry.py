@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import structlog
 from opentelemetry import context, trace
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from structlog.tracebacks import ExceptionDictTransformer
 from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
 
 from chassis.settings import LogSettings
@@ -111,11 +112,15 @@ def _configure_logs(service: str, settings: LogSettings) -> None:
     ]
     pretty = settings.log_format == "pretty"
     renderer: Processor = (
-        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+        )
         if pretty
         else structlog.processors.JSONRenderer()
     )
-    ending: list[Processor] = [] if pretty else [structlog.processors.dict_tracebacks]
+    # the local variables of a frame hold what people said: a traceback never shows them
+    tracebacks = structlog.processors.ExceptionRenderer(ExceptionDictTransformer(show_locals=False))
+    ending: list[Processor] = [] if pretty else [tracebacks]
     structlog.configure(
         processors=[*shared, *ending, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(level),
