@@ -4,9 +4,11 @@ import asyncio
 import os
 import signal
 import socket
+import struct
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 
 import httpx
 import pytest
@@ -81,9 +83,10 @@ def _pid_of(stack: EmbeddedStack, name: str) -> int:
 
 @contextmanager
 def _held(port: int) -> Iterator[None]:
-    """Bind a port without listening: whoever connects is refused, whoever wants it is told it is taken."""
+    """Take a port: whoever connects is cut off at once, whoever wants it is told that it is taken."""
     deadline = time.monotonic() + 10
     holder = socket.socket()
+    # two sockets may share an address before one of them listens, so this one does
     holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     while True:
         try:
@@ -92,8 +95,24 @@ def _held(port: int) -> Iterator[None]:
         except OSError:
             assert time.monotonic() < deadline, f"port {port} was not given up"
             time.sleep(0.01)
-    with holder:
+    holder.listen()
+    cutting = threading.Thread(target=_cut_off, args=(holder,), daemon=True)
+    cutting.start()
+    try:
         yield
+    finally:
+        holder.shutdown(socket.SHUT_RDWR)
+        holder.close()
+        cutting.join()
+
+
+def _cut_off(holder: socket.socket) -> None:
+    with suppress(OSError):  # the holder was closed: the outage is over
+        while True:
+            connection, _ = holder.accept()
+            # closed with a reset, so that nothing of it keeps the port
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            connection.close()
 
 
 def _wait_until(true: Callable[[], bool], seconds: float) -> None:
