@@ -7,10 +7,15 @@ import httpx
 import pytest
 
 from chassis.bus import Bus
+from chassis.testing import InMemoryBus
 from contracts.envelope import Envelope, decode
+from contracts.events.agent import AgentReady
 from contracts.events.session import CloseReason, FaultSide, SessionClosed
 from contracts.ids import session_id_for_key
 from contracts.subjects import ALL_EVENTS
+from session_api.problems import Problem
+from session_api.sessions.idempotency import first_request
+from session_api.sessions.record import Record
 from session_api.sessions.schemas import CreateRequest
 
 CREATE: dict[str, Any] = {"flow_id": "booking", "user_id": "ada", "metadata": {"a": 1, "b": [2]}}
@@ -150,3 +155,35 @@ async def test_a_key_that_is_none_is_refused(key: str, edge: httpx.AsyncClient) 
     assert answer.status_code == 422
     assert answer.json()["errors"][0]["in"] == "header"
     assert answer.json()["errors"][0]["field"].lower() == "idempotency-key"
+
+
+async def test_a_key_whose_request_the_stream_forgot_is_too_old(
+    client: httpx.AsyncClient, persistence: Any, forget: Any
+) -> None:
+    made = await client.post("/v1/sessions", json=CREATE, headers=KEY)
+    await persistence.catch_up(made.json()["session_id"])
+    await forget()
+    late = AgentReady(greeting="Good evening.", ready_ms=640.0)
+    await persistence.commit(made.json()["session_id"], late)
+
+    answer = await client.post("/v1/sessions", json=CREATE, headers=KEY)
+
+    assert answer.status_code == 409
+    assert answer.json()["type"].endswith("/idempotency-key-expired")
+
+
+class _Lagging(Record):
+    """A replica of the broker that has not got the request yet; a single server never shows it."""
+
+    def __init__(self) -> None:
+        super().__init__(InMemoryBus())
+
+
+async def test_a_replica_that_lags_behind_asks_to_try_again() -> None:
+    requested = CreateRequest(**CREATE).as_event("ses_1", 2)
+
+    with pytest.raises(Problem) as problem:
+        await first_request(_Lagging(), "default", "ses_00000000000000000000000000", requested)
+
+    assert problem.value.status_code == 503
+    assert problem.value.headers == {"Retry-After": "1"}

@@ -7,13 +7,15 @@ from typing import Any
 import httpx
 import pytest
 
+from antiphon.stack.nats import NatsServer
 from chassis.database import Database
 from contracts.events.agent import AgentReady
-from contracts.events.session import SessionRequested
+from contracts.events.session import CloseReason, FaultSide, SessionClosed, SessionRequested
 from contracts.events.turn import TurnSaved
 
 CREATE = {"flow_id": "booking", "user_id": "ada"}
 NOBODY = "ses_00000000000000000000000000"
+CLOSED = SessionClosed(reason=CloseReason.CALLER_LEFT, fault=FaultSide.NONE, duration_seconds=3.0, turns=0)
 READY = AgentReady(greeting="Good evening.", ready_ms=640.0)
 
 
@@ -178,3 +180,20 @@ async def test_a_session_without_its_beginning_can_still_be_shown(
     await persistence.commit(late, READY, request)
 
     assert (await client.get(f"/v1/sessions/{late}")).json()["status"] == "ready"
+
+
+async def test_a_broker_that_is_away_does_not_hide_what_is_committed(
+    client: httpx.AsyncClient, session_id: str, persistence: Any, nats_server: NatsServer
+) -> None:
+    await persistence.commit(session_id, CLOSED)
+    nats_server.stop()
+
+    session = await client.get(f"/v1/sessions/{session_id}")
+    listed = await client.get("/v1/sessions")
+    page = await client.get(f"/v1/sessions/{session_id}/events")
+    stream = await client.get(f"/v1/sessions/{session_id}/events", headers={"Accept": "text/event-stream"})
+
+    assert (session.status_code, session.json()["status"]) == (200, "closed")
+    assert len(listed.json()["sessions"]) == 1
+    assert len(page.json()["events"]) == 3
+    assert stream.text.count("data: ") == 3
