@@ -3,6 +3,7 @@ import math
 import pytest
 
 from agent_worker.settings import AgentSettings
+from agent_worker.worker import build_server
 from chassis.settings import load
 
 
@@ -28,3 +29,18 @@ def test_a_load_that_makes_no_sense_stops_the_start_and_is_named(
     told = capsys.readouterr().err
     assert "ANTIPHON_AGENT_LOAD_THRESHOLD" in told
     assert wrong in told
+
+
+@pytest.mark.parametrize("level", ["debug", "info", "warning", "error"])
+def test_every_level_of_logging_is_one_that_livekit_knows(
+    monkeypatch: pytest.MonkeyPatch, level: str
+) -> None:
+    monkeypatch.setenv("ANTIPHON_LOG_LEVEL", level)
+    assert build_server(load(AgentSettings)).log_level
+
+
+def test_without_a_limit_no_load_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ANTIPHON_AGENT_LOAD_THRESHOLD", "inf")
+    report = build_server(load(AgentSettings)).load_fnc
+    assert report is not None
+    assert report() == 0.0  # type: ignore[call-arg] # LiveKit takes functions with and without the server

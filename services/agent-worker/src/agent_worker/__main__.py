@@ -46,6 +46,7 @@ async def _publish(folder: Path, tenant: str) -> int:
     try:
         bus = await Bus.connect(settings.nats_url, name="publish-flows")
         try:
+            await bus.ensure()  # the bucket, when nobody has made it yet
             published = await publish_flows(bus, folder, tenant=tenant, now=utc_now)
         finally:
             await bus.close()

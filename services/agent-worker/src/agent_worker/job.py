@@ -84,7 +84,7 @@ async def _answer(ctx: JobContext, recording: Recording, assignment: Assignment)
         log.info("job.no_caller")
         return
     await session.say(flow.greeting)
-    if recording.failure is not None:
+    if recording.failure is not None and not recording.is_ready:
         raise GreetingFailed(recording.failure)
     recording.ready(flow.greeting)
 

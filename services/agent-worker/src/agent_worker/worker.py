@@ -20,6 +20,7 @@ log = structlog.get_logger(__name__)
 SHUTDOWN_PROCESS_SECONDS = 30.0  # for a job to leave its room once its record is closed
 SESSION_END_SECONDS = 60.0  # for `on_session_end`: it waits for the broker, but not for ever
 LAST_LOOK_SECONDS = 5.0
+LIVEKIT_LOG_LEVELS = {"warning": "WARN"}
 NO_PRELOAD = "LIVEKIT_AGENTS_PRELOAD_LOCAL_INFERENCE"  # 244 MB of a turn detector that no flow uses
 
 
@@ -42,7 +43,7 @@ def build_server(settings: AgentSettings) -> AgentServer:
         preload_modules=["agent_worker.preload"],
         host="127.0.0.1",
         port=0,  # its own health page cannot tell whether it is connected; ours can
-        log_level=settings.log_level.upper(),
+        log_level=LIVEKIT_LOG_LEVELS.get(settings.log_level, settings.log_level),
     )
     server.rtc_session(
         entry, agent_name=settings.agent_name, on_request=on_request, on_session_end=on_session_end

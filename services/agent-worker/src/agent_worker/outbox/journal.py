@@ -172,8 +172,10 @@ class Journal:
             self._memory.popleft()
         self.acknowledged = batch.end
         if self._descriptor is not None and not batch.from_memory:
-            # by a call of the system: a copy can be cut in two by a kill, and a number must not
-            os.pwrite(self._descriptor, _header(batch.end), 0)
+            try:  # by a call of the system: a copy can be cut in two by a kill, and a number must not
+                os.pwrite(self._descriptor, _header(batch.end), 0)
+            except OSError:  # what is published again does no harm
+                log.exception("journal.not_noted", path=str(self.path))
 
     def remove(self) -> None:
         """Delete the file: everything in it is where it belongs."""

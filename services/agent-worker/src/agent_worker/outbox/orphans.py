@@ -41,11 +41,18 @@ class Orphans:
         """Publish every orphaned journal; return how many there were."""
         adopted = 0
         for path in sorted(self._journal_dir.glob(f"*{SUFFIX}")):
-            journal = Journal.adopt(path)
-            if journal is not None:
-                await self._publish(journal)
-                adopted += 1
+            try:
+                adopted += await self._adopt(path)
+            except OSError:  # this one cannot be read: the others can
+                log.exception("orphans.failed", journal=path.name)
         return adopted
+
+    async def _adopt(self, path: Path) -> bool:
+        journal = Journal.adopt(path)
+        if journal is None:
+            return False
+        await self._publish(journal)
+        return True
 
     async def _publish(self, journal: Journal) -> None:
         if not journal.drained:
