@@ -7,8 +7,8 @@ from agent_worker.providers.espeak import synthesize
 
 FRAME_MILLISECONDS = 20
 SAMPLE_BYTES = 2
-# the source paces what it is given; a short queue keeps what is said close to now
-QUEUE_MILLISECONDS = 100
+# the source paces what it is given; what is queued outlasts a moment in which this process gets no turn
+QUEUE_MILLISECONDS = 500
 
 
 class Microphone:
@@ -51,6 +51,7 @@ class Microphone:
             pcm[start : start + size].ljust(size, b"\0") for start in range(0, len(pcm), size)
         )
         await self._empty.wait()
+        await asyncio.sleep(self._source.queued_duration)
 
     @property
     def rate(self) -> int:

@@ -1,4 +1,5 @@
 import asyncio
+import logging
 from typing import Annotated
 
 import typer
@@ -58,6 +59,8 @@ async def talk(created: dict[str, str], lines: list[str], *, ready_within: float
 
     Raises StackError when no agent becomes ready or one falls silent. An agent that hangs up ends it too.
     """
+    # a room that the other side closes is no news for its reader
+    logging.getLogger("livekit").setLevel(logging.ERROR)
     caller = Caller(created["livekit_url"], created["token"])
     if words:
         caller.on_line = lambda line: _print_words(line, caller.identity)
