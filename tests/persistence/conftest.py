@@ -1,12 +1,20 @@
 """Stories to tell, and a persistence to tell them to."""
 
 import asyncio
+import json
+import os
+import signal
+import sys
+from asyncio.subprocess import Process
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import asyncpg
 import pytest
 
+from antiphon.stack.nats import NatsServer
+from antiphon.stack.ports import free_port
 from chassis.bus import Bus, outgoing
 from chassis.database import Database
 from contracts.envelope import Envelope, seal
@@ -173,3 +181,71 @@ class LogReader:
 def event_log(database: Database) -> LogReader:
     """The log as it is in Postgres."""
     return LogReader(database)
+
+
+class Replica:
+    """A real `python -m persistence run` process."""
+
+    def __init__(self, nats_url: str, dsn: str, log: Path, **settings: str) -> None:
+        self.port = free_port()
+        self.log = log
+        self._environment = {
+            **os.environ,
+            "ANTIPHON_NATS_URL": nats_url,
+            "ANTIPHON_POSTGRES_DSN": dsn,
+            "ANTIPHON_PERSISTENCE_HEALTH_PORT": str(self.port),
+            **settings,
+        }
+        self.process: Process
+
+    async def start(self) -> None:
+        """Start the process; it may not be ready yet."""
+        with self.log.open("ab") as output:
+            self.process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "persistence", "run", env=self._environment, stdout=output, stderr=output
+            )
+
+    async def health(self) -> tuple[int, dict[str, object]]:
+        """Return the readiness answer: (0, {}) when nobody answers."""
+        try:
+            reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        except OSError:
+            return 0, {}
+        writer.write(b"GET /health/ready HTTP/1.0\r\n\r\n")
+        head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+        writer.close()
+        return int(head.split()[1]), json.loads(body)
+
+    async def until_ready(self, seconds: float = 30.0) -> None:
+        """Wait until it says that it is ready."""
+
+        async def ready() -> bool:
+            assert self.process.returncode is None, self.log.read_text()
+            return (await self.health())[0] == 200
+
+        await eventually(ready, seconds)
+
+    async def end(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Send a signal and wait for the end; return the exit code."""
+        if self.process.returncode is None:
+            self.process.send_signal(number)
+        return await asyncio.wait_for(self.process.wait(), 20)
+
+
+Replicas = Callable[..., Replica]
+
+
+@pytest.fixture
+async def replica(nats_server: NatsServer, postgres_dsn: str, tmp_path: Path) -> AsyncIterator[Replicas]:
+    """Make persistence processes; what still runs at the end of the test is killed."""
+    made: list[Replica] = []
+
+    def make(**settings: str) -> Replica:
+        log = tmp_path / f"persistence-{len(made)}.log"
+        made.append(Replica(nats_server.url, postgres_dsn, log, **settings))
+        return made[-1]
+
+    yield make
+    for each in made:
+        if hasattr(each, "process"):
+            await each.end(signal.SIGKILL)

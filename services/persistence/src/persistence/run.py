@@ -19,6 +19,7 @@ from persistence.projection import ProjectionLoop
 from persistence.projections import PROJECTIONS
 from persistence.settings import PersistenceSettings
 
+CONNECT_SECONDS = 2.0  # for one try, of as many as it takes
 SPARE_CONNECTIONS = 8  # beside the one that each line keeps
 
 T = TypeVar("T")
@@ -46,11 +47,21 @@ async def _serve(
     start.starting("postgres")
     size = PARTITIONS + SPARE_CONNECTIONS
     database = await _eventually(
-        lambda: Database.connect(settings.postgres_dsn, max_size=size), start, "postgres", stop
+        lambda: Database.connect(
+            settings.postgres_dsn, max_size=size, connect_timeout_seconds=CONNECT_SECONDS
+        ),
+        start,
+        "postgres",
+        stop,
     )
     try:
         bus = await _eventually(
-            lambda: Bus.connect(settings.nats_url, name="persistence"), start, "nats", stop
+            lambda: Bus.connect(
+                settings.nats_url, name="persistence", connect_timeout_seconds=CONNECT_SECONDS
+            ),
+            start,
+            "nats",
+            stop,
         )
         try:
             await _eventually(lambda: _check_schema(database), start, "postgres", stop)

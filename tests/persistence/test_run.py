@@ -1,0 +1,183 @@
+"""The process: it waits for what is not there, refuses what is wrong, hands over, and ends in good order."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from asyncio.subprocess import PIPE
+
+import asyncpg
+import pytest
+
+from antiphon.stack.nats import NatsServer
+from chassis.bus import Bus, outgoing
+from chassis.testing.erase import erase
+from persistence.migrations import head
+
+
+async def command(dsn: str, nats_url: str, *arguments: str) -> tuple[int, str, str]:
+    environment = {**os.environ, "ANTIPHON_POSTGRES_DSN": dsn, "ANTIPHON_NATS_URL": nats_url}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "persistence", *arguments, env=environment, stdout=PIPE, stderr=PIPE
+    )
+    out, err = await asyncio.wait_for(process.communicate(), 60)
+    return process.returncode or 0, out.decode(), err.decode()
+
+
+async def test_events_are_committed_and_seen_in_the_views(bus, publish, replica, event_log, database, story):
+    told = story("whole")
+    call = told.whole_call()
+    persistence = replica()
+    await persistence.start()
+    await persistence.until_ready()
+    await publish(call)
+    await event_log.until(len(call))
+
+    async with asyncio.timeout(10):
+        while await database.pool.fetchval("select status from sessions") != "closed":
+            await asyncio.sleep(0.02)
+        while await database.pool.fetchval("select count(*) from turns") != 3:
+            await asyncio.sleep(0.02)
+    status, body = await persistence.health()
+    assert (status, set(body["checks"])) == (
+        200,
+        {"start", "postgres", "nats", "ingest", "projection sessions", "projection turns"},
+    )
+
+
+async def test_sigterm_ends_it_in_good_order_with_the_batch_in_hand(bus, publish, replica, event_log, story):
+    told = story("sigterm")
+    persistence = replica()
+    await persistence.start()
+    await persistence.until_ready()
+    await publish(told.turn(n) for n in range(1, 2001))
+    await event_log.until(1)
+
+    assert await persistence.end(signal.SIGTERM) == 0
+
+    position = await event_log.pool.fetchval("select max(position) from checkpoints")
+    assert position == await event_log.pool.fetchval("select max(position) from event_log")
+    info = await bus.connection.api(f"CONSUMER.INFO.SESSIONS.ingest-{told.partition}")
+    assert info["ack_floor"]["stream_seq"] == position  # the consumer knows of all that was committed
+
+
+async def test_a_second_replica_waits_ready_and_takes_over(bus, publish, replica, event_log, story):
+    stories = [story(f"handed over {n}") for n in range(8)]
+    calls = [told.whole_call(turns=4) for told in stories]
+    first, second = replica(), replica()
+    await first.start()
+    await first.until_ready()
+    await publish([envelope for call in calls for envelope in call[:5]])
+    await event_log.until(40)
+    await second.start()
+    await second.until_ready()
+
+    await first.end(signal.SIGKILL)
+    await publish([envelope for call in calls for envelope in call[5:]])
+    await event_log.until(80)
+
+    for told, call in zip(stories, calls, strict=True):
+        assert await event_log.events(told.session_id) == [(n, e.id) for n, e in enumerate(call, 1)]
+
+
+async def test_it_waits_for_postgres_and_says_so(bus, publish, replica, event_log, story, postgres_server):
+    postgres_server.stop()
+    persistence = replica()
+    await persistence.start()
+    async with asyncio.timeout(40):
+        while (answer := await persistence.health())[0] != 503 or "refused" not in str(answer[1]):
+            await asyncio.sleep(0.05)
+    assert answer[1]["status"] == "unready"
+
+    postgres_server.start()
+    await persistence.until_ready(60)
+    await publish([story("after").requested()])
+    await event_log.until(1)
+
+
+async def test_it_waits_for_nats_and_says_so(publish, replica, event_log, story, nats_server, bus):
+    nats_server.stop()
+    persistence = replica()
+    await persistence.start()
+    async with asyncio.timeout(40):
+        while (answer := await persistence.health())[0] != 503 or "no NATS server answered" not in str(answer[1]):
+            await asyncio.sleep(0.05)
+
+    nats_server.start()
+    await persistence.until_ready(60)
+    again = await Bus.connect(nats_server.url, name="again")
+    await again.publish(outgoing(story("after").requested()))
+    await again.close()
+    await event_log.until(1)
+
+
+async def test_it_refuses_a_schema_that_is_not_its_own(bus, replica, database):
+    await database.pool.execute("update alembic_version set version_num = '0000'")
+    persistence = replica()
+    await persistence.start()
+
+    assert await asyncio.wait_for(persistence.process.wait(), 30) == 1
+    assert (
+        f"The database is at schema revision 0000, this version needs {head()}: "
+        "run `python -m persistence migrate` first." in persistence.log.read_text()
+    )
+
+
+async def test_it_refuses_streams_that_are_not_as_the_contract_defines(bus, replica):
+    await erase(bus)
+    await bus.connection.api("STREAM.CREATE.SESSIONS", {"name": "SESSIONS", "subjects": ["sessions.>"]})
+    persistence = replica()
+    await persistence.start()
+
+    assert await asyncio.wait_for(persistence.process.wait(), 30) == 1
+    assert "The broker does not hold what the contract defines: stream SESSIONS" in persistence.log.read_text()
+    await erase(bus)
+
+
+async def test_a_wrong_setting_is_named(postgres_dsn, nats_server: NatsServer):
+    code, _, said = await command("mysql://nowhere", nats_server.url, "run")
+    assert code == 2
+    assert "ANTIPHON_POSTGRES_DSN is 'mysql://nowhere'" in said
+
+
+@pytest.mark.parametrize("what", ["behind", "caught up"])
+async def test_status_tells_how_far_everything_is(
+    what, bus, publish, lines, replica, event_log, postgres_dsn, nats_server, story
+):
+    told = story("status")
+    await publish([told.requested(), told.turn(1)])
+    await bus.publish_many([])
+    if what == "caught up":
+        lines.start(told.partition)
+        await event_log.until(2)
+        await lines.end()
+
+    code, out, _ = await command(postgres_dsn, nats_server.url, "status", "--json")
+    found = json.loads(out)
+    mine = found["partitions"][told.partition]
+
+    assert (code, len(found["partitions"]), found["schema_revision"]) == (0, 16, head())
+    assert (mine["checkpoint"], mine["head"], mine["caught_up"]) == (
+        (2, 2, True) if what == "caught up" else (0, 2, False)
+    )
+    behind = 2 if what == "caught up" else 0
+    assert [(view["projection"], view["events_behind"]) for view in found["projections"]] == [
+        ("sessions", behind),
+        ("turns", behind),
+    ]
+    assert found["dead_letters"]["count"] == 0
+
+    code, out, _ = await command(postgres_dsn, nats_server.url, "status")
+    assert code == 0
+    assert ("  behind" in out) == (what == "behind")
+
+
+async def test_status_of_a_database_without_schema_says_what_to_do(nats_server, postgres_server, postgres_dsn):
+    connection = await asyncpg.connect(postgres_dsn)
+    await connection.execute("drop table alembic_version")
+    await connection.close()
+
+    code, _, said = await command(postgres_dsn, nats_server.url, "status")
+    assert code == 1
+    assert "run `python -m persistence migrate`" in said
