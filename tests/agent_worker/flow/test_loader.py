@@ -68,5 +68,11 @@ def test_each_mistake_is_found_at_its_line(name: str, small: str) -> None:
     ), problems(broken)
 
 
+def test_the_flow_of_the_guide_loads() -> None:
+    guide = Path(__file__).parents[3] / "docs" / "how-to" / "write-a-flow.md"
+    _, _, rest = guide.read_text().partition("```yaml\n")
+    assert load_flow(rest.partition("```")[0]).id == "opening-hours"
+
+
 def test_an_empty_file_is_refused() -> None:
     assert problems("# nothing\n") == [(1, "", "the file is empty")]

@@ -3,10 +3,11 @@
 from pathlib import Path as FilePath
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from agent_worker.flow.check import check_flow
 from agent_worker.flow.document import Document, read_document
-from agent_worker.flow.model import Flow
+from agent_worker.flow.model import PATTERNS, Flow
 from agent_worker.flow.problems import FlowProblem, InvalidFlow
 
 
@@ -31,12 +32,14 @@ def _check(document: Document) -> Flow:
     try:
         flow = Flow.model_validate(document.data)
     except ValidationError as error:
-        faults = error.errors()
-        raise InvalidFlow([document.problem(fault["loc"], _say(fault["msg"])) for fault in faults]) from error
+        raise InvalidFlow([_problem(document, fault) for fault in error.errors()]) from error
     if problems := check_flow(flow, document):
         raise InvalidFlow(problems)
     return flow
 
 
-def _say(message: str) -> str:
-    return message[0].lower() + message[1:]
+def _problem(document: Document, fault: ErrorDetails) -> FlowProblem:
+    path = tuple(step for step in fault["loc"] if step != "[key]")
+    if fault["type"] == "string_pattern_mismatch":
+        return document.problem(path, f"{fault['input']!r} is not {PATTERNS[fault['ctx']['pattern']]}")
+    return document.problem(path, fault["msg"][0].lower() + fault["msg"][1:])

@@ -4,9 +4,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
-Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+_ID = r"^[a-z][a-z0-9-]{0,62}$"
+_NAME = r"^[a-z][a-z0-9_]*$"
+_WORDS = r"^[a-z][a-z']*( [a-z][a-z']*)*$"
+PATTERNS = {_ID: "lower case, digits and -", _NAME: "lower case, digits and _", _WORDS: "words in lower case"}
+
+Name = Annotated[str, Field(pattern=_NAME)]
 Text = Annotated[str, Field(min_length=1)]
-Words = Annotated[str, Field(pattern=r"^[a-z][a-z']*( [a-z][a-z']*)*$")]
+Words = Annotated[str, Field(pattern=_WORDS)]
 Value = str | int
 
 
@@ -15,7 +20,9 @@ def _one_or_many(given: Any) -> Any:
 
 
 def _words_or_values(given: Any) -> Any:
-    return {word: word for word in given} if isinstance(given, list) else given
+    if isinstance(given, list) and all(isinstance(word, str) for word in given):
+        return {word: word for word in given}
+    return given
 
 
 _MANY = {"type": "array", "items": {"type": "string", "minLength": 1}, "minItems": 1}
@@ -97,7 +104,7 @@ class AgentScript(_Part):
 class Flow(_Part):
     """A conversation that an agent can hold."""
 
-    id: str = Field(pattern=r"^[a-z][a-z0-9-]{0,62}$", description="The flow's id in the API.")
+    id: str = Field(pattern=_ID, description="The flow's id in the API.")
     name: Text = Field(description="What people call it.")
     description: Text = Field(description="What it does, in a sentence.")
     language: Literal["en"] = Field(description="The language that callers speak.")
