@@ -41,7 +41,7 @@ async def test_each_caller_gets_its_own_position(any_bus: Bus, message: MessageO
 
 async def test_what_comes_during_a_flight_makes_the_next(message: MessageOf) -> None:
     bus = CountingBus()
-    group = GroupCommit(bus)
+    group = GroupCommit(bus, few=1)
     bus.may_fly.clear()
     first = [asyncio.create_task(group.publish(message(number))) for number in range(3)]
     await asyncio.sleep(0)
@@ -55,8 +55,22 @@ async def test_what_comes_during_a_flight_makes_the_next(message: MessageOf) -> 
     assert bus.flights == [3, 5]
 
 
-async def test_a_duplicate_among_others_is_told_to_its_caller(any_bus: Bus, message: MessageOf) -> None:
-    group = GroupCommit(any_bus)
+async def test_a_few_go_side_by_side_and_many_as_one_batch(message: MessageOf) -> None:
+    bus = CountingBus()
+    group = GroupCommit(bus, few=4)
+
+    few = await asyncio.gather(*(group.publish(message(number)) for number in range(4)))
+    many = await asyncio.gather(*(group.publish(message(number)) for number in range(4, 9)))
+
+    assert [ack.position for ack in (*few, *many)] == list(range(1, 10))
+    assert bus.flights == [5]
+
+
+@pytest.mark.parametrize("few", [1, 3])
+async def test_a_duplicate_among_others_is_told_to_its_caller(
+    few: int, any_bus: Bus, message: MessageOf
+) -> None:
+    group = GroupCommit(any_bus, few=few)
     await group.publish(message(2))
 
     acks = await asyncio.gather(*(group.publish(message(number)) for number in (1, 2, 3)))
@@ -64,8 +78,9 @@ async def test_a_duplicate_among_others_is_told_to_its_caller(any_bus: Bus, mess
     assert [ack.duplicate for ack in acks] == [False, True, False]
 
 
-async def test_one_that_is_too_large_fails_alone(any_bus: Bus, message: MessageOf) -> None:
-    group = GroupCommit(any_bus)
+@pytest.mark.parametrize("few", [1, 3])
+async def test_one_that_is_too_large_fails_alone(few: int, any_bus: Bus, message: MessageOf) -> None:
+    group = GroupCommit(any_bus, few=few)
 
     results = await asyncio.gather(
         group.publish(message(1)),
@@ -79,9 +94,12 @@ async def test_one_that_is_too_large_fails_alone(any_bus: Bus, message: MessageO
     assert isinstance(results[2], Ack)
 
 
-async def test_a_broker_away_fails_every_caller_and_the_next_flight_works(message: MessageOf) -> None:
+@pytest.mark.parametrize("few", [1, 3])
+async def test_a_broker_away_fails_every_caller_and_the_next_flight_works(
+    few: int, message: MessageOf
+) -> None:
     bus = InMemoryBus()
-    group = GroupCommit(bus)
+    group = GroupCommit(bus, few=few)
     bus.away = True
 
     results = await asyncio.gather(
@@ -95,7 +113,7 @@ async def test_a_broker_away_fails_every_caller_and_the_next_flight_works(messag
 
 async def test_a_caller_that_gave_up_harms_nobody(message: MessageOf) -> None:
     bus = CountingBus()
-    group = GroupCommit(bus)
+    group = GroupCommit(bus, few=1)
     bus.may_fly.clear()
     callers = [asyncio.create_task(group.publish(message(number))) for number in range(3)]
     await asyncio.sleep(0)
