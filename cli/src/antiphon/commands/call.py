@@ -59,8 +59,8 @@ async def talk(created: dict[str, str], lines: list[str], *, ready_within: float
 
     Raises StackError when no agent becomes ready or one falls silent. An agent that hangs up ends it too.
     """
-    # a room that the other side closes is no news for its reader
-    logging.getLogger("livekit").setLevel(logging.ERROR)
+    # what matters comes as an exception or an event; its log tells of every room that closes
+    logging.getLogger("livekit").setLevel(logging.CRITICAL)
     caller = Caller(created["livekit_url"], created["token"])
     if words:
         caller.on_line = lambda line: _print_words(line, caller.identity)

@@ -26,10 +26,13 @@ def tail(
 
 async def _tail(session: str | None) -> None:
     async with api_of(running_stack()) as api:
-        if session is None:
-            await _follow_all(api)
-        else:
+        if session is not None:
             await _follow(api, session, prefix="")
+            return
+        try:
+            await _follow_all(api)
+        except ExceptionGroup as failures:
+            raise failures.exceptions[0] from failures
 
 
 async def _follow_all(api: SessionApi) -> None:

@@ -1,0 +1,84 @@
+"""A user with a terminal: call, list, show and tail, on a whole stack."""
+
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from antiphon.embedded import EmbeddedStack
+
+ANTIPHON = Path(sys.prefix) / "bin" / "antiphon"
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def antiphon(stack: EmbeddedStack) -> Run:
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        environment = os.environ | stack.settings.environment()
+        return subprocess.run(
+            [ANTIPHON, *arguments], env=environment, capture_output=True, text=True, timeout=120, check=False
+        )
+
+    return run
+
+
+def test_a_call_is_printed_as_it_is_heard_and_can_be_looked_at(antiphon: Run) -> None:
+    call = antiphon("call", "--say", "hello|thank you good bye")
+
+    assert call.returncode == 0, call.stderr
+    words = [line for line in call.stdout.splitlines() if line.startswith(("caller", "agent"))]
+    assert "caller  hello" in words
+    assert "caller  thank you good bye" in words
+    assert words[0].startswith("agent   Good evening")
+
+    (session,) = set(re.findall(r"ses_\w+", call.stdout))
+    assert session in antiphon("sessions").stdout
+
+    tail = antiphon("tail", session)  # to the session's last event
+    assert tail.returncode == 0
+    assert "session.requested" in tail.stdout.splitlines()[0]
+    assert "session.closed" in tail.stdout.splitlines()[-1]
+
+    show = antiphon("show", session).stdout
+    assert re.search(r"1  caller +hello", show)
+    assert "turn.saved" in show
+
+
+def test_tail_shows_a_session_that_begins_while_it_runs(stack: EmbeddedStack, antiphon: Run) -> None:
+    environment = os.environ | stack.settings.environment()
+    with subprocess.Popen([ANTIPHON, "tail"], env=environment, stdout=subprocess.PIPE, text=True) as tail:
+        antiphon("call", "--say", "thank you good bye")
+        assert tail.stdout is not None
+        seen = next(line for line in tail.stdout if "session.closed" in line)
+        tail.terminate()
+
+    assert "…" in seen
+
+
+def test_an_unknown_flow_is_said_in_a_line(antiphon: Run) -> None:
+    call = antiphon("call", "--flow", "no-such-flow")
+
+    assert call.returncode == 1
+    assert "404" in call.stderr
+    assert "Traceback" not in call.stderr
+
+
+def test_a_call_that_no_agent_answers_ends_with_1_and_the_reason(antiphon: Run, stack: EmbeddedStack) -> None:
+    pid = next(service.pid for service in stack.status().services if service.name == "agent-worker")
+    assert pid is not None
+    os.kill(pid, 9)  # it is back within seconds, after the caller has given up
+
+    call = antiphon("call", "--ready-within", "1")
+
+    assert call.returncode == 1
+    assert "no agent became ready" in call.stderr
+    deadline = time.monotonic() + 60
+    while not stack.status().ready:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
