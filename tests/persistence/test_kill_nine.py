@@ -25,9 +25,9 @@ async def test_ten_kills_lose_nothing_double_nothing_and_keep_the_order(
         await event_log.until(EVENTS * kill // (KILLS + 2), seconds=30)
         await persistence.end(signal.SIGKILL)
         assert await event_log.count() < EVENTS, "killed after the end proves nothing"
-    await publishing
     last = replica()
     await last.start()
+    await publishing
     await event_log.until(EVENTS, seconds=60)
 
     for told, call in zip(stories, calls, strict=True):
