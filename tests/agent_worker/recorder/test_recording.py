@@ -186,6 +186,21 @@ async def test_a_model_that_fails_is_an_error_on_record_and_the_turn_is_saved(
     assert (turn.user_text, turn.assistant_text) == ("fail", None)
 
 
+async def test_an_answer_that_makes_no_sound_is_an_error_on_record(recorded: RecordedSession) -> None:
+    class Mute(Host):
+        async def transcription_node(self, text: Any, model_settings: Any) -> Any:
+            async for piece in text:
+                yield piece[:0]
+
+    await recorded.start(Mute())
+    await recorded.say("hello")
+    events = await recorded.finish()
+    (turn,) = of_type(TurnSaved, events)
+    assert (turn.assistant_text, turn.assistant_text_generated) == (None, "You said: hello")
+    (error,) = of_type(AgentError, events)
+    assert (error.kind, error.message) == ("Unheard", "nothing could be heard of the answer to turn 1")
+
+
 async def test_the_agents_own_overrides_of_the_text_keep_working(recorded: RecordedSession) -> None:
     class Loud(Host):
         async def transcription_node(self, text: Any, model_settings: Any) -> Any:

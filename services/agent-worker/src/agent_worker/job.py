@@ -10,6 +10,7 @@ from livekit.agents.voice.room_io import RoomOptions
 from agent_worker.assignment import Assignment, read_assignment
 from agent_worker.flow import build_entry_agent
 from agent_worker.flow.silence import attach as attach_silence
+from agent_worker.greeting import CALLER, greet_soon
 from agent_worker.process import prepare_job_process
 from agent_worker.providers import build_voice, prewarm
 from agent_worker.recorder import Recording, record, recording_of
@@ -20,13 +21,8 @@ from chassis.settings import load
 
 log = structlog.get_logger(__name__)
 
-CALLER = "caller"
 LAST_WORDS_SECONDS = 1.0  # for the transcript of what was said just before the end
 DELETE_ROOM_SECONDS = 5.0
-
-
-class GreetingFailed(Exception):
-    """The agent could not make itself heard."""
 
 
 async def on_request(request: JobRequest) -> None:
@@ -44,7 +40,7 @@ def prewarm_process(process: JobProcess) -> None:
 
 
 async def entry(ctx: JobContext) -> None:
-    """Serve the session: join, find the flow, greet the caller; recording goes on when this returns."""
+    """Serve the session: join, find the flow, start; the call goes on when this returns."""
     settings = load(AgentSettings)
     who = identity_of(ctx)
     structlog.contextvars.bind_contextvars(session=who.session_id, job=ctx.job.id)
@@ -78,15 +74,7 @@ async def _answer(ctx: JobContext, recording: Recording, assignment: Assignment)
         session_host=False,  # it would tell everyone in the room the agent's instructions
         record=False,
     )
-    try:
-        await ctx.wait_for_participant(identity=CALLER)
-    except RuntimeError:  # the room is gone: the framework ends the job
-        log.info("job.no_caller")
-        return
-    await session.say(flow.greeting)
-    if recording.failure is not None and not recording.is_ready:
-        raise GreetingFailed(recording.failure)
-    recording.ready(flow.greeting)
+    greet_soon(ctx, session, recording, flow.greeting)
 
 
 async def on_session_end(ctx: JobContext) -> None:

@@ -47,6 +47,7 @@ class Conversation:
         self._language: str | None = None
         self._hand_off_reason: str | None = None
         self._usage_told: list[ModelUsage] = []
+        self._error_told = False  # since the last turn
 
     @property
     def turns(self) -> int:
@@ -168,6 +169,7 @@ class Conversation:
             recoverable=bool(getattr(event.error, "recoverable", False)),
             message=str(cause) or repr(cause),
         )
+        self._error_told = True
         if not error.recoverable:
             self.fatal = f"{error.source}: {error.message}"
         self._write(error, at=event.created_at)
@@ -176,9 +178,18 @@ class Conversation:
         for part in finished:
             if isinstance(part, TurnSaved):
                 self._write(part)
+                self._doubt(part)
             else:
                 self._greeted(part.text)
             self._tell_usage()
+
+    def _doubt(self, turn: TurnSaved) -> None:
+        # a voice that breaks by anything but an API error tells nobody; the caller hears nothing all the same
+        meant = turn.assistant_text_generated
+        if meant and not turn.assistant_text and not turn.interrupted and not self._error_told:
+            message = f"nothing could be heard of the answer to turn {turn.turn}"
+            self._write(AgentError(source="agent", kind="Unheard", recoverable=True, message=message))
+        self._error_told = False
 
     def _tell_usage(self) -> None:
         if self.usage != self._usage_told:
