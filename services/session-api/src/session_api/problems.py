@@ -59,6 +59,12 @@ def database_unavailable() -> Problem:
     )
 
 
+def invalid(field: str, where: str, message: str) -> Problem:
+    """Say which field, parameter or header is wrong."""
+    errors = [{"field": field, "in": where, "message": message}]
+    return Problem(422, "invalid-request", f"Not valid: {field}.", errors=errors)
+
+
 def render(problem: Problem, instance: str) -> Response:
     """Write a problem as application/problem+json."""
     body = {

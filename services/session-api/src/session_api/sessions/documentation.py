@@ -3,6 +3,7 @@
 from typing import Any
 
 from session_api.openapi import ERRORS, problems, reference
+from session_api.sessions.idempotency import HEADER, KEY_PATTERN
 
 _ID = "ses_01m7yq1we0eqq9xvayxnfetqqd"
 _BASE = f"http://127.0.0.1:8000/v1/sessions/{_ID}"
@@ -72,7 +73,16 @@ def _page(name: str, item: str, example: Any, following: Any) -> dict[str, Any]:
     return _json(schema, {name: [example], "next": following})
 
 
+_IDEMPOTENCY_KEY = {
+    "name": HEADER,
+    "in": "header",
+    "required": False,
+    "description": "makes retries safe: the same key and body is the same session",
+    "schema": {"type": "string", "pattern": KEY_PATTERN},
+    "example": "order-17",
+}
 CREATE: dict[str, Any] = {
+    "openapi_extra": {"parameters": [_IDEMPOTENCY_KEY]},
     "responses": {
         201: {
             "description": "The session is on the log and its agent was asked for",

@@ -1,12 +1,31 @@
 """The same key and body is the same session: the log remembers, no table does."""
 
+import re
+
+from starlette.datastructures import Headers
+
 from contracts.events.session import SessionRequested
 from contracts.registry import open_event
 from contracts.session import Session, fold
-from session_api.problems import Problem
+from session_api.problems import Problem, invalid
 from session_api.sessions.record import Record
 
+HEADER = "Idempotency-Key"
+KEY_PATTERN = r"^[\x21-\x7e]{1,255}$"
+
+_key = re.compile(KEY_PATTERN)
 _COMPARED = ("flow_id", "user_id", "language", "metadata")
+
+
+def key_in(headers: Headers) -> str | None:
+    """Return the request's idempotency key, if it has one.
+
+    Raises Problem 422.
+    """
+    key = headers.get(HEADER)
+    if key is not None and _key.fullmatch(key) is None:
+        raise invalid(HEADER, "header", "takes 1 to 255 visible ASCII characters")
+    return key
 
 
 async def first_request(record: Record, tenant: str, session_id: str, requested: SessionRequested) -> Session:

@@ -8,7 +8,7 @@ import msgspec
 import orjson
 from starlette.responses import Response
 
-from session_api.problems import Problem
+from session_api.problems import Problem, invalid
 from session_api.sessions.queries import SessionsPlace
 
 _place = msgspec.json.Decoder(SessionsPlace)
@@ -19,6 +19,10 @@ def page(name: str, items: Iterable[bytes | str], following: str | int | None) -
     joined = b",".join(item.encode() if isinstance(item, str) else item for item in items)
     body = b'{"%s":[%s],"next":%s}' % (name.encode(), joined, orjson.dumps(following))
     return Response(body, media_type="application/json")
+
+
+def _no_cursor() -> Problem:
+    return invalid("cursor", "query", "is not a cursor that this list handed out")
 
 
 def write_place(place: SessionsPlace) -> str:
@@ -35,7 +39,7 @@ def read_place(cursor: str) -> SessionsPlace:
         raw = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
         return _place.decode(raw)
     except (binascii.Error, ValueError) as error:
-        raise invalid_parameter("cursor", "is not a cursor that this list handed out") from error
+        raise _no_cursor() from error
 
 
 def read_number(cursor: str) -> int:
@@ -44,11 +48,5 @@ def read_number(cursor: str) -> int:
     Raises Problem 422.
     """
     if not cursor.isascii() or not cursor.isdigit() or len(cursor) > 9:
-        raise invalid_parameter("cursor", "is not a cursor that this list handed out")
+        raise _no_cursor()
     return int(cursor)
-
-
-def invalid_parameter(name: str, message: str) -> Problem:
-    """Say which query parameter or header is wrong."""
-    errors = [{"field": name, "in": "query", "message": message}]
-    return Problem(422, "invalid-request", f"Not valid: {name}.", errors=errors)

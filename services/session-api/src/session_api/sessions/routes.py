@@ -21,6 +21,7 @@ from session_api.sessions.documentation import (
     TOKEN,
     TURNS,
 )
+from session_api.sessions.idempotency import key_in
 from session_api.sessions.lookup import well_formed
 from session_api.sessions.pages import page, read_number, read_place, write_place
 from session_api.sessions.queries import SessionsFilter
@@ -40,29 +41,20 @@ Cursor = Annotated[str | None, Query(max_length=256, description="`next` of the 
 Limit = Annotated[int, Query(ge=1, le=200)]
 EventLimit = Annotated[int, Query(ge=1, le=1000)]
 Sequence = Annotated[int | None, Query(ge=0, le=2**31 - 1, description="a sequence: what comes after it")]
-IdempotencyKey = Annotated[
-    str | None,
-    Header(
-        min_length=1,
-        max_length=255,
-        pattern=r"^[\x21-\x7e]+$",
-        description="makes retries safe: the same key and body is the same session",
-    ),
-]
 LastEventId = Annotated[
     int | None, Header(alias="Last-Event-ID", ge=0, le=2**31 - 1, description="resumes a stream")
 ]
 
 
 @router.post("", status_code=201, response_model=CreateResponse, **CREATE)
-async def create(request: Request, body: CreateRequest, idempotency_key: IdempotencyKey = None) -> Response:
+async def create(request: Request, body: CreateRequest) -> Response:
     """Create a session and ask for its agent; answers before the agent is there."""
     dependencies, tenant = dependencies_of(request), caller(request).tenant
-    created = await dependencies.create.create(tenant, body, idempotency_key)
+    created = await dependencies.create.create(tenant, body, key_in(request.headers))
     session_id = request.state.session_id = created.session_id
     join = dependencies.join
     path = f"/v1/sessions/{session_id}"
-    answer = CreateResponse(
+    answer = CreateResponse.model_construct(  # nothing to validate: it is all ours
         session_id=session_id,
         status=created.status,
         room=session_id,
