@@ -49,9 +49,14 @@ class GroupCommit:
             self._waiting = []
 
     async def _commit(self, group: list[_Waiting]) -> None:
-        if len(group) <= self._few:
+        if len(group) == 1:
+            await self._commit_one(*group[0])
+        elif len(group) <= self._few:
             await asyncio.gather(*(self._commit_one(out, future) for out, future in group))
-            return
+        else:
+            await self._commit_batch(group)
+
+    async def _commit_batch(self, group: list[_Waiting]) -> None:
         try:
             acks = await self._bus.publish_many(
                 [out for out, _ in group], timeout_seconds=self._timeout_seconds
