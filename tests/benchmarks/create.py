@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 KEY = "benchmark"
 AGENT = "benchmark-nobody"  # no worker has this name: what is measured is the create, not the agents
 REQUEST = post("/v1/sessions", b'{"flow_id":"benchmark","user_id":"ada","metadata":{"order":"A-17"}}', KEY)
-CONNECTIONS = 32
+CONNECTIONS = 128
 SECONDS = 1.5
 PASSES = 8
 CREATES = 300
