@@ -10,11 +10,20 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from chassis.bus import BusUnavailable, PayloadTooLarge
+from chassis.bus import BusUnavailable, HistoryGap, PayloadTooLarge
 from chassis.database import DatabaseUnavailable
 
 MEDIA_TYPE = "application/problem+json"
 TYPE_BASE = "https://antiphon.dev/problems/"
+
+_EXPECTED: tuple[type[Exception], ...] = (
+    HTTPException,
+    RequestValidationError,
+    BusUnavailable,
+    HistoryGap,
+    DatabaseUnavailable,
+    PayloadTooLarge,
+)
 
 
 class Problem(HTTPException):
@@ -88,7 +97,7 @@ def _as_problem(error: Exception) -> Problem:
             return error
         case RequestValidationError():
             return _invalid(error)
-        case BusUnavailable():
+        case BusUnavailable() | HistoryGap():
             return broker_unavailable()
         case DatabaseUnavailable():
             return database_unavailable()
@@ -123,5 +132,5 @@ def problem_response(request: Request, error: Exception) -> Response:
 
 def install(app: FastAPI) -> None:
     """Answer every error of the app with a problem document."""
-    for kind in (HTTPException, RequestValidationError, BusUnavailable, DatabaseUnavailable, PayloadTooLarge):
+    for kind in _EXPECTED:
         app.add_exception_handler(kind, problem_response)

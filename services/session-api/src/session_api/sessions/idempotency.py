@@ -35,7 +35,7 @@ async def first_request(record: Record, tenant: str, session_id: str, requested:
     with, 503 when a replica of the broker has not got it yet.
     """
     events = await record.events(tenant, session_id)
-    requests = [event for event in map(open_event, events) if isinstance(event, SessionRequested)]
+    requests = [open_event(event) for event in events if event.type == SessionRequested.TYPE]
     if not requests:
         raise _nothing_to_compare(known=bool(events))
     differing = [name for name in _COMPARED if getattr(requests[0], name) != getattr(requested, name)]

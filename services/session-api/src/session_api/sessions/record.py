@@ -1,10 +1,18 @@
 """What the log on the bus says of one session: there at once, with Postgres or without."""
 
-from chassis.bus import Bus
+from contextlib import suppress
+
+import structlog
+
+from chassis.bus import Bus, Incoming
 from contracts.envelope import Envelope, decode
+from contracts.errors import MalformedEvent, UnknownEventType, UnsupportedEventVersion
 from contracts.event import Family
+from contracts.registry import open_event
 from contracts.session import Session, fold
 from contracts.subjects import event_subject, session_filter
+
+log = structlog.get_logger(__name__)
 
 
 class Record:
@@ -36,4 +44,17 @@ class Record:
         return await self._bus.last(event_subject(tenant, session_id, Family.AGENT)) is not None
 
     async def _read(self, subject_filter: str) -> list[Envelope]:
-        return [decode(incoming.payload) async for incoming in self._bus.read(subject_filter)]
+        judged = [_judged(incoming) async for incoming in self._bus.read(subject_filter)]
+        return [envelope for envelope in judged if envelope is not None]
+
+
+def _judged(incoming: Incoming) -> Envelope | None:
+    """Return the envelope, or None for what ingest will put among the dead letters."""
+    try:
+        envelope = decode(incoming.payload)
+        with suppress(UnknownEventType, UnsupportedEventVersion):  # a newer producer's: part of the log
+            open_event(envelope)
+    except MalformedEvent as error:
+        log.warning("record.malformed", position=incoming.position, error=str(error))
+        return None
+    return envelope

@@ -1,0 +1,96 @@
+"""The log on the bus as session-api reads it: what ingest will refuse is no part of it."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from chassis.bus import Bus, Outgoing, outgoing
+from chassis.testing import InMemoryBus
+from contracts.envelope import Envelope, encode, seal
+from contracts.events.agent import AgentReady
+from contracts.events.session import SessionRequested
+from contracts.session import Status
+from contracts.subjects import event_subject
+from session_api.sessions.record import Record
+
+SESSION = "ses_00000000000000000000000001"
+REQUESTED = SessionRequested(flow_id="booking", flow_revision=1, user_id="ada", room=SESSION)
+READY = AgentReady(greeting="Good evening.", ready_ms=640.0)
+
+
+def _sealed(event: SessionRequested | AgentReady, number: int) -> Envelope:
+    return seal(
+        event,
+        id=f"{SESSION}:{number}",
+        session_id=SESSION,
+        tenant="default",
+        producer="test",
+        producerseq=number,
+        time=datetime.now(UTC),
+    )
+
+
+async def _publish_raw(bus: Bus, payload: bytes, number: int) -> None:
+    await bus.publish(Outgoing(event_subject("default", SESSION, "agent"), payload, f"raw:{number}"))
+
+
+@pytest.fixture
+async def bus() -> Bus:
+    """A bus with one session that was asked for; in memory, for this reads only."""
+    bus = InMemoryBus()
+    await bus.ensure()
+    await bus.publish(outgoing(_sealed(REQUESTED, 0)))
+    return bus
+
+
+async def test_a_session_is_the_fold_of_all_its_events(bus: Bus) -> None:
+    await bus.publish(outgoing(_sealed(READY, 1)))
+
+    session = await Record(bus).session("default", SESSION)
+
+    assert session is not None
+    assert (session.status, session.user_id) == (Status.READY, "ada")
+
+
+async def test_its_outline_reads_no_more_than_its_own_family(bus: Bus) -> None:
+    await bus.publish(outgoing(_sealed(READY, 1)))
+
+    session = await Record(bus).outline("default", SESSION)
+
+    assert session is not None
+    assert session.status is Status.PENDING
+
+
+async def test_another_tenant_has_no_such_session(bus: Bus) -> None:
+    record = Record(bus)
+
+    assert await record.session("other", SESSION) is None
+    assert not await record.exists("other", SESSION)
+
+
+async def test_what_ingest_will_refuse_is_passed_over(bus: Bus) -> None:
+    broken = encode(_sealed(READY, 2)).replace(b'"ready_ms":640.0', b'"ready_ms":"soon"')
+    await _publish_raw(bus, b"not an envelope", 1)
+    await _publish_raw(bus, broken, 2)
+
+    events = await Record(bus).events("default", SESSION)
+
+    assert [event.type for event in events] == ["session.requested"]
+
+
+async def test_an_event_that_only_a_newer_reader_knows_is_part_of_the_log(bus: Bus) -> None:
+    newer = encode(_sealed(READY, 1)).replace(b'"agent.ready"', b'"agent.improved"')
+    await _publish_raw(bus, newer, 1)
+
+    record = Record(bus)
+
+    assert [event.type for event in await record.events("default", SESSION)][1] == "agent.improved"
+    assert await record.session("default", SESSION) is not None
+
+
+async def test_an_agent_that_came_is_remembered(bus: Bus) -> None:
+    record = Record(bus)
+    before = await record.agent_came("default", SESSION)
+    await bus.publish(outgoing(_sealed(READY, 1)))
+
+    assert (before, await record.agent_came("default", SESSION)) == (False, True)
