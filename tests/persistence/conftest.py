@@ -20,12 +20,19 @@ from chassis.database import Database
 from contracts.envelope import Envelope, seal
 from contracts.event import Event
 from contracts.events.agent import AgentJoined, AgentReady, AgentStateChanged
-from contracts.events.session import CloseReason, FaultSide, SessionClosed, SessionDispatched, SessionRequested
+from contracts.events.session import (
+    CloseReason,
+    FaultSide,
+    SessionClosed,
+    SessionDispatched,
+    SessionRequested,
+)
 from contracts.events.turn import TurnSaved
 from contracts.ids import agent_event_id, session_id_for_key
 from contracts.subjects import partition_of
 from persistence.condition import Condition, NotReady
 from persistence.ingest.line import Line, LineOptions
+from persistence.ingest.writer import Writer
 
 START = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 
@@ -59,7 +66,9 @@ class Story:
 
     def turn(self, number: int, text: str = "a table for two") -> Envelope:
         return self.tell(
-            TurnSaved(turn=number, agent_id="host", user_text=text, assistant_text="Gladly.", metrics={"ms": 1})
+            TurnSaved(
+                turn=number, agent_id="host", user_text=text, assistant_text="Gladly.", metrics={"ms": 1}
+            )
         )
 
     def whole_call(self, turns: int = 3) -> list[Envelope]:
@@ -67,9 +76,7 @@ class Story:
         return [
             self.requested(),
             self.tell(SessionDispatched(attempt=1, room_sid="RM_1", agent_name="antiphon")),
-            self.tell(
-                AgentJoined(job_id="AJ_test", worker_id="AW_1", epoch="AJ_test", identity="agent")
-            ),
+            self.tell(AgentJoined(job_id="AJ_test", worker_id="AW_1", epoch="AJ_test", identity="agent")),
             self.tell(AgentReady(greeting="Hello.", ready_ms=12.5)),
             *[self.turn(number) for number in range(1, turns + 1)],
             self.tell(AgentStateChanged(old_state="speaking", new_state="listening")),
@@ -116,6 +123,7 @@ class Lines:
     def __init__(self, bus: Bus, database: Database) -> None:
         self.bus = bus
         self.database = database
+        self.writer = Writer(database)
         self.condition = Condition()
         self.options = LineOptions()
         self.stop = asyncio.Event()
@@ -124,7 +132,7 @@ class Lines:
     def start(self, *partitions: int) -> None:
         """Start lines: without a lease, so a test may run two of one partition."""
         for partition in partitions:
-            line = Line(partition, self.bus, self.database, self.condition, self.options)
+            line = Line(partition, self.bus, self.database, self.writer, self.condition, self.options)
             self.tasks[partition] = asyncio.create_task(line.run(self.stop))
 
     async def end(self) -> None:
@@ -202,7 +210,13 @@ class Replica:
         """Start the process; it may not be ready yet."""
         with self.log.open("ab") as output:
             self.process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "persistence", "run", env=self._environment, stdout=output, stderr=output
+                sys.executable,
+                "-m",
+                "persistence",
+                "run",
+                env=self._environment,
+                stdout=output,
+                stderr=output,
             )
 
     async def health(self) -> tuple[int, dict[str, object]]:

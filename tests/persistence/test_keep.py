@@ -36,9 +36,7 @@ class Kept:
         self.work = Work()
         self.condition = Condition()
         self.stop = asyncio.Event()
-        self.task = asyncio.create_task(
-            keep(self.leases, "work", self.work, self.condition, self.stop)
-        )
+        self.task = asyncio.create_task(keep(self.leases, "work", self.work, self.condition, self.stop))
 
     async def lease(self):
         """Return the lease that is being waited for."""

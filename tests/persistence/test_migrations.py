@@ -102,5 +102,7 @@ def test_a_view_has_the_columns_that_the_contract_declares(view: str) -> None:
     declared = TABLES[view]
 
     assert {column.name for column in table.columns} == set(declared.__struct_fields__)
-    required = set(declared.__struct_fields__[: len(declared.__struct_fields__) - len(declared.__struct_defaults__)])
+    required = set(
+        declared.__struct_fields__[: len(declared.__struct_fields__) - len(declared.__struct_defaults__)]
+    )
     assert {column.name for column in table.columns if not column.nullable} == required

@@ -63,7 +63,9 @@ class Loops:
         await asyncio.wait_for(asyncio.gather(*self._tasks, return_exceptions=True), 20)
 
     async def ids(self, seen: Seen) -> list[str]:
-        return [row["id"] for row in await self._database.pool.fetch(f"select id from {seen.projection.name}")]
+        return [
+            row["id"] for row in await self._database.pool.fetch(f"select id from {seen.projection.name}")
+        ]
 
     async def until(self, check: Callable[[], object]) -> None:
         async with asyncio.timeout(15):

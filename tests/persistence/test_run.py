@@ -101,7 +101,9 @@ async def test_it_waits_for_nats_and_says_so(publish, replica, event_log, story,
     persistence = replica()
     await persistence.start()
     async with asyncio.timeout(40):
-        while (answer := await persistence.health())[0] != 503 or "no NATS server answered" not in str(answer[1]):
+        while (answer := await persistence.health())[0] != 503 or "no NATS server answered" not in str(
+            answer[1]
+        ):
             await asyncio.sleep(0.05)
 
     nats_server.start()
@@ -131,7 +133,9 @@ async def test_it_refuses_streams_that_are_not_as_the_contract_defines(bus, repl
     await persistence.start()
 
     assert await asyncio.wait_for(persistence.process.wait(), 30) == 1
-    assert "The broker does not hold what the contract defines: stream SESSIONS" in persistence.log.read_text()
+    assert (
+        "The broker does not hold what the contract defines: stream SESSIONS" in persistence.log.read_text()
+    )
     await erase(bus)
 
 
@@ -173,7 +177,9 @@ async def test_status_tells_how_far_everything_is(
     assert ("  behind" in out) == (what == "behind")
 
 
-async def test_status_of_a_database_without_schema_says_what_to_do(nats_server, postgres_server, postgres_dsn):
+async def test_status_of_a_database_without_schema_says_what_to_do(
+    nats_server, postgres_server, postgres_dsn
+):
     connection = await asyncpg.connect(postgres_dsn)
     await connection.execute("drop table alembic_version")
     await connection.close()

@@ -26,15 +26,15 @@ def test_one_message_for_each_session_with_its_new_events_in_order(story):
     first, second = story("first"), story("second")
     told = [first.requested(), second.requested(), first.turn(1), first.turn(2)]
     entries = [
-        entry_of(envelope, 10 + n, first.partition if envelope.subject == first.session_id else second.partition)
+        entry_of(
+            envelope, 10 + n, first.partition if envelope.subject == first.session_id else second.partition
+        )
         for n, envelope in enumerate(told)
     ]
 
     said = dict(announcements(entries, [(1, 5), (2, 1), (4, 6)]))  # the third was there already
 
-    assert set(said) == {
-        f"committed.{each.partition}.default.{each.session_id}" for each in (first, second)
-    }
+    assert set(said) == {f"committed.{each.partition}.default.{each.session_id}" for each in (first, second)}
     assert _decoder.decode(said[f"committed.{first.partition}.default.{first.session_id}"]) == [
         committed(told[0], 5, 10),
         committed(told[3], 6, 13),
@@ -82,4 +82,7 @@ def test_a_long_commit_is_said_in_parts_that_nats_carries(sizes):
     assert [envelope for part in heard for envelope in part] == [
         committed(envelope, n, n) for n, envelope in enumerate(told, 1)
     ]
-    assert all(len(part) == 1 or len(payload) < LIMIT_BYTES + 1000 for part, payload in zip(heard, parts, strict=True))
+    assert all(
+        len(part) == 1 or len(payload) < LIMIT_BYTES + 1000
+        for part, payload in zip(heard, parts, strict=True)
+    )

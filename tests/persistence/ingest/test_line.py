@@ -47,7 +47,9 @@ async def test_every_commit_is_announced(bus, publish, lines, story):
                 break
     await heard.close()
 
-    assert [(envelope.sequence, envelope.id) for envelope in said] == [(n, e.id) for n, e in enumerate(call, 1)]
+    assert [(envelope.sequence, envelope.id) for envelope in said] == [
+        (n, e.id) for n, e in enumerate(call, 1)
+    ]
 
 
 async def test_a_line_that_starts_again_goes_on_after_its_checkpoint(publish, lines, event_log, story):
@@ -94,7 +96,11 @@ async def test_what_can_never_be_valid_is_set_aside_and_blocks_nothing(bus, publ
     await event_log.until(2)
 
     [letter] = await event_log.dead_letters()
-    assert (letter["payload"], letter["partition"], letter["position"]) == (b"not an envelope", told.partition, 2)
+    assert (letter["payload"], letter["partition"], letter["position"]) == (
+        b"not an envelope",
+        told.partition,
+        2,
+    )
     assert "MalformedEvent" in letter["error"]
     assert await event_log.events(told.session_id) == [(1, first.id), (2, second.id)]
 
@@ -106,7 +112,9 @@ async def test_poison_is_found_by_bisection_and_its_neighbours_are_kept(publish,
     poisoned = {7, 8, 31}
     batch = [msgspec.structs.replace(e, id=f"nul \0 {n}") if n in poisoned else e for n, e in enumerate(call)]
     # a NUL cannot travel in a header, so the message ids are others
-    outs = [msgspec.structs.replace(outgoing(envelope), message_id=f"m{n}") for n, envelope in enumerate(batch)]
+    outs = [
+        msgspec.structs.replace(outgoing(envelope), message_id=f"m{n}") for n, envelope in enumerate(batch)
+    ]
     await lines.bus.publish_many(outs)
     lines.start(told.partition)
     await event_log.until(len(call) - len(poisoned))
@@ -154,9 +162,7 @@ async def test_a_good_event_between_starts_the_count_again(bus, publish, lines, 
     assert len(await event_log.dead_letters()) == 10
 
 
-async def test_postgres_away_holds_the_batch_and_says_so(
-    publish, lines, event_log, story, postgres_server
-):
+async def test_postgres_away_holds_the_batch_and_says_so(publish, lines, event_log, story, postgres_server):
     told = story("held")
     call = told.whole_call()
     lines.start(told.partition)
@@ -210,9 +216,8 @@ async def test_a_consumer_that_was_deleted_is_made_again(bus, publish, lines, ev
 async def test_a_stream_that_was_made_anew_is_not_taken_for_the_old_one(bus, publish, lines, story, database):
     """Its positions start again: whoever waited for the old ones would wait for ever, in silence."""
     told = story("anew")
-    store = Store(database, told.partition)
+    store = Store(database, lines.writer, told.partition)
     await store.claim()
-    await store.release()
     await database.pool.execute("update checkpoints set position = 1000")
     await publish([told.requested()])
     lines.start(told.partition)
@@ -228,9 +233,8 @@ async def test_a_line_whose_partition_was_taken_over_ends(publish, lines, event_
     await publish([told.requested()])
     await event_log.until(1)
 
-    successor = Store(database, told.partition)
+    successor = Store(database, lines.writer, told.partition)
     await successor.claim()
-    await successor.release()
     await publish([told.turn(1)])
 
     with pytest.raises(Fenced):

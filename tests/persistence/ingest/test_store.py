@@ -12,7 +12,8 @@ from chassis.bus import Incoming, outgoing
 from chassis.database import Database
 from contracts.envelope import Envelope
 from persistence.ingest.judge import DeadLetter, judge
-from persistence.ingest.store import Poisoned, Store
+from persistence.ingest.store import Store
+from persistence.ingest.writer import Poisoned, Writer
 from persistence.keep import Fenced
 
 PARTITION = 3
@@ -21,7 +22,9 @@ PARTITION = 3
 def stories_of(story, partition=PARTITION, count=3):
     """Stories of sessions of one partition."""
     found = (story(f"session {n}") for n in range(10_000))
-    return [told for told, _ in zip((s for s in found if s.partition == partition), range(count), strict=False)]
+    return [
+        told for told, _ in zip((s for s in found if s.partition == partition), range(count), strict=False)
+    ]
 
 
 def batch_of(envelopes: list[Envelope], start: int, partition=PARTITION):
@@ -35,10 +38,9 @@ def batch_of(envelopes: list[Envelope], start: int, partition=PARTITION):
 
 @pytest.fixture
 async def store(database: Database):
-    store = Store(database, PARTITION)
+    store = Store(database, Writer(database), PARTITION)
     await store.claim()
-    yield store
-    await store.release()
+    return store
 
 
 async def test_each_session_counts_from_one_without_a_gap(store, event_log, story):
@@ -90,14 +92,13 @@ async def test_the_log_keeps_the_exact_text_and_every_column(store, database, st
 
 async def test_a_writer_that_lost_the_partition_is_fenced(store, database, event_log, story):
     told, *_ = stories_of(story)
-    successor = Store(database, PARTITION)
+    successor = Store(database, Writer(database), PARTITION)
     await successor.claim()
 
     with pytest.raises(Fenced):
         await store.commit(batch_of([told.requested()], start=1))
     assert await event_log.count() == 0
     assert await successor.commit(batch_of([told.requested()], start=1)) == [(1, 1)]
-    await successor.release()
 
 
 async def test_a_writer_at_another_position_is_fenced(store, event_log, story):
@@ -115,9 +116,8 @@ async def test_a_claim_goes_on_where_the_last_commit_ended(store, database, stor
     told, *_ = stories_of(story)
     await store.commit(batch_of([told.requested(), told.turn(1)], start=8))
 
-    successor = Store(database, PARTITION)
+    successor = Store(database, Writer(database), PARTITION)
     await successor.claim()
-    await successor.release()
 
     assert successor.position == 9
 
@@ -172,9 +172,8 @@ async def test_a_commit_whose_answer_was_lost_is_settled(store, story):
 
 async def test_settling_notices_a_successor(store, database, story):
     told, *_ = stories_of(story)
-    successor = Store(database, PARTITION)
+    successor = Store(database, Writer(database), PARTITION)
     await successor.claim()
-    await successor.release()
 
     with pytest.raises(Fenced):
         await store.settle(batch_of([told.requested()], start=1))
@@ -194,7 +193,7 @@ def test_whatever_comes_again_the_log_is_dense_and_in_order_of_first_arrival(
 async def _deliver(dsn, stories, deliveries, cuts):
     database = await Database.connect(dsn, min_size=0, max_size=2)
     await database.pool.execute("truncate event_log, checkpoints")
-    store = Store(database, PARTITION)
+    store = Store(database, Writer(database), PARTITION)
     await store.claim()
     bodies = [[told.turn(n) for n in range(1, 8)] for told in stories]
     told = [bodies[session][event] for session, event in deliveries]
@@ -204,7 +203,6 @@ async def _deliver(dsn, stories, deliveries, cuts):
         await store.commit(batch_of(told[:size], start=position))
         position, told = position + len(told[:size]), told[size:]
     rows = await database.pool.fetch("select session_id, sequence, event_id from event_log order by position")
-    await store.release()
     await database.close()
 
     first_arrivals = list(dict.fromkeys(bodies[session][event].id for session, event in deliveries))

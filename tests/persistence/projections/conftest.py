@@ -49,10 +49,14 @@ class View:
             await self._projection.project(connection, log)
 
     async def rows(self, table: str, order: str = "1, 2") -> list[dict[str, object]]:
-        return [dict(row) for row in await self._database.pool.fetch(f"select * from {table} order by {order}")]
+        return [
+            dict(row) for row in await self._database.pool.fetch(f"select * from {table} order by {order}")
+        ]
 
     async def state(self, session_id: str) -> Session:
-        text = await self._database.pool.fetchval("select state from sessions where session_id = $1", session_id)
+        text = await self._database.pool.fetchval(
+            "select state from sessions where session_id = $1", session_id
+        )
         return msgspec.json.decode(text, type=Session)
 
     async def empty(self) -> None:

@@ -22,7 +22,9 @@ def test_any_redelivery_changes_nothing(batches, postgres_dsn, view, story):
     log = view.committed(view.shuffled(calls))
     view._sequences.clear()
 
-    assert asyncio.run(_rows(postgres_dsn, _deliveries(log, batches))) == asyncio.run(_rows(postgres_dsn, [log]))
+    assert asyncio.run(_rows(postgres_dsn, _deliveries(log, batches))) == asyncio.run(
+        _rows(postgres_dsn, [log])
+    )
 
 
 def _deliveries(log: Sequence[Envelope], batches: list[tuple[int, int]]) -> list[Sequence[Envelope]]:

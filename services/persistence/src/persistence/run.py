@@ -12,6 +12,7 @@ from contracts.subjects import PARTITIONS
 from persistence import migrations
 from persistence.condition import Condition
 from persistence.ingest.line import Line, LineOptions
+from persistence.ingest.writer import Writer
 from persistence.keep import keep
 from persistence.lease import Leases
 from persistence.patience import Patience, Stopped, or_stop
@@ -20,7 +21,7 @@ from persistence.projections import PROJECTIONS
 from persistence.settings import PersistenceSettings
 
 CONNECT_SECONDS = 2.0  # for one try, of as many as it takes
-SPARE_CONNECTIONS = 8  # beside the one that each line keeps
+CONNECTIONS = 12  # two that write the log, two a projection, and some to spare
 
 T = TypeVar("T")
 
@@ -45,10 +46,9 @@ async def _serve(
 ) -> None:
     start.starting("nats")
     start.starting("postgres")
-    size = PARTITIONS + SPARE_CONNECTIONS
     database = await _eventually(
         lambda: Database.connect(
-            settings.postgres_dsn, max_size=size, connect_timeout_seconds=CONNECT_SECONDS
+            settings.postgres_dsn, max_size=CONNECTIONS, connect_timeout_seconds=CONNECT_SECONDS
         ),
         start,
         "postgres",
@@ -81,13 +81,14 @@ async def _work(
     leases = Leases(settings.postgres_dsn)
     options = LineOptions(settings.ingest_batch, settings.dead_letters_in_a_row)
     event_log = Log(database, bus)
+    writer = Writer(database)
     ingest = Condition()
     health.add("ingest", ingest.check)
     holding = asyncio.create_task(leases.run(), name="leases")
     try:
         async with asyncio.TaskGroup() as group:
             for partition in range(PARTITIONS):
-                line = Line(partition, bus, database, ingest, options)
+                line = Line(partition, bus, database, writer, ingest, options)
                 group.create_task(keep(leases, f"ingest:{partition}", line.run, ingest, stop))
             for projection in PROJECTIONS:
                 view = Condition()

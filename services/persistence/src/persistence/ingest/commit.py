@@ -7,7 +7,8 @@ import structlog
 
 from persistence.condition import Condition
 from persistence.ingest.judge import DeadLetter, Entry, Judged
-from persistence.ingest.store import NOT_NOW, Numbered, Poisoned, Store
+from persistence.ingest.store import Store
+from persistence.ingest.writer import NOT_NOW, Numbered, Poisoned
 from persistence.patience import Patience
 
 log = structlog.get_logger(__name__)

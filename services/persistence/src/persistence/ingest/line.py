@@ -13,8 +13,9 @@ from persistence.ingest.acknowledge import acknowledging
 from persistence.ingest.announce import announcements
 from persistence.ingest.commit import Committer, TooManyDeadLetters
 from persistence.ingest.judge import judge
-from persistence.ingest.store import NOT_NOW, Store
+from persistence.ingest.store import Store
 from persistence.ingest.tracing import trace_commit
+from persistence.ingest.writer import NOT_NOW, Writer
 from persistence.patience import Patience, Stopped, or_stop
 
 log = structlog.get_logger(__name__)
@@ -32,7 +33,13 @@ class Line:
     """Carry one partition from the bus to the event log."""
 
     def __init__(
-        self, partition: int, bus: Bus, database: Database, condition: Condition, options: LineOptions
+        self,
+        partition: int,
+        bus: Bus,
+        database: Database,
+        writer: Writer,
+        condition: Condition,
+        options: LineOptions,
     ) -> None:
         self._partition = partition
         self._name = f"partition {partition}"
@@ -40,7 +47,7 @@ class Line:
         self._consumer = ingest_consumer(partition)
         self._condition = condition
         self._options = options
-        self._store = Store(database, partition)
+        self._store = Store(database, writer, partition)
         self._committer = Committer(
             self._store, condition, self._name, dead_letters_in_a_row=options.dead_letters_in_a_row
         )
@@ -62,7 +69,6 @@ class Line:
             await stop.wait()
         finally:
             self._condition.good(self._name)
-            await self._store.release()
 
     async def _claim(self, stop: asyncio.Event) -> None:
         patience = Patience(stop)

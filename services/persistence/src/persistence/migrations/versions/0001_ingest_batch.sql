@@ -1,10 +1,11 @@
--- Commit one batch of a partition: fence, number, insert and move the checkpoint, in one round trip.
--- Returns the sequence that each new event got; an event that is in the log already gets none.
+-- Commit what one or more partitions have in hand: fence, number, insert and move the checkpoints, in one
+-- round trip. Returns the sequence that each new event got; an event that is in the log already gets none.
 create function ingest_batch(
-    p_partition smallint,
-    p_epoch bigint,
-    p_expected bigint,
-    p_position bigint,
+    p_partitions smallint[],
+    p_epochs bigint[],
+    p_expected bigint[],
+    p_reached bigint[],
+    p_event_partitions smallint[],
     p_positions bigint[],
     p_sessions text[],
     p_tenants text[],
@@ -13,6 +14,7 @@ create function ingest_batch(
     p_versions smallint[],
     p_times timestamptz[],
     p_envelopes json[],
+    p_dead_partitions smallint[],
     p_dead_positions bigint[],
     p_dead_subjects text[],
     p_dead_payloads bytea[],
@@ -26,27 +28,36 @@ set enable_bitmapscan = off
 set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
+declare
+    moved integer;
 begin
     update checkpoints
-       set position = p_position, updated_at = now()
-     where name = 'ingest:' || p_partition and epoch = p_epoch and position = p_expected;
-    if not found then
-        raise exception 'another writer holds partition %', p_partition using errcode = 'AP001';
+       set position = hand.reached, updated_at = now()
+      from unnest(p_partitions, p_epochs, p_expected, p_reached) as hand (partition, epoch, expected, reached)
+     where checkpoints.name = 'ingest:' || hand.partition
+       and checkpoints.epoch = hand.epoch
+       and checkpoints.position = hand.expected;
+    get diagnostics moved = row_count;
+    if moved <> cardinality(p_partitions) then
+        raise exception 'another writer holds one of the partitions %', p_partitions using errcode = 'AP001';
     end if;
 
     if cardinality(p_dead_positions) > 0 then
         insert into dead_letters (partition, position, subject, payload, headers, error)
-        select p_partition, dead.*
-          from unnest(p_dead_positions, p_dead_subjects, p_dead_payloads, p_dead_headers, p_dead_errors) as dead;
+        select dead.*
+          from unnest(p_dead_partitions, p_dead_positions, p_dead_subjects, p_dead_payloads, p_dead_headers,
+                      p_dead_errors) as dead;
     end if;
 
     -- One writer per partition, fenced above: what is not in the log now cannot come in beside us.
     return query
     with incoming as (
         select *
-          from unnest(p_positions, p_sessions, p_tenants, p_events, p_types, p_versions, p_times, p_envelopes)
+          from unnest(p_event_partitions, p_positions, p_sessions, p_tenants, p_events, p_types, p_versions,
+                      p_times, p_envelopes)
                with ordinality
-               as batch (position, session_id, tenant, event_id, type, version, occurred_at, envelope, ordinal)
+               as batch (partition, position, session_id, tenant, event_id, type, version, occurred_at,
+                         envelope, ordinal)
     ), fresh as (
         select distinct on (session_id, event_id) *
           from incoming
@@ -76,8 +87,7 @@ begin
     ), written as (
         insert into event_log (session_id, sequence, partition, position, tenant, event_id, type, version,
                                occurred_at, envelope)
-        select session_id, sequence, p_partition, position, tenant, event_id, type, version,
-               occurred_at, envelope
+        select session_id, sequence, partition, position, tenant, event_id, type, version, occurred_at, envelope
           from numbered
     )
     select ordinal::integer, sequence from numbered order by ordinal;

@@ -1,0 +1,93 @@
+"""The least that could be called ingest: pull, decode, the same SQL, ack. No judgement, no lease, no announcement."""
+
+import asyncio
+import json
+from collections import deque
+
+import nats
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+from chassis.database import Database
+from contracts.envelope import decode
+from contracts.streams import SESSIONS, ingest_consumer
+from contracts.subjects import PARTITIONS
+from persistence.sql import read_sql
+
+BATCH = 500
+NANOSECONDS = 1_000_000_000
+
+_CLAIM = """
+insert into checkpoints (name, epoch) values ($1, 1)
+on conflict (name) do update set epoch = checkpoints.epoch + 1 returning position, epoch
+"""
+_COMMIT = read_sql("persistence.ingest", "commit.sql")
+
+
+async def bare_loop(nats_url: str, database: Database, stop: asyncio.Event) -> None:
+    """Carry every partition until stopped."""
+    client = await nats.connect(nats_url)
+    carrying = [asyncio.create_task(_carry(client, database, partition)) for partition in range(PARTITIONS)]
+    stopping = asyncio.create_task(stop.wait())
+    done, _ = await asyncio.wait([stopping, *carrying], return_when=asyncio.FIRST_COMPLETED)
+    for task in carrying:
+        task.cancel()
+    await asyncio.gather(*carrying, return_exceptions=True)
+    await client.close()
+    for task in done:
+        task.result()
+
+
+async def _carry(client: Client, database: Database, partition: int) -> None:
+    consumer = ingest_consumer(partition)
+    arrived: deque[Msg] = deque()
+    bell = asyncio.Event()
+    inbox = client.new_inbox()
+    pull = f"$JS.API.CONSUMER.MSG.NEXT.{SESSIONS.name}.{consumer.name}"
+    request = json.dumps({"batch": BATCH, "expires": 5 * NANOSECONDS}).encode()
+    wanted = 0
+
+    async def on_message(msg: Msg) -> None:
+        arrived.append(msg)
+        bell.set()
+
+    async with database.pool.acquire() as connection:
+        [(position, epoch)] = await connection.fetch(_CLAIM, f"ingest:{partition}")
+        reset = f"$JS.API.CONSUMER.RESET.{SESSIONS.name}.{consumer.name}"
+        await client.request(reset, json.dumps({"seq": position + 1}).encode())
+        await client.subscribe(inbox, cb=on_message)
+        while True:
+            while wanted <= BATCH:
+                await client.publish(pull, request, reply=inbox)
+                wanted += BATCH
+            while not arrived:
+                bell.clear()
+                await bell.wait()
+            messages = [arrived.popleft() for _ in range(min(BATCH, len(arrived)))]
+            batch = [msg for msg in messages if msg.reply.startswith("$JS.ACK")]
+            if len(batch) < len(messages):
+                wanted = 0  # a pull has ended: ask anew
+            if not batch:
+                continue
+            wanted -= len(batch)
+            positions = [int(msg.reply.split(".")[5]) for msg in batch]
+            events = [decode(msg.data) for msg in batch]
+            await connection.fetch(
+                _COMMIT,
+                [partition],
+                [epoch],
+                [position],
+                [positions[-1]],
+                [partition] * len(batch),
+                positions,
+                [event.subject for event in events],
+                [event.tenant for event in events],
+                [event.id for event in events],
+                [event.type for event in events],
+                [event.version for event in events],
+                [event.time for event in events],
+                [msg.data.decode() for msg in batch],
+                *([] for _ in range(6)),
+            )
+            position = positions[-1]
+            await batch[-1].ack_sync(timeout=30)

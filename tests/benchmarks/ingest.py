@@ -1,0 +1,123 @@
+"""Ingest: throughput against the bare loop with the same SQL."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from datetime import UTC, datetime
+
+from chassis.bus import Bus, outgoing
+from chassis.database import Database
+from contracts.envelope import Envelope, seal
+from contracts.events.turn import TurnSaved
+from contracts.ids import agent_event_id, session_id_for_key
+from contracts.subjects import PARTITIONS
+from persistence.condition import Condition
+from persistence.ingest.line import Line, LineOptions
+from persistence.ingest.writer import Writer
+
+from .bare_ingest import bare_loop
+from .result import Result
+
+EVENTS = 60_000
+CALLS = 320  # sessions that run at the same time
+PASSES = 2
+
+Loop = Callable[[str, Database, asyncio.Event], Awaitable[None]]
+
+
+async def run(nats_url: str, dsn: str) -> list[Result]:
+    """Fill an empty stream, then carry it into the log by each loop in turn, from the start each time."""
+    bus = await Bus.connect(nats_url, name="benchmark")
+    database = await Database.connect(dsn, max_size=PARTITIONS + 4)
+    try:
+        await bus.ensure()
+        await fill(bus, EVENTS)
+        bare, ours = 0.0, 0.0
+        for _ in range(PASSES):
+            bare = max(bare, await _throughput(bare_loop, nats_url, database))
+            ours = max(ours, await _throughput(_lines, nats_url, database))
+    finally:
+        await bus.close()
+        await database.close()
+    return [
+        Result("ingest, one process", ours, "events/s", target=20_000, better="higher"),
+        Result(
+            "ingest against the bare loop with the same SQL",
+            ours,
+            "events/s",
+            baseline_name="bare loop",
+            baseline=bare,
+            target=0.8,
+            judged="ratio",
+            better="higher",
+        ),
+    ]
+
+
+async def fill(bus: Bus, events: int) -> None:
+    """Put events of many calls on the stream, interleaved as they would be."""
+    batch = []
+    for envelope in conversation(events):
+        batch.append(outgoing(envelope))
+        if len(batch) == 1000:
+            await bus.publish_many(batch)
+            batch = []
+    if batch:
+        await bus.publish_many(batch)
+
+
+def conversation(events: int) -> Iterator[Envelope]:
+    """Tell turns of many calls in rotation; about 700 bytes each."""
+    sessions = [session_id_for_key("default", f"benchmark {call}") for call in range(CALLS)]
+    for number in range(events):
+        session_id, n = sessions[number % CALLS], number // CALLS + 1
+        yield seal(
+            TurnSaved(
+                turn=n,
+                agent_id="host",
+                user_text="i would like to book a table for two",
+                assistant_text="With pleasure. For which day, and at what time?",
+                assistant_text_generated="With pleasure. For which day, and at what time?",
+                language="en",
+                confidence=0.91,
+                metrics={"end_of_utterance_ms": 512.25, "llm_first_token_ms": 3.5, "tts_first_byte_ms": 41.0},
+            ),
+            id=agent_event_id(session_id, "AJ_benchmark", n),
+            session_id=session_id,
+            tenant="default",
+            producer="benchmark",
+            producerseq=n,
+            time=datetime.now(UTC),
+        )
+
+
+async def _throughput(loop: Loop, nats_url: str, database: Database) -> float:
+    await database.pool.execute("truncate event_log, checkpoints, dead_letters")
+    stop = asyncio.Event()
+    started = time.perf_counter()
+    running = asyncio.create_task(loop(nats_url, database, stop))
+    try:
+        while await _position(database) < EVENTS:
+            if running.done():
+                await running
+            await asyncio.sleep(0.02)
+        seconds = time.perf_counter() - started
+    finally:
+        stop.set()
+        await running
+    return EVENTS / seconds
+
+
+async def _position(database: Database) -> int:
+    return int(await database.pool.fetchval("select coalesce(max(position), 0) from checkpoints"))
+
+
+async def _lines(nats_url: str, database: Database, stop: asyncio.Event) -> None:
+    bus = await Bus.connect(nats_url, name="ingest")
+    condition = Condition()
+    writer = Writer(database)
+    lines = [Line(p, bus, database, writer, condition, LineOptions()) for p in range(PARTITIONS)]
+    try:
+        await asyncio.gather(*(line.run(stop) for line in lines))
+    finally:
+        await bus.close()

@@ -1,0 +1,147 @@
+"""How long an event takes to be committed and announced, and to be visible in the session view."""
+
+import asyncio
+import os
+import socket
+import sys
+import time
+from asyncio.subprocess import Process
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from statistics import quantiles
+
+import msgspec
+
+from chassis.bus import Bus, GroupCommit, Listening, outgoing
+from chassis.database import Database
+from contracts.envelope import Envelope
+from contracts.subjects import committed_filter
+
+from .ingest import conversation
+from .result import Result
+
+RATE = 1_000  # events a second
+SECONDS = 10
+WARM_UP = 1_000  # events that are not counted
+SAMPLED = 20  # one event in so many is looked for in the view
+
+_announcement = msgspec.json.Decoder(list[Envelope])
+
+
+async def run(nats_url: str, dsn: str) -> list[Result]:
+    """Publish at a steady rate to a persistence process of its own; tell how late everything shows."""
+    bus = await Bus.connect(nats_url, name="benchmark")
+    database = await Database.connect(dsn, max_size=4)
+    try:
+        await bus.ensure()
+        async with _persistence(nats_url, dsn):
+            committed, visible = await _measure(bus, database)
+    finally:
+        await bus.close()
+        await database.close()
+    return [
+        _result("published -> committed and announced, p50", committed, 50, target=3.0),
+        _result("published -> committed and announced, p99", committed, 99, target=50.0),
+        _result("published -> visible in the session view, p50", visible, 50, target=6.0),
+        _result("published -> visible in the session view, p99", visible, 99, target=None),
+    ]
+
+
+def _result(name: str, seconds: list[float], percentile: int, target: float | None) -> Result:
+    value = quantiles(seconds, n=100)[percentile - 1] * 1000
+    return Result(f"{name} at {RATE} ev/s", value, "ms", target=target)
+
+
+async def _measure(bus: Bus, database: Database) -> tuple[list[float], list[float]]:
+    lags = _Lags(database)
+    listening = await bus.listen(committed_filter())
+    hearing = asyncio.create_task(lags.hear(listening))
+    try:
+        await _publish(bus, lags)
+        async with asyncio.timeout(30):
+            while len(lags.committed) < RATE * SECONDS + WARM_UP:
+                await asyncio.sleep(0.05)
+            await asyncio.gather(*lags.looking)
+    finally:
+        hearing.cancel()
+        await asyncio.gather(hearing, return_exceptions=True)
+        await listening.close()
+    return lags.committed[WARM_UP:], lags.visible
+
+
+async def _publish(bus: Bus, lags: "_Lags") -> None:
+    group = GroupCommit(bus)
+    publishing: set[asyncio.Task[object]] = set()
+    started = time.perf_counter()
+    for number, envelope in enumerate(conversation(RATE * SECONDS + WARM_UP)):
+        await asyncio.sleep(max(0.0, started + number / RATE - time.perf_counter()))
+        out = outgoing(envelope)
+        lags.published[envelope.id] = time.perf_counter()
+        task: asyncio.Task[object] = asyncio.create_task(group.publish(out))
+        publishing.add(task)
+        task.add_done_callback(publishing.discard)
+    await asyncio.gather(*publishing)
+
+
+class _Lags:
+    """Hear what is committed, and look for a sample of it in the view."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.published: dict[str, float] = {}
+        self.committed: list[float] = []
+        self.visible: list[float] = []
+        self.looking: set[asyncio.Task[None]] = set()
+
+    async def hear(self, listening: Listening) -> None:
+        async for _, payload in listening:
+            now = time.perf_counter()
+            for envelope in _announcement.decode(payload):
+                self.committed.append(now - self.published[envelope.id])
+                if len(self.committed) > WARM_UP and len(self.committed) % SAMPLED == 0:
+                    self.looking.add(asyncio.create_task(self._look(envelope)))
+
+    async def _look(self, envelope: Envelope) -> None:
+        query = "select sequence from sessions where session_id = $1"
+        while (await self._database.pool.fetchval(query, envelope.subject) or 0) < envelope.sequence:
+            await asyncio.sleep(0.0005)
+        self.visible.append(time.perf_counter() - self.published[envelope.id])
+
+
+@asynccontextmanager
+async def _persistence(nats_url: str, dsn: str) -> AsyncIterator[Process]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environment = {
+        **os.environ,
+        "ANTIPHON_NATS_URL": nats_url,
+        "ANTIPHON_POSTGRES_DSN": dsn,
+        "ANTIPHON_PERSISTENCE_HEALTH_PORT": str(port),
+        "ANTIPHON_LOG_LEVEL": "warning",
+    }
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "persistence", "run", env=environment
+    )
+    try:
+        await _ready(port)
+        yield process
+    finally:
+        if process.returncode is None:
+            process.terminate()
+        await process.wait()
+
+
+async def _ready(port: int) -> None:
+    async with asyncio.timeout(30):
+        while True:
+            try:
+                reader, writer = await asyncio.open_connection("127.0.0.1", port)
+                writer.write(b"GET /health/ready HTTP/1.0\r\n\r\n")
+                answer = await reader.readline()
+                writer.close()
+            except OSError:
+                answer = b""
+            if b"200" in answer:
+                return
+            await asyncio.sleep(0.1)
