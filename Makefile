@@ -43,7 +43,7 @@ check: $(READY) ## lint, format, types, import rules, generated contracts
 	@$(BIN)/python -m contracts.generate --check
 
 bench: $(READY) ## measure: a table, and JSON in bench-results/
-	@$(BIN)/python tests/benchmarks/run.py $(ARGS)
+	@$(BIN)/python -m tests.benchmarks.run $(ARGS)
 
 contracts: $(READY) ## generate the schemas and the AsyncAPI document
 	@$(BIN)/python -m contracts.generate
