@@ -59,8 +59,7 @@ async def _measure(bus: Bus, database: Database) -> tuple[list[float], list[floa
     try:
         await _publish(bus, lags)
         async with asyncio.timeout(30):
-            while len(lags.committed) < RATE * SECONDS + WARM_UP:
-                await asyncio.sleep(0.05)
+            await lags.all_heard.wait()
             await asyncio.gather(*lags.looking)
     finally:
         hearing.cancel()
@@ -92,6 +91,7 @@ class _Lags:
         self.committed: list[float] = []
         self.visible: list[float] = []
         self.looking: set[asyncio.Task[None]] = set()
+        self.all_heard = asyncio.Event()
 
     async def hear(self, listening: Listening) -> None:
         async for _, payload in listening:
@@ -100,11 +100,14 @@ class _Lags:
                 self.committed.append(now - self.published[envelope.id])
                 if len(self.committed) > WARM_UP and len(self.committed) % SAMPLED == 0:
                     self.looking.add(asyncio.create_task(self._look(envelope)))
+            if len(self.committed) == RATE * SECONDS + WARM_UP:
+                self.all_heard.set()
 
     async def _look(self, envelope: Envelope) -> None:
         query = "select sequence from sessions where session_id = $1"
-        while (await self._database.pool.fetchval(query, envelope.subject) or 0) < envelope.sequence:
-            await asyncio.sleep(0.0005)
+        seen = 0
+        while seen < envelope.sequence:
+            seen = await self._database.pool.fetchval(query, envelope.subject) or 0
         self.visible.append(time.perf_counter() - self.published[envelope.id])
 
 

@@ -110,11 +110,16 @@ def publish(bus: Bus) -> Publish:
     return put
 
 
-async def eventually(check: Callable[[], Awaitable[bool]], seconds: float = 15.0) -> None:
-    """Wait until something is so."""
+async def _eventually(check: Callable[[], Awaitable[bool]], seconds: float = 15.0) -> None:
     async with asyncio.timeout(seconds):
-        while not await check():
+        while not await check():  # noqa: ASYNC110 - whatever the condition, nobody announces it
             await asyncio.sleep(0.02)
+
+
+@pytest.fixture
+def eventually() -> Callable[..., Awaitable[None]]:
+    """Wait until a check, a coroutine function, says that something is so."""
+    return _eventually
 
 
 class Lines:
@@ -139,6 +144,14 @@ class Lines:
         """Stop gracefully."""
         self.stop.set()
         await asyncio.gather(*self.tasks.values(), return_exceptions=True)
+
+    async def ready(self) -> bool:
+        """Tell whether all lines are."""
+        return not await self.reason()
+
+    async def says(self, words: str) -> bool:
+        """Tell whether the reason why the lines are not ready has these words in it."""
+        return words in await self.reason()
 
     async def reason(self) -> str:
         """Say why the lines are not ready; empty when they are."""
@@ -172,7 +185,7 @@ class LogReader:
         async def there() -> bool:
             return await self.count() >= count
 
-        await eventually(there, seconds)
+        await _eventually(there, seconds)
 
     async def events(self, session_id: str) -> list[tuple[int, str]]:
         """Return the sequence and the id of each event of a session."""
@@ -230,6 +243,11 @@ class Replica:
         writer.close()
         return int(head.split()[1]), json.loads(body)
 
+    async def is_unready_because(self, words: str) -> bool:
+        """Tell whether it answers 503 with these words in the body."""
+        status, body = await self.health()
+        return status == 503 and words in str(body)
+
     async def until_ready(self, seconds: float = 30.0) -> None:
         """Wait until it says that it is ready."""
 
@@ -237,7 +255,7 @@ class Replica:
             assert self.process.returncode is None, self.log.read_text()
             return (await self.health())[0] == 200
 
-        await eventually(ready, seconds)
+        await _eventually(ready, seconds)
 
     async def end(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Send a signal and wait for the end; return the exit code."""

@@ -13,7 +13,7 @@ AHEAD = 2_000
 
 
 async def test_ten_kills_lose_nothing_double_nothing_and_keep_the_order(
-    bus: Bus, database, event_log, replica, story
+    bus: Bus, database, event_log, replica, story, eventually
 ):
     stories = [story(f"killed {n}") for n in range(CALLS)]
     calls = [[told.turn(n) for n in range(1, EVENTS // CALLS + 1)] for told in stories]
@@ -34,7 +34,7 @@ async def test_ten_kills_lose_nothing_double_nothing_and_keep_the_order(
         assert await event_log.events(told.session_id) == [(n, e.id) for n, e in enumerate(call, 1)]
     assert await event_log.count() == EVENTS
     assert await event_log.dead_letters() == []
-    await _views_hold_every_turn(database)
+    await _views_hold_every_turn(database, eventually)
 
 
 async def _publish(bus: Bus, event_log, envelopes) -> None:
@@ -45,11 +45,12 @@ async def _publish(bus: Bus, event_log, envelopes) -> None:
         await bus.publish_many(outs[start : start + 250])
 
 
-async def _views_hold_every_turn(database) -> None:
-    async with asyncio.timeout(60):
-        while await database.pool.fetchval("select coalesce(sum(sequence), 0) from sessions") < EVENTS:
-            await asyncio.sleep(0.1)
-        while await database.pool.fetchval("select count(*) from turns") < EVENTS:
-            await asyncio.sleep(0.1)
+async def _views_hold_every_turn(database, eventually) -> None:
+    async def complete() -> bool:
+        folded = await database.pool.fetchval("select coalesce(sum(sequence), 0) from sessions")
+        saved = await database.pool.fetchval("select count(*) from turns")
+        return (folded, saved) == (EVENTS, EVENTS)
+
+    await eventually(complete, seconds=60)
     rows = await database.pool.fetch("select turns, sequence from sessions")
     assert [tuple(row) for row in rows] == [(EVENTS // CALLS, EVENTS // CALLS)] * CALLS

@@ -1,7 +1,7 @@
 """The loop of a projection: batch and checkpoint in one transaction, errors its own affair."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 import pytest
 
@@ -32,6 +32,12 @@ class Seen:
             self.failures += 1
             raise self.fail
 
+    async def failed_twice(self) -> bool:
+        return self.failures >= 2
+
+    async def ready(self) -> bool:
+        return not await self.reason()
+
     async def reason(self) -> str:
         try:
             await self.condition.check()
@@ -43,7 +49,8 @@ class Seen:
 class Loops:
     """Run loops in the test's own loop."""
 
-    def __init__(self, bus: Bus, database: Database) -> None:
+    def __init__(self, bus: Bus, database: Database, eventually: Callable[..., Awaitable[None]]) -> None:
+        self.eventually = eventually
         self._bus = bus
         self._database = database
         self._tasks: list[asyncio.Task[None]] = []
@@ -63,24 +70,29 @@ class Loops:
         await asyncio.wait_for(asyncio.gather(*self._tasks, return_exceptions=True), 20)
 
     async def ids(self, seen: Seen) -> list[str]:
-        return [
-            row["id"] for row in await self._database.pool.fetch(f"select id from {seen.projection.name}")
-        ]
-
-    async def until(self, check: Callable[[], object]) -> None:
-        async with asyncio.timeout(15):
-            while not (await answer if asyncio.iscoroutine(answer := check()) else answer):
-                await asyncio.sleep(0.02)
+        rows = await self._database.pool.fetch(f"select id from {seen.projection.name}")
+        return [row["id"] for row in rows]
 
     async def until_ids(self, seen: Seen, ids: list[str]) -> None:
-        async with asyncio.timeout(15):
-            while await self.ids(seen) != ids:
-                await asyncio.sleep(0.02)
+        """Wait until the view holds these."""
+
+        async def there() -> bool:
+            return await self.ids(seen) == ids
+
+        await self.eventually(there)
+
+    async def until_count(self, seen: Seen, count: int) -> None:
+        """Wait until the view holds so many."""
+
+        async def there() -> bool:
+            return len(await self.ids(seen)) == count
+
+        await self.eventually(there)
 
 
 @pytest.fixture
-async def loops(bus: Bus, database: Database) -> AsyncIterator[Loops]:
-    loops = Loops(bus, database)
+async def loops(bus: Bus, database: Database, eventually) -> AsyncIterator[Loops]:
+    loops = Loops(bus, database, eventually)
     yield loops
     await loops.end()
 
@@ -104,7 +116,7 @@ async def test_it_goes_on_from_its_checkpoint(loops, lines, publish, event_log, 
     await publish([told.requested()])
     seen = Seen("goes_on")
     await loops.start(seen)
-    await loops.until(lambda: _count(loops, seen, 1))
+    await loops.until_count(seen, 1)
     await loops.end()
 
     await publish([told.turn(1)])
@@ -124,14 +136,14 @@ async def test_one_that_fails_says_so_and_holds_nobody_up(loops, lines, publish,
 
     ids = [event for _, event in await _log(event_log, told, 2)]
     await loops.until_ids(healthy, ids)
-    await loops.until(lambda: broken.failures >= 2)
+    await loops.eventually(broken.failed_twice)
     assert "cannot fold this" in await broken.reason()
     assert await healthy.reason() == ""
     assert await loops.ids(broken) == []  # rows and checkpoint stand or fall together
 
     broken.fail = None
     await loops.until_ids(broken, ids)
-    await loops.until(lambda: _ready(broken))
+    await loops.eventually(broken.ready)
 
 
 async def test_one_whose_checkpoint_another_moved_ends(loops, lines, publish, event_log, story, database):
@@ -140,7 +152,7 @@ async def test_one_whose_checkpoint_another_moved_ends(loops, lines, publish, ev
     await publish([told.requested()])
     seen = Seen("moved")
     task = await loops.start(seen)
-    await loops.until(lambda: _count(loops, seen, 1))
+    await loops.until_count(seen, 1)
 
     await database.pool.execute("update projection_checkpoints set position = position + 100")
     await publish([told.turn(1)])
@@ -153,11 +165,3 @@ async def test_one_whose_checkpoint_another_moved_ends(loops, lines, publish, ev
 async def _log(event_log, told, count: int):
     await event_log.until(count)
     return await event_log.events(told.session_id)
-
-
-async def _count(loops: Loops, seen: Seen, count: int) -> bool:
-    return len(await loops.ids(seen)) == count
-
-
-async def _ready(seen: Seen) -> bool:
-    return not await seen.reason()

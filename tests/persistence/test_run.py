@@ -25,7 +25,9 @@ async def command(dsn: str, nats_url: str, *arguments: str) -> tuple[int, str, s
     return process.returncode or 0, out.decode(), err.decode()
 
 
-async def test_events_are_committed_and_seen_in_the_views(bus, publish, replica, event_log, database, story):
+async def test_events_are_committed_and_seen_in_the_views(
+    bus, publish, replica, event_log, database, story, eventually
+):
     told = story("whole")
     call = told.whole_call()
     persistence = replica()
@@ -34,11 +36,11 @@ async def test_events_are_committed_and_seen_in_the_views(bus, publish, replica,
     await publish(call)
     await event_log.until(len(call))
 
-    async with asyncio.timeout(10):
-        while await database.pool.fetchval("select status from sessions") != "closed":
-            await asyncio.sleep(0.02)
-        while await database.pool.fetchval("select count(*) from turns") != 3:
-            await asyncio.sleep(0.02)
+    async def seen() -> bool:
+        status = await database.pool.fetchval("select status from sessions")
+        return (status, await database.pool.fetchval("select count(*) from turns")) == ("closed", 3)
+
+    await eventually(seen)
     status, body = await persistence.health()
     assert (status, set(body["checks"])) == (
         200,
@@ -81,14 +83,13 @@ async def test_a_second_replica_waits_ready_and_takes_over(bus, publish, replica
         assert await event_log.events(told.session_id) == [(n, e.id) for n, e in enumerate(call, 1)]
 
 
-async def test_it_waits_for_postgres_and_says_so(bus, publish, replica, event_log, story, postgres_server):
+async def test_it_waits_for_postgres_and_says_so(
+    bus, publish, replica, event_log, story, postgres_server, eventually
+):
     postgres_server.stop()
     persistence = replica()
     await persistence.start()
-    async with asyncio.timeout(40):
-        while (answer := await persistence.health())[0] != 503 or "refused" not in str(answer[1]):
-            await asyncio.sleep(0.05)
-    assert answer[1]["status"] == "unready"
+    await eventually(lambda: persistence.is_unready_because("refused"), seconds=40)
 
     postgres_server.start()
     await persistence.until_ready(60)
@@ -96,15 +97,13 @@ async def test_it_waits_for_postgres_and_says_so(bus, publish, replica, event_lo
     await event_log.until(1)
 
 
-async def test_it_waits_for_nats_and_says_so(publish, replica, event_log, story, nats_server, bus):
+async def test_it_waits_for_nats_and_says_so(
+    bus, publish, replica, event_log, story, nats_server, eventually
+):
     nats_server.stop()
     persistence = replica()
     await persistence.start()
-    async with asyncio.timeout(40):
-        while (answer := await persistence.health())[0] != 503 or "no NATS server answered" not in str(
-            answer[1]
-        ):
-            await asyncio.sleep(0.05)
+    await eventually(lambda: persistence.is_unready_because("no NATS server answered"), seconds=40)
 
     nats_server.start()
     await persistence.until_ready(60)

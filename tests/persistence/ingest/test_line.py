@@ -124,7 +124,9 @@ async def test_poison_is_found_by_bisection_and_its_neighbours_are_kept(publish,
     assert [letter["position"] - 1 for letter in await event_log.dead_letters()] == sorted(poisoned)
 
 
-async def test_too_many_dead_letters_in_a_row_stop_the_line(bus, publish, lines, event_log, story):
+async def test_too_many_dead_letters_in_a_row_stop_the_line(
+    bus, publish, lines, event_log, story, eventually
+):
     told, other = story("stopped"), story("stopped as well")
     assert other.partition != told.partition
     lines.options = replace(lines.options, dead_letters_in_a_row=5)
@@ -134,9 +136,7 @@ async def test_too_many_dead_letters_in_a_row_stop_the_line(bus, publish, lines,
     await publish([told.turn(1), other.requested()])
     lines.start(told.partition, other.partition)
 
-    async with asyncio.timeout(10):
-        while "stopped" not in await lines.reason():
-            await asyncio.sleep(0.02)
+    await eventually(lambda: lines.says("stopped"))
     await event_log.until(2)
 
     assert await lines.reason() == (
@@ -162,7 +162,9 @@ async def test_a_good_event_between_starts_the_count_again(bus, publish, lines, 
     assert len(await event_log.dead_letters()) == 10
 
 
-async def test_postgres_away_holds_the_batch_and_says_so(publish, lines, event_log, story, postgres_server):
+async def test_postgres_away_holds_the_batch_and_says_so(
+    publish, lines, event_log, story, postgres_server, eventually
+):
     told = story("held")
     call = told.whole_call()
     lines.start(told.partition)
@@ -171,14 +173,10 @@ async def test_postgres_away_holds_the_batch_and_says_so(publish, lines, event_l
 
     postgres_server.kill()
     await publish(call[2:])
-    async with asyncio.timeout(15):
-        while "holds" not in await lines.reason():
-            await asyncio.sleep(0.02)
+    await eventually(lambda: lines.says("holds"))
     postgres_server.start()
-    async with asyncio.timeout(30):
-        while await lines.reason():
-            await asyncio.sleep(0.05)
-    await event_log.until(len(call))
+    await event_log.until(len(call), seconds=30)
+    await eventually(lines.ready)
 
     assert await event_log.events(told.session_id) == [(n, e.id) for n, e in enumerate(call, 1)]
 
@@ -213,7 +211,9 @@ async def test_a_consumer_that_was_deleted_is_made_again(bus, publish, lines, ev
     assert await lines.reason() == ""
 
 
-async def test_a_stream_that_was_made_anew_is_not_taken_for_the_old_one(bus, publish, lines, story, database):
+async def test_a_stream_that_was_made_anew_is_not_taken_for_the_old_one(
+    publish, lines, story, database, eventually
+):
     """Its positions start again: whoever waited for the old ones would wait for ever, in silence."""
     told = story("anew")
     store = Store(database, lines.writer, told.partition)
@@ -222,9 +222,7 @@ async def test_a_stream_that_was_made_anew_is_not_taken_for_the_old_one(bus, pub
     await publish([told.requested()])
     lines.start(told.partition)
 
-    async with asyncio.timeout(10):
-        while "made anew" not in await lines.reason():
-            await asyncio.sleep(0.02)
+    await eventually(lambda: lines.says("made anew"))
 
 
 async def test_a_line_whose_partition_was_taken_over_ends(publish, lines, event_log, story, database):
