@@ -5,6 +5,7 @@ import math
 import os
 import sys
 from functools import partial
+from weakref import WeakSet
 
 import structlog
 from livekit.agents import AgentServer
@@ -75,6 +76,29 @@ class Registration:
             raise RuntimeError("draining")
 
 
+class JobProcesses:
+    """Know whether the processes that jobs run in can start: LiveKit would try for ever and look well."""
+
+    def __init__(self) -> None:
+        self._initialised: WeakSet[object] = WeakSet()
+        self._failing = False
+
+    def on_ready(self, process: object) -> None:
+        """Note that a process has loaded what calls need."""
+        self._initialised.add(process)
+        self._failing = False
+
+    def on_closed(self, process: object) -> None:
+        """Note the end of a process: one that never was ready could not start."""
+        if process not in self._initialised:
+            self._failing = True
+
+    async def check(self) -> None:
+        """Raise RuntimeError while processes fail to start."""
+        if self._failing:
+            raise RuntimeError("job processes cannot start: the log says why")
+
+
 async def serve(settings: AgentSettings, stop: asyncio.Event) -> None:
     """Run until stopped; then let calls end, for as long as the settings allow."""
     os.environ.setdefault(NO_PRELOAD, "0")
@@ -82,12 +106,13 @@ async def serve(settings: AgentSettings, stop: asyncio.Event) -> None:
     orphans = Orphans(settings.journal_dir, link)
     server = build_server(settings)
     registration = Registration(server)
-    server.on("worker_started", lambda: _watch_jobs(server, orphans))
+    processes = JobProcesses()
+    server.on("worker_started", lambda: _watch_jobs(server, orphans, processes))
 
     async def broker() -> None:
         await (await link.bus()).ready()
 
-    health = Health({"livekit": registration.check, "broker": broker})
+    health = Health({"livekit": registration.check, "broker": broker, "processes": processes.check})
     serving = asyncio.create_task(server.run(), name="agent-server")
     adopting = asyncio.create_task(orphans.run(), name="orphans")
     stopped = asyncio.Event()
@@ -109,9 +134,15 @@ async def serve(settings: AgentSettings, stop: asyncio.Event) -> None:
         await link.close()
 
 
-def _watch_jobs(server: AgentServer, orphans: Orphans) -> None:
+def _watch_jobs(server: AgentServer, orphans: Orphans, processes: JobProcesses) -> None:
     # the pool of processes is made by run(), and is the first to know of a death: within 20 ms
-    server._proc_pool.on("process_closed", lambda _process: orphans.look())
+    pool = server._proc_pool
+    for process in pool.processes:
+        if process.started:
+            processes.on_ready(process)
+    pool.on("process_ready", processes.on_ready)
+    pool.on("process_closed", processes.on_closed)
+    pool.on("process_closed", lambda _process: orphans.look())
 
 
 async def _stop(server: AgentServer, orphans: Orphans) -> None:
