@@ -1,0 +1,71 @@
+"""The process: it takes a webhook with only a broker beside it, and stops when told."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Callable
+
+import httpx
+
+from antiphon.stack.nats import NatsServer
+from antiphon.stack.ports import free_port
+from chassis.bus import Bus
+from contracts.subjects import ALL_EVENTS
+from webhook_ingest.app import PATH
+
+Process = asyncio.subprocess.Process
+
+
+async def _start(**variables: str) -> Process:
+    environment = {
+        "PATH": os.environ["PATH"],
+        "LIVEKIT_API_KEY": "devkey",
+        "LIVEKIT_API_SECRET": "a-secret-of-at-least-32-characters!!",
+        **variables,
+    }
+    return await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "webhook_ingest", env=environment, stderr=asyncio.subprocess.PIPE
+    )
+
+
+async def _end(process: Process) -> tuple[int | None, str]:
+    async with asyncio.timeout(30):
+        _, errors = await process.communicate()
+    return process.returncode, errors.decode()
+
+
+async def _until_ready(client: httpx.AsyncClient) -> None:
+    async with asyncio.timeout(20):
+        while True:
+            try:
+                if (await client.get("/health/ready")).status_code == 200:
+                    return
+            except httpx.TransportError:
+                await asyncio.sleep(0.05)
+
+
+async def test_it_takes_webhooks_and_stops_when_told(
+    bus: Bus, nats_server: NatsServer, webhook: Callable[..., bytes], sign: Callable[..., str]
+) -> None:
+    port = free_port()
+    process = await _start(ANTIPHON_NATS_URL=nats_server.url, ANTIPHON_WEBHOOKS_PORT=str(port))
+    body = webhook()
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+        await _until_ready(client)
+        answer = await client.post(PATH, content=body, headers={"Authorization": sign(body)})
+    process.send_signal(signal.SIGTERM)
+
+    code, errors = await _end(process)
+    assert (answer.status_code, code) == (200, 0), errors
+    assert len([incoming async for incoming in bus.read(ALL_EVENTS)]) == 1
+    assert "webhook.published" in errors
+
+
+async def test_a_wrong_setting_stops_it_with_the_variable_s_name() -> None:
+    process = await _start(ANTIPHON_WEBHOOKS_PORT="70000")
+
+    code, errors = await _end(process)
+
+    assert code == 2
+    assert "ANTIPHON_WEBHOOKS_PORT" in errors
