@@ -16,7 +16,7 @@ from antiphon.stack.nats import NatsServer
 from chassis.bus import Bus, outgoing
 from contracts.envelope import seal
 from contracts.events.agent import AgentJoined
-from contracts.events.session import SessionRequested
+from contracts.events.session import CloseReason, FaultSide, SessionClosed, SessionRequested
 from contracts.ids import requested_id, session_id_for_key
 
 WHO = Identity(session_id_for_key("default", "assignment"), "default")
@@ -100,3 +100,22 @@ async def test_patience_has_an_end(bus: Bus, link: BusLink, nats_server: NatsSer
     nats_server.stop()
     with pytest.raises(AssignmentFailed, match=r"did not answer within 0\.5 s"):
         await read_assignment(link, WHO, 0.5)
+
+
+async def test_a_session_that_has_ended_is_no_assignment(bus: Bus, link: BusLink) -> None:
+    await publish(bus)
+    await request(bus)
+    ended = SessionClosed(reason=CloseReason.CANCELLED, fault=FaultSide.NONE, duration_seconds=1.0, turns=0)
+    envelope = seal(
+        ended,
+        id="1",
+        session_id=WHO.session_id,
+        tenant="default",
+        producer="session-api",
+        producerseq=3,
+        time=AT,
+    )
+    await bus.publish(outgoing(envelope))
+
+    with pytest.raises(AssignmentFailed, match="has ended"):
+        await read_assignment(link, WHO, 10)

@@ -1,6 +1,7 @@
 """What a job is to do: its session's request and its flow, both from the bus."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -16,6 +17,7 @@ from contracts.envelope import Envelope, decode
 from contracts.event import Family
 from contracts.events.session import SessionRequested
 from contracts.registry import open_event
+from contracts.session import TERMINAL_TYPES
 from contracts.subjects import event_subject
 
 log = structlog.get_logger(__name__)
@@ -66,14 +68,21 @@ async def _patiently(link: BusLink, who: Identity) -> Envelope:
     while True:
         bus = await link.bus()
         try:
-            async for incoming in bus.read(subject):
-                envelope = decode(incoming.payload)
-                if envelope.type == SessionRequested.TYPE:
-                    return envelope
-            raise AssignmentFailed(f"nobody has requested session {who.session_id}")
+            told = {e.type: e async for e in _envelopes(bus, subject)}
         except BusError as error:
             log.warning("job.waits_for_broker", error=str(error))
-        await asyncio.sleep(LOOK_AGAIN_SECONDS)
+            await asyncio.sleep(LOOK_AGAIN_SECONDS)
+            continue
+        if SessionRequested.TYPE not in told:
+            raise AssignmentFailed(f"nobody has requested session {who.session_id}")
+        if told.keys() & TERMINAL_TYPES:
+            raise AssignmentFailed(f"session {who.session_id} has ended before its agent came")
+        return told[SessionRequested.TYPE]
+
+
+async def _envelopes(bus: Bus, subject: str) -> AsyncIterator[Envelope]:
+    async for incoming in bus.read(subject):
+        yield decode(incoming.payload)
 
 
 async def _source(bus: Bus, tenant: str, flow_id: str, revision: int) -> str:
