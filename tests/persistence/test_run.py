@@ -113,6 +113,32 @@ async def test_it_waits_for_nats_and_says_so(
     await event_log.until(1)
 
 
+async def test_a_crash_of_postgres_leaves_log_and_views_whole(
+    bus, publish, replica, event_log, database, postgres_server, story, eventually
+):
+    """The views do not wait for the disk: what a crash takes from them is folded again."""
+    stories = [story(f"crash {n}") for n in range(10)]
+    calls = [[told.turn(n) for n in range(1, 201)] for told in stories]
+    persistence = replica()
+    await persistence.start()
+    await persistence.until_ready()
+    for start in range(0, 200, 50):
+        await publish(envelope for call in calls for envelope in call[start : start + 50])
+        await event_log.until(10 * start + 100)
+        postgres_server.kill()
+        postgres_server.start()
+    await event_log.until(2000, seconds=60)
+
+    async def folded() -> bool:
+        turns = await database.pool.fetchval("select count(*) from turns")
+        return (turns, await database.pool.fetchval("select sum(sequence) from sessions")) == (2000, 2000)
+
+    await eventually(folded, seconds=60)
+    for told, call in zip(stories, calls, strict=True):
+        assert await event_log.events(told.session_id) == [(n, e.id) for n, e in enumerate(call, 1)]
+    await persistence.until_ready()
+
+
 async def test_it_refuses_a_schema_that_is_not_its_own(bus, replica, database):
     await database.pool.execute("update alembic_version set version_num = '0000'")
     persistence = replica()
