@@ -9,6 +9,7 @@ from asyncio.subprocess import PIPE
 
 import asyncpg
 import pytest
+from msgspec import structs
 
 from antiphon.stack.nats import NatsServer
 from chassis.bus import Bus, outgoing
@@ -137,6 +138,21 @@ async def test_a_crash_of_postgres_leaves_log_and_views_whole(
     for told, call in zip(stories, calls, strict=True):
         assert await event_log.events(told.session_id) == [(n, e.id) for n, e in enumerate(call, 1)]
     await persistence.until_ready()
+
+
+async def test_a_commit_shows_in_the_trace_of_the_request(bus, replica, event_log, story):
+    told = story("traced")
+    trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+    envelope = structs.replace(told.requested(), traceparent=f"00-{trace}-00f067aa0ba902b7-01")
+    persistence = replica(OTEL_TRACES_EXPORTER="console")
+    await persistence.start()
+    await bus.publish(outgoing(envelope))
+    await event_log.until(1)
+    assert await persistence.end(signal.SIGTERM) == 0
+
+    said = persistence.log.read_text()
+    assert '"name": "event_log commit"' in said
+    assert f'"trace_id": "0x{trace}"' in said
 
 
 async def test_it_refuses_a_schema_that_is_not_its_own(bus, replica, database):

@@ -112,3 +112,30 @@ def test_an_entry_holds_the_envelope_with_its_body_raw(story):
 
     assert isinstance(entry, Entry)
     assert msgspec.json.decode(entry.envelope.data)["turn"] == 1
+
+
+@pytest.mark.parametrize("levels", [120, 5_000, 300_000])
+@pytest.mark.parametrize("event_type", ["turn.saved", "turn.praised"])
+def test_what_is_nested_too_deep_for_a_reader_is_a_dead_letter(levels, event_type, story):
+    told = story("deep")
+    out = outgoing(told.turn(1, text="MARK"))
+    deep = out.payload.replace(b'"MARK"', b"[" * levels + b"]" * levels)
+    letter = judge(arrived(out.subject, deep.replace(b"turn.saved", event_type.encode())), told.partition)
+
+    assert isinstance(letter, DeadLetter)
+    assert "nested deeper" in letter.error
+
+
+def test_brackets_within_words_are_not_nesting(story):
+    told = story("brackets")
+    envelope = told.turn(1, text='[{"\\' * 500)
+
+    assert isinstance(judge(arrived(outgoing(envelope).subject, encode(envelope)), told.partition), Entry)
+
+
+@pytest.mark.parametrize(
+    "time", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "2026-02-30T00:00:00Z"]
+)
+def test_a_time_that_never_was_ends_nobody(time, story):
+    told = story("time")
+    assert isinstance(judged(told.turn(1), told.partition, time=time), (Entry, DeadLetter))

@@ -1,6 +1,7 @@
 """A line carries one partition from the bus to the log, in order, each event once, whatever happens."""
 
 import asyncio
+import re
 from dataclasses import replace
 
 import msgspec
@@ -122,6 +123,26 @@ async def test_poison_is_found_by_bisection_and_its_neighbours_are_kept(publish,
     kept = [envelope.id for n, envelope in enumerate(call) if n not in poisoned]
     assert await event_log.events(told.session_id) == list(enumerate(kept, 1))
     assert [letter["position"] - 1 for letter in await event_log.dead_letters()] == sorted(poisoned)
+
+
+async def test_times_that_postgres_cannot_hold_are_set_aside(publish, lines, event_log, story):
+    told = story("times")
+    first, early, late, last = told.requested(), told.turn(1), told.turn(2), told.turn(3)
+    times = {early.id: b"0001-01-01T00:00:00+14:00", late.id: b"9999-12-31T23:59:59-14:00"}
+    good = b"2026-01-01T00:00:00Z"
+    for envelope in (first, early, late, last):
+        out = outgoing(envelope)
+        payload = re.sub(
+            rb'"time":"[^"]*"',
+            b'"time":"' + times.get(envelope.id, b"2026-01-01T00:00:00Z") + b'"',
+            out.payload,
+        )
+        await lines.bus.publish(msgspec.structs.replace(out, payload=payload))
+    lines.start(told.partition)
+    await event_log.until(2)
+
+    assert await event_log.events(told.session_id) == [(1, first.id), (2, last.id)]
+    assert len(await event_log.dead_letters()) == 2
 
 
 async def test_too_many_dead_letters_in_a_row_stop_the_line(

@@ -16,6 +16,9 @@ ANSWER_SECONDS = 5.0
 
 NOT_NOW: tuple[type[Exception], ...] = (asyncpg.PostgresError, *AWAY)
 
+# A replica whose machine is gone closes no connection: the server finds out by itself, within five seconds.
+NOTICE_DEATH = {"tcp_keepalives_idle": "2", "tcp_keepalives_interval": "1", "tcp_keepalives_count": "3"}
+
 _TRY = """
 select name from unnest($1::text[]) as wanted (name) where pg_try_advisory_lock(hashtextextended(name, 0))
 """
@@ -69,7 +72,9 @@ class Leases:
         """Keep the connection and the leases until cancelled."""
         while True:
             try:
-                connection = await asyncpg.connect(self._dsn, timeout=ANSWER_SECONDS)
+                connection = await asyncpg.connect(
+                    self._dsn, timeout=ANSWER_SECONDS, server_settings=NOTICE_DEATH
+                )
             except NOT_NOW:
                 await asyncio.sleep(LOOK_SECONDS)
                 continue

@@ -23,7 +23,7 @@ class TooManyDeadLetters(Exception):
 class Committer:
     """Commit batches of one partition through its store."""
 
-    def __init__(self, store: Store, condition: Condition, name: str, *, dead_letters_in_a_row: int) -> None:
+    def __init__(self, store: Store, condition: Condition, name: str, dead_letters_in_a_row: int) -> None:
         self._store = store
         self._condition = condition
         self._name = name

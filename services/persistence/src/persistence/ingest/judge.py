@@ -1,5 +1,6 @@
 """Tell what belongs in the log from what never can."""
 
+import re
 from functools import lru_cache
 
 from msgspec import UNSET, Struct
@@ -9,6 +10,10 @@ from contracts.envelope import Envelope, decode
 from contracts.errors import MalformedEvent, UnknownEventType, UnsupportedEventVersion
 from contracts.registry import family_of, open_event
 from contracts.subjects import EventSubject, parse_event_subject, partition_of
+
+DEEPEST = 100  # levels of nesting
+
+_BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]')  # a string is skipped whole
 
 
 class Unfit(Exception):
@@ -37,6 +42,7 @@ def judge(incoming: Incoming, partition: int) -> Judged:
     """Make a log entry of a message, or a dead letter when it can never be one."""
     try:
         text = incoming.payload.decode()
+        _check_depth(text)
         envelope = decode(text)
         _check_numbers(envelope)
         _check_address(incoming.subject, envelope, partition)
@@ -44,6 +50,17 @@ def judge(incoming: Incoming, partition: int) -> Judged:
     except (Unfit, MalformedEvent, UnicodeDecodeError) as error:
         return DeadLetter(incoming, f"{type(error).__name__}: {error}")
     return Entry(incoming, envelope, text)
+
+
+def _check_depth(text: str) -> None:
+    # Decoders recurse: what is nested too deep would end a reader, not only be refused by it.
+    if text.count("[") + text.count("{") <= DEEPEST:
+        return
+    depth = 0
+    for bracket in _BRACKETS.findall(text):
+        depth += (bracket in "[{") - (bracket in "]}")
+        if depth > DEEPEST:
+            raise Unfit(f"nested deeper than {DEEPEST} levels")
 
 
 def _check_numbers(envelope: Envelope) -> None:

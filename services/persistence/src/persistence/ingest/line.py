@@ -48,9 +48,6 @@ class Line:
         self._condition = condition
         self._options = options
         self._store = Store(database, writer, partition)
-        self._committer = Committer(
-            self._store, condition, self._name, dead_letters_in_a_row=options.dead_letters_in_a_row
-        )
 
     async def run(self, stop: asyncio.Event) -> None:
         """Carry until stopped; finish the batch in hand.
@@ -58,9 +55,10 @@ class Line:
         Raises Fenced.
         """
         self._condition.starting(self._name)
+        committer = Committer(self._store, self._condition, self._name, self._options.dead_letters_in_a_row)
         try:
             await self._claim(stop)
-            await self._carry_for_ever(stop)
+            await self._carry_for_ever(committer, stop)
         except Stopped:
             return
         except TooManyDeadLetters as error:
@@ -81,18 +79,18 @@ class Line:
             else:
                 return
 
-    async def _carry_for_ever(self, stop: asyncio.Event) -> None:
+    async def _carry_for_ever(self, committer: Committer, stop: asyncio.Event) -> None:
         patience = Patience(stop)
         while not stop.is_set():
             try:
-                await self._carry(stop, patience)
+                await self._carry(committer, stop, patience)
             except BusError as error:
                 self._condition.bad(self._name, f"cannot pull: {error}")
                 await patience.pause()
                 if isinstance(error, ConsumerLost):
                     await self._make_consumer()
 
-    async def _carry(self, stop: asyncio.Event, patience: Patience) -> None:
+    async def _carry(self, committer: Committer, stop: asyncio.Event, patience: Patience) -> None:
         # Not "skip what is at or before the checkpoint": after a crash the broker delivers what is new
         # before what was delivered and not acknowledged, and skipping would lose the latter.
         await self._bus.reset_consumer(self._consumer, self._store.position + 1)
@@ -103,14 +101,14 @@ class Line:
             self._condition.good(self._name)
             while not stop.is_set():
                 batch = await or_stop(puller.next(), stop)
-                await self._take(batch, stop)
+                await self._take(batch, committer, stop)
                 acknowledgements.through(batch[-1])
                 patience.reset()
 
-    async def _take(self, batch: list[Incoming], stop: asyncio.Event) -> None:
+    async def _take(self, batch: list[Incoming], committer: Committer, stop: asyncio.Event) -> None:
         judged = [judge(incoming, self._partition) for incoming in batch]
         with trace_commit(self._partition, judged):
-            async for entries, numbered in self._committer.commit(judged, stop):
+            async for entries, numbered in committer.commit(judged, stop):
                 for subject, payload in announcements(entries, numbered):
                     await self._bus.announce(subject, payload)
 
