@@ -1,7 +1,6 @@
 """SQL stands in .sql files, beside the code that runs it; texts go in as Postgres can hold them."""
 
 from importlib.resources import files
-from typing import overload
 
 INDEXED_LENGTH = 256  # characters: an index entry has an upper bound
 
@@ -11,13 +10,14 @@ def read_sql(package: str, name: str) -> str:
     return files(package).joinpath(name).read_text()
 
 
-@overload
-def text(value: str) -> str: ...
-@overload
-def text(value: None) -> None: ...
-def text(value: str | None) -> str | None:
+def text(value: str) -> str:
     """Return a text without NUL, which no text column holds; the log keeps the original."""
-    return value if value is None else value.replace("\0", "\N{REPLACEMENT CHARACTER}")
+    return value.replace("\0", "\N{REPLACEMENT CHARACTER}")
+
+
+def text_or_null(value: str | None) -> str | None:
+    """Return what a text column that may be null holds of a text."""
+    return None if value is None else text(value)
 
 
 def indexable(value: str) -> str:

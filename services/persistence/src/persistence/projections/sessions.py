@@ -9,7 +9,7 @@ import msgspec
 from contracts.envelope import Envelope
 from contracts.session import Session, evolve
 from persistence.projection import Projection
-from persistence.sql import indexable, read_sql, text
+from persistence.sql import indexable, read_sql, text, text_or_null
 
 if TYPE_CHECKING:
     from chassis.database import Connection
@@ -65,9 +65,9 @@ def _values(state: Session, created_at: datetime) -> tuple[object, ...]:
         state.turns,
         state.sequence,
         msgspec.json.encode(state).decode(),
-        text(state.language),
+        text_or_null(state.language),
         state.ended_at,
-        text(state.reason),
+        text_or_null(state.reason),
     )
 
 

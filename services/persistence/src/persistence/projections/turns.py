@@ -11,7 +11,7 @@ from contracts.errors import UnsupportedEventVersion
 from contracts.events.turn import TurnSaved
 from contracts.registry import open_event
 from persistence.projection import Projection
-from persistence.sql import read_sql, text
+from persistence.sql import read_sql, text, text_or_null
 
 if TYPE_CHECKING:
     from chassis.database import Connection
@@ -64,10 +64,10 @@ def _values(envelope: Envelope, event: TurnSaved) -> Row:
         0 if envelope.sequence is UNSET else envelope.sequence,
         msgspec.json.encode(event.tool_call_ids).decode(),
         msgspec.json.encode(event.metrics).decode(),
-        text(event.user_text),
-        text(event.assistant_text),
-        text(event.assistant_text_generated),
-        text(event.language),
+        text_or_null(event.user_text),
+        text_or_null(event.assistant_text),
+        text_or_null(event.assistant_text_generated),
+        text_or_null(event.language),
         event.confidence,
     )
 
