@@ -11,26 +11,29 @@ from chassis.log import Log
 from contracts.envelope import Envelope
 from persistence.condition import Condition, NotReady
 from persistence.keep import Fenced
-from persistence.projection import Projection, ProjectionLoop
+from persistence.projection import Columns, Projection, ProjectionLoop
+
+REFUSED = "refused"
+WRITE = """
+with moved as materialized (select move_projection($1, $2, $3, $4))
+insert into {name} (id) select id from moved, unnest($5::text[]) as row (id)
+"""
 
 
 class Seen:
-    """A projection that writes down the ids it was given, in Postgres, and fails when told to."""
+    """A projection that writes down the ids it was given, and fails in Postgres when told to."""
 
     def __init__(self, name: str) -> None:
-        self.projection = Projection(name, self.project)
+        self.projection = Projection(name, self.ids, WRITE.format(name=name))
         self.condition = Condition()
         self.stop = asyncio.Event()
-        self.fail: Exception | None = None
+        self.fails = False
         self.failures = 0
 
-    async def project(self, connection, envelopes: Sequence[Envelope]) -> None:
-        await connection.executemany(
-            f"insert into {self.projection.name} (id) values ($1)", [(e.id,) for e in envelopes]
-        )
-        if self.fail is not None:
+    async def ids(self, _, envelopes: Sequence[Envelope]) -> Columns:
+        if self.fails:
             self.failures += 1
-            raise self.fail
+        return [[envelope.id for envelope in envelopes] + [REFUSED] * self.fails]
 
     async def failed_twice(self) -> bool:
         return self.failures >= 2
@@ -57,7 +60,8 @@ class Loops:
         self._seen: list[Seen] = []
 
     async def start(self, seen: Seen) -> asyncio.Task[None]:
-        await self._database.pool.execute(f"create table if not exists {seen.projection.name} (id text)")
+        table = f"create table if not exists {seen.projection.name} (id text check (id <> '{REFUSED}'))"
+        await self._database.pool.execute(table)
         log = Log(self._database, self._bus)
         loop = ProjectionLoop(seen.projection, self._database, log, seen.condition)
         self._tasks.append(asyncio.create_task(loop.run(seen.stop)))
@@ -129,7 +133,7 @@ async def test_one_that_fails_says_so_and_holds_nobody_up(loops, lines, publish,
     told = story("fails")
     lines.start(told.partition)
     broken, healthy = Seen("broken"), Seen("healthy")
-    broken.fail = ValueError("cannot fold this")
+    broken.fails = True
     await loops.start(broken)
     await loops.start(healthy)
     await publish([told.requested(), told.turn(1)])
@@ -137,11 +141,11 @@ async def test_one_that_fails_says_so_and_holds_nobody_up(loops, lines, publish,
     ids = [event for _, event in await _log(event_log, told, 2)]
     await loops.until_ids(healthy, ids)
     await loops.eventually(broken.failed_twice)
-    assert "cannot fold this" in await broken.reason()
+    assert "CheckViolation" in await broken.reason()
     assert await healthy.reason() == ""
     assert await loops.ids(broken) == []  # rows and checkpoint stand or fall together
 
-    broken.fail = None
+    broken.fails = False
     await loops.until_ids(broken, ids)
     await loops.eventually(broken.ready)
 

@@ -10,7 +10,7 @@ import pytest
 from chassis.database import Database
 from contracts.envelope import Envelope, committed
 from contracts.session import Session, fold
-from persistence.projection import Projection
+from persistence.projection import Move, Projection
 
 VIEWS = ("sessions", "turns")
 
@@ -45,8 +45,9 @@ class View:
 
     async def again(self, log: Sequence[Envelope]) -> None:
         """Fold committed events."""
-        async with self._database.transaction() as connection:
-            await self._projection.project(connection, log)
+        nowhere = Move(self._projection.name, [], [], [])
+        async with self._database.pool.acquire() as connection:
+            await self._projection.apply(connection, log, nowhere)
 
     async def rows(self, table: str, order: str = "1, 2") -> list[dict[str, object]]:
         return [

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from chassis.database import Database
 from contracts.envelope import Envelope
+from persistence.projection import Move
 from persistence.projections import PROJECTIONS
 
 # Each batch begins at or before the end of what was delivered so far, and goes on a little.
@@ -42,8 +43,8 @@ async def _rows(dsn: str, deliveries: list[Sequence[Envelope]]) -> list[list[dic
     await database.pool.execute("truncate sessions, turns")
     for batch in deliveries:
         for projection in PROJECTIONS:
-            async with database.transaction() as connection:
-                await projection.project(connection, batch)
+            async with database.pool.acquire() as connection:
+                await projection.apply(connection, batch, Move(projection.name, [], [], []))
     rows = [
         [dict(row) for row in await database.pool.fetch(f"select * from {view} order by 1, 2")]
         for view in ("sessions", "turns")

@@ -14,6 +14,9 @@ log = structlog.get_logger(__name__)
 Work = Callable[[asyncio.Event], Awaitable[None]]
 
 
+FENCED = "AP001"  # the SQLSTATE by which our functions say so
+
+
 class Fenced(Exception):
     """Another writer has taken this piece of work over."""
 

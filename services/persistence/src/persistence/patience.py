@@ -33,6 +33,48 @@ async def or_stop(awaitable: Awaitable[T], stop: asyncio.Event) -> T:
         await asyncio.gather(wanted, stopping, return_exceptions=True)
 
 
+class Interruptible:
+    """Wait for one thing after another, each ended by the stop event, at the cost of one watcher for all."""
+
+    def __init__(self, stop: asyncio.Event) -> None:
+        self._stop = stop
+        self._waiting: asyncio.Task[object] | None = None
+        self._interrupted = False
+
+    async def __aenter__(self) -> "Interruptible":
+        self._watcher = asyncio.create_task(self._watch(), name="stop")
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._watcher.cancel()
+        await asyncio.gather(self._watcher, return_exceptions=True)
+
+    async def wait(self, awaitable: Awaitable[T]) -> T:
+        """Wait for a result; what is done after it is not interrupted.
+
+        Raises Stopped.
+        """
+        if self._stop.is_set():
+            if asyncio.iscoroutine(awaitable):
+                awaitable.close()
+            raise Stopped
+        self._waiting = asyncio.current_task()
+        try:
+            return await awaitable
+        except asyncio.CancelledError:
+            if self._interrupted and self._waiting is not None and self._waiting.uncancel() == 0:
+                raise Stopped from None
+            raise
+        finally:
+            self._waiting = None
+
+    async def _watch(self) -> None:
+        await self._stop.wait()
+        if self._waiting is not None:
+            self._interrupted = True
+            self._waiting.cancel()
+
+
 class Patience:
     """Pause between tries that fail, with jitter, until stopped."""
 

@@ -1,11 +1,12 @@
 """A projection: what it is, and the one loop that keeps its view."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import asyncpg
 import structlog
 
 from chassis.bus import BusError
@@ -15,8 +16,8 @@ from contracts.cursor import Cursor
 from contracts.envelope import Envelope
 from contracts.subjects import PARTITIONS
 from persistence.condition import Condition
-from persistence.keep import Fenced
-from persistence.patience import Patience, Stopped, or_stop
+from persistence.keep import FENCED, Fenced
+from persistence.patience import Interruptible, Patience, Stopped
 
 if TYPE_CHECKING:
     from chassis.database import Connection
@@ -31,32 +32,49 @@ select $1, partition, 0 from generate_series(0, $2::integer) as partition
 on conflict do nothing
 """
 _READ = "select partition, position from projection_checkpoints where projection = $1"
-_MOVE = """
-update projection_checkpoints as checkpoint
-   set position = moved.position, updated_at = now()
-  from unnest($2::smallint[], $3::bigint[], $4::bigint[]) as moved (partition, expected, position)
- where checkpoint.projection = $1
-   and checkpoint.partition = moved.partition
-   and checkpoint.position = moved.expected
-"""
+_MOVE = "select move_projection($1, $2, $3, $4)"
 
-Project = Callable[["Connection", Sequence[Envelope]], Awaitable[None]]
+Columns = Sequence[Sequence[Any]]  # of the rows to write; none at all when there is nothing to write
+
+
+class Move(NamedTuple):
+    """Say how a projection's checkpoint moves: from where it must be, to where it will be."""
+
+    projection: str
+    partitions: list[int]
+    expected: list[int]
+    reached: list[int]
 
 
 @dataclass(frozen=True, slots=True)
 class Projection:
-    """Name a view and the function that folds events into it.
+    """Name a view, the function that folds events into columns, and the statement that writes them.
 
-    The function gets committed envelopes, in order within each session. It writes rows and nothing else,
-    and leaves a row alone that has seen an event already: it may be given the same events again.
+    The function gets committed envelopes, in order within each session, and may read its own view. The
+    statement moves the checkpoint ($1 to $4: a Move), writes the columns ($5 and on), and leaves a row alone
+    that has seen an event already: it may be given the same events again.
     """
 
     name: str
-    project: Project
+    fold: Callable[["Connection", Sequence[Envelope]], Awaitable[Columns]]
+    write: str
+
+    async def apply(self, connection: "Connection", envelopes: Sequence[Envelope], move: Move) -> None:
+        """Fold events, write the rows and move the checkpoint: one statement, one transaction."""
+        columns = await self.fold(connection, envelopes)
+        if columns:
+            await connection.execute(self.write, *move, *columns)
+        else:
+            await connection.execute(_MOVE, *move)
+
+
+def transposed(rows: Iterable[Sequence[Any]]) -> Columns:
+    """Turn rows into columns."""
+    return list(zip(*rows, strict=True))
 
 
 class ProjectionLoop:
-    """Follow the log for one projection: fold a batch and move the checkpoint, in one transaction."""
+    """Follow the log for one projection."""
 
     def __init__(
         self, projection: Projection, database: Database, event_log: Log, condition: Condition
@@ -75,7 +93,7 @@ class ProjectionLoop:
         self._condition.starting(self._name)
         patience = Patience(stop)
         try:
-            while not stop.is_set():
+            while True:
                 try:
                     await self._follow(stop, patience)
                 except (Fenced, Stopped):
@@ -93,10 +111,13 @@ class ProjectionLoop:
 
     async def _follow(self, stop: asyncio.Event, patience: Patience) -> None:
         cursor = await self._checkpoint()
-        async with aclosing(self._log.follow(cursor, batch=BATCH)) as batches:
+        async with (
+            aclosing(self._log.follow(cursor, batch=BATCH)) as batches,
+            Interruptible(stop) as unless_stopped,
+        ):
             self._condition.good(self._name)
-            while not stop.is_set():
-                envelopes = await or_stop(anext(batches), stop)
+            while True:
+                envelopes = await unless_stopped.wait(anext(batches))
                 cursor = await self._apply(cursor, envelopes)
                 self._condition.good(self._name)
                 patience.reset()
@@ -110,15 +131,14 @@ class ProjectionLoop:
     async def _apply(self, before: Cursor, envelopes: Sequence[Envelope]) -> Cursor:
         after = before.advanced(envelopes)
         moved = [p for p in after.positions if after.after(p) != before.after(p)]
-        async with self._database.transaction() as connection:
-            done = await connection.execute(
-                _MOVE,
-                self._projection.name,
-                moved,
-                [before.after(partition) for partition in moved],
-                [after.after(partition) for partition in moved],
-            )
-            if done != f"UPDATE {len(moved)}":
-                raise Fenced(f"{self._name} was moved by another writer")
-            await self._projection.project(connection, envelopes)
+        move = Move(
+            self._projection.name, moved, [before.after(p) for p in moved], [after.after(p) for p in moved]
+        )
+        try:
+            async with self._database.pool.acquire() as connection:
+                await self._projection.apply(connection, envelopes, move)
+        except asyncpg.PostgresError as error:
+            if error.sqlstate == FENCED:
+                raise Fenced(str(error)) from error
+            raise
         return after

@@ -1,8 +1,8 @@
 """Acknowledge what was committed, a little later: the checkpoint is the truth, the ack only shows it."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
 
 import structlog
 
@@ -10,7 +10,8 @@ from chassis.bus import BusError, Incoming, Puller
 
 log = structlog.get_logger(__name__)
 
-EVERY_SECONDS = 0.1  # one ack covers all commits in between
+EVERY_SECONDS = 0.5  # one ack covers all commits in between
+AT_MOST = 2_000  # events committed and not acknowledged: the consumer has room for five times as many
 
 
 class Acknowledgements:
@@ -19,24 +20,32 @@ class Acknowledgements:
     def __init__(self, puller: Puller) -> None:
         self._puller = puller
         self._newest: Incoming | None = None
+        self._count = 0
         self._news = asyncio.Event()
+        self._urgent = asyncio.Event()
 
-    def through(self, incoming: Incoming) -> None:
-        """Note that everything up to this message is committed."""
-        self._newest = incoming
+    def through(self, batch: Sequence[Incoming]) -> None:
+        """Note that a batch, and everything before it, is committed."""
+        self._newest = batch[-1]
+        self._count += len(batch)
         self._news.set()
+        if self._count >= AT_MOST:
+            self._urgent.set()
 
     async def run(self) -> None:
         """Acknowledge the newest commit, again and again."""
         while True:
             await self._news.wait()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(EVERY_SECONDS):
+                    await self._urgent.wait()
             await self.send()
-            await asyncio.sleep(EVERY_SECONDS)
 
     async def send(self) -> None:
         """Acknowledge the newest commit now; when that fails, the next ack covers it."""
-        newest, self._newest = self._newest, None
+        newest, self._newest, self._count = self._newest, None, 0
         self._news.clear()
+        self._urgent.clear()
         if newest is None:
             return
         try:

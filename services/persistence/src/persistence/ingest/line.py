@@ -16,7 +16,7 @@ from persistence.ingest.judge import judge
 from persistence.ingest.store import Store
 from persistence.ingest.tracing import trace_commit
 from persistence.ingest.writer import NOT_NOW, Writer
-from persistence.patience import Patience, Stopped, or_stop
+from persistence.patience import Interruptible, Patience, Stopped
 
 log = structlog.get_logger(__name__)
 
@@ -97,12 +97,13 @@ class Line:
         async with (
             self._bus.pull(self._consumer, batch=self._options.batch) as puller,
             acknowledging(puller) as acknowledgements,
+            Interruptible(stop) as unless_stopped,
         ):
             self._condition.good(self._name)
-            while not stop.is_set():
-                batch = await or_stop(puller.next(), stop)
+            while True:
+                batch = await unless_stopped.wait(puller.next())
                 await self._take(batch, committer, stop)
-                acknowledgements.through(batch[-1])
+                acknowledgements.through(batch)
                 patience.reset()
 
     async def _take(self, batch: list[Incoming], committer: Committer, stop: asyncio.Event) -> None:

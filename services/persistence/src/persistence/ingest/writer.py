@@ -10,11 +10,10 @@ import asyncpg
 
 from chassis.database import AWAY, Database
 from persistence.ingest.judge import DeadLetter, Entry
-from persistence.keep import Fenced
+from persistence.keep import FENCED, Fenced
 from persistence.sql import read_sql, text
 
 FLIGHTS = 2  # transactions at a time: one is in Postgres while the next is being put together
-FENCED = "AP001"
 # Data that Postgres cannot hold: bad values, limits of the program, broken constraints.
 _POISON_CLASSES = ("22", "54", "23")
 _POSITION_TAKEN = "23505"

@@ -2,36 +2,33 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from contracts.envelope import Envelope
 from contracts.session import Session, evolve
-from persistence.projection import Projection
+from persistence.projection import Columns, Projection, transposed
 from persistence.sql import indexable, read_sql, text, text_or_null
 
 if TYPE_CHECKING:
     from chassis.database import Connection
 
 _READ = "select session_id, created_at, state from sessions where session_id = any($1)"
-_WRITE = read_sql(__package__, "sessions.sql")
 
 _state = msgspec.json.Decoder(Session)
 
 Row = tuple[Session, datetime]  # a state, and when the session was created
 
 
-async def project(connection: "Connection", envelopes: Sequence[Envelope]) -> None:
+async def columns(connection: "Connection", envelopes: Sequence[Envelope]) -> Columns:
     """Fold events into the rows of their sessions."""
     sessions = list({envelope.subject for envelope in envelopes})
     known = {
         session_id: (_state.decode(state), created_at)
         for session_id, created_at, state in await connection.fetch(_READ, sessions)
     }
-    changed = fold(known, envelopes)
-    if changed:
-        await connection.execute(_WRITE, *_columns(changed.values()))
+    return transposed(_values(*row) for row in fold(known, envelopes).values())
 
 
 def fold(known: dict[str, Row], envelopes: Iterable[Envelope]) -> dict[str, Row]:
@@ -46,10 +43,6 @@ def fold(known: dict[str, Row], envelopes: Iterable[Envelope]) -> dict[str, Row]
         if evolved is not state:
             changed[session_id] = (evolved, evolved.created_at or created_at)
     return changed
-
-
-def _columns(rows: Iterable[Row]) -> tuple[list[Any], ...]:
-    return tuple(list(column) for column in zip(*(_values(*row) for row in rows), strict=True))
 
 
 def _values(state: Session, created_at: datetime) -> tuple[object, ...]:
@@ -71,4 +64,4 @@ def _values(state: Session, created_at: datetime) -> tuple[object, ...]:
     )
 
 
-SESSIONS = Projection("sessions", project)
+SESSIONS = Projection("sessions", columns, write=read_sql(__package__, "sessions.sql"))

@@ -1,13 +1,16 @@
 -- Write sessions as they are now; a row that is further on stays as it is.
+with moved as materialized (select move_projection($1, $2, $3, $4))
 insert into sessions (
     session_id, tenant, status, flow_id, flow_revision, user_id, created_at, updated_at, turns, sequence, state,
     language, ended_at, reason
 )
-select *
-  from unnest(
-    $1::text[], $2::text[], $3::text[], $4::text[], $5::integer[], $6::text[], $7::timestamptz[],
-    $8::timestamptz[], $9::integer[], $10::integer[], $11::json[], $12::text[], $13::timestamptz[], $14::text[]
-  )
+select row.*
+  from moved,
+       unnest(
+         $5::text[], $6::text[], $7::text[], $8::text[], $9::integer[], $10::text[], $11::timestamptz[],
+         $12::timestamptz[], $13::integer[], $14::integer[], $15::json[], $16::text[], $17::timestamptz[],
+         $18::text[]
+       ) as row
 on conflict (session_id) do update set
     status = excluded.status,
     flow_id = excluded.flow_id,

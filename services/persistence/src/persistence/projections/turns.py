@@ -1,7 +1,7 @@
 """The turns view: one row a turn, as the last `turn.saved` of its number told it."""
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec import UNSET
@@ -10,22 +10,18 @@ from contracts.envelope import Envelope
 from contracts.errors import UnsupportedEventVersion
 from contracts.events.turn import TurnSaved
 from contracts.registry import open_event
-from persistence.projection import Projection
+from persistence.projection import Columns, Projection, transposed
 from persistence.sql import read_sql, text, text_or_null
 
 if TYPE_CHECKING:
     from chassis.database import Connection
 
-_WRITE = read_sql(__package__, "turns.sql")
-
 Row = tuple[object, ...]
 
 
-async def project(connection: "Connection", envelopes: Sequence[Envelope]) -> None:
-    """Write the turns that these events save."""
-    rows = saved(envelopes)
-    if rows:
-        await connection.execute(_WRITE, *_columns(rows))
+async def columns(_: "Connection", envelopes: Sequence[Envelope]) -> Columns:
+    """Make rows of the turns that these events save."""
+    return transposed(saved(envelopes))
 
 
 def saved(envelopes: Iterable[Envelope]) -> list[Row]:
@@ -48,10 +44,6 @@ def _turn_saved(envelope: Envelope) -> TurnSaved | None:
     return event if isinstance(event, TurnSaved) else None
 
 
-def _columns(rows: Sequence[Row]) -> tuple[list[Any], ...]:
-    return tuple(list(column) for column in zip(*rows, strict=True))
-
-
 def _values(envelope: Envelope, event: TurnSaved) -> Row:
     return (
         envelope.subject,
@@ -72,4 +64,4 @@ def _values(envelope: Envelope, event: TurnSaved) -> Row:
     )
 
 
-TURNS = Projection("turns", project)
+TURNS = Projection("turns", columns, write=read_sql(__package__, "turns.sql"))

@@ -1,13 +1,16 @@
 -- Write turns as they were saved; a row that a later event wrote stays as it is.
+with moved as materialized (select move_projection($1, $2, $3, $4))
 insert into turns (
     session_id, turn, tenant, agent_id, interrupted, recovered, occurred_at, sequence, tool_call_ids, metrics,
     user_text, assistant_text, assistant_text_generated, language, confidence
 )
-select *
-  from unnest(
-    $1::text[], $2::integer[], $3::text[], $4::text[], $5::boolean[], $6::boolean[], $7::timestamptz[],
-    $8::integer[], $9::json[], $10::json[], $11::text[], $12::text[], $13::text[], $14::text[], $15::float8[]
-  )
+select row.*
+  from moved,
+       unnest(
+         $5::text[], $6::integer[], $7::text[], $8::text[], $9::boolean[], $10::boolean[], $11::timestamptz[],
+         $12::integer[], $13::json[], $14::json[], $15::text[], $16::text[], $17::text[], $18::text[],
+         $19::float8[]
+       ) as row
 on conflict (session_id, turn) do update set
     agent_id = excluded.agent_id,
     interrupted = excluded.interrupted,

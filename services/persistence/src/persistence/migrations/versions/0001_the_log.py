@@ -20,7 +20,7 @@ def upgrade() -> None:
     _dead_letters()
     _sessions()
     _turns()
-    for name in ("refuse_tenant", "ingest_batch"):
+    for name in ("refuse_tenant", "ingest_batch", "move_projection"):
         function = read_sql("persistence.migrations", f"versions/0001_{name}.sql")
         op.execute(sa.text(function.replace(":", r"\:")))
 
