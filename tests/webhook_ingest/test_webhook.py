@@ -81,3 +81,12 @@ def test_no_bytes_break_the_parser(body: bytes) -> None:
         parse(body)
     except MalformedWebhook:
         return
+
+
+def test_the_password_of_a_turn_server_is_not_kept() -> None:
+    room = {"name": "r", "turnPassword": "s3cret"}
+    body = {"id": "EV_1", "event": "room_started", "room": room, "job": {"id": "AJ_1", "room": room}}
+
+    _, payload = parse(json.dumps(body).encode())
+
+    assert payload == {**body, "room": {"name": "r"}, "job": {"id": "AJ_1", "room": {"name": "r"}}}
