@@ -1,5 +1,6 @@
 """What LiveKit writes is read; what it would never write is refused in one way."""
 
+import json
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
