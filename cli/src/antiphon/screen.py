@@ -1,7 +1,11 @@
 import functools
+import os
+import shutil
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 import typer
@@ -15,6 +19,15 @@ err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+
+def me() -> str:
+    """Return what to type to run this command again from here."""
+    name = Path(sys.argv[0])
+    found = shutil.which(name.name)
+    if found and Path(found).resolve() == name.resolve():
+        return name.name
+    return os.path.relpath(name)
 
 
 def says_why(command: Callable[P, R]) -> Callable[P, R]:

@@ -9,7 +9,7 @@ from antiphon.api import SessionApi
 from antiphon.caller import Caller, Line
 from antiphon.commands.stack_at import api_of, running_stack
 from antiphon.errors import StackError
-from antiphon.screen import out, says_why
+from antiphon.screen import me, out, says_why
 from antiphon.timeline import Timeline
 
 FLOW = "booking"
@@ -51,7 +51,7 @@ async def _call(flow: str, lines: list[str], ready_within: float) -> None:
         session = created["session_id"]
         out.print(Text.assemble(("session ", "dim"), (session, "bold")))
         await talk(created, lines, ready_within=ready_within, words=True)
-        out.print(Text.assemble(("on record: ", "dim"), f"antiphon show {session}"))
+        out.print(Text.assemble(("on record: ", "dim"), f"{me()} show {session}"))
 
 
 async def talk(created: dict[str, str], lines: list[str], *, ready_within: float, words: bool) -> None:

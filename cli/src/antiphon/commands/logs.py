@@ -6,7 +6,7 @@ import typer
 from rich.text import Text
 
 from antiphon.errors import StackError
-from antiphon.screen import out, says_why
+from antiphon.screen import me, out, says_why
 from antiphon.settings import StackSettings
 from chassis.settings import load
 
@@ -33,7 +33,7 @@ def _files(service: str | None) -> list[Path]:
     folder = load(StackSettings).home / "logs"
     found = {path.stem: path for path in sorted(folder.glob("*.log"))}
     if not found:
-        raise StackError(f"there are no logs in {folder}: run `antiphon up`")
+        raise StackError(f"there are no logs in {folder}: run `{me()} up`")
     if service is None:
         return list(found.values())
     if service not in found:

@@ -1,5 +1,6 @@
 from antiphon.api import SessionApi
 from antiphon.errors import StackError
+from antiphon.screen import me
 from antiphon.settings import StackSettings
 from antiphon.status import Status, status_of
 from chassis.settings import load
@@ -13,7 +14,7 @@ def running_stack() -> Status:
     settings = load(StackSettings)
     status = status_of(settings)
     if not any(service.ready for service in status.services):
-        raise StackError(f"no stack is up in {settings.home}: run `antiphon up`")
+        raise StackError(f"no stack is up in {settings.home}: run `{me()} up`")
     return status
 
 

@@ -11,7 +11,7 @@ from antiphon.commands.livekit import told
 from antiphon.commands.stack_at import api_of
 from antiphon.embedded import EmbeddedStack
 from antiphon.errors import StackError
-from antiphon.screen import out, progress, says_why
+from antiphon.screen import me, out, progress, says_why
 from antiphon.settings import StackSettings
 from antiphon.status import Status
 from antiphon.supervisor.state import State
@@ -94,7 +94,7 @@ def _say_how_to_go_on(status: Status) -> None:
         ("API", f"{addresses.api_url}  (its documentation: {addresses.api_url}/docs)"),
         ("API key", f"{addresses.api_key}"),
         ("call again", 'make call    or with your words: make call SAY="hello|thank you good bye"'),
-        ("look", "antiphon sessions, antiphon show SESSION, antiphon tail, make status, make logs"),
+        ("look", f"{me()} sessions, {me()} show SESSION, {me()} tail, make status, make logs"),
         ("stop", "make down"),
     ):
         out.print(Text.assemble((f"{what:<12}", "bold"), how))
