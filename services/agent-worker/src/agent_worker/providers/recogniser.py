@@ -15,11 +15,11 @@ from pocketsphinx import Decoder
 from agent_worker.providers.dictionary import ACOUSTIC_MODEL, DICTIONARY
 
 SAMPLE_RATE: Final = 16_000  # Hz
-SCORE_THRESHOLD: Final = -28.5  # below it, what was heard is "unclear"
+SCORE_THRESHOLD: Final = -26.5  # below it, what was heard is "unclear"
 _SCORE_SCALE: Final = 2.5  # how fast confidence falls around the threshold
 _BYTES_PER_FRAME: Final = 320  # 10 ms
 _SHORTEST_FRAMES: Final = 10
-_DITHER: Final = 8  # of 32,768: digital silence has no logarithm, and shifts the mean of every frame
+_DITHER: Final = 16  # of 32,768: digital silence has no logarithm, and shifts the mean of every frame
 _SEARCH: Final = "flow"
 
 
@@ -40,8 +40,14 @@ class Recogniser:
     """One PocketSphinx decoder. Not for two threads at once; making one blocks for about 0.3 s."""
 
     def __init__(self) -> None:
-        # the mean of each utterance by itself, so that what was said before changes nothing
-        self._decoder = Decoder(hmm=ACOUSTIC_MODEL, dict=DICTIONARY, lm=None, cmn="batch", loglevel="FATAL")
+        self._decoder = Decoder(
+            hmm=ACOUSTIC_MODEL,
+            dict=DICTIONARY,
+            lm=None,
+            cmn="batch",  # the mean of each utterance by itself: what was said before changes nothing
+            bestpath=False,  # searching the lattice again loses right sentences and finds none
+            loglevel="FATAL",
+        )
         self._log_base = math.log(self._decoder.config["logbase"])
 
     def use_grammar(self, grammar: str) -> None:
