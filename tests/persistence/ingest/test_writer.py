@@ -87,3 +87,14 @@ async def test_one_that_is_fenced_or_poisoned_does_not_keep_the_others_back(
     for partition in good:
         assert len(await event_log.events(partition.told.session_id)) == 1
     assert (fenced.store.position, poisoned.store.position) == (0, 0)
+
+
+async def test_who_commits_again_at_the_end_of_a_flight_is_not_forgotten(partitions, event_log, monkeypatch):
+    """The line that a flight's end wakes commits again in the same turn of the loop."""
+    monkeypatch.setattr("persistence.ingest.writer.FLIGHTS", 1)
+    first, *_ = partitions
+
+    async with asyncio.timeout(10):
+        for number in range(1, 6):
+            await first.store.commit(first.batch(first.told.turn(number)))
+    assert await event_log.count() == 5

@@ -50,7 +50,8 @@ class Writer:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._waiting: list[_Waiting] = []
-        self._flights: set[asyncio.Task[None]] = set()
+        self._flights = 0
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def commit(self, hand: Hand) -> Numbered:
         """Commit and return the sequence of each event that is new, by its ordinal from 1.
@@ -59,16 +60,20 @@ class Writer:
         """
         future: asyncio.Future[Numbered] = asyncio.get_running_loop().create_future()
         self._waiting.append((hand, future))
-        if len(self._flights) < FLIGHTS:
-            flight = asyncio.create_task(self._fly(), name="ingest commit")
-            self._flights.add(flight)
-            flight.add_done_callback(self._flights.discard)
+        if self._flights < FLIGHTS:
+            self._flights += 1
+            task = asyncio.create_task(self._fly(), name="ingest commit")
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
         return await future
 
     async def _fly(self) -> None:
-        while self._waiting:
-            group, self._waiting = self._waiting, []
-            await self._commit_group(group)
+        try:
+            while self._waiting:
+                group, self._waiting = self._waiting, []
+                await self._commit_group(group)
+        finally:
+            self._flights -= 1  # at once: whoever comes after the last look must find room for a flight
 
     async def _commit_group(self, group: list[_Waiting]) -> None:
         try:
