@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -12,6 +13,9 @@ from contracts.envelope import Envelope
 from persistence.condition import Condition, NotReady
 from persistence.keep import Fenced
 from persistence.projection import Columns, Projection, ProjectionLoop
+
+if TYPE_CHECKING:
+    from tests.persistence.conftest import Eventually, Lines, LogReader, Publish, Story, Tell
 
 REFUSED = "refused"
 WRITE = """
@@ -30,7 +34,7 @@ class Seen:
         self.fails = False
         self.failures = 0
 
-    async def ids(self, _, envelopes: Sequence[Envelope]) -> Columns:
+    async def ids(self, _: object, envelopes: Sequence[Envelope], __: object) -> Columns:
         if self.fails:
             self.failures += 1
         return [[envelope.id for envelope in envelopes] + [REFUSED] * self.fails]
@@ -95,13 +99,15 @@ class Loops:
 
 
 @pytest.fixture
-async def loops(bus: Bus, database: Database, eventually) -> AsyncIterator[Loops]:
+async def loops(bus: Bus, database: Database, eventually: "Eventually") -> AsyncIterator[Loops]:
     loops = Loops(bus, database, eventually)
     yield loops
     await loops.end()
 
 
-async def test_history_comes_first_and_then_what_happens(loops, lines, publish, event_log, story):
+async def test_history_comes_first_and_then_what_happens(
+    loops: Loops, lines: "Lines", publish: "Publish", event_log: "LogReader", story: "Tell"
+) -> None:
     told = story("history")
     lines.start(told.partition)
     await publish([told.requested(), told.turn(1)])
@@ -114,7 +120,9 @@ async def test_history_comes_first_and_then_what_happens(loops, lines, publish, 
     assert await seen.reason() == ""
 
 
-async def test_it_goes_on_from_its_checkpoint(loops, lines, publish, event_log, story):
+async def test_it_goes_on_from_its_checkpoint(
+    loops: Loops, lines: "Lines", publish: "Publish", event_log: "LogReader", story: "Tell"
+) -> None:
     told = story("goes on")
     lines.start(told.partition)
     await publish([told.requested()])
@@ -129,7 +137,9 @@ async def test_it_goes_on_from_its_checkpoint(loops, lines, publish, event_log, 
     await loops.until_ids(seen, [event for _, event in await _log(event_log, told, 2)])
 
 
-async def test_one_that_fails_says_so_and_holds_nobody_up(loops, lines, publish, event_log, story):
+async def test_one_that_fails_says_so_and_holds_nobody_up(
+    loops: Loops, lines: "Lines", publish: "Publish", event_log: "LogReader", story: "Tell"
+) -> None:
     told = story("fails")
     lines.start(told.partition)
     broken, healthy = Seen("broken"), Seen("healthy")
@@ -150,7 +160,14 @@ async def test_one_that_fails_says_so_and_holds_nobody_up(loops, lines, publish,
     await loops.eventually(broken.ready)
 
 
-async def test_one_whose_checkpoint_another_moved_ends(loops, lines, publish, event_log, story, database):
+async def test_one_whose_checkpoint_another_moved_ends(
+    loops: Loops,
+    lines: "Lines",
+    publish: "Publish",
+    event_log: "LogReader",
+    story: "Tell",
+    database: Database,
+) -> None:
     told = story("moved")
     lines.start(told.partition)
     await publish([told.requested()])
@@ -166,6 +183,6 @@ async def test_one_whose_checkpoint_another_moved_ends(loops, lines, publish, ev
     assert len(await loops.ids(seen)) == 1
 
 
-async def _log(event_log, told, count: int):
+async def _log(event_log: "LogReader", told: "Story", count: int) -> list[tuple[int, str]]:
     await event_log.until(count)
     return await event_log.events(told.session_id)

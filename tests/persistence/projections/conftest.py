@@ -3,6 +3,7 @@
 import random
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import msgspec
 import pytest
@@ -47,9 +48,9 @@ class View:
         """Fold committed events."""
         nowhere = Move(self._projection.name, [], [], [])
         async with self._database.pool.acquire() as connection:
-            await self._projection.apply(connection, log, nowhere)
+            await self._projection.apply(connection, log, nowhere, {})
 
-    async def rows(self, table: str, order: str = "1, 2") -> list[dict[str, object]]:
+    async def rows(self, table: str, order: str = "1, 2") -> list[dict[str, Any]]:
         return [
             dict(row) for row in await self._database.pool.fetch(f"select * from {table} order by {order}")
         ]

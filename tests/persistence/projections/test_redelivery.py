@@ -2,14 +2,19 @@
 
 import asyncio
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from chassis.database import Database
 from contracts.envelope import Envelope
-from persistence.projection import Move
+from persistence.projection import Memory, Move
 from persistence.projections import PROJECTIONS
+
+if TYPE_CHECKING:
+    from tests.persistence.conftest import Tell
+    from tests.persistence.projections.conftest import View
 
 # Each batch begins at or before the end of what was delivered so far, and goes on a little.
 BATCHES = st.lists(st.tuples(st.integers(0, 12), st.integers(1, 9)), max_size=12)
@@ -17,7 +22,9 @@ BATCHES = st.lists(st.tuples(st.integers(0, 12), st.integers(1, 9)), max_size=12
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(batches=BATCHES)
-def test_any_redelivery_changes_nothing(batches, postgres_dsn, view, story):
+def test_any_redelivery_changes_nothing(
+    batches: list[tuple[int, int]], postgres_dsn: str, view: "View", story: "Tell"
+) -> None:
     calls = [story(f"redelivered {n}").whole_call(turns=n + 1) for n in range(3)]
     calls[1].append(story("redelivered 1").turn(2, "saved once more"))
     log = view.committed(view.shuffled(calls))
@@ -41,10 +48,13 @@ def _deliveries(log: Sequence[Envelope], batches: list[tuple[int, int]]) -> list
 async def _rows(dsn: str, deliveries: list[Sequence[Envelope]]) -> list[list[dict[str, object]]]:
     database = await Database.connect(dsn, min_size=0, max_size=1)
     await database.pool.execute("truncate sessions, turns")
+    memories: dict[str, Memory] = {projection.name: {} for projection in PROJECTIONS}
     for batch in deliveries:
         for projection in PROJECTIONS:
             async with database.pool.acquire() as connection:
-                await projection.apply(connection, batch, Move(projection.name, [], [], []))
+                await projection.apply(
+                    connection, batch, Move(projection.name, [], [], []), memories[projection.name]
+                )
     rows = [
         [dict(row) for row in await database.pool.fetch(f"select * from {view} order by 1, 2")]
         for view in ("sessions", "turns")

@@ -1,10 +1,15 @@
 """The sessions view is the fold of the log."""
 
-from persistence.projections import SESSIONS
-from persistence.projections.sessions import fold
+from typing import TYPE_CHECKING
+
+from persistence.projections.sessions import SESSIONS, fold
+
+if TYPE_CHECKING:
+    from tests.persistence.conftest import Tell
+    from tests.persistence.projections.conftest import View
 
 
-async def test_a_whole_call_shows_as_closed(view, story):
+async def test_a_whole_call_shows_as_closed(view: "View", story: "Tell") -> None:
     told = story("closed")
     await view(SESSIONS).given(told.whole_call(turns=3))
 
@@ -15,14 +20,14 @@ async def test_a_whole_call_shows_as_closed(view, story):
     assert row["created_at"] < row["ended_at"] == row["updated_at"]
 
 
-async def test_the_row_holds_the_whole_fold(view, story):
+async def test_the_row_holds_the_whole_fold(view: "View", story: "Tell") -> None:
     told = story("fold")
     log = await view(SESSIONS).given(told.whole_call())
 
     assert await view.state(told.session_id) == view.folded(log)
 
 
-async def test_the_same_events_again_change_nothing(view, story):
+async def test_the_same_events_again_change_nothing(view: "View", story: "Tell") -> None:
     told = story("twice")
     log = await view(SESSIONS).given(told.whole_call())
     before = await view.rows("sessions")
@@ -32,7 +37,7 @@ async def test_the_same_events_again_change_nothing(view, story):
     assert await view.rows("sessions") == before
 
 
-async def test_batches_cut_anywhere_make_the_same_row(view, story):
+async def test_batches_cut_anywhere_make_the_same_row(view: "View", story: "Tell") -> None:
     told = story("cut")
     log = await view(SESSIONS).given(told.whole_call())
     whole = await view.rows("sessions")
@@ -44,7 +49,7 @@ async def test_batches_cut_anywhere_make_the_same_row(view, story):
         assert await view.rows("sessions") == whole
 
 
-async def test_sessions_shuffled_together_do_not_touch_each_other(view, story):
+async def test_sessions_shuffled_together_do_not_touch_each_other(view: "View", story: "Tell") -> None:
     stories = [story(f"shuffled {n}") for n in range(4)]
     calls = [told.whole_call(turns=n + 1) for n, told in enumerate(stories)]
     log = await view(SESSIONS).given(view.shuffled(calls))
@@ -55,7 +60,9 @@ async def test_sessions_shuffled_together_do_not_touch_each_other(view, story):
         assert await view.state(told.session_id) == view.folded(mine)
 
 
-async def test_a_session_that_was_never_requested_counts_from_what_was_heard_first(view, story):
+async def test_a_session_that_was_never_requested_counts_from_what_was_heard_first(
+    view: "View", story: "Tell"
+) -> None:
     told = story("webhook first")
     first, second = told.turn(1), told.turn(2)
     await view(SESSIONS).given([first])
@@ -66,7 +73,9 @@ async def test_a_session_that_was_never_requested_counts_from_what_was_heard_fir
     assert (row["status"], row["flow_id"]) == ("active", "")
 
 
-async def test_texts_that_postgres_could_not_hold_or_index_do_not_block_the_view(view, story):
+async def test_texts_that_postgres_could_not_hold_or_index_do_not_block_the_view(
+    view: "View", story: "Tell"
+) -> None:
     from contracts.events.session import SessionRequested
 
     told = story("strange")
@@ -80,7 +89,7 @@ async def test_texts_that_postgres_could_not_hold_or_index_do_not_block_the_view
     assert (await view.state(told.session_id)).user_id == user
 
 
-def test_an_event_that_was_folded_before_changes_no_row(view, story):
+def test_an_event_that_was_folded_before_changes_no_row(view: "View", story: "Tell") -> None:
     log = view.committed(story("pure").whole_call())
     rows = fold({}, log)
 

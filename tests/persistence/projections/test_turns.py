@@ -1,10 +1,16 @@
 """The turns view has one row a turn, as it was saved."""
 
+from typing import TYPE_CHECKING
+
 from contracts.events.turn import TurnSaved
-from persistence.projections import TURNS
+from persistence.projections.turns import TURNS
+
+if TYPE_CHECKING:
+    from tests.persistence.conftest import Tell
+    from tests.persistence.projections.conftest import View
 
 
-async def test_each_turn_is_a_row_as_it_was_told(view, story):
+async def test_each_turn_is_a_row_as_it_was_told(view: "View", story: "Tell") -> None:
     told = story("told")
     saved = told.tell(
         TurnSaved(
@@ -43,7 +49,7 @@ async def test_each_turn_is_a_row_as_it_was_told(view, story):
     }
 
 
-async def test_words_that_the_agent_said_unasked_have_no_user_text(view, story):
+async def test_words_that_the_agent_said_unasked_have_no_user_text(view: "View", story: "Tell") -> None:
     told = story("unasked")
     await view(TURNS).given([told.tell(TurnSaved(turn=1, agent_id="host", assistant_text="Still there?"))])
 
@@ -51,7 +57,7 @@ async def test_words_that_the_agent_said_unasked_have_no_user_text(view, story):
     assert (row["user_text"], row["assistant_text"]) == (None, "Still there?")
 
 
-async def test_the_same_events_again_change_nothing(view, story):
+async def test_the_same_events_again_change_nothing(view: "View", story: "Tell") -> None:
     log = await view(TURNS).given(story("twice").whole_call())
     before = await view.rows("turns")
 
@@ -60,7 +66,7 @@ async def test_the_same_events_again_change_nothing(view, story):
     assert await view.rows("turns") == before
 
 
-async def test_a_turn_that_is_saved_again_is_as_the_later_event_told_it(view, story):
+async def test_a_turn_that_is_saved_again_is_as_the_later_event_told_it(view: "View", story: "Tell") -> None:
     told = story("resaved")
     first, second = told.turn(1, "heard in part"), told.turn(1, "heard in full")
     log = await view(TURNS).given([first, second])
@@ -70,7 +76,7 @@ async def test_a_turn_that_is_saved_again_is_as_the_later_event_told_it(view, st
     assert [row["user_text"] for row in await view.rows("turns")] == ["heard in full"]
 
 
-async def test_sessions_shuffled_together_do_not_touch_each_other(view, story):
+async def test_sessions_shuffled_together_do_not_touch_each_other(view: "View", story: "Tell") -> None:
     calls = [story(f"shuffled {n}").whole_call(turns=n + 1) for n in range(4)]
     await view(TURNS).given(view.shuffled(calls))
 
@@ -78,13 +84,13 @@ async def test_sessions_shuffled_together_do_not_touch_each_other(view, story):
     assert sorted(counted.count(session_id) for session_id in set(counted)) == [1, 2, 3, 4]
 
 
-async def test_other_events_leave_no_row(view, story):
+async def test_other_events_leave_no_row(view: "View", story: "Tell") -> None:
     told = story("other")
     await view(TURNS).given([told.requested()])
     assert await view.rows("turns") == []
 
 
-async def test_a_turn_of_a_newer_version_is_left_to_newer_readers(view, story):
+async def test_a_turn_of_a_newer_version_is_left_to_newer_readers(view: "View", story: "Tell") -> None:
     import msgspec
 
     told = story("newer")

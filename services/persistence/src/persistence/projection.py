@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 BATCH = 500  # events at most of one partition in one transaction
+REST_SECONDS = 0.0015  # between two batches: what comes meanwhile costs no transaction of its own
 
 _BEGIN = """
 insert into projection_checkpoints (projection, partition, position)
@@ -34,7 +35,11 @@ on conflict do nothing
 _READ = "select partition, position from projection_checkpoints where projection = $1"
 _MOVE = "select move_projection($1, $2, $3, $4)"
 
+KEPT_IN_MIND = 5_000  # rows at most
+
 Columns = Sequence[Sequence[Any]]  # of the rows to write; none at all when there is nothing to write
+Memory = dict[str, Any]
+Fold = Callable[["Connection", Sequence[Envelope], Memory], Awaitable[Columns]]
 
 
 class Move(NamedTuple):
@@ -50,18 +55,21 @@ class Move(NamedTuple):
 class Projection:
     """Name a view, the function that folds events into columns, and the statement that writes them.
 
-    The function gets committed envelopes, in order within each session, and may read its own view. The
+    The function gets committed envelopes, in order within each session, and may read its own view. What it
+    has read or written it may keep in the memory, which is emptied whenever something goes wrong. The
     statement moves the checkpoint ($1 to $4: a Move), writes the columns ($5 and on), and leaves a row alone
     that has seen an event already: it may be given the same events again.
     """
 
     name: str
-    fold: Callable[["Connection", Sequence[Envelope]], Awaitable[Columns]]
+    fold: Fold
     write: str
 
-    async def apply(self, connection: "Connection", envelopes: Sequence[Envelope], move: Move) -> None:
+    async def apply(
+        self, connection: "Connection", envelopes: Sequence[Envelope], move: Move, memory: Memory
+    ) -> None:
         """Fold events, write the rows and move the checkpoint: one statement, one transaction."""
-        columns = await self.fold(connection, envelopes)
+        columns = await self.fold(connection, envelopes, memory)
         if columns:
             await connection.execute(self.write, *move, *columns)
         else:
@@ -111,6 +119,7 @@ class ProjectionLoop:
 
     async def _follow(self, stop: asyncio.Event, patience: Patience) -> None:
         cursor = await self._checkpoint()
+        memory: Memory = {}
         async with (
             aclosing(self._log.follow(cursor, batch=BATCH)) as batches,
             Interruptible(stop) as unless_stopped,
@@ -118,9 +127,12 @@ class ProjectionLoop:
             self._condition.good(self._name)
             while True:
                 envelopes = await unless_stopped.wait(anext(batches))
-                cursor = await self._apply(cursor, envelopes)
+                cursor = await self._apply(cursor, envelopes, memory)
+                if len(memory) > KEPT_IN_MIND:
+                    memory.clear()
                 self._condition.good(self._name)
                 patience.reset()
+                await asyncio.sleep(REST_SECONDS)
 
     async def _checkpoint(self) -> Cursor:
         async with self._database.transaction() as connection:
@@ -128,7 +140,7 @@ class ProjectionLoop:
             rows = await connection.fetch(_READ, self._projection.name)
         return Cursor({row["partition"]: row["position"] for row in rows})
 
-    async def _apply(self, before: Cursor, envelopes: Sequence[Envelope]) -> Cursor:
+    async def _apply(self, before: Cursor, envelopes: Sequence[Envelope], memory: Memory) -> Cursor:
         after = before.advanced(envelopes)
         moved = [p for p in after.positions if after.after(p) != before.after(p)]
         move = Move(
@@ -136,7 +148,7 @@ class ProjectionLoop:
         )
         try:
             async with self._database.pool.acquire() as connection:
-                await self._projection.apply(connection, envelopes, move)
+                await self._projection.apply(connection, envelopes, move, memory)
         except asyncpg.PostgresError as error:
             if error.sqlstate == FENCED:
                 raise Fenced(str(error)) from error

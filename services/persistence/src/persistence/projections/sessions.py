@@ -1,6 +1,6 @@
 """The sessions view: each session as its events have made it."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -8,7 +8,7 @@ import msgspec
 
 from contracts.envelope import Envelope
 from contracts.session import Session, evolve
-from persistence.projection import Columns, Projection, transposed
+from persistence.projection import Columns, Memory, Projection, transposed
 from persistence.sql import indexable, read_sql, text, text_or_null
 
 if TYPE_CHECKING:
@@ -21,17 +21,18 @@ _state = msgspec.json.Decoder(Session)
 Row = tuple[Session, datetime]  # a state, and when the session was created
 
 
-async def columns(connection: "Connection", envelopes: Sequence[Envelope]) -> Columns:
+async def columns(connection: "Connection", envelopes: Sequence[Envelope], memory: Memory) -> Columns:
     """Fold events into the rows of their sessions."""
-    sessions = list({envelope.subject for envelope in envelopes})
-    known = {
-        session_id: (_state.decode(state), created_at)
-        for session_id, created_at, state in await connection.fetch(_READ, sessions)
-    }
-    return transposed(_values(*row) for row in fold(known, envelopes).values())
+    unknown = {envelope.subject for envelope in envelopes} - memory.keys()
+    if unknown:
+        for session_id, created_at, state in await connection.fetch(_READ, list(unknown)):
+            memory[session_id] = _state.decode(state), created_at
+    changed = fold(memory, envelopes)
+    memory.update(changed)
+    return transposed(_values(*row) for row in changed.values())
 
 
-def fold(known: dict[str, Row], envelopes: Iterable[Envelope]) -> dict[str, Row]:
+def fold(known: Mapping[str, Row], envelopes: Iterable[Envelope]) -> dict[str, Row]:
     """Return the rows that these events change, given those that are known."""
     changed: dict[str, Row] = {}
     for envelope in envelopes:

@@ -10,7 +10,7 @@ from contracts.envelope import Envelope
 from contracts.errors import UnsupportedEventVersion
 from contracts.events.turn import TurnSaved
 from contracts.registry import open_event
-from persistence.projection import Columns, Projection, transposed
+from persistence.projection import Columns, Memory, Projection, transposed
 from persistence.sql import read_sql, text, text_or_null
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 Row = tuple[object, ...]
 
 
-async def columns(_: "Connection", envelopes: Sequence[Envelope]) -> Columns:
+async def columns(_: "Connection", envelopes: Sequence[Envelope], __: Memory) -> Columns:
     """Make rows of the turns that these events save."""
     return transposed(saved(envelopes))
 
