@@ -37,8 +37,9 @@ def undone(text: str) -> list[str]:
 def undocumented(source: str) -> Iterator[str]:
     """Name the public functions and classes of a module that have no docstring."""
     for node in ast.parse(source).body:
-        named = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
-        if named and not node.name.startswith("_") and ast.get_docstring(node) is None:
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            continue
+        if not node.name.startswith("_") and ast.get_docstring(node) is None:
             yield node.name
 
 

@@ -34,8 +34,8 @@ async def bare_loop(nats_url: str, database: Database, stop: asyncio.Event) -> N
         task.cancel()
     await asyncio.gather(*carrying, return_exceptions=True)
     await client.close()
-    for task in done:
-        task.result()
+    for ended in done:
+        ended.result()
 
 
 async def _carry(client: Client, database: Database, partition: int) -> None:

@@ -2,8 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from datetime import UTC, datetime
+from typing import Any
 
 from chassis.bus import Bus, outgoing
 from chassis.database import Database
@@ -22,7 +23,7 @@ EVENTS = 60_000
 CALLS = 320  # sessions that run at the same time
 PASSES = 2
 
-Loop = Callable[[str, Database, asyncio.Event], Awaitable[None]]
+Loop = Callable[[str, Database, asyncio.Event], Coroutine[Any, Any, None]]
 
 
 async def run(nats_url: str, dsn: str) -> list[Result]:

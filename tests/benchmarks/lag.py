@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from statistics import quantiles
 
 import msgspec
+from msgspec import UNSET
 
 from chassis.bus import Bus, GroupCommit, Listening, outgoing
 from chassis.database import Database
@@ -107,6 +108,7 @@ class _Lags:
     async def _look(self, envelope: Envelope) -> None:
         query = "select sequence from sessions where session_id = $1"
         seen = 0
+        assert envelope.sequence is not UNSET
         while seen < envelope.sequence:
             await asyncio.sleep(LOOK_SECONDS)
             seen = await self._database.pool.fetchval(query, envelope.subject) or 0

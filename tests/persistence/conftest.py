@@ -9,6 +9,7 @@ from asyncio.subprocess import Process
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import pytest
@@ -90,6 +91,7 @@ class Story:
 
 Tell = Callable[..., Story]
 Publish = Callable[[Iterable[Envelope]], Awaitable[None]]
+Eventually = Callable[..., Awaitable[None]]
 
 
 @pytest.fixture
@@ -124,7 +126,7 @@ async def _holds(check: Callable[[], Awaitable[bool]]) -> bool:
 
 
 @pytest.fixture
-def eventually() -> Callable[..., Awaitable[None]]:
+def eventually() -> Eventually:
     """Wait until a check, a coroutine function, says that something is so."""
     return _eventually
 
@@ -239,7 +241,7 @@ class Replica:
                 stderr=output,
             )
 
-    async def health(self) -> tuple[int, dict[str, object]]:
+    async def health(self) -> tuple[int, dict[str, Any]]:
         """Return the readiness answer: (0, {}) when nobody answers."""
         try:
             reader, writer = await asyncio.open_connection("127.0.0.1", self.port)

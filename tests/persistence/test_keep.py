@@ -1,12 +1,17 @@
 """Work is done while its lease is held, and begun again when it was taken away."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
 
 import pytest
 
 from persistence.condition import Condition, NotReady
 from persistence.keep import Fenced, keep
-from persistence.lease import Leases
+from persistence.lease import Lease, Leases
+
+if TYPE_CHECKING:
+    from tests.persistence.conftest import Eventually
 
 
 class Work:
@@ -46,14 +51,14 @@ class Kept:
             return False
         return True
 
-    async def lease(self):
+    async def lease(self) -> Lease:
         """Return the lease that is being waited for."""
         async with asyncio.timeout(5):
             while not self.leases._waiting:  # noqa: ASYNC110 - nobody announces it
                 await asyncio.sleep(0.01)
         return self.leases._waiting[-1]
 
-    async def grant(self):
+    async def grant(self) -> Lease:
         """Give it the lease."""
         lease = await self.lease()
         self.leases._waiting.remove(lease)
@@ -66,14 +71,16 @@ class Kept:
 
 
 @pytest.fixture
-async def kept():
+async def kept() -> AsyncIterator[Kept]:
     kept = Kept()
     yield kept
     kept.stop.set()
     await asyncio.wait_for(kept.task, 5)
 
 
-async def test_before_the_lease_was_asked_for_it_is_not_ready_and_a_standby_is(kept, eventually):
+async def test_before_the_lease_was_asked_for_it_is_not_ready_and_a_standby_is(
+    kept: Kept, eventually: "Eventually"
+) -> None:
     lease = await kept.lease()
     with pytest.raises(NotReady):
         await kept.condition.check()
@@ -83,7 +90,7 @@ async def test_before_the_lease_was_asked_for_it_is_not_ready_and_a_standby_is(k
     assert kept.work.begun == 0
 
 
-async def test_work_whose_lease_is_lost_is_stopped_gracefully_and_asks_again(kept):
+async def test_work_whose_lease_is_lost_is_stopped_gracefully_and_asks_again(kept: Kept) -> None:
     lease = await kept.grant()
     lease.lost.set()
     await kept.grant()
@@ -91,7 +98,7 @@ async def test_work_whose_lease_is_lost_is_stopped_gracefully_and_asks_again(kep
     assert (kept.work.begun, kept.work.finished) == (2, 1)
 
 
-async def test_fenced_work_gives_its_lease_up_and_asks_again(kept):
+async def test_fenced_work_gives_its_lease_up_and_asks_again(kept: Kept) -> None:
     kept.work.fail = Fenced("taken over")
     lease = await kept.grant()
     await kept.grant()
@@ -100,7 +107,7 @@ async def test_fenced_work_gives_its_lease_up_and_asks_again(kept):
     assert kept.work.begun == 2
 
 
-async def test_the_order_to_stop_ends_work_and_waiting(kept):
+async def test_the_order_to_stop_ends_work_and_waiting(kept: Kept) -> None:
     await kept.grant()
     kept.stop.set()
     await asyncio.wait_for(kept.task, 5)
@@ -109,7 +116,7 @@ async def test_the_order_to_stop_ends_work_and_waiting(kept):
     assert kept.leases._held == []
 
 
-async def test_a_fault_in_the_work_is_not_hidden():
+async def test_a_fault_in_the_work_is_not_hidden() -> None:
     kept = Kept()
     kept.work.fail = ValueError("a bug")
     await kept.grant()

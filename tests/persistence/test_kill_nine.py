@@ -2,9 +2,16 @@
 
 import asyncio
 import signal
+from collections.abc import Iterable
 from itertools import chain
+from typing import TYPE_CHECKING
 
 from chassis.bus import Bus, outgoing
+from chassis.database import Database
+from contracts.envelope import Envelope
+
+if TYPE_CHECKING:
+    from tests.persistence.conftest import Eventually, LogReader, Replicas, Tell
 
 EVENTS = 20_000
 CALLS = 100
@@ -13,8 +20,13 @@ AHEAD = 2_000
 
 
 async def test_ten_kills_lose_nothing_double_nothing_and_keep_the_order(
-    bus: Bus, database, event_log, replica, story, eventually
-):
+    bus: Bus,
+    database: Database,
+    event_log: "LogReader",
+    replica: "Replicas",
+    story: "Tell",
+    eventually: "Eventually",
+) -> None:
     stories = [story(f"killed {n}") for n in range(CALLS)]
     calls = [[told.turn(n) for n in range(1, EVENTS // CALLS + 1)] for told in stories]
     publishing = asyncio.create_task(_publish(bus, event_log, chain.from_iterable(zip(*calls, strict=True))))
@@ -37,7 +49,7 @@ async def test_ten_kills_lose_nothing_double_nothing_and_keep_the_order(
     await _views_hold_every_turn(database, eventually)
 
 
-async def _publish(bus: Bus, event_log, envelopes) -> None:
+async def _publish(bus: Bus, event_log: "LogReader", envelopes: Iterable[Envelope]) -> None:
     """Stay a little ahead of the log, so that each kill falls while some events wait and others come."""
     outs = [outgoing(envelope) for envelope in envelopes]
     for start in range(0, len(outs), 250):
@@ -45,7 +57,7 @@ async def _publish(bus: Bus, event_log, envelopes) -> None:
         await bus.publish_many(outs[start : start + 250])
 
 
-async def _views_hold_every_turn(database, eventually) -> None:
+async def _views_hold_every_turn(database: Database, eventually: "Eventually") -> None:
     async def complete() -> bool:
         folded = await database.pool.fetchval("select coalesce(sum(sequence), 0) from sessions")
         saved = await database.pool.fetchval("select count(*) from turns")

@@ -3,11 +3,15 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
 import asyncpg
 import pytest
 
-from persistence.lease import LOOK_SECONDS, Leases
+from persistence.lease import LOOK_SECONDS, Lease, Leases
+
+if TYPE_CHECKING:
+    from tests.persistence.conftest import Eventually
 
 
 @asynccontextmanager
@@ -22,12 +26,12 @@ async def replica(dsn: str) -> AsyncIterator[Leases]:
         await asyncio.gather(running, return_exceptions=True)
 
 
-async def held(lease) -> None:
+async def held(lease: Lease) -> None:
     async with asyncio.timeout(10):
         await lease.held.wait()
 
 
-async def test_the_first_to_ask_holds_it_and_the_second_waits(postgres_dsn):
+async def test_the_first_to_ask_holds_it_and_the_second_waits(postgres_dsn: str) -> None:
     async with replica(postgres_dsn) as first, replica(postgres_dsn) as second:
         await held(first.ask("work"))
         waiting = second.ask("work")
@@ -38,7 +42,7 @@ async def test_the_first_to_ask_holds_it_and_the_second_waits(postgres_dsn):
         await held(second.ask("other work"))
 
 
-async def test_the_second_takes_over_when_the_first_dies(postgres_dsn):
+async def test_the_second_takes_over_when_the_first_dies(postgres_dsn: str) -> None:
     async with replica(postgres_dsn) as second:
         async with replica(postgres_dsn) as first:
             await held(first.ask("work"))
@@ -47,7 +51,7 @@ async def test_the_second_takes_over_when_the_first_dies(postgres_dsn):
         await asyncio.wait_for(waiting.held.wait(), 10 * LOOK_SECONDS)
 
 
-async def test_a_lease_that_is_given_up_goes_to_the_next(postgres_dsn):
+async def test_a_lease_that_is_given_up_goes_to_the_next(postgres_dsn: str) -> None:
     async with replica(postgres_dsn) as first, replica(postgres_dsn) as second:
         lease = first.ask("work")
         await held(lease)
@@ -55,7 +59,7 @@ async def test_a_lease_that_is_given_up_goes_to_the_next(postgres_dsn):
         await held(second.ask("work"))
 
 
-async def test_who_gave_up_waiting_does_not_get_it(postgres_dsn):
+async def test_who_gave_up_waiting_does_not_get_it(postgres_dsn: str) -> None:
     async with replica(postgres_dsn) as first, replica(postgres_dsn) as second:
         lease = first.ask("work")
         await held(lease)
@@ -68,7 +72,7 @@ async def test_who_gave_up_waiting_does_not_get_it(postgres_dsn):
 
 
 @pytest.fixture
-async def admin(postgres_dsn) -> AsyncIterator[asyncpg.Connection]:
+async def admin(postgres_dsn: str) -> AsyncIterator["asyncpg.Connection[asyncpg.Record]"]:
     connection = await asyncpg.connect(postgres_dsn)
     yield connection
     await connection.close()
@@ -80,20 +84,24 @@ select pg_terminate_backend(pid) from pg_locks
 """
 
 
-async def test_a_broken_connection_alone_does_not_end_the_work(postgres_dsn, admin, eventually):
+async def test_a_broken_connection_alone_does_not_end_the_work(
+    postgres_dsn: str, admin: "asyncpg.Connection[asyncpg.Record]", eventually: "Eventually"
+) -> None:
     async with replica(postgres_dsn) as only:
         lease = only.ask("work")
         await held(lease)
         await admin.execute(CUT)
 
         async def locked() -> bool:
-            return await admin.fetchval(CUT.replace("pg_terminate_backend(pid)", "count(*)")) > 0
+            return int(await admin.fetchval(CUT.replace("pg_terminate_backend(pid)", "count(*)"))) > 0
 
         await eventually(locked)
         assert not lease.lost.is_set()
 
 
-async def test_a_lease_that_another_took_meanwhile_is_lost(postgres_dsn, admin):
+async def test_a_lease_that_another_took_meanwhile_is_lost(
+    postgres_dsn: str, admin: "asyncpg.Connection[asyncpg.Record]"
+) -> None:
     async with replica(postgres_dsn) as first:
         lease = first.ask("work")
         await held(lease)

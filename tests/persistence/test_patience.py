@@ -7,7 +7,7 @@ import pytest
 from persistence.patience import Interruptible, Patience, Stopped, or_stop
 
 
-async def test_the_order_to_stop_ends_a_wait():
+async def test_the_order_to_stop_ends_a_wait() -> None:
     stop = asyncio.Event()
     asyncio.get_running_loop().call_later(0.05, stop.set)
 
@@ -16,7 +16,7 @@ async def test_the_order_to_stop_ends_a_wait():
             await asyncio.wait_for(unless_stopped.wait(asyncio.Event().wait()), 5)
 
 
-async def test_the_order_to_stop_does_not_end_what_is_done_between_waits():
+async def test_the_order_to_stop_does_not_end_what_is_done_between_waits() -> None:
     stop = asyncio.Event()
     async with Interruptible(stop) as unless_stopped:
         assert await unless_stopped.wait(asyncio.sleep(0, "in hand")) == "in hand"
@@ -26,7 +26,7 @@ async def test_the_order_to_stop_does_not_end_what_is_done_between_waits():
             await unless_stopped.wait(asyncio.sleep(0))
 
 
-async def test_a_cancellation_from_elsewhere_stays_one():
+async def test_a_cancellation_from_elsewhere_stays_one() -> None:
     stop = asyncio.Event()
 
     async def waiting() -> None:
@@ -41,7 +41,7 @@ async def test_a_cancellation_from_elsewhere_stays_one():
         await task
 
 
-async def test_an_error_of_what_is_waited_for_comes_through():
+async def test_an_error_of_what_is_waited_for_comes_through() -> None:
     async def fails() -> None:
         raise ValueError("so it is")
 
@@ -50,7 +50,7 @@ async def test_an_error_of_what_is_waited_for_comes_through():
             await unless_stopped.wait(fails())
 
 
-async def test_a_result_that_is_there_wins_over_the_order_to_stop():
+async def test_a_result_that_is_there_wins_over_the_order_to_stop() -> None:
     stop = asyncio.Event()
     stop.set()
 
@@ -59,7 +59,7 @@ async def test_a_result_that_is_there_wins_over_the_order_to_stop():
         await or_stop(asyncio.sleep(10), stop)
 
 
-async def test_a_pause_ends_with_the_order_to_stop():
+async def test_a_pause_ends_with_the_order_to_stop() -> None:
     stop = asyncio.Event()
     patience = Patience(stop)
     await patience.pause()

@@ -6,15 +6,22 @@ import os
 import signal
 import sys
 from asyncio.subprocess import PIPE
+from typing import TYPE_CHECKING
 
 import asyncpg
 import pytest
 from msgspec import structs
 
 from antiphon.stack.nats import NatsServer
+from antiphon.stack.postgres import Postgres
 from chassis.bus import Bus, outgoing
+from chassis.bus.nats_bus import NatsBus
+from chassis.database import Database
 from chassis.testing.erase import erase
 from persistence.migrations import head
+
+if TYPE_CHECKING:
+    from tests.persistence.conftest import Eventually, Lines, LogReader, Publish, Replicas, Tell
 
 
 async def command(dsn: str, nats_url: str, *arguments: str) -> tuple[int, str, str]:
@@ -27,8 +34,14 @@ async def command(dsn: str, nats_url: str, *arguments: str) -> tuple[int, str, s
 
 
 async def test_events_are_committed_and_seen_in_the_views(
-    bus, publish, replica, event_log, database, story, eventually
-):
+    bus: Bus,
+    publish: "Publish",
+    replica: "Replicas",
+    event_log: "LogReader",
+    database: Database,
+    story: "Tell",
+    eventually: "Eventually",
+) -> None:
     told = story("whole")
     call = told.whole_call()
     persistence = replica()
@@ -49,7 +62,9 @@ async def test_events_are_committed_and_seen_in_the_views(
     )
 
 
-async def test_sigterm_ends_it_in_good_order_with_the_batch_in_hand(bus, publish, replica, event_log, story):
+async def test_sigterm_ends_it_in_good_order_with_the_batch_in_hand(
+    bus: Bus, publish: "Publish", replica: "Replicas", event_log: "LogReader", story: "Tell"
+) -> None:
     told = story("sigterm")
     persistence = replica()
     await persistence.start()
@@ -61,11 +76,14 @@ async def test_sigterm_ends_it_in_good_order_with_the_batch_in_hand(bus, publish
 
     position = await event_log.pool.fetchval("select max(position) from checkpoints")
     assert position == await event_log.pool.fetchval("select max(position) from event_log")
+    assert isinstance(bus, NatsBus)
     info = await bus.connection.api(f"CONSUMER.INFO.SESSIONS.ingest-{told.partition}")
     assert info["ack_floor"]["stream_seq"] == position  # the consumer knows of all that was committed
 
 
-async def test_a_second_replica_waits_ready_and_takes_over(bus, publish, replica, event_log, story):
+async def test_a_second_replica_waits_ready_and_takes_over(
+    bus: Bus, publish: "Publish", replica: "Replicas", event_log: "LogReader", story: "Tell"
+) -> None:
     stories = [story(f"handed over {n}") for n in range(8)]
     calls = [told.whole_call(turns=4) for told in stories]
     first, second = replica(), replica()
@@ -85,8 +103,14 @@ async def test_a_second_replica_waits_ready_and_takes_over(bus, publish, replica
 
 
 async def test_it_waits_for_postgres_and_says_so(
-    bus, publish, replica, event_log, story, postgres_server, eventually
-):
+    bus: Bus,
+    publish: "Publish",
+    replica: "Replicas",
+    event_log: "LogReader",
+    story: "Tell",
+    postgres_server: Postgres,
+    eventually: "Eventually",
+) -> None:
     postgres_server.stop()
     persistence = replica()
     await persistence.start()
@@ -99,8 +123,14 @@ async def test_it_waits_for_postgres_and_says_so(
 
 
 async def test_it_waits_for_nats_and_says_so(
-    bus, publish, replica, event_log, story, nats_server, eventually
-):
+    bus: Bus,
+    publish: "Publish",
+    replica: "Replicas",
+    event_log: "LogReader",
+    story: "Tell",
+    nats_server: NatsServer,
+    eventually: "Eventually",
+) -> None:
     nats_server.stop()
     persistence = replica()
     await persistence.start()
@@ -115,8 +145,15 @@ async def test_it_waits_for_nats_and_says_so(
 
 
 async def test_a_crash_of_postgres_leaves_log_and_views_whole(
-    bus, publish, replica, event_log, database, postgres_server, story, eventually
-):
+    bus: Bus,
+    publish: "Publish",
+    replica: "Replicas",
+    event_log: "LogReader",
+    database: Database,
+    postgres_server: Postgres,
+    story: "Tell",
+    eventually: "Eventually",
+) -> None:
     """The views do not wait for the disk: what a crash takes from them is folded again."""
     stories = [story(f"crash {n}") for n in range(10)]
     calls = [[told.turn(n) for n in range(1, 201)] for told in stories]
@@ -140,7 +177,9 @@ async def test_a_crash_of_postgres_leaves_log_and_views_whole(
     await persistence.until_ready()
 
 
-async def test_a_commit_shows_in_the_trace_of_the_request(bus, replica, event_log, story):
+async def test_a_commit_shows_in_the_trace_of_the_request(
+    bus: Bus, replica: "Replicas", event_log: "LogReader", story: "Tell"
+) -> None:
     told = story("traced")
     trace = "4bf92f3577b34da6a3ce929d0e0e4736"
     envelope = structs.replace(told.requested(), traceparent=f"00-{trace}-00f067aa0ba902b7-01")
@@ -155,7 +194,9 @@ async def test_a_commit_shows_in_the_trace_of_the_request(bus, replica, event_lo
     assert f'"trace_id": "0x{trace}"' in said
 
 
-async def test_it_refuses_a_schema_that_is_not_its_own(bus, replica, database):
+async def test_it_refuses_a_schema_that_is_not_its_own(
+    bus: Bus, replica: "Replicas", database: Database
+) -> None:
     await database.pool.execute("update alembic_version set version_num = '0000'")
     persistence = replica()
     await persistence.start()
@@ -167,8 +208,9 @@ async def test_it_refuses_a_schema_that_is_not_its_own(bus, replica, database):
     )
 
 
-async def test_it_refuses_streams_that_are_not_as_the_contract_defines(bus, replica):
+async def test_it_refuses_streams_that_are_not_as_the_contract_defines(bus: Bus, replica: "Replicas") -> None:
     await erase(bus)
+    assert isinstance(bus, NatsBus)
     await bus.connection.api("STREAM.CREATE.SESSIONS", {"name": "SESSIONS", "subjects": ["sessions.>"]})
     persistence = replica()
     await persistence.start()
@@ -180,7 +222,7 @@ async def test_it_refuses_streams_that_are_not_as_the_contract_defines(bus, repl
     await erase(bus)
 
 
-async def test_a_wrong_setting_is_named(postgres_dsn, nats_server: NatsServer):
+async def test_a_wrong_setting_is_named(postgres_dsn: str, nats_server: NatsServer) -> None:
     code, _, said = await command("mysql://nowhere", nats_server.url, "run")
     assert code == 2
     assert "ANTIPHON_POSTGRES_DSN is 'mysql://nowhere'" in said
@@ -188,8 +230,16 @@ async def test_a_wrong_setting_is_named(postgres_dsn, nats_server: NatsServer):
 
 @pytest.mark.parametrize("what", ["behind", "caught up"])
 async def test_status_tells_how_far_everything_is(
-    what, bus, publish, lines, replica, event_log, postgres_dsn, nats_server, story
-):
+    what: str,
+    bus: Bus,
+    publish: "Publish",
+    lines: "Lines",
+    replica: "Replicas",
+    event_log: "LogReader",
+    postgres_dsn: str,
+    nats_server: NatsServer,
+    story: "Tell",
+) -> None:
     told = story("status")
     await publish([told.requested(), told.turn(1)])
     await bus.publish_many([])
@@ -219,8 +269,8 @@ async def test_status_tells_how_far_everything_is(
 
 
 async def test_status_of_a_database_without_schema_says_what_to_do(
-    nats_server, postgres_server, postgres_dsn
-):
+    nats_server: NatsServer, postgres_server: Postgres, postgres_dsn: str
+) -> None:
     connection = await asyncpg.connect(postgres_dsn)
     await connection.execute("drop table alembic_version")
     await connection.close()

@@ -1,6 +1,7 @@
 """An announcement says what one commit added to one session."""
 
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import msgspec
 from hypothesis import given
@@ -10,6 +11,9 @@ from chassis.bus import Incoming, outgoing
 from contracts.envelope import Envelope, committed
 from persistence.ingest.announce import LIMIT_BYTES, announcements
 from persistence.ingest.judge import Entry, judge
+
+if TYPE_CHECKING:
+    from tests.persistence.conftest import Tell
 
 _decoder = msgspec.json.Decoder(list[Envelope])
 
@@ -22,7 +26,7 @@ def entry_of(envelope: Envelope, position: int, partition: int, tail: bytes = b"
     return judged
 
 
-def test_one_message_for_each_session_with_its_new_events_in_order(story):
+def test_one_message_for_each_session_with_its_new_events_in_order(story: "Tell") -> None:
     first, second = story("first"), story("second")
     told = [first.requested(), second.requested(), first.turn(1), first.turn(2)]
     entries = [
@@ -41,12 +45,12 @@ def test_one_message_for_each_session_with_its_new_events_in_order(story):
     ]
 
 
-def test_nothing_new_is_not_announced(story):
+def test_nothing_new_is_not_announced(story: "Tell") -> None:
     told = story("quiet")
     assert announcements([entry_of(told.requested(), 1, told.partition)], []) == []
 
 
-def test_white_space_after_the_envelope_does_no_harm(story):
+def test_white_space_after_the_envelope_does_no_harm(story: "Tell") -> None:
     told = story("spaces")
     envelope = told.requested()
     [(_, payload)] = announcements([entry_of(envelope, 3, told.partition, tail=b" \r\n")], [(1, 1)])
@@ -55,7 +59,7 @@ def test_white_space_after_the_envelope_does_no_harm(story):
 
 
 @given(sizes=st.lists(st.sampled_from([10, 60_000, 300_000, 600_000]), min_size=1, max_size=12))
-def test_a_long_commit_is_said_in_parts_that_nats_carries(sizes):
+def test_a_long_commit_is_said_in_parts_that_nats_carries(sizes: list[int]) -> None:
     from contracts.envelope import seal
     from contracts.events.turn import TurnSaved
     from contracts.ids import session_id_for_key

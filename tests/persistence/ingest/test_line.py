@@ -3,26 +3,36 @@
 import asyncio
 import re
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
 
+from antiphon.stack.nats import NatsServer
+from antiphon.stack.postgres import Postgres
 from chassis.bus import Bus, Outgoing, outgoing
+from chassis.bus.nats_bus import NatsBus
+from chassis.database import Database
 from contracts.envelope import Envelope
 from contracts.streams import ingest_consumer
 from contracts.subjects import committed_filter
 from persistence.ingest.store import Store
 from persistence.keep import Fenced
 
+if TYPE_CHECKING:
+    from tests.persistence.conftest import Eventually, Lines, LogReader, Publish, Story, Tell
+
 _announcement = msgspec.json.Decoder(list[Envelope])
 
 
-def raw(told, payload: bytes, number: int) -> Outgoing:
+def raw(told: "Story", payload: bytes, number: int) -> Outgoing:
     """Return a message that is no event, on a session's subject."""
     return Outgoing(f"sessions.{told.partition}.default.{told.session_id}.turn", payload, f"raw {number}")
 
 
-async def test_a_call_gets_dense_sequences_in_the_order_it_was_told(publish, lines, event_log, story):
+async def test_a_call_gets_dense_sequences_in_the_order_it_was_told(
+    publish: "Publish", lines: "Lines", event_log: "LogReader", story: "Tell"
+) -> None:
     told = story("a call")
     call = told.whole_call()
     await publish(call)
@@ -32,7 +42,7 @@ async def test_a_call_gets_dense_sequences_in_the_order_it_was_told(publish, lin
     assert await event_log.events(told.session_id) == [(n, e.id) for n, e in enumerate(call, 1)]
 
 
-async def test_every_commit_is_announced(bus, publish, lines, story):
+async def test_every_commit_is_announced(bus: Bus, publish: "Publish", lines: "Lines", story: "Tell") -> None:
     told = story("announced")
     heard = await bus.listen(committed_filter(told.partition))
     lines.start(told.partition)
@@ -53,7 +63,9 @@ async def test_every_commit_is_announced(bus, publish, lines, story):
     ]
 
 
-async def test_a_line_that_starts_again_goes_on_after_its_checkpoint(publish, lines, event_log, story):
+async def test_a_line_that_starts_again_goes_on_after_its_checkpoint(
+    publish: "Publish", lines: "Lines", event_log: "LogReader", story: "Tell"
+) -> None:
     told = story("again")
     first, second = told.requested(), told.turn(1)
     lines.start(told.partition)
@@ -70,8 +82,8 @@ async def test_a_line_that_starts_again_goes_on_after_its_checkpoint(publish, li
 
 
 async def test_what_was_delivered_and_not_acknowledged_is_not_lost_behind_what_is_new(
-    bus, publish, lines, event_log, story
-):
+    bus: Bus, publish: "Publish", lines: "Lines", event_log: "LogReader", story: "Tell"
+) -> None:
     """After a crash the broker would deliver what is new first; the line starts from its checkpoint."""
     told = story("crashed")
     call = told.whole_call(turns=5)
@@ -87,7 +99,9 @@ async def test_what_was_delivered_and_not_acknowledged_is_not_lost_behind_what_i
     assert await event_log.events(told.session_id) == [(n, e.id) for n, e in enumerate(call, 1)]
 
 
-async def test_what_can_never_be_valid_is_set_aside_and_blocks_nothing(bus, publish, lines, event_log, story):
+async def test_what_can_never_be_valid_is_set_aside_and_blocks_nothing(
+    bus: Bus, publish: "Publish", lines: "Lines", event_log: "LogReader", story: "Tell"
+) -> None:
     told = story("dead")
     first, second = told.requested(), told.turn(1)
     await publish([first])
@@ -106,7 +120,9 @@ async def test_what_can_never_be_valid_is_set_aside_and_blocks_nothing(bus, publ
     assert await event_log.events(told.session_id) == [(1, first.id), (2, second.id)]
 
 
-async def test_poison_is_found_by_bisection_and_its_neighbours_are_kept(publish, lines, event_log, story):
+async def test_poison_is_found_by_bisection_and_its_neighbours_are_kept(
+    publish: "Publish", lines: "Lines", event_log: "LogReader", story: "Tell"
+) -> None:
     """What only Postgres can tell, such as NUL in an id, costs that one event its place, not the batch."""
     told = story("poison")
     call = [told.requested(), *[told.turn(n) for n in range(1, 40)]]
@@ -125,7 +141,9 @@ async def test_poison_is_found_by_bisection_and_its_neighbours_are_kept(publish,
     assert [letter["position"] - 1 for letter in await event_log.dead_letters()] == sorted(poisoned)
 
 
-async def test_times_that_postgres_cannot_hold_are_set_aside(publish, lines, event_log, story):
+async def test_times_that_postgres_cannot_hold_are_set_aside(
+    publish: "Publish", lines: "Lines", event_log: "LogReader", story: "Tell"
+) -> None:
     told = story("times")
     first, early, late, last = told.requested(), told.turn(1), told.turn(2), told.turn(3)
     times = {early.id: b"0001-01-01T00:00:00+14:00", late.id: b"9999-12-31T23:59:59-14:00"}
@@ -143,8 +161,13 @@ async def test_times_that_postgres_cannot_hold_are_set_aside(publish, lines, eve
 
 
 async def test_too_many_dead_letters_in_a_row_stop_the_line(
-    bus, publish, lines, event_log, story, eventually
-):
+    bus: Bus,
+    publish: "Publish",
+    lines: "Lines",
+    event_log: "LogReader",
+    story: "Tell",
+    eventually: "Eventually",
+) -> None:
     told, other = story("stopped"), story("stopped as well")
     assert other.partition != told.partition
     lines.options = replace(lines.options, dead_letters_in_a_row=5)
@@ -166,7 +189,9 @@ async def test_too_many_dead_letters_in_a_row_stop_the_line(
     assert len(await event_log.events(other.session_id)) == 1  # the other line goes on
 
 
-async def test_a_good_event_between_starts_the_count_again(bus, publish, lines, event_log, story):
+async def test_a_good_event_between_starts_the_count_again(
+    bus: Bus, publish: "Publish", lines: "Lines", event_log: "LogReader", story: "Tell"
+) -> None:
     told = story("mixed")
     lines.options = replace(lines.options, dead_letters_in_a_row=3)
     for number in range(1, 6):
@@ -181,8 +206,13 @@ async def test_a_good_event_between_starts_the_count_again(bus, publish, lines, 
 
 
 async def test_postgres_away_holds_the_batch_and_says_so(
-    publish, lines, event_log, story, postgres_server, eventually
-):
+    publish: "Publish",
+    lines: "Lines",
+    event_log: "LogReader",
+    story: "Tell",
+    postgres_server: Postgres,
+    eventually: "Eventually",
+) -> None:
     told = story("held")
     call = told.whole_call()
     lines.start(told.partition)
@@ -199,7 +229,9 @@ async def test_postgres_away_holds_the_batch_and_says_so(
     assert await event_log.events(told.session_id) == [(n, e.id) for n, e in enumerate(call, 1)]
 
 
-async def test_a_restarted_broker_loses_nothing(publish, lines, event_log, story, nats_server):
+async def test_a_restarted_broker_loses_nothing(
+    publish: "Publish", lines: "Lines", event_log: "LogReader", story: "Tell", nats_server: NatsServer
+) -> None:
     told = story("restarted")
     call = told.whole_call(turns=20)
     lines.start(told.partition)
@@ -216,12 +248,15 @@ async def test_a_restarted_broker_loses_nothing(publish, lines, event_log, story
     assert await event_log.events(told.session_id) == [(n, e.id) for n, e in enumerate(call, 1)]
 
 
-async def test_a_consumer_that_was_deleted_is_made_again(bus, publish, lines, event_log, story):
+async def test_a_consumer_that_was_deleted_is_made_again(
+    bus: Bus, publish: "Publish", lines: "Lines", event_log: "LogReader", story: "Tell"
+) -> None:
     told = story("deleted")
     lines.start(told.partition)
     await publish([told.requested()])
     await event_log.until(1)
 
+    assert isinstance(bus, NatsBus)
     await bus.connection.api(f"CONSUMER.DELETE.SESSIONS.ingest-{told.partition}")
     await publish([told.turn(1)])
     await event_log.until(2, seconds=30)
@@ -230,8 +265,8 @@ async def test_a_consumer_that_was_deleted_is_made_again(bus, publish, lines, ev
 
 
 async def test_a_stream_that_was_made_anew_is_not_taken_for_the_old_one(
-    publish, lines, story, database, eventually
-):
+    publish: "Publish", lines: "Lines", story: "Tell", database: Database, eventually: "Eventually"
+) -> None:
     """Its positions start again: whoever waited for the old ones would wait for ever, in silence."""
     told = story("anew")
     store = Store(database, lines.writer, told.partition)
@@ -243,7 +278,9 @@ async def test_a_stream_that_was_made_anew_is_not_taken_for_the_old_one(
     await eventually(lambda: lines.says("made anew"))
 
 
-async def test_a_line_whose_partition_was_taken_over_ends(publish, lines, event_log, story, database):
+async def test_a_line_whose_partition_was_taken_over_ends(
+    publish: "Publish", lines: "Lines", event_log: "LogReader", story: "Tell", database: Database
+) -> None:
     told = story("fenced")
     lines.start(told.partition)
     await publish([told.requested()])

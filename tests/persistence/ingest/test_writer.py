@@ -2,31 +2,37 @@
 
 import asyncio
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
 
 from chassis.bus import Incoming, outgoing
-from persistence.ingest.judge import judge
+from chassis.database import Database
+from contracts.envelope import Envelope
+from persistence.ingest.judge import Judged, judge
 from persistence.ingest.store import Store
 from persistence.ingest.writer import Poisoned, Writer
 from persistence.keep import Fenced
 
+if TYPE_CHECKING:
+    from tests.persistence.conftest import LogReader, Story, Tell
+
 
 @pytest.fixture
-async def writer(database):
+async def writer(database: Database) -> Writer:
     return Writer(database)
 
 
 class Partition:
     """One partition's store, and a story of a session in it."""
 
-    def __init__(self, database, writer, told) -> None:
+    def __init__(self, database: Database, writer: Writer, told: "Story") -> None:
         self.told = told
         self.store = Store(database, writer, told.partition)
         self.position = 0
 
-    def batch(self, *envelopes):
+    def batch(self, *envelopes: Envelope) -> list[Judged]:
         """Deliver envelopes."""
         batch = []
         for out in map(outgoing, envelopes):
@@ -37,9 +43,9 @@ class Partition:
 
 
 @pytest.fixture
-async def partitions(database, writer, story):
+async def partitions(database: Database, writer: Writer, story: "Tell") -> list[Partition]:
     """Five partitions, claimed."""
-    stories = {}
+    stories: dict[int, Story] = {}
     for number in range(200):
         told = story(f"writer {number}")
         stories.setdefault(told.partition, told)
@@ -49,7 +55,7 @@ async def partitions(database, writer, story):
     return made
 
 
-async def test_each_gets_its_own_numbers(partitions, event_log):
+async def test_each_gets_its_own_numbers(partitions: list[Partition], event_log: "LogReader") -> None:
     batches = [
         partition.batch(*(partition.told.turn(n) for n in range(1, count + 2)))
         for count, partition in enumerate(partitions)
@@ -63,7 +69,7 @@ async def test_each_gets_its_own_numbers(partitions, event_log):
     assert await event_log.count() == 1 + 2 + 3 + 4 + 5
 
 
-async def test_all_that_wait_go_in_one_transaction(partitions, database):
+async def test_all_that_wait_go_in_one_transaction(partitions: list[Partition], database: Database) -> None:
     batches = [partition.batch(partition.told.turn(1)) for partition in partitions]
     await asyncio.gather(*(p.store.commit(batch) for p, batch in zip(partitions, batches, strict=True)))
 
@@ -72,8 +78,8 @@ async def test_all_that_wait_go_in_one_transaction(partitions, database):
 
 
 async def test_one_that_is_fenced_or_poisoned_does_not_keep_the_others_back(
-    partitions, database, writer, event_log
-):
+    partitions: list[Partition], database: Database, writer: Writer, event_log: "LogReader"
+) -> None:
     fenced, poisoned, *good = partitions
     await Store(database, writer, fenced.told.partition).claim()
     batches = [partition.batch(partition.told.turn(1)) for partition in partitions]
@@ -89,7 +95,9 @@ async def test_one_that_is_fenced_or_poisoned_does_not_keep_the_others_back(
     assert (fenced.store.position, poisoned.store.position) == (0, 0)
 
 
-async def test_who_commits_again_at_the_end_of_a_flight_is_not_forgotten(partitions, event_log, monkeypatch):
+async def test_who_commits_again_at_the_end_of_a_flight_is_not_forgotten(
+    partitions: list[Partition], event_log: "LogReader", monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The line that a flight's end wakes commits again in the same turn of the loop."""
     monkeypatch.setattr("persistence.ingest.writer.FLIGHTS", 1)
     first, *_ = partitions
