@@ -17,7 +17,7 @@ import pytest
 from antiphon.stack.nats import NatsServer
 from antiphon.stack.ports import free_port
 from chassis.bus import Bus, outgoing
-from chassis.database import AWAY, Database
+from chassis.database import AWAY, Database, DatabaseUnavailable
 from contracts.envelope import Envelope, seal
 from contracts.event import Event
 from contracts.events.agent import AgentJoined, AgentReady, AgentStateChanged
@@ -121,7 +121,7 @@ async def _eventually(check: Callable[[], Awaitable[bool]], seconds: float = 15.
 async def _holds(check: Callable[[], Awaitable[bool]]) -> bool:
     try:
         return await check()
-    except AWAY:  # a test has killed Postgres under the check
+    except (DatabaseUnavailable, *AWAY):  # a test has killed Postgres under the check
         return False
 
 

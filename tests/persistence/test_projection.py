@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING
 
+import asyncpg
 import pytest
 
 from chassis.bus import Bus
@@ -186,3 +187,37 @@ async def test_one_whose_checkpoint_another_moved_ends(
 async def _log(event_log: "LogReader", told: "Story", count: int) -> list[tuple[int, str]]:
     await event_log.until(count)
     return await event_log.events(told.session_id)
+
+
+async def test_what_a_crash_of_postgres_took_from_a_view_is_folded_again(
+    loops: Loops,
+    lines: "Lines",
+    publish: "Publish",
+    story: "Tell",
+    postgres_dsn: str,
+    eventually: "Eventually",
+) -> None:
+    """A view may lose its last writes, for it does not wait for the disk; even when nothing more happens."""
+    told = story("crash")
+    lines.start(told.partition)
+    seen = Seen("crash")
+    await loops.start(seen)
+    await publish([told.requested(), told.turn(1)])
+    await loops.until_count(seen, 2)
+
+    await _as_after_a_crash(postgres_dsn)
+    await loops.until_count(seen, 2)
+    await eventually(seen.ready)
+
+
+async def _as_after_a_crash(dsn: str) -> None:
+    """Take back the last of rows and checkpoint, which fall together, and end every connection."""
+    crash = await asyncpg.connect(dsn)
+    async with crash.transaction():
+        await crash.execute("delete from crash")
+        await crash.execute("update projection_checkpoints set position = 0")
+    await crash.execute("""
+        select pg_terminate_backend(pid) from pg_stat_activity
+         where datname = current_database() and pid <> pg_backend_pid()
+    """)
+    await crash.close()

@@ -34,10 +34,10 @@ async def or_stop(awaitable: Awaitable[T], stop: asyncio.Event) -> T:
 
 
 class Interruptible:
-    """Wait for one thing after another, each ended by the stop event, at the cost of one watcher for all."""
+    """Wait for one thing after another, each ended by any of the events; one watcher serves all."""
 
-    def __init__(self, stop: asyncio.Event) -> None:
-        self._stop = stop
+    def __init__(self, *events: asyncio.Event) -> None:
+        self._events = events
         self._waiting: asyncio.Task[object] | None = None
         self._interrupted = False
 
@@ -54,7 +54,7 @@ class Interruptible:
 
         Raises Stopped.
         """
-        if self._stop.is_set():
+        if any(event.is_set() for event in self._events):
             if asyncio.iscoroutine(awaitable):
                 awaitable.close()
             raise Stopped
@@ -69,7 +69,12 @@ class Interruptible:
             self._waiting = None
 
     async def _watch(self) -> None:
-        await self._stop.wait()
+        waits = [asyncio.ensure_future(event.wait()) for event in self._events]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
         if self._waiting is not None:
             self._interrupted = True
             self._waiting.cancel()

@@ -1,7 +1,7 @@
 """A projection: what it is, and the one loop that keeps its view."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -10,7 +10,7 @@ import asyncpg
 import structlog
 
 from chassis.bus import BusError
-from chassis.database import Database, DatabaseUnavailable
+from chassis.database import AWAY, Database, DatabaseUnavailable
 from chassis.log import Log
 from contracts.cursor import Cursor
 from contracts.envelope import Envelope
@@ -109,7 +109,7 @@ class ProjectionLoop:
                 except Exception as error:
                     # Whatever is wrong is wrong with this view only: the log and the other views go on.
                     self._condition.bad(self._name, f"cannot go on: {error!r}")
-                    if not isinstance(error, (DatabaseUnavailable, BusError)):
+                    if not isinstance(error, (DatabaseUnavailable, BusError, *AWAY)):
                         log.exception("projection.failed", projection=self._projection.name)
                     await patience.pause()
         except Stopped:
@@ -118,37 +118,57 @@ class ProjectionLoop:
             self._condition.good(self._name)
 
     async def _follow(self, stop: asyncio.Event, patience: Patience) -> None:
-        cursor = await self._checkpoint()
-        memory: Memory = {}
-        async with (
-            aclosing(self._log.follow(cursor, batch=BATCH)) as batches,
-            Interruptible(stop) as unless_stopped,
-        ):
-            self._condition.good(self._name)
-            while True:
-                envelopes = await unless_stopped.wait(anext(batches))
-                cursor = await self._apply(cursor, envelopes, memory)
-                if len(memory) > KEPT_IN_MIND:
-                    memory.clear()
+        # One connection from the reading of the checkpoint on: only a crash of Postgres can take back what
+        # it was told is written, and a crash ends the connection. Then we read the checkpoint again.
+        async with self._database.pool.acquire() as connection:
+            broken = asyncio.Event()
+            connection.add_termination_listener(lambda _: broken.set())
+            cursor = await self._checkpoint(connection)
+            async with (
+                aclosing(self._log.follow(cursor, batch=BATCH)) as batches,
+                Interruptible(stop, broken) as unless_ended,
+            ):
                 self._condition.good(self._name)
-                patience.reset()
-                await asyncio.sleep(REST_SECONDS)
+                try:
+                    await self._fold(connection, cursor, batches, unless_ended, patience)
+                except Stopped:
+                    if stop.is_set():
+                        raise
+                    raise DatabaseUnavailable("Postgres has ended the connection") from None
 
-    async def _checkpoint(self) -> Cursor:
-        async with self._database.transaction() as connection:
-            await connection.execute(_BEGIN, self._projection.name, PARTITIONS - 1)
-            rows = await connection.fetch(_READ, self._projection.name)
+    async def _fold(
+        self,
+        connection: "Connection",
+        cursor: Cursor,
+        batches: AsyncIterator[list[Envelope]],
+        unless_ended: Interruptible,
+        patience: Patience,
+    ) -> None:
+        memory: Memory = {}
+        while True:
+            envelopes = await unless_ended.wait(anext(batches))
+            cursor = await self._apply(connection, cursor, envelopes, memory)
+            if len(memory) > KEPT_IN_MIND:
+                memory.clear()
+            self._condition.good(self._name)
+            patience.reset()
+            await asyncio.sleep(REST_SECONDS)
+
+    async def _checkpoint(self, connection: "Connection") -> Cursor:
+        await connection.execute(_BEGIN, self._projection.name, PARTITIONS - 1)
+        rows = await connection.fetch(_READ, self._projection.name)
         return Cursor({row["partition"]: row["position"] for row in rows})
 
-    async def _apply(self, before: Cursor, envelopes: Sequence[Envelope], memory: Memory) -> Cursor:
+    async def _apply(
+        self, connection: "Connection", before: Cursor, envelopes: Sequence[Envelope], memory: Memory
+    ) -> Cursor:
         after = before.advanced(envelopes)
         moved = [p for p in after.positions if after.after(p) != before.after(p)]
         move = Move(
             self._projection.name, moved, [before.after(p) for p in moved], [after.after(p) for p in moved]
         )
         try:
-            async with self._database.pool.acquire() as connection:
-                await self._projection.apply(connection, envelopes, move, memory)
+            await self._projection.apply(connection, envelopes, move, memory)
         except asyncpg.PostgresError as error:
             if error.sqlstate == FENCED:
                 raise Fenced(str(error)) from error

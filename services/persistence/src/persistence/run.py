@@ -20,7 +20,7 @@ from persistence.settings import PersistenceSettings
 from persistence.start import Start
 
 LOG_CONNECTIONS = 6  # two write, the others read checkpoints and answer for health
-VIEW_CONNECTIONS = 4  # one reads and one writes for each projection
+VIEW_CONNECTIONS = 4  # one that writes and one that reads for each projection
 
 
 async def run(settings: PersistenceSettings, stop: asyncio.Event) -> None:
