@@ -35,6 +35,7 @@ from persistence.condition import Condition, NotReady
 from persistence.ingest.line import Line, LineOptions
 from persistence.ingest.writer import Writer
 
+POSTGRES_AWAY: tuple[type[Exception], ...] = (DatabaseUnavailable, *AWAY)
 START = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 
 
@@ -121,7 +122,7 @@ async def _eventually(check: Callable[[], Awaitable[bool]], seconds: float = 15.
 async def _holds(check: Callable[[], Awaitable[bool]]) -> bool:
     try:
         return await check()
-    except (DatabaseUnavailable, *AWAY):  # a test has killed Postgres under the check
+    except POSTGRES_AWAY:  # a test has killed Postgres under the check
         return False
 
 
