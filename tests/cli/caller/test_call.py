@@ -82,6 +82,12 @@ class Agent:
             while self.loudest < 1000:  # noqa: ASYNC110 - the sound itself is the event
                 await asyncio.sleep(0.02)
 
+    async def heard_it_end(self) -> None:
+        async with asyncio.timeout(15):
+            while self.loudest >= 1000:
+                self.loudest = 0
+                await asyncio.sleep(0.3)
+
 
 @pytest.fixture
 def room(request: pytest.FixtureRequest) -> str:
@@ -131,6 +137,24 @@ async def test_words_go_out_as_sound_and_answers_come_in_as_sound_and_words(
     assert [line.text for line in lines] == ["For how many people?"]
     assert caller.ears.loudness(since=began) > 300
     assert "speaking" in [change.state for change in caller.notes.states]
+
+
+async def test_what_the_agent_could_not_make_out_is_said_again(agent: Agent, caller: Caller) -> None:
+    async def answer() -> None:
+        await agent.heard_speech()
+        await agent.heard_it_end()
+        await agent.understood("(unclear)", final=True)
+        await agent.answer("I did not catch that.")
+        await agent.heard_speech()
+        await agent.understood("hello", final=True)
+        await agent.answer("Hello.")
+
+    answering = asyncio.create_task(answer())
+    lines = await caller.make_understood("hello")
+    await answering
+
+    assert [line.text for line in lines] == ["Hello."]
+    assert [line.text for line in caller.own_lines] == ["(unclear)", "hello"]
 
 
 async def test_only_what_the_recogniser_settled_on_is_noted(agent: Agent, caller: Caller) -> None:

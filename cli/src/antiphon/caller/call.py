@@ -17,6 +17,7 @@ STATE = "lk.agent.state"
 TRANSCRIPTION = "lk.transcription"
 FINAL = "lk.transcription_final"
 READY_TOPIC = "agent-status"
+UNCLEAR = "(unclear)"  # what the offline recogniser writes for words that it could not make out
 SPEAKING = "speaking"
 QUIET = ("listening", "idle")
 SETTLE_SECONDS = 0.7
@@ -109,6 +110,21 @@ class Caller:
         # the words of an answer are complete a moment after its sound
         await self.notes.wait_for(lambda: len(self.agent_lines) > lines, SETTLE_SECONDS)
         return self.agent_lines[lines:]
+
+    async def make_understood(
+        self, text: str, *, tries: int = 3, timeout_seconds: float = 20.0
+    ) -> list[Line]:
+        """Speak as `converse` does, and say it again while the agent could not make it out.
+
+        Raises AgentSilent.
+        """
+        while True:
+            before = len(self.own_lines)
+            answer = await self.converse(text, timeout_seconds=timeout_seconds)
+            tries -= 1
+            unclear = UNCLEAR in {line.text for line in self.own_lines[before:]}
+            if not unclear or tries == 0 or self.notes.ended:
+                return answer
 
     async def wait_for_quiet(self, *, timeout_seconds: float) -> None:
         """Wait until the agent listens and goes on listening, or is gone.

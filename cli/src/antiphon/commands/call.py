@@ -38,7 +38,8 @@ def call(
 ) -> None:
     """Call the agent and print both sides' words.
 
-    A synthetic caller joins the room as a real participant and speaks the lines, each after the last answer.
+    A synthetic caller joins the room as a real participant and speaks the lines, each after the last answer,
+    and again when the agent could not make it out.
     Exits with 1 when no agent becomes ready or the agent falls silent.
     """
     lines = [line.strip() for line in say.split("|") if line.strip()]
@@ -69,7 +70,7 @@ async def talk(created: dict[str, str], lines: list[str], *, ready_within: float
         for line in lines:
             if caller.notes.ended:
                 break
-            await caller.converse(line)
+            await caller.make_understood(line)
         # an agent that was told good bye ends the call itself
         await caller.wait_until_gone(timeout_seconds=GOOD_BYE_SECONDS)
         if caller.notes.ended and words:
