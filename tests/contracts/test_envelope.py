@@ -6,14 +6,18 @@ from typing import Any
 
 import pytest
 from hypothesis import given
+from msgspec import Raw
+from msgspec.structs import replace
 
 from contracts.envelope import committed, decode, encode, seal
 from contracts.errors import MalformedEvent
 from contracts.event import Event
+from contracts.events.session import SessionRequested
 from contracts.events.turn import TurnSaved
 from contracts.registry import open_event
 from contracts.testing import SESSION_ID, events
 
+REQUEST: dict[str, Any] = {"flow_id": "f", "flow_revision": 1, "user_id": "u", "room": SESSION_ID}
 NOW = datetime(2026, 11, 21, 9, 30, 0, 123456, tzinfo=UTC)
 
 
@@ -82,6 +86,13 @@ def test_what_breaks_the_envelope_is_named(change: dict[str, Any], names: str | 
         return
     with pytest.raises(MalformedEvent, match=names):
         decode(broken)
+
+
+def test_a_body_that_is_nested_without_end_is_malformed() -> None:
+    deep = replace(sealed(SessionRequested(**REQUEST)), data=Raw(b'{"metadata":' + b"[" * 9999))
+
+    with pytest.raises(MalformedEvent):
+        open_event(deep)
 
 
 @pytest.mark.parametrize("raw", [b"", b"{", b"[]", b"null", b"\xff\xfe", b'{"specversion":"1.0"}'])

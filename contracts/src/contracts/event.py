@@ -32,6 +32,8 @@ class Event(Struct, frozen=True, kw_only=True):
 PersonalText = Annotated[str, Meta(extra_json_schema={"x-pii": True})]
 PersonalMap = Annotated[dict[str, Any], Meta(extra_json_schema={"x-pii": True})]
 
-Count = Annotated[int, Meta(ge=0)]
+LARGEST_COUNT = 2**31 - 1  # what an integer column of a view holds
+Count = Annotated[int, Meta(ge=0, le=LARGEST_COUNT)]
+Bytes = Annotated[int, Meta(ge=0, description="bytes")]
 Seconds = Annotated[float, Meta(ge=0, description="seconds")]
 Milliseconds = Annotated[float, Meta(ge=0, description="milliseconds")]

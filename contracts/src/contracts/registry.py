@@ -94,5 +94,5 @@ def open_event(envelope: Envelope) -> Event:
         raise UnsupportedEventVersion(f"{envelope.type} version {version}; this reader knows {known}")
     try:
         return decoder.decode(envelope.data)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise MalformedEvent(f"{envelope.type}: {error}") from error

@@ -2,7 +2,7 @@
 
 from typing import ClassVar
 
-from contracts.event import Count, Event, Family, PersonalText, Seconds
+from contracts.event import Bytes, Event, Family, PersonalText, Seconds
 
 
 class TrackEvent(Event, frozen=True, kw_only=True):
@@ -90,7 +90,7 @@ class DataReceived(Event, frozen=True, kw_only=True):
     TYPE: ClassVar[str] = "data_received"
     FAMILY: ClassVar[Family] = Family.MEDIA
 
-    size_bytes: Count
+    size_bytes: Bytes
     kind: str
     topic: str | None = None
     identity: PersonalText | None = None
@@ -104,7 +104,7 @@ class FileReceived(Event, frozen=True, kw_only=True):
 
     name: PersonalText
     mime_type: str
-    size_bytes: Count
+    size_bytes: Bytes
     object_key: str
     topic: str | None = None
     identity: PersonalText | None = None
@@ -118,5 +118,5 @@ class RecordingSaved(Event, frozen=True, kw_only=True):
 
     object_key: str
     mime_type: str
-    size_bytes: Count
+    size_bytes: Bytes
     duration_seconds: Seconds

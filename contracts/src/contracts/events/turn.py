@@ -4,7 +4,7 @@ from typing import Annotated, Any, ClassVar
 
 from msgspec import Meta
 
-from contracts.event import Event, Family, PersonalText
+from contracts.event import LARGEST_COUNT, Event, Family, PersonalText
 
 Confidence = Annotated[float, Meta(ge=0, le=1)]
 
@@ -15,7 +15,7 @@ class TurnSaved(Event, frozen=True, kw_only=True):
     TYPE: ClassVar[str] = "turn.saved"
     FAMILY: ClassVar[Family] = Family.TURN
 
-    turn: Annotated[int, Meta(ge=1)]
+    turn: Annotated[int, Meta(ge=1, le=LARGEST_COUNT)]
     agent_id: str
     user_text: PersonalText | None = None
     assistant_text: PersonalText | None = None
