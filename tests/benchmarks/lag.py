@@ -3,9 +3,9 @@
 import asyncio
 import os
 import socket
+import subprocess
 import sys
 import time
-from asyncio.subprocess import Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from statistics import quantiles
@@ -116,7 +116,7 @@ class _Lags:
 
 
 @asynccontextmanager
-async def _persistence(nats_url: str, dsn: str) -> AsyncIterator[Process]:
+async def _persistence(nats_url: str, dsn: str) -> AsyncIterator[None]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -127,16 +127,14 @@ async def _persistence(nats_url: str, dsn: str) -> AsyncIterator[Process]:
         "ANTIPHON_PERSISTENCE_HEALTH_PORT": str(port),
         "ANTIPHON_LOG_LEVEL": "warning",
     }
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "persistence", "run", env=environment
-    )
+    # not asyncio's: uvloop hears of the end of a child only in the first loop of a process
+    process = subprocess.Popen([sys.executable, "-m", "persistence", "run"], env=environment)  # noqa: ASYNC220
     try:
         await _ready(port)
-        yield process
+        yield
     finally:
-        if process.returncode is None:
-            process.terminate()
-        await process.wait()
+        process.terminate()
+        await asyncio.to_thread(process.wait, 30)
 
 
 async def _ready(port: int) -> None:

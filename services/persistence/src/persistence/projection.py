@@ -92,6 +92,7 @@ class ProjectionLoop:
         self._log = event_log
         self._condition = condition
         self._name = f"projection {projection.name}"
+        self._fails_at_events = False  # then only an event that goes well makes it well again
 
     async def run(self, stop: asyncio.Event) -> None:
         """Follow until stopped; an error is reported, waited out and tried again.
@@ -110,6 +111,7 @@ class ProjectionLoop:
                     # Whatever is wrong is wrong with this view only: the log and the other views go on.
                     self._condition.bad(self._name, f"cannot go on: {error!r}")
                     if not isinstance(error, (DatabaseUnavailable, BusError, *AWAY)):
+                        self._fails_at_events = True
                         log.exception("projection.failed", projection=self._projection.name)
                     await patience.pause()
         except Stopped:
@@ -128,7 +130,8 @@ class ProjectionLoop:
                 aclosing(self._log.follow(cursor, batch=BATCH)) as batches,
                 Interruptible(stop, broken) as unless_ended,
             ):
-                self._condition.good(self._name)
+                if not self._fails_at_events:
+                    self._condition.good(self._name)
                 try:
                     await self._fold(connection, cursor, batches, unless_ended, patience)
                 except Stopped:
@@ -150,6 +153,7 @@ class ProjectionLoop:
             cursor = await self._apply(connection, cursor, envelopes, memory)
             if len(memory) > KEPT_IN_MIND:
                 memory.clear()
+            self._fails_at_events = False
             self._condition.good(self._name)
             patience.reset()
             await asyncio.sleep(REST_SECONDS)
