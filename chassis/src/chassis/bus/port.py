@@ -1,7 +1,7 @@
 """The bus as everyone sees it; over NATS in service, in memory in tests."""
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Final
 
@@ -53,6 +53,17 @@ class Listening(ABC):
 
 class Watched(Mapping[str, bytes]):
     """Hold a bucket's content, kept current in memory."""
+
+    _content: dict[str, bytes]
+
+    def __getitem__(self, key: str) -> bytes:
+        return self._content[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._content)
+
+    def __len__(self) -> int:
+        return len(self._content)
 
     @abstractmethod
     async def close(self) -> None:

@@ -1,7 +1,6 @@
 """Watch a bucket: its whole content in memory, a few milliseconds behind the broker."""
 
 import asyncio
-from collections.abc import Iterator
 from secrets import token_hex
 
 import structlog
@@ -48,15 +47,6 @@ class NatsWatched(Watched):
         """Stop watching (see Watched.close)."""
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
-
-    def __getitem__(self, key: str) -> bytes:
-        return self._content[key]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._content)
-
-    def __len__(self) -> int:
-        return len(self._content)
 
     async def _follow(self) -> None:
         while True:

@@ -1,7 +1,5 @@
 """A bucket in memory."""
 
-from collections.abc import Iterator
-
 from chassis.bus.errors import KeyExists
 from chassis.bus.port import Bucket, Watched
 
@@ -11,15 +9,6 @@ class InMemoryWatched(Watched):
 
     def __init__(self, content: dict[str, bytes]) -> None:
         self._content = content
-
-    def __getitem__(self, key: str) -> bytes:
-        return self._content[key]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._content)
-
-    def __len__(self) -> int:
-        return len(self._content)
 
     async def close(self) -> None:
         """Keep the content of this moment (see Watched.close)."""

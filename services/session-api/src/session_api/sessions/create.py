@@ -16,7 +16,7 @@ from contracts.events.session import (
     SessionRequested,
 )
 from contracts.ids import dispatch_failed_id, dispatched_id, new_session_id, requested_id, session_id_for_key
-from contracts.session import Status
+from contracts.session import TERMINAL, Status
 from session_api.flows import Flows
 from session_api.livekit import LiveKitError
 from session_api.problems import Problem
@@ -48,7 +48,7 @@ class Created(Struct, frozen=True):
     @property
     def joinable(self) -> bool:
         """Whether there is still something to join."""
-        return self.status not in (Status.CLOSED, Status.FAILED)
+        return self.status not in TERMINAL
 
 
 class CreateSession:
