@@ -6,10 +6,11 @@ MAKEFLAGS += --no-print-directory
 VENV     := .venv
 BIN      := $(VENV)/bin
 READY    := $(VENV)/.ready
-MEMBERS  := contracts chassis services/session-api services/agent-worker services/persistence services/webhook-ingest cli
+MEMBERS  := contracts chassis recorder services/session-api services/agent-worker services/persistence services/webhook-ingest cli
 PROJECTS := pyproject.toml $(MEMBERS:%=%/pyproject.toml)
-PYTHON   ?= $(shell for name in python3.11 python3; do \
-	command -v $$name >/dev/null && $$name -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' && echo $$name && break; done)
+PYTHON   ?= $(shell for name in python3.11 python3.12 python3.13 python3; do \
+	command -v $$name >/dev/null && $$name -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null \
+	&& echo $$name && break; done)
 
 # What make is told goes to the recipes through the environment: SAY may hold any character.
 export SERVICE FLOW SAY ARGS
@@ -40,18 +41,19 @@ check: $(READY) ## lint, format, types, import rules, generated contracts
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy .
 	@$(BIN)/lint-imports
-	@$(BIN)/python -m contracts.generate --check
+	@$(BIN)/python -m antiphon.contracts.generate --check
 
 bench: $(READY) ## measure: a table, and JSON in bench-results/
 	@$(BIN)/python -m tests.benchmarks.run $(ARGS)
 
 contracts: $(READY) ## generate the schemas and the AsyncAPI document
-	@$(BIN)/python -m contracts.generate
+	@$(BIN)/python -m antiphon.contracts.generate
 
 lock: $(READY) ## resolve the requirements into requirements.lock (ARGS=--upgrade)
-	@$(BIN)/uv lock $(ARGS)
-	@$(BIN)/uv export --frozen --quiet --format requirements.txt --no-header \
-		--all-packages --all-groups --no-emit-workspace --output-file requirements.lock
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+		--no-emit-index-url --no-annotate --all-extras --group pyproject.toml:dev \
+		$(shell sed -n 's/^name = "\(antiphon-.*\)"/--no-emit-package \1/p' $(PROJECTS)) \
+		--output-file requirements.lock $(MEMBERS:%=%/pyproject.toml) $(ARGS)
 
 clean: ## remove the virtual environment and the caches; the stack's state stays
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -8,11 +8,11 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from antiphon.stack.nats import NatsServer
-from antiphon.stack.postgres import Postgres
-from chassis.bus import Bus
-from chassis.database import Database, clone_template
-from chassis.testing.erase import erase
+from antiphon.chassis.bus import Bus
+from antiphon.chassis.database import Database, clone_template
+from antiphon.chassis.testing.erase import erase
+from antiphon.cli.stack.nats import NatsServer
+from antiphon.cli.stack.postgres import Postgres
 
 TEMPLATE = "antiphon_template"
 
@@ -50,7 +50,7 @@ def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgr
 @pytest.fixture(scope="session")
 def template_database(postgres_server: Postgres) -> str:
     """The name of a migrated, empty database, made once."""
-    from persistence.migrations import migrate
+    from antiphon.persistence.migrations import migrate
 
     asyncio.run(_execute(postgres_server, f'create database "{TEMPLATE}"'))
     migrate(postgres_server.dsn_of(TEMPLATE))

@@ -18,18 +18,18 @@ import psutil
 import pytest
 from livekit import api
 
-from agent_worker.publish_flows import publish_flows
-from antiphon.caller.call import Caller
-from antiphon.settings import StackSettings
-from antiphon.stack.build import find_livekit
-from antiphon.stack.livekit import Keys, LiveKitServer
-from antiphon.stack.nats import NatsServer
-from antiphon.stack.ports import free_port
-from chassis.bus import Bus, outgoing
-from contracts.envelope import Envelope, decode, seal
-from contracts.events.session import SessionRequested
-from contracts.ids import new_session_id, requested_id
-from contracts.subjects import session_filter
+from antiphon.agent_worker.publish_flows import publish_flows
+from antiphon.chassis.bus import Bus, outgoing
+from antiphon.cli.caller.call import Caller
+from antiphon.cli.settings import StackSettings
+from antiphon.cli.stack.build import find_livekit
+from antiphon.cli.stack.livekit import Keys, LiveKitServer
+from antiphon.cli.stack.nats import NatsServer
+from antiphon.cli.stack.ports import free_port
+from antiphon.contracts.envelope import Envelope, decode, seal
+from antiphon.contracts.events.session import SessionRequested
+from antiphon.contracts.ids import new_session_id, requested_id
+from antiphon.contracts.subjects import session_filter
 
 FLOWS = Path(__file__).parents[2] / "flows"
 READY_SECONDS = 90.0
@@ -151,7 +151,7 @@ def start_worker(
                 "LIVEKIT_API_SECRET": livekit.keys.secret,
                 **environment,
             }
-            argv = [sys.executable, *(command or ("-m", "agent_worker", "run"))]
+            argv = [sys.executable, *(command or ("-m", "antiphon.agent_worker", "run"))]
             process = subprocess.Popen(argv, env={**os.environ, **variables})
             started.append(process)
             _wait_until_ready(process, f"http://127.0.0.1:{port}/health/ready")

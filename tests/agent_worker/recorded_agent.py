@@ -6,9 +6,9 @@ import os
 from livekit.agents import Agent, AgentServer, AgentSession, JobContext
 from livekit.agents.voice.room_io import RoomOptions
 
-from agent_worker.recorder import record  # the first
-from agent_worker.testing import EchoLLM
-from chassis.health import Health, serve_health
+from antiphon.agent_worker.testing import EchoLLM
+from antiphon.chassis.health import Health, serve_health
+from antiphon.recorder import record  # the first
 
 TEXT_ONLY = RoomOptions(audio_input=False, audio_output=False)
 

@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from agent_worker.assignment import AssignmentFailed, read_assignment
-from agent_worker.outbox import BusLink
-from agent_worker.publish_flows import publish_flows
-from agent_worker.recorder.identity import Identity
-from antiphon.stack.nats import NatsServer
-from chassis.bus import Bus, outgoing
-from contracts.envelope import seal
-from contracts.events.agent import AgentJoined
-from contracts.events.session import CloseReason, FaultSide, SessionClosed, SessionRequested
-from contracts.ids import requested_id, session_id_for_key
+from antiphon.agent_worker.assignment import AssignmentFailed, read_assignment
+from antiphon.agent_worker.publish_flows import publish_flows
+from antiphon.chassis.bus import Bus, outgoing
+from antiphon.cli.stack.nats import NatsServer
+from antiphon.contracts.envelope import seal
+from antiphon.contracts.events.agent import AgentJoined
+from antiphon.contracts.events.session import CloseReason, FaultSide, SessionClosed, SessionRequested
+from antiphon.contracts.ids import requested_id, session_id_for_key
+from antiphon.recorder.identity import Identity
+from antiphon.recorder.outbox import BusLink
 
 WHO = Identity(session_id_for_key("default", "assignment"), "default")
 AT = datetime(2026, 1, 2, tzinfo=UTC)

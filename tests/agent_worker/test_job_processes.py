@@ -2,7 +2,7 @@
 
 import pytest
 
-from agent_worker.worker import JobProcesses
+from antiphon.agent_worker.worker import JobProcesses
 
 
 class Process:

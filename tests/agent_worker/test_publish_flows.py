@@ -5,9 +5,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from agent_worker.flow import InvalidFlow
-from agent_worker.publish_flows import FlowRevision, Published, publish_flows, read_flows
-from chassis.bus import Bus
+from antiphon.agent_worker.flow import InvalidFlow
+from antiphon.agent_worker.publish_flows import FlowRevision, Published, publish_flows, read_flows
+from antiphon.chassis.bus import Bus
 
 FLOW = (Path(__file__).parents[2] / "flows" / "booking.yaml").read_text()
 AT = datetime(2026, 1, 2, tzinfo=UTC)

@@ -2,9 +2,9 @@ import math
 
 import pytest
 
-from agent_worker.settings import AgentSettings
-from agent_worker.worker import build_server
-from chassis.settings import load
+from antiphon.agent_worker.settings import AgentSettings
+from antiphon.agent_worker.worker import build_server
+from antiphon.chassis.settings import load
 
 
 @pytest.fixture(autouse=True)

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from antiphon.stack.nats import NatsServer
-from contracts.events.agent import AgentError
-from contracts.events.session import CloseReason, FaultSide, SessionClosed
-from contracts.events.turn import TurnSaved
-from contracts.registry import open_event
+from antiphon.cli.stack.nats import NatsServer
+from antiphon.contracts.events.agent import AgentError
+from antiphon.contracts.events.session import CloseReason, FaultSide, SessionClosed
+from antiphon.contracts.events.turn import TurnSaved
+from antiphon.contracts.registry import open_event
 
 if TYPE_CHECKING:
     from tests.agent_worker.conftest import Telephone, Worker

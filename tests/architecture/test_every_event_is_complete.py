@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from contracts import events
-from contracts.event import Event, Family
-from contracts.registry import EVENTS
-from contracts.schemas import file_name
+from antiphon.contracts import events
+from antiphon.contracts.event import Event, Family
+from antiphon.contracts.registry import EVENTS
+from antiphon.contracts.schemas import file_name
 
 PACKAGE = Path(__file__).parents[2] / "contracts"
 EVENT_MODULES = sorted(Path(events.__path__[0]).glob("*.py"))
@@ -43,7 +43,7 @@ def test_an_event_is_complete(event: type[Event]) -> None:
 
 
 def test_no_event_is_left_out_of_the_registry() -> None:
-    ours = [event for event in concrete(Event) if event.__module__.startswith("contracts.")]
+    ours = [event for event in concrete(Event) if event.__module__.startswith("antiphon.contracts.")]
 
     assert set(ours) == set(EVENTS)
 

@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 SOURCES = [
     path
-    for folder in ("contracts", "chassis", "services", "cli", "tests")
+    for folder in ("contracts", "chassis", "recorder", "services", "cli", "tests")
     for path in sorted((ROOT / folder).rglob("*.py"))
     if ".venv" not in path.parts
 ]
@@ -72,8 +72,10 @@ def test_each_rule_can_fail() -> None:
 
 
 def test_every_package_has_its_tests() -> None:
-    packages = {path.relative_to(ROOT).parts for path in ROOT.glob("services/*/src/*") if path.is_dir()}
+    packages = {
+        path.relative_to(ROOT).parts for path in ROOT.glob("services/*/src/antiphon/*") if path.is_dir()
+    }
     names = {parts[-1] for parts in packages if not parts[-1].endswith("egg-info")}
 
-    for name in names | {"contracts", "chassis", "cli"}:
+    for name in names | {"contracts", "chassis", "recorder", "cli"}:
         assert list((ROOT / "tests" / name).rglob("test_*.py")), f"tests/{name} is empty"

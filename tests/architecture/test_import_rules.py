@@ -10,13 +10,14 @@ import pytest
 ROOT = Path(__file__).parents[2]
 LINTER = Path(sys.executable).with_name("lint-imports")
 PACKAGES = (
-    "contracts/src/contracts",
-    "chassis/src/chassis",
-    "services/session-api/src/session_api",
-    "services/agent-worker/src/agent_worker",
-    "services/persistence/src/persistence",
-    "services/webhook-ingest/src/webhook_ingest",
-    "cli/src/antiphon",
+    "contracts/src",
+    "chassis/src",
+    "recorder/src",
+    "services/session-api/src",
+    "services/agent-worker/src",
+    "services/persistence/src",
+    "services/webhook-ingest/src",
+    "cli/src",
 )
 
 
@@ -36,8 +37,9 @@ def lint(folder: Path) -> subprocess.CompletedProcess[str]:
 def tree(tmp_path: Path) -> Path:
     """Copy every package side by side, so that a bad import can be planted."""
     for package in PACKAGES:
-        source = ROOT / package
-        shutil.copytree(source, tmp_path / source.name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(
+            ROOT / package, tmp_path, ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True
+        )
     return tmp_path
 
 
@@ -50,18 +52,18 @@ def test_the_tree_keeps_the_rules(tree: Path) -> None:
 @pytest.mark.parametrize(
     ("package", "line", "rule"),
     [
-        ("session_api", "import persistence", "never see one another"),
-        ("contracts", "import chassis", "then contracts"),
-        ("chassis", "import session_api", "then chassis"),
+        ("session_api", "import antiphon.persistence", "never import one another"),
+        ("contracts", "import antiphon.chassis", "layers"),
+        ("chassis", "import antiphon.session_api", "layers"),
         ("contracts", "import socket", "contracts do no I/O"),
         ("session_api", "import nats", "only chassis.bus imports nats"),
-        ("agent_worker", "import chassis.database", "never touch the database"),
+        ("agent_worker", "import antiphon.chassis.database", "never touch the database"),
         ("session_api", "import alembic", "only persistence"),
-        ("antiphon", "import persistence", "is a user of the services"),
+        ("cli", "import antiphon.persistence", "is a user of the services"),
     ],
 )
 def test_a_planted_import_is_caught(tree: Path, package: str, line: str, rule: str) -> None:
-    (tree / package / "planted.py").write_text(f"{line}\n")
+    (tree / "antiphon" / package / "planted.py").write_text(f"{line}\n")
 
     result = lint(tree)
 

@@ -8,11 +8,11 @@ import nats
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from chassis.database import Database
-from contracts.envelope import decode
-from contracts.streams import SESSIONS, ingest_consumer
-from contracts.subjects import PARTITIONS
-from persistence.sql import read_sql
+from antiphon.chassis.database import Database
+from antiphon.contracts.envelope import decode
+from antiphon.contracts.streams import SESSIONS, ingest_consumer
+from antiphon.contracts.subjects import PARTITIONS
+from antiphon.persistence.sql import read_sql
 
 BATCH = 500
 NANOSECONDS = 1_000_000_000
@@ -21,7 +21,7 @@ _CLAIM = """
 insert into checkpoints (name, epoch) values ($1, 1)
 on conflict (name) do update set epoch = checkpoints.epoch + 1 returning position, epoch
 """
-_COMMIT = read_sql("persistence.ingest", "commit.sql")
+_COMMIT = read_sql("antiphon.persistence.ingest", "commit.sql")
 
 
 async def bare_loop(nats_url: str, database: Database, stop: asyncio.Event) -> None:

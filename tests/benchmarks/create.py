@@ -12,16 +12,16 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from antiphon.stack.ports import free_port
-from chassis.bus import Bus
-from contracts.ids import new_session_id
-from session_api.livekit import LiveKit
+from antiphon.chassis.bus import Bus
+from antiphon.cli.stack.ports import free_port
+from antiphon.contracts.ids import new_session_id
+from antiphon.session_api.livekit import LiveKit
 
 from .load import Connection, post, throughput
 from .result import Result
 
 if TYPE_CHECKING:
-    from antiphon.supervisor.addresses import Addresses
+    from antiphon.cli.supervisor.addresses import Addresses
 
 KEY = "benchmark"
 AGENT = "benchmark-nobody"  # no worker has this name: what is measured is the create, not the agents
@@ -78,7 +78,7 @@ async def run_with_livekit(where: "Addresses") -> list[Result]:
         await rooms.create_room(new_session_id(datetime.now(UTC), os.urandom(10)), "default")
 
     try:
-        async with _serving(("session_api",), variables) as port:
+        async with _serving(("antiphon.session_api",), variables) as port:
             alone, create = await _p50s(create_room, _requests(port))
     finally:
         await rooms.close()

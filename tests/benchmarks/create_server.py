@@ -7,17 +7,17 @@ from itertools import count
 
 from fastapi import FastAPI
 
-from chassis.bus import Bus, Outgoing
-from chassis.database import Database
-from chassis.process import run, serve_http
-from chassis.settings import load
-from chassis.telemetry import configure
-from contracts.ids import new_session_id
-from contracts.subjects import event_subject
-from session_api.app import create_app
-from session_api.sessions.schemas import CreateRequest
-from session_api.settings import ApiSettings
-from session_api.wiring import now, wire
+from antiphon.chassis.bus import Bus, Outgoing
+from antiphon.chassis.database import Database
+from antiphon.chassis.process import run, serve_http
+from antiphon.chassis.settings import load
+from antiphon.chassis.telemetry import configure
+from antiphon.contracts.ids import new_session_id
+from antiphon.contracts.subjects import event_subject
+from antiphon.session_api.app import create_app
+from antiphon.session_api.sessions.schemas import CreateRequest
+from antiphon.session_api.settings import ApiSettings
+from antiphon.session_api.wiring import now, wire
 
 
 class NoRooms:

@@ -6,15 +6,15 @@ from collections.abc import Callable, Coroutine, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-from chassis.bus import Bus, outgoing
-from chassis.database import Database
-from contracts.envelope import Envelope, seal
-from contracts.events.turn import TurnSaved
-from contracts.ids import agent_event_id, session_id_for_key
-from contracts.subjects import PARTITIONS
-from persistence.condition import Condition
-from persistence.ingest.line import Line, LineOptions
-from persistence.ingest.writer import Writer
+from antiphon.chassis.bus import Bus, outgoing
+from antiphon.chassis.database import Database
+from antiphon.contracts.envelope import Envelope, seal
+from antiphon.contracts.events.turn import TurnSaved
+from antiphon.contracts.ids import agent_event_id, session_id_for_key
+from antiphon.contracts.subjects import PARTITIONS
+from antiphon.persistence.condition import Condition
+from antiphon.persistence.ingest.line import Line, LineOptions
+from antiphon.persistence.ingest.writer import Writer
 
 from .bare_ingest import bare_loop
 from .result import Result

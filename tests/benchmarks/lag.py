@@ -13,10 +13,10 @@ from statistics import quantiles
 import msgspec
 from msgspec import UNSET
 
-from chassis.bus import Bus, GroupCommit, Listening, outgoing
-from chassis.database import Database
-from contracts.envelope import Envelope
-from contracts.subjects import committed_filter
+from antiphon.chassis.bus import Bus, GroupCommit, Subscription, outgoing
+from antiphon.chassis.database import Database
+from antiphon.contracts.envelope import Envelope
+from antiphon.contracts.subjects import committed_filter
 
 from .ingest import conversation
 from .result import Result
@@ -56,7 +56,7 @@ def _result(name: str, seconds: list[float], percentile: int, target: float | No
 
 async def _measure(bus: Bus, database: Database) -> tuple[list[float], list[float]]:
     lags = _Lags(database)
-    listening = await bus.listen(committed_filter())
+    listening = await bus.subscribe(committed_filter())
     hearing = asyncio.create_task(lags.hear(listening))
     try:
         await _publish(bus, lags)
@@ -95,7 +95,7 @@ class _Lags:
         self.looking: set[asyncio.Task[None]] = set()
         self.all_heard = asyncio.Event()
 
-    async def hear(self, listening: Listening) -> None:
+    async def hear(self, listening: Subscription) -> None:
         async for _, payload in listening:
             now = time.perf_counter()
             for envelope in _announcement.decode(payload):
@@ -128,7 +128,7 @@ async def _persistence(nats_url: str, dsn: str) -> AsyncIterator[None]:
         "ANTIPHON_LOG_LEVEL": "warning",
     }
     # not asyncio's: uvloop hears of the end of a child only in the first loop of a process
-    process = subprocess.Popen([sys.executable, "-m", "persistence", "run"], env=environment)  # noqa: ASYNC220
+    process = subprocess.Popen([sys.executable, "-m", "antiphon.persistence", "run"], env=environment)  # noqa: ASYNC220
     try:
         await _ready(port)
         yield

@@ -21,13 +21,13 @@ from livekit.agents import (
 )
 from livekit.agents.testing import fake_job_context
 
-from agent_worker.outbox import BusLink, Outbox
-from agent_worker.recorder import Recording
-from chassis.bus import Bus
-from contracts.event import Event
-from contracts.events.agent import AgentStateChanged
-from contracts.events.turn import TurnSaved
-from contracts.ids import session_id_for_key
+from antiphon.chassis.bus import Bus
+from antiphon.contracts.event import Event
+from antiphon.contracts.events.agent import AgentStateChanged
+from antiphon.contracts.events.turn import TurnSaved
+from antiphon.contracts.ids import session_id_for_key
+from antiphon.recorder import Recording
+from antiphon.recorder.outbox import BusLink, Outbox
 
 from .result import Result
 

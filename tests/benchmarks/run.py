@@ -16,11 +16,11 @@ import uvloop
 from rich.console import Console
 from rich.table import Table
 
-from antiphon.embedded import EmbeddedStack
-from antiphon.settings import beside
-from antiphon.stack.nats import NatsServer
-from antiphon.stack.postgres import Postgres
-from persistence.migrations import migrate
+from antiphon.cli.embedded import EmbeddedStack
+from antiphon.cli.settings import beside
+from antiphon.cli.stack.nats import NatsServer
+from antiphon.cli.stack.postgres import Postgres
+from antiphon.persistence.migrations import migrate
 
 from . import create, ingest, lag, recorder
 from .result import Result

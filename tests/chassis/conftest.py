@@ -6,10 +6,10 @@ from contextlib import suppress
 
 import pytest
 
-from antiphon.stack.nats import NatsServer
-from chassis.bus import Bus, Outgoing
-from chassis.testing import InMemoryBus
-from contracts.subjects import event_subject, partition_of
+from antiphon.chassis.bus import Bus, Outgoing
+from antiphon.chassis.testing import InMemoryBus
+from antiphon.cli.stack.nats import NatsServer
+from antiphon.contracts.subjects import event_subject, partition_of
 
 SESSION = "ses_00000000000000000000000001"
 SUBJECT = event_subject("default", SESSION, "turn")

@@ -6,9 +6,9 @@ import time
 import asyncpg
 import pytest
 
-from antiphon.stack.ports import free_port
-from antiphon.stack.postgres import Postgres
-from chassis.database import Database, DatabaseUnavailable, clone_template, plainly
+from antiphon.chassis.database import Database, DatabaseUnavailable, clone_template, translate_errors
+from antiphon.cli.stack.ports import free_port
+from antiphon.cli.stack.postgres import Postgres
 
 
 async def test_a_transaction_commits_at_its_end(database: Database) -> None:
@@ -79,11 +79,11 @@ async def test_our_own_mistakes_are_not_called_unavailable(database: Database) -
         async with database.transaction() as connection:
             await connection.execute("select $1::int", 1, 2)
 
-    with pytest.raises(asyncpg.DataError), plainly():
+    with pytest.raises(asyncpg.DataError), translate_errors():
         await database.pool.fetch("select $1::int", "one")
     with pytest.raises(asyncpg.InterfaceError):
         await too_many_arguments()
-    with pytest.raises(asyncpg.UndefinedTableError), plainly():
+    with pytest.raises(asyncpg.UndefinedTableError), translate_errors():
         await database.pool.fetch("select * from nowhere")
 
 

@@ -5,12 +5,12 @@ import asyncio
 from httpx import ASGITransport, AsyncClient, Response
 from starlette.applications import Starlette
 
-from antiphon.stack.nats import NatsServer
-from antiphon.stack.ports import free_port
-from antiphon.stack.postgres import Postgres
-from chassis.bus import Bus
-from chassis.database import Database
-from chassis.health import Health, routes, serve_health
+from antiphon.chassis.bus import Bus
+from antiphon.chassis.database import Database
+from antiphon.chassis.health import Health, routes, serve_health
+from antiphon.cli.stack.nats import NatsServer
+from antiphon.cli.stack.ports import free_port
+from antiphon.cli.stack.postgres import Postgres
 
 
 async def get(health: Health, path: str) -> Response:

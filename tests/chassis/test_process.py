@@ -10,15 +10,15 @@ from collections.abc import Iterator
 import pytest
 from starlette.types import Receive, Scope, Send
 
-from antiphon.stack.ports import free_port
-from chassis.process import serve_http
+from antiphon.chassis.process import serve_http
+from antiphon.cli.stack.ports import free_port
 
 Program = subprocess.Popen[str]
 
 WAITS = """
 import asyncio
-from chassis import process, telemetry
-from chassis.settings import LogSettings
+from antiphon.chassis import process, telemetry
+from antiphon.chassis.settings import LogSettings
 
 telemetry.configure("test", LogSettings())
 

@@ -3,7 +3,7 @@
 import pytest
 from pydantic import Field
 
-from chassis.settings import (
+from antiphon.chassis.settings import (
     LiveKitSettings,
     LogSettings,
     NatsSettings,

@@ -10,15 +10,15 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from chassis import telemetry
-from chassis.settings import LogSettings
+from antiphon.chassis import telemetry
+from antiphon.chassis.settings import LogSettings
 
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 LOGS = """
 import logging, sys
-from chassis import telemetry
-from chassis.settings import LogSettings
+from antiphon.chassis import telemetry
+from antiphon.chassis.settings import LogSettings
 telemetry.configure("test", LogSettings(log_format=sys.argv[1], log_level=sys.argv[2]))
 log = telemetry.get_logger()
 log.debug("hidden")

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from antiphon.embedded import EmbeddedStack
-from antiphon.settings import StackSettings, beside
-from antiphon.stack.build import find_livekit
+from antiphon.cli.embedded import EmbeddedStack
+from antiphon.cli.settings import StackSettings, beside
+from antiphon.cli.stack.build import find_livekit
 
 
 @pytest.fixture(scope="session")

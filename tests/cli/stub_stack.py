@@ -3,11 +3,11 @@
 import sys
 from pathlib import Path
 
-from antiphon.settings import StackSettings
-from antiphon.stack.child import Command
-from antiphon.supervisor.__main__ import hold, own_plan
-from antiphon.supervisor.plan import Plan
-from chassis.settings import load
+from antiphon.chassis.settings import load
+from antiphon.cli.settings import StackSettings
+from antiphon.cli.stack.child import Command
+from antiphon.cli.supervisor.__main__ import hold, own_plan
+from antiphon.cli.supervisor.plan import Plan
 
 SERVER = """
 import http.server, sys
@@ -28,12 +28,12 @@ class StubPlan(Plan):
     def _command(self, module: tuple[str, ...], extra: dict[str, str]) -> Command:
         real = super()._command(module, extra)
         ports = {
-            "persistence": self.settings.persistence_health_port,
-            "session_api": self.settings.api_port,
-            "webhook_ingest": self.settings.webhooks_port,
-            "agent_worker": self.settings.agent_health_port,
+            "antiphon.persistence": self.settings.persistence_health_port,
+            "antiphon.session_api": self.settings.api_port,
+            "antiphon.webhook_ingest": self.settings.webhooks_port,
+            "antiphon.agent_worker": self.settings.agent_health_port,
         }
-        broken = (self.settings.home / "break").exists() and module[0] == "session_api"
+        broken = (self.settings.home / "break").exists() and module[0] == "antiphon.session_api"
         program = BROKEN if broken else SERVER
         if module[-1] == "migrate" or "publish-flows" in module:
             program = "print('done')"

@@ -5,8 +5,8 @@ from typing import Any
 import httpx
 import pytest
 
-from antiphon import api as module
-from antiphon.api import ApiFailed, SessionApi
+from antiphon.cli import api as module
+from antiphon.cli.api import ApiFailed, SessionApi
 
 Answer = Callable[[httpx.Request], httpx.Response]
 

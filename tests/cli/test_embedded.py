@@ -12,13 +12,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from antiphon.embedded import EmbeddedStack
-from antiphon.errors import StackError
-from antiphon.home import claim
-from antiphon.settings import StackSettings, beside
-from antiphon.status import ServiceStatus
-from antiphon.supervisor.state import State, read_state
-from chassis.bus import Bus
+from antiphon.chassis.bus import Bus
+from antiphon.cli.embedded import EmbeddedStack
+from antiphon.cli.errors import StackError
+from antiphon.cli.home import claim
+from antiphon.cli.settings import StackSettings, beside
+from antiphon.cli.status import ServiceStatus
+from antiphon.cli.supervisor.state import State, read_state
 
 NAMES = ["nats", "postgres", "livekit", "persistence", "session-api", "webhook-ingest", "agent-worker"]
 

@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from antiphon.errors import StackError
-from antiphon.home import claim
+from antiphon.cli.errors import StackError
+from antiphon.cli.home import claim
 
 
 def test_a_new_folder_is_private_and_ignored_by_git(tmp_path: Path) -> None:

@@ -5,20 +5,20 @@ from pathlib import Path
 import pytest
 from pydantic_core import PydanticUndefined
 
-from agent_worker.settings import AgentSettings
-from antiphon.reference import document
-from antiphon.settings import StackSettings
-from chassis.settings import Settings
-from persistence.settings import PersistenceSettings
-from session_api.settings import ApiSettings
-from webhook_ingest.settings import WebhookSettings
+from antiphon.agent_worker.settings import AgentSettings
+from antiphon.chassis.settings import Settings
+from antiphon.cli.reference import document
+from antiphon.cli.settings import StackSettings
+from antiphon.persistence.settings import PersistenceSettings
+from antiphon.session_api.settings import ApiSettings
+from antiphon.webhook_ingest.settings import WebhookSettings
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
 CLASSES = (StackSettings, ApiSettings, WebhookSettings, PersistenceSettings, AgentSettings)
 
 
 def test_the_commands_page_is_their_help() -> None:
-    """Write it anew with `python -m antiphon.reference > docs/reference/commands.md`."""
+    """Write it anew with `python -m antiphon.cli.reference > docs/reference/commands.md`."""
     assert (REFERENCE / "commands.md").read_text() == document()
 
 

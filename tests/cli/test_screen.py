@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from antiphon.screen import me
+from antiphon.cli.screen import me
 
 
 def test_a_command_on_the_path_is_called_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from antiphon.settings import StackSettings, beside
-from chassis.settings import load
+from antiphon.chassis.settings import load
+from antiphon.cli.settings import StackSettings, beside
 
 
 def test_home_is_moved_by_its_variable_and_by_no_other(

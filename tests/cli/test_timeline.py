@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from antiphon.timeline import SUMMARIES, Timeline
-from contracts.registry import EVENTS
+from antiphon.cli.timeline import SUMMARIES, Timeline
+from antiphon.contracts.registry import EVENTS
 
 EXAMPLES = Path(__file__).parents[2] / "contracts" / "examples"
 

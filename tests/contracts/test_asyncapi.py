@@ -7,9 +7,9 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from contracts.asyncapi import PRODUCERS, document
-from contracts.event import Family
-from contracts.registry import EVENTS
+from antiphon.contracts.asyncapi import PRODUCERS, document
+from antiphon.contracts.event import Family
+from antiphon.contracts.registry import EVENTS
 
 # Apache-2.0, from the package @asyncapi/specs 6.11.1, minified.
 SPECIFICATION = json.loads((Path(__file__).parent / "asyncapi-3.0.0.schema.json").read_text())

@@ -6,9 +6,9 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from contracts import envelope
-from contracts.registry import BY_TYPE, open_event
-from contracts.schemas import envelope_schema, event_schema
+from antiphon.contracts import envelope
+from antiphon.contracts.registry import BY_TYPE, open_event
+from antiphon.contracts.schemas import envelope_schema, event_schema
 
 EXAMPLES = Path(__file__).parents[2] / "contracts" / "examples"
 FILES = sorted(EXAMPLES.glob("*/*.json"))

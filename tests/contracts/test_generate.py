@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from contracts import generate
+from antiphon.contracts import generate
 
 
 @pytest.fixture

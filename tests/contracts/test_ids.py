@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contracts.envelope import SessionId
-from contracts.ids import agent_event_id, new_session_id, session_id_for_key
+from antiphon.contracts.envelope import SessionId
+from antiphon.contracts.ids import agent_event_id, new_session_id, session_id_for_key
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
 is_session_id = msgspec.json.Decoder(SessionId)

@@ -6,11 +6,11 @@ import pytest
 from msgspec import Raw
 from msgspec.structs import replace
 
-from contracts.envelope import Envelope, seal
-from contracts.errors import MalformedEvent, UnknownEventType, UnsupportedEventVersion
-from contracts.events.turn import TurnSaved
-from contracts.registry import BY_TYPE, EVENTS, family_of, open_event
-from contracts.testing import SESSION_ID
+from antiphon.contracts.envelope import Envelope, seal
+from antiphon.contracts.errors import MalformedEvent, UnknownEventType, UnsupportedEventVersion
+from antiphon.contracts.events.turn import TurnSaved
+from antiphon.contracts.registry import BY_TYPE, EVENTS, family_of, open_event
+from antiphon.contracts.testing import SESSION_ID
 
 
 def envelope() -> Envelope:

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from contracts.events.session import SessionClosed
-from contracts.events.turn import TurnSaved
-from contracts.schemas import breaking_changes, event_schema
+from antiphon.contracts.events.session import SessionClosed
+from antiphon.contracts.events.turn import TurnSaved
+from antiphon.contracts.schemas import breaking_changes, event_schema
 
 Schema = dict[str, Any]
 

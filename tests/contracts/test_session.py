@@ -5,12 +5,12 @@ from hypothesis import given
 from msgspec import UNSET, Raw
 from msgspec.structs import replace
 
-from contracts.envelope import Envelope
-from contracts.errors import MalformedEvent
-from contracts.event import Event
-from contracts.events.agent import AgentHandedOff, AgentJoined, AgentReady, AgentStateChanged
-from contracts.events.participant import ParticipantConnected, ParticipantDisconnected
-from contracts.events.session import (
+from antiphon.contracts.envelope import Envelope
+from antiphon.contracts.errors import MalformedEvent
+from antiphon.contracts.event import Event
+from antiphon.contracts.events.agent import AgentHandedOff, AgentJoined, AgentReady, AgentStateChanged
+from antiphon.contracts.events.participant import ParticipantConnected, ParticipantDisconnected
+from antiphon.contracts.events.session import (
     CloseReason,
     FailureReason,
     FaultSide,
@@ -20,9 +20,9 @@ from contracts.events.session import (
     SessionFailed,
     SessionRequested,
 )
-from contracts.events.turn import TurnSaved
-from contracts.session import TERMINAL, Session, Status, evolve, fold
-from contracts.testing import SESSION_ID, histories, history
+from antiphon.contracts.events.turn import TurnSaved
+from antiphon.contracts.session import TERMINAL, Session, Status, evolve, fold
+from antiphon.contracts.testing import SESSION_ID, histories, history
 
 REQUESTED = SessionRequested(flow_id="booking", flow_revision=3, user_id="ada", room=SESSION_ID)
 DISPATCHED = SessionDispatched(attempt=1, room_sid="RM_1", agent_name="antiphon")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from contracts.subjects import (
+from antiphon.contracts.subjects import (
     PARTITIONS,
     committed_filter,
     committed_subject,
@@ -12,7 +12,7 @@ from contracts.subjects import (
     partition_of,
     session_filter,
 )
-from contracts.testing import SESSION_ID
+from antiphon.contracts.testing import SESSION_ID
 
 
 def test_the_partition_of_a_session_never_changes() -> None:

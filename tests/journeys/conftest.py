@@ -13,9 +13,9 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 import httpx
 import pytest
 
-from antiphon.api import Json, SessionApi
-from antiphon.embedded import EmbeddedStack
-from antiphon.settings import beside
+from antiphon.cli.api import Json, SessionApi
+from antiphon.cli.embedded import EmbeddedStack
+from antiphon.cli.settings import beside
 
 HEAL_SECONDS = 60.0
 CLOSING_SECONDS = 60.0

@@ -6,11 +6,11 @@ from collections.abc import Awaitable, Callable
 import asyncpg
 import msgspec
 
-from antiphon.api import Json, SessionApi
-from antiphon.caller import Caller
-from antiphon.embedded import EmbeddedStack
-from contracts.envelope import decode
-from contracts.session import Session, fold
+from antiphon.cli.api import Json, SessionApi
+from antiphon.cli.caller import Caller
+from antiphon.cli.embedded import EmbeddedStack
+from antiphon.contracts.envelope import decode
+from antiphon.contracts.session import Session, fold
 
 DIALOGUE = {
     "i would like to book a table for two": "A table for two. Which day, and at what time?",

@@ -5,8 +5,8 @@ from collections.abc import Awaitable, Callable
 
 import numpy as np
 
-from antiphon.api import Json, SessionApi
-from antiphon.caller import Caller
+from antiphon.cli.api import Json, SessionApi
+from antiphon.cli.caller import Caller
 
 RATE = 22_050  # Hz, the synthetic caller's
 POLITE = "I am sorry, I did not catch that."

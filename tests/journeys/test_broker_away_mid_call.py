@@ -5,8 +5,8 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
 
-from antiphon.api import Json, SessionApi
-from antiphon.caller import Caller
+from antiphon.cli.api import Json, SessionApi
+from antiphon.cli.caller import Caller
 
 AWAY_SECONDS = 30.0
 BEFORE = "i would like to book a table for two"

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from antiphon.api import SessionApi
+from antiphon.cli.api import SessionApi
 
 
 async def test_create_returns_before_the_agent_is_there(api: SessionApi) -> None:

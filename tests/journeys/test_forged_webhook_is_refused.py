@@ -10,9 +10,9 @@ import httpx
 import jwt
 import pytest
 
-from antiphon.api import SessionApi
-from antiphon.embedded import EmbeddedStack
-from antiphon.supervisor.addresses import Addresses
+from antiphon.cli.api import SessionApi
+from antiphon.cli.embedded import EmbeddedStack
+from antiphon.cli.supervisor.addresses import Addresses
 
 PATH = "/api/v1/webhooks/livekit"
 

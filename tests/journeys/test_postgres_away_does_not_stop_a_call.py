@@ -5,8 +5,8 @@ from contextlib import AbstractContextManager
 
 import httpx
 
-from antiphon.api import Json, SessionApi
-from antiphon.caller import Caller
+from antiphon.cli.api import Json, SessionApi
+from antiphon.cli.caller import Caller
 
 
 async def test_postgres_away_does_not_stop_a_call(

@@ -2,8 +2,8 @@
 
 from collections.abc import Awaitable, Callable
 
-from antiphon.api import Json, SessionApi
-from antiphon.caller import Caller
+from antiphon.cli.api import Json, SessionApi
+from antiphon.cli.caller import Caller
 
 
 async def test_ready_is_pushed_on_both_channels(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from antiphon.embedded import EmbeddedStack
+from antiphon.cli.embedded import EmbeddedStack
 
 ANTIPHON = Path(sys.prefix) / "bin" / "antiphon"
 

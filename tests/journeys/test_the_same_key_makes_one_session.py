@@ -6,8 +6,8 @@ from uuid import uuid4
 
 import httpx
 
-from antiphon.api import Json, SessionApi
-from antiphon.caller import Caller
+from antiphon.cli.api import Json, SessionApi
+from antiphon.cli.caller import Caller
 
 BODY = {"flow_id": "booking", "user_id": "ada", "metadata": {"order": 17}}
 

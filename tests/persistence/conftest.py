@@ -14,28 +14,28 @@ from typing import Any
 import asyncpg
 import pytest
 
-from antiphon.stack.nats import NatsServer
-from antiphon.stack.ports import free_port
-from chassis.bus import Bus, outgoing
-from chassis.database import AWAY, Database, DatabaseUnavailable
-from contracts.envelope import Envelope, seal
-from contracts.event import Event
-from contracts.events.agent import AgentJoined, AgentReady, AgentStateChanged
-from contracts.events.session import (
+from antiphon.chassis.bus import Bus, outgoing
+from antiphon.chassis.database import TRANSIENT, Database, DatabaseUnavailable
+from antiphon.cli.stack.nats import NatsServer
+from antiphon.cli.stack.ports import free_port
+from antiphon.contracts.envelope import Envelope, seal
+from antiphon.contracts.event import Event
+from antiphon.contracts.events.agent import AgentJoined, AgentReady, AgentStateChanged
+from antiphon.contracts.events.session import (
     CloseReason,
     FaultSide,
     SessionClosed,
     SessionDispatched,
     SessionRequested,
 )
-from contracts.events.turn import TurnSaved
-from contracts.ids import agent_event_id, session_id_for_key
-from contracts.subjects import partition_of
-from persistence.condition import Condition, NotReady
-from persistence.ingest.line import Line, LineOptions
-from persistence.ingest.writer import Writer
+from antiphon.contracts.events.turn import TurnSaved
+from antiphon.contracts.ids import agent_event_id, session_id_for_key
+from antiphon.contracts.subjects import partition_of
+from antiphon.persistence.condition import Condition, NotReady
+from antiphon.persistence.ingest.line import Line, LineOptions
+from antiphon.persistence.ingest.writer import Writer
 
-POSTGRES_AWAY: tuple[type[Exception], ...] = (DatabaseUnavailable, *AWAY)
+POSTGRES_AWAY: tuple[type[Exception], ...] = (DatabaseUnavailable, *TRANSIENT)
 START = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 
 
@@ -215,7 +215,7 @@ def event_log(database: Database) -> LogReader:
 
 
 class Replica:
-    """A real `python -m persistence run` process."""
+    """A real `python -m antiphon.persistence run` process."""
 
     def __init__(self, nats_url: str, dsn: str, log: Path, **settings: str) -> None:
         self.port = free_port()
@@ -235,7 +235,7 @@ class Replica:
             self.process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-m",
-                "persistence",
+                "antiphon.persistence",
                 "run",
                 env=self._environment,
                 stdout=output,

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from persistence.condition import Condition, NotReady
-from persistence.keep import Fenced, keep
-from persistence.lease import Lease, Leases
+from antiphon.persistence.condition import Condition, NotReady
+from antiphon.persistence.keep import Fenced, keep
+from antiphon.persistence.lease import Lease, Leases
 
 if TYPE_CHECKING:
     from tests.persistence.conftest import Eventually

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from chassis.bus import Bus, outgoing
-from chassis.database import Database
-from contracts.envelope import Envelope
+from antiphon.chassis.bus import Bus, outgoing
+from antiphon.chassis.database import Database
+from antiphon.contracts.envelope import Envelope
 
 if TYPE_CHECKING:
     from tests.persistence.conftest import Eventually, LogReader, Replicas, Tell

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import asyncpg
 import pytest
 
-from persistence.lease import LOOK_SECONDS, Lease, Leases
+from antiphon.persistence.lease import LOOK_SECONDS, Lease, Leases
 
 if TYPE_CHECKING:
     from tests.persistence.conftest import Eventually

@@ -11,10 +11,10 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from antiphon.stack.postgres import Postgres
-from contracts.views import TABLES
-from persistence.migrations import current, head
-from persistence.schema import metadata
+from antiphon.cli.stack.postgres import Postgres
+from antiphon.contracts.views import TABLES
+from antiphon.persistence.migrations import current, head
+from antiphon.persistence.schema import metadata
 
 # Everything that a database is: columns, their types and collations, defaults; constraints; indexes; options.
 CATALOGUE = """
@@ -78,7 +78,7 @@ async def test_a_difference_would_be_seen(empty_dsn: str, postgres_dsn: str) -> 
 
 async def test_two_that_migrate_at_once_do_it_once(empty_dsn: str) -> None:
     environment = {**os.environ, "ANTIPHON_POSTGRES_DSN": empty_dsn}
-    command = (sys.executable, "-m", "persistence", "migrate")
+    command = (sys.executable, "-m", "antiphon.persistence", "migrate")
     processes = [
         await asyncio.create_subprocess_exec(*command, env=environment, stdout=PIPE) for _ in range(2)
     ]

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from persistence.patience import Interruptible, Patience, Stopped, or_stop
+from antiphon.persistence.patience import Interruptible, Patience, Stopped, or_stop
 
 
 async def test_the_order_to_stop_ends_a_wait() -> None:

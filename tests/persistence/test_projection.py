@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 import asyncpg
 import pytest
 
-from chassis.bus import Bus
-from chassis.database import Database
-from chassis.log import Log
-from contracts.envelope import Envelope
-from persistence.condition import Condition, NotReady
-from persistence.keep import Fenced
-from persistence.projection import Columns, Projection, ProjectionLoop
+from antiphon.chassis.bus import Bus
+from antiphon.chassis.database import Database
+from antiphon.chassis.log import Log
+from antiphon.contracts.envelope import Envelope
+from antiphon.persistence.condition import Condition, NotReady
+from antiphon.persistence.keep import Fenced
+from antiphon.persistence.projection import Columns, Projection, ProjectionLoop
 
 if TYPE_CHECKING:
     from tests.persistence.conftest import Eventually, Lines, LogReader, Publish, Story, Tell

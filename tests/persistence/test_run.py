@@ -12,13 +12,13 @@ import asyncpg
 import pytest
 from msgspec import structs
 
-from antiphon.stack.nats import NatsServer
-from antiphon.stack.postgres import Postgres
-from chassis.bus import Bus, outgoing
-from chassis.bus.nats_bus import NatsBus
-from chassis.database import Database
-from chassis.testing.erase import erase
-from persistence.migrations import head
+from antiphon.chassis.bus import Bus, outgoing
+from antiphon.chassis.bus.nats_bus import NatsBus
+from antiphon.chassis.database import Database
+from antiphon.chassis.testing.erase import erase
+from antiphon.cli.stack.nats import NatsServer
+from antiphon.cli.stack.postgres import Postgres
+from antiphon.persistence.migrations import head
 
 if TYPE_CHECKING:
     from tests.persistence.conftest import Eventually, Lines, LogReader, Publish, Replicas, Tell
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 async def command(dsn: str, nats_url: str, *arguments: str) -> tuple[int, str, str]:
     environment = {**os.environ, "ANTIPHON_POSTGRES_DSN": dsn, "ANTIPHON_NATS_URL": nats_url}
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "persistence", *arguments, env=environment, stdout=PIPE, stderr=PIPE
+        sys.executable, "-m", "antiphon.persistence", *arguments, env=environment, stdout=PIPE, stderr=PIPE
     )
     out, err = await asyncio.wait_for(process.communicate(), 60)
     return process.returncode or 0, out.decode(), err.decode()
@@ -204,7 +204,7 @@ async def test_it_refuses_a_schema_that_is_not_its_own(
     assert await asyncio.wait_for(persistence.process.wait(), 30) == 1
     assert (
         f"The database is at schema revision 0000, this version needs {head()}: "
-        "run `python -m persistence migrate` first." in persistence.log.read_text()
+        "run `python -m antiphon.persistence migrate` first." in persistence.log.read_text()
     )
 
 
@@ -277,4 +277,4 @@ async def test_status_of_a_database_without_schema_says_what_to_do(
 
     code, _, said = await command(postgres_dsn, nats_server.url, "status")
     assert code == 1
-    assert "run `python -m persistence migrate`" in said
+    assert "run `python -m antiphon.persistence migrate`" in said

@@ -18,21 +18,21 @@ from aiohttp import web
 from livekit import api as livekit_api
 from livekit.protocol.models import Room
 
-from chassis.bus import Bus, Watched, outgoing
-from chassis.bus.nats_bus import NatsBus
-from chassis.database import Database
-from chassis.process import serve_http
-from chassis.testing import InMemoryBus
-from contracts.envelope import Envelope, committed, decode, encode, seal
-from contracts.event import Event
-from contracts.session import fold
-from contracts.subjects import ALL_EVENTS, committed_subject, partition_of, session_filter
-from contracts.views import SessionView
-from session_api.app import create_app
-from session_api.dependencies import Dependencies
-from session_api.livekit import LiveKit
-from session_api.settings import ApiSettings
-from session_api.wiring import wire
+from antiphon.chassis.bus import Bus, Watched, outgoing
+from antiphon.chassis.bus.nats_bus import NatsBus
+from antiphon.chassis.database import Database
+from antiphon.chassis.process import serve_http
+from antiphon.chassis.testing import InMemoryBus
+from antiphon.contracts.envelope import Envelope, committed, decode, encode, seal
+from antiphon.contracts.event import Event
+from antiphon.contracts.session import fold
+from antiphon.contracts.subjects import ALL_EVENTS, committed_subject, partition_of, session_filter
+from antiphon.contracts.views import SessionView
+from antiphon.session_api.app import create_app
+from antiphon.session_api.dependencies import Dependencies
+from antiphon.session_api.livekit import LiveKit
+from antiphon.session_api.settings import ApiSettings
+from antiphon.session_api.wiring import wire
 
 API_KEY = "devkey"
 API_SECRET = "a-secret-of-at-least-32-characters!!"

@@ -5,7 +5,7 @@ from typing import Any
 
 import httpx
 
-from chassis.database import DatabaseUnavailable
+from antiphon.chassis.database import DatabaseUnavailable
 
 ROUTES = {
     ("/v1/sessions", "get"),

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 import httpx
 import pytest
 
-from chassis.bus import Bus
+from antiphon.chassis.bus import Bus
 
 CREATE = {"flow_id": "booking", "user_id": "ada"}
 

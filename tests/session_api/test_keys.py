@@ -2,7 +2,7 @@
 
 import hashlib
 
-from session_api.keys import Keys
+from antiphon.session_api.keys import Keys
 
 
 def _hash(secret: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from session_api.livekit import LiveKit, LiveKitRefused, LiveKitUnavailable
+from antiphon.session_api.livekit import LiveKit, LiveKitRefused, LiveKitUnavailable
 
 SESSION = "ses_01m7yq1we0eqq9xvayxnfetqqd"
 KEY, SECRET = "devkey", "a-secret-of-at-least-32-characters!!"

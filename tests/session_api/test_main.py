@@ -9,9 +9,9 @@ from typing import Any
 import httpx
 import pytest
 
-from antiphon.stack.nats import NatsServer
-from antiphon.stack.ports import free_port
-from chassis.bus import Bus
+from antiphon.chassis.bus import Bus
+from antiphon.cli.stack.nats import NatsServer
+from antiphon.cli.stack.ports import free_port
 
 Process = asyncio.subprocess.Process
 
@@ -26,7 +26,7 @@ async def _start(**variables: str) -> Process:
         **variables,
     }
     return await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "session_api", env=environment, stderr=asyncio.subprocess.PIPE
+        sys.executable, "-m", "antiphon.session_api", env=environment, stderr=asyncio.subprocess.PIPE
     )
 
 

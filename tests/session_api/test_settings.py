@@ -2,8 +2,8 @@
 
 import pytest
 
-from chassis.settings import load
-from session_api.settings import ApiSettings
+from antiphon.chassis.settings import load
+from antiphon.session_api.settings import ApiSettings
 
 
 @pytest.fixture

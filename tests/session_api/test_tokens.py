@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 from livekit import api
 
-from session_api.tokens import JoinTokens
+from antiphon.session_api.tokens import JoinTokens
 
 KEY, SECRET = "devkey", "a-secret-of-at-least-32-characters!!"
 SESSION = "ses_01m7yq1we0eqq9xvayxnfetqqd"

@@ -12,11 +12,11 @@ from google.protobuf.json_format import MessageToJson, ParseDict
 from livekit import api
 from livekit.protocol.webhook import WebhookEvent
 
-from chassis.bus import Bus
-from chassis.health import Health
-from chassis.testing import FixedClock
-from webhook_ingest.app import create_app
-from webhook_ingest.ingest import Ingest
+from antiphon.chassis.bus import Bus
+from antiphon.chassis.health import Health
+from antiphon.chassis.testing import FixedClock
+from antiphon.webhook_ingest.app import create_app
+from antiphon.webhook_ingest.ingest import Ingest
 
 API_KEY = "devkey"
 API_SECRET = "a-secret-of-at-least-32-characters!!"

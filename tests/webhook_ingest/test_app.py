@@ -6,13 +6,13 @@ from datetime import UTC, datetime, timedelta
 import httpx
 import pytest
 
-from antiphon.stack.nats import NatsServer
-from chassis.bus import Bus
-from contracts.envelope import Envelope, decode
-from contracts.registry import open_event
-from contracts.subjects import ALL_EVENTS
-from webhook_ingest import tenants
-from webhook_ingest.app import BODY_LIMIT_BYTES, PATH
+from antiphon.chassis.bus import Bus
+from antiphon.cli.stack.nats import NatsServer
+from antiphon.contracts.envelope import Envelope, decode
+from antiphon.contracts.registry import open_event
+from antiphon.contracts.subjects import ALL_EVENTS
+from antiphon.webhook_ingest import tenants
+from antiphon.webhook_ingest.app import BODY_LIMIT_BYTES, PATH
 
 Webhook = Callable[..., bytes]
 Sign = Callable[..., str]

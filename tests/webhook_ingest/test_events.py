@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 import pytest
 
-from contracts.events.livekit import LiveKitOther
-from webhook_ingest.events import as_event
-from webhook_ingest.webhook import parse
+from antiphon.contracts.events.livekit import LiveKitOther
+from antiphon.webhook_ingest.events import as_event
+from antiphon.webhook_ingest.webhook import parse
 
 NAMES = [
     "room_started",

@@ -8,11 +8,11 @@ from collections.abc import Callable
 
 import httpx
 
-from antiphon.stack.nats import NatsServer
-from antiphon.stack.ports import free_port
-from chassis.bus import Bus
-from contracts.subjects import ALL_EVENTS
-from webhook_ingest.app import PATH
+from antiphon.chassis.bus import Bus
+from antiphon.cli.stack.nats import NatsServer
+from antiphon.cli.stack.ports import free_port
+from antiphon.contracts.subjects import ALL_EVENTS
+from antiphon.webhook_ingest.app import PATH
 
 Process = asyncio.subprocess.Process
 
@@ -25,7 +25,7 @@ async def _start(**variables: str) -> Process:
         **variables,
     }
     return await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "webhook_ingest", env=environment, stderr=asyncio.subprocess.PIPE
+        sys.executable, "-m", "antiphon.webhook_ingest", env=environment, stderr=asyncio.subprocess.PIPE
     )
 
 

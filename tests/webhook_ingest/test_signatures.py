@@ -7,7 +7,7 @@ from datetime import timedelta
 import jwt
 import pytest
 
-from webhook_ingest.signatures import BadSignature, verify
+from antiphon.webhook_ingest.signatures import BadSignature, verify
 
 BODY = b'{"event":"room_started"}'
 

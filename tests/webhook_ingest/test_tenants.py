@@ -4,12 +4,12 @@ from datetime import UTC, datetime
 
 import pytest
 
-from chassis.bus import Bus, outgoing
-from contracts.envelope import seal
-from contracts.events.session import SessionRequested
-from contracts.ids import requested_id
-from webhook_ingest import tenants
-from webhook_ingest.tenants import Tenants
+from antiphon.chassis.bus import Bus, outgoing
+from antiphon.contracts.envelope import seal
+from antiphon.contracts.events.session import SessionRequested
+from antiphon.contracts.ids import requested_id
+from antiphon.webhook_ingest import tenants
+from antiphon.webhook_ingest.tenants import Tenants
 
 
 async def _request(bus: Bus, session_id: str, tenant: str) -> None:

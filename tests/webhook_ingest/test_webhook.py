@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from webhook_ingest.webhook import MalformedWebhook, parse
+from antiphon.webhook_ingest.webhook import MalformedWebhook, parse
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
 

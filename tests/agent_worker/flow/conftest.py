@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from agent_worker.flow import Flow, load_flow
+from antiphon.agent_worker.flow import Flow, load_flow
 
 BOOKING = Path(__file__).parents[3] / "flows" / "booking.yaml"
 

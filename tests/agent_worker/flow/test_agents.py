@@ -12,7 +12,7 @@ from livekit.agents import AgentSession, llm
 from livekit.agents.metrics import LLMModelUsage
 from livekit.agents.voice.run_result import RunResult
 
-from agent_worker.flow import Flow, build_entry_agent, tools
+from antiphon.agent_worker.flow import Flow, build_entry_agent, tools
 
 Say = Callable[[str], Awaitable[list[str]]]
 

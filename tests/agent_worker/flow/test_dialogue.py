@@ -1,7 +1,7 @@
 """Where a scripted conversation stands follows from what was said, in whatever order it was said."""
 
-from agent_worker.flow import Flow
-from agent_worker.flow.dialogue import Dialogue, Said, Standing
+from antiphon.agent_worker.flow import Flow
+from antiphon.agent_worker.flow.dialogue import Dialogue, Said, Standing
 
 
 def stand(flow: Flow, *words: str, failed: frozenset[str] = frozenset()) -> Standing:

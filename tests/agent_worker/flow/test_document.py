@@ -2,7 +2,7 @@
 
 import pytest
 
-from agent_worker.flow.document import read_document
+from antiphon.agent_worker.flow.document import read_document
 
 
 @pytest.mark.parametrize(

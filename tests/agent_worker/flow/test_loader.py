@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from agent_worker.flow import Flow, InvalidFlow, load_flow
+from antiphon.agent_worker.flow import Flow, InvalidFlow, load_flow
 
 LineOf = Callable[[str, str], int]
 

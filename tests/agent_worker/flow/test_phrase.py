@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from agent_worker.flow.phrase import InvalidPhrase, parse_phrase, sentences, to_jsgf, to_regex
+from antiphon.agent_worker.flow.phrase import InvalidPhrase, parse_phrase, sentences, to_jsgf, to_regex
 
 VALUES = {"size": ["two", "half past two"], "day": ["today"]}
 

@@ -8,8 +8,8 @@ import jsonschema
 import pytest
 import yaml
 
-from agent_worker.flow import flow_json_schema
-from agent_worker.flow.schema import render
+from antiphon.agent_worker.flow import flow_json_schema
+from antiphon.agent_worker.flow.schema import render
 
 FLOWS = Path(__file__).parents[3] / "flows"
 
@@ -20,7 +20,9 @@ def _as_json(text: str) -> Any:
 
 
 def test_the_committed_schema_is_fresh() -> None:
-    assert (FLOWS / "flow.schema.json").read_text() == render(), "run: python -m agent_worker.flow.schema"
+    assert (FLOWS / "flow.schema.json").read_text() == render(), (
+        "run: python -m antiphon.agent_worker.flow.schema"
+    )
 
 
 def test_the_schema_is_a_valid_schema() -> None:

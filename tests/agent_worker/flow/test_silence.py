@@ -5,8 +5,8 @@ from typing import Any
 
 from livekit.agents import AgentSession
 
-from agent_worker.flow import Flow, build_entry_agent
-from agent_worker.flow.silence import SilencePrompt, attach
+from antiphon.agent_worker.flow import Flow, build_entry_agent
+from antiphon.agent_worker.flow.silence import SilencePrompt, attach
 
 
 def _quick(flow: Flow) -> Flow:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from agent_worker.flow.template import InvalidTemplate, fill, placeholders
+from antiphon.agent_worker.flow.template import InvalidTemplate, fill, placeholders
 
 
 def test_names_are_filled_in_and_spelled() -> None:

@@ -1,6 +1,6 @@
 """A booking has a reference, and the same call has the same one."""
 
-from agent_worker.flow.tools import TOOLS, TableBooking, book_table
+from antiphon.agent_worker.flow.tools import TOOLS, TableBooking, book_table
 
 
 async def test_a_repeated_call_is_the_same_booking() -> None:

@@ -2,8 +2,8 @@
 
 import pytest
 
-from agent_worker.flow import Flow
-from agent_worker.flow.understanding import Understanding, meaning, to_grammar
+from antiphon.agent_worker.flow import Flow
+from antiphon.agent_worker.flow.understanding import Understanding, meaning, to_grammar
 
 PROMISED = {
     "hello": ("hello", {}),

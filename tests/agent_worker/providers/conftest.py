@@ -8,8 +8,8 @@ import pytest
 from livekit import rtc
 from numpy.typing import NDArray
 
-from agent_worker.flow import Flow, load_flow
-from agent_worker.providers.espeak import synthesize
+from antiphon.agent_worker.flow import Flow, load_flow
+from antiphon.agent_worker.providers.espeak import synthesize
 
 Samples = NDArray[np.float64]
 OPUS_RATE = 48_000  # Hz, what LiveKit carries

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from tests.agent_worker.providers.conftest import SPOKEN_RATE, through_a_room
 from tests.agent_worker.providers.test_hearing import NOISES
 
-from agent_worker.flow import load_flow
-from agent_worker.flow.understanding import Understanding, to_grammar
-from agent_worker.providers.espeak import synthesize
-from agent_worker.providers.recogniser import SAMPLE_RATE, Recogniser
+from antiphon.agent_worker.flow import load_flow
+from antiphon.agent_worker.flow.understanding import Understanding, to_grammar
+from antiphon.agent_worker.providers.espeak import synthesize
+from antiphon.agent_worker.providers.recogniser import SAMPLE_RATE, Recogniser
 
 Samples = NDArray[np.float64]
 HERE = Path(__file__)

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from livekit.agents import tts
 
-from agent_worker.providers import espeak
-from agent_worker.providers.espeak import SpeechSynthesisFailed, synthesize
-from agent_worker.providers.espeak_tts import SAMPLE_RATE, EspeakTTS
+from antiphon.agent_worker.providers import espeak
+from antiphon.agent_worker.providers.espeak import SpeechSynthesisFailed, synthesize
+from antiphon.agent_worker.providers.espeak_tts import SAMPLE_RATE, EspeakTTS
 
 
 def test_text_becomes_audible_pcm() -> None:
@@ -43,7 +43,7 @@ def test_a_library_that_does_not_load_is_an_error(monkeypatch: pytest.MonkeyPatc
 
 
 def test_importing_the_voice_does_not_import_livekit() -> None:
-    program = "import sys, agent_worker.providers.espeak; sys.exit('livekit.agents' in sys.modules)"
+    program = "import sys, antiphon.agent_worker.providers.espeak; sys.exit('livekit.agents' in sys.modules)"
     subprocess.run([sys.executable, "-c", program], check=True, timeout=30)
 
 

@@ -10,9 +10,9 @@ from livekit import rtc
 from livekit.agents import stt
 from numpy.typing import NDArray
 
-from agent_worker.flow import Flow
-from agent_worker.providers import build_voice, prewarm
-from agent_worker.providers.sphinx import UNCLEAR, SphinxSTT
+from antiphon.agent_worker.flow import Flow
+from antiphon.agent_worker.providers import build_voice, prewarm
+from antiphon.agent_worker.providers.sphinx import UNCLEAR, SphinxSTT
 
 Samples = NDArray[np.float64]
 Speak = Callable[[str], Samples]
@@ -146,5 +146,5 @@ async def test_the_gate_is_what_keeps_other_words_out(
 ) -> None:
     frames = carry(speak("may i see the menu"))
     assert (await recognise(frames)).text == UNCLEAR
-    monkeypatch.setattr("agent_worker.providers.recogniser.SCORE_THRESHOLD", -1_000.0)
+    monkeypatch.setattr("antiphon.agent_worker.providers.recogniser.SCORE_THRESHOLD", -1_000.0)
     assert (await recognise(frames)).text == "may i speak to the manager"

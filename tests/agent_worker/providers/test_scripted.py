@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from livekit.agents import llm
 
-from agent_worker.flow import Flow
-from agent_worker.providers.scripted import ScriptedLLM
+from antiphon.agent_worker.flow import Flow
+from antiphon.agent_worker.providers.scripted import ScriptedLLM
 
 
 def context(*words: str) -> llm.ChatContext:

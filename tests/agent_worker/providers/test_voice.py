@@ -5,12 +5,12 @@ from typing import Any
 import pytest
 from livekit.agents import AgentSession, stt
 
-from agent_worker.flow import Flow
-from agent_worker.providers import build_voice, prewarm
-from agent_worker.providers.espeak_tts import EspeakTTS
-from agent_worker.providers.recogniser import Recogniser
-from agent_worker.providers.scripted import ScriptedLLM
-from agent_worker.providers.table import PROVIDERS
+from antiphon.agent_worker.flow import Flow
+from antiphon.agent_worker.providers import build_voice, prewarm
+from antiphon.agent_worker.providers.espeak_tts import EspeakTTS
+from antiphon.agent_worker.providers.recogniser import Recogniser
+from antiphon.agent_worker.providers.scripted import ScriptedLLM
+from antiphon.agent_worker.providers.table import PROVIDERS
 
 
 async def test_a_session_takes_the_voice_as_it_is(booking: Flow) -> None:

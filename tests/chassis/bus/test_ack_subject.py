@@ -2,7 +2,7 @@
 
 import pytest
 
-from chassis.bus import ack_subject
+from antiphon.chassis.bus import ack_subject
 
 
 @pytest.mark.parametrize(

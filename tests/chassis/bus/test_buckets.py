@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from antiphon.stack.nats import NatsServer
-from chassis.bus import Bus, BusUnavailable
+from antiphon.chassis.bus import Bus, BusUnavailable
+from antiphon.cli.stack.nats import NatsServer
 
 Until = Callable[[Callable[[], bool]], Awaitable[None]]
 
@@ -59,7 +59,7 @@ async def test_many_keys_are_all_there(bus: Bus) -> None:
 async def test_a_bucket_that_does_not_exist_cannot_be_watched(
     bus: Bus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("chassis.bus.watch.CONNECT_DEADLINE_SECONDS", 0.3)
+    monkeypatch.setattr("antiphon.chassis.bus.watch.CONNECT_DEADLINE_SECONDS", 0.3)
     bucket = await bus.bucket("nowhere")
 
     with pytest.raises(BusUnavailable, match="KV_nowhere"):

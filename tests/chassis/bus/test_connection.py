@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from antiphon.stack.nats import NatsServer
-from antiphon.stack.ports import free_port
-from chassis.bus import Bus, BusUnavailable, Outgoing, connection
-from chassis.bus.nats_bus import NatsBus
+from antiphon.chassis.bus import Bus, BusUnavailable, Outgoing, connection
+from antiphon.chassis.bus.nats_bus import NatsBus
+from antiphon.cli.stack.nats import NatsServer
+from antiphon.cli.stack.ports import free_port
 
 MessageOf = Callable[..., Outgoing]
 Until = Callable[[Callable[[], bool]], Awaitable[None]]
@@ -88,7 +88,7 @@ async def test_a_connection_closed_for_good_by_the_server_is_made_anew(
     bus: Bus, far_bus: Bus, message: MessageOf, until: Until
 ) -> None:
     assert isinstance(far_bus, NatsBus)
-    listening = await far_bus.listen("live.a")
+    listening = await far_bus.subscribe("live.a")
     old = far_bus.connection.client
     await old._process_err("'Authorization Violation'")
     await until(lambda: old.is_closed)
@@ -113,7 +113,7 @@ async def test_closing_while_the_broker_is_away_is_quick(nats_server: NatsServer
 
 async def test_what_was_announced_before_closing_is_heard(nats_server: NatsServer, bus: Bus) -> None:
     other = await Bus.connect(nats_server.url)
-    listening = await bus.listen("live.a")
+    listening = await bus.subscribe("live.a")
     for number in range(500):
         await other.announce("live.a", b"%d" % number)
 

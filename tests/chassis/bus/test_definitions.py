@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from chassis.bus import Bus, DefinitionMismatch
-from chassis.bus.nats_bus import NatsBus
-from contracts.streams import CONSUMERS, SESSIONS
+from antiphon.chassis.bus import Bus, DefinitionMismatch
+from antiphon.chassis.bus.nats_bus import NatsBus
+from antiphon.contracts.streams import CONSUMERS, SESSIONS
 
 
 async def change(bus: Bus, **fields: Any) -> None:
@@ -76,7 +76,7 @@ async def test_everything_missing_is_named_and_then_made(bus: Bus) -> None:
 async def test_two_services_may_ensure_at_once(bus: Bus, far_bus: Bus) -> None:
     import asyncio
 
-    from chassis.testing.erase import erase
+    from antiphon.chassis.testing.erase import erase
 
     await erase(bus)
 

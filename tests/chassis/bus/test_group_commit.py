@@ -5,9 +5,9 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from chassis.bus import Ack, Bus, BusUnavailable, GroupCommit, Outgoing, PayloadTooLarge
-from chassis.testing import InMemoryBus
-from contracts.subjects import session_filter
+from antiphon.chassis.bus import Ack, Bus, BusUnavailable, GroupCommit, Outgoing, PayloadTooLarge
+from antiphon.chassis.testing import InMemoryBus
+from antiphon.contracts.subjects import session_filter
 
 SESSION = "ses_00000000000000000000000001"
 

@@ -3,12 +3,12 @@
 import asyncio
 import time
 
-from chassis.bus import GAP
-from chassis.bus.heard import QueueListening
+from antiphon.chassis.bus import MISSED
+from antiphon.chassis.bus.heard import QueueSubscription
 
 
-def listening(limit: int = 10) -> QueueListening:
-    return QueueListening(lambda _: None, limit)
+def listening(limit: int = 10) -> QueueSubscription:
+    return QueueSubscription(lambda _: None, limit)
 
 
 async def test_a_shorter_wait_after_a_longer_one_ends_in_time() -> None:
@@ -69,7 +69,7 @@ async def test_an_overflow_becomes_one_gap_and_then_what_followed() -> None:
     for number in range(5):
         heard.put("a", b"%d" % number)
 
-    assert await heard.next() is GAP
+    assert await heard.next() is MISSED
     assert [await heard.next(), await heard.next()] == [("a", b"3"), ("a", b"4")]
     assert heard.dropped
 
@@ -79,5 +79,5 @@ async def test_gaps_in_a_row_are_one() -> None:
     heard.gap()
     heard.gap()
 
-    assert await heard.next() is GAP
+    assert await heard.next() is MISSED
     assert await heard.next(0.01) is None

@@ -3,16 +3,16 @@
 import asyncio
 from typing import Any
 
-from antiphon.stack.nats import NatsServer
-from chassis.bus import GAP, Bus
-from chassis.bus.nats_bus import NatsBus
+from antiphon.chassis.bus import MISSED, Bus
+from antiphon.chassis.bus.nats_bus import NatsBus
+from antiphon.cli.stack.nats import NatsServer
 
 
 async def test_a_reconnect_is_a_gap(bus: Bus, far_bus: Bus, network: Any) -> None:
-    listening = await far_bus.listen("live.>")
+    listening = await far_bus.subscribe("live.>")
     network.cut()
 
-    assert await listening.next(10) is GAP
+    assert await listening.next(10) is MISSED
     assert listening.dropped
     await bus.announce("live.a", b"1")
     assert await listening.next(5) == ("live.a", b"1")
@@ -22,7 +22,7 @@ async def test_a_thousand_listeners_of_one_subject_share_a_subscription(bus: Bus
     assert isinstance(bus, NatsBus)
     before = len(bus.connection.client._subs)
 
-    listenings = await asyncio.gather(*(bus.listen("live.a") for _ in range(1000)))
+    listenings = await asyncio.gather(*(bus.subscribe("live.a") for _ in range(1000)))
 
     assert len(bus.connection.client._subs) == before + 1
     await bus.announce("live.a", b"1")

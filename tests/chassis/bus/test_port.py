@@ -5,8 +5,8 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from chassis.bus import (
-    GAP,
+from antiphon.chassis.bus import (
+    MISSED,
     Bus,
     ConsumerGap,
     Incoming,
@@ -16,8 +16,8 @@ from chassis.bus import (
     StreamReplaced,
     SubjectNotEmpty,
 )
-from contracts.streams import ingest_consumer
-from contracts.subjects import event_subject, partition_of, session_filter
+from antiphon.contracts.streams import ingest_consumer
+from antiphon.contracts.subjects import event_subject, partition_of, session_filter
 
 SESSION = "ses_00000000000000000000000001"
 OTHER = "ses_00000000000000000000000002"
@@ -260,7 +260,7 @@ class TestPull:
 
 class TestAnnounce:
     async def test_listeners_hear_what_matches(self, any_bus: Bus) -> None:
-        listening = await any_bus.listen("committed.3.>")
+        listening = await any_bus.subscribe("committed.3.>")
 
         await any_bus.announce("committed.4.default.other", b"no")
         await any_bus.announce("committed.3.default.one", b"yes")
@@ -270,7 +270,7 @@ class TestAnnounce:
         await listening.close()
 
     async def test_every_listener_of_a_subject_hears(self, any_bus: Bus) -> None:
-        first, second = await any_bus.listen("live.a"), await any_bus.listen("live.a")
+        first, second = await any_bus.subscribe("live.a"), await any_bus.subscribe("live.a")
 
         await any_bus.announce("live.a", b"1")
 
@@ -281,7 +281,7 @@ class TestAnnounce:
         await second.close()
 
     async def test_a_closed_listening_ends(self, any_bus: Bus) -> None:
-        listening = await any_bus.listen("live.a")
+        listening = await any_bus.subscribe("live.a")
         iterating = asyncio.ensure_future(anext(aiter(listening)))
         await asyncio.sleep(0)
 
@@ -291,8 +291,8 @@ class TestAnnounce:
             await iterating
 
     async def test_a_slow_listener_is_told_of_its_gap(self, any_bus: Bus) -> None:
-        listening = await any_bus.listen("live.a")
-        probe = await any_bus.listen("live.a")
+        listening = await any_bus.subscribe("live.a")
+        probe = await any_bus.subscribe("live.a")
         for number in range(5000):
             await any_bus.announce("live.a", b"%d" % number)
             if number % 100 == 99:
@@ -301,11 +301,11 @@ class TestAnnounce:
 
         heard = await listening.next(5)
 
-        assert heard is GAP
+        assert heard is MISSED
         assert listening.dropped
 
     async def test_silence_ends_a_wait(self, any_bus: Bus) -> None:
-        listening = await any_bus.listen("live.a")
+        listening = await any_bus.subscribe("live.a")
 
         assert await listening.next(0.05) is None
 

@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from antiphon.stack.nats import NatsServer
-from chassis.bus import Bus, BusUnavailable, Outgoing, PayloadTooLarge, StreamFull, outgoing
-from chassis.bus.nats_bus import NatsBus
-from chassis.testing import FixedClock
-from contracts.envelope import seal
-from contracts.events.command import CommandRequested
-from contracts.streams import SESSIONS
-from contracts.subjects import event_subject, session_filter
+from antiphon.chassis.bus import Bus, BusUnavailable, Outgoing, PayloadTooLarge, StreamFull, outgoing
+from antiphon.chassis.bus.nats_bus import NatsBus
+from antiphon.chassis.testing import FixedClock
+from antiphon.cli.stack.nats import NatsServer
+from antiphon.contracts.envelope import seal
+from antiphon.contracts.events.command import CommandRequested
+from antiphon.contracts.streams import SESSIONS
+from antiphon.contracts.subjects import event_subject, session_filter
 
 SESSION = "ses_00000000000000000000000001"
 SUBJECT = event_subject("default", SESSION, "turn")

@@ -9,9 +9,7 @@ from typing import Any
 
 import pytest
 
-from antiphon.stack import nats
-from antiphon.stack.nats import NatsServer
-from chassis.bus import (
+from antiphon.chassis.bus import (
     Bus,
     BusError,
     BusUnavailable,
@@ -21,9 +19,11 @@ from chassis.bus import (
     Outgoing,
     pull,
 )
-from chassis.bus.nats_bus import NatsBus
-from contracts.streams import ingest_consumer
-from contracts.subjects import partition_of
+from antiphon.chassis.bus.nats_bus import NatsBus
+from antiphon.cli.stack import nats
+from antiphon.cli.stack.nats import NatsServer
+from antiphon.contracts.streams import ingest_consumer
+from antiphon.contracts.subjects import partition_of
 
 SESSION = "ses_00000000000000000000000001"
 CONSUMER = ingest_consumer(partition_of(SESSION))
@@ -270,7 +270,7 @@ async def test_the_second_form_of_ack_subjects_is_understood(
     tmp_path: Path, message: MessageOf, monkeypatch: pytest.MonkeyPatch, until: Until
 ) -> None:
     """It ends the read loop of a client that takes its fifth token for a number."""
-    monkeypatch.setattr("antiphon.stack.nats.CONFIG", nats.CONFIG.replace("v2: false", "v2: true"))
+    monkeypatch.setattr("antiphon.cli.stack.nats.CONFIG", nats.CONFIG.replace("v2: false", "v2: true"))
     server = NatsServer(tmp_path)
     server.start()
     bus = await Bus.connect(server.url)

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from chassis.bus import Bus, BusUnavailable, HistoryGap, Outgoing, read
-from chassis.bus.client import Message
-from chassis.bus.nats_bus import NatsBus
-from contracts.subjects import session_filter
+from antiphon.chassis.bus import Bus, BusUnavailable, HistoryGap, Outgoing, read
+from antiphon.chassis.bus.client import Message
+from antiphon.chassis.bus.nats_bus import NatsBus
+from antiphon.contracts.subjects import session_filter
 
 EVENTS = session_filter("default", "ses_00000000000000000000000001")
 

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 import msgspec
 import pytest
 
-from chassis.bus import Bus
-from chassis.database import Database
-from chassis.testing import FixedClock
-from contracts.envelope import Envelope, committed, encode, seal
-from contracts.events.command import CommandRequested
-from contracts.subjects import committed_subject, partition_of
+from antiphon.chassis.bus import Bus
+from antiphon.chassis.database import Database
+from antiphon.chassis.testing import FixedClock
+from antiphon.contracts.envelope import Envelope, committed, encode, seal
+from antiphon.contracts.events.command import CommandRequested
+from antiphon.contracts.subjects import committed_subject, partition_of
 
 INSERT = """
 insert into event_log

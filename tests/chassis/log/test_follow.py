@@ -6,16 +6,16 @@ from typing import Any
 
 import pytest
 
-from antiphon.stack.nats import NatsServer
-from antiphon.stack.postgres import Postgres
-from chassis.bus import Bus
-from chassis.database import Database
-from chassis.log import Log, follow
-from chassis.log.reading import Batches, read_partitions
-from chassis.testing import SequentialIds
-from contracts.cursor import Cursor
-from contracts.envelope import Envelope
-from contracts.subjects import partition_of
+from antiphon.chassis.bus import Bus
+from antiphon.chassis.database import Database
+from antiphon.chassis.log import Log, follow
+from antiphon.chassis.log.reading import Batches, read_partitions
+from antiphon.chassis.testing import SequentialIds
+from antiphon.cli.stack.nats import NatsServer
+from antiphon.cli.stack.postgres import Postgres
+from antiphon.contracts.cursor import Cursor
+from antiphon.contracts.envelope import Envelope
+from antiphon.contracts.subjects import partition_of
 
 
 @pytest.fixture

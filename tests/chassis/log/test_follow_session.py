@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
-from antiphon.stack.nats import NatsServer
-from antiphon.stack.postgres import Postgres
-from chassis.bus import Bus
-from chassis.bus.nats_bus import NatsBus
-from chassis.database import Database
-from chassis.log import Log, follow_session
-from chassis.log.reading import read_session
-from contracts.envelope import Envelope
-from contracts.subjects import committed_subject
+from antiphon.chassis.bus import Bus
+from antiphon.chassis.bus.nats_bus import NatsBus
+from antiphon.chassis.database import Database
+from antiphon.chassis.log import Log, follow_session
+from antiphon.chassis.log.reading import read_session
+from antiphon.cli.stack.nats import NatsServer
+from antiphon.cli.stack.postgres import Postgres
+from antiphon.contracts.envelope import Envelope
+from antiphon.contracts.subjects import committed_subject
 
 SESSION = "ses_00000000000000000000000001"
 OTHER = "ses_00000000000000000000000002"
@@ -196,7 +196,7 @@ async def test_announcements_flow_while_postgres_is_away(
 async def test_history_is_read_while_the_bus_is_away(
     nats_server: NatsServer, log: Log, writer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("chassis.bus.connection.API_DEADLINE_SECONDS", 0.2)
+    monkeypatch.setattr("antiphon.chassis.bus.connection.API_DEADLINE_SECONDS", 0.2)
     await writer.commit(SESSION, 2)
     nats_server.stop()
 

@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
-from antiphon.stack.postgres import Postgres
-from chassis.bus import Bus
-from chassis.database import Database, DatabaseUnavailable
-from chassis.log import Log
-from contracts.registry import open_event
+from antiphon.chassis.bus import Bus
+from antiphon.chassis.database import Database, DatabaseUnavailable
+from antiphon.chassis.log import Log
+from antiphon.cli.stack.postgres import Postgres
+from antiphon.contracts.registry import open_event
 
 SESSION = "ses_00000000000000000000000001"
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from chassis.testing import FixedClock, SequentialIds
-from chassis.testing.stored import matches
-from contracts.ids import new_session_id
+from antiphon.chassis.testing import FixedClock, SequentialIds
+from antiphon.chassis.testing.stored import matches
+from antiphon.contracts.ids import new_session_id
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from livekit import api, rtc
 
-from antiphon.caller import AgentNeverReady, AgentSilent, Caller
-from antiphon.stack.livekit import Keys, LiveKitServer
+from antiphon.cli.caller import AgentNeverReady, AgentSilent, Caller
+from antiphon.cli.stack.livekit import Keys, LiveKitServer
 
 RATE = 16_000
 

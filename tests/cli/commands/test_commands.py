@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from antiphon.embedded import EmbeddedStack
-from antiphon.settings import beside
+from antiphon.cli.embedded import EmbeddedStack
+from antiphon.cli.settings import beside
 
 ANTIPHON = Path(sys.prefix) / "bin" / "antiphon"
 

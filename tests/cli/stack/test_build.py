@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from antiphon.errors import StackError
-from antiphon.stack import build
-from antiphon.stack.build import Progress, cached, find_livekit, is_our_version
+from antiphon.cli.errors import StackError
+from antiphon.cli.stack import build
+from antiphon.cli.stack.build import Progress, cached, find_livekit, is_our_version
 
 
 def _program(path: Path, version: str) -> Path:

@@ -6,8 +6,8 @@ import psutil
 import pytest
 import yaml
 
-from antiphon.errors import StackError
-from antiphon.stack.livekit import Keys, LiveKitServer, answers
+from antiphon.cli.errors import StackError
+from antiphon.cli.stack.livekit import Keys, LiveKitServer, answers
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from antiphon.errors import StackError
-from antiphon.stack.nats import NatsServer
-from chassis.bus import Bus
+from antiphon.chassis.bus import Bus
+from antiphon.cli.errors import StackError
+from antiphon.cli.stack.nats import NatsServer
 
 
 @pytest.fixture

@@ -3,8 +3,8 @@ import socket
 
 import pytest
 
-from antiphon.errors import PortTaken
-from antiphon.stack.ports import PortUse, free_ports, is_free, require_free
+from antiphon.cli.errors import PortTaken
+from antiphon.cli.stack.ports import PortUse, free_ports, is_free, require_free
 
 
 def test_a_taken_port_is_named_with_its_owner_and_the_setting_that_moves_it() -> None:

@@ -9,9 +9,9 @@ import asyncpg
 import psutil
 import pytest
 
-from antiphon.errors import StackError
-from antiphon.stack.postgres import Postgres
-from antiphon.stack.postgres_files import processes_in
+from antiphon.cli.errors import StackError
+from antiphon.cli.stack.postgres import Postgres
+from antiphon.cli.stack.postgres_files import processes_in
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def test_a_lock_file_whose_process_id_lives_on_as_another_program_is_no_trouble(
 def test_a_folder_with_a_running_server_is_left_alone(
     server: Postgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("antiphon.stack.postgres_files.LEAVING_SECONDS", 0.2)
+    monkeypatch.setattr("antiphon.cli.stack.postgres_files.LEAVING_SECONDS", 0.2)
     server.start()
 
     with pytest.raises(StackError, match="already runs"):

@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from antiphon.supervisor.log_files import rotate
+from antiphon.cli.supervisor.log_files import rotate
 
 
 def test_a_log_that_grew_too_large_is_set_aside_while_its_writer_goes_on(tmp_path: Path) -> None:

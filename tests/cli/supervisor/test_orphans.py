@@ -5,9 +5,9 @@ import sys
 
 import psutil
 
-from antiphon.supervisor.addresses import Addresses
-from antiphon.supervisor.orphans import end_orphans, end_session, is_running
-from antiphon.supervisor.state import ServiceState, State
+from antiphon.cli.supervisor.addresses import Addresses
+from antiphon.cli.supervisor.orphans import end_orphans, end_session, is_running
+from antiphon.cli.supervisor.state import ServiceState, State
 
 NOWHERE = Addresses("", "", None, "", "", None, None, "", None)
 STAYS = (

@@ -3,10 +3,10 @@ from pathlib import Path
 
 import msgspec
 
-from antiphon.supervisor.addresses import Addresses
-from antiphon.supervisor.board import Board
-from antiphon.supervisor.lock import is_locked, take_lock
-from antiphon.supervisor.state import ServiceState, State, Step, read_state, state_file, write_state
+from antiphon.cli.supervisor.addresses import Addresses
+from antiphon.cli.supervisor.board import Board
+from antiphon.cli.supervisor.lock import is_locked, take_lock
+from antiphon.cli.supervisor.state import ServiceState, State, Step, read_state, state_file, write_state
 
 NOWHERE = Addresses("", "", None, "", "", None, None, "", None)
 

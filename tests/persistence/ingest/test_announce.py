@@ -7,10 +7,10 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chassis.bus import Incoming, outgoing
-from contracts.envelope import Envelope, committed
-from persistence.ingest.announce import LIMIT_BYTES, announcements
-from persistence.ingest.judge import Entry, judge
+from antiphon.chassis.bus import Incoming, outgoing
+from antiphon.contracts.envelope import Envelope, committed
+from antiphon.persistence.ingest.announce import LIMIT_BYTES, announcements
+from antiphon.persistence.ingest.judge import Entry, judge
 
 if TYPE_CHECKING:
     from tests.persistence.conftest import Tell
@@ -60,10 +60,10 @@ def test_white_space_after_the_envelope_does_no_harm(story: "Tell") -> None:
 
 @given(sizes=st.lists(st.sampled_from([10, 60_000, 300_000, 600_000]), min_size=1, max_size=12))
 def test_a_long_commit_is_said_in_parts_that_nats_carries(sizes: list[int]) -> None:
-    from contracts.envelope import seal
-    from contracts.events.turn import TurnSaved
-    from contracts.ids import session_id_for_key
-    from contracts.subjects import partition_of
+    from antiphon.contracts.envelope import seal
+    from antiphon.contracts.events.turn import TurnSaved
+    from antiphon.contracts.ids import session_id_for_key
+    from antiphon.contracts.subjects import partition_of
 
     session_id = session_id_for_key("default", "long")
     told = [

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
-from chassis.bus import Incoming, outgoing
-from contracts.envelope import Envelope, encode
-from persistence.ingest.judge import DeadLetter, Entry, Judged, judge
+from antiphon.chassis.bus import Incoming, outgoing
+from antiphon.contracts.envelope import Envelope, encode
+from antiphon.persistence.ingest.judge import DeadLetter, Entry, Judged, judge
 
 if TYPE_CHECKING:
     from tests.persistence.conftest import Tell

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
-from antiphon.stack.nats import NatsServer
-from antiphon.stack.postgres import Postgres
-from chassis.bus import Bus, Outgoing, outgoing
-from chassis.bus.nats_bus import NatsBus
-from chassis.database import Database
-from contracts.envelope import Envelope
-from contracts.streams import ingest_consumer
-from contracts.subjects import committed_filter
-from persistence.ingest.store import Store
-from persistence.keep import Fenced
+from antiphon.chassis.bus import Bus, Outgoing, outgoing
+from antiphon.chassis.bus.nats_bus import NatsBus
+from antiphon.chassis.database import Database
+from antiphon.cli.stack.nats import NatsServer
+from antiphon.cli.stack.postgres import Postgres
+from antiphon.contracts.envelope import Envelope
+from antiphon.contracts.streams import ingest_consumer
+from antiphon.contracts.subjects import committed_filter
+from antiphon.persistence.ingest.store import Store
+from antiphon.persistence.keep import Fenced
 
 if TYPE_CHECKING:
     from tests.persistence.conftest import Eventually, Lines, LogReader, Publish, Story, Tell
@@ -44,7 +44,7 @@ async def test_a_call_gets_dense_sequences_in_the_order_it_was_told(
 
 async def test_every_commit_is_announced(bus: Bus, publish: "Publish", lines: "Lines", story: "Tell") -> None:
     told = story("announced")
-    heard = await bus.listen(committed_filter(told.partition))
+    heard = await bus.subscribe(committed_filter(told.partition))
     lines.start(told.partition)
     call = told.whole_call()
     await publish(call)

@@ -9,13 +9,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from chassis.bus import Incoming, outgoing
-from chassis.database import Database
-from contracts.envelope import Envelope
-from persistence.ingest.judge import DeadLetter, Entry, Judged, judge
-from persistence.ingest.store import Store
-from persistence.ingest.writer import Poisoned, Writer
-from persistence.keep import Fenced
+from antiphon.chassis.bus import Incoming, outgoing
+from antiphon.chassis.database import Database
+from antiphon.contracts.envelope import Envelope
+from antiphon.persistence.ingest.judge import DeadLetter, Entry, Judged, judge
+from antiphon.persistence.ingest.store import Store
+from antiphon.persistence.ingest.writer import Poisoned, Writer
+from antiphon.persistence.keep import Fenced
 
 if TYPE_CHECKING:
     from tests.persistence.conftest import LogReader, Story, Tell

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
-from chassis.bus import Incoming, outgoing
-from chassis.database import Database
-from contracts.envelope import Envelope
-from persistence.ingest.judge import Judged, judge
-from persistence.ingest.store import Store
-from persistence.ingest.writer import Poisoned, Writer
-from persistence.keep import Fenced
+from antiphon.chassis.bus import Incoming, outgoing
+from antiphon.chassis.database import Database
+from antiphon.contracts.envelope import Envelope
+from antiphon.persistence.ingest.judge import Judged, judge
+from antiphon.persistence.ingest.store import Store
+from antiphon.persistence.ingest.writer import Poisoned, Writer
+from antiphon.persistence.keep import Fenced
 
 if TYPE_CHECKING:
     from tests.persistence.conftest import LogReader, Story, Tell
@@ -99,7 +99,7 @@ async def test_who_commits_again_at_the_end_of_a_flight_is_not_forgotten(
     partitions: list[Partition], event_log: "LogReader", monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The line that a flight's end wakes commits again in the same turn of the loop."""
-    monkeypatch.setattr("persistence.ingest.writer.FLIGHTS", 1)
+    monkeypatch.setattr("antiphon.persistence.ingest.writer.FLIGHTS", 1)
     first, *_ = partitions
 
     async with asyncio.timeout(10):

@@ -8,10 +8,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from chassis.database import Database
-from contracts.envelope import Envelope, committed
-from contracts.session import Session, fold
-from persistence.projection import Move, Projection
+from antiphon.chassis.database import Database
+from antiphon.contracts.envelope import Envelope, committed
+from antiphon.contracts.session import Session, fold
+from antiphon.persistence.projection import Move, Projection
 
 VIEWS = ("sessions", "turns")
 

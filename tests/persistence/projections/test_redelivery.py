@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from chassis.database import Database
-from contracts.envelope import Envelope
-from persistence.projection import Memory, Move
-from persistence.projections import PROJECTIONS
+from antiphon.chassis.database import Database
+from antiphon.contracts.envelope import Envelope
+from antiphon.persistence.projection import Memory, Move
+from antiphon.persistence.projections import PROJECTIONS
 
 if TYPE_CHECKING:
     from tests.persistence.conftest import Tell

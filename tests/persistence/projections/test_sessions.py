@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from persistence.projections.sessions import SESSIONS, fold
+from antiphon.persistence.projections.sessions import SESSIONS, fold
 
 if TYPE_CHECKING:
     from tests.persistence.conftest import Tell
@@ -76,7 +76,7 @@ async def test_a_session_that_was_never_requested_counts_from_what_was_heard_fir
 async def test_texts_that_postgres_could_not_hold_or_index_do_not_block_the_view(
     view: "View", story: "Tell"
 ) -> None:
-    from contracts.events.session import SessionRequested
+    from antiphon.contracts.events.session import SessionRequested
 
     told = story("strange")
     user = "nul \0 " + "".join(map(chr, range(0x4E00, 0x4E00 + 9000)))

@@ -2,8 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-from contracts.events.turn import TurnSaved
-from persistence.projections.turns import TURNS
+from antiphon.contracts.events.turn import TurnSaved
+from antiphon.persistence.projections.turns import TURNS
 
 if TYPE_CHECKING:
     from tests.persistence.conftest import Tell

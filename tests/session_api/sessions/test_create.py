@@ -8,18 +8,18 @@ import httpx
 import pytest
 from livekit import api
 
-from antiphon.stack.nats import NatsServer
-from antiphon.stack.postgres import Postgres
-from chassis.bus import Bus
-from contracts.envelope import Envelope, decode
-from contracts.events.session import (
+from antiphon.chassis.bus import Bus
+from antiphon.cli.stack.nats import NatsServer
+from antiphon.cli.stack.postgres import Postgres
+from antiphon.contracts.envelope import Envelope, decode
+from antiphon.contracts.events.session import (
     SessionDispatched,
     SessionDispatchFailed,
     SessionFailed,
     SessionRequested,
 )
-from contracts.registry import open_event
-from contracts.subjects import ALL_EVENTS
+from antiphon.contracts.registry import open_event
+from antiphon.contracts.subjects import ALL_EVENTS
 
 CREATE: dict[str, Any] = {"flow_id": "booking", "user_id": "ada"}
 

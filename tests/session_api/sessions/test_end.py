@@ -5,13 +5,13 @@ from typing import Any
 import httpx
 import pytest
 
-from chassis.bus import Bus
-from contracts.envelope import Envelope, decode
-from contracts.events.agent import AgentJoined
-from contracts.events.command import CommandRequested
-from contracts.events.session import CloseReason, SessionClosed
-from contracts.registry import open_event
-from contracts.subjects import ALL_EVENTS
+from antiphon.chassis.bus import Bus
+from antiphon.contracts.envelope import Envelope, decode
+from antiphon.contracts.events.agent import AgentJoined
+from antiphon.contracts.events.command import CommandRequested
+from antiphon.contracts.events.session import CloseReason, SessionClosed
+from antiphon.contracts.registry import open_event
+from antiphon.contracts.subjects import ALL_EVENTS
 
 CREATE = {"flow_id": "booking", "user_id": "ada"}
 JOINED = AgentJoined(job_id="AJ_1", worker_id="AW_1", epoch="AJ_1", identity="agent-1")

@@ -6,17 +6,17 @@ from typing import Any
 import httpx
 import pytest
 
-from chassis.bus import Bus
-from chassis.testing import InMemoryBus
-from contracts.envelope import Envelope, decode
-from contracts.events.agent import AgentReady
-from contracts.events.session import CloseReason, FaultSide, SessionClosed
-from contracts.ids import session_id_for_key
-from contracts.subjects import ALL_EVENTS
-from session_api.problems import Problem
-from session_api.sessions.idempotency import first_request
-from session_api.sessions.record import Record
-from session_api.sessions.schemas import CreateRequest
+from antiphon.chassis.bus import Bus
+from antiphon.chassis.testing import InMemoryBus
+from antiphon.contracts.envelope import Envelope, decode
+from antiphon.contracts.events.agent import AgentReady
+from antiphon.contracts.events.session import CloseReason, FaultSide, SessionClosed
+from antiphon.contracts.ids import session_id_for_key
+from antiphon.contracts.subjects import ALL_EVENTS
+from antiphon.session_api.problems import Problem
+from antiphon.session_api.sessions.idempotency import first_request
+from antiphon.session_api.sessions.record import Record
+from antiphon.session_api.sessions.schemas import CreateRequest
 
 CREATE: dict[str, Any] = {"flow_id": "booking", "user_id": "ada", "metadata": {"a": 1, "b": [2]}}
 KEY = {"Idempotency-Key": "order-17"}

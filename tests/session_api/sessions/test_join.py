@@ -6,7 +6,7 @@ import httpx
 import pytest
 from livekit import api
 
-from contracts.events.session import CloseReason, FaultSide, SessionClosed
+from antiphon.contracts.events.session import CloseReason, FaultSide, SessionClosed
 
 CREATE = {"flow_id": "booking", "user_id": "ada"}
 NOBODY = "ses_00000000000000000000000000"

@@ -7,11 +7,11 @@ from typing import Any
 import httpx
 import pytest
 
-from antiphon.stack.nats import NatsServer
-from chassis.database import Database
-from contracts.events.agent import AgentReady
-from contracts.events.session import CloseReason, FaultSide, SessionClosed, SessionRequested
-from contracts.events.turn import TurnSaved
+from antiphon.chassis.database import Database
+from antiphon.cli.stack.nats import NatsServer
+from antiphon.contracts.events.agent import AgentReady
+from antiphon.contracts.events.session import CloseReason, FaultSide, SessionClosed, SessionRequested
+from antiphon.contracts.events.turn import TurnSaved
 
 CREATE = {"flow_id": "booking", "user_id": "ada"}
 NOBODY = "ses_00000000000000000000000000"

@@ -6,11 +6,11 @@ from typing import Any
 import httpx
 import pytest
 
-from contracts.event import Event
-from contracts.events.agent import AgentReady
-from contracts.events.session import CloseReason, FaultSide, SessionClosed, SessionRequested
-from session_api.sessions.pages import write_place
-from session_api.sessions.queries import SessionsPlace
+from antiphon.contracts.event import Event
+from antiphon.contracts.events.agent import AgentReady
+from antiphon.contracts.events.session import CloseReason, FaultSide, SessionClosed, SessionRequested
+from antiphon.session_api.sessions.pages import write_place
+from antiphon.session_api.sessions.queries import SessionsPlace
 
 START = datetime(2026, 11, 21, 9, 30, tzinfo=UTC)
 CLOSED = SessionClosed(reason=CloseReason.CALLER_LEFT, fault=FaultSide.NONE, duration_seconds=3.0, turns=0)

@@ -4,14 +4,14 @@ from datetime import UTC, datetime
 
 import pytest
 
-from chassis.bus import Bus, Outgoing, outgoing
-from chassis.testing import InMemoryBus
-from contracts.envelope import Envelope, encode, seal
-from contracts.events.agent import AgentReady
-from contracts.events.session import SessionRequested
-from contracts.session import Status
-from contracts.subjects import event_subject
-from session_api.sessions.record import Record
+from antiphon.chassis.bus import Bus, Outgoing, outgoing
+from antiphon.chassis.testing import InMemoryBus
+from antiphon.contracts.envelope import Envelope, encode, seal
+from antiphon.contracts.events.agent import AgentReady
+from antiphon.contracts.events.session import SessionRequested
+from antiphon.contracts.session import Status
+from antiphon.contracts.subjects import event_subject
+from antiphon.session_api.sessions.record import Record
 
 SESSION = "ses_00000000000000000000000001"
 REQUESTED = SessionRequested(flow_id="booking", flow_revision=1, user_id="ada", room=SESSION)

@@ -9,9 +9,15 @@ from typing import Any
 import httpx
 import pytest
 
-from antiphon.stack.nats import NatsServer
-from contracts.events.agent import AgentReady
-from contracts.events.session import CloseReason, FailureReason, FaultSide, SessionClosed, SessionFailed
+from antiphon.cli.stack.nats import NatsServer
+from antiphon.contracts.events.agent import AgentReady
+from antiphon.contracts.events.session import (
+    CloseReason,
+    FailureReason,
+    FaultSide,
+    SessionClosed,
+    SessionFailed,
+)
 
 CREATE = {"flow_id": "booking", "user_id": "ada"}
 NOBODY = "ses_00000000000000000000000000"

@@ -1,0 +1,67 @@
+"""Health over HTTP: live = the loop turns; ready = every named check passes, or which does not and why."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import BaseRoute, Route
+
+Check = Callable[[], Awaitable[object]]
+
+CHECK_DEADLINE_SECONDS = 3.0
+
+
+class Health:
+    """Run named checks, each with its deadline; a check fails by raising."""
+
+    def __init__(
+        self, checks: Mapping[str, Check] | None = None, *, timeout_seconds: float = CHECK_DEADLINE_SECONDS
+    ) -> None:
+        self._checks = dict(checks or {})
+        self._timeout_seconds = timeout_seconds
+
+    def add(self, name: str, check: Check) -> None:
+        """Add a check."""
+        self._checks[name] = check
+
+    async def report(self) -> dict[str, object]:
+        """Run all checks at once and report on each."""
+        results = await asyncio.gather(*(self._run(check) for check in self._checks.values()))
+        checks = {
+            name: {"ok": detail is None, "detail": detail or ""}
+            for name, detail in zip(self._checks, results, strict=True)
+        }
+        ready = all(detail is None for detail in results)
+        return {"status": "ready" if ready else "unready", "checks": checks}
+
+    async def _run(self, check: Check) -> str | None:
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                await check()
+        except TimeoutError:
+            return f"no answer within {self._timeout_seconds:g} s"
+        except Exception as error:  # noqa: BLE001 - whatever is wrong is the answer
+            return str(error) or repr(error)
+        return None
+
+
+def routes(health: Health) -> list[BaseRoute]:
+    """Return the health routes of an ASGI app."""
+
+    async def live(_: Request) -> JSONResponse:
+        return JSONResponse({"status": "live"})
+
+    async def ready(_: Request) -> JSONResponse:
+        report = await health.report()
+        return JSONResponse(report, status_code=200 if report["status"] == "ready" else 503)
+
+    return [Route("/health/live", live), Route("/health/ready", ready)]
+
+
+async def serve_health(health: Health, host: str, port: int, stop: asyncio.Event) -> None:
+    """Serve the health routes until stopped, for a process with no HTTP of its own."""
+    from antiphon.chassis.process import serve_http
+
+    await serve_http(Starlette(routes=routes(health)), host, port, stop)

@@ -1,0 +1,127 @@
+"""session-api, as any client sees it."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+
+from antiphon.cli.errors import StackError
+from antiphon.contracts.session import TERMINAL_TYPES
+
+TIMEOUT_SECONDS = 15.0
+# the server sends a comment every 15 s: a stream that says nothing for this long is dead
+SILENCE_SECONDS = 45.0
+STREAM_BREAKS = 10  # in a row, with no event between them
+BREAK_SECONDS = 1.0
+
+Json = dict[str, Any]
+
+
+class ApiFailed(StackError):
+    """session-api refused a request or did not answer."""
+
+
+class SessionApi:
+    """Create sessions and read them over HTTP."""
+
+    def __init__(self, url: str, key: str) -> None:
+        self._http = httpx.AsyncClient(
+            base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=TIMEOUT_SECONDS
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._http.aclose()
+
+    async def create(self, flow: str, user: str) -> Json:
+        """Ask for a session; return it with the caller's token."""
+        return await self._json("POST", "/v1/sessions", json={"flow_id": flow, "user_id": user})
+
+    async def session(self, session_id: str) -> Json:
+        """Return one session."""
+        return await self._json("GET", f"/v1/sessions/{session_id}")
+
+    async def sessions(self, *, limit: int) -> list[Json]:
+        """Return the newest sessions, newest first."""
+        page = await self._json("GET", "/v1/sessions", params={"limit": limit})
+        return list(page["sessions"])
+
+    def turns(self, session_id: str) -> AsyncIterator[Json]:
+        """Iterate over a session's turns in order."""
+        return self._pages(f"/v1/sessions/{session_id}/turns", "turns", "cursor")
+
+    def events(self, session_id: str) -> AsyncIterator[Json]:
+        """Iterate over a session's committed events in order."""
+        return self._pages(f"/v1/sessions/{session_id}/events", "events", "after")
+
+    async def follow(self, session_id: str, *, after: int = 0) -> AsyncIterator[Json]:
+        """Iterate over a session's events, those that are there and those that come, until its last.
+
+        A stream that breaks is taken up again after the last event that arrived.
+        """
+        breaks = 0
+        while True:
+            try:
+                async for event in self._stream(session_id, after):
+                    yield event
+                    after, breaks = event["sequence"], 0
+                    if event["type"] in TERMINAL_TYPES:
+                        return
+            except httpx.TransportError as error:
+                if breaks == STREAM_BREAKS:
+                    raise ApiFailed(f"session-api does not answer: {error}") from error
+            breaks += 1
+            await asyncio.sleep(BREAK_SECONDS)
+
+    async def _stream(self, session_id: str, after: int) -> AsyncIterator[Json]:
+        headers = {"Accept": "text/event-stream", "Last-Event-ID": str(after)}
+        timeout = httpx.Timeout(TIMEOUT_SECONDS, read=SILENCE_SECONDS)
+        path = f"/v1/sessions/{session_id}/events"
+        async with self._http.stream("GET", path, headers=headers, timeout=timeout) as answer:
+            if not answer.is_success:
+                await answer.aread()
+                raise ApiFailed(_problem(answer))
+            data: list[str] = []
+            async for line in answer.aiter_lines():
+                field, _, value = line.partition(":")
+                if field == "data":
+                    data.append(value.removeprefix(" "))
+                elif not line and data:
+                    yield json.loads("\n".join(data))
+                    data.clear()
+
+    async def _pages(self, path: str, name: str, parameter: str) -> AsyncIterator[Json]:
+        cursor = None
+        while True:
+            page = await self._json("GET", path, params={} if cursor is None else {parameter: cursor})
+            for item in page[name]:
+                yield item
+            cursor = page["next"]
+            if cursor is None:
+                return
+
+    async def _json(self, method: str, path: str, **options: Any) -> Json:
+        try:
+            answer = await self._http.request(method, path, **options)
+        except httpx.TransportError as error:
+            raise ApiFailed(f"session-api does not answer at {self._http.base_url}: {error}") from error
+        if not answer.is_success:
+            raise ApiFailed(_problem(answer))
+        document: Json = answer.json()
+        return document
+
+
+def _problem(answer: httpx.Response) -> str:
+    """Say in a line what the problem document says."""
+    try:
+        problem = answer.json()
+        return f"{problem['title']} ({answer.status_code}): {problem.get('detail') or problem['type']}"
+    except (ValueError, KeyError, TypeError):
+        return f"HTTP {answer.status_code}: {answer.text[:200]}"

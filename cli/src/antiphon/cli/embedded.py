@@ -1,0 +1,162 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Self
+
+import psutil
+
+from antiphon.cli.errors import StackError
+from antiphon.cli.home import claim
+from antiphon.cli.settings import StackSettings
+from antiphon.cli.stack import child
+from antiphon.cli.stack.build import Report, find_livekit
+from antiphon.cli.stack.child import Command
+from antiphon.cli.status import Status, live_state, status_of
+from antiphon.cli.supervisor.lock import is_locked
+from antiphon.cli.supervisor.orphans import end_orphans, is_running
+from antiphon.cli.supervisor.state import State, read_state
+
+SUPERVISOR = (sys.executable, "-m", "antiphon.cli.supervisor")
+UP_SECONDS = 300.0
+DOWN_SECONDS = 120.0
+LOOK_SECONDS = 0.1
+
+
+class EmbeddedStack:
+    """Start, watch and stop one stack; as a context manager it lives and dies with the block.
+
+    A stack that is not detached dies with the thread that starts it, however that dies.
+    """
+
+    def __init__(self, settings: StackSettings, *, supervisor: Sequence[str] = SUPERVISOR) -> None:
+        self.settings = settings
+        self.supervisor = tuple(supervisor)
+        self.output = settings.home / "logs" / "supervisor.log"
+        self._supervisor: subprocess.Popen[bytes] | None = None
+
+    def start(
+        self,
+        *,
+        detached: bool = False,
+        building: Report = lambda _: None,
+        watching: Callable[[State], None] = lambda _: None,
+        timeout_seconds: float = UP_SECONDS,
+    ) -> None:
+        """Bring the stack up and wait until every service is ready; do nothing more when it is up.
+
+        Raises StackError with the reason when it does not come up; nothing is left running then.
+        """
+        self._let_the_last_one_end()
+        if not is_locked(self.settings.home):
+            if not self.settings.livekit_url:
+                find_livekit(self.settings.cache, building)
+            self._launch(detached)
+        self._follow(watching, timeout_seconds)
+
+    def wait(self) -> None:
+        """Wait until the supervisor that this started ends."""
+        if self._supervisor:
+            self._supervisor.wait()
+
+    def status(self) -> Status:
+        """Look how the stack is at this moment."""
+        return status_of(self.settings)
+
+    def stop(self) -> bool:
+        """Stop everything in good order; return whether there was anything to stop."""
+        if self._supervisor and self._supervisor.poll() is None:
+            _end(self._supervisor.pid, psutil.Process(self._supervisor.pid).create_time())
+            self._supervisor.wait(10)
+            stopped = True
+        elif state := self._live_state():
+            _end(state.supervisor_pid, state.supervisor_started)
+            stopped = True
+        else:
+            stopped = False
+        left = read_state(self.settings.home)
+        return (bool(end_orphans(left)) if left else False) or stopped
+
+    def kill(self) -> None:
+        """End the supervisor as a crash would; its children die with it."""
+        state = live_state(self.settings)
+        if state is None:
+            raise StackError(f"no stack runs in {self.settings.home}")
+        os.kill(state.supervisor_pid, signal.SIGKILL)
+        if self._supervisor:
+            self._supervisor.wait(10)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _launch(self, detached: bool) -> None:
+        claim(self.settings.home)
+        self.output.write_bytes(b"")
+        command = Command(
+            argv=self.supervisor,
+            environment=dict(os.environ) | self.settings.environment(),
+            directory=self.settings.home,
+            orphan_signal=None if detached else signal.SIGTERM,
+        )
+        self._supervisor = child.spawn(command, self.output)
+
+    def _follow(self, watching: Callable[[State], None], timeout_seconds: float) -> None:
+        deadline = time.monotonic() + timeout_seconds
+        while True:
+            state = read_state(self.settings.home)
+            if state and self._is_current(state):
+                watching(state)
+                if state.phase == "up" and all(service.ready for service in state.services):
+                    return
+            if not self._alive():
+                raise StackError(self._why_not())
+            if time.monotonic() > deadline:
+                raise StackError(f"the stack was not ready after {timeout_seconds:g} s: see antiphon status")
+            time.sleep(LOOK_SECONDS)
+
+    def _let_the_last_one_end(self) -> None:
+        deadline = time.monotonic() + DOWN_SECONDS
+        while (state := live_state(self.settings)) and state.phase not in ("starting", "up"):
+            if time.monotonic() > deadline:
+                raise StackError(f"process {state.supervisor_pid} has not ended yet: see {self.output}")
+            time.sleep(LOOK_SECONDS)
+
+    def _live_state(self) -> State | None:
+        """Return the state of the supervisor that is alive; one that just starts has not written it yet."""
+        while is_locked(self.settings.home):
+            state = read_state(self.settings.home)
+            if state and is_running(state.supervisor_pid, state.supervisor_started):
+                return state
+            time.sleep(LOOK_SECONDS)
+        return None
+
+    def _is_current(self, state: State) -> bool:
+        return self._supervisor is None or state.supervisor_pid == self._supervisor.pid
+
+    def _alive(self) -> bool:
+        return self._supervisor.poll() is None if self._supervisor else is_locked(self.settings.home)
+
+    def _why_not(self) -> str:
+        state = read_state(self.settings.home)
+        if state and self._is_current(state) and state.failure:
+            return state.failure
+        return f"the supervisor ended:\n{child.last_lines(self.output)}"
+
+
+def _end(supervisor: int, started: float) -> None:
+    os.kill(supervisor, signal.SIGTERM)
+    deadline = time.monotonic() + DOWN_SECONDS
+    while is_running(supervisor, started):
+        if time.monotonic() > deadline:
+            os.kill(supervisor, signal.SIGKILL)  # its children die with it
+            return
+        time.sleep(LOOK_SECONDS)

@@ -1,0 +1,77 @@
+import os
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, Field, model_validator
+
+from antiphon.chassis.settings import LiveKitUrl, Port, Settings, Text
+from antiphon.cli.stack.livekit import Keys
+from antiphon.cli.stack.ports import LOOPBACK, free_ports
+
+CHECKOUT = Path(__file__).parents[3]
+
+
+def _absolute(path: Path) -> Path:
+    return path.expanduser().absolute()
+
+
+def _user_cache() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "antiphon"
+
+
+Folder = Annotated[Path, AfterValidator(_absolute)]
+
+
+class StackSettings(Settings):
+    """Say where the embedded stack keeps its state, and on which ports it listens."""
+
+    home: Folder = Field(Path(".antiphon"), validation_alias="ANTIPHON_HOME", validate_default=True)
+    cache: Folder = Field(
+        default_factory=_user_cache, validation_alias="ANTIPHON_CACHE", validate_default=True
+    )
+    flows: Folder = Field(CHECKOUT / "flows", validation_alias="ANTIPHON_FLOWS", validate_default=True)
+
+    nats_port: Port = Field(4222, validation_alias="ANTIPHON_NATS_PORT")
+    postgres_port: Port = Field(5433, validation_alias="ANTIPHON_POSTGRES_PORT")
+    livekit_port: Port = Field(7880, validation_alias="ANTIPHON_LIVEKIT_PORT")
+    livekit_udp_port: Port = Field(7882, validation_alias="ANTIPHON_LIVEKIT_UDP_PORT")
+    api_host: Text = Field(LOOPBACK, validation_alias="ANTIPHON_API_HOST")
+    api_port: Port = Field(8000, validation_alias="ANTIPHON_API_PORT")
+    webhooks_host: Text = Field(LOOPBACK, validation_alias="ANTIPHON_WEBHOOKS_HOST")
+    webhooks_port: Port = Field(8001, validation_alias="ANTIPHON_WEBHOOKS_PORT")
+    persistence_health_port: Port = Field(8002, validation_alias="ANTIPHON_PERSISTENCE_HEALTH_PORT")
+    agent_health_port: Port = Field(8003, validation_alias="ANTIPHON_AGENT_HEALTH_PORT")
+
+    # a server that runs already; without it the stack runs its own
+    livekit_url: LiveKitUrl | None = Field(None, validation_alias="LIVEKIT_URL")
+    livekit_api_key: Text | None = Field(None, validation_alias="LIVEKIT_API_KEY")
+    livekit_api_secret: Text | None = Field(None, validation_alias="LIVEKIT_API_SECRET", repr=False)
+
+    @model_validator(mode="after")
+    def _given_server_needs_keys(self) -> "StackSettings":
+        if self.livekit_url and not (self.livekit_api_key and self.livekit_api_secret):
+            raise ValueError("LIVEKIT_URL needs LIVEKIT_API_KEY and LIVEKIT_API_SECRET beside it")
+        return self
+
+    @property
+    def livekit_keys(self) -> Keys | None:
+        """The keys of the given LiveKit server; None when the stack runs its own."""
+        if not (self.livekit_url and self.livekit_api_key and self.livekit_api_secret):
+            return None
+        return Keys(self.livekit_api_key, self.livekit_api_secret)
+
+    def environment(self) -> dict[str, str]:
+        """Return the variables that make another process read these same settings."""
+        variables = {}
+        for name, field in type(self).model_fields.items():
+            value = getattr(self, name)
+            if value is not None:
+                variables[str(field.validation_alias)] = str(value)
+        return variables
+
+
+def beside(home: Path, **changes: object) -> StackSettings:
+    """Return settings of a stack on free ports, which runs beside any other."""
+    names = [name for name in StackSettings.model_fields if name.endswith("_port")]
+    ports = dict(zip(names, free_ports(len(names)), strict=True))
+    return StackSettings.model_validate({"home": home, **ports, **changes})

@@ -1,0 +1,117 @@
+import os
+import secrets
+import signal
+import subprocess
+from pathlib import Path
+from subprocess import Popen
+
+from antiphon.cli.errors import StackError
+from antiphon.cli.stack import child, postgres_files
+from antiphon.cli.stack.child import Command
+from antiphon.cli.stack.ports import LOOPBACK, free_port
+
+NAME = "antiphon"  # of the superuser and of the database
+FAST_SHUTDOWN = (signal.SIGINT,)  # disconnect the clients, write a checkpoint, go
+SETTINGS = {
+    "listen_addresses": LOOPBACK,
+    "unix_socket_directories": "",
+    "max_connections": "200",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+    "log_min_messages": "warning",
+}
+
+
+class Postgres:
+    """One Postgres 18 on a folder of its own, bound to loopback, its password kept beside its data."""
+
+    def __init__(self, directory: Path, *, port: int | None = None, output: Path | None = None) -> None:
+        self.directory = directory
+        self.port = port or free_port()
+        self.output = output or directory / "postgres.log"
+        self.data = directory / "data"
+        self.process: Popen[bytes] | None = None
+
+    @property
+    def dsn(self) -> str:
+        """The address of the database, password included."""
+        return self.dsn_of(NAME)
+
+    def dsn_of(self, database: str) -> str:
+        """Return the address of another database of this server."""
+        return f"postgresql://{NAME}:{self._password()}@{LOOPBACK}:{self.port}/{database}"
+
+    def prepare(self) -> Command:
+        """Make the data folder if there is none, heal what a crash left, return how to start the server."""
+        self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        user = postgres_files.server_user()
+        programs = postgres_files.programs_for(user)
+        if not (self.data / "PG_VERSION").exists():
+            postgres_files.initialise(self.data, programs, user, name=NAME, password=self._password())
+        postgres_files.clear_stale_lock(self.data)
+        settings = [f"--{key}={value}" for key, value in {**SETTINGS, "port": str(self.port)}.items()]
+        return Command(
+            argv=(str(programs / "postgres"), "-D", postgres_files.data_argument(self.data, user), *settings),
+            environment=postgres_files.environment(),
+            directory=self.data,
+            user=user,
+            stop_signals=FAST_SHUTDOWN,
+            stop_seconds=20,
+            orphan_signal=signal.SIGINT,
+        )
+
+    def ready(self) -> bool:
+        """Whether the database answers a query; the database is made when it is not there yet."""
+        if self._query(NAME, "select 1"):
+            return True
+        return self._query("postgres", f"create database {NAME}") and self._query(NAME, "select 1")
+
+    def start(self, *, timeout_seconds: float = 60.0) -> None:
+        """Start the server and wait until the database answers."""
+        command = self.prepare()
+        self.process = child.spawn(command, self.output)
+        child.wait_until_ready(
+            "Postgres", self.process, self.ready, self.output, timeout_seconds=timeout_seconds
+        )
+
+    def stop(self) -> None:
+        """Stop the server in good order."""
+        if self.process:
+            child.stop(self.process, FAST_SHUTDOWN, patience_seconds=20)
+
+    def kill(self) -> None:
+        """End the server as a crash would."""
+        if self.process:
+            child.kill(self.process)
+
+    def _query(self, database: str, statement: str) -> bool:
+        psql = postgres_files.INSTALLED / "bin" / "psql"
+        answer = subprocess.run(
+            [psql, "-XqAt", "-c", statement],
+            env={
+                **postgres_files.environment(),
+                "PGHOST": LOOPBACK,
+                "PGPORT": str(self.port),
+                "PGUSER": NAME,
+                "PGDATABASE": database,
+                "PGPASSWORD": self._password(),
+                "PGCONNECT_TIMEOUT": "5",
+            },
+            capture_output=True,
+            timeout=30,
+            check=False,
+        )
+        return answer.returncode == 0
+
+    def _password(self) -> str:
+        path = self.directory / "password"
+        if not path.exists():
+            if self.data.exists():
+                raise StackError(
+                    f"{path} is gone, and the database in {self.data} opens with no other password"
+                )
+            self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "w") as file:
+                file.write(secrets.token_urlsafe(24))
+        return path.read_text()

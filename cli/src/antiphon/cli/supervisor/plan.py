@@ -1,0 +1,196 @@
+"""Which processes the stack is made of, and what each is told."""
+
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import msgspec
+
+from antiphon.cli.settings import StackSettings
+from antiphon.cli.stack import livekit
+from antiphon.cli.stack.child import Command
+from antiphon.cli.stack.livekit import LiveKitServer
+from antiphon.cli.stack.nats import NatsServer
+from antiphon.cli.stack.ports import LOOPBACK, PortUse
+from antiphon.cli.stack.postgres import Postgres
+from antiphon.cli.supervisor.addresses import Addresses, addresses_of
+from antiphon.cli.supervisor.credentials import Credentials
+from antiphon.cli.supervisor.definition import Probe, Service
+
+WEBHOOK_PATH = "/api/v1/webhooks/livekit"
+PROBE_SECONDS = 5.0
+
+
+class Plan:
+    """The services of one stack in the order in which they start."""
+
+    def __init__(self, settings: StackSettings, credentials: Credentials, program: Path | None) -> None:
+        self.settings = settings
+        self.credentials = credentials
+        self.logs = settings.home / "logs"
+        self.nats = NatsServer(settings.home / "nats", port=settings.nats_port, output=self.logs / "nats.log")
+        self.postgres = Postgres(
+            settings.home / "postgres", port=settings.postgres_port, output=self.logs / "postgres.log"
+        )
+        self.livekit = self._livekit(program) if program else None
+
+    def addresses(self) -> Addresses:
+        """Return where everything is."""
+        return msgspec.structs.replace(
+            addresses_of(self.settings),
+            api_key=self.credentials.api_key,
+            livekit_api_key=self.credentials.livekit_api_key,
+            livekit_api_secret=self.credentials.livekit_api_secret,
+            postgres_dsn=self.postgres.dsn,
+        )
+
+    def infrastructure(self) -> tuple[Service, ...]:
+        """Return the servers that the services need."""
+        settings = self.settings
+        nats = (PortUse(settings.nats_port, "NATS", "ANTIPHON_NATS_PORT"),)
+        postgres = (PortUse(settings.postgres_port, "Postgres", "ANTIPHON_POSTGRES_PORT"),)
+        found = [
+            Service("nats", self.nats.prepare, _when(self.nats.ready), nats, self.nats.output),
+            Service(
+                "postgres", self.postgres.prepare, _when(self.postgres.ready), postgres, self.postgres.output
+            ),
+        ]
+        if self.livekit:
+            ports = (
+                PortUse(settings.livekit_port, "LiveKit", "ANTIPHON_LIVEKIT_PORT"),
+                PortUse(
+                    settings.livekit_udp_port, "LiveKit media", "ANTIPHON_LIVEKIT_UDP_PORT", socket.SOCK_DGRAM
+                ),
+            )
+            server = self.livekit
+            found.append(Service("livekit", server.prepare, _when(server.ready), ports, server.output))
+        return tuple(found)
+
+    def services(self) -> tuple[Service, ...]:
+        """Return our own processes."""
+        settings, addresses = self.settings, addresses_of(self.settings)
+        database = {"ANTIPHON_POSTGRES_DSN": self.postgres.dsn}
+        health = f"http://{LOOPBACK}:"
+        port_of_persistence, port_of_agent = settings.persistence_health_port, settings.agent_health_port
+        return (
+            self._service(
+                ("antiphon.persistence", "run"),
+                f"{health}{port_of_persistence}",
+                PortUse(port_of_persistence, "persistence", "ANTIPHON_PERSISTENCE_HEALTH_PORT"),
+                database,
+            ),
+            self._service(
+                ("antiphon.session_api",),
+                addresses.api_url,
+                PortUse(settings.api_port, "session-api", "ANTIPHON_API_PORT"),
+                database,
+            ),
+            self._service(
+                ("antiphon.webhook_ingest",),
+                addresses.webhooks_url,
+                PortUse(settings.webhooks_port, "webhook-ingest", "ANTIPHON_WEBHOOKS_PORT"),
+                {},
+            ),
+            self._service(
+                ("antiphon.agent_worker", "run"),
+                f"{health}{port_of_agent}",
+                PortUse(port_of_agent, "agent-worker", "ANTIPHON_AGENT_HEALTH_PORT"),
+                self._told_to_the_agent(),
+            ),
+        )
+
+    def _told_to_the_agent(self) -> dict[str, str]:
+        defaults = {
+            # a busy small machine refuses calls in silence otherwise
+            "ANTIPHON_AGENT_LOAD_THRESHOLD": "inf",
+            # `down` ends running calls after a moment, not after a minute
+            "ANTIPHON_AGENT_DRAIN_TIMEOUT_SECONDS": "5",
+        }
+        journal = {"ANTIPHON_JOURNAL_DIR": str(self.settings.home / "journal")}
+        return journal | {name: os.environ.get(name, value) for name, value in defaults.items()}
+
+    def _livekit(self, program: Path) -> LiveKitServer:
+        return LiveKitServer(
+            self.settings.home / "livekit",
+            program=program,
+            keys=self.credentials.livekit,
+            port=self.settings.livekit_port,
+            udp_port=self.settings.livekit_udp_port,
+            webhook_url=addresses_of(self.settings).webhooks_url + WEBHOOK_PATH,
+            output=self.logs / "livekit.log",
+        )
+
+    def migrate(self) -> Command:
+        """Return the command that brings the database to the newest schema."""
+        return self._command(
+            ("antiphon.persistence", "migrate"), {"ANTIPHON_POSTGRES_DSN": self.postgres.dsn}
+        )
+
+    def publish_flows(self) -> Command:
+        """Return the command that publishes the flow files."""
+        return self._command(("antiphon.agent_worker", "publish-flows", str(self.settings.flows)), {})
+
+    def _service(self, module: tuple[str, ...], url: str, port: PortUse, told: dict[str, str]) -> Service:
+        return Service(
+            name=port.what,
+            prepare=lambda: self._command(module, told),
+            probe=_healthy(f"{url}/health/ready"),
+            ports=(port,),
+            output=self.logs / f"{port.what}.log",
+        )
+
+    def _command(self, module: tuple[str, ...], extra: dict[str, str]) -> Command:
+        addresses = self.addresses()
+        told = {
+            **self.settings.environment(),
+            "ANTIPHON_NATS_URL": addresses.nats_url,
+            "LIVEKIT_URL": addresses.livekit_url,
+            "LIVEKIT_API_KEY": self.credentials.livekit_api_key,
+            "LIVEKIT_API_SECRET": self.credentials.livekit_api_secret,
+            "PYTHONUNBUFFERED": "1",
+            **extra,
+        }
+        inherited = {key: value for key, value in os.environ.items() if key != "ANTIPHON_POSTGRES_DSN"}
+        return Command(
+            argv=(sys.executable, "-m", *module),
+            environment=inherited | told,
+            directory=self.settings.home,  # nothing there shadows a module
+            stop_signals=(signal.SIGTERM,),
+            stop_seconds=20.0,
+        )
+
+
+def _when(ready: Callable[[], bool]) -> Probe:
+    return lambda: None if ready() else "does not answer"
+
+
+def _healthy(url: str) -> Probe:
+    def probe() -> str | None:
+        try:
+            answer = httpx.get(url, timeout=PROBE_SECONDS)
+        except httpx.TransportError:
+            return "does not answer"
+        return None if answer.is_success else _reason(answer)
+
+    return probe
+
+
+def _reason(answer: httpx.Response) -> str:
+    try:
+        checks = answer.json()["checks"].items()
+        return "; ".join(f"{name}: {check['detail']}" for name, check in checks if not check["ok"])
+    except (ValueError, KeyError, TypeError, AttributeError):  # not one of our bodies
+        return f"HTTP {answer.status_code}"
+
+
+def given_livekit(settings: StackSettings) -> Probe:
+    """Return a look at the LiveKit server that the user runs."""
+    keys = settings.livekit_keys
+    if settings.livekit_url is None or keys is None:
+        raise ValueError("the stack runs its own LiveKit server")
+    url = settings.livekit_url
+    return lambda: None if livekit.answers(url, keys) else f"{url} does not answer to these keys"

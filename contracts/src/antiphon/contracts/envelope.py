@@ -1,0 +1,97 @@
+"""CloudEvents 1.0 in JSON, with the extensions that order and trace a session's events."""
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
+
+from antiphon.contracts.errors import MalformedEvent
+from antiphon.contracts.event import Event
+
+SCHEMA_BASE = "https://antiphon.dev/schemas"
+
+Tenant = Annotated[str, Meta(pattern="^[a-z0-9][a-z0-9-]{0,62}$")]
+SessionId = Annotated[str, Meta(pattern="^ses_[0-9a-hjkmnp-tv-z]{26}$")]
+NonEmpty = Annotated[str, Meta(min_length=1, max_length=256)]
+
+
+class Envelope(Struct, frozen=True, kw_only=True):
+    """Wrap one event: who says what about which session, and when.
+
+    `time` is when it occurred, to the microsecond. `sequence` (dense per session) and `position`
+    (of the stream) are there once the event is committed. `data` stays raw until it is opened.
+    """
+
+    specversion: Literal["1.0"] = "1.0"
+    id: NonEmpty
+    source: NonEmpty
+    type: NonEmpty
+    subject: SessionId
+    time: Annotated[datetime, Meta(tz=True)]
+    dataschema: NonEmpty
+    data: Raw
+    tenant: Tenant
+    producer: NonEmpty
+    producerseq: Annotated[int, Meta(ge=0)]
+    traceparent: str | UnsetType = UNSET
+    sequence: int | UnsetType = UNSET
+    position: int | UnsetType = UNSET
+
+    @property
+    def version(self) -> int:
+        """Return the version of the event's schema; 0 when `dataschema` names none."""
+        tail = self.dataschema.rpartition("/")[2]
+        return int(tail) if tail.isascii() and tail.isdigit() else 0
+
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(Envelope)
+
+
+def seal(
+    event: Event,
+    *,
+    id: str,  # noqa: A002 - the attribute's name in CloudEvents
+    session_id: str,
+    tenant: str,
+    producer: str,
+    producerseq: int,
+    time: datetime,
+    traceparent: str | None = None,
+) -> Envelope:
+    """Put an event into its envelope."""
+    return Envelope(
+        id=id,
+        source=f"/{producer}",
+        type=event.TYPE,
+        subject=session_id,
+        time=time,
+        dataschema=f"{SCHEMA_BASE}/{event.TYPE}/{event.VERSION}",
+        data=Raw(_encoder.encode(event)),
+        tenant=tenant,
+        producer=producer,
+        producerseq=producerseq,
+        traceparent=traceparent or UNSET,
+    )
+
+
+def committed(envelope: Envelope, sequence: int, position: int) -> Envelope:
+    """Return the envelope with the numbers that its commit gave it."""
+    return msgspec.structs.replace(envelope, sequence=sequence, position=position)
+
+
+def encode(envelope: Envelope) -> bytes:
+    """Write an envelope as JSON."""
+    return _encoder.encode(envelope)
+
+
+def decode(raw: bytes | str) -> Envelope:
+    """Read an envelope, leaving its body raw.
+
+    Raises MalformedEvent.
+    """
+    try:
+        return _decoder.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise MalformedEvent(str(error)) from error

@@ -1,0 +1,38 @@
+"""What people and programs ask of a running session."""
+
+from typing import ClassVar
+
+from antiphon.contracts.event import Event, Family, PersonalMap
+
+
+class CommandRequested(Event, frozen=True, kw_only=True):
+    """Somebody asked something of the session."""
+
+    TYPE: ClassVar[str] = "command.requested"
+    FAMILY: ClassVar[Family] = Family.COMMAND
+
+    command_id: str
+    verb: str
+    actor: str
+    arguments: PersonalMap = {}
+
+
+class CommandApplied(Event, frozen=True, kw_only=True):
+    """The command was carried out."""
+
+    TYPE: ClassVar[str] = "command.applied"
+    FAMILY: ClassVar[Family] = Family.COMMAND
+
+    command_id: str
+    verb: str
+
+
+class CommandRejected(Event, frozen=True, kw_only=True):
+    """The command was refused."""
+
+    TYPE: ClassVar[str] = "command.rejected"
+    FAMILY: ClassVar[Family] = Family.COMMAND
+
+    command_id: str
+    verb: str
+    reason: str

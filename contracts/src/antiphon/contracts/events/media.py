@@ -1,0 +1,122 @@
+"""Tracks, quality, data and files of the room."""
+
+from typing import ClassVar
+
+from antiphon.contracts.event import Bytes, Event, Family, PersonalText, Seconds
+
+
+class TrackEvent(Event, frozen=True, kw_only=True):
+    """Name a track and its owner."""
+
+    FAMILY: ClassVar[Family] = Family.MEDIA
+
+    identity: PersonalText
+    participant_sid: str
+    track_sid: str
+    kind: str
+    source: str
+    name: str | None = None
+
+
+class TrackPublished(TrackEvent, frozen=True, kw_only=True):
+    """A participant published a track."""
+
+    TYPE: ClassVar[str] = "track_published"
+
+
+class TrackUnpublished(TrackEvent, frozen=True, kw_only=True):
+    """A participant withdrew a track."""
+
+    TYPE: ClassVar[str] = "track_unpublished"
+
+
+class TrackSubscribed(TrackEvent, frozen=True, kw_only=True):
+    """The agent began to receive a track."""
+
+    TYPE: ClassVar[str] = "track_subscribed"
+
+
+class TrackUnsubscribed(TrackEvent, frozen=True, kw_only=True):
+    """The agent stopped receiving a track."""
+
+    TYPE: ClassVar[str] = "track_unsubscribed"
+
+
+class TrackMuted(TrackEvent, frozen=True, kw_only=True):
+    """A track was muted."""
+
+    TYPE: ClassVar[str] = "track_muted"
+
+
+class TrackUnmuted(TrackEvent, frozen=True, kw_only=True):
+    """A track was unmuted."""
+
+    TYPE: ClassVar[str] = "track_unmuted"
+
+
+class ActiveSpeakersChanged(Event, frozen=True, kw_only=True):
+    """Other participants speak now."""
+
+    TYPE: ClassVar[str] = "active_speakers_changed"
+    FAMILY: ClassVar[Family] = Family.MEDIA
+
+    identities: list[PersonalText]
+
+
+class ConnectionQualityChanged(Event, frozen=True, kw_only=True):
+    """A participant's connection became better or worse."""
+
+    TYPE: ClassVar[str] = "connection_quality_changed"
+    FAMILY: ClassVar[Family] = Family.MEDIA
+
+    identity: PersonalText
+    participant_sid: str
+    quality: str
+
+
+class RoomMetadataChanged(Event, frozen=True, kw_only=True):
+    """The room's metadata changed."""
+
+    TYPE: ClassVar[str] = "room_metadata_changed"
+    FAMILY: ClassVar[Family] = Family.MEDIA
+
+    old_metadata: PersonalText
+    metadata: PersonalText
+
+
+class DataReceived(Event, frozen=True, kw_only=True):
+    """A participant sent a data packet; its bytes are not kept."""
+
+    TYPE: ClassVar[str] = "data_received"
+    FAMILY: ClassVar[Family] = Family.MEDIA
+
+    size_bytes: Bytes
+    kind: str
+    topic: str | None = None
+    identity: PersonalText | None = None
+
+
+class FileReceived(Event, frozen=True, kw_only=True):
+    """A participant sent a file, and it was stored."""
+
+    TYPE: ClassVar[str] = "file.received"
+    FAMILY: ClassVar[Family] = Family.MEDIA
+
+    name: PersonalText
+    mime_type: str
+    size_bytes: Bytes
+    object_key: str
+    topic: str | None = None
+    identity: PersonalText | None = None
+
+
+class RecordingSaved(Event, frozen=True, kw_only=True):
+    """The audio of the session was stored."""
+
+    TYPE: ClassVar[str] = "recording.saved"
+    FAMILY: ClassVar[Family] = Family.MEDIA
+
+    object_key: str
+    mime_type: str
+    size_bytes: Bytes
+    duration_seconds: Seconds

@@ -1,0 +1,111 @@
+"""The life of a session: asked for, dispatched, closed or failed."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import ClassVar
+
+from msgspec import Struct
+
+from antiphon.contracts.event import Count, Event, Family, PersonalMap, PersonalText, Seconds
+from antiphon.contracts.events.usage import ModelUsage
+
+
+class SessionRequested(Event, frozen=True, kw_only=True):
+    """A client asked for a session."""
+
+    TYPE: ClassVar[str] = "session.requested"
+    FAMILY: ClassVar[Family] = Family.SESSION
+
+    flow_id: str
+    flow_revision: Count
+    user_id: PersonalText
+    room: str
+    language: str | None = None
+    metadata: PersonalMap = {}
+
+
+class SessionDispatched(Event, frozen=True, kw_only=True):
+    """LiveKit has the room, and with it the wish for an agent."""
+
+    TYPE: ClassVar[str] = "session.dispatched"
+    FAMILY: ClassVar[Family] = Family.SESSION
+
+    attempt: Count
+    room_sid: str
+    agent_name: str
+
+
+class SessionDispatchFailed(Event, frozen=True, kw_only=True):
+    """LiveKit could not be asked for the room or the agent."""
+
+    TYPE: ClassVar[str] = "session.dispatch_failed"
+    FAMILY: ClassVar[Family] = Family.SESSION
+
+    attempt: Count
+    reason: str
+    retryable: bool
+
+
+class CloseReason(StrEnum):
+    """Why a session closed."""
+
+    CALLER_LEFT = "caller_left"
+    AGENT_ENDED = "agent_ended"
+    ENDED_BY_API = "ended_by_api"
+    ROOM_CLOSED = "room_closed"
+    WORKER_SHUTDOWN = "worker_shutdown"
+    ERROR = "error"
+    CANCELLED = "cancelled"
+
+
+class FaultSide(StrEnum):
+    """Whose fault an ending was."""
+
+    NONE = "none"
+    CALLER = "caller"
+    AGENT = "agent"
+    PLATFORM = "platform"
+
+
+class ParticipantSummary(Struct, frozen=True, kw_only=True):
+    """Who took part, and when."""
+
+    identity: PersonalText
+    kind: str
+    joined_at: datetime | None = None
+    left_at: datetime | None = None
+
+
+class SessionClosed(Event, frozen=True, kw_only=True):
+    """The session came to its end in good order."""
+
+    TYPE: ClassVar[str] = "session.closed"
+    FAMILY: ClassVar[Family] = Family.SESSION
+
+    reason: CloseReason
+    fault: FaultSide
+    duration_seconds: Seconds
+    turns: Count
+    participants: list[ParticipantSummary] = []
+    usage: list[ModelUsage] = []
+    detail: str | None = None
+    summary: PersonalText | None = None
+
+
+class FailureReason(StrEnum):
+    """Why a session failed."""
+
+    DISPATCH_FAILED = "dispatch_failed"
+    AGENT_NEVER_READY = "agent_never_ready"
+    AGENT_LOST = "agent_lost"
+
+
+class SessionFailed(Event, frozen=True, kw_only=True):
+    """The session could not be given what it needs, and was given up."""
+
+    TYPE: ClassVar[str] = "session.failed"
+    FAMILY: ClassVar[Family] = Family.SESSION
+
+    reason: FailureReason
+    attempts: Count
+    detail: str | None = None

@@ -1,0 +1,67 @@
+"""Write the schemas and the AsyncAPI document: `python -m antiphon.contracts.generate [--check]`."""
+
+import json
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from antiphon.contracts.asyncapi import document
+from antiphon.contracts.schemas import breaking_changes, schema_files
+
+PACKAGE = Path(__file__).parents[2]
+SCHEMAS = PACKAGE / "schemas"
+ASYNCAPI = PACKAGE / "asyncapi.json"
+
+
+def render(node: Any) -> str:
+    """Write a document as it is committed."""
+    return json.dumps(node, indent=2, ensure_ascii=False) + "\n"
+
+
+def wanted() -> dict[Path, str]:
+    """Return every generated file with the text that it must have."""
+    files = {SCHEMAS / name: render(schema) for name, schema in schema_files().items()}
+    return files | {ASYNCAPI: render(document(version("antiphon-contracts")))}
+
+
+def breaks(folder: Path = SCHEMAS) -> list[str]:
+    """Name the breaking changes of the code against the schemas that are committed."""
+    found = []
+    known = schema_files()
+    for path in sorted(folder.glob("*.schema.json")):
+        new = known.get(path.name)
+        if new is None:
+            found.append(f"{path.name}: no event has this schema any more")
+        else:
+            changes = breaking_changes(json.loads(path.read_text()), new)
+            found += [f"{path.name}: {change}" for change in changes]
+    return found
+
+
+def stale(files: dict[Path, str]) -> list[Path]:
+    """Return the files that are missing or differ from what the code says."""
+    return [path for path, text in files.items() if not path.exists() or path.read_text() != text]
+
+
+def main(arguments: list[str]) -> int:
+    """Write the files, or with `--check` only say what is wrong; never write over a breaking change."""
+    broken, files = breaks(), wanted()
+    for change in broken:
+        print(f"breaking: {change} (make it a new version of the event)", file=sys.stderr)
+    old = stale(files)
+    if "--check" in arguments:
+        for path in old:
+            print(f"stale: {path.relative_to(PACKAGE)} (run make contracts)", file=sys.stderr)
+        return 1 if broken or old else 0
+    if broken:
+        return 1
+    SCHEMAS.mkdir(exist_ok=True)
+    for path in old:
+        path.write_text(files[path])
+        print(f"wrote {path.relative_to(PACKAGE)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,88 @@
+"""JSON Schemas of the catalogue, made from its structs, and what may never change in them."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from antiphon.contracts.envelope import SCHEMA_BASE, Envelope
+from antiphon.contracts.event import Event
+from antiphon.contracts.registry import EVENTS
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
+Schema = dict[str, Any]
+
+
+def file_name(event: type[Event]) -> str:
+    """Name the file of an event's schema."""
+    return f"{event.TYPE}.v{event.VERSION}.schema.json"
+
+
+def event_schema(event: type[Event]) -> Schema:
+    """Build the schema of an event's body, with its family and its personal fields marked."""
+    (root,), definitions = msgspec.json.schema_components([event], ref_template="#/$defs/{name}")
+    name = root["$ref"].rpartition("/")[2]
+    body = definitions.pop(name)
+    schema: Schema = {
+        "$schema": DIALECT,
+        "$id": f"{SCHEMA_BASE}/{event.TYPE}/{event.VERSION}",
+        **body,
+        "title": event.TYPE,
+        "x-family": str(event.FAMILY),
+        "x-version": event.VERSION,
+    }
+    if definitions:
+        schema["$defs"] = definitions
+    return schema
+
+
+def envelope_schema() -> Schema:
+    """Build the schema of the envelope; its `data` is any object."""
+    (_,), definitions = msgspec.json.schema_components([Envelope], ref_template="#/$defs/{name}")
+    body = definitions["Envelope"]
+    body["properties"]["data"] = {"type": "object"}
+    return {"$schema": DIALECT, "$id": f"{SCHEMA_BASE}/envelope/1", **body, "title": "Envelope"}
+
+
+def schema_files() -> dict[str, Schema]:
+    """Build every schema by the name of its file."""
+    files = {file_name(event): event_schema(event) for event in EVENTS}
+    return {"envelope.v1.schema.json": envelope_schema(), **files}
+
+
+def breaking_changes(old: Schema, new: Schema, where: str = "") -> Iterator[str]:
+    """Name each change after which yesterday's events or readers would no longer fit.
+
+    A new optional field, a new enum value and a new text of description are no break.
+    """
+    yield from _broken_members(old, new, where)
+    for keyword in sorted((old.keys() | new.keys()) - _CHECKED_BY_MEMBER - _FREE):
+        if old.get(keyword) != new.get(keyword):
+            yield f"{where or '/'}: {keyword} was {old.get(keyword)!r}, is {new.get(keyword)!r}"
+    for name in sorted(new.get("required", [])):
+        if name not in old.get("required", []):
+            yield f"{where}/{name}: became required"
+    for value in old.get("enum", []):
+        if value not in new.get("enum", []):
+            yield f"{where or '/'}: {value!r} is no longer allowed"
+
+
+_CHECKED_BY_MEMBER = {"properties", "$defs", "required", "enum", "items", "additionalProperties"}
+_FREE = {"description", "title", "default", "x-pii", "$schema"}
+
+
+def _broken_members(old: Schema, new: Schema, where: str) -> Iterator[str]:
+    for group in ("properties", "$defs"):
+        for name, before in old.get(group, {}).items():
+            after = new.get(group, {}).get(name)
+            if after is None:
+                yield f"{where}/{name}: was removed"
+            else:
+                yield from breaking_changes(before, after, f"{where}/{name}")
+    for keyword in ("items", "additionalProperties"):
+        before, after = old.get(keyword), new.get(keyword)
+        if isinstance(before, dict) and isinstance(after, dict):
+            yield from breaking_changes(before, after, f"{where}/{keyword}")
+        elif before != after:
+            yield f"{where or '/'}: {keyword} changed"

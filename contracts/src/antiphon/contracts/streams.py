@@ -1,0 +1,76 @@
+"""What the broker must hold, as data: one idempotent command makes it, every service checks it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from antiphon.contracts.subjects import ALL_EVENTS, PARTITIONS, partition_filter
+
+DAY_SECONDS = 86_400
+MEBIBYTE = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class StreamDefinition:
+    """Define a stream: file storage, limits retention, and `discard new`, so that fullness is an error."""
+
+    name: str
+    subjects: tuple[str, ...]
+    description: str
+    max_age_seconds: int
+    max_bytes: int
+    duplicate_window_seconds: int
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ConsumerDefinition:
+    """Define a durable pull consumer that acknowledges everything up to a message (AckAll)."""
+
+    stream: str
+    name: str
+    filter_subject: str
+    description: str
+    ack_wait_seconds: int
+    max_ack_pending: int
+
+
+@dataclass(frozen=True, slots=True)
+class BucketDefinition:
+    """Define a key-value bucket of configuration."""
+
+    name: str
+    description: str
+    history: int
+    max_value_bytes: int
+
+
+SESSIONS = StreamDefinition(
+    name="SESSIONS",
+    subjects=(ALL_EVENTS,),
+    description="Every event of every session",
+    max_age_seconds=7 * DAY_SECONDS,
+    max_bytes=8192 * MEBIBYTE,
+    duplicate_window_seconds=600,
+    metadata={"antiphon.partitions": str(PARTITIONS)},
+)
+
+KEYS = BucketDefinition("keys", "API keys by their SHA-256", history=1, max_value_bytes=4096)
+FLOWS = BucketDefinition("flows", "Flow revisions, immutable", history=1, max_value_bytes=512 * 1024)
+
+STREAMS = (SESSIONS,)
+BUCKETS = (KEYS, FLOWS)
+
+
+def ingest_consumer(partition: int) -> ConsumerDefinition:
+    """Define the consumer through which persistence reads one partition."""
+    return ConsumerDefinition(
+        stream=SESSIONS.name,
+        name=f"ingest-{partition}",
+        filter_subject=partition_filter(partition),
+        description=f"Ingest of partition {partition} into the event log",
+        ack_wait_seconds=30,
+        max_ack_pending=10_000,
+    )
+
+
+CONSUMERS = tuple(ingest_consumer(partition) for partition in range(PARTITIONS))

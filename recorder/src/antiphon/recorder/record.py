@@ -1,0 +1,64 @@
+"""Record any LiveKit agent: `async with record(ctx, session)`."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
+
+from livekit.agents import AgentSession, JobContext
+
+from antiphon.chassis.bus import Bus
+from antiphon.recorder.identity import identity_of
+from antiphon.recorder.outbox import BusLink, Orphans, Outbox
+from antiphon.recorder.recording import Recording
+from antiphon.recorder.settings import RecorderSettings, recorder_settings
+
+_recordings: dict[str, Recording] = {}  # by job id: `on_session_end` gets only the job
+
+
+@asynccontextmanager
+async def record(
+    ctx: JobContext,
+    session: AgentSession[Any] | None = None,
+    *,
+    settings: RecorderSettings | None = None,
+    adopt_orphans: bool = True,
+) -> AsyncIterator[Recording]:
+    """Record a job and its session, from here to their end; enter it before the session starts.
+
+    The block may end long before the session does: recording goes on. An exception that leaves the block is
+    recorded as the job's failure. Journals that killed jobs have left on this machine are published as well,
+    unless `adopt_orphans` is False because somebody else does it.
+    """
+    settings = settings or recorder_settings()
+    link = BusLink(partial(Bus.connect, settings.nats_url, name=f"recorder {ctx.job.id}"))
+    who = identity_of(ctx)
+    outbox = Outbox(
+        settings.journal_dir, link, session_id=who.session_id, tenant=who.tenant, job_id=ctx.job.id
+    )
+    recording = _recordings[ctx.job.id] = Recording(ctx, outbox, link)
+    recording.begin()
+    if session is not None:
+        recording.follow(session)
+    orphans = Orphans(settings.journal_dir, link)
+    adopting = asyncio.create_task(orphans.adopt_all(), name="orphans") if adopt_orphans else None
+
+    async def finish() -> None:
+        await recording.finish()
+        _recordings.pop(ctx.job.id, None)
+        if adopting is not None:
+            adopting.cancel()
+        await link.close()
+
+    ctx.add_shutdown_callback(finish)
+    try:
+        yield recording
+    except Exception as error:
+        recording.faults.guard("failed", recording.failed)(error)
+        raise
+
+
+def recording_of(ctx: JobContext) -> Recording | None:
+    """Return the recording of a job, for `on_session_end`."""
+    return _recordings.get(ctx.job.id)

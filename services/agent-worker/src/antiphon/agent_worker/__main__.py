@@ -1,0 +1,62 @@
+"""`python -m antiphon.agent_worker run | publish-flows DIR`."""
+
+import argparse
+import asyncio
+import sys
+from pathlib import Path
+
+from antiphon.agent_worker.flow import InvalidFlow
+from antiphon.agent_worker.publish_flows import publish_flows
+from antiphon.chassis import process, telemetry
+from antiphon.chassis.bus import Bus, BusError
+from antiphon.chassis.settings import NatsSettings, load
+from antiphon.recorder.identity import DEFAULT_TENANT
+from antiphon.recorder.outbox import utc_now
+
+
+def main() -> None:
+    """Read the command line and do what it says."""
+    parser = argparse.ArgumentParser(
+        prog="python -m antiphon.agent_worker", description="The voice agent in the room."
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("run", help="take calls until stopped")
+    publishing = commands.add_parser("publish-flows", help="publish the flow files of a folder")
+    publishing.add_argument("folder", type=Path)
+    publishing.add_argument("--tenant", default=DEFAULT_TENANT)
+    arguments = parser.parse_args()
+    if arguments.command == "run":
+        _run()
+    else:
+        sys.exit(asyncio.run(_publish(arguments.folder, arguments.tenant)))
+
+
+def _run() -> None:
+    from antiphon.agent_worker.process import SERVICE
+    from antiphon.agent_worker.settings import AgentSettings
+    from antiphon.agent_worker.worker import serve  # LiveKit's framework takes a second to import
+
+    settings = load(AgentSettings)
+    telemetry.configure(SERVICE, settings)
+    process.run(lambda stop: serve(settings, stop))
+
+
+async def _publish(folder: Path, tenant: str) -> int:
+    settings = load(NatsSettings)
+    try:
+        bus = await Bus.connect(settings.nats_url, name="publish-flows")
+        try:
+            await bus.ensure()  # the bucket, when nobody has made it yet
+            published = await publish_flows(bus, folder, tenant=tenant, now=utc_now)
+        finally:
+            await bus.close()
+    except (InvalidFlow, BusError) as error:
+        print(error, file=sys.stderr)  # noqa: T201 - a command prints
+        return 1
+    for flow in published:
+        print(f"{flow.flow_id}: revision {flow.revision}{' (new)' if flow.new else ''}")  # noqa: T201
+    return 0
+
+
+if __name__ == "__main__":
+    main()

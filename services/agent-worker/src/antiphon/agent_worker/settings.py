@@ -1,0 +1,42 @@
+"""What agent-worker reads from the environment."""
+
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+from antiphon.chassis.settings import LiveKitSettings, LogSettings, Port, Text
+from antiphon.recorder import RecorderSettings
+
+
+def _threshold(value: float) -> float:
+    if not (0 < value <= 1 or value == float("inf")):
+        raise ValueError("must be above 0 and at most 1, or inf for no limit")
+    return value
+
+
+class AgentSettings(RecorderSettings, LiveKitSettings, LogSettings):
+    """Hold every setting of agent-worker."""
+
+    agent_name: Text = Field("antiphon", validation_alias="ANTIPHON_AGENT_NAME")
+    load_threshold: Annotated[float, AfterValidator(_threshold)] = Field(
+        0.7,
+        validation_alias="ANTIPHON_AGENT_LOAD_THRESHOLD",
+        description="load (0 to 1) from which on jobs are refused; inf refuses none",
+    )
+    idle_processes: int = Field(1, ge=0, le=64, validation_alias="ANTIPHON_AGENT_IDLE_PROCESSES")
+    health_host: Text = Field("127.0.0.1", validation_alias="ANTIPHON_AGENT_HEALTH_HOST")
+    health_port: Port = Field(8003, validation_alias="ANTIPHON_AGENT_HEALTH_PORT")
+    drain_timeout_seconds: int = Field(
+        60,
+        ge=1,
+        le=86_400,
+        validation_alias="ANTIPHON_AGENT_DRAIN_TIMEOUT_SECONDS",
+        description="how long running calls may go on after SIGTERM",
+    )
+    patience_seconds: float = Field(
+        30.0,
+        gt=0,
+        le=300,
+        validation_alias="ANTIPHON_AGENT_PATIENCE_SECONDS",
+        description="how long a call waits for the broker to say which flow it is",
+    )

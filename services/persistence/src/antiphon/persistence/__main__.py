@@ -1,0 +1,5 @@
+"""Run `python -m antiphon.persistence`."""
+
+from antiphon.persistence.cli import app
+
+app(prog_name="persistence")

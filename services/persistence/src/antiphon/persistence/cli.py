@@ -1,0 +1,51 @@
+"""The commands: run, migrate, status."""
+
+import asyncio
+from functools import partial
+from typing import Annotated
+
+import typer
+
+from antiphon.chassis import process, telemetry
+from antiphon.chassis.settings import load
+from antiphon.persistence.settings import MigrateSettings, PersistenceSettings, StatusSettings
+
+app = typer.Typer(
+    help="The only writer of Postgres: ingest, projections, migrations.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.command()
+def run() -> None:
+    """Carry events from the bus to the event log and keep the views, until told to stop."""
+    from antiphon.persistence.run import run as serve
+
+    settings = load(PersistenceSettings)
+    telemetry.configure("persistence", settings)
+    process.run(partial(serve, settings))
+
+
+@app.command()
+def migrate() -> None:
+    """Bring the database to the schema that this version needs; safe to run again."""
+    from antiphon.persistence.migrations import head
+    from antiphon.persistence.migrations import migrate as upgrade
+
+    settings = load(MigrateSettings)
+    telemetry.configure("persistence", settings)
+    upgrade(settings.postgres_dsn)
+    typer.echo(f"The schema is at revision {head()}.")
+
+
+@app.command()
+def status(as_json: Annotated[bool, typer.Option("--json", help="Print for machines.")] = False) -> None:
+    """Say how far ingest and each projection are, and what was set aside."""
+    from antiphon.persistence.status import read_status, render
+
+    settings = load(StatusSettings)
+    telemetry.configure("persistence", settings)
+    found = asyncio.run(read_status(settings))
+    typer.echo(found.to_json() if as_json else render(found))

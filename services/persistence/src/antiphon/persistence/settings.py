@@ -1,0 +1,28 @@
+"""What persistence is told by its environment."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from antiphon.chassis.settings import LogSettings, NatsSettings, Port, PostgresSettings, Text
+
+
+class MigrateSettings(PostgresSettings, LogSettings):
+    """Hold what `migrate` needs."""
+
+
+class StatusSettings(NatsSettings, PostgresSettings, LogSettings):
+    """Hold what `status` needs."""
+
+
+class PersistenceSettings(NatsSettings, PostgresSettings, LogSettings):
+    """Hold what `run` needs."""
+
+    health_host: Text = Field("127.0.0.1", validation_alias="ANTIPHON_PERSISTENCE_HEALTH_HOST")
+    health_port: Port = Field(8002, validation_alias="ANTIPHON_PERSISTENCE_HEALTH_PORT")
+    ingest_batch: Annotated[int, Field(ge=1, le=10_000)] = Field(
+        500, validation_alias="ANTIPHON_INGEST_BATCH"
+    )
+    dead_letters_in_a_row: Annotated[int, Field(ge=1)] = Field(
+        100, validation_alias="ANTIPHON_INGEST_DEAD_LETTERS_IN_A_ROW"
+    )

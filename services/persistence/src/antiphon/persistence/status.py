@@ -1,0 +1,137 @@
+"""How far everything is: ingest per partition, each projection, and what was set aside."""
+
+from datetime import datetime
+
+import msgspec
+
+from antiphon.chassis.bus import Bus, BusError
+from antiphon.chassis.database import Database, DatabaseUnavailable
+from antiphon.contracts.subjects import PARTITIONS, partition_filter
+from antiphon.persistence.migrations import current, head
+from antiphon.persistence.projections import PROJECTIONS
+from antiphon.persistence.settings import StatusSettings
+from antiphon.persistence.sql import read_sql
+
+CONNECT_SECONDS = 3.0
+
+_PARTITIONS = read_sql("antiphon.persistence", "status_partitions.sql")
+_PROJECTIONS = read_sql("antiphon.persistence", "status_projections.sql")
+_DEAD_LETTERS = read_sql("antiphon.persistence", "status_dead_letters.sql")
+
+
+class Partition(msgspec.Struct):
+    """Say how far ingest is; `head` is the newest position on the stream, None when NATS is away."""
+
+    partition: int
+    checkpoint: int
+    head: int | None
+    caught_up: bool | None
+    epoch: int
+    updated_at: datetime | None
+
+
+class View(msgspec.Struct):
+    """Say how far a projection is: how many events of the log it has still to fold."""
+
+    projection: str
+    events_behind: int
+    updated_at: datetime | None
+
+
+class DeadLetters(msgspec.Struct):
+    """Say what was set aside."""
+
+    count: int
+    newest_at: datetime | None
+    newest_error: str | None
+
+
+class Status(msgspec.Struct):
+    """Hold it all."""
+
+    schema_revision: str | None
+    schema_needed: str
+    partitions: list[Partition]
+    projections: list[View]
+    dead_letters: DeadLetters
+
+    def to_json(self) -> str:
+        """Return the status for machines."""
+        return msgspec.json.encode(self).decode()
+
+
+async def read_status(settings: StatusSettings) -> Status:
+    """Read the status; without NATS, what Postgres alone can tell.
+
+    Exits with 1 when Postgres does not answer or was never migrated.
+    """
+    heads = await _heads(settings.nats_url)
+    try:
+        database = await Database.connect(
+            settings.postgres_dsn, max_size=1, connect_timeout_seconds=CONNECT_SECONDS
+        )
+    except DatabaseUnavailable as error:
+        raise SystemExit(str(error)) from error
+    try:
+        return await _read(database, heads)
+    finally:
+        await database.close()
+
+
+async def _read(database: Database, heads: dict[int, int] | None) -> Status:
+    async with database.transaction() as connection:
+        revision = await current(connection)
+        if revision is None:
+            raise SystemExit("The database has no schema yet: run `python -m antiphon.persistence migrate`.")
+        ingest = await connection.fetch(_PARTITIONS, PARTITIONS - 1)
+        views = await connection.fetch(_PROJECTIONS, [projection.name for projection in PROJECTIONS])
+        [dead] = await connection.fetch(_DEAD_LETTERS)
+    return Status(
+        revision,
+        head(),
+        [_partition(heads, *row) for row in ingest],
+        [View(*row) for row in views],
+        DeadLetters(*dead),
+    )
+
+
+def _partition(
+    heads: dict[int, int] | None, number: int, checkpoint: int, epoch: int, updated_at: datetime | None
+) -> Partition:
+    newest = None if heads is None else heads.get(number, 0)
+    caught_up = None if newest is None else checkpoint >= newest
+    return Partition(number, checkpoint, newest, caught_up, epoch, updated_at)
+
+
+async def _heads(nats_url: str) -> dict[int, int] | None:
+    try:
+        bus = await Bus.connect(nats_url, name="persistence status", connect_timeout_seconds=CONNECT_SECONDS)
+    except BusError:
+        return None
+    try:
+        newest = {partition: await bus.last(partition_filter(partition)) for partition in range(PARTITIONS)}
+    except BusError:
+        return None
+    finally:
+        await bus.close()
+    return {partition: message.position for partition, message in newest.items() if message}
+
+
+def render(status: Status) -> str:
+    """Return the status for people."""
+    lines = [f"schema      revision {status.schema_revision}, needed {status.schema_needed}", ""]
+    lines.append(f"{'partition':>9}  {'checkpoint':>12}  {'stream head':>12}  {'epoch':>6}")
+    for partition in status.partitions:
+        newest = "NATS is away" if partition.head is None else str(partition.head)
+        mark = "  behind" if partition.caught_up is False else ""
+        lines.append(
+            f"{partition.partition:>9}  {partition.checkpoint:>12}  {newest:>12}  {partition.epoch:>6}{mark}"
+        )
+    lines.append("")
+    lines += [
+        f"projection  {view.projection}: {view.events_behind} events behind" for view in status.projections
+    ]
+    dead = status.dead_letters
+    newest_letter = f", the newest at {dead.newest_at}: {dead.newest_error}" if dead.count else ""
+    lines.append(f"dead letters {dead.count}{newest_letter}")
+    return "\n".join(lines)

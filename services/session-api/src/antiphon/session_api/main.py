@@ -1,0 +1,47 @@
+"""Start session-api: connect, watch, serve, and let go in the opposite order."""
+
+import asyncio
+from contextlib import AsyncExitStack
+
+from antiphon.chassis.bus import Bus
+from antiphon.chassis.database import Database
+from antiphon.chassis.process import serve_http
+from antiphon.chassis.telemetry import configure, flush
+from antiphon.session_api.app import create_app
+from antiphon.session_api.livekit import LiveKit
+from antiphon.session_api.settings import ApiSettings
+from antiphon.session_api.wiring import wire
+
+SERVICE = "session-api"
+
+
+async def serve(settings: ApiSettings, stop: asyncio.Event) -> None:
+    """Serve until stopped.
+
+    Raises BusUnavailable when there is no broker at start; Postgres and LiveKit may be away.
+    """
+    configure(SERVICE, settings)
+    async with AsyncExitStack() as stack:
+        stack.callback(flush)
+        bus = await Bus.connect(settings.nats_url, name=SERVICE)
+        stack.push_async_callback(bus.close)
+        await bus.verify()
+        keys = await (await bus.bucket("keys")).watch()
+        stack.push_async_callback(keys.close)
+        flows = await (await bus.bucket("flows")).watch()
+        stack.push_async_callback(flows.close)
+        # No connection is opened before the first read: creating sessions needs no Postgres.
+        database = await Database.connect(settings.postgres_dsn, min_size=0, max_size=settings.pool_size)
+        stack.push_async_callback(database.close)
+        livekit = LiveKit(
+            settings.livekit_url,
+            settings.livekit_api_key,
+            settings.livekit_api_secret,
+            agent_name=settings.agent_name,
+            timeout_seconds=settings.livekit_timeout_seconds,
+        )
+        stack.push_async_callback(livekit.close)
+        dependencies = wire(
+            settings, bus=bus, database=database, rooms=livekit, keys=keys, flows=flows, stopping=stop
+        )
+        await serve_http(create_app(dependencies), settings.host, settings.port, stop)

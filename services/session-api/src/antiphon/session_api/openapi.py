@@ -1,0 +1,118 @@
+"""The OpenAPI document: our own schemas and problems beside what FastAPI derives from the routes."""
+
+from typing import Any
+
+import msgspec
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from antiphon.contracts.envelope import Envelope
+from antiphon.contracts.session import Session
+from antiphon.contracts.views import TurnView
+from antiphon.session_api.flows import Flow
+from antiphon.session_api.problems import MEDIA_TYPE, TYPE_BASE
+
+_COMPONENTS = "#/components/schemas/{name}"
+_MEANINGS = {
+    400: ("malformed-json", "The body is not JSON"),
+    401: ("invalid-credentials", "No API key, or one that does not count"),
+    403: ("missing-scope", "The API key lacks the scope"),
+    404: ("unknown-session", "There is no such thing for this tenant"),
+    409: ("session-ended", "The session, or the key, is past its time"),
+    413: ("content-too-large", "The body is too large"),
+    415: ("unsupported-media-type", "The body is not application/json"),
+    422: ("invalid-request", "A field or parameter is not valid; `errors` names it"),
+    502: ("livekit-refused", "LiveKit refused; a retry cannot help"),
+    503: ("broker-unavailable", "Something this answer needs is away; try again after `Retry-After` seconds"),
+}
+_PROBLEM = {
+    "type": "object",
+    "description": "RFC 9457; some kinds carry more members",
+    "required": ["type", "title", "status", "detail", "instance"],
+    "properties": {
+        "type": {"type": "string", "format": "uri"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string"},
+        "instance": {"type": "string"},
+        "errors": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["field", "in", "message"],
+                "properties": {
+                    "field": {"type": "string"},
+                    "in": {"enum": ["body", "query", "path", "header"]},
+                    "message": {"type": "string"},
+                    "code": {"type": "string"},
+                },
+            },
+        },
+    },
+}
+
+
+def reference(name: str) -> dict[str, str]:
+    """Refer to a schema of the document."""
+    return {"$ref": _COMPONENTS.format(name=name)}
+
+
+def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Document the problems that a route can answer with."""
+    return {status: _problem(status, *_MEANINGS[status]) for status in statuses}
+
+
+def _problem(status: int, kind: str, meaning: str) -> dict[str, Any]:
+    example = {
+        "type": TYPE_BASE + kind,
+        "title": kind.replace("-", " ").capitalize(),
+        "status": status,
+        "detail": meaning + ".",
+        "instance": "/v1/sessions",
+    }
+    content = {MEDIA_TYPE: {"schema": reference("Problem"), "example": example}}
+    documented: dict[str, Any] = {"description": meaning, "content": content}
+    if status == 503:
+        documented["headers"] = {"Retry-After": {"schema": {"type": "integer"}, "description": "seconds"}}
+    return documented
+
+
+ERRORS = problems(401, 403)
+
+
+def install(app: FastAPI) -> None:
+    """Make the app's OpenAPI document complete."""
+
+    def document() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            app.openapi_schema = _document(app)
+        return app.openapi_schema
+
+    app.openapi = document  # type: ignore[method-assign] # FastAPI's documented way
+
+
+def _document(app: FastAPI) -> dict[str, Any]:
+    document = get_openapi(
+        title=app.title,
+        version=app.version,
+        description=app.description,
+        routes=app.routes,
+        tags=app.openapi_tags,
+    )
+    _, schemas = msgspec.json.schema_components((Session, TurnView, Envelope, Flow), ref_template=_COMPONENTS)
+    components = document.setdefault("components", {})
+    components.setdefault("schemas", {}).update({**schemas, "Problem": _PROBLEM})
+    components["securitySchemes"] = {"ApiKey": {"type": "http", "scheme": "bearer"}}
+    document["security"] = [{"ApiKey": []}]
+    _drop_derived_422(document)
+    return document
+
+
+def _drop_derived_422(document: dict[str, Any]) -> None:
+    """Take out the 422 that FastAPI derives: ours are documented, and a session id is known or a 404."""
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            if "application/json" in operation["responses"].get("422", {}).get("content", {}):
+                del operation["responses"]["422"]
+    for derived in ("HTTPValidationError", "ValidationError"):
+        document["components"]["schemas"].pop(derived, None)

@@ -1,0 +1,110 @@
+"""Reads of the views that `contracts.views` declares; rows come out as the JSON that clients get."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import asyncpg
+from msgspec import Struct
+
+from antiphon.chassis.database import TRANSIENT, Database, DatabaseUnavailable
+from antiphon.contracts.session import TERMINAL_TYPES, Status
+from antiphon.contracts.views import TurnView
+
+SESSION = "select state from sessions where tenant = $1 and session_id = $2"
+
+SESSIONS = """
+select session_id, created_at, state
+from sessions
+where tenant = $1{conditions}
+order by created_at desc, session_id desc
+limit ${limit}
+"""
+
+_TURN_COLUMNS = ", ".join(field for field in TurnView.__struct_fields__ if field != "tenant")
+TURNS = f"""
+select turn, row_to_json(page)::text as page
+from (
+    select {_TURN_COLUMNS}
+    from turns
+    where tenant = $1 and session_id = $2 and turn > $3
+    order by turn
+    limit $4
+) as page
+"""
+
+ENDED_AT_SEQUENCE = """
+select min(sequence)
+from event_log
+where tenant = $1 and session_id = $2 and type = any($3::text[])
+"""
+
+
+class SessionsPlace(Struct, frozen=True):
+    """Stand after one session in the list, newest first."""
+
+    created_at: datetime
+    session_id: str
+
+
+class SessionsFilter(Struct, frozen=True):
+    """Say which sessions a list is to hold."""
+
+    statuses: Sequence[Status] = ()
+    user_id: str | None = None
+    after: SessionsPlace | None = None
+
+
+class Views:
+    """Read sessions and turns. Every method raises DatabaseUnavailable."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def session(self, tenant: str, session_id: str) -> str | None:
+        """Return one session as JSON, or None when the view has not got it."""
+        rows = await self._fetch(SESSION, tenant, session_id)
+        return str(rows[0]["state"]) if rows else None
+
+    async def sessions(
+        self, tenant: str, wanted: SessionsFilter, limit: int
+    ) -> list[tuple[SessionsPlace, str]]:
+        """Return sessions as JSON, newest first, each with its place in the list."""
+        statement, arguments = _sessions_statement(tenant, wanted, limit)
+        rows = await self._fetch(statement, *arguments)
+        return [(SessionsPlace(row["created_at"], row["session_id"]), row["state"]) for row in rows]
+
+    async def turns(self, tenant: str, session_id: str, after: int, limit: int) -> list[tuple[int, str]]:
+        """Return turns as JSON in order, each with its number."""
+        rows = await self._fetch(TURNS, tenant, session_id, after, limit)
+        return [(row["turn"], row["page"]) for row in rows]
+
+    async def ended_at_sequence(self, tenant: str, session_id: str) -> int | None:
+        """Return the sequence of the event that ended the session, or None while it goes on."""
+        rows = await self._fetch(ENDED_AT_SEQUENCE, tenant, session_id, sorted(TERMINAL_TYPES))
+        sequence: int | None = rows[0][0]
+        return sequence
+
+    async def _fetch(self, statement: str, *arguments: Any) -> list[asyncpg.Record]:
+        try:
+            return await self._database.pool.fetch(statement, *arguments)
+        except asyncpg.UndefinedTableError as error:
+            raise DatabaseUnavailable(f"the views are not migrated yet: {error}") from error
+        except TRANSIENT as error:
+            raise DatabaseUnavailable(repr(error)) from error
+
+
+def _sessions_statement(tenant: str, wanted: SessionsFilter, limit: int) -> tuple[str, list[Any]]:
+    arguments: list[Any] = [tenant]
+    conditions = ""
+    if wanted.statuses:
+        arguments.append([str(status) for status in wanted.statuses])
+        conditions += f" and status = any(${len(arguments)}::text[])"
+    if wanted.user_id is not None:
+        arguments.append(wanted.user_id)
+        conditions += f" and user_id = ${len(arguments)}"
+    if wanted.after is not None:
+        arguments += [wanted.after.created_at, wanted.after.session_id]
+        conditions += f" and (created_at, session_id) < (${len(arguments) - 1}, ${len(arguments)})"
+    arguments.append(limit)
+    return SESSIONS.format(conditions=conditions, limit=len(arguments)), arguments

@@ -1,0 +1,41 @@
+"""What session-api reads from the environment."""
+
+from pydantic import Field
+
+from antiphon.chassis.settings import (
+    LiveKitSettings,
+    LiveKitUrl,
+    LogSettings,
+    NatsSettings,
+    Port,
+    PostgresSettings,
+    Text,
+)
+
+
+class ApiSettings(NatsSettings, PostgresSettings, LiveKitSettings, LogSettings):
+    """Hold every setting of session-api; the README's table is made from this class."""
+
+    host: Text = Field("127.0.0.1", validation_alias="ANTIPHON_API_HOST")
+    port: Port = Field(8000, validation_alias="ANTIPHON_API_PORT")
+    agent_name: Text = Field("antiphon", validation_alias="ANTIPHON_AGENT_NAME")
+    public_livekit_url: LiveKitUrl | None = Field(
+        None,
+        validation_alias="ANTIPHON_LIVEKIT_PUBLIC_URL",
+        description="where callers reach LiveKit, when that is not LIVEKIT_URL",
+    )
+    token_ttl_seconds: int = Field(3600, ge=60, le=86_400, validation_alias="ANTIPHON_API_TOKEN_TTL_SECONDS")
+    livekit_timeout_seconds: float = Field(
+        5.0, gt=0, le=60, validation_alias="ANTIPHON_API_LIVEKIT_TIMEOUT_SECONDS"
+    )
+    broker_timeout_seconds: float = Field(
+        3.0, gt=0, le=60, validation_alias="ANTIPHON_API_BROKER_TIMEOUT_SECONDS"
+    )
+    heartbeat_seconds: float = Field(15.0, gt=0, le=300, validation_alias="ANTIPHON_API_HEARTBEAT_SECONDS")
+    pool_size: int = Field(10, ge=1, le=100, validation_alias="ANTIPHON_API_POOL_SIZE")
+
+    @property
+    def callers_livekit_url(self) -> str:
+        """Return the WebSocket address that callers are given."""
+        url = self.public_livekit_url or self.livekit_url
+        return f"ws{url.removeprefix('http')}" if url.startswith("http") else url

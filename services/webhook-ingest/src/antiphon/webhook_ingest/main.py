@@ -1,0 +1,39 @@
+"""Start webhook-ingest: connect, serve, and let go in the opposite order."""
+
+import asyncio
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+
+from antiphon.chassis.bus import Bus
+from antiphon.chassis.health import Health
+from antiphon.chassis.process import serve_http
+from antiphon.chassis.telemetry import configure, flush
+from antiphon.webhook_ingest.app import create_app
+from antiphon.webhook_ingest.ingest import PRODUCER, Ingest
+from antiphon.webhook_ingest.settings import WebhookSettings
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+async def serve(settings: WebhookSettings, stop: asyncio.Event) -> None:
+    """Serve until stopped.
+
+    Raises BusUnavailable when there is no broker at start.
+    """
+    configure(PRODUCER, settings)
+    async with AsyncExitStack() as stack:
+        stack.callback(flush)
+        bus = await Bus.connect(settings.nats_url, name=PRODUCER)
+        stack.push_async_callback(bus.close)
+        await bus.verify()
+        ingest = Ingest(
+            bus,
+            api_key=settings.livekit_api_key,
+            api_secret=settings.livekit_api_secret,
+            clock=_now,
+            timeout_seconds=settings.broker_timeout_seconds,
+        )
+        app = create_app(ingest, Health({"broker": bus.ready}))
+        await serve_http(app, settings.host, settings.port, stop)

@@ -1,0 +1,149 @@
+"""The outbox over a real broker, away and back."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from antiphon.chassis.bus import Bus, outgoing
+from antiphon.cli.stack.nats import NatsServer
+from antiphon.contracts.envelope import Envelope, decode
+from antiphon.contracts.events.agent import AgentStateChanged
+from antiphon.contracts.events.turn import TurnSaved
+from antiphon.contracts.ids import session_id_for_key
+from antiphon.contracts.subjects import session_filter
+from antiphon.recorder.outbox import BusLink, Outbox
+
+SESSION = session_id_for_key("default", "outbox")
+
+
+@pytest.fixture
+async def link(bus: Bus, nats_server: NatsServer) -> AsyncIterator[BusLink]:
+    link = BusLink(partial(Bus.connect, nats_server.url, name="outbox"))
+    yield link
+    await link.close()
+
+
+def make_outbox(folder: Path, link: BusLink, job_id: str = "AJ_1") -> Outbox:
+    return Outbox(folder, link, session_id=SESSION, tenant="default", job_id=job_id)
+
+
+def turn(number: int, text: str = "") -> TurnSaved:
+    return TurnSaved(turn=number, agent_id="host", user_text=text)
+
+
+def files_in(folder: Path) -> list[Path]:
+    return sorted(folder.iterdir())
+
+
+async def history(bus: Bus) -> list[Envelope]:
+    return [decode(incoming.payload) async for incoming in bus.read(session_filter("default", SESSION))]
+
+
+async def test_events_arrive_in_order_with_dense_numbers_and_deterministic_ids(
+    bus: Bus, link: BusLink, tmp_path: Path
+) -> None:
+    outbox = make_outbox(tmp_path, link)
+    outbox.start()
+    for number in range(1, 2001):
+        outbox.write(turn(number))
+
+    assert await outbox.close(20)
+
+    events = await history(bus)
+    assert [event.producerseq for event in events] == list(range(1, 2001))
+    assert events[6].id == f"{SESSION}:agent:AJ_1:7"
+    assert files_in(tmp_path) == []
+
+
+async def test_an_event_can_have_occurred_before_it_was_written(
+    bus: Bus, link: BusLink, tmp_path: Path
+) -> None:
+    outbox = make_outbox(tmp_path, link)
+    outbox.start()
+    outbox.traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    outbox.write(AgentStateChanged(old_state="listening", new_state="thinking"), at=1_700_000_000.5)
+    assert await outbox.close(10)
+    (event,) = await history(bus)
+    assert event.time.timestamp() == 1_700_000_000.5
+    assert event.traceparent == outbox.traceparent
+
+
+async def test_a_broker_killed_and_started_again_loses_nothing_and_keeps_the_order(
+    bus: Bus, link: BusLink, nats_server: NatsServer, tmp_path: Path
+) -> None:
+    outbox = make_outbox(tmp_path, link)
+    outbox.start()
+    for number in range(1, 51):
+        outbox.write(turn(number))
+    assert await outbox.flush(10)
+
+    nats_server.kill()
+    for number in range(51, 1051):
+        outbox.write(turn(number))
+        if number % 50 == 0:
+            await asyncio.sleep(0)  # the call goes on while the broker is away
+    assert not await outbox.flush(0.5)
+    nats_server.start()  # here: the server dies with the thread that has started it
+
+    assert await outbox.close(60)
+    assert [event.producerseq for event in await history(bus)] == list(range(1, 1051))
+
+
+async def test_a_broker_that_is_away_at_the_start_is_waited_for(
+    bus: Bus, nats_server: NatsServer, tmp_path: Path
+) -> None:
+    nats_server.stop()
+    link = BusLink(partial(Bus.connect, nats_server.url, connect_timeout_seconds=0.5))
+    outbox = make_outbox(tmp_path, link)
+    outbox.start()
+    outbox.write(turn(1))
+    assert not await outbox.flush(1)
+    nats_server.start()  # here: the server dies with the thread that has started it
+    assert await outbox.close(30)
+    assert [event.producerseq for event in await history(bus)] == [1]
+    await link.close()
+
+
+async def test_events_that_are_stored_already_do_no_harm(bus: Bus, link: BusLink, tmp_path: Path) -> None:
+    outbox = make_outbox(tmp_path, link)
+    for number in range(1, 11):
+        outbox.write(turn(number))
+    (journal,) = files_in(tmp_path)
+    for line in journal.read_bytes().splitlines()[3:6]:  # 3, 4, 5: an earlier life of the pump
+        await bus.publish(outgoing(decode(line)))
+    outbox.start()
+    assert await outbox.close(20)
+    stored = await history(bus)
+    assert sorted(event.producerseq for event in stored) == list(range(1, 11))
+
+
+async def test_an_event_that_no_broker_takes_is_kept_aside_and_blocks_nobody(
+    bus: Bus, link: BusLink, tmp_path: Path
+) -> None:
+    outbox = make_outbox(tmp_path, link)
+    outbox.write(turn(1))
+    outbox.write(turn(2, text="x" * 2_000_000))
+    outbox.write(turn(3))
+    outbox.start()
+    assert await outbox.close(20)
+    assert [event.producerseq for event in await history(bus)] == [1, 3]
+    (aside,) = files_in(tmp_path)
+    assert aside.suffix == ".refused"
+    assert decode(aside.read_bytes().strip()).producerseq == 2
+
+
+async def test_what_could_not_be_published_stays_in_the_journal(
+    bus: Bus, link: BusLink, nats_server: NatsServer, tmp_path: Path
+) -> None:
+    outbox = make_outbox(tmp_path, link)
+    outbox.start()
+    outbox.write(turn(1))
+    assert await outbox.flush(10)
+    nats_server.stop()
+    outbox.write(turn(2))
+    assert not await outbox.close(0.5)
+    (journal,) = files_in(tmp_path)
+    assert journal.name == f"{SESSION}.AJ_1.journal"

@@ -1,0 +1,291 @@
+"""The record of a real session, event by event."""
+
+import asyncio
+import inspect
+from collections.abc import Iterable
+from itertools import pairwise
+from typing import Any, TypeVar
+
+import pytest
+from livekit.agents import Agent, RunContext, function_tool
+from livekit.agents.ipc import job_proc_lazy_main
+from livekit.agents.llm import ToolError
+from livekit.agents.voice.agent_activity import _SpeechHandleContextVar
+
+from antiphon.agent_worker.testing import RecordedSession
+from antiphon.contracts.events.agent import (
+    AgentError,
+    AgentHandedOff,
+    AgentJoined,
+    AgentReady,
+    AgentStateChanged,
+)
+from antiphon.contracts.events.session import CloseReason, FaultSide, SessionClosed
+from antiphon.contracts.events.tool import ToolCompleted, ToolStarted
+from antiphon.contracts.events.turn import TurnSaved
+from antiphon.recorder.recording import FRAMEWORK_TASK
+
+T = TypeVar("T")
+
+
+class Manager(Agent):
+    def __init__(self) -> None:
+        super().__init__(id="manager", instructions="")
+
+    async def on_enter(self) -> None:
+        await self.session.say("I am the manager.")
+
+
+class Silent(Agent):
+    def __init__(self) -> None:
+        super().__init__(id="silent", instructions="")
+
+
+class Host(Agent):
+    def __init__(self) -> None:
+        super().__init__(id="host", instructions="")
+
+    @function_tool
+    async def book(self, context: RunContext[Any], people: int) -> str:
+        """Book a table."""
+        return f"table for {people}"
+
+    @function_tool
+    async def refuse(self, context: RunContext[Any]) -> str:
+        """Refuse."""
+        raise ToolError("we are full")
+
+    @function_tool
+    async def manager(self, context: RunContext[Any]) -> Agent:
+        """Hand over."""
+        return Manager()
+
+    @function_tool
+    async def silent(self, context: RunContext[Any]) -> Agent:
+        """Hand over to one who says nothing."""
+        return Silent()
+
+
+def of_type(kind: type[T], events: Iterable[object]) -> list[T]:
+    return [event for event in events if isinstance(event, kind)]
+
+
+async def test_a_session_is_recorded_from_joined_to_closed(recorded: RecordedSession) -> None:
+    await recorded.start(Host())
+    await recorded.session.say("Hello.")
+    await recorded.say("good morning")
+    events = await recorded.finish()
+
+    joined, ready, closed = events[0], of_type(AgentReady, events)[0], events[-1]
+    assert isinstance(joined, AgentJoined)
+    assert (joined.job_id, joined.epoch) == ("AJ_1", "AJ_1")
+    assert ready.greeting == "Hello."
+    assert isinstance(closed, SessionClosed)
+    assert (closed.reason, closed.fault, closed.turns) == (CloseReason.AGENT_ENDED, FaultSide.NONE, 1)
+    (turn,) = of_type(TurnSaved, events)
+    assert (turn.turn, turn.agent_id) == (1, "host")
+    assert (turn.user_text, turn.assistant_text) == ("good morning", "You said: good morning")
+    states = [(state.old_state, state.new_state) for state in of_type(AgentStateChanged, events)]
+    assert states[0] == ("initializing", "listening")
+    assert all(old == before for (_, before), (old, _) in pairwise(states))
+
+
+async def test_a_turn_leaves_the_moment_it_ends(recorded: RecordedSession) -> None:
+    await recorded.start(Host())
+    await recorded.say("one")
+    assert [turn.user_text for turn in of_type(TurnSaved, await recorded.events())] == ["one"]
+
+
+async def test_a_tool_is_recorded_with_its_arguments_and_its_output(recorded: RecordedSession) -> None:
+    await recorded.start(Host())
+    await recorded.say('book({"people": 2})')
+    events = await recorded.finish()
+    (started,), (completed,) = of_type(ToolStarted, events), of_type(ToolCompleted, events)
+    (turn,) = of_type(TurnSaved, events)
+    assert (started.name, started.arguments) == ("book", '{"people": 2}')
+    assert (completed.name, completed.status, completed.output) == ("book", "done", "table for 2")
+    assert completed.duration_seconds is not None
+    assert started.call_id == completed.call_id
+    assert turn.tool_call_ids == [started.call_id]
+    assert turn.assistant_text == "Done: table for 2"
+
+
+@pytest.mark.parametrize("call", ["refuse()", "unheard_of()", "book(no json)"])
+async def test_a_tool_that_fails_is_recorded_once_however_it_fails(
+    recorded: RecordedSession, call: str
+) -> None:
+    await recorded.start(Host())
+    await recorded.say(call)
+    events = await recorded.finish()
+    (started,), (completed,) = of_type(ToolStarted, events), of_type(ToolCompleted, events)
+    assert completed.status == "error"
+    assert completed.output
+    assert of_type(TurnSaved, events)[0].tool_call_ids == [started.call_id]
+
+
+async def test_a_hand_off_is_one_turn_and_names_both_agents(recorded: RecordedSession) -> None:
+    await recorded.start(Host())
+    await recorded.say("manager()")
+    await recorded.say("hello")
+    events = await recorded.finish()
+    first, second = of_type(AgentHandedOff, events)
+    assert (first.from_agent, first.to_agent) == (None, "host")
+    assert (second.from_agent, second.to_agent, second.reason) == ("host", "manager", "manager")
+    handed_over, after = of_type(TurnSaved, events)
+    assert (handed_over.agent_id, handed_over.assistant_text) == ("host", "I am the manager.")
+    assert handed_over.assistant_text_generated == "I am the manager."
+    assert (after.agent_id, after.user_text) == ("manager", "hello")
+
+
+async def test_a_hand_off_to_an_agent_that_says_nothing_ends_the_turn(recorded: RecordedSession) -> None:
+    await recorded.start(Host())
+    await recorded.say("silent()")
+    (turn,) = of_type(TurnSaved, await recorded.events())
+    assert (turn.user_text, turn.assistant_text) == ("silent()", None)
+
+
+async def test_words_said_unasked_are_a_turn_of_their_own(recorded: RecordedSession) -> None:
+    await recorded.start(Host())
+    await recorded.session.say("Hello.")
+    await recorded.session.say("Are you still there?")
+    events = await recorded.finish()
+    (turn,) = of_type(TurnSaved, events)
+    assert (turn.user_text, turn.assistant_text) == (None, "Are you still there?")
+
+
+async def test_a_turn_that_is_open_at_the_end_is_saved_before_the_session_is_closed(
+    recorded: RecordedSession,
+) -> None:
+    class Slow(Host):
+        def __init__(self) -> None:
+            super().__init__()
+            self.began = asyncio.Event()
+
+        @function_tool
+        async def wait(self, context: RunContext[Any]) -> str:
+            """Take its time."""
+            self.began.set()
+            await asyncio.sleep(0.3)  # LiveKit lets a running tool end
+            return ""
+
+    agent = Slow()
+    await recorded.start(agent)
+    recorded.session.generate_reply(user_input="wait()")
+    await agent.began.wait()
+    events = await recorded.finish()
+    (turn,) = of_type(TurnSaved, events)
+    assert turn.user_text == "wait()"
+    assert turn.interrupted
+    assert events.index(turn) < events.index(of_type(SessionClosed, events)[0])
+
+
+async def test_a_model_that_fails_is_an_error_on_record_and_the_turn_is_saved(
+    recorded: RecordedSession,
+) -> None:
+    await recorded.start(Host())
+    handle = recorded.session.generate_reply(user_input="fail")
+    await handle
+    events = await recorded.finish()
+    error = of_type(AgentError, events)[-1]
+    assert (error.recoverable, error.message) == (False, "no answer comes to mind")
+    (turn,) = of_type(TurnSaved, events)
+    assert (turn.user_text, turn.assistant_text) == ("fail", None)
+
+
+async def test_an_answer_that_makes_no_sound_is_an_error_on_record(recorded: RecordedSession) -> None:
+    class Mute(Host):
+        async def transcription_node(self, text: Any, model_settings: Any) -> Any:
+            async for piece in text:
+                yield piece[:0]
+
+    await recorded.start(Mute())
+    await recorded.say("hello")
+    events = await recorded.finish()
+    (turn,) = of_type(TurnSaved, events)
+    assert (turn.assistant_text, turn.assistant_text_generated) == (None, "You said: hello")
+    (error,) = of_type(AgentError, events)
+    assert (error.kind, error.message) == ("Unheard", "nothing could be heard of the answer to turn 1")
+
+
+async def test_the_agents_own_overrides_of_the_text_keep_working(recorded: RecordedSession) -> None:
+    class Loud(Host):
+        async def transcription_node(self, text: Any, model_settings: Any) -> Any:
+            async for piece in text:
+                yield piece.upper()
+
+    await recorded.start(Loud())
+    await recorded.say("hello")
+    events = await recorded.finish()
+    (turn,) = of_type(TurnSaved, events)
+    assert turn.assistant_text == "YOU SAID: HELLO"
+    assert turn.assistant_text_generated == "You said: hello"
+
+
+async def test_nothing_is_recorded_after_the_session_is_closed(recorded: RecordedSession) -> None:
+    await recorded.start(Host())
+    await recorded.session.aclose()
+    recorded.ctx.room.emit("room_metadata_changed", "", "late")
+    assert isinstance((await recorded.finish())[-1], SessionClosed)
+
+
+async def test_a_session_that_never_began_is_closed_all_the_same(recorded: RecordedSession) -> None:
+    recorded.recording.failed(LookupError("flow booking has no revision 9"))
+    events = await recorded.finish()
+    error, closed = events[-2:]
+    assert isinstance(error, AgentError)
+    assert error.message == "flow booking has no revision 9"
+    assert isinstance(closed, SessionClosed)
+    assert (closed.reason, closed.detail) == (CloseReason.ERROR, "flow booking has no revision 9")
+
+
+async def test_a_job_that_a_newer_one_replaces_leaves_the_session_open(recorded: RecordedSession) -> None:
+    await recorded.start(Host())
+    recorded.ctx.room.emit("disconnected", 2)  # DUPLICATE_IDENTITY
+    events = await recorded.finish()
+    assert recorded.recording.replaced
+    assert of_type(SessionClosed, events) == []
+
+
+async def test_a_listener_of_the_users_that_fails_costs_nothing_of_the_record(
+    recorded: RecordedSession,
+) -> None:
+    def listener(_: Any) -> None:
+        raise ValueError("the user's own mistake")
+
+    recorded.session.on("conversation_item_added", listener)
+    await recorded.start(Host())
+    await recorded.say("hello")
+    assert len(of_type(TurnSaved, await recorded.finish())) == 1
+
+
+async def test_a_session_that_the_worker_ends_is_told_from_one_that_code_ends(
+    recorded: RecordedSession,
+) -> None:
+    await recorded.start(Host())
+    await asyncio.create_task(_close_as_livekit_does(recorded), name=FRAMEWORK_TASK)
+    closed = (await recorded.finish())[-1]
+    assert isinstance(closed, SessionClosed)
+    assert (closed.reason, closed.fault) == (CloseReason.WORKER_SHUTDOWN, FaultSide.PLATFORM)
+
+
+async def _close_as_livekit_does(recorded: RecordedSession) -> None:
+    await asyncio.wait_for(recorded.session.aclose(), timeout=10)
+
+
+async def test_a_flow_that_hangs_up_is_the_agent_ending_the_call(recorded: RecordedSession) -> None:
+    await recorded.start(Host())
+    closed_event = asyncio.Event()
+    recorded.session.on("close", lambda _: closed_event.set())
+    recorded.session.shutdown(drain=True)
+    await closed_event.wait()
+    closed = (await recorded.finish())[-1]
+    assert isinstance(closed, SessionClosed)
+    assert closed.reason == CloseReason.AGENT_ENDED
+
+
+def test_the_framework_still_names_the_task_in_which_it_ends_a_job() -> None:
+    assert f'name="{FRAMEWORK_TASK}"' in inspect.getsource(job_proc_lazy_main)
+
+
+def test_the_framework_still_tells_tasks_which_speech_they_serve() -> None:
+    assert _SpeechHandleContextVar.get(None) is None
