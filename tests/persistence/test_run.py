@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 import asyncpg
 import pytest
 from msgspec import structs
+from tests.fixtures.broker import erase
 
 from antiphon.chassis.bus import Bus, outgoing
 from antiphon.chassis.bus.nats_bus import NatsBus
 from antiphon.chassis.database import Database
-from antiphon.chassis.testing.erase import erase
 from antiphon.cli.stack.nats import NatsServer
 from antiphon.cli.stack.postgres import Postgres
 from antiphon.persistence.migrations import head

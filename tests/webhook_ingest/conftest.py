@@ -11,10 +11,10 @@ import pytest
 from google.protobuf.json_format import MessageToJson, ParseDict
 from livekit import api
 from livekit.protocol.webhook import WebhookEvent
+from tests.fixtures.clock import FixedClock
 
 from antiphon.chassis.bus import Bus
 from antiphon.chassis.health import Health
-from antiphon.chassis.testing import FixedClock
 from antiphon.webhook_ingest.app import create_app
 from antiphon.webhook_ingest.ingest import Ingest
 

@@ -76,7 +76,7 @@ async def test_everything_missing_is_named_and_then_made(bus: Bus) -> None:
 async def test_two_services_may_ensure_at_once(bus: Bus, far_bus: Bus) -> None:
     import asyncio
 
-    from antiphon.chassis.testing.erase import erase
+    from tests.fixtures.broker import erase
 
     await erase(bus)
 

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from tests.fixtures.clock import FixedClock
 
 from antiphon.chassis.bus import Bus, BusUnavailable, Outgoing, PayloadTooLarge, StreamFull, outgoing
 from antiphon.chassis.bus.nats_bus import NatsBus
-from antiphon.chassis.testing import FixedClock
 from antiphon.cli.stack.nats import NatsServer
 from antiphon.contracts.envelope import seal
 from antiphon.contracts.events.command import CommandRequested

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 import msgspec
 import pytest
+from tests.fixtures.clock import FixedClock
 
 from antiphon.chassis.bus import Bus
 from antiphon.chassis.database import Database
-from antiphon.chassis.testing import FixedClock
 from antiphon.contracts.envelope import Envelope, committed, encode, seal
 from antiphon.contracts.events.command import CommandRequested
 from antiphon.contracts.subjects import committed_subject, partition_of

@@ -5,12 +5,12 @@ from contextlib import aclosing
 from typing import Any
 
 import pytest
+from tests.fixtures.ids import SequentialIds
 
 from antiphon.chassis.bus import Bus
 from antiphon.chassis.database import Database
 from antiphon.chassis.log import Log, follow
 from antiphon.chassis.log.reading import Batches, read_partitions
-from antiphon.chassis.testing import SequentialIds
 from antiphon.cli.stack.nats import NatsServer
 from antiphon.cli.stack.postgres import Postgres
 from antiphon.contracts.cursor import Cursor

@@ -1,8 +1,9 @@
 """Subject filters in memory match as the server's do."""
 
 import pytest
+from tests.fixtures.clock import FixedClock
+from tests.fixtures.ids import SequentialIds
 
-from antiphon.chassis.testing import FixedClock, SequentialIds
 from antiphon.chassis.testing.stored import matches
 from antiphon.contracts.ids import new_session_id
 

@@ -1,7 +1,5 @@
-"""Doubles that keep the real ones' promises: the same suite of tests runs over both."""
+"""A bus in memory, for tests."""
 
-from antiphon.chassis.testing.clock import FixedClock
-from antiphon.chassis.testing.ids import SequentialIds
 from antiphon.chassis.testing.memory_bus import InMemoryBus
 
-__all__ = ["FixedClock", "InMemoryBus", "SequentialIds"]
+__all__ = ["InMemoryBus"]
