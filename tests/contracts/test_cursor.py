@@ -3,11 +3,11 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.contracts.strategies import SESSION_ID, histories
 
 from antiphon.contracts.cursor import Cursor, InvalidCursor
 from antiphon.contracts.envelope import Envelope
 from antiphon.contracts.subjects import PARTITIONS, partition_of
-from antiphon.contracts.testing import SESSION_ID, histories
 
 
 @given(st.dictionaries(st.integers(0, PARTITIONS - 1), st.integers(0, 2**53)))

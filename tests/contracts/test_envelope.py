@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from msgspec import Raw
 from msgspec.structs import replace
+from tests.contracts.strategies import SESSION_ID, events
 
 from antiphon.contracts.envelope import committed, decode, encode, seal
 from antiphon.contracts.errors import MalformedEvent
@@ -15,7 +16,6 @@ from antiphon.contracts.event import Event
 from antiphon.contracts.events.session import SessionRequested
 from antiphon.contracts.events.turn import TurnSaved
 from antiphon.contracts.registry import open_event
-from antiphon.contracts.testing import SESSION_ID, events
 
 REQUEST: dict[str, Any] = {"flow_id": "f", "flow_revision": 1, "user_id": "u", "room": SESSION_ID}
 NOW = datetime(2026, 11, 21, 9, 30, 0, 123456, tzinfo=UTC)

@@ -5,12 +5,12 @@ from datetime import UTC, datetime
 import pytest
 from msgspec import Raw
 from msgspec.structs import replace
+from tests.contracts.strategies import SESSION_ID
 
 from antiphon.contracts.envelope import Envelope, seal
 from antiphon.contracts.errors import MalformedEvent, UnknownEventType, UnsupportedEventVersion
 from antiphon.contracts.events.turn import TurnSaved
 from antiphon.contracts.registry import BY_TYPE, EVENTS, family_of, open_event
-from antiphon.contracts.testing import SESSION_ID
 
 
 def envelope() -> Envelope:

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from msgspec import UNSET, Raw
 from msgspec.structs import replace
+from tests.contracts.strategies import SESSION_ID, histories, history
 
 from antiphon.contracts.envelope import Envelope
 from antiphon.contracts.errors import MalformedEvent
@@ -22,7 +23,6 @@ from antiphon.contracts.events.session import (
 )
 from antiphon.contracts.events.turn import TurnSaved
 from antiphon.contracts.session import TERMINAL, Session, Status, evolve, fold
-from antiphon.contracts.testing import SESSION_ID, histories, history
 
 REQUESTED = SessionRequested(flow_id="booking", flow_revision=3, user_id="ada", room=SESSION_ID)
 DISPATCHED = SessionDispatched(attempt=1, room_sid="RM_1", agent_name="antiphon")

@@ -1,6 +1,7 @@
 """Subjects carry partition, tenant, session and family, and can be read back."""
 
 import pytest
+from tests.contracts.strategies import SESSION_ID
 
 from antiphon.contracts.subjects import (
     PARTITIONS,
@@ -12,7 +13,6 @@ from antiphon.contracts.subjects import (
     partition_of,
     session_filter,
 )
-from antiphon.contracts.testing import SESSION_ID
 
 
 def test_the_partition_of_a_session_never_changes() -> None:

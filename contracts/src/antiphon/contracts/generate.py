@@ -9,7 +9,7 @@ from typing import Any
 from antiphon.contracts.asyncapi import document
 from antiphon.contracts.schemas import breaking_changes, schema_files
 
-PACKAGE = Path(__file__).parents[2]
+PACKAGE = Path(__file__).parents[3]
 SCHEMAS = PACKAGE / "schemas"
 ASYNCAPI = PACKAGE / "asyncapi.json"
 
