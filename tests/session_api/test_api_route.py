@@ -17,16 +17,16 @@ JSON = {"Content-Type": "application/json"}
         b"[" * 2000,
     ],
 )
-async def test_what_is_not_json_is_malformed(body: bytes, edge: httpx.AsyncClient) -> None:
-    answer = await edge.post("/v1/sessions", content=body, headers=JSON)
+async def test_what_is_not_json_is_malformed(body: bytes, rejecting: httpx.AsyncClient) -> None:
+    answer = await rejecting.post("/v1/sessions", content=body, headers=JSON)
 
     assert answer.status_code == 400
     assert answer.json()["type"].endswith("/malformed-json")
 
 
 @pytest.mark.parametrize("media_type", ["text/plain", "application/x-www-form-urlencoded", "application/xml"])
-async def test_another_media_type_is_not_supported(media_type: str, edge: httpx.AsyncClient) -> None:
-    answer = await edge.post(
+async def test_another_media_type_is_not_supported(media_type: str, rejecting: httpx.AsyncClient) -> None:
+    answer = await rejecting.post(
         "/v1/sessions", content=b'{"flow_id":"booking","user_id":"ada"}', headers={"Content-Type": media_type}
     )
 
@@ -34,8 +34,8 @@ async def test_another_media_type_is_not_supported(media_type: str, edge: httpx.
     assert answer.json()["type"].endswith("/unsupported-media-type")
 
 
-async def test_no_media_type_at_all_is_not_supported(edge: httpx.AsyncClient) -> None:
-    answer = await edge.post("/v1/sessions", content=b'{"flow_id":"booking","user_id":"ada"}')
+async def test_no_media_type_at_all_is_not_supported(rejecting: httpx.AsyncClient) -> None:
+    answer = await rejecting.post("/v1/sessions", content=b'{"flow_id":"booking","user_id":"ada"}')
 
     assert answer.status_code == 415
 
@@ -51,8 +51,8 @@ async def test_json_by_any_of_its_names_is_read(media_type: str, client: httpx.A
     assert answer.status_code == 201
 
 
-async def test_no_body_names_what_is_missing(edge: httpx.AsyncClient) -> None:
-    answer = await edge.post("/v1/sessions", headers=JSON)
+async def test_no_body_names_what_is_missing(rejecting: httpx.AsyncClient) -> None:
+    answer = await rejecting.post("/v1/sessions", headers=JSON)
 
     assert answer.status_code == 422
     assert answer.json()["errors"][0]["field"] == "body"

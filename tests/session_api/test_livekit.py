@@ -8,17 +8,17 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from tests.session_api.fake_livekit import API_KEY, API_SECRET
 
 from antiphon.session_api.livekit import LiveKit, LiveKitRefused, LiveKitUnavailable
 
 SESSION = "ses_01m7yq1we0eqq9xvayxnfetqqd"
-KEY, SECRET = "devkey", "a-secret-of-at-least-32-characters!!"
 
 
 @pytest.fixture
 async def rooms(livekit: Any) -> AsyncIterator[LiveKit]:
     """The client under test."""
-    client = LiveKit(livekit.url, KEY, SECRET, agent_name="antiphon", timeout_seconds=0.3)
+    client = LiveKit(livekit.url, API_KEY, API_SECRET, agent_name="antiphon", timeout_seconds=0.3)
     yield client
     await client.close()
 
@@ -60,7 +60,7 @@ async def test_a_livekit_that_stalls_is_given_up(rooms: LiveKit, livekit: Any) -
 
 
 async def test_a_livekit_that_is_not_there_is_away() -> None:
-    client = LiveKit("ws://127.0.0.1:1", KEY, SECRET, agent_name="antiphon", timeout_seconds=1)
+    client = LiveKit("ws://127.0.0.1:1", API_KEY, API_SECRET, agent_name="antiphon", timeout_seconds=1)
 
     with pytest.raises(LiveKitUnavailable):
         await client.create_room(SESSION, "default")

@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 import pytest
 from livekit import api
+from tests.session_api.fake_livekit import API_KEY, API_SECRET
 
 from antiphon.chassis.bus import Bus
 from antiphon.cli.stack.nats import NatsServer
@@ -59,7 +60,7 @@ async def test_the_answer_holds_all_that_a_caller_needs(
 
     made = answer.json()
     session_id = made["session_id"]
-    claims = api.TokenVerifier("devkey", "a-secret-of-at-least-32-characters!!").verify(made["token"])
+    claims = api.TokenVerifier(API_KEY, API_SECRET).verify(made["token"])
     assert set(made) == {"session_id", "status", "room", "livekit_url", "token", "events_url"}
     assert (made["status"], made["room"], made["livekit_url"]) == ("dispatched", session_id, livekit.url)
     assert made["events_url"] == f"{running.url}/v1/sessions/{session_id}/events"
@@ -107,8 +108,10 @@ async def test_an_unknown_flow_makes_nothing(client: httpx.AsyncClient, bus: Bus
         ({"colour": "red"}, "colour"),
     ],
 )
-async def test_an_invalid_field_is_named(change: dict[str, Any], field: str, edge: httpx.AsyncClient) -> None:
-    answer = await edge.post("/v1/sessions", json={**CREATE, **change})
+async def test_an_invalid_field_is_named(
+    change: dict[str, Any], field: str, rejecting: httpx.AsyncClient
+) -> None:
+    answer = await rejecting.post("/v1/sessions", json={**CREATE, **change})
 
     problem = answer.json()
     assert answer.status_code == 422
@@ -117,8 +120,8 @@ async def test_an_invalid_field_is_named(change: dict[str, Any], field: str, edg
     assert field in problem["detail"]
 
 
-async def test_a_missing_field_is_named(edge: httpx.AsyncClient) -> None:
-    answer = await edge.post("/v1/sessions", json={"flow_id": "booking"})
+async def test_a_missing_field_is_named(rejecting: httpx.AsyncClient) -> None:
+    answer = await rejecting.post("/v1/sessions", json={"flow_id": "booking"})
 
     assert answer.json()["errors"][0]["field"] == "user_id"
 

@@ -3,7 +3,6 @@
 from typing import Any
 
 import httpx
-import pytest
 
 from antiphon.chassis.bus import Bus
 from antiphon.contracts.envelope import Envelope, decode
@@ -13,19 +12,11 @@ from antiphon.contracts.events.session import CloseReason, SessionClosed
 from antiphon.contracts.registry import open_event
 from antiphon.contracts.subjects import ALL_EVENTS
 
-CREATE = {"flow_id": "booking", "user_id": "ada"}
 JOINED = AgentJoined(job_id="AJ_1", worker_id="AW_1", epoch="AJ_1", identity="agent-1")
 
 
 async def _log(bus: Bus) -> list[Envelope]:
     return [decode(incoming.payload) async for incoming in bus.read(ALL_EVENTS)]
-
-
-@pytest.fixture
-async def session_id(client: httpx.AsyncClient) -> str:
-    """A session that was just created."""
-    made: dict[str, str] = (await client.post("/v1/sessions", json=CREATE)).json()
-    return made["session_id"]
 
 
 async def test_without_an_agent_the_session_is_closed_here(

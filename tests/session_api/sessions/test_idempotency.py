@@ -7,15 +7,14 @@ import httpx
 import pytest
 
 from antiphon.chassis.bus import Bus
-from antiphon.chassis.testing import InMemoryBus
 from antiphon.contracts.envelope import Envelope, decode
 from antiphon.contracts.events.agent import AgentReady
 from antiphon.contracts.events.session import CloseReason, FaultSide, SessionClosed
 from antiphon.contracts.ids import session_id_for_key
 from antiphon.contracts.subjects import ALL_EVENTS
 from antiphon.session_api.problems import Problem
-from antiphon.session_api.sessions.idempotency import first_request
-from antiphon.session_api.sessions.record import Record
+from antiphon.session_api.sessions.events import EventReader
+from antiphon.session_api.sessions.idempotency import replayed_session
 from antiphon.session_api.sessions.schemas import CreateRequest
 
 CREATE: dict[str, Any] = {"flow_id": "booking", "user_id": "ada", "metadata": {"a": 1, "b": [2]}}
@@ -121,7 +120,7 @@ async def test_a_create_that_died_before_its_dispatch_is_healed_by_its_replay(
 ) -> None:
     session_id = session_id_for_key("default", "order-17")
     requested = CreateRequest(**CREATE).as_event(session_id, 2)
-    await running.dependencies.create._producer.publish_first("default", session_id, requested)
+    await running.dependencies.create._publisher.publish_first("default", session_id, requested)
 
     answer = await client.post("/v1/sessions", json=CREATE, headers=KEY)
 
@@ -149,8 +148,8 @@ async def test_a_replay_of_an_ended_session_shows_the_end_and_lets_nobody_in(
 
 
 @pytest.mark.parametrize("key", ["", "with space", "x" * 256, "tab\tinside"])
-async def test_a_key_that_is_none_is_refused(key: str, edge: httpx.AsyncClient) -> None:
-    answer = await edge.post("/v1/sessions", json=CREATE, headers={"Idempotency-Key": key})
+async def test_a_key_that_is_none_is_refused(key: str, rejecting: httpx.AsyncClient) -> None:
+    answer = await rejecting.post("/v1/sessions", json=CREATE, headers={"Idempotency-Key": key})
 
     assert answer.status_code == 422
     assert answer.json()["errors"][0]["in"] == "header"
@@ -158,11 +157,11 @@ async def test_a_key_that_is_none_is_refused(key: str, edge: httpx.AsyncClient) 
 
 
 async def test_a_key_whose_request_the_stream_forgot_is_too_old(
-    client: httpx.AsyncClient, persistence: Any, forget: Any
+    client: httpx.AsyncClient, persistence: Any, purge: Any
 ) -> None:
     made = await client.post("/v1/sessions", json=CREATE, headers=KEY)
     await persistence.catch_up(made.json()["session_id"])
-    await forget()
+    await purge()
     late = AgentReady(greeting="Good evening.", ready_ms=640.0)
     await persistence.commit(made.json()["session_id"], late)
 
@@ -172,18 +171,12 @@ async def test_a_key_whose_request_the_stream_forgot_is_too_old(
     assert answer.json()["type"].endswith("/idempotency-key-expired")
 
 
-class _Lagging(Record):
-    """A replica of the broker that has not got the request yet; a single server never shows it."""
-
-    def __init__(self) -> None:
-        super().__init__(InMemoryBus())
-
-
-async def test_a_replica_that_lags_behind_asks_to_try_again() -> None:
+async def test_replica_without_the_request_responds_503(bus: Bus) -> None:
+    # A replica that lags behind looks like an empty stream; a single server never lags.
     requested = CreateRequest(**CREATE).as_event("ses_1", 2)
 
     with pytest.raises(Problem) as problem:
-        await first_request(_Lagging(), "default", "ses_00000000000000000000000000", requested)
+        await replayed_session(EventReader(bus), "default", "ses_00000000000000000000000000", requested)
 
     assert problem.value.status_code == 503
     assert problem.value.headers == {"Retry-After": "1"}

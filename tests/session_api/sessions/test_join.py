@@ -1,27 +1,24 @@
 """POST /v1/sessions/{id}/token: into a session that goes on, and into no other."""
 
+import json
+from datetime import timedelta
 from typing import Any
 
 import httpx
 import pytest
 from livekit import api
+from tests.session_api.fake_livekit import API_KEY, API_SECRET
 
 from antiphon.contracts.events.session import CloseReason, FaultSide, SessionClosed
+from antiphon.session_api.sessions.join import JoinTokens
 
-CREATE = {"flow_id": "booking", "user_id": "ada"}
+SESSION = "ses_01m7yq1we0eqq9xvayxnfetqqd"
 NOBODY = "ses_00000000000000000000000000"
 CLOSED = SessionClosed(reason=CloseReason.CALLER_LEFT, fault=FaultSide.NONE, duration_seconds=3.0, turns=0)
 
 
-@pytest.fixture
-async def session_id(client: httpx.AsyncClient) -> str:
-    """A session that was just created."""
-    made: dict[str, str] = (await client.post("/v1/sessions", json=CREATE)).json()
-    return made["session_id"]
-
-
 def _claims(token: str) -> api.access_token.Claims:
-    return api.TokenVerifier("devkey", "a-secret-of-at-least-32-characters!!").verify(token)
+    return api.TokenVerifier(API_KEY, API_SECRET).verify(token)
 
 
 async def test_without_a_body_it_is_the_caller_s(client: httpx.AsyncClient, session_id: str) -> None:
@@ -55,8 +52,10 @@ async def test_another_participant_gets_a_token_of_their_own(
         ({"role": "admin"}, "role"),
     ],
 )
-async def test_an_invalid_field_is_named(wish: dict[str, Any], field: str, edge: httpx.AsyncClient) -> None:
-    answer = await edge.post(f"/v1/sessions/{NOBODY}/token", json=wish)
+async def test_an_invalid_field_is_named(
+    wish: dict[str, Any], field: str, rejecting: httpx.AsyncClient
+) -> None:
+    answer = await rejecting.post(f"/v1/sessions/{NOBODY}/token", json=wish)
 
     assert answer.status_code == 422
     assert answer.json()["errors"][0]["field"] == field
@@ -74,10 +73,10 @@ async def test_nobody_joins_a_session_that_has_ended(
 
 
 async def test_a_session_that_the_stream_forgot_is_judged_by_its_view(
-    client: httpx.AsyncClient, session_id: str, persistence: Any, forget: Any
+    client: httpx.AsyncClient, session_id: str, persistence: Any, purge: Any
 ) -> None:
     await persistence.commit(session_id, CLOSED)
-    await forget()
+    await purge()
 
     answer = await client.post(f"/v1/sessions/{session_id}/token")
 
@@ -97,3 +96,40 @@ async def test_a_session_of_another_tenant_is_a_404(client: httpx.AsyncClient, s
     answer = await client.post(f"/v1/sessions/{session_id}/token", headers=foreign)
 
     assert answer.status_code == 404
+
+
+def _signed_claims(**changes: object) -> api.access_token.Claims:
+    arguments = {"identity": "caller", "ttl_seconds": 600, **changes}
+    token = JoinTokens(API_KEY, API_SECRET, "antiphon").sign(SESSION, "default", **arguments)  # type: ignore[arg-type]
+    return api.TokenVerifier(API_KEY, API_SECRET).verify(token)
+
+
+def test_it_lets_one_participant_into_one_room() -> None:
+    claims = _signed_claims(name="Ada")
+
+    assert (claims.identity, claims.name) == ("caller", "Ada")
+    assert claims.video is not None
+    assert (claims.video.room_join, claims.video.room) == (True, SESSION)
+    assert claims.video.can_publish
+    assert claims.video.can_subscribe
+    assert not claims.video.room_admin
+    assert not claims.video.room_create
+
+
+def test_it_carries_the_dispatch_that_the_room_carries() -> None:
+    config = _signed_claims().room_config
+
+    assert config is not None
+    [dispatch] = config.agents
+    assert dispatch.agent_name == "antiphon"
+    assert json.loads(dispatch.metadata) == {"session_id": SESSION, "tenant": "default"}
+    assert json.loads(config.metadata) == {"session_id": SESSION, "tenant": "default"}
+
+
+def test_it_expires() -> None:
+    token = JoinTokens(API_KEY, API_SECRET, "antiphon", now=lambda: 1_000_000).sign(
+        SESSION, "default", identity="caller", ttl_seconds=60
+    )
+
+    with pytest.raises(Exception, match="expired"):
+        api.TokenVerifier(API_KEY, API_SECRET, leeway=timedelta(0)).verify(token)

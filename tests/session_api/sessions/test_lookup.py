@@ -13,17 +13,9 @@ from antiphon.contracts.events.agent import AgentReady
 from antiphon.contracts.events.session import CloseReason, FaultSide, SessionClosed, SessionRequested
 from antiphon.contracts.events.turn import TurnSaved
 
-CREATE = {"flow_id": "booking", "user_id": "ada"}
 NOBODY = "ses_00000000000000000000000000"
 CLOSED = SessionClosed(reason=CloseReason.CALLER_LEFT, fault=FaultSide.NONE, duration_seconds=3.0, turns=0)
 READY = AgentReady(greeting="Good evening.", ready_ms=640.0)
-
-
-@pytest.fixture
-async def session_id(client: httpx.AsyncClient) -> str:
-    """A session that was just created."""
-    made: dict[str, str] = (await client.post("/v1/sessions", json=CREATE)).json()
-    return made["session_id"]
 
 
 async def test_the_view_is_the_fold_of_what_was_committed(
@@ -48,8 +40,10 @@ async def test_before_and_after_its_commit_a_session_has_the_same_shape(
 
 @pytest.mark.parametrize("malformed", ["ses_*", "nonsense", "ses_1.>", "%00", NOBODY[:-1], NOBODY.upper()])
 @pytest.mark.parametrize("part", ["", "/turns", "/events"])
-async def test_an_id_that_cannot_be_one_is_a_404(malformed: str, part: str, edge: httpx.AsyncClient) -> None:
-    answer = await edge.get(f"/v1/sessions/{malformed}{part}")
+async def test_an_id_that_cannot_be_one_is_a_404(
+    malformed: str, part: str, rejecting: httpx.AsyncClient
+) -> None:
+    answer = await rejecting.get(f"/v1/sessions/{malformed}{part}")
 
     assert answer.status_code == 404
     assert answer.json()["type"].endswith("/unknown-session")
@@ -143,9 +137,9 @@ async def test_turns_come_in_pages_as_they_were_said(
     ],
 )
 async def test_a_wrong_parameter_is_named(
-    part: str, wrong: dict[str, Any], field: str, edge: httpx.AsyncClient
+    part: str, wrong: dict[str, Any], field: str, rejecting: httpx.AsyncClient
 ) -> None:
-    answer = await edge.get(f"/v1/sessions/{NOBODY}{part}", params=wrong)
+    answer = await rejecting.get(f"/v1/sessions/{NOBODY}{part}", params=wrong)
 
     assert answer.status_code == 422
     assert answer.json()["errors"][0]["field"] == field

@@ -9,8 +9,7 @@ import pytest
 from antiphon.contracts.event import Event
 from antiphon.contracts.events.agent import AgentReady
 from antiphon.contracts.events.session import CloseReason, FaultSide, SessionClosed, SessionRequested
-from antiphon.session_api.sessions.pages import write_place
-from antiphon.session_api.sessions.queries import SessionsPlace
+from antiphon.session_api.pagination import PageKey, encode_page_cursor
 
 START = datetime(2026, 11, 21, 9, 30, tzinfo=UTC)
 CLOSED = SessionClosed(reason=CloseReason.CALLER_LEFT, fault=FaultSide.NONE, duration_seconds=3.0, turns=0)
@@ -115,8 +114,10 @@ async def test_another_tenant_s_sessions_are_not_listed(client: httpx.AsyncClien
         ({"user_id": ""}, "user_id"),
     ],
 )
-async def test_a_wrong_parameter_is_named(wrong: dict[str, Any], field: str, edge: httpx.AsyncClient) -> None:
-    answer = await edge.get("/v1/sessions", params=wrong)
+async def test_a_wrong_parameter_is_named(
+    wrong: dict[str, Any], field: str, rejecting: httpx.AsyncClient
+) -> None:
+    answer = await rejecting.get("/v1/sessions", params=wrong)
 
     assert answer.status_code == 422
     assert answer.json()["errors"][0]["field"] == field
@@ -125,6 +126,6 @@ async def test_a_wrong_parameter_is_named(wrong: dict[str, Any], field: str, edg
 async def test_a_cursor_of_a_session_that_is_gone_still_finds_its_place(
     client: httpx.AsyncClient, seven: list[str]
 ) -> None:
-    cursor = write_place(SessionsPlace(START + timedelta(milliseconds=500), _id(99)))
+    cursor = encode_page_cursor(PageKey(START + timedelta(milliseconds=500), _id(99)))
 
     assert await _ids(client, cursor=cursor) == [_id(2), _id(1), _id(0)]

@@ -19,7 +19,6 @@ from antiphon.contracts.events.session import (
     SessionFailed,
 )
 
-CREATE = {"flow_id": "booking", "user_id": "ada"}
 NOBODY = "ses_00000000000000000000000000"
 READY = AgentReady(greeting="Good evening.\r\nWelcome.", ready_ms=640.0)
 CLOSED = SessionClosed(reason=CloseReason.CALLER_LEFT, fault=FaultSide.NONE, duration_seconds=3.0, turns=0)
@@ -27,13 +26,6 @@ FAILED = SessionFailed(reason=FailureReason.AGENT_LOST, attempts=1)
 ACCEPT = {"Accept": "text/event-stream"}
 
 Chunks = AsyncIterator[str]
-
-
-@pytest.fixture
-async def session_id(client: httpx.AsyncClient) -> str:
-    """A session that was just created."""
-    made: dict[str, str] = (await client.post("/v1/sessions", json=CREATE)).json()
-    return made["session_id"]
 
 
 @asynccontextmanager
@@ -263,8 +255,8 @@ async def test_a_broker_restart_in_the_middle_loses_nothing(
 
 
 @pytest.mark.parametrize("wrong", ["x", "-1", "1.5"])
-async def test_a_last_event_id_that_is_none_is_refused(wrong: str, edge: httpx.AsyncClient) -> None:
-    answer = await edge.get(f"/v1/sessions/{NOBODY}/events", headers={**ACCEPT, "Last-Event-ID": wrong})
+async def test_a_last_event_id_that_is_none_is_refused(wrong: str, rejecting: httpx.AsyncClient) -> None:
+    answer = await rejecting.get(f"/v1/sessions/{NOBODY}/events", headers={**ACCEPT, "Last-Event-ID": wrong})
 
     assert answer.status_code == 422
 
