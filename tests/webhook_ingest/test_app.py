@@ -32,10 +32,10 @@ async def test_a_webhook_is_an_event_of_its_session(
 ) -> None:
     body = webhook("participant_joined", participant={"sid": "PA_1", "identity": "caller"})
 
-    answer = await _post(client, body, sign(body))
+    response = await _post(client, body, sign(body))
 
     [envelope] = await _log(bus)
-    assert (answer.status_code, answer.json()) == (200, {"outcome": "published"})
+    assert (response.status_code, response.json()) == (200, {"outcome": "published"})
     assert (envelope.id, envelope.type) == ("lk:EV_9dKqLmZx2T", "livekit.participant_joined")
     assert (envelope.subject, envelope.tenant) == (session_id, "default")
     assert envelope.time == datetime.fromtimestamp(1795253401, UTC)
@@ -47,9 +47,9 @@ async def test_a_webhook_told_twice_is_one_event(
 ) -> None:
     body = webhook()
 
-    answers = [await _post(client, body, sign(body)) for _ in range(3)]
+    responses = [await _post(client, body, sign(body)) for _ in range(3)]
 
-    assert [answer.status_code for answer in answers] == [200, 200, 200]
+    assert [response.status_code for response in responses] == [200, 200, 200]
     assert len(await _log(bus)) == 1
 
 
@@ -60,9 +60,9 @@ async def test_a_webhook_of_a_track_finds_its_session_by_the_room_alone(
     track = webhook("track_published", id="EV_2", room={"sid": "RM_1", "name": session_id})
     await _post(client, started, sign(started))
 
-    answer = await _post(client, track, sign(track))
+    response = await _post(client, track, sign(track))
 
-    assert answer.json() == {"outcome": "published"}
+    assert response.json() == {"outcome": "published"}
     assert [envelope.type for envelope in await _log(bus)] == [
         "livekit.room_started",
         "livekit.track_published",
@@ -74,9 +74,9 @@ async def test_a_room_that_is_no_session_is_accepted_and_not_published(
 ) -> None:
     body = webhook(room={"sid": "RM_9", "name": "somebody-elses-room"})
 
-    answer = await _post(client, body, sign(body))
+    response = await _post(client, body, sign(body))
 
-    assert (answer.status_code, answer.json()) == (200, {"outcome": "not_ours"})
+    assert (response.status_code, response.json()) == (200, {"outcome": "not_ours"})
     assert await _log(bus) == []
 
 
@@ -86,25 +86,25 @@ async def test_a_forged_webhook_is_refused_and_leaves_no_trace(
     body = webhook()
     forged = sign(body, secret="another-secret-of-at-least-32-characters")
 
-    answers = [
+    responses = [
         await _post(client, body, forged),
         await _post(client, body, ""),
         await _post(client, body, sign(body, ttl=timedelta(minutes=-5))),
         await _post(client, body + b" ", sign(body)),
     ]
 
-    assert [answer.status_code for answer in answers] == [401] * 4
-    assert answers[0].headers["content-type"] == "application/problem+json"
+    assert [response.status_code for response in responses] == [401] * 4
+    assert responses[0].headers["content-type"] == "application/problem+json"
     assert await _log(bus) == []
 
 
 async def test_a_signed_body_that_is_no_webhook_is_malformed(client: httpx.AsyncClient, sign: Sign) -> None:
     body = b'{"event":"room_started"}'
 
-    answer = await _post(client, body, sign(body))
+    response = await _post(client, body, sign(body))
 
-    assert answer.status_code == 400
-    assert answer.json()["type"].endswith("/malformed-webhook")
+    assert response.status_code == 400
+    assert response.json()["type"].endswith("/malformed-webhook")
 
 
 @pytest.mark.parametrize("chunked", [False, True])
@@ -116,11 +116,11 @@ async def test_a_body_that_is_too_large_is_not_read_to_its_end(
     async def chunks() -> AsyncIterator[bytes]:
         yield body
 
-    answer = await client.post(
+    response = await client.post(
         PATH, content=chunks() if chunked else body, headers={"Authorization": sign(body)}
     )
 
-    assert answer.status_code == 413
+    assert response.status_code == 413
 
 
 async def test_a_broker_that_is_away_makes_livekit_try_again(
@@ -129,10 +129,10 @@ async def test_a_broker_that_is_away_makes_livekit_try_again(
     body = webhook()
     nats_server.stop()
 
-    answer = await _post(client, body, sign(body))
+    response = await _post(client, body, sign(body))
 
-    assert answer.status_code == 503
-    assert answer.headers["retry-after"] == "1"
+    assert response.status_code == 503
+    assert response.headers["retry-after"] == "1"
 
 
 async def test_a_fault_of_ours_is_never_a_500(
@@ -144,18 +144,18 @@ async def test_a_fault_of_ours_is_never_a_500(
     monkeypatch.setattr(tenants.Tenants, "of_room", fail)
     body = webhook()
 
-    answer = await _post(client, body, sign(body))
+    response = await _post(client, body, sign(body))
 
-    assert answer.status_code == 503
+    assert response.status_code == 503
 
 
 async def test_only_post_is_answered(client: httpx.AsyncClient) -> None:
-    answer = await client.get(PATH)
+    response = await client.get(PATH)
 
-    assert answer.status_code == 405
+    assert response.status_code == 405
 
 
 async def test_it_is_ready_when_the_broker_answers(client: httpx.AsyncClient) -> None:
-    answer = await client.get("/health/ready")
+    response = await client.get("/health/ready")
 
-    assert (answer.status_code, answer.json()["checks"]["broker"]["ok"]) == (200, True)
+    assert (response.status_code, response.json()["checks"]["broker"]["ok"]) == (200, True)

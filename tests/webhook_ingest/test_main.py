@@ -53,11 +53,11 @@ async def test_it_takes_webhooks_and_stops_when_told(
     body = webhook()
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
         await _until_ready(client)
-        answer = await client.post(PATH, content=body, headers={"Authorization": sign(body)})
+        response = await client.post(PATH, content=body, headers={"Authorization": sign(body)})
     process.send_signal(signal.SIGTERM)
 
     code, errors = await _end(process)
-    assert (answer.status_code, code) == (200, 0), errors
+    assert (response.status_code, code) == (200, 0), errors
     assert len([incoming async for incoming in bus.read(ALL_EVENTS)]) == 1
     assert "webhook.published" in errors
 

@@ -1,4 +1,4 @@
-"""The log on the bus as session-api reads it: what ingest will refuse is no part of it."""
+"""Events read from the bus: messages that ingest will reject are left out."""
 
 from datetime import UTC, datetime
 
@@ -40,7 +40,7 @@ async def bus(bus: Bus) -> Bus:
     return bus
 
 
-async def test_a_session_is_the_fold_of_all_its_events(bus: Bus) -> None:
+async def test_session_is_the_fold_of_all_events(bus: Bus) -> None:
     await bus.publish(outgoing(_sealed(READY, 1)))
 
     session = await EventReader(bus).session("default", SESSION)
@@ -49,7 +49,7 @@ async def test_a_session_is_the_fold_of_all_its_events(bus: Bus) -> None:
     assert (session.status, session.user_id) == (Status.READY, "ada")
 
 
-async def test_its_outline_reads_no_more_than_its_own_family(bus: Bus) -> None:
+async def test_outline_reads_only_session_events(bus: Bus) -> None:
     await bus.publish(outgoing(_sealed(READY, 1)))
 
     session = await EventReader(bus).outline("default", SESSION)
@@ -58,14 +58,14 @@ async def test_its_outline_reads_no_more_than_its_own_family(bus: Bus) -> None:
     assert session.status is Status.PENDING
 
 
-async def test_another_tenant_has_no_such_session(bus: Bus) -> None:
+async def test_session_of_another_tenant_is_unknown(bus: Bus) -> None:
     reader = EventReader(bus)
 
     assert await reader.session("other", SESSION) is None
     assert not await reader.exists("other", SESSION)
 
 
-async def test_what_ingest_will_refuse_is_passed_over(bus: Bus) -> None:
+async def test_malformed_messages_are_left_out(bus: Bus) -> None:
     broken = encode(_sealed(READY, 2)).replace(b'"ready_ms":640.0', b'"ready_ms":"soon"')
     await _publish_raw(bus, b"not an envelope", 1)
     await _publish_raw(bus, broken, 2)
@@ -75,7 +75,7 @@ async def test_what_ingest_will_refuse_is_passed_over(bus: Bus) -> None:
     assert [event.type for event in events] == ["session.requested"]
 
 
-async def test_an_event_that_only_a_newer_reader_knows_is_part_of_the_log(bus: Bus) -> None:
+async def test_unknown_event_type_is_kept(bus: Bus) -> None:
     newer = encode(_sealed(READY, 1)).replace(b'"agent.ready"', b'"agent.improved"')
     await _publish_raw(bus, newer, 1)
 
@@ -85,7 +85,7 @@ async def test_an_event_that_only_a_newer_reader_knows_is_part_of_the_log(bus: B
     assert await reader.session("default", SESSION) is not None
 
 
-async def test_an_agent_that_came_is_remembered(bus: Bus) -> None:
+async def test_agent_joined_after_an_agent_event(bus: Bus) -> None:
     reader = EventReader(bus)
     before = await reader.agent_joined("default", SESSION)
     await bus.publish(outgoing(_sealed(READY, 1)))
