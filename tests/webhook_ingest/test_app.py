@@ -27,7 +27,7 @@ async def _post(client: httpx.AsyncClient, body: bytes, token: str) -> httpx.Res
     return await client.post(PATH, content=body, headers=headers)
 
 
-async def test_a_webhook_is_an_event_of_its_session(
+async def test_webhook_is_published_as_an_event_of_its_session(
     client: httpx.AsyncClient, bus: Bus, webhook: Webhook, sign: Sign, session_id: str
 ) -> None:
     body = webhook("participant_joined", participant={"sid": "PA_1", "identity": "caller"})
@@ -42,7 +42,7 @@ async def test_a_webhook_is_an_event_of_its_session(
     assert getattr(open_event(envelope), "participant_identity") == "caller"  # noqa: B009 - of the one event
 
 
-async def test_a_webhook_told_twice_is_one_event(
+async def test_redelivered_webhook_is_one_event(
     client: httpx.AsyncClient, bus: Bus, webhook: Webhook, sign: Sign
 ) -> None:
     body = webhook()
@@ -53,7 +53,7 @@ async def test_a_webhook_told_twice_is_one_event(
     assert len(await _log(bus)) == 1
 
 
-async def test_a_webhook_of_a_track_finds_its_session_by_the_room_alone(
+async def test_webhook_of_a_track_is_published_to_its_session(
     client: httpx.AsyncClient, bus: Bus, webhook: Webhook, sign: Sign, session_id: str
 ) -> None:
     started = webhook()
@@ -69,10 +69,10 @@ async def test_a_webhook_of_a_track_finds_its_session_by_the_room_alone(
     ]
 
 
-async def test_a_room_that_is_no_session_is_accepted_and_not_published(
+async def test_webhook_of_a_foreign_room_is_not_published(
     client: httpx.AsyncClient, bus: Bus, webhook: Webhook, sign: Sign
 ) -> None:
-    body = webhook(room={"sid": "RM_9", "name": "somebody-elses-room"})
+    body = webhook(room={"sid": "RM_9", "name": "foreign-room"})
 
     response = await _post(client, body, sign(body))
 
@@ -80,7 +80,7 @@ async def test_a_room_that_is_no_session_is_accepted_and_not_published(
     assert await _log(bus) == []
 
 
-async def test_a_forged_webhook_is_refused_and_leaves_no_trace(
+async def test_forged_webhook_responds_401(
     client: httpx.AsyncClient, bus: Bus, webhook: Webhook, sign: Sign
 ) -> None:
     body = webhook()
@@ -98,7 +98,7 @@ async def test_a_forged_webhook_is_refused_and_leaves_no_trace(
     assert await _log(bus) == []
 
 
-async def test_a_signed_body_that_is_no_webhook_is_malformed(client: httpx.AsyncClient, sign: Sign) -> None:
+async def test_malformed_webhook_responds_400(client: httpx.AsyncClient, sign: Sign) -> None:
     body = b'{"event":"room_started"}'
 
     response = await _post(client, body, sign(body))
@@ -108,9 +108,7 @@ async def test_a_signed_body_that_is_no_webhook_is_malformed(client: httpx.Async
 
 
 @pytest.mark.parametrize("chunked", [False, True])
-async def test_a_body_that_is_too_large_is_not_read_to_its_end(
-    chunked: bool, client: httpx.AsyncClient, sign: Sign
-) -> None:
+async def test_body_over_the_limit_responds_413(chunked: bool, client: httpx.AsyncClient, sign: Sign) -> None:
     body = b" " * (BODY_LIMIT_BYTES + 1)
 
     async def chunks() -> AsyncIterator[bytes]:
@@ -123,7 +121,7 @@ async def test_a_body_that_is_too_large_is_not_read_to_its_end(
     assert response.status_code == 413
 
 
-async def test_a_broker_that_is_away_makes_livekit_try_again(
+async def test_broker_outage_responds_503(
     client: httpx.AsyncClient, nats_server: NatsServer, webhook: Webhook, sign: Sign
 ) -> None:
     body = webhook()
@@ -135,7 +133,7 @@ async def test_a_broker_that_is_away_makes_livekit_try_again(
     assert response.headers["retry-after"] == "1"
 
 
-async def test_a_fault_of_ours_is_never_a_500(
+async def test_internal_error_responds_503(
     client: httpx.AsyncClient, webhook: Webhook, sign: Sign, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> None:
@@ -149,13 +147,13 @@ async def test_a_fault_of_ours_is_never_a_500(
     assert response.status_code == 503
 
 
-async def test_only_post_is_answered(client: httpx.AsyncClient) -> None:
+async def test_get_responds_405(client: httpx.AsyncClient) -> None:
     response = await client.get(PATH)
 
     assert response.status_code == 405
 
 
-async def test_it_is_ready_when_the_broker_answers(client: httpx.AsyncClient) -> None:
+async def test_ready_when_the_broker_answers(client: httpx.AsyncClient) -> None:
     response = await client.get("/health/ready")
 
     assert (response.status_code, response.json()["checks"]["broker"]["ok"]) == (200, True)
