@@ -1,4 +1,4 @@
-"""What people and programs ask of a running session."""
+"""Events of commands sent to a running session."""
 
 from typing import ClassVar
 

@@ -1,4 +1,4 @@
-"""Server-sent events: a session's history, then what happens, until it has ended."""
+"""Server-sent events: a session's history, then its live events, until it has ended."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -13,19 +13,19 @@ from antiphon.contracts.envelope import Envelope, encode
 from antiphon.contracts.session import TERMINAL_TYPES
 
 MEDIA_TYPE = "text/event-stream"
-QUEUED = 256  # events read ahead of a slow client; then the reader waits
-GOODBYE_SECONDS = 2.0
+QUEUE_SIZE = 256  # events read ahead of a slow client; then reading waits
+CANCEL_TIMEOUT_SECONDS = 2.0
 OPENING = b"retry: 1000\n\n"
 HEARTBEAT = b": keep-alive\n\n"
 
 Chunks = AsyncGenerator[bytes, None]
-Queue = asyncio.Queue[Envelope | None]  # None only wakes the writer
+Queue = asyncio.Queue[Envelope | None]  # None wakes the sender
 
 log = structlog.get_logger(__name__)
 
 
 class EventStream(StreamingResponse):
-    """Send chunks as they come, and close their generator however the connection ends."""
+    """A streaming response that closes its generator when the connection ends."""
 
     media_type = MEDIA_TYPE
 
@@ -34,31 +34,31 @@ class EventStream(StreamingResponse):
         self._chunks = chunks
 
     async def stream_response(self, send: Send) -> None:
-        """Send the response (see StreamingResponse)."""
+        """Send the response, then close the generator."""
         async with aclosing(self._chunks):
             await super().stream_response(send)
 
 
 def as_event(envelope: Envelope) -> bytes:
-    """Write a committed envelope as one server-sent event; its id is the sequence to resume from."""
-    # A line break can only stand between JSON's tokens, never within a string.
+    """Return a committed envelope as a server-sent event, whose id is the sequence."""
+    # In JSON, line breaks occur only between tokens, never inside a string.
     data = encode(envelope).replace(b"\r", b" ").replace(b"\n", b" ")
     return b"id: %d\nevent: %s\ndata: %s\n\n" % (sequence_of(envelope), envelope.type.encode(), data)
 
 
-async def remainder(events: list[Envelope]) -> Chunks:
-    """Yield what was committed after an end that the client has seen already."""
+async def replay(events: list[Envelope]) -> Chunks:
+    """Yield these events and end: those committed after the end of the session."""
     yield OPENING + b"".join(map(as_event, events))
 
 
 async def live(
     events: AsyncGenerator[Envelope, None], *, heartbeat_seconds: float, stopping: asyncio.Event
 ) -> Chunks:
-    """Yield a session's events as they come, and a heartbeat in every silence.
+    """Yield events as they arrive, and a heartbeat after every `heartbeat_seconds` without one.
 
-    Ends when the session's end was delivered, or when the server stops.
+    Ends after the terminal event of the session, or when the server stops.
     """
-    queue = Queue(QUEUED)
+    queue = Queue(QUEUE_SIZE)
     reading = asyncio.create_task(_read(events, queue), name="stream: read")
     stopped = asyncio.create_task(stopping.wait(), name="stream: stop")
     for task in (reading, stopped):
@@ -76,11 +76,11 @@ async def live(
                 waiting.append(queue.get_nowait())
             if chunk := b"".join(as_event(envelope) for envelope in waiting if envelope is not None):
                 yield chunk
-        _report(reading)
+        _log_failure(reading)
     finally:
         stopped.cancel()
         reading.cancel()
-        await asyncio.wait((reading, stopped), timeout=GOODBYE_SECONDS)
+        await asyncio.wait((reading, stopped), timeout=CANCEL_TIMEOUT_SECONDS)
 
 
 async def _read(events: AsyncGenerator[Envelope, None], queue: Queue) -> None:
@@ -92,10 +92,10 @@ async def _read(events: AsyncGenerator[Envelope, None], queue: Queue) -> None:
 
 
 def _wake(queue: Queue) -> None:
-    with suppress(asyncio.QueueFull):  # then the writer has something to do anyway
+    with suppress(asyncio.QueueFull):  # a full queue wakes the sender as well
         queue.put_nowait(None)
 
 
-def _report(reading: asyncio.Task[None]) -> None:
+def _log_failure(reading: asyncio.Task[None]) -> None:
     if reading.done() and not reading.cancelled() and (error := reading.exception()) is not None:
         log.error("stream.failed", exc_info=error)

@@ -1,4 +1,4 @@
-"""What the OpenAPI document says of each session route: its answers, and an example of each."""
+"""Responses of each route in the OpenAPI document, each with an example."""
 
 from typing import Any
 
@@ -46,6 +46,15 @@ _EVENT_EXAMPLE: dict[str, Any] = {
     "producerseq": 0,
     "sequence": 1,
     "position": 4711,
+}
+_FLOW_EXAMPLE = {
+    "flow_id": "booking",
+    "revision": 1,
+    "name": "Table booking",
+    "description": "A restaurant's table desk",
+    "language": "en",
+    "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+    "created_at": "2026-11-21T09:00:00Z",
 }
 _CREATED_EXAMPLE = {
     "session_id": _ID,
@@ -145,4 +154,18 @@ TOKEN: dict[str, Any] = {
 }
 END: dict[str, Any] = {
     "responses": {**ERRORS, **problems(404, 502, 503)},
+}
+_FLOWS_SCHEMA = {
+    "type": "object",
+    "required": ["flows", "next"],
+    "properties": {"flows": {"type": "array", "items": reference("Flow")}, "next": {"type": "null"}},
+}
+FLOWS: dict[str, Any] = {
+    "responses": {
+        200: {
+            "description": "The flows",
+            "content": _json(_FLOWS_SCHEMA, {"flows": [_FLOW_EXAMPLE], "next": None}),
+        },
+        **ERRORS,
+    },
 }

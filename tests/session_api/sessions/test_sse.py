@@ -1,4 +1,4 @@
-"""GET /v1/sessions/{id}/events as server-sent events: history, then live, no gap, and an end."""
+"""GET /v1/sessions/{id}/events as server-sent events: history, then live, without gaps, then the end."""
 
 import asyncio
 import json
@@ -19,21 +19,13 @@ from antiphon.contracts.events.session import (
     SessionFailed,
 )
 
-CREATE = {"flow_id": "booking", "user_id": "ada"}
-NOBODY = "ses_00000000000000000000000000"
+UNKNOWN = "ses_00000000000000000000000000"
 READY = AgentReady(greeting="Good evening.\r\nWelcome.", ready_ms=640.0)
 CLOSED = SessionClosed(reason=CloseReason.CALLER_LEFT, fault=FaultSide.NONE, duration_seconds=3.0, turns=0)
 FAILED = SessionFailed(reason=FailureReason.AGENT_LOST, attempts=1)
 ACCEPT = {"Accept": "text/event-stream"}
 
 Chunks = AsyncIterator[str]
-
-
-@pytest.fixture
-async def session_id(client: httpx.AsyncClient) -> str:
-    """A session that was just created."""
-    made: dict[str, str] = (await client.post("/v1/sessions", json=CREATE)).json()
-    return made["session_id"]
 
 
 @asynccontextmanager
@@ -80,7 +72,7 @@ async def _next(blocks: Chunks) -> dict[str, Any]:
                 return _parse(block)
 
 
-async def test_an_ended_session_is_replayed_and_the_stream_ends(
+async def test_ended_session_is_replayed_and_the_stream_ends(
     client: httpx.AsyncClient, session_id: str, persistence: Any
 ) -> None:
     await persistence.commit(session_id, READY, CLOSED)
@@ -113,7 +105,7 @@ async def test_history_then_live_until_the_end(
     assert rest == []
 
 
-async def test_a_session_that_is_not_committed_yet_can_be_followed(
+async def test_uncommitted_session_can_be_followed(
     client: httpx.AsyncClient, session_id: str, persistence: Any
 ) -> None:
     async with _stream(client, session_id) as blocks:
@@ -125,7 +117,7 @@ async def test_a_session_that_is_not_committed_yet_can_be_followed(
 
 
 @pytest.mark.parametrize("resume", [{"headers": {"Last-Event-ID": "2"}}, {"after": 2}])
-async def test_a_stream_resumes_after_what_was_seen(
+async def test_stream_resumes_after_a_sequence(
     resume: dict[str, Any], client: httpx.AsyncClient, session_id: str, persistence: Any
 ) -> None:
     await persistence.commit(session_id, READY, CLOSED)
@@ -133,7 +125,7 @@ async def test_a_stream_resumes_after_what_was_seen(
     assert [event["id"] for event in await _all(client, session_id, **resume)] == [3, 4]
 
 
-async def test_the_last_event_id_counts_more_than_the_address(
+async def test_last_event_id_takes_precedence_over_after(
     client: httpx.AsyncClient, session_id: str, persistence: Any
 ) -> None:
     await persistence.commit(session_id, READY, CLOSED)
@@ -143,17 +135,17 @@ async def test_the_last_event_id_counts_more_than_the_address(
     assert [event["id"] for event in events] == [4]
 
 
-async def test_who_has_seen_the_end_is_told_not_to_come_back(
+async def test_resume_after_the_end_responds_204(
     client: httpx.AsyncClient, session_id: str, persistence: Any
 ) -> None:
     await persistence.commit(session_id, CLOSED)
 
-    answer = await client.get(f"/v1/sessions/{session_id}/events", headers={**ACCEPT, "Last-Event-ID": "3"})
+    response = await client.get(f"/v1/sessions/{session_id}/events", headers={**ACCEPT, "Last-Event-ID": "3"})
 
-    assert (answer.status_code, answer.content) == (204, b"")
+    assert (response.status_code, response.content) == (204, b"")
 
 
-async def test_what_came_after_the_end_is_given_to_who_comes_back(
+async def test_resume_after_the_end_returns_later_events(
     client: httpx.AsyncClient, session_id: str, persistence: Any
 ) -> None:
     await persistence.commit(session_id, CLOSED, READY)
@@ -165,17 +157,17 @@ async def test_what_came_after_the_end_is_given_to_who_comes_back(
     assert [event["id"] for event in second] == [4]
 
 
-async def test_a_silence_is_filled_with_heartbeats(start: Any, session_id: str) -> None:
+async def test_heartbeats_are_sent_between_events(start: Any, session_id: str) -> None:
     running = await start(heartbeat_seconds=0.05)
     async with (
         httpx.AsyncClient(base_url=running.url, headers={"Authorization": "Bearer reader"}) as client,
         _stream(client, session_id) as blocks,
         asyncio.timeout(10),
     ):
-        heard = [await anext(blocks) for _ in range(4)]
+        received = [await anext(blocks) for _ in range(4)]
 
-    assert heard[0].startswith("retry:")
-    assert heard[1:] == [": keep-alive"] * 3
+    assert received[0].startswith("retry:")
+    assert received[1:] == [": keep-alive"] * 3
 
 
 async def test_a_thousand_events_arrive_in_order(
@@ -195,9 +187,7 @@ def _streaming() -> list[str]:
     return [task.get_name() for task in asyncio.all_tasks() if task.get_name().startswith("stream:")]
 
 
-async def test_a_client_that_leaves_frees_what_it_held(
-    client: httpx.AsyncClient, session_id: str, until: Any
-) -> None:
+async def test_disconnect_cancels_the_tasks(client: httpx.AsyncClient, session_id: str, until: Any) -> None:
     async def streaming() -> bool:
         return bool(_streaming())
 
@@ -211,7 +201,7 @@ async def test_a_client_that_leaves_frees_what_it_held(
     await until(free)
 
 
-async def test_streams_end_when_the_server_stops(start: Any, session_id: str) -> None:
+async def test_stream_ends_when_the_server_stops(start: Any, session_id: str) -> None:
     running = await start()
     headers = {"Authorization": "Bearer reader"}
     async with (
@@ -227,7 +217,7 @@ async def test_streams_end_when_the_server_stops(start: Any, session_id: str) ->
     assert _streaming() == []
 
 
-async def test_an_announcement_that_was_missed_is_read_from_the_log(
+async def test_missed_announcement_is_read_from_the_log(
     client: httpx.AsyncClient, session_id: str, persistence: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await persistence.catch_up(session_id)
@@ -247,7 +237,7 @@ async def _say_nothing(*_: object) -> None:
     return
 
 
-async def test_a_broker_restart_in_the_middle_loses_nothing(
+async def test_broker_restart_loses_nothing(
     client: httpx.AsyncClient, session_id: str, persistence: Any, nats_server: NatsServer
 ) -> None:
     await persistence.catch_up(session_id)
@@ -263,13 +253,15 @@ async def test_a_broker_restart_in_the_middle_loses_nothing(
 
 
 @pytest.mark.parametrize("wrong", ["x", "-1", "1.5"])
-async def test_a_last_event_id_that_is_none_is_refused(wrong: str, edge: httpx.AsyncClient) -> None:
-    answer = await edge.get(f"/v1/sessions/{NOBODY}/events", headers={**ACCEPT, "Last-Event-ID": wrong})
+async def test_invalid_last_event_id_responds_422(wrong: str, rejecting: httpx.AsyncClient) -> None:
+    response = await rejecting.get(
+        f"/v1/sessions/{UNKNOWN}/events", headers={**ACCEPT, "Last-Event-ID": wrong}
+    )
 
-    assert answer.status_code == 422
+    assert response.status_code == 422
 
 
-async def test_an_unknown_session_is_a_404_and_no_stream(client: httpx.AsyncClient) -> None:
-    answer = await client.get(f"/v1/sessions/{NOBODY}/events", headers=ACCEPT)
+async def test_unknown_session_responds_404(client: httpx.AsyncClient) -> None:
+    response = await client.get(f"/v1/sessions/{UNKNOWN}/events", headers=ACCEPT)
 
-    assert answer.status_code == 404
+    assert response.status_code == 404

@@ -1,4 +1,4 @@
-"""Around every request: its trace goes on, its body has a limit, its end is one log line."""
+"""Middleware for every request: trace context, a body limit, errors as problems, and one log line."""
 
 import time
 from typing import Any
@@ -13,42 +13,42 @@ from antiphon.chassis.telemetry import continue_from
 from antiphon.session_api.problems import Problem, problem_response
 
 BODY_LIMIT_BYTES = 64 * 1024
-QUIET = ("/health/",)
+UNLOGGED = ("/health/",)
 
 log = structlog.get_logger(__name__)
 
 
 def _too_large() -> Problem:
-    return Problem(413, "content-too-large", f"A request body may have {BODY_LIMIT_BYTES} bytes.")
+    return Problem(413, "content-too-large", f"Request bodies are limited to {BODY_LIMIT_BYTES // 1024} KiB.")
 
 
-class Requests:
-    """ASGI middleware; the app within answers, this one watches."""
+class RequestMiddleware:
+    """ASGI middleware around the application."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one connection."""
+        """Handle one request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        began = time.perf_counter()
+        started = time.perf_counter()
         exchange = _Exchange(scope, receive, send)
         try:
-            # FastAPI's own span continues the trace when tracing is on; otherwise only the id travels on.
+            # With tracing on, FastAPI's span continues the trace; otherwise pass on the trace id only.
             traced = trace.get_current_span().get_span_context().is_valid
             with continue_from(None if traced else exchange.headers.get("traceparent")):
                 await self._serve(exchange)
         finally:
-            _note(scope, exchange.status, time.perf_counter() - began)
+            _log_request(scope, exchange.status, time.perf_counter() - started)
 
     async def _serve(self, exchange: "_Exchange") -> None:
         try:
             await self._app(exchange.scope, exchange.receive, exchange.send)
         except Exception as error:
             if exchange.status:
-                raise  # half an answer is out; the server closes the connection
+                raise  # the response has started; the server closes the connection
             if not isinstance(error, Problem):
                 log.exception("http.failed", path=exchange.scope["path"])
             request = Request(exchange.scope, exchange.receive)
@@ -56,7 +56,7 @@ class Requests:
 
 
 class _Exchange:
-    """Count the bytes of one request and remember the status of its response."""
+    """One request and its response: limits the body, records the status."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.scope = scope
@@ -64,12 +64,12 @@ class _Exchange:
         self.status = 0
         self._receive = receive
         self._send = send
-        announced = self.headers.get("content-length", "0")
-        self._announced = int(announced) if announced.isdigit() else 0
+        content_length = self.headers.get("content-length", "0")
+        self._content_length = int(content_length) if content_length.isdigit() else 0
         self._received = 0
 
     async def receive(self) -> Message:
-        if self._announced > BODY_LIMIT_BYTES:
+        if self._content_length > BODY_LIMIT_BYTES:
             raise _too_large()
         message = await self._receive()
         self._received += len(message.get("body", b""))
@@ -83,8 +83,8 @@ class _Exchange:
         await self._send(message)
 
 
-def _note(scope: Scope, status: int, seconds: float) -> None:
-    if scope["path"].startswith(QUIET):
+def _log_request(scope: Scope, status: int, seconds: float) -> None:
+    if scope["path"].startswith(UNLOGGED):
         return
     known: dict[str, Any] = {**scope.get("state", {}), **scope.get("path_params", {})}
     ids = {name: known[name] for name in ("tenant", "session_id") if name in known}

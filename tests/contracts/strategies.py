@@ -1,4 +1,4 @@
-"""Hypothesis strategies for tests of whoever reads or writes events: any event, any history."""
+"""Hypothesis strategies for events and session histories."""
 
 import string
 from datetime import UTC, datetime, timedelta
@@ -65,13 +65,13 @@ _SIMPLE: dict[type[mi.Type], SearchStrategy[Any]] = {
 }
 
 
-def events(*kinds: type[Event]) -> SearchStrategy[Event]:
-    """Draw any event of the catalogue, or of the given kinds."""
-    return st.one_of([_strategy(mi.type_info(kind)) for kind in kinds or EVENTS])
+def events(*types: type[Event]) -> SearchStrategy[Event]:
+    """Return a strategy for any event of the catalogue, or of the given types."""
+    return st.one_of([_strategy(mi.type_info(event)) for event in types or EVENTS])
 
 
 def history(body: list[Event], session_id: str = SESSION_ID, tenant: str = "default") -> list[Envelope]:
-    """Commit these events as the history of one session, a second apart."""
+    """Return these events as the committed history of one session, one second apart."""
     return [
         committed(
             seal(
@@ -91,5 +91,5 @@ def history(body: list[Event], session_id: str = SESSION_ID, tenant: str = "defa
 
 
 def histories(max_size: int = 12) -> SearchStrategy[list[Envelope]]:
-    """Draw the committed history of one session: any events in any order."""
+    """Return a strategy for the committed history of one session: any events in any order."""
     return st.lists(events(), max_size=max_size).map(history)

@@ -1,4 +1,4 @@
-"""From a signed body to an event on the log."""
+"""Verify a webhook, map it to an event, publish it."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -11,28 +11,27 @@ from antiphon.chassis.bus import Bus, GroupCommit, outgoing
 from antiphon.chassis.telemetry import current_traceparent
 from antiphon.contracts.envelope import seal
 from antiphon.contracts.ids import webhook_event_id
-from antiphon.webhook_ingest.events import as_event
 from antiphon.webhook_ingest.signatures import verify
 from antiphon.webhook_ingest.tenants import Tenants
-from antiphon.webhook_ingest.webhook import parse
+from antiphon.webhook_ingest.webhook import as_event, parse
 
 PRODUCER = "webhook-ingest"
 
 log = structlog.get_logger(__name__)
 _webhooks = metrics.get_meter(PRODUCER).create_counter(
-    "antiphon.webhooks", unit="{webhook}", description="Webhooks received, by what became of them"
+    "antiphon.webhooks", unit="{webhook}", description="Webhooks received, by outcome"
 )
 
 
 class Outcome(StrEnum):
-    """What became of a webhook."""
+    """The outcome of a valid webhook."""
 
     PUBLISHED = "published"
     NOT_OURS = "not_ours"
 
 
-class Ingest:
-    """Verify, map and publish webhooks; the same webhook told twice is one event."""
+class WebhookPublisher:
+    """Publisher of LiveKit's webhooks; a webhook delivered twice is one event."""
 
     def __init__(
         self,
@@ -49,8 +48,8 @@ class Ingest:
         self._api_secret = api_secret
         self._clock = clock
 
-    async def take(self, body: bytes, authorization: str) -> Outcome:
-        """Take one webhook; when this returns, it is on the log, or known to be none of ours.
+    async def publish(self, body: bytes, authorization: str) -> Outcome:
+        """Publish one webhook; return NOT_OURS for a room that is not a session.
 
         Raises BadSignature, MalformedWebhook, BusUnavailable, PayloadTooLarge.
         """
@@ -58,8 +57,8 @@ class Ingest:
         webhook, payload = parse(body)
         tenant = await self._tenants.of_room(webhook.room_name, webhook.room_metadata)
         if tenant is None:
-            not_ours = {"webhook_id": webhook.id, "pii.room": webhook.room_name}
-            log.info("webhook.not_ours", webhook=webhook.event, **not_ours)
+            fields = {"webhook_id": webhook.id, "pii.room": webhook.room_name}
+            log.info("webhook.ignored", webhook=webhook.event, **fields)
             return self._counted(webhook.event, Outcome.NOT_OURS)
         envelope = seal(
             as_event(webhook, payload),
@@ -67,7 +66,7 @@ class Ingest:
             session_id=webhook.room_name,
             tenant=tenant,
             producer=PRODUCER,
-            producerseq=0,  # LiveKit numbers nothing, and its order holds per room only
+            producerseq=0,  # LiveKit does not number its webhooks
             time=webhook.occurred_at(self._clock()),
             traceparent=current_traceparent(),
         )
