@@ -1,4 +1,4 @@
-"""The worker on a real LiveKit server; the whole of a call is told by the journeys."""
+"""The worker on a LiveKit server; the journeys test whole calls."""
 
 import signal
 import time
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 StartWorker = Callable[..., "Worker"]
 
 READY_SECONDS = 30
-PROMPT_SECONDS = 4.0  # LiveKit alone would keep the room for another twenty
+PROMPT_SECONDS = 4.0  # LiveKit on its own keeps the room for twenty
 
 
 async def closed(telephone: "Telephone", session_id: str) -> SessionClosed:
@@ -36,9 +36,7 @@ def files_in(folder: Path) -> list[Path]:
     return sorted(folder.iterdir())
 
 
-async def test_a_call_ends_promptly_when_the_caller_leaves(
-    telephone: "Telephone", start_worker: StartWorker
-) -> None:
+async def test_call_ends_when_the_caller_leaves(telephone: "Telephone", start_worker: StartWorker) -> None:
     worker = start_worker()
     session_id = await telephone.ring()
     async with telephone.caller(session_id) as caller:
@@ -54,7 +52,7 @@ async def test_a_call_ends_promptly_when_the_caller_leaves(
     assert files_in(worker.journals) == []
 
 
-async def test_a_call_that_has_no_flow_ends_and_says_why(
+async def test_call_without_a_flow_ends_with_the_reason(
     telephone: "Telephone", start_worker: StartWorker
 ) -> None:
     start_worker()
@@ -68,7 +66,7 @@ async def test_a_call_that_has_no_flow_ends_and_says_why(
     assert error.message == "flow booking has no revision 9"
 
 
-async def test_what_a_killed_job_has_seen_while_the_broker_was_away_is_not_lost(
+async def test_journal_of_a_killed_job_is_published(
     telephone: "Telephone", start_worker: StartWorker, nats_server: NatsServer
 ) -> None:
     worker = start_worker()
@@ -86,14 +84,12 @@ async def test_what_a_killed_job_has_seen_while_the_broker_was_away_is_not_lost(
     assert numbers == list(range(1, len(numbers) + 1))
 
 
-async def test_a_worker_that_is_told_to_stop_lets_the_call_go_on_and_then_closes_it(
-    telephone: "Telephone", start_worker: StartWorker
-) -> None:
+async def test_stopping_worker_drains_its_calls(telephone: "Telephone", start_worker: StartWorker) -> None:
     worker = start_worker(ANTIPHON_AGENT_DRAIN_TIMEOUT_SECONDS="6")
     session_id = await telephone.ring()
     async with telephone.caller(session_id) as caller:
         await caller.wait_until_ready(timeout_seconds=READY_SECONDS)
-        worker.job().send_signal(signal.SIGTERM)  # as a signal to the whole group would
+        worker.job().send_signal(signal.SIGTERM)  # as a signal to the process group does
         worker.process.send_signal(signal.SIGTERM)
         assert await caller.converse("hello")
         assert await caller.wait_until_gone(timeout_seconds=READY_SECONDS)
@@ -106,11 +102,13 @@ async def test_a_worker_that_is_told_to_stop_lets_the_call_go_on_and_then_closes
     assert worker.process.wait(30) == 0
 
 
-async def test_any_agent_is_recorded_by_two_lines(telephone: "Telephone", start_worker: StartWorker) -> None:
+async def test_any_agent_is_recorded_with_two_lines(
+    telephone: "Telephone", start_worker: StartWorker
+) -> None:
     start_worker(str(Path(__file__).parent / "recorded_agent.py"))
     session_id = await telephone.ring(agent_name="echo")
     async with telephone.caller(session_id):
         ending = await closed(telephone, session_id)
     assert ending.reason == CloseReason.AGENT_ENDED
-    heard = [(turn.user_text, turn.assistant_text) for turn in await turns(telephone, session_id)]
-    assert heard == [("hello", "You said: hello"), ("good bye", "You said: good bye")]
+    texts = [(turn.user_text, turn.assistant_text) for turn in await turns(telephone, session_id)]
+    assert texts == [("hello", "You said: hello"), ("good bye", "You said: good bye")]
