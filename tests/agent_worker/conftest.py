@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -54,15 +54,14 @@ class Worker:
 
 
 @dataclass
-class Telephone:
+class Sessions:
     """Creates sessions and reads their events."""
 
     bus: Bus
     livekit: LiveKitServer
     rooms: api.LiveKitAPI
-    sessions: list[str] = field(default_factory=list)
 
-    async def ring(self, *, revision: int = 1, agent_name: str = "antiphon") -> str:
+    async def request(self, *, revision: int = 1, agent_name: str = "antiphon") -> str:
         """Request a session and create its room with an agent, as session-api does."""
         session_id = new_session_id(datetime.now(UTC), secrets.token_bytes(10))
         event = SessionRequested(flow_id="booking", flow_revision=revision, user_id="u", room=session_id)
@@ -81,7 +80,6 @@ class Telephone:
         await self.rooms.room.create_room(
             api.CreateRoomRequest(name=session_id, departure_timeout=20, agents=[dispatch])
         )
-        self.sessions.append(session_id)
         return session_id
 
     def caller(self, session_id: str) -> Caller:
@@ -104,7 +102,7 @@ class Telephone:
                         return envelope
                 await asyncio.sleep(0.05)
 
-    async def wait_until_gone(self, session_id: str) -> None:
+    async def wait_until_closed(self, session_id: str) -> None:
         """Wait until the session's room is closed."""
         async with asyncio.timeout(EVENT_SECONDS):
             while await self.is_open(session_id):  # noqa: ASYNC110 - LiveKit has no event for it
@@ -133,11 +131,11 @@ def livekit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveKitServer]
 
 
 @pytest.fixture
-async def telephone(bus: Bus, livekit: LiveKitServer) -> AsyncIterator[Telephone]:
+async def sessions(bus: Bus, livekit: LiveKitServer) -> AsyncIterator[Sessions]:
     """Everything that a call needs, except the agent."""
     await publish_flows(bus, FLOWS, tenant="default", now=lambda: datetime.now(UTC))
     async with api.LiveKitAPI(livekit.url, livekit.keys.key, livekit.keys.secret) as rooms:
-        yield Telephone(bus, livekit, rooms)
+        yield Sessions(bus, livekit, rooms)
 
 
 @pytest.fixture

@@ -1,8 +1,7 @@
 """PocketSphinx with the grammar of a flow: a recogniser, and the LiveKit speech-to-text plug-in on top of it.
 
-A grammar matches one of its own sentences to any sound. Real sentences are told apart by how well they fit:
-the acoustic score of the decode per 10 ms frame. Below a threshold the sound is "(unclear)". How the
-threshold was measured: docs/discussions/hearing.md.
+A grammar matches one of its sentences to any sound. The acoustic score of the decode per 10 ms frame tells how
+well it fits; below a threshold the sound is "(unclear)". Measurements: docs/discussions/hearing.md.
 """
 
 import asyncio
