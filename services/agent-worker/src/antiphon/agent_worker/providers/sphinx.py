@@ -1,7 +1,7 @@
 """PocketSphinx with the grammar of a flow: a recogniser, and the LiveKit speech-to-text plug-in on top of it.
 
-A grammar matches one of its sentences to any sound. The acoustic score of the decode per 10 ms frame tells how
-well it fits; below a threshold the sound is "(unclear)". Measurements: docs/discussions/hearing.md.
+A grammar matches one of its sentences to any sound. The acoustic score of the decode per 10 ms frame measures
+how well it fits; below a threshold the sound is "(unclear)". Measurements: docs/discussions/hearing.md.
 """
 
 import asyncio
