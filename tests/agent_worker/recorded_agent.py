@@ -1,4 +1,4 @@
-"""An agent of somebody else's that records itself: two lines of it are ours."""
+"""A LiveKit agent that uses the recorder: two lines are ours."""
 
 import asyncio
 import os

@@ -12,7 +12,8 @@ from livekit.agents import AgentSession, llm
 from livekit.agents.metrics import LLMModelUsage
 from livekit.agents.voice.run_result import RunResult
 
-from antiphon.agent_worker.flow import Flow, build_entry_agent, tools
+from antiphon.agent_worker.agents import build_entry_agent
+from antiphon.agent_worker.flow import Flow, tools
 
 Say = Callable[[str], Awaitable[list[str]]]
 
@@ -24,7 +25,7 @@ async def conversation(flow: Flow) -> AsyncIterator[tuple[AgentSession[Any], Say
 
     async def say(words: str) -> list[str]:
         result: RunResult[None] = await session.run(user_input=words)
-        return [_spell(event.item) for event in result.events]
+        return [_format(event.item) for event in result.events]
 
     try:
         yield session, say
@@ -32,7 +33,7 @@ async def conversation(flow: Flow) -> AsyncIterator[tuple[AgentSession[Any], Say
         await session.aclose()
 
 
-def _spell(item: Any) -> str:
+def _format(item: Any) -> str:
     match item:
         case llm.ChatMessage():
             return str(item.text_content)
@@ -44,7 +45,7 @@ def _spell(item: Any) -> str:
             return f"{item.old_agent_id} => {item.new_agent_id}"
 
 
-async def test_a_table_for_two_is_booked_and_the_call_ends(booking: Flow) -> None:
+async def test_booking_from_greeting_to_end_of_call(booking: Flow) -> None:
     async with conversation(booking) as (session, say):
         closed = asyncio.Event()
         session.on("close", lambda _: closed.set())
@@ -89,7 +90,7 @@ async def test_no_thank_you_books_nothing_and_asks_again(booking: Flow) -> None:
 
 
 @pytest.mark.parametrize("words", ["(unclear)", "what is the weather like", "yes"])
-async def test_what_is_not_understood_gets_a_polite_answer_and_no_booking(words: str, booking: Flow) -> None:
+async def test_unclear_message_gets_the_fallback(words: str, booking: Flow) -> None:
     async with conversation(booking) as (_, say):
         await say("i would like to book a table for two")
         await say("tomorrow at seven")
@@ -98,7 +99,7 @@ async def test_what_is_not_understood_gets_a_polite_answer_and_no_booking(words:
         assert "I did not catch that" in booking.fallback
 
 
-async def test_a_cough_does_not_lose_the_question(booking: Flow) -> None:
+async def test_question_stays_open_after_an_unclear_message(booking: Flow) -> None:
     async with conversation(booking) as (_, say):
         await say("i would like to book a table for two")
         await say("tomorrow at seven")
@@ -107,14 +108,14 @@ async def test_a_cough_does_not_lose_the_question(booking: Flow) -> None:
 
 
 @pytest.mark.parametrize("before", [[], ["i would like to book a table for two"], ["tomorrow at seven"]])
-async def test_yes_please_with_nothing_proposed_books_nothing(before: list[str], booking: Flow) -> None:
+async def test_yes_please_without_a_question_books_nothing(before: list[str], booking: Flow) -> None:
     async with conversation(booking) as (_, say):
         for words in before:
             await say(words)
         assert not any("book_table" in step for step in await say("yes please"))
 
 
-async def test_a_second_yes_please_does_not_book_twice(booking: Flow) -> None:
+async def test_second_yes_please_does_not_book_twice(booking: Flow) -> None:
     async with conversation(booking) as (_, say):
         await say("i would like to book a table for two")
         await say("tomorrow at seven")
@@ -122,7 +123,7 @@ async def test_a_second_yes_please_does_not_book_twice(booking: Flow) -> None:
         assert not any("book_table" in step for step in await say("yes please"))
 
 
-async def test_a_second_table_can_be_booked_and_has_its_own_reference(booking: Flow) -> None:
+async def test_second_booking_has_its_own_reference(booking: Flow) -> None:
     async with conversation(booking) as (_, say):
         references = []
         for _ in range(2):
@@ -132,7 +133,7 @@ async def test_a_second_table_can_be_booked_and_has_its_own_reference(booking: F
         assert references[0] != references[1]
 
 
-async def test_the_manager_goes_on_with_a_booking_that_the_host_began(booking: Flow) -> None:
+async def test_booking_continues_after_a_hand_off(booking: Flow) -> None:
     async with conversation(booking) as (_, say):
         await say("i would like to book a table for six")
         await say("may i speak to the manager")
@@ -140,18 +141,18 @@ async def test_the_manager_goes_on_with_a_booking_that_the_host_began(booking: F
         assert (await say("yes please"))[0].startswith("-> book_table")
 
 
-async def test_the_manager_does_not_hand_over_to_the_manager(booking: Flow) -> None:
+async def test_agent_does_not_hand_off_to_itself(booking: Flow) -> None:
     async with conversation(booking) as (_, say):
         await say("may i speak to the manager")
         again = await say("may i speak to the manager")
         assert again == ["You are speaking to the manager. What can I do for you?"]
 
 
-async def test_a_tool_that_fails_is_admitted_and_can_be_tried_again(
+async def test_failed_tool_is_reported_and_can_be_retried(
     booking: Flow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def fail(_arguments: Any, _call_id: str) -> dict[str, str]:
-        raise ConnectionError("the book is away")
+        raise ConnectionError("the database is unavailable")
 
     works = tools.TOOLS["book_table"]
     monkeypatch.setitem(tools.TOOLS, "book_table", replace(works, run=fail))

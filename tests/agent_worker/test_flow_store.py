@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from antiphon.agent_worker.flow import InvalidFlow
-from antiphon.agent_worker.publish_flows import FlowRevision, Published, publish_flows, read_flows
+from antiphon.agent_worker.flow_store import FlowRevision, Published, publish_flows, read_flows
 from antiphon.chassis.bus import Bus
 
 FLOW = (Path(__file__).parents[2] / "flows" / "booking.yaml").read_text()
@@ -31,7 +31,7 @@ async def publish(bus: Bus, folder: Path, tenant: str = "default") -> list[Publi
     return await publish_flows(bus, folder, tenant=tenant, now=lambda: AT)
 
 
-async def test_a_flow_is_published_with_everything_that_readers_need(bus: Bus, write: Write) -> None:
+async def test_published_revision_has_every_field(bus: Bus, write: Write) -> None:
     assert await publish(bus, write(booking=FLOW)) == [Published("booking", 1, new=True)]
     bucket = await bus.bucket("flows")
     stored = await bucket.get("default.booking.1")
@@ -42,15 +42,13 @@ async def test_a_flow_is_published_with_everything_that_readers_need(bus: Bus, w
     assert record.created_at == AT
 
 
-async def test_a_flow_that_did_not_change_keeps_its_revision(bus: Bus, write: Write) -> None:
+async def test_unchanged_flow_keeps_its_revision(bus: Bus, write: Write) -> None:
     await publish(bus, write(booking=FLOW))
     assert await publish(bus, write(booking=FLOW)) == [Published("booking", 1, new=False)]
     assert await (await bus.bucket("flows")).keys() == ["default.booking.1"]
 
 
-async def test_a_flow_that_changed_gets_the_next_revision_and_the_old_one_stays(
-    bus: Bus, write: Write
-) -> None:
+async def test_changed_flow_gets_the_next_revision_and_the_old_one_is_kept(bus: Bus, write: Write) -> None:
     await publish(bus, write(booking=FLOW))
     changed = FLOW.replace("name: Table desk", "name: Front desk")
     assert await publish(bus, write(booking=changed)) == [Published("booking", 2, new=True)]
@@ -61,27 +59,27 @@ async def test_a_flow_that_changed_gets_the_next_revision_and_the_old_one_stays(
     assert msgspec.json.decode(first, type=FlowRevision).source == FLOW
 
 
-async def test_going_back_to_an_old_text_is_a_new_revision(bus: Bus, write: Write) -> None:
+async def test_reverted_flow_is_a_new_revision(bus: Bus, write: Write) -> None:
     changed = FLOW.replace("name: Table desk", "name: Front desk")
     for text in (FLOW, changed, FLOW):
         published = await publish(bus, write(booking=text))
     assert published == [Published("booking", 3, new=True)]
 
 
-async def test_tenants_have_flows_of_their_own(bus: Bus, write: Write) -> None:
+async def test_tenants_have_separate_flows(bus: Bus, write: Write) -> None:
     await publish(bus, write(booking=FLOW))
     await publish(bus, write(booking=FLOW), tenant="other")
     assert await (await bus.bucket("flows")).keys() == ["default.booking.1", "other.booking.1"]
 
 
-async def test_nothing_is_published_while_any_flow_is_wrong(bus: Bus, write: Write) -> None:
+async def test_invalid_flow_prevents_publishing(bus: Bus, write: Write) -> None:
     wrong = FLOW.replace("id: booking", "id: other").replace("entry: host", "entry: nobody")
     with pytest.raises(InvalidFlow):
         await publish(bus, write(booking=FLOW, wrong=wrong))
     assert await (await bus.bucket("flows")).keys() == []
 
 
-def test_every_problem_of_every_file_is_told_with_file_and_line(write: Write) -> None:
+def test_problems_of_all_files_are_reported(write: Write) -> None:
     folder = write(one="id: [", two=FLOW.replace("entry: host", "entry: nobody"))
     with pytest.raises(InvalidFlow) as caught:
         read_flows(folder)
@@ -89,11 +87,11 @@ def test_every_problem_of_every_file_is_told_with_file_and_line(write: Write) ->
     assert all(problem.line >= 1 for problem in caught.value.problems)
 
 
-def test_two_files_cannot_be_the_same_flow(write: Write) -> None:
-    with pytest.raises(InvalidFlow, match="booking is also in"):
+def test_two_files_with_the_same_id_are_a_problem(write: Write) -> None:
+    with pytest.raises(InvalidFlow, match="booking is also the id of"):
         read_flows(write(one=FLOW, two=FLOW))
 
 
-def test_a_folder_without_flows_is_a_mistake(tmp_path: Path) -> None:
+def test_folder_without_flows_is_a_problem(tmp_path: Path) -> None:
     with pytest.raises(InvalidFlow, match="no flow files"):
         read_flows(tmp_path)

@@ -1,4 +1,4 @@
-"""Publish a folder of flow files as immutable revisions that sessions can name."""
+"""Flows in the `flows` bucket: immutable revisions under `{tenant}.{flow id}.{revision}`."""
 
 import hashlib
 from collections.abc import Callable
@@ -8,13 +8,15 @@ from pathlib import Path
 
 import msgspec
 
-from antiphon.agent_worker.assignment import FLOWS_BUCKET
 from antiphon.agent_worker.flow import Flow, FlowProblem, InvalidFlow, load_flow
+from antiphon.agent_worker.providers.table import CATALOG
 from antiphon.chassis.bus import Bucket, Bus, KeyExists
+
+FLOWS_BUCKET = "flows"
 
 
 class FlowRevision(msgspec.Struct, frozen=True, kw_only=True):
-    """What the bucket holds of one revision of a flow."""
+    """The value of a key: the source of a flow, and what lists of flows show."""
 
     flow_id: str
     revision: int
@@ -26,9 +28,13 @@ class FlowRevision(msgspec.Struct, frozen=True, kw_only=True):
     created_at: datetime
 
 
+class _Source(msgspec.Struct):
+    source: str
+
+
 @dataclass(frozen=True, slots=True)
 class Published:
-    """Say which revision of a flow is the newest now, and whether it is new."""
+    """The newest revision of a flow, and whether it was created by this call."""
 
     flow_id: str
     revision: int
@@ -36,7 +42,7 @@ class Published:
 
 
 def read_flows(folder: Path) -> list[tuple[Flow, str]]:
-    """Load every flow file of a folder, with its text.
+    """Load every `*.yaml` file of a folder; return the flows and their source.
 
     Raises InvalidFlow with every problem of every file.
     """
@@ -45,15 +51,15 @@ def read_flows(folder: Path) -> list[tuple[Flow, str]]:
     files: dict[str, Path] = {}
     paths = sorted(folder.glob("*.yaml"))
     if not paths:
-        raise InvalidFlow([FlowProblem(str(folder), 1, "", "holds no flow files (*.yaml)")])
+        raise InvalidFlow([FlowProblem(str(folder), 1, "", "no flow files (*.yaml) in this folder")])
     for path in paths:
         try:
-            flow = load_flow(path)
+            flow = load_flow(path, CATALOG)
         except InvalidFlow as invalid:
             problems += invalid.problems
             continue
         if flow.id in files:
-            problems.append(FlowProblem(str(path), 1, "id", f"{flow.id} is also in {files[flow.id]}"))
+            problems.append(FlowProblem(str(path), 1, "id", f"{flow.id} is also the id of {files[flow.id]}"))
         files[flow.id] = path
         flows.append((flow, path.read_text(encoding="utf-8")))
     if problems:
@@ -64,7 +70,7 @@ def read_flows(folder: Path) -> list[tuple[Flow, str]]:
 async def publish_flows(
     bus: Bus, folder: Path, *, tenant: str, now: Callable[[], datetime]
 ) -> list[Published]:
-    """Publish the flows of a folder; one that did not change keeps its revision.
+    """Publish the flows of a folder; a flow that has not changed keeps its revision.
 
     Raises InvalidFlow before anything is published.
     """
@@ -75,18 +81,17 @@ async def publish_flows(
 
 async def _publish(bucket: Bucket, flow: Flow, source: str, tenant: str, at: datetime) -> Published:
     sha256 = hashlib.sha256(source.encode()).hexdigest()
-    revision = 0
+    newest: FlowRevision | None = None
+    number = 1
     while True:
-        stored = await bucket.get(f"{tenant}.{flow.id}.{revision + 1}")
-        if stored is not None:
-            revision += 1
-            newest = msgspec.json.decode(stored, type=FlowRevision).sha256
-            continue
-        if revision and newest == sha256:
-            return Published(flow.id, revision, new=False)
-        record = FlowRevision(
+        while (stored := await bucket.get(_key(tenant, flow.id, number))) is not None:
+            newest = msgspec.json.decode(stored, type=FlowRevision)
+            number += 1
+        if newest is not None and newest.sha256 == sha256:
+            return Published(flow.id, newest.revision, new=False)
+        revision = FlowRevision(
             flow_id=flow.id,
-            revision=revision + 1,
+            revision=number,
             name=flow.name,
             description=flow.description,
             language=flow.language,
@@ -95,7 +100,18 @@ async def _publish(bucket: Bucket, flow: Flow, source: str, tenant: str, at: dat
             created_at=at,
         )
         try:
-            await bucket.create(f"{tenant}.{flow.id}.{revision + 1}", msgspec.json.encode(record))
-        except KeyExists:  # somebody publishes at the same moment
+            await bucket.create(_key(tenant, flow.id, number), msgspec.json.encode(revision))
+        except KeyExists:  # published concurrently: compare with that revision
             continue
-        return Published(flow.id, revision + 1, new=True)
+        return Published(flow.id, number, new=True)
+
+
+async def read_revision(bus: Bus, tenant: str, flow_id: str, revision: int) -> str | None:
+    """Return the source of a flow's revision, or None if there is none. Raises BusError."""
+    bucket = await bus.bucket(FLOWS_BUCKET)
+    stored = await bucket.get(_key(tenant, flow_id, revision))
+    return None if stored is None else msgspec.json.decode(stored, type=_Source).source
+
+
+def _key(tenant: str, flow_id: str, revision: int) -> str:
+    return f"{tenant}.{flow_id}.{revision}"

@@ -1,6 +1,6 @@
-"""How well the gate tells a flow's sentences from other words and noise; about two minutes.
+"""Measure how well the threshold separates sentences of a flow from other words and noise; three minutes.
 
-python -m tests.agent_worker.providers.measure_hearing      (the figures of docs/discussions/hearing.md)
+python -m tests.agent_worker.providers.measure_recognition      (the figures of docs/discussions/hearing.md)
 """
 
 import asyncio
@@ -15,17 +15,18 @@ from livekit.agents.vad import VAD, VADEventType
 from livekit.plugins import silero
 from numpy.typing import NDArray
 from tests.agent_worker.providers.conftest import SPOKEN_RATE, through_a_room
-from tests.agent_worker.providers.test_hearing import NOISES
+from tests.agent_worker.providers.test_recognition import NOISES
 
 from antiphon.agent_worker.flow import load_flow
-from antiphon.agent_worker.flow.understanding import Understanding, to_grammar
+from antiphon.agent_worker.flow.phrase import PhraseMatcher, to_grammar
 from antiphon.agent_worker.providers.espeak import synthesize
-from antiphon.agent_worker.providers.recogniser import SAMPLE_RATE, Recogniser
+from antiphon.agent_worker.providers.sphinx import SAMPLE_RATE, Recogniser
+from antiphon.agent_worker.providers.table import CATALOG
 
 Samples = NDArray[np.float64]
 HERE = Path(__file__)
-FLOW = load_flow(HERE.parents[3] / "flows" / "booking.yaml")
-SENTENCES = (HERE.parent / "sentences_of_the_flow.txt").read_text().splitlines()
+FLOW = load_flow(HERE.parents[3] / "flows" / "booking.yaml", CATALOG)
+SENTENCES = (HERE.parent / "flow_sentences.txt").read_text().splitlines()
 OTHER_WORDS = (HERE.parent / "other_words.txt").read_text().splitlines()
 PLAIN_VOICES = [("en-us", 130), ("en-us", 170), ("en-us", 210), ("en-us+f2", 170), ("en-us+f5", 170)]
 PLAIN_VOICES += [("en-us+m1", 180), ("en-us+m3", 170), ("en-us+m4", 150), ("en-us+m7", 190)]
@@ -85,7 +86,7 @@ def _at_16_khz(frame: rtc.AudioFrame) -> bytes:
 
 async def _measure() -> None:
     detector = silero.VAD.load(min_silence_duration=0.4)
-    understanding = Understanding(FLOW)
+    matcher = PhraseMatcher(FLOW)
     recogniser = Recogniser()
     recogniser.use_grammar(to_grammar(FLOW))
     counts: dict[str, Counter[str]] = defaultdict(Counter)
@@ -93,16 +94,16 @@ async def _measure() -> None:
     for group, text, sound in _corpus():
         frames = through_a_room(sound)
         utterances = await _utterances(frames, detector)
-        counts[group].update(sounds=1, **{"taken for speech": bool(utterances)})
+        counts[group].update(sounds=1, **{"detected as speech": bool(utterances)})
         for pcm in utterances or [_at_16_khz(rtc.combine_audio_frames(frames))]:
             began = time.perf_counter()
-            heard = recogniser.recognise(pcm)
+            recognised = recogniser.recognise(pcm)
             milliseconds.append((time.perf_counter() - began) * 1_000)
-            meant = understanding.read(heard.text)
-            counts[group]["a sentence, without the gate"] += meant is not None
-            counts[group]["a sentence"] += meant is not None and heard.is_clear
+            match = matcher.match(recognised.text)
+            counts[group]["a sentence, without the threshold"] += match is not None
+            counts[group]["a sentence"] += match is not None and recognised.is_clear
             counts[group]["the right one"] += (
-                meant is not None and heard.is_clear and meant == understanding.read(text)
+                match is not None and recognised.is_clear and match == matcher.match(text)
             )
     for group, count in counts.items():
         print(f"{group:24}", dict(count))

@@ -1,4 +1,4 @@
-"""A flow's agents as LiveKit agents: their tools, their hand-offs, and how they hang up."""
+"""LiveKit agents built from a flow: tools, hand-offs and the end of the call."""
 
 import json
 from collections.abc import Awaitable, Callable
@@ -8,13 +8,12 @@ from livekit.agents import Agent, RunContext, function_tool, llm
 from livekit.agents.types import NOT_GIVEN, NotGivenOr
 
 from antiphon.agent_worker.flow.model import Flow
-from antiphon.agent_worker.flow.tool_names import END_CALL, hand_off_tool
-from antiphon.agent_worker.flow.tools import TOOLS, Tool
+from antiphon.agent_worker.flow.tools import END_CALL, TOOLS, Tool, hand_off_tool
 from antiphon.agent_worker.providers.table import PROVIDERS
 
 
 class FlowAgent(Agent):
-    """One agent of a flow; whoever starts the call says the first greeting, later agents say their own."""
+    """One agent of a flow. With `greets` it says its greeting on entry, as after a hand-off."""
 
     def __init__(
         self,
@@ -25,32 +24,36 @@ class FlowAgent(Agent):
         greets: bool = False,
     ) -> None:
         script = flow.agents[name]
-        provider = PROVIDERS["llm"][flow.providers.llm]
         super().__init__(
             id=name,
             instructions=script.instructions,
             chat_ctx=chat_ctx,
             tools=_tools(flow, name),
-            llm=provider.build(flow, name, None, {}),
+            llm=PROVIDERS.llm[flow.providers.llm](flow, name),
         )
         self._greeting = script.greeting if greets else None
 
     async def on_enter(self) -> None:
-        """Greet a caller who was handed over."""
+        """Greet the caller after a hand-off."""
         if self._greeting is not None:
             await self.session.say(self._greeting)
+
+
+def build_entry_agent(flow: Flow) -> FlowAgent:
+    """Return the agent that answers the call; the others are created at a hand-off."""
+    return FlowAgent(flow, flow.entry)
 
 
 def _tools(flow: Flow, name: str) -> list[llm.Tool | llm.Toolset]:
     rules = flow.rules_of(name)
     called = sorted({rule.call for rule in rules if rule.call is not None})
     targets = sorted({rule.hand_off for rule in rules if rule.hand_off is not None})
-    tools: list[llm.Tool | llm.Toolset] = [_as_function(TOOLS[tool]) for tool in called]
+    tools: list[llm.Tool | llm.Toolset] = [_tool(TOOLS[tool]) for tool in called]
     tools += [_hand_off(flow, target) for target in targets if target != name]
     return [*tools, _END_CALL]
 
 
-def _as_function(tool: Tool) -> llm.Tool:
+def _tool(tool: Tool) -> llm.Tool:
     async def run(raw_arguments: dict[str, object], context: RunContext[Any]) -> str:
         arguments = tool.arguments.model_validate(raw_arguments)
         return json.dumps(await tool.run(arguments, context.function_call.call_id))
@@ -61,15 +64,15 @@ def _as_function(tool: Tool) -> llm.Tool:
 
 def _hand_off(flow: Flow, target: str) -> llm.Tool:
     async def run(raw_arguments: dict[str, object], context: RunContext[Any]) -> Agent:
-        heard_so_far = context.session.history.copy(exclude_instructions=True)
-        return FlowAgent(flow, target, chat_ctx=heard_so_far, greets=True)
+        history = context.session.history.copy(exclude_instructions=True)
+        return FlowAgent(flow, target, chat_ctx=history, greets=True)
 
     about = flow.agents[target].instructions
     return _function(run, hand_off_tool(target), f"Hand the caller over to {target}: {about}", _NO_ARGUMENTS)
 
 
 async def _end_call(raw_arguments: dict[str, object], context: RunContext[Any]) -> None:
-    # the speech is over when it was heard, or when the caller talked over it: then the call ends either way
+    # the callback runs when the speech has been played or interrupted; the call ends either way
     context.speech_handle.add_done_callback(lambda _: context.session.shutdown(drain=True))
 
 

@@ -1,4 +1,4 @@
-"""What the agent hears of a real sound: Opus, Silero, PocketSphinx and the gate, as in a call."""
+"""Speech recognition as in a call: Opus, Silero, PocketSphinx and the score threshold."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -11,15 +11,15 @@ from livekit.agents import stt
 from numpy.typing import NDArray
 
 from antiphon.agent_worker.flow import Flow
-from antiphon.agent_worker.providers import build_voice, prewarm
 from antiphon.agent_worker.providers.sphinx import UNCLEAR, SphinxSTT
+from antiphon.agent_worker.providers.table import prewarm, session_options
 
 Samples = NDArray[np.float64]
 Speak = Callable[[str], Samples]
 Carry = Callable[[Samples], list[rtc.AudioFrame]]
 RATE = 22_050  # Hz
 
-UNDERSTOOD = [
+RECOGNISED = [
     "hello",
     *(
         f"i would like to book a table for {size}"
@@ -32,7 +32,7 @@ UNDERSTOOD = [
     "may i speak to the manager",
     "thank you good bye",
 ]
-NOT_UNDERSTOOD = [
+UNCLEAR_SENTENCES = [
     "what is the weather like in paris today",
     "do you have a vegetarian menu",
     "i would like to cancel my reservation",
@@ -52,12 +52,12 @@ def loaded() -> dict[str, Any]:
 
 
 @pytest.fixture
-async def hear(booking: Flow, loaded: dict[str, Any]) -> AsyncIterator[Callable[..., Any]]:
-    """Every final transcript of a sound, by way of the voice activity detector."""
-    listener: stt.STT[Any] = build_voice(booking, loaded)["stt"]
+async def transcribe(booking: Flow, loaded: dict[str, Any]) -> AsyncIterator[Callable[..., Any]]:
+    """Return every final transcript, with voice activity detection."""
+    recogniser: stt.STT[Any] = session_options(booking, loaded)["stt"]
 
-    async def hear(frames: list[rtc.AudioFrame]) -> list[stt.SpeechData]:
-        stream = listener.stream()
+    async def transcribe(frames: list[rtc.AudioFrame]) -> list[stt.SpeechData]:
+        stream = recogniser.stream()
         for frame in frames:
             stream.push_frame(frame)
         stream.end_input()
@@ -65,34 +65,38 @@ async def hear(booking: Flow, loaded: dict[str, Any]) -> AsyncIterator[Callable[
             final = stt.SpeechEventType.FINAL_TRANSCRIPT
             return [event.alternatives[0] async for event in stream if event.type == final]
 
-    yield hear
-    await listener.aclose()
+    yield transcribe
+    await recogniser.aclose()
 
 
 @pytest.fixture
 def recognise(booking: Flow, loaded: dict[str, Any]) -> Callable[..., Any]:
-    """The transcript of a sound that is taken for speech, whatever it is."""
-    listener = build_voice(booking, loaded)["stt"].wrapped_stt
-    assert isinstance(listener, SphinxSTT)
+    """Return the transcript without voice activity detection."""
+    recogniser = session_options(booking, loaded)["stt"].wrapped_stt
+    assert isinstance(recogniser, SphinxSTT)
 
     async def recognise(frames: list[rtc.AudioFrame]) -> stt.SpeechData:
-        return (await listener.recognize(frames)).alternatives[0]
+        return (await recogniser.recognize(frames)).alternatives[0]
 
     return recognise
 
 
-@pytest.mark.parametrize("sentence", UNDERSTOOD)
-async def test_a_promised_sentence_is_heard(sentence: str, speak: Speak, carry: Carry, hear: Any) -> None:
-    (heard,) = await hear(carry(speak(sentence)))
-    assert heard.text == sentence
-    assert heard.confidence > 0.5
+@pytest.mark.parametrize("sentence", RECOGNISED)
+async def test_sentence_of_the_flow_is_recognised(
+    sentence: str, speak: Speak, carry: Carry, transcribe: Any
+) -> None:
+    (transcript,) = await transcribe(carry(speak(sentence)))
+    assert transcript.text == sentence
+    assert transcript.confidence > 0.5
 
 
-@pytest.mark.parametrize("sentence", NOT_UNDERSTOOD)
-async def test_other_words_are_unclear(sentence: str, speak: Speak, carry: Carry, hear: Any) -> None:
-    heard = await hear(carry(speak(sentence)))
-    assert heard
-    assert all(part.text == UNCLEAR and part.confidence < 0.5 for part in heard)
+@pytest.mark.parametrize("sentence", UNCLEAR_SENTENCES)
+async def test_other_sentences_are_unclear(
+    sentence: str, speak: Speak, carry: Carry, transcribe: Any
+) -> None:
+    transcripts = await transcribe(carry(speak(sentence)))
+    assert transcripts
+    assert all(part.text == UNCLEAR and part.confidence < 0.5 for part in transcripts)
 
 
 def _noises() -> Iterator[tuple[str, Samples]]:
@@ -114,26 +118,28 @@ NOISES = dict(_noises())
 
 
 @pytest.mark.parametrize("name", NOISES)
-async def test_a_noise_is_not_a_sentence(name: str, carry: Carry, hear: Any) -> None:
+async def test_noise_is_not_a_sentence(name: str, carry: Carry, transcribe: Any) -> None:
     silence = np.zeros(RATE)
     noise = NOISES[name]
     for level in (0.1, 0.5):
         sound = np.concatenate([silence, noise / np.abs(noise).max() * level, silence])
-        assert all(part.text == UNCLEAR for part in await hear(carry(sound))), name
+        assert all(part.text == UNCLEAR for part in await transcribe(carry(sound))), name
 
 
 @pytest.mark.parametrize("name", NOISES)
-async def test_a_noise_that_is_taken_for_speech_is_unclear(name: str, carry: Carry, recognise: Any) -> None:
+async def test_noise_without_voice_activity_detection_is_unclear(
+    name: str, carry: Carry, recognise: Any
+) -> None:
     noise = NOISES[name]
-    heard = await recognise(carry(noise / np.abs(noise).max() * 0.5))
-    assert (heard.text, heard.confidence < 0.5) == (UNCLEAR, True), name
+    transcript = await recognise(carry(noise / np.abs(noise).max() * 0.5))
+    assert (transcript.text, transcript.confidence < 0.5) == (UNCLEAR, True), name
 
 
-async def test_silence_is_not_a_turn(carry: Carry, hear: Any) -> None:
-    assert await hear(carry(np.zeros(3 * RATE))) == []
+async def test_silence_has_no_transcript(carry: Carry, transcribe: Any) -> None:
+    assert await transcribe(carry(np.zeros(3 * RATE))) == []
 
 
-async def test_what_was_heard_before_changes_nothing(speak: Speak, carry: Carry, recognise: Any) -> None:
+async def test_earlier_utterances_have_no_influence(speak: Speak, carry: Carry, recognise: Any) -> None:
     first = await recognise(carry(speak("yes please")))
     await recognise(carry(speak("the quick brown fox jumps over the lazy dog")))
     again = await recognise(carry(speak("yes please")))
@@ -141,10 +147,10 @@ async def test_what_was_heard_before_changes_nothing(speak: Speak, carry: Carry,
     assert abs(first.confidence - again.confidence) < 0.1
 
 
-async def test_the_gate_is_what_keeps_other_words_out(
+async def test_threshold_rejects_other_words(
     speak: Speak, carry: Carry, recognise: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     frames = carry(speak("may i see the menu"))
     assert (await recognise(frames)).text == UNCLEAR
-    monkeypatch.setattr("antiphon.agent_worker.providers.recogniser.SCORE_THRESHOLD", -1_000.0)
+    monkeypatch.setattr("antiphon.agent_worker.providers.sphinx.SCORE_THRESHOLD", -1_000.0)
     assert (await recognise(frames)).text == "may i speak to the manager"

@@ -1,4 +1,4 @@
-"""The scripted model is a real model plug-in: it streams, counts, and remembers nothing between calls."""
+"""The scripted model as an LLM plug-in: streaming, usage, and no state between calls."""
 
 import asyncio
 from typing import Any
@@ -7,7 +7,7 @@ import pytest
 from livekit.agents import llm
 
 from antiphon.agent_worker.flow import Flow
-from antiphon.agent_worker.providers.scripted import ScriptedLLM
+from antiphon.agent_worker.flow.scripted import ScriptedLLM
 
 
 def context(*words: str) -> llm.ChatContext:
@@ -18,10 +18,10 @@ def context(*words: str) -> llm.ChatContext:
     return chat
 
 
-PROPOSED = ("i would like to book a table for two", "tomorrow at seven")
+BOOKING = ("i would like to book a table for two", "tomorrow at seven")
 
 
-async def test_the_answer_is_streamed_with_its_usage(booking: Flow) -> None:
+async def test_answer_is_streamed_with_usage(booking: Flow) -> None:
     async with asyncio.timeout(5), ScriptedLLM(booking, "host").chat(chat_ctx=context("hello")) as stream:
         response = await stream.collect()
     assert response.text == "Hello. Would you like to book a table?"
@@ -30,24 +30,24 @@ async def test_the_answer_is_streamed_with_its_usage(booking: Flow) -> None:
     assert response.usage.total_tokens == response.usage.prompt_tokens + 8
 
 
-def test_the_same_conversation_has_the_same_answer_however_often_it_is_asked(booking: Flow) -> None:
-    model, chat = ScriptedLLM(booking, "host"), context(*PROPOSED, "yes please")
+def test_same_conversation_has_the_same_answer(booking: Flow) -> None:
+    model, chat = ScriptedLLM(booking, "host"), context(*BOOKING, "yes please")
     before = chat.to_dict()
     first = model.answer(chat)
     assert [model.answer(chat) for _ in range(3)] == [first] * 3
     assert chat.to_dict() == before
 
 
-def test_a_dropped_answer_leaves_no_trace(booking: Flow) -> None:
+def test_discarded_answer_has_no_effect(booking: Flow) -> None:
     model = ScriptedLLM(booking, "host")
-    model.answer(context(*PROPOSED, "yes please"))
-    assert model.answer(context(*PROPOSED, "no thank you")) == ScriptedLLM(booking, "host").answer(
-        context(*PROPOSED, "no thank you")
+    model.answer(context(*BOOKING, "yes please"))
+    assert model.answer(context(*BOOKING, "no thank you")) == ScriptedLLM(booking, "host").answer(
+        context(*BOOKING, "no thank you")
     )
 
 
-def test_another_model_goes_on_where_a_conversation_was(booking: Flow) -> None:
-    (call,) = ScriptedLLM(booking, "host").answer(context(*PROPOSED, "(unclear)", "yes please")).tool_calls
+def test_new_model_continues_a_conversation(booking: Flow) -> None:
+    (call,) = ScriptedLLM(booking, "host").answer(context(*BOOKING, "(unclear)", "yes please")).tool_calls
     assert (call.name, call.arguments) == (
         "book_table",
         '{"party_size": 2, "day": "tomorrow", "time": "19:00"}',
@@ -55,10 +55,10 @@ def test_another_model_goes_on_where_a_conversation_was(booking: Flow) -> None:
 
 
 @pytest.mark.parametrize("is_error", [False, True])
-def test_a_tool_s_output_is_answered(is_error: bool, booking: Flow) -> None:
-    model, chat = ScriptedLLM(booking, "host"), context(*PROPOSED, "yes please")
+def test_tool_output_is_answered(is_error: bool, booking: Flow) -> None:
+    model, chat = ScriptedLLM(booking, "host"), context(*BOOKING, "yes please")
     (call,) = model.answer(chat).tool_calls
-    output = "away" if is_error else '{"reference": "T0042"}'
+    output = "unavailable" if is_error else '{"reference": "T0042"}'
     chat.items.append(
         llm.FunctionCallOutput(name=call.name, call_id=call.call_id, output=output, is_error=is_error)
     )
@@ -68,16 +68,16 @@ def test_a_tool_s_output_is_answered(is_error: bool, booking: Flow) -> None:
     assert ("could not book" in (answer.content or "")) is is_error
 
 
-def test_the_output_of_an_earlier_call_is_not_taken_for_this_one(booking: Flow) -> None:
-    model, chat = ScriptedLLM(booking, "host"), context(*PROPOSED, "yes please")
+def test_output_of_another_call_is_ignored(booking: Flow) -> None:
+    model, chat = ScriptedLLM(booking, "host"), context(*BOOKING, "yes please")
     chat.items.append(llm.FunctionCallOutput(name="book_table", call_id="other", output="{}", is_error=False))
     assert [call.name for call in model.answer(chat).tool_calls] == ["book_table"]
 
 
 @pytest.mark.parametrize(
-    "words", [(*PROPOSED, "yes please"), ("may i speak to the manager",), ("thank you good bye",)]
+    "words", [(*BOOKING, "yes please"), ("may i speak to the manager",), ("thank you good bye",)]
 )
-def test_no_tool_is_called_when_none_may_be(words: tuple[str, ...], booking: Flow) -> None:
+def test_no_tool_call_when_tool_choice_is_none(words: tuple[str, ...], booking: Flow) -> None:
     model = ScriptedLLM(booking, "host")
     assert model.answer(context(*words)).tool_calls != []
     silent = model.answer(context(*words), may_call=False)
@@ -85,12 +85,11 @@ def test_no_tool_is_called_when_none_may_be(words: tuple[str, ...], booking: Flo
     assert silent.content
 
 
-def test_a_caller_who_has_said_nothing_is_greeted(booking: Flow) -> None:
+def test_empty_conversation_gets_the_greeting(booking: Flow) -> None:
     assert ScriptedLLM(booking, "manager").answer(context()).content == booking.agents["manager"].greeting
 
 
-def test_the_agent_that_really_speaks_answers_whatever_was_said_before(booking: Flow) -> None:
-    """A hand-off that was asked for and failed leaves the caller with the host."""
+def test_agent_in_charge_answers_after_a_failed_hand_off(booking: Flow) -> None:
     words = ("may i speak to the manager", "may i speak to the manager")
     assert [call.name for call in ScriptedLLM(booking, "host").answer(context(*words)).tool_calls] == [
         "hand_off_to_manager"

@@ -1,12 +1,13 @@
-"""A silent caller is asked a few times, and then left alone."""
+"""A silent caller is prompted a limited number of times."""
 
 import asyncio
 from typing import Any
 
 from livekit.agents import AgentSession
 
-from antiphon.agent_worker.flow import Flow, build_entry_agent
-from antiphon.agent_worker.flow.silence import SilencePrompt, attach
+from antiphon.agent_worker.agents import build_entry_agent
+from antiphon.agent_worker.flow import Flow
+from antiphon.agent_worker.silence import SilencePrompter, prompt_on_silence
 
 
 def _quick(flow: Flow) -> Flow:
@@ -14,12 +15,12 @@ def _quick(flow: Flow) -> Flow:
     return flow.model_copy(update={"silence": silence})
 
 
-class _Asked:
-    """Counts the prompts that were spoken to their end."""
+class _Prompts:
+    """Waits for prompts that have been spoken completely."""
 
     def __init__(self, session: AgentSession[Any], words: str) -> None:
         self._words = words
-        self._asked = asyncio.Semaphore(0)
+        self._spoken = asyncio.Semaphore(0)
         self._listening = asyncio.Event()
         session.on("conversation_item_added", self._on_item)
         session.on("agent_state_changed", self._on_state)
@@ -27,44 +28,44 @@ class _Asked:
     def _on_item(self, event: Any) -> None:
         if event.item.type == "message" and event.item.text_content == self._words:
             self._listening.clear()
-            self._asked.release()
+            self._spoken.release()
 
     def _on_state(self, event: Any) -> None:
         if event.new_state == "listening":
             self._listening.set()
 
-    async def times(self, count: int) -> None:
+    async def wait_for(self, count: int) -> None:
         async with asyncio.timeout(5):
             for _ in range(count):
-                await self._asked.acquire()
+                await self._spoken.acquire()
             await self._listening.wait()
 
 
-async def _silent_session(flow: Flow) -> tuple[AgentSession[Any], SilencePrompt, _Asked]:
+async def _silent_session(flow: Flow) -> tuple[AgentSession[Any], SilencePrompter, _Prompts]:
     session: AgentSession[Any] = AgentSession(
         vad=None,
         turn_handling={"turn_detection": "manual"},
         user_away_timeout=flow.silence.after_seconds,
     )
-    prompt = attach(session, flow)
-    asked = _Asked(session, flow.silence.say)
+    prompter = prompt_on_silence(session, flow.silence)
+    prompts = _Prompts(session, flow.silence.say)
     await session.start(build_entry_agent(flow))
 
-    return session, prompt, asked
+    return session, prompter, prompts
 
 
-async def test_a_silent_caller_is_asked_at_most_as_often_as_the_flow_says(booking: Flow) -> None:
-    session, prompt, asked = await _silent_session(_quick(booking))
-    await asked.times(2)
-    assert not prompt.is_waiting
+async def test_prompts_stop_at_the_limit(booking: Flow) -> None:
+    session, prompter, prompts = await _silent_session(_quick(booking))
+    await prompts.wait_for(2)
+    assert not prompter.is_scheduled
     await session.aclose()
 
 
-async def test_a_caller_who_speaks_again_is_asked_again_in_the_next_silence(booking: Flow) -> None:
-    session, prompt, asked = await _silent_session(_quick(booking))
-    await asked.times(2)
+async def test_limit_is_reset_when_the_caller_speaks(booking: Flow) -> None:
+    session, prompter, prompts = await _silent_session(_quick(booking))
+    await prompts.wait_for(2)
     session._update_user_state("speaking")
     session._update_user_state("listening")
-    await asked.times(1)
+    await prompts.wait_for(1)
     await session.aclose()
-    assert not prompt.is_waiting
+    assert not prompter.is_scheduled
