@@ -18,8 +18,7 @@ from aiohttp import web
 from livekit import api as livekit_api
 from livekit.protocol.models import Room
 
-from antiphon.chassis.bus import Bus, Watched, outgoing
-from antiphon.chassis.bus.nats_bus import NatsBus
+from antiphon.chassis.bus import Bus, WatchedBucket, outgoing
 from antiphon.chassis.database import Database
 from antiphon.chassis.process import serve_http
 from antiphon.chassis.testing import InMemoryBus
@@ -147,7 +146,7 @@ def put_flow(bus: Bus) -> Put:
 
 
 @asynccontextmanager
-async def _buckets(bus: Bus) -> AsyncIterator[tuple[Watched, Watched]]:
+async def _buckets(bus: Bus) -> AsyncIterator[tuple[WatchedBucket, WatchedBucket]]:
     await _put_key(bus, "writer")
     await _put_key(bus, "reader", scopes=("sessions:read",))
     await _put_key(bus, "foreign", tenant="other")
@@ -161,7 +160,7 @@ async def _buckets(bus: Bus) -> AsyncIterator[tuple[Watched, Watched]]:
 
 
 @pytest.fixture
-async def buckets(bus: Bus) -> AsyncIterator[tuple[Watched, Watched]]:
+async def buckets(bus: Bus) -> AsyncIterator[tuple[WatchedBucket, WatchedBucket]]:
     """The watched `keys` and `flows`, with keys `reader`, `writer` and `foreign`, and the flow `booking`."""
     async with _buckets(bus) as watched:
         yield watched
@@ -194,7 +193,7 @@ Start = Callable[..., Awaitable[Running]]
 
 @pytest.fixture
 async def start(
-    bus: Bus, database: Database, livekit: FakeLiveKit, buckets: tuple[Watched, Watched]
+    bus: Bus, database: Database, livekit: FakeLiveKit, buckets: tuple[WatchedBucket, WatchedBucket]
 ) -> AsyncIterator[Start]:
     """Start a session-api with changed settings."""
     stops: list[tuple[asyncio.Event, asyncio.Task[None], LiveKit]] = []
@@ -377,7 +376,6 @@ def forget(bus: Bus) -> Callable[[], Awaitable[None]]:
     """Purge the stream, as its age limit does in time."""
 
     async def purge() -> None:
-        assert isinstance(bus, NatsBus)
         await bus.connection.api("STREAM.PURGE.SESSIONS")
 
     return purge

@@ -14,7 +14,7 @@ from antiphon.agent_worker.greeting import CALLER, greet_soon
 from antiphon.agent_worker.process import prepare_job_process
 from antiphon.agent_worker.providers import build_voice, prewarm
 from antiphon.agent_worker.settings import AgentSettings
-from antiphon.chassis import telemetry
+from antiphon.chassis import tracing
 from antiphon.chassis.settings import load
 from antiphon.recorder import Recording, record, recording_of
 from antiphon.recorder.identity import identity_of
@@ -51,7 +51,7 @@ async def entry(ctx: JobContext) -> None:
         finally:
             await connecting  # whatever comes, it is not left half way
         recording.belongs_to(assignment.requested_at, assignment.traceparent)
-        with telemetry.continue_from(assignment.traceparent), telemetry.span("agent.answer"):
+        with tracing.continue_from(assignment.traceparent), tracing.span("agent.answer"):
             await _answer(ctx, recording, assignment)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from datetime import datetime
 
 from antiphon.chassis.bus import Bus, GroupCommit, Outgoing, SubjectNotEmpty, outgoing
-from antiphon.chassis.telemetry import current_traceparent
+from antiphon.chassis.tracing import current_traceparent
 from antiphon.contracts.envelope import seal
 from antiphon.contracts.event import Event
 from antiphon.contracts.ids import requested_id
