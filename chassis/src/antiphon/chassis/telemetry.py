@@ -1,4 +1,4 @@
-"""Logs of a service by structlog, and its trace export by OpenTelemetry as the OTEL_* variables say."""
+"""Logging with structlog and trace export with OpenTelemetry, set up for a service."""
 
 import logging
 import os
@@ -15,7 +15,7 @@ from antiphon.chassis.settings import LogSettings
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace.export import SpanExporter
 
-OWN_LOGGERS = "antiphon"  # the parent of every logger of ours
+OWN_LOGGERS = "antiphon"  # the parent of all our loggers
 ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 
 

@@ -53,7 +53,7 @@ class AckSubject(NamedTuple):
 
 
 class Deliveries:
-    """A consumer's deliveries that nobody has taken yet, each checked to follow the one before."""
+    """A consumer's deliveries that were not taken yet, each checked to follow the one before."""
 
     def __init__(self, consumer: str) -> None:
         self._consumer = consumer
