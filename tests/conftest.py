@@ -8,9 +8,10 @@ from uuid import uuid4
 import asyncpg
 import pytest
 from tests.fixtures.broker import erase
+from tests.fixtures.template_database import clone_template
 
 from antiphon.chassis.bus import Bus
-from antiphon.chassis.database import Database, clone_template
+from antiphon.chassis.database import Database
 from antiphon.cli.stack.nats import NatsServer
 from antiphon.cli.stack.postgres import Postgres
 

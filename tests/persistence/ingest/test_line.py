@@ -9,7 +9,6 @@ import msgspec
 import pytest
 
 from antiphon.chassis.bus import Bus, Outgoing, outgoing
-from antiphon.chassis.bus.nats_bus import NatsBus
 from antiphon.chassis.database import Database
 from antiphon.cli.stack.nats import NatsServer
 from antiphon.cli.stack.postgres import Postgres
@@ -256,7 +255,6 @@ async def test_a_consumer_that_was_deleted_is_made_again(
     await publish([told.requested()])
     await event_log.until(1)
 
-    assert isinstance(bus, NatsBus)
     await bus.connection.api(f"CONSUMER.DELETE.SESSIONS.ingest-{told.partition}")
     await publish([told.turn(1)])
     await event_log.until(2, seconds=30)
@@ -275,7 +273,7 @@ async def test_a_stream_that_was_made_anew_is_not_taken_for_the_old_one(
     await publish([told.requested()])
     lines.start(told.partition)
 
-    await eventually(lambda: lines.says("made anew"))
+    await eventually(lambda: lines.says("recreated"))
 
 
 async def test_a_line_whose_partition_was_taken_over_ends(

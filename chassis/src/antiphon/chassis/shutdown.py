@@ -1,4 +1,4 @@
-"""Wait for something, but not past the order to shut down."""
+"""Wait for a result, but no longer than the process runs."""
 
 import asyncio
 from collections.abc import Awaitable
@@ -8,11 +8,11 @@ T = TypeVar("T")
 
 
 class ShuttingDown(Exception):
-    """The process was told to stop while it waited."""
+    """The stop event was set during a wait."""
 
 
 async def wait_or_stop(awaitable: Awaitable[T], stop: asyncio.Event) -> T:
-    """Return the result of `awaitable`; when the stop event comes first, cancel it.
+    """Return the result of `awaitable`; cancel it when the stop event is set first.
 
     Raises ShuttingDown.
     """

@@ -16,7 +16,7 @@ from antiphon.agent_worker.assignment import Assignment, read_assignment
 from antiphon.agent_worker.providers.table import prewarm, session_options
 from antiphon.agent_worker.settings import SERVICE, AgentSettings
 from antiphon.agent_worker.silence import prompt_on_silence
-from antiphon.chassis import telemetry
+from antiphon.chassis import telemetry, tracing
 from antiphon.chassis.settings import load
 from antiphon.recorder import Recording, record, recording_of
 from antiphon.recorder.identity import identity_of
@@ -63,7 +63,7 @@ async def entry(ctx: JobContext) -> None:
         finally:
             await connecting  # also after an error, so that no connection is left half open
         recording.belongs_to(assignment.requested_at, assignment.traceparent)
-        with telemetry.continue_from(assignment.traceparent), telemetry.span("agent.answer"):
+        with tracing.continue_from(assignment.traceparent), tracing.span("agent.answer"):
             await _start_session(ctx, recording, assignment)
 
 

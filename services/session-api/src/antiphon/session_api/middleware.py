@@ -9,7 +9,7 @@ from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from antiphon.chassis.telemetry import continue_from
+from antiphon.chassis.tracing import continue_from
 from antiphon.session_api.problems import Problem, problem_response
 
 BODY_LIMIT_BYTES = 64 * 1024

@@ -6,7 +6,7 @@ import msgspec
 from fastapi import APIRouter, Header, Path, Query, Request, Response
 from pydantic import AfterValidator
 
-from antiphon.chassis.log.reading import sequence_of
+from antiphon.chassis.log import sequence_of
 from antiphon.contracts.envelope import encode
 from antiphon.contracts.session import Status
 from antiphon.session_api.api_route import ApiRoute

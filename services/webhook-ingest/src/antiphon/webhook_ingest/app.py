@@ -9,7 +9,7 @@ from starlette.routing import Route
 from antiphon.chassis.bus import BusUnavailable, PayloadTooLarge
 from antiphon.chassis.health import Health
 from antiphon.chassis.health import routes as health_routes
-from antiphon.chassis.telemetry import continue_from, span
+from antiphon.chassis.tracing import continue_from, span
 from antiphon.webhook_ingest.publisher import WebhookPublisher
 from antiphon.webhook_ingest.signatures import BadSignature
 from antiphon.webhook_ingest.webhook import MalformedWebhook

@@ -8,7 +8,7 @@ import structlog
 from opentelemetry import metrics
 
 from antiphon.chassis.bus import Bus, GroupCommit, outgoing
-from antiphon.chassis.telemetry import current_traceparent
+from antiphon.chassis.tracing import current_traceparent
 from antiphon.contracts.envelope import seal
 from antiphon.contracts.ids import webhook_event_id
 from antiphon.webhook_ingest.signatures import verify

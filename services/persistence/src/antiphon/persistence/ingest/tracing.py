@@ -8,7 +8,7 @@ from msgspec import UNSET
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 
-from antiphon.chassis.telemetry import TRACER, continue_from
+from antiphon.chassis.tracing import TRACER, continue_from
 from antiphon.persistence.ingest.judge import Entry, Judged
 
 MOST_TRACES = 50  # of one batch: a trace is a help, not a record

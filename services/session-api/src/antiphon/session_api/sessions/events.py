@@ -7,7 +7,7 @@ from datetime import datetime
 import structlog
 
 from antiphon.chassis.bus import Bus, GroupCommit, Incoming, Outgoing, SubjectNotEmpty, outgoing
-from antiphon.chassis.telemetry import current_traceparent
+from antiphon.chassis.tracing import current_traceparent
 from antiphon.contracts.envelope import Envelope, decode, seal
 from antiphon.contracts.errors import MalformedEvent, UnknownEventType, UnsupportedEventVersion
 from antiphon.contracts.event import Event, Family

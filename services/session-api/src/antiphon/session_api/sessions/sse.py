@@ -8,7 +8,7 @@ import structlog
 from starlette.responses import StreamingResponse
 from starlette.types import Send
 
-from antiphon.chassis.log.reading import sequence_of
+from antiphon.chassis.log import sequence_of
 from antiphon.contracts.envelope import Envelope, encode
 from antiphon.contracts.session import TERMINAL_TYPES
 

@@ -1,10 +1,10 @@
-"""Make the streams, consumers and buckets that the contract defines, and check those that are there."""
+"""The streams, consumers and buckets of the contract: create them, verify them, reset a consumer."""
 
 from collections.abc import Mapping
 from typing import Any
 
-from antiphon.chassis.bus.connection import ApiError, Connection
-from antiphon.chassis.bus.errors import ConsumerLost, DefinitionMismatch, StreamReplaced
+from antiphon.chassis.bus.connection import Connection
+from antiphon.chassis.bus.errors import ApiError, ConsumerLost, DefinitionMismatch, StreamReplaced
 from antiphon.contracts.streams import (
     BUCKETS,
     CONSUMERS,
@@ -14,14 +14,14 @@ from antiphon.contracts.streams import (
     StreamDefinition,
 )
 
-SECOND = 1_000_000_000  # JetStream counts in nanoseconds
+SECOND = 1_000_000_000  # JetStream durations are in nanoseconds
 NOT_FOUND = 404
 
 Config = dict[str, Any]
 
 
 def stream_config(definition: StreamDefinition) -> Config:
-    """Write a stream's definition as the server takes it."""
+    """Return a stream's definition as the server's API takes it."""
     return {
         "name": definition.name,
         "description": definition.description,
@@ -41,7 +41,7 @@ def stream_config(definition: StreamDefinition) -> Config:
 
 
 def bucket_config(definition: BucketDefinition) -> Config:
-    """Write a bucket's definition as the stream that it is."""
+    """Return a bucket's definition as a stream for the server's API."""
     return {
         "name": f"KV_{definition.name}",
         "description": definition.description,
@@ -59,7 +59,7 @@ def bucket_config(definition: BucketDefinition) -> Config:
 
 
 def consumer_config(definition: ConsumerDefinition) -> Config:
-    """Write a consumer's definition as the server takes it."""
+    """Return a consumer's definition as the server's API takes it."""
     return {
         "durable_name": definition.name,
         "name": definition.name,
@@ -73,14 +73,13 @@ def consumer_config(definition: ConsumerDefinition) -> Config:
     }
 
 
-# What an operator may set otherwise: words for people, and how much there may be of it.
-FREE = frozenset({"description", "max_bytes", "max_age", "ack_wait"})
+# Fields that an operator may change: descriptions and limits.
+TUNABLE = frozenset({"description", "max_bytes", "max_age", "ack_wait"})
 
 
 async def ensure(connection: Connection) -> None:
-    """Make what is missing, then check everything (see Bus.ensure)."""
-    configs = [stream_config(stream) for stream in STREAMS] + [bucket_config(bucket) for bucket in BUCKETS]
-    for config in configs:
+    """Create what is missing, then verify everything (see Bus.ensure)."""
+    for config in _stream_configs():
         if await _stream(connection, config["name"]) is None:
             await connection.api(f"STREAM.CREATE.{config['name']}", config)
     for consumer in CONSUMERS:
@@ -93,9 +92,9 @@ async def ensure(connection: Connection) -> None:
 
 
 async def verify(connection: Connection) -> None:
-    """Check everything, change nothing (see Bus.verify)."""
+    """Verify everything and change nothing (see Bus.verify)."""
     differences: list[str] = []
-    for config in [stream_config(stream) for stream in STREAMS] + [bucket_config(b) for b in BUCKETS]:
+    for config in _stream_configs():
         found = await _stream(connection, config["name"])
         differences += _compare(f"stream {config['name']}", config, found)
     for consumer in CONSUMERS:
@@ -106,20 +105,24 @@ async def verify(connection: Connection) -> None:
 
 
 async def reset_consumer(connection: Connection, consumer: ConsumerDefinition, start: int) -> None:
-    """Make the consumer deliver again from a position (see Bus.reset_consumer)."""
-    if await _consumer(connection, consumer) is None:  # the server would not answer at all
+    """Make a consumer deliver again from a position (see Bus.reset_consumer)."""
+    if await _consumer(connection, consumer) is None:  # the server does not answer a reset of it
         raise ConsumerLost(f"{consumer.name} does not exist")
     try:
-        # The server takes a start beyond the end, and would then deliver nothing until it is reached again.
+        # The server accepts a start beyond the end, and delivers nothing until the stream has grown so far.
         info = await connection.api(f"STREAM.INFO.{consumer.stream}")
         if start > info["state"]["last_seq"] + 1:
             raise StreamReplaced(
                 f"stream {consumer.stream} ends at {info['state']['last_seq']}, "
-                f"but was read up to {start - 1}: it was made anew or restored"
+                f"but was read up to {start - 1}: it was recreated or restored"
             )
         await connection.api(f"CONSUMER.RESET.{consumer.stream}.{consumer.name}", {"seq": max(start, 1)})
     except ApiError as error:
         raise ConsumerLost(f"{consumer.name} cannot be reset to {start}: {error}") from error
+
+
+def _stream_configs() -> list[Config]:
+    return [stream_config(stream) for stream in STREAMS] + [bucket_config(bucket) for bucket in BUCKETS]
 
 
 async def _stream(connection: Connection, name: str) -> Config | None:
@@ -147,14 +150,14 @@ def _compare(what: str, wanted: Config, found: Config | None) -> list[str]:
     return [
         f"{what}: {name} is {found.get(name)!r}, not {value!r}"
         for name, value in wanted.items()
-        if name not in FREE and not _same(value, found.get(name))
+        if name not in TUNABLE and not _same(value, found.get(name))
     ]
 
 
 def _same(wanted: object, found: object) -> bool:
-    if isinstance(wanted, Mapping):  # the server adds metadata of its own
-        there = found if isinstance(found, Mapping) else {}
-        return all(there.get(name) == value for name, value in wanted.items())
-    if wanted is False:  # the server leaves out what is off
+    if isinstance(wanted, Mapping):  # the server adds its own metadata
+        actual = found if isinstance(found, Mapping) else {}
+        return all(actual.get(name) == value for name, value in wanted.items())
+    if wanted is False:  # the server omits false values
         return not found
     return wanted == found

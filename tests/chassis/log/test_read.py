@@ -13,7 +13,7 @@ from antiphon.contracts.registry import open_event
 SESSION = "ses_00000000000000000000000001"
 
 
-async def test_a_page_begins_after_a_sequence_and_has_its_limit(
+async def test_a_page_starts_after_a_sequence_and_has_a_limit(
     database: Database, bus: Bus, writer: Any
 ) -> None:
     await writer.commit(SESSION, 10)
@@ -31,7 +31,7 @@ async def test_another_tenant_reads_nothing(database: Database, bus: Bus, writer
     assert await Log(database, bus).read_session("stranger", SESSION) == []
 
 
-async def test_postgres_away_is_said(
+async def test_reading_during_a_postgres_outage_raises(
     postgres_server: Postgres, database: Database, bus: Bus, writer: Any
 ) -> None:
     await writer.commit(SESSION)

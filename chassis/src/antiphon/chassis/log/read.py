@@ -1,15 +1,12 @@
-"""Read the event log from Postgres: envelopes as they were published, with the numbers of their commit."""
+"""Read the event log from Postgres: envelopes as published, plus sequence and position of their commit."""
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import asyncpg
 from msgspec import UNSET
 
 from antiphon.chassis.database import Database, translate_errors
 from antiphon.contracts.envelope import Envelope, committed, decode
-
-Envelopes = AsyncGenerator[Envelope, None]
-Batches = AsyncGenerator[list[Envelope], None]
 
 READ_SESSION = """
 select sequence, position, envelope
@@ -19,7 +16,7 @@ order by sequence
 limit $4
 """
 
-# One index range per partition asked for; each is limited, so no partition can starve another.
+# One index range per partition, each limited, so that no partition can starve another.
 READ_PARTITIONS = """
 select found.sequence, found.position, found.envelope
 from unnest($1::smallint[], $2::bigint[]) as place (partition, position)
@@ -46,20 +43,20 @@ async def read_session(
     return _envelopes(rows)
 
 
-async def read_partitions(database: Database, places: Mapping[int, int], limit: int) -> list[Envelope]:
-    """Return what was committed after these positions, at most `limit` per partition, in order within each.
+async def read_partitions(database: Database, after: Mapping[int, int], limit: int) -> list[Envelope]:
+    """Return what was committed after a position in each partition, at most `limit` per partition, in order.
 
     Raises DatabaseUnavailable.
     """
     with translate_errors():
-        rows = await database.pool.fetch(READ_PARTITIONS, [*places], [*places.values()], limit)
+        rows = await database.pool.fetch(READ_PARTITIONS, [*after], [*after.values()], limit)
     return _envelopes(rows)
-
-
-def _envelopes(rows: Sequence[asyncpg.Record]) -> list[Envelope]:
-    return [committed(decode(envelope), sequence, position) for sequence, position, envelope in rows]
 
 
 def sequence_of(envelope: Envelope) -> int:
     """Return the sequence of a committed envelope; 0 when it carries none."""
     return 0 if envelope.sequence is UNSET else envelope.sequence
+
+
+def _envelopes(rows: Sequence[asyncpg.Record]) -> list[Envelope]:
+    return [committed(decode(envelope), sequence, position) for sequence, position, envelope in rows]
