@@ -107,7 +107,7 @@ async def test_a_worker_that_is_told_to_stop_lets_the_call_go_on_and_then_closes
 
 
 async def test_any_agent_is_recorded_by_two_lines(telephone: "Telephone", start_worker: StartWorker) -> None:
-    start_worker(str(Path(__file__).parent / "recorded_agent.py"))
+    start_worker("-m", "tests.agent_worker.recorded_agent")
     session_id = await telephone.ring(agent_name="echo")
     async with telephone.caller(session_id):
         ending = await closed(telephone, session_id)

@@ -1,39 +1,39 @@
-"""Journals whose job is dead: the worker publishes what they still hold."""
+"""Journals without a writer: a job that was killed, or that ended before the broker came back."""
 
 import asyncio
+import logging
 from pathlib import Path
 
-import structlog
+from antiphon.recorder.outbox.bus_link import BusLink
+from antiphon.recorder.outbox.journal import SUFFIX, Journal, NotAJournal
+from antiphon.recorder.outbox.outbox import Pump
 
-from antiphon.recorder.outbox.journal import SUFFIX, Journal
-from antiphon.recorder.outbox.link import BusLink
-from antiphon.recorder.outbox.pump import Pump
+log = logging.getLogger(__name__)
 
-log = structlog.get_logger(__name__)
-
-LOOK_AGAIN_SECONDS = 10.0  # a job can outlive its worker by a moment, and then nobody tells of its end
+SCAN_SECONDS = 10.0  # a job can outlive its worker, and then no one calls `wake` when it ends
 
 
 class Orphans:
-    """Find journals without a writer, publish them, and remove them."""
+    """The orphaned journals of a folder, which this process publishes and removes."""
 
     def __init__(self, journal_dir: Path, link: BusLink) -> None:
         self._journal_dir = journal_dir
         self._link = link
-        self._look = asyncio.Event()
+        self._wake = asyncio.Event()
+        self._failed: set[Path] = set()  # each is logged once
 
-    def look(self) -> None:
-        """Look now: a job has just ended."""
-        self._look.set()
+    def wake(self) -> None:
+        """Scan now: a job has just ended."""
+        self._wake.set()
 
     async def run(self) -> None:
-        """Look at start, whenever a job ends, and from time to time."""
+        """Scan at start, after each `wake`, and periodically, until cancelled."""
         while True:
-            self._look.clear()
+            self._wake.clear()
             await self.adopt_all()
             try:
-                async with asyncio.timeout(LOOK_AGAIN_SECONDS):
-                    await self._look.wait()
+                async with asyncio.timeout(SCAN_SECONDS):
+                    await self._wake.wait()
             except TimeoutError:
                 continue
 
@@ -43,23 +43,25 @@ class Orphans:
         for path in sorted(self._journal_dir.glob(f"*{SUFFIX}")):
             try:
                 adopted += await self._adopt(path)
-            except OSError:  # this one cannot be read: the others can
-                log.exception("orphans.failed", journal=path.name)
+            except (OSError, NotAJournal) as error:
+                self._log_failed(path, error)
         return adopted
 
     async def _adopt(self, path: Path) -> bool:
         journal = Journal.adopt(path)
         if journal is None:
             return False
-        await self._publish(journal)
-        return True
-
-    async def _publish(self, journal: Journal) -> None:
         if not journal.drained:
-            log.warning("orphans.publishing", journal=journal.path.name)
+            log.warning("orphans.publishing", extra={"journal": path.name})
         try:
             await Pump(journal, self._link).drain()
         except BaseException:
             journal.release()
             raise
         journal.remove()
+        return True
+
+    def _log_failed(self, path: Path, error: Exception) -> None:
+        if path not in self._failed:
+            self._failed.add(path)
+            log.error("orphans.adopt_failed", extra={"journal": path.name}, exc_info=error)

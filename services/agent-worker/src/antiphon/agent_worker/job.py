@@ -44,13 +44,13 @@ async def entry(ctx: JobContext) -> None:
     settings = load(AgentSettings)
     who = identity_of(ctx)
     structlog.contextvars.bind_contextvars(session=who.session_id, job=ctx.job.id)
-    async with record(ctx, settings=settings, adopt_orphans=False) as recording:
+    async with record(ctx, settings=settings.recorder, adopt_orphans=False) as recording:
         connecting = asyncio.create_task(ctx.connect(), name="connect")
         try:
             assignment = await read_assignment(recording.link, who, settings.patience_seconds)
         finally:
             await connecting  # whatever comes, it is not left half way
-        recording.belongs_to(assignment.requested_at, assignment.traceparent)
+        recording.set_request(assignment.requested_at, assignment.traceparent)
         with telemetry.continue_from(assignment.traceparent), telemetry.span("agent.answer"):
             await _answer(ctx, recording, assignment)
 
@@ -59,8 +59,7 @@ async def _answer(ctx: JobContext, recording: Recording, assignment: Assignment)
     flow = assignment.flow
     voice = build_voice(flow, ctx.proc.userdata)
     session: AgentSession[None] = AgentSession(**voice, session_close_transcript_timeout=LAST_WORDS_SECONDS)
-    recording.follow(session)
-    recording.greeting = flow.greeting
+    recording.attach(session, greeting=flow.greeting)
     attach_silence(session, flow)
 
     def end_job(event: CloseEvent) -> None:

@@ -142,7 +142,7 @@ def _watch_jobs(server: AgentServer, orphans: Orphans, processes: JobProcesses) 
             processes.on_ready(process)
     pool.on("process_ready", processes.on_ready)
     pool.on("process_closed", processes.on_closed)
-    pool.on("process_closed", lambda _process: orphans.look())
+    pool.on("process_closed", lambda _process: orphans.wake())
 
 
 async def _stop(server: AgentServer, orphans: Orphans) -> None:
