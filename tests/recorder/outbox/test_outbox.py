@@ -182,4 +182,4 @@ async def test_pump_retries_a_journal_that_cannot_be_read(
         assert not await outbox.flush(0.5)
     assert await outbox.close(20)
     assert [event.producerseq for event in await history(bus)] == [1]
-    assert "journal.read_failed" in caplog.messages
+    assert "outbox.publish_failed" in caplog.messages

@@ -4,8 +4,10 @@ import asyncio
 import logging
 from pathlib import Path
 
+from antiphon.chassis.bus import BusUnavailable
+from antiphon.chassis.retry import retrying
 from antiphon.recorder.outbox.bus_link import BusLink
-from antiphon.recorder.outbox.journal import SUFFIX, Journal, NotAJournal
+from antiphon.recorder.outbox.journal import SUFFIX, Journal
 from antiphon.recorder.outbox.outbox import Pump
 
 log = logging.getLogger(__name__)
@@ -38,13 +40,15 @@ class Orphans:
                 continue
 
     async def adopt_all(self) -> int:
-        """Publish every orphaned journal; return how many there were."""
+        """Publish every orphaned journal, waiting for the broker; return how many there were."""
         adopted = 0
         for path in sorted(self._journal_dir.glob(f"*{SUFFIX}")):
             try:
                 adopted += await self._adopt(path)
-            except (OSError, NotAJournal) as error:
-                self._log_failed(path, error)
+            except Exception:
+                if path not in self._failed:
+                    self._failed.add(path)
+                    log.exception("orphans.adopt_failed", extra={"journal": path.name})
         return adopted
 
     async def _adopt(self, path: Path) -> bool:
@@ -54,14 +58,13 @@ class Orphans:
         if not journal.drained:
             log.warning("orphans.publishing", extra={"journal": path.name})
         try:
-            await Pump(journal, self._link).drain()
+            await retrying(BusUnavailable, on_retry=_log_retry)(Pump(journal, self._link).drain)
         except BaseException:
             journal.release()
             raise
         journal.remove()
         return True
 
-    def _log_failed(self, path: Path, error: Exception) -> None:
-        if path not in self._failed:
-            self._failed.add(path)
-            log.error("orphans.adopt_failed", extra={"journal": path.name}, exc_info=error)
+
+def _log_retry(error: BaseException, attempt: int) -> None:
+    log.warning("orphans.broker_unavailable", extra={"attempt": attempt, "error": str(error)})

@@ -4,7 +4,6 @@ import asyncio
 import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -15,7 +14,7 @@ from antiphon.contracts.errors import ContractError
 from antiphon.contracts.event import Event
 from antiphon.contracts.ids import agent_event_id
 from antiphon.recorder.outbox.bus_link import BusLink
-from antiphon.recorder.outbox.journal import SUFFIX, Batch, Journal
+from antiphon.recorder.outbox.journal import SUFFIX, Journal
 
 log = logging.getLogger(__name__)
 
@@ -111,20 +110,21 @@ class Pump:
         self._wake.set()
 
     async def run(self) -> None:
-        """Publish until cancelled, through outages of the broker and failed reads."""
+        """Publish until cancelled; retry every error, such as an outage of the broker."""
+        drain = retrying(Exception, on_retry=self._log_retry)
         while True:
             self._wake.clear()
-            await retrying(OSError, on_retry=self._log_failed_read)(self.drain)
+            await drain(self.drain)
             self._drained.set()
             await self._wake.wait()
 
     async def drain(self) -> None:
-        """Publish until the journal is empty, retrying while the broker is unavailable.
+        """Publish until the journal is empty; may be called again after an error.
 
-        Raises OSError if the journal cannot be read.
+        Raises BusUnavailable, OSError.
         """
         while batch := self._journal.next_batch(BATCH_LINES):
-            await retrying(Exception, on_retry=partial(_log_retry, batch))(self._publish, batch.lines)
+            await self._publish(batch.lines)
             self._journal.acknowledge(batch)
 
     async def wait_until_drained(self, timeout_seconds: float) -> bool:
@@ -162,14 +162,9 @@ class Pump:
         with self._journal.path.with_suffix(".refused").open("ab") as refused:
             refused.write(line + b"\n")
 
-    def _log_failed_read(self, error: BaseException, attempt: int) -> None:
-        extra = {"path": str(self._journal.path), "attempt": attempt}
-        log.error("journal.read_failed", extra=extra, exc_info=error)
-
-
-def _log_retry(batch: Batch, error: BaseException, attempt: int) -> None:
-    extra = {"events": len(batch.lines), "attempt": attempt, "error": str(error)}
-    if isinstance(error, BusUnavailable):
-        log.warning("outbox.broker_unavailable", extra=extra)
-    else:
-        log.error("outbox.publish_failed", extra=extra, exc_info=error)
+    def _log_retry(self, error: BaseException, attempt: int) -> None:
+        extra = {"journal": self._journal.path.name, "attempt": attempt, "error": str(error)}
+        if isinstance(error, BusUnavailable):
+            log.warning("outbox.broker_unavailable", extra=extra)
+        else:
+            log.error("outbox.publish_failed", extra=extra, exc_info=error)
