@@ -1,37 +1,37 @@
-"""No error of ours reaches the framework; LiveKit's emitter would raise a TypeError into the call."""
+"""No error of the recorder reaches the framework; LiveKit's emitter raises a TypeError into the call."""
 
 from typing import Any
 
 import pytest
 from livekit.agents import Agent
 from livekit.rtc import EventEmitter
+from tests.recorder.recorded_session import RecordedSession
 
-from antiphon.agent_worker.testing import RecordedSession
 from antiphon.contracts.events.turn import TurnSaved
 from antiphon.recorder.conversation import Conversation
-from antiphon.recorder.guard import Faults
+from antiphon.recorder.taps import ErrorGuard
 
-WRONG = TypeError("ours")
+WRONG = TypeError("raised by the recorder")
 
 
 def fail(*_: Any) -> None:
     raise WRONG
 
 
-def test_a_guarded_handler_raises_nothing_and_is_counted() -> None:
-    faults = Faults()
-    faults.guard("broken", fail)(1, 2)
-    assert faults.count == 1
+def test_guarded_handler_raises_nothing_and_is_counted() -> None:
+    guard = ErrorGuard()
+    guard.wrap("broken", fail)(1, 2)
+    assert guard.errors == 1
 
 
-def test_an_unguarded_handler_would_break_its_emitter() -> None:
+def test_unguarded_handler_breaks_its_emitter() -> None:
     emitter: EventEmitter[str] = EventEmitter()
     emitter.on("event", fail)
     with pytest.raises(TypeError):
         emitter.emit("event", 1)
 
 
-async def test_a_session_goes_on_when_the_recorder_fails(
+async def test_session_continues_when_handlers_fail(
     recorded: RecordedSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Conversation, "on_item_added", fail)
@@ -42,16 +42,16 @@ async def test_a_session_goes_on_when_the_recorder_fails(
     await recorded.start(Agent(instructions=""))
     result: Any = await recorded.session.run(user_input="hello")
     assert "hello" in str(result.events[-1].item)
-    assert recorded.recording.faults.count > 0
+    assert recorded.recording.guard.errors > 0
 
 
-async def test_a_room_goes_on_when_the_recorder_fails(recorded: RecordedSession) -> None:
-    recorded.ctx.room.emit("participant_connected", "no participant at all")
+async def test_room_continues_when_handlers_fail(recorded: RecordedSession) -> None:
+    recorded.ctx.room.emit("participant_connected", "not a participant")
     recorded.ctx.room.emit("track_muted")
-    assert recorded.recording.faults.count == 2
+    assert recorded.recording.guard.errors == 2
 
 
-async def test_an_outbox_that_fails_does_not_stop_a_session(
+async def test_session_continues_when_the_outbox_fails(
     recorded: RecordedSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(recorded.outbox, "write", fail)
