@@ -20,10 +20,10 @@ from livekit import api
 
 from antiphon.agent_worker.publish_flows import publish_flows
 from antiphon.chassis.bus import Bus, outgoing
-from antiphon.cli.caller.call import Caller
+from antiphon.cli.caller import Caller
 from antiphon.cli.settings import StackSettings
-from antiphon.cli.stack.build import find_livekit
 from antiphon.cli.stack.livekit import Keys, LiveKitServer
+from antiphon.cli.stack.livekit_build import find_livekit
 from antiphon.cli.stack.nats import NatsServer
 from antiphon.cli.stack.ports import free_port
 from antiphon.contracts.envelope import Envelope, decode, seal

@@ -1,4 +1,4 @@
-"""The commands as a user types them, on a stack whose services are small."""
+"""The commands in a shell, on a stack with small services."""
 
 import json
 import os
@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from tests.fixtures.stack_settings import isolated_settings
 
 from antiphon.cli.embedded import EmbeddedStack
-from antiphon.cli.settings import beside
 
 ANTIPHON = Path(sys.prefix) / "bin" / "antiphon"
 
@@ -22,7 +22,7 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 def stack(
     tmp_path_factory: pytest.TempPathFactory, stub_supervisor: tuple[str, ...]
 ) -> Iterator[EmbeddedStack]:
-    settings = beside(tmp_path_factory.mktemp("stack") / "home")
+    settings = isolated_settings(tmp_path_factory.mktemp("stack") / "home")
     with EmbeddedStack(settings, supervisor=stub_supervisor) as stack:
         yield stack
 
@@ -39,7 +39,7 @@ def antiphon(stack: EmbeddedStack) -> Run:
     return lambda *arguments: _run(*arguments, **stack.settings.environment())
 
 
-def test_status_as_json_says_that_all_is_ready(antiphon: Run, stack: EmbeddedStack) -> None:
+def test_status_as_json(antiphon: Run, stack: EmbeddedStack) -> None:
     answer = antiphon("status", "--json")
 
     assert answer.returncode == 0
@@ -53,7 +53,7 @@ def test_status_needs_only_the_folder(stack: EmbeddedStack) -> None:
     assert json.loads(answer.stdout)["api_url"] == stack.status().addresses.api_url
 
 
-def test_status_for_people_names_every_service(antiphon: Run) -> None:
+def test_status_table_names_every_service(antiphon: Run) -> None:
     answer = antiphon("status")
 
     assert answer.returncode == 0
@@ -68,7 +68,7 @@ def test_status_for_people_names_every_service(antiphon: Run) -> None:
     ]
 
 
-def test_a_second_up_says_so_and_does_nothing(antiphon: Run, stack: EmbeddedStack) -> None:
+def test_second_up_prints_the_addresses_and_changes_nothing(antiphon: Run, stack: EmbeddedStack) -> None:
     before = stack.status()
 
     answer = antiphon("up")
@@ -80,22 +80,22 @@ def test_a_second_up_says_so_and_does_nothing(antiphon: Run, stack: EmbeddedStac
     assert stack.status() == before
 
 
-def test_logs_of_one_service_are_its_lines(antiphon: Run) -> None:
+def test_logs_of_one_service(antiphon: Run) -> None:
     assert antiphon("logs", "session-api").stdout.strip().splitlines()[-1] == "serving"
 
 
-def test_logs_of_all_services_name_the_service(antiphon: Run) -> None:
+def test_logs_of_all_services_have_a_prefix(antiphon: Run) -> None:
     assert "session-api    serving" in antiphon("logs").stdout
 
 
-def test_logs_of_an_unknown_service_name_the_known_ones(antiphon: Run) -> None:
+def test_logs_of_an_unknown_service_lists_the_known_ones(antiphon: Run) -> None:
     answer = antiphon("logs", "sessions-api")
 
     assert answer.returncode == 1
     assert "session-api" in answer.stderr
 
 
-def test_a_stack_that_was_never_up_is_not_ready(tmp_path: Path) -> None:
+def test_status_without_a_stack(tmp_path: Path) -> None:
     answer = _run("status", "--json", ANTIPHON_HOME=str(tmp_path))
 
     assert answer.returncode == 1
@@ -104,7 +104,7 @@ def test_a_stack_that_was_never_up_is_not_ready(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("command", ["call", "sessions", "tail"])
-def test_what_needs_a_stack_says_how_to_start_one(tmp_path: Path, command: str) -> None:
+def test_command_without_a_stack_prints_how_to_start_one(tmp_path: Path, command: str) -> None:
     answer = _run(command, ANTIPHON_HOME=str(tmp_path))
 
     assert answer.returncode == 1
@@ -112,14 +112,14 @@ def test_what_needs_a_stack_says_how_to_start_one(tmp_path: Path, command: str) 
     assert "Traceback" not in answer.stderr
 
 
-def test_down_without_a_stack_says_so(tmp_path: Path) -> None:
+def test_down_without_a_stack(tmp_path: Path) -> None:
     answer = _run("down", ANTIPHON_HOME=str(tmp_path))
 
     assert answer.returncode == 0
     assert "was not up" in answer.stdout
 
 
-def test_a_wrong_setting_ends_with_code_2(tmp_path: Path) -> None:
+def test_wrong_setting_exits_with_code_2(tmp_path: Path) -> None:
     answer = _run("up", ANTIPHON_HOME=str(tmp_path), ANTIPHON_API_PORT="http")
 
     assert answer.returncode == 2
