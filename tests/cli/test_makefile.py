@@ -69,18 +69,28 @@ def test_logs_pass_the_service(checkout: Path) -> None:
 def test_help_is_the_default_and_lists_every_target(checkout: Path) -> None:
     shown = "\n".join(_make(checkout))
 
-    for target in (
-        *["up", "down", "status", "logs", "call", "test", "check", "bench", "contracts", "lock"],
-        "test-platforms",
-    ):
+    targets = "up down status logs call test test-platforms check bench contracts lock"
+    for target in targets.split():
         assert f"  {target} " in shown
 
 
-def test_wrong_python_is_refused(checkout: Path) -> None:
+@pytest.mark.parametrize(
+    ("given", "named"), [("", "python3 is"), ("./old-python", "old-python is Python 3.9.2")]
+)
+def test_wrong_python_is_refused(checkout: Path, given: str, named: str) -> None:
     (checkout / ".venv" / ".ready").unlink()
+    old = checkout / "old-python"
+    old.write_text('#!/bin/sh\n[ "$1" = --version ] && echo Python 3.9.2\n')
+    old.chmod(0o755)
     done = subprocess.run(
-        ["make", "status", "PYTHON="], cwd=checkout, capture_output=True, text=True, timeout=60, check=False
+        ["make", "status", f"PYTHON={given}"],
+        cwd=checkout,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
 
     assert done.returncode != 0
     assert "needs Python 3.11, 3.12 or 3.13" in done.stderr
+    assert named in done.stderr

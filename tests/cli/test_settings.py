@@ -4,7 +4,7 @@ import pytest
 from tests.fixtures.stack_settings import isolated_settings
 
 from antiphon.chassis.settings import load
-from antiphon.cli.settings import ClientSettings, StackSettings
+from antiphon.cli.settings import StackSettings
 
 
 def test_home_is_read_from_its_variable_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,13 +70,3 @@ def test_default_flows_are_those_of_the_checkout(monkeypatch: pytest.MonkeyPatch
     monkeypatch.delenv("ANTIPHON_FLOWS", raising=False)
 
     assert (load(StackSettings).flows / "booking.yaml").exists()
-
-
-def test_api_url_needs_a_key(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setenv("ANTIPHON_API_URL", "http://127.0.0.1:1")
-    monkeypatch.delenv("ANTIPHON_API_KEY", raising=False)
-
-    with pytest.raises(SystemExit):
-        load(ClientSettings)
-
-    assert "ANTIPHON_API_URL needs ANTIPHON_API_KEY" in capsys.readouterr().err

@@ -1,8 +1,10 @@
 """Run `make up` and a selection of the tests on Debian trixie (Python 3.13), as an ordinary user.
 
-A `debootstrap` chroot with what the README asks for, a copy of the working tree, and an account without rights.
-What needs a network (pip, Go's modules) runs first; the stack and the tests have loopback only. Each step runs
-in namespaces of its own: the kernel ends its processes and its mounts when it ends. The base system and
+    python -m tests.platforms.trixie --help
+
+The chroot, made by `debootstrap`, has what the README asks for, a copy of the working tree, and an ordinary
+user. What needs a network (pip, Go's modules) runs first; the stack and the tests have loopback only. Each
+step has its own namespaces: the kernel ends its processes and its mounts with it. The base system and
 livekit-server are kept in the cache folder, everything else is removed.
 """
 
@@ -40,6 +42,7 @@ NEEDED = {
 }
 # how this machine reaches the package index, Go's modules and the names of hosts
 PASSED_ON = ("PIP_", "GOPROXY", "GOSUMDB", "GONOSUMDB", "GONOPROXY", "GOPRIVATE", "SSL_CERT_FILE")
+LOCAL_PATHS = ("PIP_FIND_LINKS", "PIP_CACHE_DIR", "PIP_CONFIG_FILE")  # of this machine
 PROXIES = ("http_proxy", "https_proxy", "no_proxy", "all_proxy")
 SYSTEM_FILES = ("/etc/pip.conf", "/etc/resolv.conf", "/etc/hosts", "/etc/ssl/certs/ca-certificates.crt")
 USER_FILES = (".config/pip/pip.conf", ".pip/pip.conf", ".config/go/env")
@@ -117,10 +120,10 @@ def _run(options: argparse.Namespace, work: Path) -> None:
     _inside("what this is", 60, system, "cat /etc/debian_version; python3 --version; uname -m; id")
     _inside("make install", 1200, system, "make install")
     _inside("livekit-server, found or built", 1800, system, ".venv/bin/antiphon livekit")
-    _inside("make up, make down", 600, system, "{ make up; code=$?; make down; exit $code; }", loopback=True)
-    _inside("tests", 900, system, f".venv/bin/pytest -q {' '.join(TESTS)}", loopback=True)
     shutil.rmtree(kept, ignore_errors=True)
     shutil.copytree(cached, kept)
+    _inside("make up, make down", 600, system, "{ make up; code=$?; make down; exit $code; }", loopback=True)
+    _inside("tests", 900, system, f".venv/bin/pytest -q {' '.join(TESTS)}", loopback=True)
 
 
 def _make_base(folder: Path, base: Path, mirror: str) -> None:
@@ -165,7 +168,7 @@ def _environment() -> dict[str, str]:
     inherited = {
         name: value
         for name, value in os.environ.items()
-        if name.startswith(PASSED_ON) or name.lower() in PROXIES
+        if (name.startswith(PASSED_ON) or name.lower() in PROXIES) and name not in LOCAL_PATHS
     }
     return inherited | own
 

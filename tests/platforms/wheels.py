@@ -24,8 +24,9 @@ def fault(lock: Path, python: str, platform: str) -> str | None:
     with tempfile.TemporaryDirectory() as target:
         done = subprocess.run(
             [
-                Path(sys.prefix) / "bin" / "uv", "pip", "install", "--dry-run", "--no-deps", "--require-hashes",
-                "--only-binary=:all:", f"--python-version={python}", f"--python-platform={platform}",
+                Path(sys.prefix) / "bin" / "uv", "pip", "install", "--dry-run", "--no-deps",
+                "--require-hashes", "--only-binary=:all:",
+                f"--python-version={python}", f"--python-platform={platform}",
                 f"--target={target}", "--requirements", lock,
             ],
             env=os.environ | {"MACOSX_DEPLOYMENT_TARGET": MACOS},

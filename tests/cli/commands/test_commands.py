@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -124,3 +125,22 @@ def test_wrong_setting_exits_with_code_2(tmp_path: Path) -> None:
 
     assert answer.returncode == 2
     assert "ANTIPHON_API_PORT is 'http'" in answer.stderr
+
+
+def test_given_api_needs_a_key() -> None:
+    answer = _run("sessions", ANTIPHON_API_URL="http://127.0.0.1:1", ANTIPHON_API_KEY="")
+
+    assert answer.returncode != 0
+    assert "ANTIPHON_API_KEY" in answer.stderr
+
+
+def test_given_api_is_used_without_a_stack(tmp_path: Path) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{unused.getsockname()[1]}"
+        answer = _run(
+            "sessions", ANTIPHON_HOME=str(tmp_path), ANTIPHON_API_URL=url, ANTIPHON_API_KEY="ak_test"
+        )
+
+    assert answer.returncode == 1
+    assert f"session-api does not answer at {url}" in answer.stderr

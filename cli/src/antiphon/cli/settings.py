@@ -27,12 +27,6 @@ class ClientSettings(Settings):
     url: Text | None = Field(None, validation_alias="ANTIPHON_API_URL")
     key: Text | None = Field(None, validation_alias="ANTIPHON_API_KEY", repr=False)
 
-    @model_validator(mode="after")
-    def _url_needs_key(self) -> "ClientSettings":
-        if self.url and not self.key:
-            raise ValueError("ANTIPHON_API_URL needs ANTIPHON_API_KEY")
-        return self
-
 
 class StackSettings(Settings):
     """Settings of the embedded stack: its folder and its ports."""

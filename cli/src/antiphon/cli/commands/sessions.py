@@ -23,7 +23,9 @@ def open_api() -> SessionApi:
     Raises StackError when neither is there.
     """
     client = load(ClientSettings)
-    if client.url and client.key:
+    if client.url:
+        if not client.key:
+            raise StackError("ANTIPHON_API_URL needs ANTIPHON_API_KEY")
         return SessionApi(client.url, client.key)
     settings = load(StackSettings)
     status = status_of(settings)
