@@ -3,7 +3,7 @@
     python -m tests.platforms.trixie --help
 
 The chroot, made by `debootstrap`, has what the README asks for, a copy of the working tree, and an ordinary
-user. What needs a network (pip, Go's modules) runs first; the stack and the tests have loopback only. Each
+user. What needs a network (pip, Go's modules) runs first; the stack and the tests have no network. Each
 step has its own namespaces: the kernel ends its processes and its mounts with it. The base system and
 livekit-server are kept in the cache folder, everything else is removed.
 """
@@ -11,6 +11,7 @@ livekit-server are kept in the cache folder, everything else is removed.
 import argparse
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -36,6 +37,7 @@ TESTS = (
 NEEDED = {
     "debootstrap": "debootstrap",
     "git": "git",
+    "ip": "iproute2",
     "tar": "tar",
     "unshare": "util-linux",
     "setpriv": "util-linux",
@@ -53,13 +55,15 @@ set -e
 mount -t proc proc "$1/proc"
 mkdir -p "$1/dev/shm"
 mount -t tmpfs -o mode=1777 tmpfs "$1/dev/shm"
-if [ "$2" = loopback ]; then /usr/sbin/chroot "$1" python3 -c "$4"; fi
-/usr/sbin/chroot "$1" setpriv --reuid="$5" --regid="$5" --clear-groups --no-new-privs /bin/sh -c "cd $6 && $3"
-"""
-LOOPBACK_UP = """\
-import fcntl, socket, struct
-with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
-    fcntl.ioctl(control, 0x8914, struct.pack("16sh14x", b"lo", 0x41))  # SIOCSIFFLAGS: up and running
+if [ "$2" = offline ]; then
+    ip link set lo up
+    # WebRTC uses no loopback interface, so a machine without a network has another one here
+    ip link add lan0 type veth peer name lan1
+    ip address add 192.0.2.1/24 dev lan0
+    ip link set lan0 up
+    ip link set lan1 up
+fi
+chroot "$1" setpriv --reuid="$4" --regid="$4" --clear-groups --no-new-privs /bin/sh -c "cd $5 && $3"
 """
 
 
@@ -69,6 +73,7 @@ def main() -> int:
     if why := _missing():
         print(f"test-platforms: {why}", file=sys.stderr)
         return 1
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the clean-up below runs
     options.cache.mkdir(parents=True, exist_ok=True, mode=0o700)
     work = Path(tempfile.mkdtemp(prefix="run-", dir=options.cache))
     try:
@@ -122,8 +127,8 @@ def _run(options: argparse.Namespace, work: Path) -> None:
     _inside("livekit-server, found or built", 1800, system, ".venv/bin/antiphon livekit")
     shutil.rmtree(kept, ignore_errors=True)
     shutil.copytree(cached, kept)
-    _inside("make up, make down", 600, system, "{ make up; code=$?; make down; exit $code; }", loopback=True)
-    _inside("tests", 900, system, f".venv/bin/pytest -q {' '.join(TESTS)}", loopback=True)
+    _inside("make up, make down", 600, system, "{ make up; code=$?; make down; exit $code; }", offline=True)
+    _inside("tests", 900, system, f".venv/bin/pytest -q {' '.join(TESTS)}", offline=True)
 
 
 def _make_base(folder: Path, base: Path, mirror: str) -> None:
@@ -164,7 +169,12 @@ def _copy_configuration(system: Path) -> None:
 
 
 def _environment() -> dict[str, str]:
-    own = {"HOME": HOME, "USER": USER, "PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8"}
+    own = {
+        "HOME": HOME,
+        "USER": USER,
+        "PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin",
+        "LANG": "C.UTF-8",
+    }
     inherited = {
         name: value
         for name, value in os.environ.items()
@@ -173,11 +183,11 @@ def _environment() -> dict[str, str]:
     return inherited | own
 
 
-def _inside(name: str, seconds: float, system: Path, command: str, *, loopback: bool = False) -> None:
+def _inside(name: str, seconds: float, system: Path, command: str, *, offline: bool = False) -> None:
     """Run a command in the chroot as the ordinary user, in the checkout."""
-    network = "loopback" if loopback else "host"
-    namespaces = ["--mount", "--pid", "--fork", "--kill-child=KILL", *(["--net"] if loopback else [])]
-    arguments = [str(system), network, command, LOOPBACK_UP, str(UID), CHECKOUT]
+    network = "offline" if offline else "online"
+    namespaces = ["--mount", "--pid", "--fork", "--kill-child=KILL", *(["--net"] if offline else [])]
+    arguments = [str(system), network, command, str(UID), CHECKOUT]
     argv = ["unshare", *namespaces, "/bin/sh", "-c", ENTER, "enter", *arguments]
     _step(name, seconds, argv, environment=_environment())
 
