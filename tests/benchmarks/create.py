@@ -21,7 +21,7 @@ from .load import Connection, post, throughput
 from .result import Result
 
 if TYPE_CHECKING:
-    from antiphon.cli.supervisor.addresses import Addresses
+    from antiphon.cli.supervisor.state import Addresses
 
 KEY = "benchmark"
 AGENT = "benchmark-nobody"  # no worker has this name: what is measured is the create, not the agents

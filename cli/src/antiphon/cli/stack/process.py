@@ -1,4 +1,3 @@
-import ctypes
 import os
 import signal
 import subprocess
@@ -9,30 +8,29 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from antiphon.cli.errors import StackError
+from antiphon.cli.stack.linux import die_with_parent
 
-PR_SET_PDEATHSIG = 1
-INSIST_SECONDS = 0.3  # between a signal and the one that repeats it
-_libc = ctypes.CDLL(None, use_errno=True)
+REPEAT_SECONDS = 0.3  # between a signal and the next
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """How a server's process is started, and how it is asked to stop."""
+    """A server's command line, its environment, and the signals that stop it."""
 
     argv: tuple[str, ...]
     environment: Mapping[str, str]
     directory: Path
-    user: int | None = None  # the user id to run as; None = the one who asks
+    user: int | None = None  # the user id to run as; None = the current one
     stop_signals: tuple[signal.Signals, ...] = (signal.SIGTERM,)
-    stop_seconds: float = 10.0  # how long it may take to stop before it is killed
-    # what the kernel sends when the starting thread dies, however it dies; None = it lives on
+    stop_seconds: float = 10.0  # before it is killed
+    # sent by the kernel when the starting thread dies (Linux); None = the process survives it
     orphan_signal: signal.Signals | None = signal.SIGTERM
 
 
 def spawn(command: Command, output: Path) -> subprocess.Popen[bytes]:
-    """Start the command in a session of its own, its output appended to a file.
+    """Start the command in a session of its own and append its output to a file.
 
-    With an orphan signal the child dies with the thread that calls this, not only with the process.
+    With an orphan signal the child dies with the calling thread, not only with its process.
     """
     with output.open("ab") as log:
         return subprocess.Popen(
@@ -43,36 +41,23 @@ def spawn(command: Command, output: Path) -> subprocess.Popen[bytes]:
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            preexec_fn=_die_with_parent(command.orphan_signal),  # noqa: PLW1509 - prctl acts on the caller
+            preexec_fn=die_with_parent(command.orphan_signal),  # noqa: PLW1509 - prctl acts on the caller
             user=command.user,
             group=command.user,
             extra_groups=None if command.user is None else [],
         )
 
 
-def _die_with_parent(signum: signal.Signals | None) -> Callable[[], None] | None:
-    if signum is None:
-        return None
-    parent = os.getpid()
-
-    def in_child() -> None:
-        _libc.prctl(PR_SET_PDEATHSIG, int(signum), 0, 0, 0)
-        if os.getppid() != parent:  # the parent died before the line above
-            os._exit(1)
-
-    return in_child
-
-
 def stop(
-    process: subprocess.Popen[bytes], signals: Sequence[signal.Signals], *, patience_seconds: float
+    process: subprocess.Popen[bytes], signals: Sequence[signal.Signals], *, timeout_seconds: float
 ) -> bool:
-    """Ask the process to stop, kill its session when it does not, and return whether it went by itself."""
+    """Send the signals in order, then kill the session; return whether the process ended before the kill."""
     graceful = process.poll() is not None
     for number, signum in enumerate(signals, start=1):
         if graceful:
             break
         process.send_signal(signum)
-        graceful = _wait(process, patience_seconds if number == len(signals) else INSIST_SECONDS)
+        graceful = _wait(process, timeout_seconds if number == len(signals) else REPEAT_SECONDS)
     kill(process)
     return graceful
 
@@ -86,7 +71,7 @@ def _wait(process: subprocess.Popen[bytes], seconds: float) -> bool:
 
 
 def kill(process: subprocess.Popen[bytes]) -> None:
-    """Kill the process and what is left of its session, at once."""
+    """Kill the process and the rest of its session."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait(10)
@@ -100,7 +85,10 @@ def wait_until_ready(
     *,
     timeout_seconds: float,
 ) -> None:
-    """Wait for the probe to succeed; raise StackError with the log's last lines when it never does."""
+    """Wait for the probe to succeed.
+
+    Raises StackError with the end of the log when the process ends or the time is over.
+    """
     deadline = time.monotonic() + timeout_seconds
     while not ready():
         if process.poll() is not None:
