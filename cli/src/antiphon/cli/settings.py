@@ -8,7 +8,7 @@ from antiphon.chassis.settings import LiveKitUrl, Port, Settings, Text
 from antiphon.cli.stack.livekit import Keys
 from antiphon.cli.stack.ports import LOOPBACK, free_ports
 
-CHECKOUT = Path(__file__).parents[3]
+CHECKOUT = Path(__file__).parents[4]
 
 
 def _absolute(path: Path) -> Path:
