@@ -1,6 +1,6 @@
 # One verb per target. The work is in the `antiphon` command; this file makes its environment and calls it.
 .DEFAULT_GOAL := help
-.PHONY: install up down status logs call test check bench contracts lock clean help
+.PHONY: install up down status logs call test test-fast check bench contracts lock clean help
 MAKEFLAGS += --no-print-directory
 
 VENV     := .venv
@@ -11,6 +11,9 @@ PROJECTS := pyproject.toml $(MEMBERS:%=%/pyproject.toml)
 PYTHON   ?= $(shell for name in python3.11 python3.12 python3.13 python3; do \
 	command -v $$name >/dev/null && $$name -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null \
 	&& echo $$name && break; done)
+
+# Tests mostly wait: more processes than processors keep two of them busy.
+WORKERS  ?= 4
 
 # What make is told goes to the recipes through the environment: SAY may hold any character.
 export SERVICE FLOW SAY ARGS
@@ -34,7 +37,10 @@ call: $(READY) ## call the agent (FLOW=booking SAY="hello|thank you good bye")
 
 test: $(READY) ## run all tests, on servers of their own (ARGS="-k name")
 	@$(BIN)/antiphon livekit
-	@$(BIN)/pytest $(ARGS)
+	@$(BIN)/pytest -n $(WORKERS) $(ARGS)
+
+test-fast: $(READY) ## run the tests that need neither sound nor LiveKit
+	@$(BIN)/pytest -n $(WORKERS) -m "not audio and not livekit" $(ARGS)
 
 check: $(READY) ## lint, format, types, import rules, generated contracts
 	@$(BIN)/ruff check .
@@ -60,7 +66,7 @@ clean: ## remove the virtual environment and the caches; the stack's state stays
 
 help: ## print this
 	@echo "usage: make TARGET"; echo
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | \
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | \
 		while IFS='|' read -r target text; do printf '  %-10s %s\n' $$target "$$text"; done
 
 # The environment is made again when the lock or a project file changes.
