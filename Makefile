@@ -1,6 +1,6 @@
 # One target per verb; the work is in the `antiphon` command. This file makes the environment and calls it.
 .DEFAULT_GOAL := help
-.PHONY: install up down status logs call test test-platforms check bench contracts lock clean help
+.PHONY: install up down status logs call test test-fast test-platforms check bench contracts lock clean help
 MAKEFLAGS += --no-print-directory
 
 VENV     := .venv
@@ -11,6 +11,9 @@ PROJECTS := pyproject.toml $(MEMBERS:%=%/pyproject.toml)
 SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 PYTHON   ?= $(shell for name in python3.11 python3.12 python3.13 python3; do \
 	$$name -c '$(SUPPORTED)' 2>/dev/null && echo $$name && break; done)
+
+# Tests mostly wait: more processes than processors keep two of them busy.
+WORKERS  ?= 4
 
 # Arguments reach the recipes through the environment: SAY may hold any character.
 export SERVICE FLOW SAY ARGS
@@ -34,7 +37,10 @@ call: $(READY) ## call the agent (FLOW=booking SAY="hello|thank you good bye")
 
 test: $(READY) ## run all tests, on their own servers (ARGS="-k name")
 	@$(BIN)/antiphon livekit
-	@$(BIN)/pytest $(ARGS)
+	@$(BIN)/pytest -n $(WORKERS) $(ARGS)
+
+test-fast: $(READY) ## run the tests that need neither sound nor LiveKit
+	@$(BIN)/pytest -n $(WORKERS) -m "not audio and not livekit" $(ARGS)
 
 test-platforms: $(READY) ## lock for all platforms; up and tests on Debian trixie (needs root, debootstrap)
 	@$(BIN)/python -m tests.platforms.wheels

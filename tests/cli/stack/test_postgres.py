@@ -18,7 +18,7 @@ from antiphon.cli.stack.postgres_files import processes_in
 def server(tmp_path: Path) -> Iterator[Postgres]:
     server = Postgres(tmp_path / "postgres")
     yield server
-    server.kill()
+    server.stop()  # a kill would leave its shared memory
 
 
 async def _execute(server: Postgres, statement: str) -> object:
