@@ -14,7 +14,7 @@ from antiphon.cli.stack import linux
 @pytest.mark.parametrize("is_linux", [True, False])
 async def test_exit_of_a_child_is_awaited(is_linux: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(linux, "LINUX", is_linux)
-    process = subprocess.Popen([sys.executable, "-c", "raise SystemExit(3)"])
+    process = subprocess.Popen([sys.executable, "-c", "raise SystemExit(3)"])  # noqa: ASYNC220
 
     async with asyncio.timeout(30):
         assert await linux.wait_for_exit(process) == 3
