@@ -2,6 +2,8 @@ import os
 import signal
 import socket
 import stat
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -135,11 +137,12 @@ def test_lost_password_raises_and_is_not_replaced(server: Postgres) -> None:
 
 
 def test_server_ends_with_its_parent(tmp_path: Path) -> None:
-    starter = os.fork()
-    if starter == 0:
-        Postgres(tmp_path / "postgres").start()
-        os.kill(os.getpid(), signal.SIGKILL)
-    os.waitpid(starter, 0)
+    program = (
+        "import os, pathlib, signal, sys; from antiphon.cli.stack.postgres import Postgres\n"
+        "Postgres(pathlib.Path(sys.argv[1])).start(); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    starter = subprocess.run([sys.executable, "-c", program, tmp_path / "postgres"], timeout=60, check=False)
+    assert starter.returncode == -signal.SIGKILL
 
     # the next start waits for the folder
     server = Postgres(tmp_path / "postgres")
