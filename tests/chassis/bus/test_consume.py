@@ -139,7 +139,10 @@ async def test_an_idle_puller_receives_after_a_connection_loss(
     async with far_bus.pull(CONSUMER) as puller:
         waiting = asyncio.create_task(puller.next())
         await asyncio.sleep(0.1)
+        reconnected = asyncio.Event()
+        far_bus.connection.on_reconnect(reconnected.set)
         network.cut()
+        await asyncio.wait_for(reconnected.wait(), 5)  # before, the server may deliver into the lost connection
         await bus.publish(message(1))
 
         received = await asyncio.wait_for(waiting, 5)
