@@ -1,12 +1,18 @@
-"""Real servers for every test that needs one: started once, on free ports, emptied before each test."""
+"""How the tests run side by side, and the real servers that they use.
+
+Each worker process has a NATS server and a Postgres server of its own, started once, on free ports, emptied
+before each test. Tests that share a costly fixture, or that must not run at the same time, are one group.
+"""
 
 import asyncio
 import os
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from uuid import uuid4
 
 import asyncpg
 import pytest
+from tests.fixtures import leftovers
 from tests.fixtures.broker import erase
 from tests.fixtures.template_database import clone_template
 
@@ -16,12 +22,97 @@ from antiphon.cli.stack.nats import NatsServer
 from antiphon.cli.stack.postgres import Postgres
 
 TEMPLATE = "antiphon_template"
+NICE = 10  # so that speech is heard in time while other workers keep the processors busy
+
+# A test that uses the fixture belongs to the group, and has the marks: one worker runs a group, in order.
+# Groups start first, in this order: the longest one determines how long the run takes.
+GROUPS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
+    ("stub_supervisor", "stacks", ("livekit",)),
+    ("telephone", "calls", ("audio", "livekit")),  # one call speaks at a time
+    ("stack", "calls", ("audio", "livekit")),
+    ("livekit_program", "livekit", ("audio", "livekit")),
+    ("loaded", "hearing", ("audio",)),
+)
+ORDER = ("calls", "packaging", "stacks", "livekit", "run", "hearing")
+_run = pytest.StashKey[leftovers.Run]()
+_left = pytest.StashKey[list[str]]()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Begin the run, in the process that was called; its workers find their folders in the environment."""
+    if not hasattr(config, "workerinput"):
+        config.stash[_run] = leftovers.begin()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put each test into its group, and the groups before everything else."""
+    for item in items:
+        for fixture, group, marks in GROUPS:
+            if fixture in getattr(item, "fixturenames", ()):
+                for mark in marks:
+                    item.add_marker(mark)
+                item.add_marker(pytest.mark.xdist_group(group))
+                break
+    items.sort(key=_rank)
+
+
+def _rank(item: pytest.Item) -> int:
+    group = item.get_closest_marker("xdist_group")
+    return ORDER.index(group.args[0]) if group and group.args[0] in ORDER else len(ORDER)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Let calls go first: every worker that has run anything else gives way to them."""
+    group = item.get_closest_marker("xdist_group")
+    if hasattr(item.config, "workerinput") and not (group and group.args[0] == "calls") and os.nice(0) < NICE:
+        os.nice(NICE - os.nice(0))
+
+
+@pytest.hookimpl(wrapper=True, trylast=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Iterator[None]:
+    """End the run; it fails when something was left behind."""
+    yield
+    run = session.config.stash.get(_run, None)
+    if run:
+        session.config.stash[_left] = leftovers.end(run, keep=exitstatus == pytest.ExitCode.TESTS_FAILED)
+        if session.config.stash[_left] and exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Remove the folders of a run that ended before its first test."""
+    run = config.stash.get(_run, None)
+    if run and _left not in config.stash:
+        leftovers.remove(run.folders)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Name what was left behind, and where the files of a failed run are."""
+    run, left = config.stash.get(_run, None), config.stash.get(_left, [])
+    if left:
+        terminalreporter.section("left behind", red=True)
+        terminalreporter.write("\n".join(left) + "\n")
+    if run and run.folder.exists():
+        terminalreporter.write_line(f"the files of this run are in {run.folder}")
 
 
 @pytest.fixture(scope="session")
-def nats_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
+def server_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for the data of servers: in memory where there is one, since every test waits for fsync."""
+    memory = os.environ.get(leftovers.MEMORY)
+    if not memory:
+        return tmp_path_factory.mktemp("servers")
+    folder = Path(memory) / os.environ.get("PYTEST_XDIST_WORKER", "main")
+    folder.mkdir(parents=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def nats_server(server_folder: Path) -> Iterator[NatsServer]:
     """A NATS server with JetStream; a test may stop, kill and start it."""
-    server = NatsServer(tmp_path_factory.mktemp("nats"))
+    server = NatsServer(server_folder / "nats")
     server.start()
     yield server
     server.stop()
@@ -40,11 +131,13 @@ async def bus(nats_server: NatsServer) -> AsyncIterator[Bus]:
 
 
 @pytest.fixture(scope="session")
-def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+def postgres_server(server_folder: Path) -> Iterator[Postgres]:
     """A Postgres server; a test may stop, kill and start it."""
-    server = Postgres(tmp_path_factory.mktemp("postgres"))
+    server = Postgres(server_folder / "postgres")
     server.start()
     yield server
+    if not _runs(server):
+        server.start()  # one that was killed left shared memory, which the next start removes
     server.stop()
 
 

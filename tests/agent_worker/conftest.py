@@ -22,10 +22,10 @@ from antiphon.agent_worker.flow import Flow, load_flow
 from antiphon.agent_worker.flow_store import publish_flows
 from antiphon.agent_worker.providers.table import CATALOG
 from antiphon.chassis.bus import Bus, outgoing
-from antiphon.cli.caller.call import Caller
+from antiphon.cli.caller import Caller
 from antiphon.cli.settings import StackSettings
-from antiphon.cli.stack.build import find_livekit
 from antiphon.cli.stack.livekit import Keys, LiveKitServer
+from antiphon.cli.stack.livekit_build import find_livekit
 from antiphon.cli.stack.nats import NatsServer
 from antiphon.cli.stack.ports import free_port
 from antiphon.contracts.envelope import Envelope, decode, seal

@@ -103,7 +103,7 @@ async def test_stopping_worker_drains_its_calls(sessions: "Sessions", start_work
 
 
 async def test_any_agent_is_recorded_with_two_lines(sessions: "Sessions", start_worker: StartWorker) -> None:
-    start_worker(str(Path(__file__).parent / "recorded_agent.py"))
+    start_worker("-m", "tests.agent_worker.recorded_agent")
     session_id = await sessions.request(agent_name="echo")
     async with sessions.caller(session_id):
         ending = await closed(sessions, session_id)

@@ -26,18 +26,21 @@ on conflict (name) do update set epoch = checkpoints.epoch + 1 returning positio
 async def bare_loop(nats_url: str, database: Database, stop: asyncio.Event) -> None:
     """Carry every partition until stopped."""
     client = await nats.connect(nats_url)
-    carrying = [asyncio.create_task(_carry(client, database, partition)) for partition in range(PARTITIONS)]
+    carrying = [asyncio.create_task(_carry(client, database, p, stop)) for p in range(PARTITIONS)]
     stopping = asyncio.create_task(stop.wait())
-    done, _ = await asyncio.wait([stopping, *carrying], return_when=asyncio.FIRST_COMPLETED)
-    for task in carrying:
-        task.cancel()
-    await asyncio.gather(*carrying, return_exceptions=True)
-    await client.close()
+    try:
+        done, _ = await asyncio.wait([stopping, *carrying], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        stop.set()
+        for task in carrying:
+            task.cancel()
+        await asyncio.gather(*carrying, return_exceptions=True)
+        await client.close()
     for ended in done:
         ended.result()
 
 
-async def _carry(client: Client, database: Database, partition: int) -> None:
+async def _carry(client: Client, database: Database, partition: int, stop: asyncio.Event) -> None:
     consumer = ingest_consumer(partition)
     arrived: deque[Msg] = deque()
     bell = asyncio.Event()
@@ -55,11 +58,15 @@ async def _carry(client: Client, database: Database, partition: int) -> None:
         reset = f"$JS.API.CONSUMER.RESET.{SESSIONS.name}.{consumer.name}"
         await client.request(reset, json.dumps({"seq": position + 1}).encode())
         await client.subscribe(inbox, cb=on_message)
-        while True:
+        # A cancellation can be lost: before Python 3.12 `wait_for` returns instead of raising when the answer
+        # to an ack arrives in the same turn of the loop. So `stop` is looked at before every wait.
+        while not stop.is_set():
             while wanted <= BATCH:
                 await client.publish(pull, request, reply=inbox)
                 wanted += BATCH
             while not arrived:
+                if stop.is_set():
+                    return
                 bell.clear()
                 await bell.wait()
             messages = [arrived.popleft() for _ in range(min(BATCH, len(arrived)))]

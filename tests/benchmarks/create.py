@@ -10,18 +10,19 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from pathlib import Path
+
+from tests.fixtures.stack_settings import isolated_settings
 
 from antiphon.chassis.bus import Bus
+from antiphon.cli.embedded import EmbeddedStack
 from antiphon.cli.stack.ports import free_port
+from antiphon.cli.supervisor.state import Addresses
 from antiphon.contracts.ids import new_session_id
 from antiphon.session_api.livekit import LiveKit
 
 from .load import Connection, post, throughput
-from .result import Result
-
-if TYPE_CHECKING:
-    from antiphon.cli.supervisor.addresses import Addresses
+from .report import Report, Result, Servers
 
 KEY = "benchmark"
 AGENT = "benchmark-nobody"  # no worker has this name: what is measured is the create, not the agents
@@ -32,8 +33,17 @@ PASSES = 8
 CREATES = 300
 
 
-async def run(nats_url: str) -> list[Result]:
-    """Load the bare route and session-api in turn, LiveKit's call being a no-op."""
+async def run(servers: Servers, report: Report) -> None:
+    """Load a bare route and session-api in turn; then compare creates with LiveKit's CreateRoom alone."""
+    await _without_livekit(servers.nats_url, report)
+    report.step("start a whole stack", seconds=240)
+    with EmbeddedStack(isolated_settings(Path(servers.folder) / "stack")) as stack:
+        await _with_livekit(stack.status().addresses, report)
+        report.step("stop the stack", seconds=120)
+
+
+async def _without_livekit(nats_url: str, report: Report) -> None:
+    report.step("start the bare route and session-api", seconds=90)
     await _prepare(nats_url)
     variables = {"ANTIPHON_NATS_URL": nats_url, "LIVEKIT_API_KEY": "k", "LIVEKIT_API_SECRET": "s" * 32}
     async with (
@@ -42,27 +52,37 @@ async def run(nats_url: str) -> list[Result]:
     ):
         bare: list[float] = []
         ours: list[float] = []
-        for _ in range(PASSES):
+        for number in range(1, PASSES + 1):
+            report.step(f"load both in turn, pass {number} of {PASSES}", seconds=30)
             for port, figures in ((bare_port, bare), (our_port, ours)):
                 figures.append(await throughput(port, REQUEST, connections=CONNECTIONS, seconds=SECONDS))
+        report.row(
+            Result(
+                name=f"create, {CONNECTIONS} at a time",
+                value=statistics.median(ours),
+                unit="requests/s",
+                baseline_name="bare route with one publish",
+                baseline=statistics.median(bare),
+                target=0.8,
+                judged="ratio",
+                better="higher",
+            )
+        )
+        report.step(f"{CREATES} creates, one at a time", seconds=120)
         bare_p50, our_p50 = await _p50s(_requests(bare_port), _requests(our_port))
-    return [
-        Result(
-            f"create, {CONNECTIONS} at a time",
-            statistics.median(ours),
-            "requests/s",
-            baseline_name="bare route with one publish",
-            baseline=statistics.median(bare),
-            target=0.8,
-            judged="ratio",
-            better="higher",
-        ),
-        Result("create, one at a time, p50", our_p50, "ms", baseline_name="bare route", baseline=bare_p50),
-    ]
+        report.row(
+            Result(
+                name="create, one at a time, p50",
+                value=our_p50,
+                unit="ms",
+                baseline_name="bare route",
+                baseline=bare_p50,
+            )
+        )
 
 
-async def run_with_livekit(where: "Addresses") -> list[Result]:
-    """Compare a create with CreateRoom alone, in turn, on a real LiveKit."""
+async def _with_livekit(where: Addresses, report: Report) -> None:
+    report.step("start session-api on LiveKit", seconds=90)
     await _prepare(where.nats_url)
     key, secret = str(where.livekit_api_key), str(where.livekit_api_secret)
     variables = {
@@ -79,13 +99,22 @@ async def run_with_livekit(where: "Addresses") -> list[Result]:
 
     try:
         async with _serving(("antiphon.session_api",), variables) as port:
+            report.step(f"{CREATES} creates on LiveKit, one at a time", seconds=120)
             alone, create = await _p50s(create_room, _requests(port))
     finally:
         await rooms.close()
-    return [
-        Result("create on LiveKit, p50", create, "ms", baseline_name="CreateRoom alone", baseline=alone),
-        Result("create: what it adds to CreateRoom, p50", create - alone, "ms", target=3.0),
-    ]
+    report.row(
+        Result(
+            name="create on LiveKit, p50",
+            value=create,
+            unit="ms",
+            baseline_name="CreateRoom alone",
+            baseline=alone,
+        )
+    )
+    report.row(
+        Result(name="create: what it adds to CreateRoom, p50", value=create - alone, unit="ms", target=3.0)
+    )
 
 
 async def _prepare(nats_url: str) -> None:

@@ -17,7 +17,7 @@ from antiphon.persistence.ingest.partition import IngestOptions, PartitionIngest
 from antiphon.persistence.readiness import ReadinessCheck
 
 from .bare_ingest import bare_loop
-from .result import Result
+from .report import Report, Result, Servers
 
 EVENTS = 60_000
 CALLS = 320  # sessions that run at the same time
@@ -26,33 +26,38 @@ PASSES = 2
 Loop = Callable[[str, Database, asyncio.Event], Coroutine[Any, Any, None]]
 
 
-async def run(nats_url: str, dsn: str) -> list[Result]:
+async def run(servers: Servers, report: Report) -> None:
     """Fill an empty stream, then carry it into the log by each loop in turn, from the start each time."""
-    bus = await Bus.connect(nats_url, name="benchmark")
-    database = await Database.connect(dsn, max_size=PARTITIONS + 4)
+    report.step(f"fill the stream with {EVENTS} events", seconds=180)
+    bus = await Bus.connect(servers.nats_url, name="benchmark")
+    database = await Database.connect(servers.dsn, max_size=PARTITIONS + 4)
     try:
         await bus.ensure()
         await fill(bus, EVENTS)
         bare, ours = 0.0, 0.0
-        for _ in range(PASSES):
-            bare = max(bare, await _throughput(bare_loop, nats_url, database))
-            ours = max(ours, await _throughput(_ingest, nats_url, database))
+        for number in range(1, PASSES + 1):
+            report.step(f"bare loop, pass {number} of {PASSES}", seconds=120)
+            bare = max(bare, await _throughput(bare_loop, servers.nats_url, database))
+            report.step(f"ingest, pass {number} of {PASSES}", seconds=120)
+            ours = max(ours, await _throughput(_ingest, servers.nats_url, database))
     finally:
         await bus.close()
         await database.close()
-    return [
-        Result("ingest, one process", ours, "events/s", target=20_000, better="higher"),
+    report.row(
+        Result(name="ingest, one process", value=ours, unit="events/s", target=20_000, better="higher")
+    )
+    report.row(
         Result(
-            "ingest against the bare loop with the same SQL",
-            ours,
-            "events/s",
+            name="ingest against the bare loop with the same SQL",
+            value=ours,
+            unit="events/s",
             baseline_name="bare loop",
             baseline=bare,
             target=0.8,
             judged="ratio",
             better="higher",
-        ),
-    ]
+        )
+    )
 
 
 async def fill(bus: Bus, events: int) -> None:

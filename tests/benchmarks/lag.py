@@ -19,7 +19,7 @@ from antiphon.contracts.envelope import Envelope
 from antiphon.contracts.subjects import committed_filter
 
 from .ingest import conversation
-from .result import Result
+from .report import Report, Result, Servers
 
 RATE = 1_000  # events a second
 SECONDS = 10
@@ -30,28 +30,32 @@ LOOK_SECONDS = 0.0005
 _announcement = msgspec.json.Decoder(list[Envelope])
 
 
-async def run(nats_url: str, dsn: str) -> list[Result]:
-    """Publish at a steady rate to a persistence process of its own; tell how late everything shows."""
-    bus = await Bus.connect(nats_url, name="benchmark")
-    database = await Database.connect(dsn, max_size=4)
+async def run(servers: Servers, report: Report) -> None:
+    """Publish at a steady rate to a persistence process of its own; report how late everything shows."""
+    report.step("start persistence", seconds=90)
+    bus = await Bus.connect(servers.nats_url, name="benchmark")
+    database = await Database.connect(servers.dsn, max_size=4)
     try:
         await bus.ensure()
-        async with _persistence(nats_url, dsn):
+        async with _persistence(servers.nats_url, servers.dsn):
+            report.step(f"publish {RATE} events a second for {SECONDS} s", seconds=120)
             committed, visible = await _measure(bus, database)
+            report.step("stop persistence", seconds=60)
     finally:
         await bus.close()
         await database.close()
-    return [
+    for result in (
         _result("published -> committed and announced, p50", committed, 50, target=3.0),
         _result("published -> committed and announced, p99", committed, 99, target=50.0),
         _result("published -> visible in the session view, p50", visible, 50, target=6.0),
         _result("published -> visible in the session view, p99", visible, 99, target=None),
-    ]
+    ):
+        report.row(result)
 
 
 def _result(name: str, seconds: list[float], percentile: int, target: float | None) -> Result:
     value = quantiles(seconds, n=100)[percentile - 1] * 1000
-    return Result(f"{name} at {RATE} ev/s", value, "ms", target=target)
+    return Result(name=f"{name} at {RATE} ev/s", value=value, unit="ms", target=target)
 
 
 async def _measure(bus: Bus, database: Database) -> tuple[list[float], list[float]]:

@@ -29,7 +29,7 @@ from antiphon.contracts.ids import session_id_for_key
 from antiphon.recorder import Recording
 from antiphon.recorder.outbox import BusLink, Outbox
 
-from .result import Result
+from .report import Report, Result, Servers
 
 ROUNDS = 5_000
 PAUSE_SECONDS = 0.001  # events come one at a time, to a loop that was doing something else
@@ -56,22 +56,25 @@ Act = Callable[[], object]
 Cost = tuple[float, float]  # µs by the clock, and µs of processor time
 
 
-async def run(nats_url: str) -> list[Result]:
+async def run(servers: Servers, report: Report) -> None:
     """Measure writing to the outbox, and a session's emit with the recorder on it."""
-    bus = await Bus.connect(nats_url, name="benchmark")
+    report.step("make the streams", seconds=30)
+    bus = await Bus.connect(servers.nats_url, name="benchmark")
     await bus.ensure()
     await bus.close()
-    link = BusLink(partial(Bus.connect, nats_url, name="recorder"))
+    link = BusLink(partial(Bus.connect, servers.nats_url, name="recorder"))
     with tempfile.TemporaryDirectory() as folder:
         try:
-            written = await _writing(Path(folder), link)
-            emitted = await _emitting(Path(folder), link)
+            report.step(f"write {ROUNDS} events, plain work between them", seconds=180)
+            for result in _results("recorder: an event written down", *await _writing(Path(folder), link)):
+                report.row(result)
+            report.step(f"emit {ROUNDS} recorded events, plain work between them", seconds=180)
+            for result in _results(
+                "recorder: a session's emit, recorded", *await _emitting(Path(folder), link)
+            ):
+                report.row(result)
         finally:
             await link.close()
-    return [
-        *_results("recorder: an event written down", *written),
-        *_results("recorder: a session's emit, recorded", *emitted),
-    ]
 
 
 async def _writing(folder: Path, link: BusLink) -> tuple[list[Cost], list[Cost]]:
@@ -86,8 +89,8 @@ async def _emitting(folder: Path, link: BusLink) -> tuple[list[Cost], list[Cost]
     session: AgentSession[Any] = AgentSession(vad=None, turn_handling={"turn_detection": "manual"})
     with fake_job_context(job_id="AJ_emitting") as ctx:
         recording = Recording(ctx, _outbox(folder, link, "emitting"), link)
-        recording.begin()
-        recording.follow(session)
+        recording.start()
+        recording.attach(session)
         costs = await _compare([partial(session.emit, name, event) for name, event in EMITTED])
         assert await recording.finish(60)
     return costs
@@ -131,9 +134,9 @@ def _results(name: str, costs: list[Cost], plain: list[Cost]) -> list[Result]:
     def at(share: float, measure: int, label: str, target: float | None) -> Result:
         place = int(ROUNDS * share)
         return Result(
-            f"{name}, {label}",
-            sorted(cost[measure] for cost in costs)[place],
-            "µs",
+            name=f"{name}, {label}",
+            value=sorted(cost[measure] for cost in costs)[place],
+            unit="µs",
             baseline_name="plain Python work",
             baseline=sorted(cost[measure] for cost in plain)[place],
             target=target,

@@ -1,106 +1,130 @@
-"""Measure: `python -m tests.benchmarks.run [NAME …]` prints a table and writes JSON to bench-results/.
+"""Measure: `python -m tests.benchmarks.run [NAME …]` prints its figures and writes JSON to bench-results/.
 
 Every ratio is of two figures of the same run on the same machine; the servers are real, and its own.
+What it is doing is shown on stderr, a line a step. It exits with 1 when a benchmark failed, after the others.
 """
 
 import json
 import platform
 import sys
 import tempfile
-from collections.abc import Callable, Coroutine
-from dataclasses import asdict, dataclass
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-import uvloop
-from rich.console import Console
-from rich.table import Table
+import msgspec
 
-from antiphon.cli.embedded import EmbeddedStack
-from antiphon.cli.settings import beside
+from antiphon.cli.errors import StackError
 from antiphon.cli.stack.nats import NatsServer
 from antiphon.cli.stack.postgres import Postgres
 from antiphon.persistence.migrations import migrate
 
-from . import create, ingest, lag, recorder
-from .result import Result
+from .report import Result, Servers, Step
+from .watch import StepFailed, watch
 
 RESULTS = Path("bench-results")
-
-
-@dataclass(frozen=True, slots=True)
-class Servers:
-    """Say where the servers of one benchmark are."""
-
-    nats_url: str
-    dsn: str
-
-
-async def _create(servers: Servers, folder: Path) -> list[Result]:
-    results = await create.run(servers.nats_url)
-    with EmbeddedStack(beside(folder / "stack")) as stack:
-        where = stack.status().addresses
-        return results + await create.run_with_livekit(where)
-
-
-BENCHMARKS: dict[str, Callable[[Servers, Path], Coroutine[None, None, list[Result]]]] = {
-    "create": _create,
-    "recorder": lambda servers, _: recorder.run(servers.nats_url),
-    "ingest": lambda servers, _: ingest.run(servers.nats_url, servers.dsn),
-    "lag": lambda servers, _: lag.run(servers.nats_url, servers.dsn),
+BENCHMARKS = {
+    "create": "tests.benchmarks.create",
+    "recorder": "tests.benchmarks.recorder",
+    "ingest": "tests.benchmarks.ingest",
+    "lag": "tests.benchmarks.lag",
 }
+ROW = "{:<62}{:>18}  {:<36}{:>6}  {:<20}{}"
 
 
-def measure(name: str) -> list[Result]:
-    """Run one benchmark on servers of its own."""
+class Progress:
+    """The lines on stderr: what is done, since when."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+
+    def __call__(self, text: str) -> None:
+        """Print a line with the seconds since the start."""
+        print(f"[{time.monotonic() - self._began:6.1f} s] {text}", file=sys.stderr, flush=True)
+
+
+def measure(name: str, progress: Progress) -> Iterator[Result]:
+    """Run one benchmark on servers of its own.
+
+    Raises StepFailed; StackError when a server does not start.
+    """
+    with _servers(lambda text: progress(f"{name}: {text}")) as servers:
+        for message in watch(BENCHMARKS[name], servers):
+            if isinstance(message, Step):
+                progress(f"{name}: {message.name} (at most {message.seconds:g} s)")
+            else:
+                yield message
+
+
+@contextmanager
+def _servers(progress: Callable[[str], None]) -> Iterator[Servers]:
     with tempfile.TemporaryDirectory(prefix="bench") as text:
         folder = Path(text)
         folder.chmod(0o755)
         nats, postgres = NatsServer(folder / "nats"), Postgres(folder / "postgres")
-        nats.start()
-        postgres.start()
         try:
+            progress("start NATS and Postgres")
+            nats.start()
+            postgres.start()
             dsn = postgres.dsn_of("postgres")
             migrate(dsn)
-            return uvloop.run(BENCHMARKS[name](Servers(nats.url, dsn), folder))
+            yield Servers(nats.url, dsn, text)
         finally:
+            progress("stop NATS and Postgres")
             postgres.stop()
             nats.stop()
 
 
-def table(results: list[Result]) -> Table:
-    """Lay the results out as a table."""
-    laid = Table("what", "value", "baseline", "ratio", "target", "")
-    for result in results:
-        relation = "≥" if result.better == "higher" else "≤"
-        unit = "x" if result.judged == "ratio" else result.unit
-        baseline = "" if result.baseline is None else f"{result.baseline:,.4g} {result.baseline_name}"
-        laid.add_row(
-            result.name,
-            f"{result.value:,.4g} {result.unit}",
-            baseline,
-            "" if result.ratio is None else f"{result.ratio:.2f}",
-            "" if result.target is None else f"{relation} {result.target:g} {unit}",
-            {True: "reached", False: "short", None: ""}[result.reached],
-        )
-    return laid
+def row(result: Result) -> str:
+    """Lay a figure out as a line."""
+    relation = "≥" if result.better == "higher" else "≤"
+    unit = "x" if result.judged == "ratio" else result.unit
+    return ROW.format(
+        result.name,
+        f"{result.value:,.4g} {result.unit}",
+        "" if result.baseline is None else f"{result.baseline:,.4g} {result.baseline_name}",
+        "" if result.ratio is None else f"{result.ratio:.2f}",
+        "" if result.target is None else f"{relation} {result.target:g} {unit}",
+        {True: "reached", False: "short", None: ""}[result.reached],
+    ).rstrip()
 
 
 def main(names: list[str]) -> int:
-    """Run the named benchmarks, or all, and print and write what they found."""
+    """Run the named benchmarks, or all; print and write what they found."""
     if unknown := [name for name in names if name not in BENCHMARKS]:
         print(f"no benchmark is named {unknown[0]}; there are {', '.join(BENCHMARKS)}", file=sys.stderr)
         return 2
-    results = [result for name in names or BENCHMARKS for result in measure(name)]
-    Console(width=140).print(table(results))
-    rows = [asdict(r) | {"ratio": r.ratio, "reached": r.reached} for r in results]
-    document = {"at": datetime.now(UTC).isoformat(), "machine": platform.machine(), "results": rows}
+    progress = Progress()
+    results: list[Result] = []
+    failed: dict[str, str] = {}
+    print(ROW.format("what", "value", "baseline", "ratio", "target", "").rstrip(), flush=True)
+    for name in names or BENCHMARKS:
+        try:
+            for result in measure(name, progress):
+                print(row(result), flush=True)
+                results.append(result)
+        except (StepFailed, StackError) as error:
+            progress(f"{name} failed: {error}")
+            failed[name] = str(error)
+    _write(results, failed)
+    for name, why in failed.items():
+        print(f"{name} failed: {why}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _write(results: list[Result], failed: dict[str, str]) -> None:
+    rows = [msgspec.structs.asdict(r) | {"ratio": r.ratio, "reached": r.reached} for r in results]
+    about = {"at": datetime.now(UTC).isoformat(), "machine": platform.machine()}
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}.json"
-    path.write_text(json.dumps(document, indent=2) + "\n")
+    path.write_text(json.dumps(about | {"results": rows, "failed": failed}, indent=2) + "\n")
     print(f"written to {path}")
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -56,13 +56,13 @@ async def entry(ctx: JobContext) -> None:
     settings = load(AgentSettings)
     identity = identity_of(ctx)
     structlog.contextvars.bind_contextvars(session=identity.session_id, job=ctx.job.id)
-    async with record(ctx, settings=settings, adopt_orphans=False) as recording:
+    async with record(ctx, settings=settings.recorder, adopt_orphans=False) as recording:
         connecting = asyncio.create_task(ctx.connect(), name="connect")
         try:
             assignment = await read_assignment(recording.link, identity, settings.assignment_timeout_seconds)
         finally:
             await connecting  # also after an error, so that no connection is left half open
-        recording.belongs_to(assignment.requested_at, assignment.traceparent)
+        recording.set_request(assignment.requested_at, assignment.traceparent)
         with tracing.continue_from(assignment.traceparent), tracing.span("agent.answer"):
             await _start_session(ctx, recording, assignment)
 
@@ -73,8 +73,7 @@ async def _start_session(ctx: JobContext, recording: Recording, assignment: Assi
     session: AgentSession[None] = AgentSession(
         **options, session_close_transcript_timeout=TRANSCRIPT_TIMEOUT_SECONDS
     )
-    recording.follow(session)
-    recording.greeting = flow.greeting
+    recording.attach(session, greeting=flow.greeting)
     prompt_on_silence(session, flow.silence)
 
     def end_job(event: CloseEvent) -> None:

@@ -1,11 +1,13 @@
 """The settings of the agent worker, from the environment."""
 
+from pathlib import Path
 from typing import Annotated, Final
 
 from pydantic import AfterValidator, Field
 
-from antiphon.chassis.settings import LiveKitSettings, LogSettings, Port, Text
+from antiphon.chassis.settings import LiveKitSettings, LogSettings, NatsSettings, Port, Text
 from antiphon.recorder import RecorderSettings
+from antiphon.recorder.settings import default_journal_dir
 
 SERVICE: Final = "agent-worker"  # the name of the service in logs and traces
 
@@ -16,9 +18,10 @@ def _threshold(value: float) -> float:
     return value
 
 
-class AgentSettings(RecorderSettings, LiveKitSettings, LogSettings):
+class AgentSettings(NatsSettings, LiveKitSettings, LogSettings):
     """The settings of the agent worker."""
 
+    journal_dir: Path = Field(default_factory=default_journal_dir, validation_alias="ANTIPHON_JOURNAL_DIR")
     agent_name: Text = Field("antiphon", validation_alias="ANTIPHON_AGENT_NAME")
     load_threshold: Annotated[float, AfterValidator(_threshold)] = Field(
         0.7,
@@ -42,3 +45,8 @@ class AgentSettings(RecorderSettings, LiveKitSettings, LogSettings):
         validation_alias="ANTIPHON_AGENT_PATIENCE_SECONDS",
         description="how long a job waits for the broker to read its session and flow",
     )
+
+    @property
+    def recorder(self) -> RecorderSettings:
+        """The settings of the recorder."""
+        return RecorderSettings(nats_url=self.nats_url, journal_dir=self.journal_dir)
