@@ -8,7 +8,7 @@ import structlog
 
 from antiphon.chassis.bus import Bus, BusError, ConsumerLost, Incoming
 from antiphon.chassis.database import Database
-from antiphon.chassis.retry import FIRST_SECONDS, OnRetry, retrying
+from antiphon.chassis.retry import FIRST_SECONDS, retrying
 from antiphon.chassis.shutdown import ShuttingDown, StopAwareWait, wait_or_stop
 from antiphon.contracts.streams import ingest_consumer
 from antiphon.persistence.errors import POSTGRES_ERRORS, Fenced, Poisoned, TooManyDeadLetters
@@ -75,8 +75,7 @@ class PartitionIngest:
         self._readiness.starting(self._name)
         self._dead_letters = 0
         try:
-            on_retry = self._unhealthy("cannot read its checkpoint")
-            await retrying(*POSTGRES_ERRORS, on_retry=on_retry, stop=stop)(self.claim)
+            await retrying(*POSTGRES_ERRORS, on_retry=self._on_claim_error, stop=stop)(self.claim)
             while True:
                 # A call returns when the bus fails after a commit: the next failure backs off from the start.
                 await retrying(BusError, on_retry=self._on_bus_error, stop=stop)(self._consume, stop)
@@ -117,7 +116,7 @@ class PartitionIngest:
             if not committed:
                 raise
             self._on_bus_error(error)
-            await _pause(stop)
+            await wait_or_stop(asyncio.sleep(FIRST_SECONDS), stop)
 
     async def _ingest(self, batch: Sequence[Incoming], stop: asyncio.Event) -> None:
         validated = [validate(incoming, self._partition) for incoming in batch]
@@ -151,21 +150,22 @@ class PartitionIngest:
             self._count_dead_letters(chunk)
 
     async def _commit_or_retry(self, chunk: Sequence[Validated], stop: asyncio.Event) -> Sequences:
-        on_retry = self._unhealthy(f"cannot commit {len(chunk)} messages")
-        try:
-            return await self.commit(chunk)
-        except POSTGRES_ERRORS as error:
-            on_retry(error, 1)
-        await _pause(stop)
-        try:
-            return await retrying(*POSTGRES_ERRORS, on_retry=on_retry, stop=stop)(self._commit_again, chunk)
-        finally:
-            self._readiness.healthy(self._name)
+        uncertain = False  # a broken connection does not tell whether the commit came through
 
-    async def _commit_again(self, chunk: Sequence[Validated]) -> Sequences:
-        # A broken connection does not tell whether the commit came through.
-        settled = await self.settle(chunk)
-        return await self.commit(chunk) if settled is None else settled
+        def on_retry(error: BaseException, _: int) -> None:
+            nonlocal uncertain
+            uncertain = True
+            self._readiness.unhealthy(self._name, f"cannot commit {len(chunk)} messages: {error!r}")
+
+        async def attempt() -> Sequences:
+            settled = await self.settle(chunk) if uncertain else None
+            return await self.commit(chunk) if settled is None else settled
+
+        try:
+            return await retrying(*POSTGRES_ERRORS, on_retry=on_retry, stop=stop)(attempt)
+        finally:
+            if uncertain:
+                self._readiness.healthy(self._name)
 
     async def commit(self, batch: Sequence[Validated]) -> Sequences:
         """Commit a batch and return the sequence of each new event by its position.
@@ -223,13 +223,9 @@ class PartitionIngest:
         if self._dead_letters >= self._options.dead_letters_in_a_row:
             raise TooManyDeadLetters(f"{self._dead_letters} dead letters in a row; the last: {last}")
 
-    def _unhealthy(self, what: str) -> OnRetry:
-        return lambda error, _: self._readiness.unhealthy(self._name, f"{what}: {error!r}")
+    def _on_claim_error(self, error: BaseException, _: int) -> None:
+        self._readiness.unhealthy(self._name, f"cannot read its checkpoint: {error!r}")
 
     def _on_bus_error(self, error: BaseException, _: int = 0) -> None:
         self._consumer_lost = self._consumer_lost or isinstance(error, ConsumerLost)
         self._readiness.unhealthy(self._name, f"cannot pull: {error}")
-
-
-async def _pause(stop: asyncio.Event) -> None:
-    await wait_or_stop(asyncio.sleep(FIRST_SECONDS), stop)
