@@ -39,8 +39,8 @@ test: $(READY) ## run all tests, on servers of their own (ARGS="-k name")
 	@$(BIN)/antiphon livekit
 	@$(BIN)/pytest -n $(WORKERS) $(ARGS)
 
-test-fast: $(READY) ## run the tests that need neither sound nor LiveKit
-	@$(BIN)/pytest -n $(WORKERS) -m "not audio and not livekit" $(ARGS)
+test-fast: $(READY) ## run the tests that need no sound, no LiveKit and no package index
+	@$(BIN)/pytest -n $(WORKERS) -m "not audio and not livekit and not packaging" $(ARGS)
 
 check: $(READY) ## lint, format, types, import rules, generated contracts
 	@$(BIN)/ruff check .
