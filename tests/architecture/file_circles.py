@@ -31,7 +31,7 @@ class NoFileCircles(Contract):
 
 
 def _circle(imports: dict[str, set[str]]) -> list[str]:
-    """Return a circle or nothing: each module is imported by the one after it, the last is the first again."""
+    """Return a circle or nothing: each module is imported by the next; the last is the first again."""
     try:
         TopologicalSorter(imports).prepare()
     except CycleError as error:
