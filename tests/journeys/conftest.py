@@ -83,7 +83,7 @@ def _pid_of(stack: EmbeddedStack, name: str) -> int:
 
 @contextmanager
 def _held(port: int) -> Iterator[None]:
-    """Take a port: whoever connects is cut off at once, whoever wants it is told that it is taken."""
+    """Take a port: a client is cut off at once, a server finds it taken."""
     deadline = time.monotonic() + 10
     holder = socket.socket()
     # two sockets may share an address before one of them listens, so this one does
