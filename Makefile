@@ -39,8 +39,8 @@ test: $(READY) ## run all tests, on their own servers (ARGS="-k name")
 	@$(BIN)/antiphon livekit
 	@$(BIN)/pytest -n $(WORKERS) $(ARGS)
 
-test-fast: $(READY) ## run the tests that need neither sound nor LiveKit
-	@$(BIN)/pytest -n $(WORKERS) -m "not audio and not livekit" $(ARGS)
+test-fast: $(READY) ## run the tests that need no sound, no LiveKit and no package index
+	@$(BIN)/pytest -n $(WORKERS) -m "not audio and not livekit and not packaging" $(ARGS)
 
 test-platforms: $(READY) ## lock for all platforms; up and tests on Debian trixie (needs root, debootstrap)
 	@$(BIN)/python -m tests.platforms.wheels

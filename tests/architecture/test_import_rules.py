@@ -25,7 +25,7 @@ def lint(folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [LINTER, "--config", ROOT / "pyproject.toml", "--no-cache"],
         cwd=folder,
-        env={"PYTHONPATH": str(folder), "PATH": "/usr/bin:/bin"},
+        env={"PYTHONPATH": f"{folder}:{ROOT}", "PATH": "/usr/bin:/bin"},
         capture_output=True,
         text=True,
         timeout=120,
@@ -70,3 +70,48 @@ def test_a_planted_import_is_caught(tree: Path, package: str, line: str, rule: s
     assert result.returncode != 0
     broken = [text for text in result.stdout.splitlines() if "BROKEN" in text]
     assert any(rule in text for text in broken), result.stdout
+
+
+LATE = """
+def later() -> None:
+    import antiphon.contracts.{0}
+"""
+FOR_TYPES = """
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import antiphon.contracts.{0}
+"""
+NOW = "import antiphon.contracts.{0}\n"
+
+
+@pytest.mark.parametrize(
+    ("files", "rule"),
+    [
+        ({"one": NOW.format("two"), "two": NOW.format("one")}, "files"),
+        ({"one": NOW.format("two"), "two": FOR_TYPES.format("one")}, "files"),
+        ({"one": LATE.format("two"), "two": LATE.format("one")}, "files"),
+        (
+            {"one/__init__": NOW.format("one.child"), "one/child": "from antiphon.contracts.one import name"},
+            "files",
+        ),
+        (
+            {"one/a": NOW.format("two.b"), "two/c": FOR_TYPES.format("one.d"), "two/b": "", "one/d": ""},
+            "folders",
+        ),
+    ],
+    ids=["plain", "for types", "late", "package and file", "folders"],
+)
+def test_a_planted_circle_is_caught(tree: Path, files: dict[str, str], rule: str) -> None:
+    for name, text in files.items():
+        path = tree / "antiphon" / "contracts" / f"{name}.py"
+        path.parent.mkdir(exist_ok=True)
+        (path.parent / "__init__.py").touch()
+        path.write_text(text)
+
+    result = lint(tree)
+
+    assert result.returncode != 0
+    assert f"no circle of {rule} BROKEN" in result.stdout
+    named = "antiphon.contracts.one" if rule == "files" else "No cycles are allowed in antiphon.contracts."
+    assert named in result.stdout.partition("Broken contracts")[2]

@@ -1,4 +1,4 @@
-"""The least that could be called ingest: pull, decode, the same SQL, ack; no judgement, no announcement."""
+"""The least that could be called ingest: pull, decode, the same SQL, ack; no validation, no announcement."""
 
 import asyncio
 import json

@@ -64,7 +64,7 @@ async def _without_livekit(nats_url: str, report: Report) -> None:
                 baseline_name="bare route with one publish",
                 baseline=statistics.median(bare),
                 target=0.8,
-                judged="ratio",
+                compared="ratio",
                 better="higher",
             )
         )

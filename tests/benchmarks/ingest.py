@@ -54,7 +54,7 @@ async def run(servers: Servers, report: Report) -> None:
             baseline_name="bare loop",
             baseline=bare,
             target=0.8,
-            judged="ratio",
+            compared="ratio",
             better="higher",
         )
     )

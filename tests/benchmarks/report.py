@@ -15,8 +15,8 @@ class Step(msgspec.Struct, frozen=True, tag="step"):
 class Result(msgspec.Struct, frozen=True, kw_only=True, tag="result"):
     """A figure, the baseline of the same run, their ratio, and the target set for one of them.
 
-    `ratio` is value / baseline. `target` is compared with the ratio when `judged` is "ratio", with the
-    value otherwise; `better` says in which direction a figure is good.
+    `ratio` is value / baseline. `compared` says which of ratio and value the target is for, `better` in
+    which direction a figure is good.
     """
 
     name: str
@@ -25,7 +25,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, tag="result"):
     baseline_name: str | None = None
     baseline: float | None = None
     target: float | None = None
-    judged: Literal["ratio", "value"] = "value"
+    compared: Literal["ratio", "value"] = "value"
     better: Literal["higher", "lower"] = "lower"
 
     @property
@@ -36,7 +36,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, tag="result"):
     @property
     def reached(self) -> bool | None:
         """Whether the target is reached; None without one."""
-        figure = self.ratio if self.judged == "ratio" else self.value
+        figure = self.ratio if self.compared == "ratio" else self.value
         if self.target is None or figure is None:
             return None
         return figure >= self.target if self.better == "higher" else figure <= self.target

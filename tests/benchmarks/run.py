@@ -80,7 +80,7 @@ def _servers(progress: Callable[[str], None]) -> Iterator[Servers]:
 def row(result: Result) -> str:
     """Lay a figure out as a line."""
     relation = "≥" if result.better == "higher" else "≤"
-    unit = "x" if result.judged == "ratio" else result.unit
+    unit = "x" if result.compared == "ratio" else result.unit
     return ROW.format(
         result.name,
         f"{result.value:,.4g} {result.unit}",

@@ -1,4 +1,4 @@
-"""A whole stack for every journey: the real servers and services, on free ports, started once."""
+"""One embedded stack for all journeys: the real servers and services, on free ports."""
 
 import asyncio
 import os
@@ -17,7 +17,7 @@ from tests.fixtures.stack_settings import isolated_settings
 from antiphon.cli.api import Json, SessionApi
 from antiphon.cli.embedded import EmbeddedStack
 
-HEAL_SECONDS = 60.0
+RECOVERY_SECONDS = 60.0
 CLOSING_SECONDS = 60.0
 
 Outage = Callable[[str], AbstractContextManager[None]]
@@ -25,14 +25,14 @@ Outage = Callable[[str], AbstractContextManager[None]]
 
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedStack]:
-    """A running stack; what a journey breaks is whole again when the next begins."""
+    """A running stack; a journey that breaks something waits until it works again."""
     with EmbeddedStack(isolated_settings(tmp_path_factory.mktemp("stack"))) as running:
         yield running
 
 
 @pytest.fixture
 async def api(stack: EmbeddedStack) -> AsyncIterator[SessionApi]:
-    """session-api, as the command line sees it."""
+    """A client of session-api, the one of the command line."""
     where = stack.status().addresses
     assert where.api_key
     async with SessionApi(where.api_url, where.api_key) as client:
@@ -41,7 +41,7 @@ async def api(stack: EmbeddedStack) -> AsyncIterator[SessionApi]:
 
 @pytest.fixture
 async def http(stack: EmbeddedStack) -> AsyncIterator[httpx.AsyncClient]:
-    """session-api, as any HTTP client sees it."""
+    """A plain HTTP client of session-api."""
     where = stack.status().addresses
     headers = {"Authorization": f"Bearer {where.api_key}"}
     async with httpx.AsyncClient(base_url=where.api_url, headers=headers, timeout=20) as client:
@@ -59,7 +59,7 @@ def outage(stack: EmbeddedStack) -> Outage:
         os.kill(pid, signal.SIGKILL)
         with _held(ports[name]):
             yield
-        _wait_until(lambda: stack.status().ready, HEAL_SECONDS)
+        _wait_until(lambda: stack.status().ready, RECOVERY_SECONDS)
 
     return away
 
@@ -83,17 +83,17 @@ def _pid_of(stack: EmbeddedStack, name: str) -> int:
 
 @contextmanager
 def _held(port: int) -> Iterator[None]:
-    """Take a port: whoever connects is cut off at once, whoever wants it is told that it is taken."""
+    """Occupy a port; reset every connection to it."""
     deadline = time.monotonic() + 10
     holder = socket.socket()
-    # two sockets may share an address before one of them listens, so this one does
+    # two sockets may share an address until one of them listens
     holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     while True:
         try:
             holder.bind(("127.0.0.1", port))
             break
         except OSError:
-            assert time.monotonic() < deadline, f"port {port} was not given up"
+            assert time.monotonic() < deadline, f"port {port} is still in use"
             time.sleep(0.01)
     holder.listen()
     cutting = threading.Thread(target=_cut_off, args=(holder,), daemon=True)
@@ -110,7 +110,7 @@ def _cut_off(holder: socket.socket) -> None:
     with suppress(OSError):  # the holder was closed: the outage is over
         while True:
             connection, _ = holder.accept()
-            # closed with a reset, so that nothing of it keeps the port
+            # reset, so that no TIME_WAIT keeps the port
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             connection.close()
 
@@ -118,5 +118,5 @@ def _cut_off(holder: socket.socket) -> None:
 def _wait_until(true: Callable[[], bool], seconds: float) -> None:
     deadline = time.monotonic() + seconds
     while not true():
-        assert time.monotonic() < deadline, "the stack did not heal"
+        assert time.monotonic() < deadline, "the stack did not become ready again"
         time.sleep(0.1)

@@ -1,4 +1,4 @@
-"""The main job, whole: a person calls, is understood and answered, and every event of it is on record."""
+"""The main job end to end: a caller is understood and answered, and every event is on record."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -57,7 +57,7 @@ async def test_a_call_is_on_record(
 
     saved = [event["data"] for event in of_type(events, "turn.saved")]
     assert [turn["turn"] for turn in saved] == list(range(1, len(saved) + 1))
-    # on a busy machine a sentence can break on its way; the caller says it again, as anyone would
+    # on a busy machine audio can be lost; the caller repeats a sentence that was not understood
     turns = [turn for turn in saved if turn["user_text"] != UNCLEAR]
     assert len(saved) <= len(turns) + MISHEARD_AT_MOST
     assert [turn["user_text"] for turn in turns] == list(DIALOGUE)
@@ -68,7 +68,7 @@ async def test_a_call_is_on_record(
     assert [turn["user_text"] for turn in shown] == [turn["user_text"] for turn in saved]
 
     tools = [event["data"]["name"] for event in of_type(events, "tool.started")]
-    assert tools == ["book_table", "hand_off_to_manager"]  # to a model, handing over is a tool too
+    assert tools == ["book_table", "hand_off_to_manager"]  # a hand-off is a tool call to the model
     started, completed = of_type(events, "tool.started")[0], of_type(events, "tool.completed")[0]
     assert completed["data"]["name"] == "book_table"
     assert completed["data"]["status"] == "done"
@@ -101,7 +101,7 @@ def folded(envelopes: list[str]) -> Session:
 
 
 async def everything(stack: EmbeddedStack, session: str) -> list[str]:
-    """Read the log of a session when its room is over: webhooks still come after the last of our events."""
+    """Read the log of a session once its room has finished: webhooks arrive after our last event."""
     async with asyncio.timeout(40):
         while True:
             rows = await query(stack, READ_LOG, session)
@@ -116,7 +116,7 @@ def numbered(row: asyncpg.Record) -> str:
 
 
 async def viewed(stack: EmbeddedStack, session: str) -> Session:
-    """Read the view's state once it has folded what the log holds."""
+    """Read the view's state once it has caught up with the log."""
     last = len(await everything(stack, session))
     async with asyncio.timeout(10):
         while True:

@@ -1,4 +1,4 @@
-"""What is not one of the flow's sentences gets a polite answer; a goodbye ends the call."""
+"""Speech outside the flow gets a polite answer and calls no tool; a goodbye ends the call."""
 
 import asyncio
 from collections.abc import Awaitable, Callable

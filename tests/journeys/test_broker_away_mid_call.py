@@ -1,4 +1,4 @@
-"""The broker is away for half a minute of a call: the caller notices nothing, and nothing is lost."""
+"""An outage of the broker for 30 s of a call delays no answer and loses no event."""
 
 import asyncio
 import time
@@ -12,8 +12,8 @@ AWAY_SECONDS = 30.0
 BEFORE = "i would like to book a table for two"
 DURING = ("tomorrow at seven", "yes please")
 AFTER = "may i speak to the manager"
-NOT_SAID = (None, "(unclear)")  # the agent's word into a long silence; a sentence that is said again
-PROMPT_SECONDS = 6.0  # an answer that waited for the broker would take the rest of the outage
+NOT_SAID = (None, "(unclear)")  # the agent's prompt after a silence; a sentence that is repeated
+PROMPT_SECONDS = 6.0  # an answer that waited for the broker would take longer
 
 
 async def test_broker_away_mid_call(

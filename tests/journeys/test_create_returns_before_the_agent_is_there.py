@@ -1,4 +1,4 @@
-"""A client is answered at once; the agent comes when it comes, and the log says when."""
+"""Creating a session does not wait for the agent."""
 
 from datetime import UTC, datetime
 

@@ -1,4 +1,4 @@
-"""The database is no part of a call: sessions are made, callers are served, and the log catches up."""
+"""Without Postgres sessions are created and callers served; the log catches up afterwards."""
 
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager

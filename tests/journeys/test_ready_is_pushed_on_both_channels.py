@@ -1,4 +1,4 @@
-"""Nobody polls for the agent: the room is told that it is ready, and so is the log."""
+"""Readiness of the agent is pushed to the room and to the log."""
 
 from collections.abc import Awaitable, Callable
 
@@ -11,13 +11,13 @@ async def test_ready_is_pushed_on_both_channels(
 ) -> None:
     created = await api.create("booking", "ada")
     async with Caller(created["livekit_url"], created["token"]) as caller:
-        told = await caller.wait_until_ready(timeout_seconds=40)
+        pushed = await caller.wait_until_ready(timeout_seconds=40)
 
     events = await to_the_end(created["session_id"])
     (logged,) = [event for event in events if event["type"] == "agent.ready"]
-    assert told.topic == "agent-status"
-    assert told.sender == f"agent-{created['session_id']}"
-    assert told.body["sessionId"] == logged["subject"] == created["session_id"]
-    assert told.body["greeting"] == logged["data"]["greeting"]
-    assert told.body["timestamp"]
+    assert pushed.topic == "agent-status"
+    assert pushed.sender == f"agent-{created['session_id']}"
+    assert pushed.body["sessionId"] == logged["subject"] == created["session_id"]
+    assert pushed.body["greeting"] == logged["data"]["greeting"]
+    assert pushed.body["timestamp"]
     assert logged["data"]["ready_ms"] > 0

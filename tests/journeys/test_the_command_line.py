@@ -1,4 +1,4 @@
-"""A user with a terminal: call, list, show and tail, on a whole stack."""
+"""The commands call, sessions, show and tail against a running stack."""
 
 import os
 import re
@@ -28,7 +28,7 @@ def antiphon(stack: EmbeddedStack) -> Run:
     return run
 
 
-def test_a_call_is_printed_as_it_is_heard_and_can_be_looked_at(antiphon: Run) -> None:
+def test_a_call_is_printed_and_can_be_listed_tailed_and_shown(antiphon: Run) -> None:
     call = antiphon("call", "--say", "hello|thank you good bye")
 
     assert call.returncode == 0, call.stderr
@@ -50,7 +50,7 @@ def test_a_call_is_printed_as_it_is_heard_and_can_be_looked_at(antiphon: Run) ->
     assert "turn.saved" in show
 
 
-def test_tail_shows_a_session_that_begins_while_it_runs(stack: EmbeddedStack, antiphon: Run) -> None:
+def test_tail_shows_new_sessions(stack: EmbeddedStack, antiphon: Run) -> None:
     environment = os.environ | stack.settings.environment()
     with subprocess.Popen([ANTIPHON, "tail"], env=environment, stdout=subprocess.PIPE, text=True) as tail:
         antiphon("call", "--say", "thank you good bye")
@@ -61,7 +61,7 @@ def test_tail_shows_a_session_that_begins_while_it_runs(stack: EmbeddedStack, an
     assert "…" in seen
 
 
-def test_an_unknown_flow_is_said_in_a_line(antiphon: Run) -> None:
+def test_an_unknown_flow_is_reported_without_a_traceback(antiphon: Run) -> None:
     call = antiphon("call", "--flow", "no-such-flow")
 
     assert call.returncode == 1
@@ -69,10 +69,10 @@ def test_an_unknown_flow_is_said_in_a_line(antiphon: Run) -> None:
     assert "Traceback" not in call.stderr
 
 
-def test_a_call_that_no_agent_answers_ends_with_1_and_the_reason(antiphon: Run, stack: EmbeddedStack) -> None:
+def test_a_call_without_an_agent_exits_with_1_and_the_reason(antiphon: Run, stack: EmbeddedStack) -> None:
     pid = next(service.pid for service in stack.status().services if service.name == "agent-worker")
     assert pid is not None
-    os.kill(pid, 9)  # it is back within seconds, after the caller has given up
+    os.kill(pid, 9)  # restarted within seconds, after the caller has given up
 
     call = antiphon("call", "--ready-within", "1")
 

@@ -1,4 +1,4 @@
-"""A client that retries, ten times at once, has one session, one room and one agent."""
+"""Ten concurrent requests with one idempotency key make one session, one room and one agent."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
