@@ -203,7 +203,7 @@ def test_unprompted_speech_with_finished_parent_is_a_new_turn() -> None:
 def test_false_interruption_is_not_recorded() -> None:
     turns = greeted()
     ask(turns, "s1", "hello")
-    turns.agent_said("s1", "host", Answer("Hi there."))  # paused, resumed, heard to its end
+    turns.agent_said("s1", "host", Answer("Hi there."))  # paused, resumed, played to its end
     assert not saved(turns.speech_finished("s1")).interrupted
 
 

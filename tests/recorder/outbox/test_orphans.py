@@ -138,7 +138,7 @@ async def test_other_journals_are_adopted_beside_a_foreign_file(
     bus: Bus, link: BusLink, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     foreign = tmp_path / "a.journal"
-    foreign.write_bytes(b"somebody else's\nfile\n")
+    foreign.write_bytes(b"another program's\nfile\n")
     (tmp_path / "b.journal").mkdir()
     outbox = Outbox(tmp_path, link, session_id=SESSION, tenant="default", job_id="AJ_1")
     outbox.write(TurnSaved(turn=1, agent_id="host"))
@@ -148,7 +148,7 @@ async def test_other_journals_are_adopted_beside_a_foreign_file(
     assert [await orphans.adopt_all(), await orphans.adopt_all()] == [1, 0]
 
     assert await numbers(bus) == [1]
-    assert foreign.read_bytes() == b"somebody else's\nfile\n"
+    assert foreign.read_bytes() == b"another program's\nfile\n"
     errors = [record for record in caplog.records if record.levelno == logging.ERROR]
     assert [record.getMessage() for record in errors] == ["orphans.adopt_failed"] * 2  # one per file
 

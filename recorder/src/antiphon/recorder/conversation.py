@@ -1,4 +1,4 @@
-"""The events of an AgentSession, written as ours. One handler per LiveKit event, in one table."""
+"""An AgentSession's events, in the words of the contract. One handler per LiveKit event, in one table."""
 
 from collections.abc import Callable, Mapping
 from typing import Any

@@ -141,13 +141,13 @@ def check(ctx: JobContext) -> list[str]:
 def current_speech() -> str | None:
     """Return the id of the speech that the running task serves; None if there is none or it is done."""
     handle = _speech_handle()
-    return None if handle is None or handle.done() else handle.id
+    return None if handle is None or handle.done() else str(handle.id)
 
 
 def originating_speech() -> str | None:
     """Return the id of the speech during which the running task began, even if it is done."""
     handle = _speech_handle()
-    return None if handle is None else handle.id
+    return None if handle is None else str(handle.id)
 
 
 def _speech_handle() -> Any:

@@ -1,4 +1,4 @@
-"""The events of the room, written as ours. One handler per event of `rtc.Room`, in one table."""
+"""The events of the room, in the words of the contract. One handler per event of `rtc.Room`, in one table."""
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime

@@ -47,9 +47,9 @@ def tap_session(session: AgentSession[Any], on_event: Callable[[str, Any], None]
         return
     forward = session.emit
 
-    def emit(event: Any, argument: Any) -> None:
-        on_event(event, argument)
-        forward(event, argument)
+    def emit(event: Any, *arguments: Any) -> None:
+        on_event(event, *arguments)
+        forward(event, *arguments)
 
     vars(session)["emit"] = emit
 
@@ -60,9 +60,9 @@ def tap_aclose(session: AgentSession[Any], on_aclose: Callable[[], None]) -> Non
         return
     close = session.aclose
 
-    def aclose() -> Coroutine[Any, Any, None]:
+    def aclose(*arguments: Any, **options: Any) -> Coroutine[Any, Any, None]:
         on_aclose()
-        return close()
+        return close(*arguments, **options)
 
     vars(session)["aclose"] = aclose
 
@@ -73,9 +73,9 @@ def tap_shutdown(ctx: JobContext, on_shutdown: Callable[[], None]) -> None:
         return
     forward = ctx.shutdown
 
-    def shutdown(reason: str = "user requested") -> None:
+    def shutdown(*arguments: Any, **options: Any) -> None:
         on_shutdown()
-        forward(reason)
+        forward(*arguments, **options)
 
     vars(ctx)["shutdown"] = shutdown
 
@@ -103,9 +103,9 @@ def tap_agent(
 
 
 def _tapped_llm_node(node: Callable[..., Any], on_text: OnText) -> Callable[..., Any]:
-    async def llm_node(*arguments: Any) -> Any:
+    async def llm_node(*arguments: Any, **options: Any) -> Any:
         speech = current_speech()
-        result = node(*arguments)
+        result = node(*arguments, **options)
         if inspect.iscoroutine(result):
             result = await result
         if speech is None:
@@ -118,9 +118,10 @@ def _tapped_llm_node(node: Callable[..., Any], on_text: OnText) -> Callable[...,
 
 
 def _tapped_transcription_node(node: Callable[..., Any], on_text: OnText) -> Callable[..., Any]:
-    def transcription_node(text: AsyncIterable[str], *arguments: Any) -> Any:
+    def transcription_node(text: AsyncIterable[str], *arguments: Any, **options: Any) -> Any:
         speech = current_speech()
-        return node(text if speech is None else _tapped_stream(text, speech, on_text), *arguments)
+        tapped = text if speech is None else _tapped_stream(text, speech, on_text)
+        return node(tapped, *arguments, **options)
 
     return transcription_node
 

@@ -1,4 +1,4 @@
-"""The turns of a conversation. Pure: facts go in, finished turns come out.
+"""The turns of a conversation. Pure: messages and speeches go in, finished turns come out.
 
 A turn is one utterance of the user and everything the agent answers to it, including tools and handoffs. It
 ends when the last speech that answers it has ended. What the agent says before the user has said anything is
