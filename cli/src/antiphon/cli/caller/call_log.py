@@ -5,7 +5,7 @@ from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class Utterance:
     """A complete transcript line: the speaker, the words, and when it was complete (the loop's clock)."""
 
     who: str
@@ -35,7 +35,7 @@ class DataMessage:
 class CallLog:
     """What the caller received, in order; waiters are notified of each addition."""
 
-    lines: list[Line] = field(default_factory=list)
+    lines: list[Utterance] = field(default_factory=list)
     states: list[StateChange] = field(default_factory=list)
     data: list[DataMessage] = field(default_factory=list)
     ended: str | None = None  # why the agent is gone

@@ -9,7 +9,7 @@ from livekit import rtc
 from livekit.rtc.data_stream import StreamError
 
 from antiphon.cli.caller.audio import AudioRecorder, Microphone
-from antiphon.cli.caller.call_log import CallLog, DataMessage, Line, StateChange
+from antiphon.cli.caller.call_log import CallLog, DataMessage, StateChange, Utterance
 from antiphon.cli.errors import StackError
 
 STATE = "lk.agent.state"
@@ -36,7 +36,9 @@ class Caller:
     As a context manager it joins the room and leaves it.
     """
 
-    def __init__(self, url: str, token: str, *, on_line: Callable[[Line], None] = lambda _: None) -> None:
+    def __init__(
+        self, url: str, token: str, *, on_line: Callable[[Utterance], None] = lambda _: None
+    ) -> None:
         self._url, self._token = url, token
         self.on_line = on_line
         self._tasks: set[asyncio.Task[None]] = set()
@@ -91,7 +93,7 @@ class Caller:
         """Speak; return when the last sound has been sent."""
         await self.microphone.say(text)
 
-    async def converse(self, text: str, *, timeout_seconds: float = 20.0) -> list[Line]:
+    async def converse(self, text: str, *, timeout_seconds: float = 20.0) -> list[Utterance]:
         """Wait for quiet, speak, and return the agent's complete answer.
 
         Raises AgentSilent when there is no answer. An agent that hangs up after its answer is no error.
@@ -112,7 +114,7 @@ class Caller:
 
     async def make_understood(
         self, text: str, *, tries: int = 3, timeout_seconds: float = 20.0
-    ) -> list[Line]:
+    ) -> list[Utterance]:
         """Speak as `converse` does; repeat while the agent's transcript is unclear.
 
         Raises AgentSilent.
@@ -142,12 +144,12 @@ class Caller:
         return await self.log.wait_for(lambda: self.log.ended is not None, timeout_seconds)
 
     @property
-    def agent_lines(self) -> list[Line]:
+    def agent_lines(self) -> list[Utterance]:
         """The lines of agents."""
         return [line for line in self.log.lines if line.who != self.identity]
 
     @property
-    def own_lines(self) -> list[Line]:
+    def own_lines(self) -> list[Utterance]:
         """The caller's lines, as the agent transcribed them."""
         return [line for line in self.log.lines if line.who == self.identity]
 
@@ -211,7 +213,7 @@ class Caller:
         # interim transcripts of the caller are sent too, marked as not final
         interim = who == self.identity and (reader.info.attributes or {}).get(FINAL) == "false"
         if text and not interim:
-            line = Line(who, text, self._now())
+            line = Utterance(who, text, self._now())
             self.log.lines.append(line)
             self.on_line(line)
             self.log.notify()

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rich.text import Text
 
 from antiphon.cli.api import SessionApi
-from antiphon.cli.caller import Caller, Line
+from antiphon.cli.caller import Caller, Utterance
 from antiphon.cli.commands.sessions import open_api, print_events
 from antiphon.cli.errors import StackError
 from antiphon.cli.screen import out, program_name
@@ -68,7 +68,7 @@ async def _talk(
             out.print(Text(caller.log.ended, style="dim"))
 
 
-def _print_line(line: Line, caller: str) -> None:
+def _print_line(line: Utterance, caller: str) -> None:
     own = line.who == caller
     who, style = ("caller  ", "bold green") if own else ("agent   ", "bold magenta")
     out.print(Text.assemble((who, style), line.text))

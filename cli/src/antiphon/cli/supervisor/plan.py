@@ -16,7 +16,7 @@ from antiphon.cli.stack.ports import PortUse
 from antiphon.cli.stack.postgres import Postgres
 from antiphon.cli.stack.probe import Probe, answering, healthy
 from antiphon.cli.stack.process import Command
-from antiphon.cli.supervisor.service import Service
+from antiphon.cli.supervisor.runner import Service
 from antiphon.cli.supervisor.setup import Credentials, given_keys
 from antiphon.cli.supervisor.state import Addresses, addresses_of
 

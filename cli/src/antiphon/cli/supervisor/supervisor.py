@@ -15,7 +15,7 @@ from antiphon.cli.stack.probe import Probe
 from antiphon.cli.supervisor import setup
 from antiphon.cli.supervisor.orphans import end_orphans
 from antiphon.cli.supervisor.plan import Plan, given_livekit
-from antiphon.cli.supervisor.service import PROBE_SECONDS, Service, ServiceRunner
+from antiphon.cli.supervisor.runner import PROBE_SECONDS, Service, ServiceRunner
 from antiphon.cli.supervisor.state import ServiceState, State, StateFile, Step, read_state
 
 READY_SECONDS = 120.0
