@@ -81,7 +81,7 @@ async def test_missing_room_is_no_error(client: httpx.AsyncClient, session_id: s
 async def test_livekit_outage_keeps_the_command_and_responds_503(
     client: httpx.AsyncClient, session_id: str, bus: Bus, livekit: Any
 ) -> None:
-    # The fake fails on demand, which a real LiveKit cannot.
+    # A real LiveKit cannot fail on demand.
     livekit.status = 503
     refused = await client.delete(f"/v1/sessions/{session_id}")
     kept = [envelope.type for envelope in await _log(bus)]
