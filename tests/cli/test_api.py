@@ -73,7 +73,7 @@ async def test_unreachable_server_raises(api_that: Callable[[Answer], SessionApi
         raise httpx.ConnectError("refused")
 
     async with api_that(answer) as api:
-        with pytest.raises(ApiFailed, match="does not answer: refused"):
+        with pytest.raises(ApiFailed, match="does not respond: refused"):
             await anext(api.follow("ses_1"))
 
 

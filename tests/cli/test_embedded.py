@@ -132,7 +132,7 @@ def test_backoff_grows_while_a_service_keeps_ending(running: EmbeddedStack) -> N
 
     _kill(running, "session-api")
 
-    _wait_until(lambda: "starts again in 2 s" in _service(running, "session-api").detail)
+    _wait_until(lambda: "restarting in 2 s" in _service(running, "session-api").detail)
     (running.settings.home / "break").unlink()
     _wait_until(lambda: running.status().ready)
 
@@ -206,7 +206,7 @@ def test_two_stacks_run_concurrently(running: EmbeddedStack, tmp_path: Path) -> 
     assert running.status().ready
 
 
-def test_given_livekit_server_is_used_and_watched(
+def test_external_livekit_server_is_used_and_watched(
     settings: StackSettings, stub_stack: EmbeddedStack, tmp_path: Path
 ) -> None:
     stub_stack.start()

@@ -165,7 +165,7 @@ async def test_interim_transcripts_are_ignored(agent: Agent, caller: Caller) -> 
 
 
 async def test_silent_agent_raises(agent: Agent, caller: Caller) -> None:
-    with pytest.raises(AgentSilent, match="“hello”: no answer within 1 s"):
+    with pytest.raises(AgentSilent, match="“hello”: no reply within 1 s"):
         await caller.converse("hello", timeout_seconds=1)
 
 

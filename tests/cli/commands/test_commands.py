@@ -75,7 +75,7 @@ def test_second_up_prints_the_addresses_and_changes_nothing(antiphon: Run, stack
     answer = antiphon("up")
 
     assert answer.returncode == 0
-    assert "is up already" in answer.stdout
+    assert "is already up" in answer.stdout
     assert before.addresses.api_url in answer.stdout
     assert str(before.addresses.api_key) in answer.stdout
     assert stack.status() == before
@@ -143,4 +143,4 @@ def test_given_api_is_used_without_a_stack(tmp_path: Path) -> None:
         )
 
     assert answer.returncode == 1
-    assert f"session-api does not answer at {url}" in answer.stderr
+    assert f"session-api at {url} does not respond" in answer.stderr
