@@ -28,7 +28,7 @@ NAMES = ["nats", "postgres", "livekit", "persistence", "session-api", "webhook-i
 def running(
     tmp_path_factory: pytest.TempPathFactory, stub_supervisor: tuple[str, ...]
 ) -> Iterator[EmbeddedStack]:
-    """A stack that is up, for the tests that leave it so."""
+    """A running stack, shared by the tests that do not stop it."""
     settings = isolated_settings(tmp_path_factory.mktemp("stack") / "home")
     with EmbeddedStack(settings, supervisor=stub_supervisor) as stack:
         yield stack

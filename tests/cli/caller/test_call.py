@@ -31,7 +31,7 @@ def _token(server: LiveKitServer, identity: str, room: str, *, agent: bool = Fal
 
 
 class Agent:
-    """A participant that publishes states, transcripts and a tone, and measures what it hears."""
+    """A participant that publishes states, transcripts and a tone, and measures the caller's loudness."""
 
     def __init__(self) -> None:
         self.room = rtc.Room()
@@ -79,7 +79,7 @@ class Agent:
 
     async def wait_for_speech(self) -> None:
         async with asyncio.timeout(15):
-            while self.loudest < 1000:  # noqa: ASYNC110 - the sound itself is the event
+            while self.loudest < 1000:  # noqa: ASYNC110 - loudness has no event
                 await asyncio.sleep(0.02)
 
     async def wait_for_silence(self) -> None:

@@ -1,4 +1,4 @@
-"""Speech outside the flow gets a polite answer and calls no tool; a goodbye ends the call."""
+"""Noise and speech outside the flow call no tool and get the fallback reply; a goodbye ends the call."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -9,7 +9,7 @@ from antiphon.cli.api import Json, SessionApi
 from antiphon.cli.caller import Caller
 
 RATE = 22_050  # Hz, the synthetic caller's
-POLITE = "I am sorry, I did not catch that."
+FALLBACK = "I am sorry, I did not catch that."
 
 
 def _cough() -> bytes:
@@ -18,7 +18,7 @@ def _cough() -> bytes:
     return bytes((sound / np.abs(sound).max() * 20_000).astype(np.int16).tobytes())
 
 
-async def test_a_cough_is_not_a_booking(
+async def test_noise_is_not_a_booking(
     api: SessionApi, to_the_end: Callable[[str], Awaitable[list[Json]]]
 ) -> None:
     created = await api.create("booking", "ada")
@@ -33,7 +33,7 @@ async def test_a_cough_is_not_a_booking(
         assert asked[0].text.startswith("A table for five, tomorrow at seven. Shall I book it?")
         await caller.microphone.play(_cough())
         other = await caller.converse("what is the weather like in paris today")
-        assert other[0].text.startswith(POLITE)
+        assert other[0].text.startswith(FALLBACK)
         assert (await caller.make_understood("no thank you"))[0].text.startswith(
             "Very well, I have not booked it."
         )
@@ -47,5 +47,5 @@ async def test_a_cough_is_not_a_booking(
     unclear = [
         e["data"] for e in events if e["type"] == "turn.saved" and e["data"]["user_text"] == "(unclear)"
     ]
-    assert all(turn["assistant_text"].startswith(POLITE) for turn in unclear)
+    assert all(turn["assistant_text"].startswith(FALLBACK) for turn in unclear)
     assert events[-1]["type"] == "session.closed"
