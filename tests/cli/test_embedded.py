@@ -165,7 +165,7 @@ def test_state_from_before_a_reboot_is_ignored(stub_stack: EmbeddedStack) -> Non
     stub_stack.start()
     stub_stack.kill()
     state = _state(stub_stack)
-    for service in state.services:  # after a reboot the same process ids belong to others
+    for service in state.services:  # after a reboot other processes have these ids
         service.pid, service.started = os.getpid(), 1.0
     state.supervisor_pid, state.supervisor_started = os.getpid(), 1.0
     (stub_stack.settings.home / "postgres" / "data" / "postmaster.pid").write_text(f"{os.getpid()}\n")

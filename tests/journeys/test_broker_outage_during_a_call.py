@@ -24,17 +24,17 @@ async def test_broker_outage_during_a_call(
     created = await api.create("booking", "ada")
     async with Caller(created["livekit_url"], created["token"]) as caller:
         await caller.wait_until_ready(timeout_seconds=40)
-        await caller.make_understood(BEFORE)
+        await caller.say_until_understood(BEFORE)
         with outage("nats"):
             outage_began = time.monotonic()
             for line in DURING:
                 await caller.wait_for_quiet(timeout_seconds=10)
                 said = asyncio.get_running_loop().time()
-                await caller.make_understood(line, timeout_seconds=OUTAGE_SECONDS)
+                await caller.say_until_understood(line, timeout_seconds=OUTAGE_SECONDS)
                 replied = next(s.at for s in caller.log.states if s.at > said and s.state == "speaking")
                 assert replied - said < REPLY_SECONDS
             await asyncio.sleep(max(0.0, OUTAGE_SECONDS - (time.monotonic() - outage_began)))
-        await caller.make_understood(AFTER)
+        await caller.say_until_understood(AFTER)
 
     events = await to_the_end(created["session_id"])
     turns = [event["data"]["user_text"] for event in events if event["type"] == "turn.saved"]

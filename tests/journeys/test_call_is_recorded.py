@@ -42,7 +42,7 @@ async def test_call_is_recorded(
         joined = clock()
         await caller.wait_until_ready(timeout_seconds=40)
         greeted = clock()
-        replies = {line: [a.text for a in await caller.make_understood(line)] for line in DIALOGUE}
+        replies = {line: [a.text for a in await caller.say_until_understood(line)] for line in DIALOGUE}
         replied = clock()
 
     assert [line.text for line in caller.own_lines if line.text != UNCLEAR] == list(DIALOGUE)

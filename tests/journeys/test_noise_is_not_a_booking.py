@@ -25,19 +25,19 @@ async def test_noise_is_not_a_booking(
     streamed = asyncio.ensure_future(to_the_end(created["session_id"]))
     async with Caller(created["livekit_url"], created["token"]) as caller:
         await caller.wait_until_ready(timeout_seconds=40)
-        assert (await caller.make_understood("hello"))[0].text.startswith(
+        assert (await caller.say_until_understood("hello"))[0].text.startswith(
             "Hello. Would you like to book a table?"
         )
-        await caller.make_understood("i would like to book a table for five")
-        asked = await caller.make_understood("tomorrow at seven")
+        await caller.say_until_understood("i would like to book a table for five")
+        asked = await caller.say_until_understood("tomorrow at seven")
         assert asked[0].text.startswith("A table for five, tomorrow at seven. Shall I book it?")
         await caller.microphone.play(_cough())
         other = await caller.converse("what is the weather like in paris today")
         assert other[0].text.startswith(FALLBACK)
-        assert (await caller.make_understood("no thank you"))[0].text.startswith(
+        assert (await caller.say_until_understood("no thank you"))[0].text.startswith(
             "Very well, I have not booked it."
         )
-        goodbye = await caller.make_understood("thank you good bye")
+        goodbye = await caller.say_until_understood("thank you good bye")
         assert goodbye[0].text == "Thank you for calling. Good bye."
         assert await caller.wait_until_gone(timeout_seconds=10)
 

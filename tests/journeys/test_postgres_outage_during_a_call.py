@@ -19,7 +19,7 @@ async def test_postgres_outage_during_a_call(
         created = await api.create("booking", "ada")
         async with Caller(created["livekit_url"], created["token"]) as caller:
             await caller.wait_until_ready(timeout_seconds=40)
-            await caller.make_understood("i would like to book a table for two")
+            await caller.say_until_understood("i would like to book a table for two")
         listed = await http.get("/v1/sessions")
         assert listed.status_code == 503
         assert listed.headers["Retry-After"]

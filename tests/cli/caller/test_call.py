@@ -148,7 +148,7 @@ async def test_unclear_line_is_repeated(agent: Agent, caller: Caller) -> None:
         await agent.answer("Hello.")
 
     answering = asyncio.create_task(answer())
-    lines = await caller.make_understood("hello")
+    lines = await caller.say_until_understood("hello")
     await answering
 
     assert [line.text for line in lines] == ["Hello."]

@@ -1,4 +1,4 @@
-"""The commands in a shell, on a stack with small services."""
+"""The commands as processes, on a stack with stub services."""
 
 import json
 import os

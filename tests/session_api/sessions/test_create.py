@@ -158,12 +158,12 @@ async def test_session_ids_sort_by_creation_time(client: httpx.AsyncClient) -> N
     assert created == sorted(created)
 
 
-@pytest.mark.parametrize("fault", ["away", "stalled"])
+@pytest.mark.parametrize("fault", ["unavailable", "stalled"])
 async def test_livekit_outage_responds_503_and_fails_the_session(
     fault: str, client: httpx.AsyncClient, bus: Bus, livekit: Any
 ) -> None:
     # A real LiveKit cannot fail on demand.
-    if fault == "away":
+    if fault == "unavailable":
         livekit.status = 503
     else:
         livekit.delay_seconds = 3

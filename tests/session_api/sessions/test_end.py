@@ -83,14 +83,14 @@ async def test_livekit_outage_keeps_the_command_and_responds_503(
 ) -> None:
     # A real LiveKit cannot fail on demand.
     livekit.status = 503
-    refused = await client.delete(f"/v1/sessions/{session_id}")
+    response = await client.delete(f"/v1/sessions/{session_id}")
     kept = [envelope.type for envelope in await _log(bus)]
     livekit.status = 200
 
     again = await client.delete(f"/v1/sessions/{session_id}")
 
-    assert refused.status_code == 503
-    assert int(refused.headers["retry-after"]) > 0
+    assert response.status_code == 503
+    assert int(response.headers["retry-after"]) > 0
     assert kept[-1] == "command.requested"
     assert (again.status_code, again.json()["ended"]) == (202, True)
 

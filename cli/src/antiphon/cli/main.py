@@ -75,7 +75,7 @@ def call(
         float, typer.Option(help="Seconds to wait for the agent to become ready.", min=1.0)
     ] = 30.0,
 ) -> None:
-    """Call the agent and print what both sides say.
+    """Call the agent and print the transcript.
 
     A synthetic caller joins the room and speaks each line after the agent's reply to the one before.
     A line that the agent does not understand is repeated.

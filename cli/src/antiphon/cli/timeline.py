@@ -71,7 +71,7 @@ SUMMARIES: dict[str, Callable[[Data], str]] = {
     "track_unsubscribed": _track,
     "track_muted": _track,
     "track_unmuted": _track,
-    "active_speakers_changed": lambda d: ", ".join(d["identities"]) or "nobody",
+    "active_speakers_changed": lambda d: ", ".join(d["identities"]) or "none",
     "usage.updated": lambda d: ", ".join(f"{m['kind']} {m['model']}" for m in d["models"]),
     "command.requested": lambda d: str(d["verb"]),
     "livekit.participant_joined": _webhook,

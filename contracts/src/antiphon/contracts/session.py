@@ -83,7 +83,7 @@ class Session(Struct, frozen=True, kw_only=True):
 
 
 def _advanced(state: Session, status: Status) -> Status:
-    """Return the later of two statuses; a terminal one stays."""
+    """Return the later of two statuses; a terminal status does not change."""
     return status if _RANK[status] > _RANK[state.status] and not state.ended else state.status
 
 

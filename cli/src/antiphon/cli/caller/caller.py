@@ -112,7 +112,7 @@ class Caller:
         await self.log.wait_for(lambda: len(self.agent_lines) > lines, SETTLE_SECONDS)
         return self.agent_lines[lines:]
 
-    async def make_understood(
+    async def say_until_understood(
         self, text: str, *, tries: int = 3, timeout_seconds: float = 20.0
     ) -> list[Utterance]:
         """Speak as `converse` does; repeat while the agent's transcript is unclear.

@@ -61,7 +61,7 @@ async def _talk(
         for line in lines:
             if caller.log.ended:
                 break
-            await caller.make_understood(line)
+            await caller.say_until_understood(line)
         # after a goodbye the agent ends the call
         await caller.wait_until_gone(timeout_seconds=HANG_UP_SECONDS)
         if caller.log.ended and transcript:

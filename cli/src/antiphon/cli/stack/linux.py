@@ -30,7 +30,7 @@ def die_with_parent(signum: signal.Signals | None) -> Callable[[], None] | None:
 
     def in_child() -> None:
         _libc.prctl(PR_SET_PDEATHSIG, int(signum), 0, 0, 0)
-        if os.getppid() != parent:  # the parent died before the line above
+        if os.getppid() != parent:  # the parent died before prctl
             os._exit(1)
 
     return in_child

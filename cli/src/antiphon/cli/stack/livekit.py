@@ -122,7 +122,7 @@ class LiveKitServer:
             config["webhook"] = {
                 "api_key": self.keys.key,
                 "urls": [self.webhook_url],
-                # keep events while the receiver restarts
+                # queue webhooks while the receiver restarts
                 "resource_url_notifier": {"max_age": "5m", "max_depth": 10000},
             }
         return config

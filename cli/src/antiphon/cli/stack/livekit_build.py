@@ -56,12 +56,12 @@ def cached(cache: Path) -> Path:
 def has_version(program: Path) -> bool:
     """Return whether the program runs and has the pinned version."""
     try:
-        answer = subprocess.run(
+        result = subprocess.run(
             [program, "--version"], capture_output=True, text=True, timeout=30, check=False
         )
     except OSError:
         return False
-    return answer.stdout.split()[-1:] == [VERSION]
+    return result.stdout.split()[-1:] == [VERSION]
 
 
 @contextmanager

@@ -87,7 +87,7 @@ class Postgres:
 
     def _query(self, database: str, statement: str) -> bool:
         psql = postgres_files.INSTALLED / "bin" / "psql"
-        answer = subprocess.run(
+        result = subprocess.run(
             [psql, "-XqAt", "-c", statement],
             env={
                 **postgres_files.environment(),
@@ -102,7 +102,7 @@ class Postgres:
             timeout=30,
             check=False,
         )
-        return answer.returncode == 0
+        return result.returncode == 0
 
     def _password(self) -> str:
         path = self.directory / "password"

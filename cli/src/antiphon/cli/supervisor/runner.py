@@ -18,7 +18,7 @@ from antiphon.cli.supervisor.state import ServiceState
 
 PROBE_SECONDS = 2.0  # between two probes of a ready service
 EAGER_PROBE_SECONDS = 0.1  # between two probes of one that is not ready
-FIRST_BACKOFF_SECONDS = 0.5  # before a restart; doubles while the service keeps ending
+FIRST_BACKOFF_SECONDS = 0.5  # before a restart; doubles with each failure in a row
 LONGEST_BACKOFF_SECONDS = 10.0
 STEADY_SECONDS = 60.0  # of running, after which the backoff is reset
 TRIES_AT_START = 3

@@ -75,7 +75,7 @@ class LiveKit:
     async def create_room(self, session_id: str, tenant: str) -> str:
         """Create the session's room with its agent dispatch, and return its sid.
 
-        Idempotent: an existing room stays as it is.
+        Idempotent: an existing room is not changed.
         Raises LiveKitUnavailable, LiveKitRefused.
         """
         metadata = dispatch_metadata(session_id, tenant)

@@ -56,7 +56,7 @@ async def create(request: Request, body: CreateRequest) -> Response:
     session_id = request.state.session_id = created.session_id
     join = dependencies.join
     path = f"/v1/sessions/{session_id}"
-    answer = CreateResponse.model_construct(  # validated already
+    response = CreateResponse.model_construct(  # validated already
         session_id=session_id,
         status=created.status,
         room=session_id,
@@ -67,7 +67,7 @@ async def create(request: Request, body: CreateRequest) -> Response:
     headers = {"Location": path}
     if created.replayed:
         headers["Idempotent-Replayed"] = "true"
-    return _json(answer.model_dump_json(), 201, headers)
+    return _json(response.model_dump_json(), 201, headers)
 
 
 @sessions.get("", **SESSIONS)
