@@ -53,7 +53,7 @@ def test_wrong_value_exits_with_code_2_and_names_the_variable(
     assert value in message
 
 
-def test_given_livekit_needs_its_keys(
+def test_external_livekit_needs_its_keys(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("LIVEKIT_URL", "ws://127.0.0.1:1")

@@ -19,10 +19,10 @@ from antiphon.cli.supervisor.state import State
 
 
 def start(*, first_call: Sequence[str] | None, foreground: bool) -> None:
-    """Start the stack, make a first call with these lines, and print how to go on."""
+    """Start the stack, make a first call with these lines, and print the next steps."""
     stack = EmbeddedStack(load(StackSettings))
     if stack.status().ready:
-        out.print(Text(f"The stack in {stack.settings.home} is up already.", style="bold"))
+        out.print(Text(f"The stack in {stack.settings.home} is already up.", style="bold"))
         _print_next_steps(stack.status())
         return
     if foreground:
@@ -45,7 +45,7 @@ def start(*, first_call: Sequence[str] | None, foreground: bool) -> None:
 
 
 def stop() -> None:
-    """Stop the stack and print whether it was up."""
+    """Stop the stack and report whether it was up."""
     stack = EmbeddedStack(load(StackSettings))
     with out.status("Stopping"):
         stopped = stack.stop()
