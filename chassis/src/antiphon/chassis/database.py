@@ -23,7 +23,7 @@ READY_DEADLINE_SECONDS = 2.0
 CLOSE_DEADLINE_SECONDS = 5.0
 
 # What asyncpg raises when the server is unreachable, starting, stopping, or full. An InterfaceError may also
-# be a mistake of the caller: `translate_errors` tells the two apart.
+# be a mistake of the caller: `translate_errors` distinguishes the two.
 TRANSIENT: tuple[type[Exception], ...] = (
     OSError,
     TimeoutError,
