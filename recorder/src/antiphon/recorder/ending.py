@@ -1,4 +1,4 @@
-"""Why a session ended, and on which side the fault was."""
+"""The reason why a session ended, and the side that was at fault."""
 
 from dataclasses import dataclass
 

@@ -17,7 +17,7 @@ TOPIC = "agent-status"
 
 
 class AgentStatus(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """What participants receive on the data topic `agent-status`."""
+    """The message on the data topic `agent-status`."""
 
     type: str
     session_id: str
