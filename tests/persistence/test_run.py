@@ -212,7 +212,7 @@ async def test_it_refuses_a_stream_that_differs_from_its_definition(bus: Bus, re
 
     assert await asyncio.wait_for(persistence.process.wait(), 30) == 1
     assert (
-        "The broker does not hold what the contract defines: stream SESSIONS" in persistence.log.read_text()
+        "The streams of the broker do not match the contract: stream SESSIONS" in persistence.log.read_text()
     )
     await erase(bus)
 

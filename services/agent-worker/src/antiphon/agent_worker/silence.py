@@ -21,11 +21,6 @@ class SilencePrompter:
         self._prompts = 0
         self._timer: asyncio.TimerHandle | None = None
 
-    @property
-    def is_scheduled(self) -> bool:
-        """Whether another prompt follows if the caller stays silent."""
-        return self._timer is not None
-
     def on_user_state(self, event: UserStateChangedEvent) -> None:
         """Prompt a caller who is away; reset the count when they are back."""
         self._cancel()
@@ -60,7 +55,7 @@ class SilencePrompter:
 
 
 def prompt_on_silence(session: AgentSession[Any], silence: Silence) -> SilencePrompter:
-    """Prompt the caller of a session on silence, as the flow says."""
+    """Prompt the caller of a session on silence, as the flow defines."""
     prompter = SilencePrompter(session, silence)
     session.on("user_state_changed", prompter.on_user_state)
     session.on("agent_state_changed", prompter.on_agent_state)
