@@ -55,7 +55,7 @@ class Worker:
 
 @dataclass
 class Sessions:
-    """Creates sessions and reads their events."""
+    """Sessions, their events and their rooms, through the real servers."""
 
     bus: Bus
     livekit: LiveKitServer

@@ -16,7 +16,7 @@ def _quick(flow: Flow) -> Flow:
 
 
 class _Prompts:
-    """Waits for prompts that have been spoken completely."""
+    """The prompts that were spoken completely."""
 
     def __init__(self, session: AgentSession[Any], words: str) -> None:
         self._words = words

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @asynccontextmanager
 async def replica(dsn: str) -> AsyncIterator[Leases]:
-    """A process with leases of its own; it dies at the end of the block."""
+    """The leases of one process; its connection breaks at the end of the block."""
     leases = Leases(dsn)
     running = asyncio.create_task(leases.run())
     try:

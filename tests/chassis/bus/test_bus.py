@@ -1,4 +1,4 @@
-"""What every method of the bus promises, on a real server."""
+"""Every method of the bus, on a real server."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -241,7 +241,7 @@ class TestPull:
             assert [incoming.payload for incoming in await puller.next()] == [b"3"]
 
     async def test_reset_past_the_end_of_the_stream_raises(self, bus: Bus, message: MessageOf) -> None:
-        """The stream must have been recreated: going on would skip what it holds now."""
+        """The stream must have been recreated: to continue would skip its messages."""
         await publish(bus, message, 1)
 
         with pytest.raises(StreamReplaced):

@@ -1,4 +1,4 @@
-"""Subscriptions: their queue and timer, and what a reconnect does to them."""
+"""Subscriptions: their queue and timer, and reconnects."""
 
 import asyncio
 import time
@@ -67,7 +67,7 @@ async def test_a_wait_may_follow_a_cancelled_one() -> None:
     assert await subscription.next(5) == ("a", b"1")
 
 
-async def test_an_overflow_becomes_missed_and_what_followed() -> None:
+async def test_an_overflow_is_replaced_by_missed() -> None:
     subscription = local(limit=3)
     for number in range(5):
         subscription.put("a", b"%d" % number)
