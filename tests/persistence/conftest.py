@@ -75,7 +75,7 @@ class SampleSession:
         )
 
     def whole_call(self, turns: int = 3) -> list[Envelope]:
-        """All events, from the request to the close."""
+        """Return all events, from the request to the close."""
         return [
             self.requested(),
             self.seal(SessionDispatched(attempt=1, room_sid="RM_1", agent_name="antiphon")),

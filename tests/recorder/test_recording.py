@@ -158,7 +158,7 @@ async def test_open_turn_is_saved_before_session_closed(
 
         @function_tool
         async def wait(self, context: RunContext[Any]) -> str:
-            """Take its time."""
+            """Run for a while."""
             self.began.set()
             await asyncio.sleep(0.3)  # LiveKit lets a running tool end
             return ""

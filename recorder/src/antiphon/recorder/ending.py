@@ -11,7 +11,7 @@ _EMPTY_ROOM = "room_closed"  # LiveKit closes a room in which only agents are le
 
 @dataclass(frozen=True, slots=True)
 class SessionEnd:
-    """What is known when a session ends.
+    """The signals that determine why a session ended.
 
     The reasons are LiveKit's: of the session's close event, of the room's disconnect, of the last
     participant's disconnect.

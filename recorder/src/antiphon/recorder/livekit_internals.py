@@ -124,7 +124,7 @@ _warned: set[str] = set()
 
 
 def available(key: str) -> bool:
-    """Whether this version of livekit-agents has one of the internals that need no job."""
+    """Return whether this version of livekit-agents has one of the internals that need no job."""
     return _find(key, None) is not None
 
 
@@ -156,7 +156,7 @@ def _speech_handle() -> Any:
 
 
 def in_job_task() -> bool:
-    """Whether LiveKit's own job task is running, and not the agent's code."""
+    """Return whether LiveKit's own job task is running, and not the agent's code."""
     task = asyncio.current_task()
     return task is not None and task.get_name() == _find("job_task", None)
 

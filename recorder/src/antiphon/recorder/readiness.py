@@ -26,7 +26,7 @@ class AgentStatus(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class Readiness:
-    """Whether the agent has greeted, announced once."""
+    """The state of an agent, ready once it has greeted; it is announced once."""
 
     def __init__(
         self, room: rtc.Room, write: WriteEvent, *, session_id: str, now: Callable[[], datetime]

@@ -60,7 +60,7 @@ class RoomRecorder:
             self._write_present_participants()
 
     def on_disconnected(self, reason: int) -> None:
-        """Note why the agent was disconnected."""
+        """Remember why the agent was disconnected."""
         self.disconnect_reason = _disconnect_reason(reason)
 
     def on_participant_connected(self, participant: rtc.RemoteParticipant) -> None:

@@ -117,13 +117,13 @@ class TurnTracker:
             self._open.handoffs += 1
 
     def handoff_finished(self) -> list[Finished]:
-        """Note that the next agent has taken over and that its first speech, if any, has started."""
+        """End a handoff: the next agent has taken over, and its first speech, if any, has started."""
         if self._open is not None and self._open.handoffs:
             self._open.handoffs -= 1
         return self._finish_ended()
 
     def speech_finished(self, speech: str, *, interrupted: bool = False) -> list[Finished]:
-        """Note that a speech is over, whether or not it was played."""
+        """Mark a speech as over, whether or not it was played."""
         turn = self._turns.get(speech)
         if turn is None or turn is not self._open:
             self._forget(speech)

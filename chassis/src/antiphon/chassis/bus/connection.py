@@ -1,4 +1,4 @@
-"""The connection to NATS: it reconnects without limit, and `round_trip` proves that it works."""
+"""The connection to NATS: it reconnects without limit, and `round_trip` checks that it works."""
 
 import asyncio
 import json

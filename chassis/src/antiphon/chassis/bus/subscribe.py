@@ -93,7 +93,7 @@ class Subscription:
 
 
 class SharedSubscription:
-    """One server subscription and the local subscriptions that it feeds."""
+    """A server subscription and the local subscriptions that share it."""
 
     def __init__(self) -> None:
         self.subscribers: set[Subscription] = set()

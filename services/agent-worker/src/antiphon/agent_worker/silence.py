@@ -9,7 +9,7 @@ from antiphon.agent_worker.flow.model import Silence
 
 
 class SilencePrompter:
-    """Prompts a silent caller a limited number of times; the count starts again when the caller speaks.
+    """A prompter for a silent caller, with a limit; the count starts again when the caller speaks.
 
     LiveKit reports "away" once per silence, after the session's `user_away_timeout`. Later prompts in the
     same silence are scheduled here.

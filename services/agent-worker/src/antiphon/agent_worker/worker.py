@@ -106,7 +106,7 @@ def _no_load() -> float:
 
 
 class Registration:
-    """Whether the worker is registered with LiveKit, and so receives jobs."""
+    """The worker's registration with LiveKit, without which it receives no jobs."""
 
     def __init__(self, server: AgentServer) -> None:
         self._server = server
@@ -126,7 +126,7 @@ class Registration:
 
 
 class JobProcesses:
-    """Whether job processes can start. LiveKit itself retries without limit and reports healthy."""
+    """The health of job processes. LiveKit itself restarts them without limit and reports healthy."""
 
     def __init__(self) -> None:
         self._initialised: WeakSet[object] = WeakSet()
