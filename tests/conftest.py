@@ -1,4 +1,4 @@
-"""How the tests run side by side, and the real servers that they use.
+"""Parallel test runs, and the real servers that tests use.
 
 Each worker process has a NATS server and a Postgres server of its own, started once, on free ports, emptied
 before each test. Tests that share a costly fixture, or that must not run at the same time, are one group.
@@ -22,32 +22,32 @@ from antiphon.cli.stack.nats import NatsServer
 from antiphon.cli.stack.postgres import Postgres
 
 TEMPLATE = "antiphon_template"
-NICE = 10  # so that speech is heard in time while other workers keep the processors busy
+NICE = 10  # of all workers but the one with the calls, whose audio needs the CPU in time
 
 # A test that uses the fixture belongs to the group, and has the marks: one worker runs a group, in order.
 # Groups start first, in this order: the longest one determines how long the run takes.
 GROUPS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("stub_supervisor", "stacks", ("livekit",)),
-    ("telephone", "calls", ("audio", "livekit")),  # one call speaks at a time
+    ("telephone", "calls", ("audio", "livekit")),  # one call at a time
     ("stack", "calls", ("audio", "livekit")),
     ("livekit_program", "livekit", ("audio", "livekit")),
-    ("loaded", "hearing", ("audio",)),
+    ("loaded", "recognition", ("audio",)),
 )
-ORDER = ("calls", "packaging", "stacks", "livekit", "run", "hearing")
+ORDER = ("calls", "packaging", "stacks", "livekit", "run", "recognition")
 _run = pytest.StashKey[leftovers.Run]()
 _left = pytest.StashKey[list[str]]()
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Begin the run, in the process that was called; its workers find their folders in the environment."""
+    """Create the run's folders, in the main process; workers find them in the environment."""
     if not hasattr(config, "workerinput"):
         config.stash[_run] = leftovers.begin()
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put each test into its group, and the groups before everything else."""
+    """Assign each test to its group, and sort groups before the other tests."""
     for item in items:
         for fixture, group, marks in GROUPS:
             if fixture in getattr(item, "fixturenames", ()):
@@ -64,7 +64,7 @@ def _rank(item: pytest.Item) -> int:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Let calls go first: every worker that has run anything else gives way to them."""
+    """Lower the priority of every worker that runs anything but calls."""
     group = item.get_closest_marker("xdist_group")
     if hasattr(item.config, "workerinput") and not (group and group.args[0] == "calls") and os.nice(0) < NICE:
         os.nice(NICE - os.nice(0))
@@ -72,7 +72,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.hookimpl(wrapper=True, trylast=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Iterator[None]:
-    """End the run; it fails when something was left behind."""
+    """End the run; fail it if something was left behind."""
     yield
     run = session.config.stash.get(_run, None)
     if run:
@@ -89,7 +89,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Name what was left behind, and where the files of a failed run are."""
+    """Report what was left behind, and the folder of a failed run."""
     run, left = config.stash.get(_run, None), config.stash.get(_left, [])
     if left:
         terminalreporter.section("left behind", red=True)
@@ -100,7 +100,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 @pytest.fixture(scope="session")
 def server_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder for the data of servers: in memory where there is one, since every test waits for fsync."""
+    """A folder for the data of servers, in memory if possible: every test waits for fsync."""
     memory = os.environ.get(leftovers.MEMORY)
     if not memory:
         return tmp_path_factory.mktemp("servers")

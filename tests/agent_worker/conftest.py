@@ -55,7 +55,7 @@ class Worker:
 
 @dataclass
 class Sessions:
-    """Creates sessions and reads their events."""
+    """Sessions, their events and their rooms, through the real servers."""
 
     bus: Bus
     livekit: LiveKitServer
@@ -109,7 +109,7 @@ class Sessions:
                 await asyncio.sleep(0.05)
 
     async def is_open(self, session_id: str) -> bool:
-        """Whether the session's room is open."""
+        """Return whether the session's room is open."""
         found = await self.rooms.room.list_rooms(api.ListRoomsRequest(names=[session_id]))
         return len(found.rooms) > 0
 

@@ -1,4 +1,4 @@
-"""How a process ends: gracefully on one signal, at once on a second, with 1 on an error; serving HTTP."""
+"""The end of a process: graceful on one signal, immediate on a second, 1 on an error; serving HTTP."""
 
 import asyncio
 import signal
@@ -111,7 +111,7 @@ async def fetch(port: int) -> bytes:
         return answer
 
 
-async def test_http_is_served_until_stopped_without_taking_the_signals() -> None:
+async def test_http_is_served_until_stopped_without_signal_handlers() -> None:
     handler = signal.getsignal(signal.SIGTERM)
     port, stop = free_port(), asyncio.Event()
     serving = asyncio.create_task(serve_http(hello, "127.0.0.1", port, stop))

@@ -62,7 +62,7 @@ def test_pretty_logs_are_not_json() -> None:
 
 
 @pytest.mark.parametrize("form", ["json", "pretty"])
-def test_a_traceback_never_shows_what_people_said(form: str) -> None:
+def test_a_traceback_never_shows_local_variables(form: str) -> None:
     output = run(form, "info").stderr
 
     assert "ZeroDivisionError" in output

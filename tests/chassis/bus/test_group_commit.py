@@ -15,7 +15,7 @@ MessageOf = Callable[..., Outgoing]
 
 
 class HeldBus(Bus):
-    """A bus that counts the messages of each batch, and holds batches until a test lets them go."""
+    """A bus that counts the messages of each batch, and holds batches until a test releases them."""
 
     def __init__(self, bus: Bus) -> None:
         super().__init__(bus.connection)

@@ -1,4 +1,4 @@
-"""Ingest of one partition: in order and each event once, through crashes, poison and takeovers."""
+"""Ingest of one partition: in order and each event once, despite crashes, poison and takeovers."""
 
 import asyncio
 import re
@@ -130,10 +130,10 @@ async def test_an_invalid_message_becomes_a_dead_letter_and_blocks_nothing(
     assert await event_log.events(session.session_id) == [(1, first.id), (2, second.id)]
 
 
-async def test_poisoned_events_are_found_by_bisection_and_the_others_kept(
+async def test_poisoned_events_are_found_by_bisection_and_the_others_committed(
     publish: "Publish", ingest: "RunningIngest", event_log: "LogReader", new_session: "NewSession"
 ) -> None:
-    """What only Postgres can detect, such as NUL in an id, sets aside that event and not its batch."""
+    """A value that only Postgres rejects, such as NUL in an id, poisons only that event and not its batch."""
     session = new_session("poison")
     call = [session.requested(), *[session.turn(n) for n in range(1, 40)]]
     poisoned = {7, 8, 31}
@@ -277,7 +277,7 @@ async def test_a_deleted_consumer_is_created_again(
     assert await ingest.reason() == ""
 
 
-async def test_a_recreated_stream_is_not_taken_for_the_old_one(
+async def test_a_recreated_stream_is_detected(
     publish: "Publish",
     ingest: "RunningIngest",
     new_session: "NewSession",

@@ -187,7 +187,7 @@ def test_refused_writes_are_held_in_memory_in_order(path: Path, monkeypatch: pyt
     with monkeypatch.context() as disk:
         disk.setattr(os, "pwrite", refuse)
         journal.append(b"2")
-    journal.append(b"3")  # the disk is back, but 2 comes first
+    journal.append(b"3")  # writes succeed again, but 2 comes first
 
     assert drain(journal) == [b"1", b"2", b"3"]
     journal.append(b"4")

@@ -1,4 +1,4 @@
-"""The outbox with a real broker, and through its outages."""
+"""The outbox with a real broker, and during outages."""
 
 import asyncio
 import errno

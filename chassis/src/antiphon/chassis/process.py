@@ -57,7 +57,7 @@ class _Server(uvicorn.Server):
     """A uvicorn server that leaves signals to `run`."""
 
     def capture_signals(self) -> AbstractContextManager[None]:  # type: ignore[override]
-        """Capture none."""
+        """Install no signal handlers."""
         return nullcontext()
 
 

@@ -36,7 +36,7 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 
 
 class Settings(BaseSettings):
-    """The base of a service's settings; compose a service's class from the blocks below."""
+    """The base class of settings; a service composes its own from the classes below."""
 
     model_config = SettingsConfigDict(
         frozen=True,

@@ -80,7 +80,7 @@ def _configure_logs(service: str, settings: LogSettings) -> None:
         if pretty
         else structlog.processors.JSONRenderer()
     )
-    # Local variables may hold what people said: a traceback never shows them.
+    # Local variables may contain transcripts, so a traceback never shows them.
     tracebacks = structlog.processors.ExceptionRenderer(ExceptionDictTransformer(show_locals=False))
     final: list[Processor] = [renderer] if pretty else [tracebacks, renderer]
     structlog.configure(

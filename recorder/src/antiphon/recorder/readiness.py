@@ -17,7 +17,7 @@ TOPIC = "agent-status"
 
 
 class AgentStatus(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """What participants receive on the data topic `agent-status`."""
+    """The message on the data topic `agent-status`."""
 
     type: str
     session_id: str
@@ -26,7 +26,7 @@ class AgentStatus(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class Readiness:
-    """Whether the agent has greeted, announced once."""
+    """The state of an agent, ready once it has greeted; it is announced once."""
 
     def __init__(
         self, room: rtc.Room, write: WriteEvent, *, session_id: str, now: Callable[[], datetime]

@@ -80,7 +80,7 @@ class Recording:
     def attach(self, session: AgentSession[Any], *, greeting: str = "") -> None:
         """Record a session from now on; call it before the session starts.
 
-        `greeting` is what `agent.ready` shall say, if it is known before it is spoken.
+        `greeting` is the text for `agent.ready`, if it is known before it is spoken.
         """
         self._readiness.greeting = greeting
         self.guard.wrap("attach", self._attach)(session)
@@ -171,7 +171,7 @@ class Recording:
 
 
 class _EndSignals:
-    """What happens during a job and decides, at its end, why it ended."""
+    """The signals during a job that determine why it ended."""
 
     def __init__(self) -> None:
         self.failure: str | None = None

@@ -1,4 +1,4 @@
-"""Where the recorder writes events first, and where it publishes them."""
+"""The settings of the recorder."""
 
 import os
 from collections.abc import Mapping

@@ -113,7 +113,10 @@ class Bus:
         await admin.verify(self.connection)
 
     async def ready(self, *, timeout_seconds: float = READY_DEADLINE_SECONDS) -> None:
-        """Prove by a round trip that the broker answers and has the stream of events."""
+        """Check by a round trip that the broker answers and has the stream of events.
+
+        Raises BusUnavailable.
+        """
         try:
             await self.connection.api(f"STREAM.INFO.{SESSIONS.name}", timeout_seconds=timeout_seconds)
         except ApiError as error:

@@ -1,4 +1,4 @@
-"""The connection to NATS: it reconnects without limit, and `round_trip` proves that it works."""
+"""The connection to NATS: it reconnects without limit, and `round_trip` checks that it works."""
 
 import asyncio
 import json
@@ -19,14 +19,14 @@ log = logging.getLogger(__name__)
 CONNECT_DEADLINE_SECONDS = 10.0
 RECONNECT_WAIT_SECONDS = 0.2
 RECONNECT_ATTEMPT_SECONDS = 5.0
-PING_INTERVAL_SECONDS = 3  # three pings without an answer: the server, or our read loop, is dead
+PING_INTERVAL_SECONDS = 3  # after three unanswered pings the server or our read loop is dead
 MAX_UNANSWERED_PINGS = 2
 CLOSE_FLUSH_SECONDS = 1.0
 API_DEADLINE_SECONDS = 5.0
-NO_RESPONDERS_SUBJECT = "antiphon.nobody"  # without subscribers: the server itself answers 503 at once
+NO_RESPONDERS_SUBJECT = "antiphon.nobody"  # has no subscribers: the server answers 503 at once
 HEADER_LINE_BYTES = 16  # "NATS/1.0" and line ends around the headers, rounded up
 
-# What a retry may cure.
+# Errors that a retry may resolve.
 TRANSIENT: tuple[type[Exception], ...] = (BusUnavailable, TimeoutError, nats.errors.Error, OSError)
 
 

@@ -65,7 +65,10 @@ class Bucket:
         found: set[str] = set()
         async for entry in read(self._connection, self._stream, f"{self._prefix}>", 0):
             key = entry.subject.removeprefix(self._prefix)
-            (found.discard if _is_removal(entry) else found.add)(key)
+            if _is_removal(entry):
+                found.discard(key)
+            else:
+                found.add(key)
         return sorted(found)
 
     async def watch(self) -> "WatchedBucket":

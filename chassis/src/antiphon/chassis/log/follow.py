@@ -1,4 +1,4 @@
-"""Follow the log: one session, or all partitions. Announcements save queries; the log is what counts."""
+"""Follow the log: one session, or all partitions. Announcements save queries; the log is authoritative."""
 
 import asyncio
 import logging

@@ -12,7 +12,7 @@ from antiphon.recorder.outbox.outbox import Pump
 
 log = logging.getLogger(__name__)
 
-SCAN_SECONDS = 10.0  # a job can outlive its worker, and then no one calls `wake` when it ends
+SCAN_SECONDS = 10.0  # a job can outlive its worker, and then nothing calls `wake` when it ends
 
 
 class Orphans:

@@ -35,7 +35,7 @@ class WriteEvent(Protocol):
 
 
 class Outbox:
-    """A queue of events that never makes the writer wait."""
+    """A durable queue of events; writing never waits for the broker."""
 
     def __init__(
         self,
@@ -106,7 +106,7 @@ class Pump:
         self._drained = asyncio.Event()
 
     def wake(self) -> None:
-        """Publish what was appended to the journal."""
+        """Publish the new lines of the journal."""
         self._wake.set()
 
     async def run(self) -> None:

@@ -1,4 +1,4 @@
-"""Commit the batches of all partitions: those that wait go together, in one round trip and one fsync."""
+"""Commit the batches of all partitions: waiting batches share one round trip and one fsync."""
 
 import asyncio
 import json
@@ -11,7 +11,7 @@ from antiphon.persistence.errors import Fenced, Poisoned, classify
 from antiphon.persistence.ingest.validate import DeadLetter, ValidEvent
 from antiphon.persistence.sql import storable
 
-MAX_IN_FLIGHT = 2  # transactions: one is in Postgres while the next is put together
+MAX_IN_FLIGHT = 2  # transactions: one is in Postgres while the next is prepared
 
 INGEST_BATCH = "select partition, position, sequence from ingest_batch($1, $2, $3)"
 
@@ -20,7 +20,7 @@ Sequences = dict[int, int]  # position -> the sequence that the commit gave to a
 
 @dataclass(frozen=True, slots=True)
 class PendingCommit:
-    """The batch of one partition that waits for its commit, and the fence: epoch and expected checkpoint."""
+    """A batch of one partition that waits for its commit, with its fence: epoch and expected checkpoint."""
 
     partition: int
     epoch: int
@@ -62,7 +62,7 @@ class GroupWriter:
                 group, self._waiting = self._waiting, []
                 await self._commit_group(group)
         finally:
-            # With no await after the last look at `_waiting`: a commit that comes now starts a task again.
+            # No await since the last check of `_waiting`: a commit after this starts a new task.
             self._in_flight -= 1
 
     async def _commit_group(self, group: list[_Waiting]) -> None:
@@ -73,7 +73,7 @@ class GroupWriter:
             if len(group) == 1 or not isinstance(cause, (Fenced, Poisoned)):
                 _fail(group, cause)
                 return
-            for waiting in group:  # one partition caused it: each is committed alone
+            for waiting in group:  # one partition caused it: commit each separately
                 await self._commit_group([waiting])
         else:
             for pending, future in group:
