@@ -8,12 +8,14 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import asyncpg
 import pytest
 from tests.fixtures import leftovers
 from tests.fixtures.broker import erase
+from tests.fixtures.groups import GroupScheduling, group_of, write_groups
 
 from antiphon.chassis.bus import Bus
 from antiphon.chassis.database import Database, clone_template
@@ -44,8 +46,14 @@ def pytest_configure(config: pytest.Config) -> None:
         config.stash[_run] = leftovers.begin()
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> GroupScheduling:
+    """Distribute the tests by group."""
+    return GroupScheduling(config, log)
+
+
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Put each test into its group, and the groups before everything else."""
     for item in items:
         for fixture, group, marks in GROUPS:
@@ -55,17 +63,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.xdist_group(group))
                 break
     items.sort(key=_rank)
+    if hasattr(config, "workerinput"):
+        write_groups(items)
 
 
 def _rank(item: pytest.Item) -> int:
-    group = item.get_closest_marker("xdist_group")
-    return ORDER.index(group.args[0]) if group and group.args[0] in ORDER else len(ORDER)
+    group = group_of(item)
+    return ORDER.index(group) if group in ORDER else len(ORDER)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Let calls go first: every worker that has run anything else gives way to them."""
-    group = item.get_closest_marker("xdist_group")
-    if hasattr(item.config, "workerinput") and not (group and group.args[0] == "calls") and os.nice(0) < NICE:
+    if hasattr(item.config, "workerinput") and group_of(item) != "calls" and os.nice(0) < NICE:
         os.nice(NICE - os.nice(0))
 
 
