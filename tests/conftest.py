@@ -23,18 +23,18 @@ from antiphon.cli.stack.nats import NatsServer
 from antiphon.cli.stack.postgres import Postgres
 
 TEMPLATE = "antiphon_template"
-NICE = 10  # so that speech is heard in time while other workers keep the processors busy
+NICE = 10  # of workers without calls: audio is lost when the processors are late
 
-# A test that uses the fixture belongs to the group, and has the marks: one worker runs a group, in order.
-# Groups start first, in this order: the longest one determines how long the run takes.
+# A test that uses the fixture belongs to the group and gets the marks; one worker runs a group, in order.
+# Groups start first, the longest before the others: it determines how long the run takes.
 GROUPS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("stub_supervisor", "stacks", ("livekit",)),
-    ("telephone", "calls", ("audio", "livekit")),  # one call speaks at a time
-    ("stack", "calls", ("audio", "livekit")),
+    ("telephone", "agents", ("audio", "livekit")),
+    ("stack", "calls", ("audio", "livekit")),  # one call of the journeys speaks at a time
     ("livekit_program", "livekit", ("audio", "livekit")),
     ("loaded", "hearing", ("audio",)),
 )
-ORDER = ("calls", "packaging", "stacks", "livekit", "run", "hearing")
+ORDER = ("calls", "agents", "packaging", "stacks", "run", "livekit", "hearing")
 _run = pytest.StashKey[leftovers.Run]()
 _left = pytest.StashKey[list[str]]()
 
@@ -73,8 +73,12 @@ def _rank(item: pytest.Item) -> int:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Let calls go first: every worker that has run anything else gives way to them."""
-    if hasattr(item.config, "workerinput") and group_of(item) != "calls" and os.nice(0) < NICE:
+    """Lower the priority of a worker, and of all that it starts, once it runs anything but calls."""
+    if (
+        hasattr(item.config, "workerinput")
+        and group_of(item) not in ("calls", "agents")
+        and os.nice(0) < NICE
+    ):
         os.nice(NICE - os.nice(0))
 
 
