@@ -1,6 +1,6 @@
-# One verb per target. The work is in the `antiphon` command; this file makes its environment and calls it.
+# One target per verb; the work is in the `antiphon` command. This file makes the environment and calls it.
 .DEFAULT_GOAL := help
-.PHONY: install up down status logs call test test-fast check bench contracts lock clean help
+.PHONY: install up down status logs call test test-fast test-platforms check bench contracts lock clean help
 MAKEFLAGS += --no-print-directory
 
 VENV     := .venv
@@ -8,14 +8,14 @@ BIN      := $(VENV)/bin
 READY    := $(VENV)/.ready
 MEMBERS  := contracts chassis recorder services/session-api services/agent-worker services/persistence services/webhook-ingest cli
 PROJECTS := pyproject.toml $(MEMBERS:%=%/pyproject.toml)
+SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 PYTHON   ?= $(shell for name in python3.11 python3.12 python3.13 python3; do \
-	command -v $$name >/dev/null && $$name -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null \
-	&& echo $$name && break; done)
+	$$name -c '$(SUPPORTED)' 2>/dev/null && echo $$name && break; done)
 
 # Tests mostly wait: more processes than processors keep two of them busy.
 WORKERS  ?= 4
 
-# What make is told goes to the recipes through the environment: SAY may hold any character.
+# Arguments reach the recipes through the environment: SAY may hold any character.
 export SERVICE FLOW SAY ARGS
 
 install: $(READY) ## make the environment, and nothing more
@@ -23,10 +23,10 @@ install: $(READY) ## make the environment, and nothing more
 up: $(READY) ## start everything, wait until it is ready, make a first call
 	@$(BIN)/antiphon up $(ARGS)
 
-down: $(READY) ## stop everything; what is stored stays
+down: $(READY) ## stop everything; stored data stays
 	@$(BIN)/antiphon down
 
-status: $(READY) ## say how each service is
+status: $(READY) ## print the state of each service
 	@$(BIN)/antiphon status $(ARGS)
 
 logs: $(READY) ## print the logs (SERVICE=session-api ARGS=-f)
@@ -35,12 +35,16 @@ logs: $(READY) ## print the logs (SERVICE=session-api ARGS=-f)
 call: $(READY) ## call the agent (FLOW=booking SAY="hello|thank you good bye")
 	@$(BIN)/antiphon call $${FLOW:+--flow "$$FLOW"} $${SAY:+--say "$$SAY"} $(ARGS)
 
-test: $(READY) ## run all tests, on servers of their own (ARGS="-k name")
+test: $(READY) ## run all tests, on their own servers (ARGS="-k name")
 	@$(BIN)/antiphon livekit
 	@$(BIN)/pytest -n $(WORKERS) $(ARGS)
 
 test-fast: $(READY) ## run the tests that need no sound, no LiveKit and no package index
 	@$(BIN)/pytest -n $(WORKERS) -m "not audio and not livekit and not packaging" $(ARGS)
+
+test-platforms: $(READY) ## lock for all platforms; up and tests on Debian trixie (needs root, debootstrap)
+	@$(BIN)/python -m tests.platforms.wheels
+	@$(BIN)/python -m tests.platforms.trixie $(ARGS)
 
 check: $(READY) ## lint, format, types, import rules, generated contracts
 	@$(BIN)/ruff check .
@@ -61,19 +65,20 @@ lock: $(READY) ## resolve the requirements into requirements.lock (ARGS=--upgrad
 		$(shell sed -n 's/^name = "\(antiphon-.*\)"/--no-emit-package \1/p' $(PROJECTS)) \
 		--output-file requirements.lock $(MEMBERS:%=%/pyproject.toml) $(ARGS)
 
-clean: ## remove the virtual environment and the caches; the stack's state stays
+clean: ## remove the virtual environment and the caches; the stack's data stays
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 
 help: ## print this
 	@echo "usage: make TARGET"; echo
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | \
-		while IFS='|' read -r target text; do printf '  %-10s %s\n' $$target "$$text"; done
+		while IFS='|' read -r target text; do printf '  %-14s %s\n' $$target "$$text"; done
 
-# The environment is made again when the lock or a project file changes.
+# The environment is updated when the lock or a project file changes.
 $(READY): requirements.lock $(PROJECTS)
-	@if [ -z "$(PYTHON)" ]; then \
-		echo "antiphon needs Python 3.11: there is no python3.11 on PATH, and python3 is" \
-			"$$(python3 --version 2>/dev/null || echo missing). Name one with: make PYTHON=/path/to/python3.11" >&2; exit 1; fi
+	@[ -n "$(PYTHON)" ] && $(PYTHON) -c '$(SUPPORTED)' 2>/dev/null || { \
+		echo "antiphon needs Python 3.11, 3.12 or 3.13: $(or $(PYTHON),python3) is" \
+			"$$($(or $(PYTHON),python3) --version 2>/dev/null || echo missing)." \
+			"Name one with: make PYTHON=/path/to/python3.13" >&2; exit 1; }
 	@[ -x $(BIN)/python ] || { echo "Making $(VENV) with $$($(PYTHON) --version)"; $(PYTHON) -m venv $(VENV); }
 	@echo "Installing the locked requirements, hashes checked"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock

@@ -16,9 +16,10 @@ import pytest
 from tests.fixtures import leftovers
 from tests.fixtures.broker import erase
 from tests.fixtures.groups import GroupScheduling, group_of, write_groups
+from tests.fixtures.template_database import clone_template
 
 from antiphon.chassis.bus import Bus
-from antiphon.chassis.database import Database, clone_template
+from antiphon.chassis.database import Database
 from antiphon.cli.stack.nats import NatsServer
 from antiphon.cli.stack.postgres import Postgres
 

@@ -1,4 +1,4 @@
-"""A real LiveKit server, agents that take its calls, and somebody who calls."""
+"""The booking flow, a LiveKit server, agent workers and callers."""
 
 import asyncio
 import json
@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,12 +18,14 @@ import psutil
 import pytest
 from livekit import api
 
-from antiphon.agent_worker.publish_flows import publish_flows
+from antiphon.agent_worker.flow import Flow, load_flow
+from antiphon.agent_worker.flow_store import publish_flows
+from antiphon.agent_worker.providers.table import CATALOG
 from antiphon.chassis.bus import Bus, outgoing
-from antiphon.cli.caller.call import Caller
+from antiphon.cli.caller import Caller
 from antiphon.cli.settings import StackSettings
-from antiphon.cli.stack.build import find_livekit
 from antiphon.cli.stack.livekit import Keys, LiveKitServer
+from antiphon.cli.stack.livekit_build import find_livekit
 from antiphon.cli.stack.nats import NatsServer
 from antiphon.cli.stack.ports import free_port
 from antiphon.contracts.envelope import Envelope, decode, seal
@@ -38,13 +40,13 @@ EVENT_SECONDS = 60.0
 
 @dataclass
 class Worker:
-    """A running agent-worker."""
+    """A running agent worker."""
 
     process: subprocess.Popen[bytes]
     journals: Path
 
     def job(self) -> psutil.Process:
-        """Return the process that serves a call: the one that holds a journal open."""
+        """Return the process of the running job: the one with an open journal."""
         for child in psutil.Process(self.process.pid).children(recursive=True):
             if any(file.path.endswith(".journal") for file in child.open_files()):
                 return child
@@ -52,16 +54,15 @@ class Worker:
 
 
 @dataclass
-class Telephone:
-    """Make sessions, and read what is recorded of them."""
+class Sessions:
+    """Creates sessions and reads their events."""
 
     bus: Bus
     livekit: LiveKitServer
     rooms: api.LiveKitAPI
-    sessions: list[str] = field(default_factory=list)
 
-    async def ring(self, *, revision: int = 1, agent_name: str = "antiphon") -> str:
-        """Request a session and its room with an agent, as session-api does."""
+    async def request(self, *, revision: int = 1, agent_name: str = "antiphon") -> str:
+        """Request a session and create its room with an agent, as session-api does."""
         session_id = new_session_id(datetime.now(UTC), secrets.token_bytes(10))
         event = SessionRequested(flow_id="booking", flow_revision=revision, user_id="u", room=session_id)
         envelope = seal(
@@ -79,18 +80,17 @@ class Telephone:
         await self.rooms.room.create_room(
             api.CreateRoomRequest(name=session_id, departure_timeout=20, agents=[dispatch])
         )
-        self.sessions.append(session_id)
         return session_id
 
     def caller(self, session_id: str) -> Caller:
-        """Return somebody who can join the session."""
+        """Return a caller who can join the session."""
         keys = self.livekit.keys
         grants = api.VideoGrants(room_join=True, room=session_id)
         token = api.AccessToken(keys.key, keys.secret).with_identity("caller").with_grants(grants).to_jwt()
         return Caller(self.livekit.url, token)
 
     async def events(self, session_id: str) -> list[Envelope]:
-        """Return what is recorded of a session."""
+        """Return the events of a session."""
         return [decode(stored.payload) async for stored in self.bus.read(session_filter("*", session_id))]
 
     async def wait_for(self, session_id: str, event_type: str) -> Envelope:
@@ -102,21 +102,27 @@ class Telephone:
                         return envelope
                 await asyncio.sleep(0.05)
 
-    async def wait_until_gone(self, session_id: str) -> None:
-        """Wait until the session's room is no more."""
+    async def wait_until_closed(self, session_id: str) -> None:
+        """Wait until the session's room is closed."""
         async with asyncio.timeout(EVENT_SECONDS):
-            while await self.is_open(session_id):  # noqa: ASYNC110 - LiveKit says nothing by itself
+            while await self.is_open(session_id):  # noqa: ASYNC110 - LiveKit has no event for it
                 await asyncio.sleep(0.05)
 
     async def is_open(self, session_id: str) -> bool:
-        """Whether the session's room stands."""
+        """Whether the session's room is open."""
         found = await self.rooms.room.list_rooms(api.ListRoomsRequest(names=[session_id]))
         return len(found.rooms) > 0
 
 
 @pytest.fixture(scope="session")
+def booking() -> Flow:
+    """The flow of flows/booking.yaml."""
+    return load_flow(FLOWS / "booking.yaml", CATALOG)
+
+
+@pytest.fixture(scope="session")
 def livekit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveKitServer]:
-    """A LiveKit server of our version; `make test` has built it."""
+    """A LiveKit server of the supported version; `make test` builds it."""
     program = find_livekit(StackSettings().cache, print)
     server = LiveKitServer(tmp_path_factory.mktemp("livekit"), program=program, keys=Keys.generate())
     server.start()
@@ -125,18 +131,18 @@ def livekit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveKitServer]
 
 
 @pytest.fixture
-async def telephone(bus: Bus, livekit: LiveKitServer) -> AsyncIterator[Telephone]:
-    """Everything that a call needs, but the agent."""
+async def sessions(bus: Bus, livekit: LiveKitServer) -> AsyncIterator[Sessions]:
+    """Everything that a call needs, except the agent."""
     await publish_flows(bus, FLOWS, tenant="default", now=lambda: datetime.now(UTC))
     async with api.LiveKitAPI(livekit.url, livekit.keys.key, livekit.keys.secret) as rooms:
-        yield Telephone(bus, livekit, rooms)
+        yield Sessions(bus, livekit, rooms)
 
 
 @pytest.fixture
 def start_worker(
     bus: Bus, nats_server: NatsServer, livekit: LiveKitServer, tmp_path: Path
 ) -> Iterator[Callable[..., Worker]]:
-    """Start workers that are ready; they are stopped at the end."""
+    """Start workers and wait until they are ready; they are killed after the test."""
     with _workers() as started:
 
         def start(*command: str, **environment: str) -> Worker:
@@ -165,14 +171,14 @@ def _workers() -> Iterator[list[subprocess.Popen[bytes]]]:
     processes: list[subprocess.Popen[bytes]] = []
     yield processes
     for process in processes:
-        process.kill()  # its jobs end by themselves when it is gone
+        process.kill()  # its jobs end with it
         process.wait(10)
 
 
 def _wait_until_ready(process: subprocess.Popen[bytes], url: str) -> None:
     deadline = time.monotonic() + READY_SECONDS
     while time.monotonic() < deadline:
-        assert process.poll() is None, "the worker has ended"
+        assert process.poll() is None, "the worker exited"
         try:
             if httpx.get(url, timeout=5).status_code == httpx.codes.OK:
                 return

@@ -1,12 +1,12 @@
-"""An agent of somebody else's that records itself: two lines of it are ours."""
+"""A LiveKit agent that uses the recorder: two lines are ours."""
 
 import asyncio
 import os
 
 from livekit.agents import Agent, AgentServer, AgentSession, JobContext
 from livekit.agents.voice.room_io import RoomOptions
+from tests.fixtures.echo_llm import EchoLLM
 
-from antiphon.agent_worker.testing import EchoLLM
 from antiphon.chassis.health import Health, serve_health
 from antiphon.recorder import record  # the first
 

@@ -1,4 +1,4 @@
-"""What a job is to do, from a real broker that may be away."""
+"""The assignment of a job, read from a broker that may be unavailable."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from antiphon.agent_worker.assignment import AssignmentFailed, read_assignment
-from antiphon.agent_worker.publish_flows import publish_flows
+from antiphon.agent_worker.flow_store import publish_flows
 from antiphon.chassis.bus import Bus, outgoing
 from antiphon.cli.stack.nats import NatsServer
 from antiphon.contracts.envelope import seal
@@ -19,7 +19,7 @@ from antiphon.contracts.ids import requested_id, session_id_for_key
 from antiphon.recorder.identity import Identity
 from antiphon.recorder.outbox import BusLink
 
-WHO = Identity(session_id_for_key("default", "assignment"), "default")
+IDENTITY = Identity(session_id_for_key("default", "assignment"), "default")
 AT = datetime(2026, 1, 2, tzinfo=UTC)
 FLOWS = Path(__file__).parents[2] / "flows"
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -33,12 +33,12 @@ async def link(bus: Bus, nats_server: NatsServer) -> AsyncIterator[BusLink]:
 
 
 async def request(bus: Bus, revision: int = 1) -> None:
-    event = SessionRequested(flow_id="booking", flow_revision=revision, user_id="u", room=WHO.session_id)
+    event = SessionRequested(flow_id="booking", flow_revision=revision, user_id="u", room=IDENTITY.session_id)
     envelope = seal(
         event,
-        id=requested_id(WHO.session_id),
-        session_id=WHO.session_id,
-        tenant=WHO.tenant,
+        id=requested_id(IDENTITY.session_id),
+        session_id=IDENTITY.session_id,
+        tenant=IDENTITY.tenant,
         producer="session-api",
         producerseq=1,
         time=AT,
@@ -51,65 +51,69 @@ async def publish(bus: Bus) -> None:
     await publish_flows(bus, FLOWS, tenant="default", now=lambda: AT)
 
 
-async def test_the_request_names_the_flow_and_the_trace(bus: Bus, link: BusLink) -> None:
+async def test_assignment_has_flow_and_trace(bus: Bus, link: BusLink) -> None:
     await publish(bus)
     await request(bus)
-    assignment = await read_assignment(link, WHO, 10)
+    assignment = await read_assignment(link, IDENTITY, 10)
     assert assignment.flow.id == "booking"
     assert assignment.requested_at == AT
     assert assignment.traceparent == TRACEPARENT
 
 
-async def test_other_events_of_the_session_do_not_hide_the_request(bus: Bus, link: BusLink) -> None:
+async def test_other_events_of_the_session_are_ignored(bus: Bus, link: BusLink) -> None:
     await publish(bus)
     await request(bus)
     joined = AgentJoined(job_id="AJ_1", worker_id="w", epoch="AJ_1", identity="agent")
     envelope = seal(
-        joined, id="1", session_id=WHO.session_id, tenant="default", producer="agent", producerseq=1, time=AT
+        joined,
+        id="1",
+        session_id=IDENTITY.session_id,
+        tenant="default",
+        producer="agent",
+        producerseq=1,
+        time=AT,
     )
     await bus.publish(outgoing(envelope))
-    assert (await read_assignment(link, WHO, 10)).flow.id == "booking"
+    assert (await read_assignment(link, IDENTITY, 10)).flow.id == "booking"
 
 
-async def test_a_revision_that_is_not_there_is_named(bus: Bus, link: BusLink) -> None:
+async def test_missing_revision_raises(bus: Bus, link: BusLink) -> None:
     await publish(bus)
     await request(bus, revision=9)
     with pytest.raises(AssignmentFailed, match="flow booking has no revision 9"):
-        await read_assignment(link, WHO, 10)
+        await read_assignment(link, IDENTITY, 10)
 
 
-async def test_a_session_that_nobody_requested_is_named(bus: Bus, link: BusLink) -> None:
-    with pytest.raises(AssignmentFailed, match=f"nobody has requested session {WHO.session_id}"):
-        await read_assignment(link, WHO, 10)
+async def test_session_without_a_request_raises(bus: Bus, link: BusLink) -> None:
+    with pytest.raises(AssignmentFailed, match=f"session {IDENTITY.session_id} has not been requested"):
+        await read_assignment(link, IDENTITY, 10)
 
 
-async def test_a_broker_that_comes_back_in_time_is_waited_for(
-    bus: Bus, link: BusLink, nats_server: NatsServer
-) -> None:
+async def test_assignment_waits_for_the_broker(bus: Bus, link: BusLink, nats_server: NatsServer) -> None:
     await publish(bus)
     await request(bus)
     nats_server.stop()
-    reading = asyncio.create_task(read_assignment(link, WHO, 30))
+    reading = asyncio.create_task(read_assignment(link, IDENTITY, 30))
     await asyncio.sleep(1)
     assert not reading.done()
     nats_server.start()
     assert (await reading).flow.id == "booking"
 
 
-async def test_patience_has_an_end(bus: Bus, link: BusLink, nats_server: NatsServer) -> None:
+async def test_timeout_raises(bus: Bus, link: BusLink, nats_server: NatsServer) -> None:
     nats_server.stop()
     with pytest.raises(AssignmentFailed, match=r"did not answer within 0\.5 s"):
-        await read_assignment(link, WHO, 0.5)
+        await read_assignment(link, IDENTITY, 0.5)
 
 
-async def test_a_session_that_has_ended_is_no_assignment(bus: Bus, link: BusLink) -> None:
+async def test_ended_session_raises(bus: Bus, link: BusLink) -> None:
     await publish(bus)
     await request(bus)
     ended = SessionClosed(reason=CloseReason.CANCELLED, fault=FaultSide.NONE, duration_seconds=1.0, turns=0)
     envelope = seal(
         ended,
         id="1",
-        session_id=WHO.session_id,
+        session_id=IDENTITY.session_id,
         tenant="default",
         producer="session-api",
         producerseq=3,
@@ -117,5 +121,5 @@ async def test_a_session_that_has_ended_is_no_assignment(bus: Bus, link: BusLink
     )
     await bus.publish(outgoing(envelope))
 
-    with pytest.raises(AssignmentFailed, match="has ended"):
-        await read_assignment(link, WHO, 10)
+    with pytest.raises(AssignmentFailed, match="has already ended"):
+        await read_assignment(link, IDENTITY, 10)

@@ -1,4 +1,4 @@
-"""A worker whose job processes cannot start is not ready, however well it is connected."""
+"""A worker whose job processes cannot start is not ready."""
 
 import pytest
 
@@ -6,10 +6,10 @@ from antiphon.agent_worker.worker import JobProcesses
 
 
 class Process:
-    """Stand for one process of the pool."""
+    """A process of the pool."""
 
 
-async def test_a_process_that_dies_before_it_is_ready_makes_the_worker_unready() -> None:
+async def test_process_that_fails_to_start_makes_the_worker_unready() -> None:
     processes = JobProcesses()
     await processes.check()
 
@@ -19,7 +19,7 @@ async def test_a_process_that_dies_before_it_is_ready_makes_the_worker_unready()
         await processes.check()
 
 
-async def test_the_end_of_a_call_is_no_failure() -> None:
+async def test_end_of_an_initialised_process_is_not_a_failure() -> None:
     processes, process = JobProcesses(), Process()
 
     processes.on_ready(process)
@@ -28,7 +28,7 @@ async def test_the_end_of_a_call_is_no_failure() -> None:
     await processes.check()
 
 
-async def test_a_process_that_starts_heals() -> None:
+async def test_process_that_starts_makes_the_worker_ready_again() -> None:
     processes = JobProcesses()
     processes.on_closed(Process())
 

@@ -13,28 +13,26 @@ def required(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LIVEKIT_API_SECRET", "secret")
 
 
-def test_a_limit_of_load_can_be_taken_away(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_load_limit_can_be_disabled(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ANTIPHON_AGENT_LOAD_THRESHOLD", "inf")
     assert math.isinf(load(AgentSettings).load_threshold)
 
 
 @pytest.mark.parametrize("wrong", ["0", "1.5", "-1", "much"])
-def test_a_load_that_makes_no_sense_stops_the_start_and_is_named(
+def test_invalid_load_threshold_is_named(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], wrong: str
 ) -> None:
     monkeypatch.setenv("ANTIPHON_AGENT_LOAD_THRESHOLD", wrong)
-    with pytest.raises(SystemExit) as stopped:
+    with pytest.raises(SystemExit) as exited:
         load(AgentSettings)
-    assert stopped.value.code == 2
-    told = capsys.readouterr().err
-    assert "ANTIPHON_AGENT_LOAD_THRESHOLD" in told
-    assert wrong in told
+    assert exited.value.code == 2
+    stderr = capsys.readouterr().err
+    assert "ANTIPHON_AGENT_LOAD_THRESHOLD" in stderr
+    assert wrong in stderr
 
 
 @pytest.mark.parametrize("level", ["debug", "info", "warning", "error"])
-def test_every_level_of_logging_is_one_that_livekit_knows(
-    monkeypatch: pytest.MonkeyPatch, level: str
-) -> None:
+def test_livekit_accepts_every_log_level(monkeypatch: pytest.MonkeyPatch, level: str) -> None:
     monkeypatch.setenv("ANTIPHON_LOG_LEVEL", level)
     assert build_server(load(AgentSettings)).log_level
 

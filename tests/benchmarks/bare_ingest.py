@@ -12,7 +12,7 @@ from antiphon.chassis.database import Database
 from antiphon.contracts.envelope import decode
 from antiphon.contracts.streams import SESSIONS, ingest_consumer
 from antiphon.contracts.subjects import PARTITIONS
-from antiphon.persistence.sql import read_sql
+from antiphon.persistence.ingest.group_writer import INGEST_BATCH
 
 BATCH = 500
 NANOSECONDS = 1_000_000_000
@@ -21,7 +21,6 @@ _CLAIM = """
 insert into checkpoints (name, epoch) values ($1, 1)
 on conflict (name) do update set epoch = checkpoints.epoch + 1 returning position, epoch
 """
-_COMMIT = read_sql("antiphon.persistence.ingest", "commit.sql")
 
 
 async def bare_loop(nats_url: str, database: Database, stop: asyncio.Event) -> None:
@@ -80,21 +79,13 @@ async def _carry(client: Client, database: Database, partition: int, stop: async
             positions = [int(msg.reply.split(".")[5]) for msg in batch]
             events = [decode(msg.data) for msg in batch]
             await connection.fetch(
-                _COMMIT,
-                [partition],
-                [epoch],
-                [position],
-                [positions[-1]],
-                [partition] * len(batch),
-                positions,
-                [event.subject for event in events],
-                [event.tenant for event in events],
-                [event.id for event in events],
-                [event.type for event in events],
-                [event.version for event in events],
-                [event.time for event in events],
-                [msg.data.decode() for msg in batch],
-                *([] for _ in range(6)),
+                INGEST_BATCH,
+                [(partition, epoch, position, positions[-1])],
+                [
+                    (partition, at, e.subject, e.tenant, e.id, e.type, e.version, e.time, msg.data.decode())
+                    for at, e, msg in zip(positions, events, batch, strict=True)
+                ],
+                [],
             )
             position = positions[-1]
             await batch[-1].ack_sync(timeout=30)

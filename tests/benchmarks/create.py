@@ -12,11 +12,12 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
+from tests.fixtures.stack_settings import isolated_settings
+
 from antiphon.chassis.bus import Bus
 from antiphon.cli.embedded import EmbeddedStack
-from antiphon.cli.settings import beside
 from antiphon.cli.stack.ports import free_port
-from antiphon.cli.supervisor.addresses import Addresses
+from antiphon.cli.supervisor.state import Addresses
 from antiphon.contracts.ids import new_session_id
 from antiphon.session_api.livekit import LiveKit
 
@@ -36,7 +37,7 @@ async def run(servers: Servers, report: Report) -> None:
     """Load a bare route and session-api in turn; then compare creates with LiveKit's CreateRoom alone."""
     await _without_livekit(servers.nats_url, report)
     report.step("start a whole stack", seconds=240)
-    with EmbeddedStack(beside(Path(servers.folder) / "stack")) as stack:
+    with EmbeddedStack(isolated_settings(Path(servers.folder) / "stack")) as stack:
         await _with_livekit(stack.status().addresses, report)
         report.step("stop the stack", seconds=120)
 

@@ -15,9 +15,9 @@ from antiphon.chassis.telemetry import configure
 from antiphon.contracts.ids import new_session_id
 from antiphon.contracts.subjects import event_subject
 from antiphon.session_api.app import create_app
+from antiphon.session_api.dependencies import now, wire
 from antiphon.session_api.sessions.schemas import CreateRequest
 from antiphon.session_api.settings import ApiSettings
-from antiphon.session_api.wiring import now, wire
 
 
 class NoRooms:

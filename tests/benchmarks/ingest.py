@@ -12,9 +12,9 @@ from antiphon.contracts.envelope import Envelope, seal
 from antiphon.contracts.events.turn import TurnSaved
 from antiphon.contracts.ids import agent_event_id, session_id_for_key
 from antiphon.contracts.subjects import PARTITIONS
-from antiphon.persistence.condition import Condition
-from antiphon.persistence.ingest.line import Line, LineOptions
-from antiphon.persistence.ingest.writer import Writer
+from antiphon.persistence.ingest.group_writer import GroupWriter
+from antiphon.persistence.ingest.partition import IngestOptions, PartitionIngest
+from antiphon.persistence.readiness import ReadinessCheck
 
 from .bare_ingest import bare_loop
 from .report import Report, Result, Servers
@@ -39,7 +39,7 @@ async def run(servers: Servers, report: Report) -> None:
             report.step(f"bare loop, pass {number} of {PASSES}", seconds=120)
             bare = max(bare, await _throughput(bare_loop, servers.nats_url, database))
             report.step(f"ingest, pass {number} of {PASSES}", seconds=120)
-            ours = max(ours, await _throughput(_lines, servers.nats_url, database))
+            ours = max(ours, await _throughput(_ingest, servers.nats_url, database))
     finally:
         await bus.close()
         await database.close()
@@ -118,12 +118,14 @@ async def _position(database: Database) -> int:
     return int(await database.pool.fetchval("select coalesce(max(position), 0) from checkpoints"))
 
 
-async def _lines(nats_url: str, database: Database, stop: asyncio.Event) -> None:
+async def _ingest(nats_url: str, database: Database, stop: asyncio.Event) -> None:
     bus = await Bus.connect(nats_url, name="ingest")
-    condition = Condition()
-    writer = Writer(database)
-    lines = [Line(p, bus, database, writer, condition, LineOptions()) for p in range(PARTITIONS)]
+    readiness = ReadinessCheck()
+    writer = GroupWriter(database)
+    partitions = [
+        PartitionIngest(p, bus, database, writer, readiness, IngestOptions()) for p in range(PARTITIONS)
+    ]
     try:
-        await asyncio.gather(*(line.run(stop) for line in lines))
+        await asyncio.gather(*(partition.run(stop) for partition in partitions))
     finally:
         await bus.close()

@@ -89,8 +89,8 @@ async def _emitting(folder: Path, link: BusLink) -> tuple[list[Cost], list[Cost]
     session: AgentSession[Any] = AgentSession(vad=None, turn_handling={"turn_detection": "manual"})
     with fake_job_context(job_id="AJ_emitting") as ctx:
         recording = Recording(ctx, _outbox(folder, link, "emitting"), link)
-        recording.begin()
-        recording.follow(session)
+        recording.start()
+        recording.attach(session)
         costs = await _compare([partial(session.emit, name, event) for name, event in EMITTED])
         assert await recording.finish(60)
     return costs

@@ -1,4 +1,4 @@
-"""What the chassis' tests share: both buses, messages to put on them, and a network that can be cut."""
+"""Messages to publish, and a network between client and server that can fail."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -7,25 +7,13 @@ from contextlib import suppress
 import pytest
 
 from antiphon.chassis.bus import Bus, Outgoing
-from antiphon.chassis.testing import InMemoryBus
 from antiphon.cli.stack.nats import NatsServer
-from antiphon.contracts.subjects import event_subject, partition_of
+from antiphon.contracts.subjects import event_subject
 
 SESSION = "ses_00000000000000000000000001"
-SUBJECT = event_subject("default", SESSION, "turn")
-PARTITION = partition_of(SESSION)
 
 MessageOf = Callable[..., Outgoing]
 Until = Callable[[Callable[[], bool]], Awaitable[None]]
-
-
-@pytest.fixture(params=["memory", "nats"])
-def any_bus(request: pytest.FixtureRequest) -> Bus:
-    """Each of the two buses in turn."""
-    if request.param == "memory":
-        return InMemoryBus()
-    bus: Bus = request.getfixturevalue("bus")
-    return bus
 
 
 @pytest.fixture
@@ -52,10 +40,10 @@ def until() -> Until:
 
 
 class Network:
-    """A TCP proxy before a server, whose answers can be swallowed and whose connections can be cut."""
+    """A TCP proxy in front of a server: it can drop answers and break connections."""
 
     def __init__(self, target_port: int) -> None:
-        self.swallow_answers = False
+        self.drop_answers = False
         self.url = ""
         self._target_port = target_port
         self._writers: set[asyncio.StreamWriter] = set()
@@ -78,9 +66,9 @@ class Network:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there_reader, there_writer = await asyncio.open_connection("127.0.0.1", self._target_port)
-        self._writers |= {writer, there_writer}
-        for source, target, is_answer in ((reader, there_writer, False), (there_reader, writer, True)):
+        server_reader, server_writer = await asyncio.open_connection("127.0.0.1", self._target_port)
+        self._writers |= {writer, server_writer}
+        for source, target, is_answer in ((reader, server_writer, False), (server_reader, writer, True)):
             task = asyncio.create_task(self._pump(source, target, is_answer))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
@@ -90,7 +78,7 @@ class Network:
     ) -> None:
         with suppress(OSError):
             while data := await source.read(65536):
-                if not (is_answer and self.swallow_answers):
+                if not (is_answer and self.drop_answers):
                     target.write(data)
                     await target.drain()
         target.close()
@@ -99,7 +87,7 @@ class Network:
 
 @pytest.fixture
 async def network(nats_server: NatsServer) -> AsyncIterator[Network]:
-    """A network between a client and the NATS server."""
+    """A network proxy in front of the NATS server."""
     network = Network(nats_server.port)
     await network.open()
     yield network
@@ -108,7 +96,7 @@ async def network(nats_server: NatsServer) -> AsyncIterator[Network]:
 
 @pytest.fixture
 async def far_bus(bus: Bus, network: Network) -> AsyncIterator[Bus]:
-    """A second bus on the same server, behind the network."""
+    """A second bus on the same server, behind the network proxy."""
     far = await Bus.connect(network.url, name="far")
     yield far
     await far.close()

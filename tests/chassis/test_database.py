@@ -1,12 +1,13 @@
-"""The pool: it waits for a start, says plainly that Postgres is away, and heals by itself."""
+"""The pool: connecting, transactions, outages, close."""
 
 import asyncio
 import time
 
 import asyncpg
 import pytest
+from tests.fixtures.template_database import clone_template
 
-from antiphon.chassis.database import Database, DatabaseUnavailable, clone_template, translate_errors
+from antiphon.chassis.database import Database, DatabaseUnavailable, translate_errors
 from antiphon.cli.stack.ports import free_port
 from antiphon.cli.stack.postgres import Postgres
 
@@ -19,7 +20,7 @@ async def test_a_transaction_commits_at_its_end(database: Database) -> None:
     assert await database.pool.fetchval("select n from cups") == 1
 
 
-async def test_a_transaction_that_fails_leaves_nothing(database: Database) -> None:
+async def test_a_failed_transaction_is_rolled_back(database: Database) -> None:
     await database.pool.execute("create table cups (n int)")
 
     async def fail() -> None:
@@ -33,7 +34,7 @@ async def test_a_transaction_that_fails_leaves_nothing(database: Database) -> No
     assert await database.pool.fetchval("select count(*) from cups") == 0
 
 
-async def test_nobody_there_is_said_after_the_deadline() -> None:
+async def test_connecting_without_a_server_raises_after_the_deadline() -> None:
     started = time.monotonic()
 
     with pytest.raises(DatabaseUnavailable, match=r"did not answer within 0\.5 s"):
@@ -42,7 +43,7 @@ async def test_nobody_there_is_said_after_the_deadline() -> None:
     assert time.monotonic() - started < 3
 
 
-async def test_a_server_that_starts_late_is_waited_for(postgres_server: Postgres, postgres_dsn: str) -> None:
+async def test_connect_waits_for_a_starting_server(postgres_server: Postgres, postgres_dsn: str) -> None:
     postgres_server.stop()
     connecting = asyncio.create_task(Database.connect(postgres_dsn))
     await asyncio.sleep(0.3)
@@ -54,7 +55,7 @@ async def test_a_server_that_starts_late_is_waited_for(postgres_server: Postgres
     await database.close()
 
 
-async def test_a_killed_server_is_unavailable_and_the_pool_heals(
+async def test_a_killed_server_is_unavailable_and_the_pool_recovers(
     postgres_server: Postgres, database: Database
 ) -> None:
     async def use() -> None:
@@ -74,7 +75,7 @@ async def test_a_killed_server_is_unavailable_and_the_pool_heals(
     await database.ready(timeout_seconds=10)
 
 
-async def test_our_own_mistakes_are_not_called_unavailable(database: Database) -> None:
+async def test_errors_of_the_caller_are_not_translated(database: Database) -> None:
     async def too_many_arguments() -> None:
         async with database.transaction() as connection:
             await connection.execute("select $1::int", 1, 2)
@@ -87,7 +88,7 @@ async def test_our_own_mistakes_are_not_called_unavailable(database: Database) -
         await database.pool.fetch("select * from nowhere")
 
 
-async def test_a_clone_has_what_its_template_has(postgres_server: Postgres, template_database: str) -> None:
+async def test_a_clone_has_its_template_tables(postgres_server: Postgres, template_database: str) -> None:
     admin = postgres_server.dsn_of("postgres")
     await clone_template(admin, template_database, "cloned")
 
@@ -100,13 +101,13 @@ async def test_a_clone_has_what_its_template_has(postgres_server: Postgres, temp
     await connection.close()
 
 
-async def test_closing_is_bounded_while_a_connection_is_held(database: Database, postgres_dsn: str) -> None:
-    held = await Database.connect(postgres_dsn, max_size=1)
-    await held.pool.acquire()
+async def test_close_is_bounded_while_a_connection_is_in_use(database: Database, postgres_dsn: str) -> None:
+    busy = await Database.connect(postgres_dsn, max_size=1)
+    await busy.pool.acquire()
     started = time.monotonic()
 
-    await held.close()
+    await busy.close()
 
     assert time.monotonic() - started < 8
     with pytest.raises(asyncpg.InterfaceError, match="closed"):
-        await held.pool.acquire()
+        await busy.pool.acquire()

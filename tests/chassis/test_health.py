@@ -1,4 +1,4 @@
-"""Ready means that every check has passed now; otherwise the body says which did not, and why."""
+"""Ready means that every check passes; otherwise the body names those that fail, and why."""
 
 import asyncio
 
@@ -37,14 +37,14 @@ async def test_a_process_that_answers_is_live() -> None:
     assert (response.status_code, response.json()) == (200, {"status": "live"})
 
 
-async def test_all_checks_passing_is_ready() -> None:
+async def test_ready_when_all_checks_pass() -> None:
     response = await get(Health({"tank": fine}), "/health/ready")
 
     assert response.status_code == 200
     assert response.json() == {"status": "ready", "checks": {"tank": {"ok": True, "detail": ""}}}
 
 
-async def test_the_body_says_what_fails_and_why() -> None:
+async def test_the_body_names_failing_checks_and_reasons() -> None:
     health = Health({"good": fine, "tank": broken}, timeout_seconds=0.05)
     health.add("slow", hanging)
 
@@ -61,7 +61,7 @@ async def test_the_body_says_what_fails_and_why() -> None:
     }
 
 
-async def test_a_stopped_broker_and_a_stopped_database_are_red(
+async def test_a_stopped_broker_and_a_stopped_database_fail_their_checks(
     nats_server: NatsServer, postgres_server: Postgres, bus: Bus, database: Database
 ) -> None:
     health = Health({"bus": bus.ready, "database": database.ready})
@@ -79,7 +79,7 @@ async def test_a_stopped_broker_and_a_stopped_database_are_red(
     assert (await get(health, "/health/ready")).status_code == 200
 
 
-async def test_a_process_without_http_of_its_own_serves_its_health() -> None:
+async def test_serve_health_answers_until_stopped() -> None:
     port, stop = free_port(), asyncio.Event()
     serving = asyncio.create_task(serve_health(Health({"tank": fine}), "127.0.0.1", port, stop))
     async with AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:

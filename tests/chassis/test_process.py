@@ -1,4 +1,4 @@
-"""How a process ends: gracefully when asked, at once when asked twice, with 1 when it fails."""
+"""How a process ends: gracefully on one signal, at once on a second, with 1 on an error; serving HTTP."""
 
 import asyncio
 import signal
@@ -34,7 +34,7 @@ process.run(main)
 
 @pytest.fixture
 def programs() -> Iterator[list[Program]]:
-    """Every program that a test starts ends with it."""
+    """The programs that a test starts; they end with it."""
     started: list[Program] = []
     yield started
     for program in started:
@@ -57,7 +57,7 @@ def first_line(program: Program) -> str:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_it_gracefully(programs: list[Program], number: signal.Signals) -> None:
+def test_a_signal_ends_the_process_gracefully(programs: list[Program], number: signal.Signals) -> None:
     program = start(programs, WAITS.format(ending="await asyncio.sleep(0.05)"))
     assert first_line(program) == "running uvloop"
 
@@ -67,7 +67,7 @@ def test_a_signal_ends_it_gracefully(programs: list[Program], number: signal.Sig
     assert (program.returncode, out.strip()) == (0, "ended")
 
 
-def test_a_second_signal_ends_it_at_once(programs: list[Program]) -> None:
+def test_a_second_signal_ends_the_process_at_once(programs: list[Program]) -> None:
     program = start(programs, WAITS.format(ending='print("stopping", flush=True); await asyncio.sleep(60)'))
     first_line(program)
     program.send_signal(signal.SIGTERM)
@@ -79,7 +79,7 @@ def test_a_second_signal_ends_it_at_once(programs: list[Program]) -> None:
     assert (program.returncode, out) == (128 + signal.SIGTERM, "")
 
 
-def test_an_uncaught_error_is_logged_and_ends_with_1(programs: list[Program]) -> None:
+def test_an_uncaught_error_is_logged_and_exits_with_1(programs: list[Program]) -> None:
     program = start(programs, WAITS.format(ending='raise RuntimeError("the tank is empty")'))
     first_line(program)
 
@@ -111,7 +111,7 @@ async def fetch(port: int) -> bytes:
         return answer
 
 
-async def test_http_is_served_until_stopped_and_the_signals_stay_ours() -> None:
+async def test_http_is_served_until_stopped_without_taking_the_signals() -> None:
     handler = signal.getsignal(signal.SIGTERM)
     port, stop = free_port(), asyncio.Event()
     serving = asyncio.create_task(serve_http(hello, "127.0.0.1", port, stop))
@@ -125,7 +125,7 @@ async def test_http_is_served_until_stopped_and_the_signals_stay_ours() -> None:
         await asyncio.open_connection("127.0.0.1", port)
 
 
-async def test_a_taken_port_is_named() -> None:
+async def test_a_port_in_use_is_named() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
 
@@ -133,7 +133,7 @@ async def test_a_taken_port_is_named() -> None:
             await serve_http(hello, "127.0.0.1", port, asyncio.Event())
 
 
-async def test_an_application_that_does_not_start_is_an_error() -> None:
+async def test_a_failed_startup_of_the_application_raises() -> None:
     async def fails_to_start(scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
         await send({"type": "lifespan.startup.failed", "message": "no"})

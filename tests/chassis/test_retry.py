@@ -1,4 +1,7 @@
+"""The retry policy: which errors, how often, how long, and until when."""
+
 import asyncio
+import time
 from typing import Any
 
 import pytest
@@ -32,7 +35,7 @@ async def test_a_transient_error_is_retried_and_reported() -> None:
     assert reported == [("1", 1), ("2", 2)]
 
 
-async def test_any_other_error_passes_at_once() -> None:
+async def test_any_other_error_is_raised_at_once() -> None:
     flaky = Flaky(1, ValueError)
 
     with pytest.raises(ValueError, match=r"\d"):
@@ -48,6 +51,47 @@ async def test_after_the_deadline_the_last_error_is_raised() -> None:
         await call(flaky, timeout_seconds=0.1, longest_seconds=0.02)
 
     assert flaky.calls > 1
+
+
+async def test_no_attempt_starts_after_the_deadline() -> None:
+    flaky = Flaky(1_000_000)
+    started = time.monotonic()
+
+    with pytest.raises(OSError, match="1"):
+        await call(flaky, timeout_seconds=1.0, first_seconds=60, longest_seconds=60)
+
+    assert flaky.calls == 1
+    assert time.monotonic() - started < 1
+
+
+async def test_after_the_last_attempt_its_error_is_raised() -> None:
+    flaky = Flaky(1_000_000)
+
+    with pytest.raises(OSError, match="3"):
+        await call(flaky, attempts=3)
+
+    assert flaky.calls == 3
+
+
+async def test_a_policy_may_serve_several_calls_at_once() -> None:
+    retry = retrying(OSError, attempts=3, first_seconds=0.01)
+
+    assert await asyncio.gather(*(retry(Flaky(2)) for _ in range(10))) == ["answer"] * 10
+    with pytest.raises(OSError, match="3"):
+        await retry(Flaky(3))
+
+
+async def test_the_arguments_reach_every_attempt() -> None:
+    received: list[tuple[int, str]] = []
+
+    async def fail_once(number: int, *, name: str) -> None:
+        received.append((number, name))
+        if len(received) == 1:
+            raise OSError
+
+    await retrying(OSError, first_seconds=0.01)(fail_once, 1, name="a")
+
+    assert received == [(1, "a"), (1, "a")]
 
 
 async def test_a_stop_ends_the_backoff() -> None:

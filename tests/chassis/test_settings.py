@@ -1,4 +1,4 @@
-"""A wrong setting stops the start, and says which, what was given, and what is allowed."""
+"""An invalid setting ends the start and names the variable, its value and what is allowed."""
 
 import pytest
 from pydantic import Field
@@ -22,7 +22,7 @@ class Service(NatsSettings, PostgresSettings, LogSettings):
 DSN = "postgresql://antiphon@127.0.0.1:5433/antiphon"
 
 
-def test_defaults_and_what_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_defaults_and_given_values(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ANTIPHON_NATS_URL", raising=False)
     monkeypatch.setenv("ANTIPHON_POSTGRES_DSN", DSN)
     monkeypatch.setenv("ANTIPHON_API_PORT", "8123")
@@ -45,7 +45,7 @@ def test_defaults_and_what_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
         ("ANTIPHON_POSTGRES_DSN", "mysql://x", "ANTIPHON_POSTGRES_DSN is 'mysql://x': must start with"),
     ],
 )
-def test_a_wrong_value_ends_the_start(
+def test_an_invalid_value_ends_the_start(
     variable: str,
     given: str,
     explained: str,
@@ -62,7 +62,7 @@ def test_a_wrong_value_ends_the_start(
     assert explained in capsys.readouterr().err
 
 
-def test_every_wrong_value_gets_its_line(
+def test_every_invalid_value_gets_a_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delenv("ANTIPHON_POSTGRES_DSN", raising=False)
@@ -89,7 +89,7 @@ def test_a_secret_is_never_printed(
     assert "hush-hush" not in repr(load(LiveKitSettings))
 
 
-def test_a_dsn_with_a_password_is_not_printed_either(
+def test_the_password_of_a_dsn_is_never_printed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("ANTIPHON_POSTGRES_DSN", "mysql://user:hush-hush@host/db")

@@ -1,28 +1,23 @@
-"""Logs are one JSON object per line, traces cross processes by their traceparent, exporters obey OTEL_*."""
+"""Logs are one JSON object per line; the OTEL_* variables turn trace export on and off."""
 
 import json
 import subprocess
 import sys
 
 import pytest
-from opentelemetry import trace
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from antiphon.chassis import telemetry
 from antiphon.chassis.settings import LogSettings
-
-PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 LOGS = """
 import logging, sys
-from antiphon.chassis import telemetry
+import structlog
+from antiphon.chassis import telemetry, tracing
 from antiphon.chassis.settings import LogSettings
 telemetry.configure("test", LogSettings(log_format=sys.argv[1], log_level=sys.argv[2]))
-log = telemetry.get_logger()
+log = structlog.get_logger()
 log.debug("hidden")
-with telemetry.span("work"):
+with tracing.span("work"):
     log.info("cup.filled", size=3)
 logging.getLogger("library").warning("careful %s", "now")
 def fail():
@@ -36,9 +31,9 @@ telemetry.flush()
 """
 
 
-def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def run(*arguments: str, program: str = LOGS, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", LOGS, *arguments],
+        [sys.executable, "-c", program, *arguments],
         env=environment,
         capture_output=True,
         text=True,
@@ -47,7 +42,7 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
     )
 
 
-def test_every_line_is_json_with_service_level_and_time() -> None:
+def test_every_line_is_json_with_service_level_and_timestamp() -> None:
     lines = [json.loads(line) for line in run("json", "info").stderr.splitlines()]
 
     assert [line["event"] for line in lines] == ["cup.filled", "careful now", "broke"]
@@ -58,7 +53,7 @@ def test_every_line_is_json_with_service_level_and_time() -> None:
     assert lines[2]["exception"][0]["exc_type"] == "ZeroDivisionError"
 
 
-def test_pretty_is_for_people() -> None:
+def test_pretty_logs_are_not_json() -> None:
     text = run("pretty", "info").stderr
 
     assert "cup.filled" in text
@@ -68,13 +63,13 @@ def test_pretty_is_for_people() -> None:
 
 @pytest.mark.parametrize("form", ["json", "pretty"])
 def test_a_traceback_never_shows_what_people_said(form: str) -> None:
-    told = run(form, "info").stderr
+    output = run(form, "info").stderr
 
-    assert "ZeroDivisionError" in told
-    assert "4111" not in told.replace('said = "my card number is 4111"', "")
+    assert "ZeroDivisionError" in output
+    assert "4111" not in output.replace('said = "my card number is 4111"', "")
 
 
-def test_nothing_is_exported_unless_asked_for() -> None:
+def test_nothing_is_exported_by_default() -> None:
     result = run("json", "info")
 
     assert "trace_id" not in json.loads(result.stderr.splitlines()[0])
@@ -94,49 +89,53 @@ def test_the_standard_variables_turn_traces_off(off: dict[str, str]) -> None:
     assert "trace_id" not in json.loads(text.splitlines()[0])
 
 
-def test_an_exporter_that_we_do_not_have_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_exporter_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_TRACES_EXPORTER", "zipkin")
 
     with pytest.raises(SystemExit, match="OTEL_TRACES_EXPORTER is 'zipkin': allowed are otlp, console, none"):
         telemetry.configure("test", LogSettings())
 
 
-@pytest.fixture
-def spans(monkeypatch: pytest.MonkeyPatch) -> InMemorySpanExporter:
-    """Collect finished spans in memory."""
-    exporter = InMemorySpanExporter()
-    provider = TracerProvider()
-    provider.add_span_processor(SimpleSpanProcessor(exporter))
-    monkeypatch.setattr(trace, "get_tracer", provider.get_tracer)
-    return exporter
+STANDARD_LOGS = """
+import logging, sys
+from antiphon.chassis import telemetry, tracing
+from antiphon.chassis.settings import LogSettings
+telemetry.configure("test", LogSettings(log_level=sys.argv[1]))
+bus = logging.getLogger("antiphon.chassis.bus.x")
+bus.debug("pull.sent")
+bus.info("nats.reconnected", extra={"subject": "a"})
+try:
+    1 / 0
+except ZeroDivisionError:
+    bus.exception("nats.handler_failed", extra={"subject": "b"})
+logging.getLogger("library").info("hidden", extra={"subject": "c"})
+"""
 
 
-def test_a_trace_goes_on_from_a_message(spans: InMemorySpanExporter) -> None:
-    with telemetry.continue_from(PARENT), telemetry.span("consume", events=2):
-        onward = telemetry.current_traceparent()
+@pytest.mark.parametrize(
+    ("level", "events"),
+    [
+        ("debug", ["pull.sent", "nats.reconnected", "nats.handler_failed"]),
+        ("info", ["nats.reconnected", "nats.handler_failed"]),
+        ("error", ["nats.handler_failed"]),
+    ],
+)
+def test_standard_loggers_of_ours_follow_the_configured_level(level: str, events: list[str]) -> None:
+    lines = [json.loads(line) for line in run(level, program=STANDARD_LOGS).stderr.splitlines()]
 
-    (span,) = spans.get_finished_spans()
-    assert span.parent is not None
-    assert f"{span.parent.span_id:016x}" == "b7ad6b7169203331"
-    assert span.attributes == {"events": 2}
-    assert onward is not None
-    assert onward.startswith("00-0af7651916cd43dd8448eb211c80319c-")
-    assert onward != PARENT
-
-
-def test_outside_of_a_span_there_is_no_traceparent() -> None:
-    assert telemetry.current_traceparent() is None
+    assert [line["event"] for line in lines] == events
 
 
-def test_a_message_without_trace_continues_nothing(spans: InMemorySpanExporter) -> None:
-    with telemetry.continue_from(None), telemetry.span("consume"):
-        pass
+def test_standard_log_records_are_rendered_with_their_extra_fields() -> None:
+    text = run("info", program=STANDARD_LOGS).stderr
+    reconnected, failed = (json.loads(line) for line in text.splitlines())
 
-    assert spans.get_finished_spans()[0].parent is None
-
-
-def test_a_failed_span_says_so(spans: InMemorySpanExporter) -> None:
-    with pytest.raises(ZeroDivisionError), telemetry.span("work"):
-        raise ZeroDivisionError
-
-    assert not spans.get_finished_spans()[0].status.is_ok
+    assert reconnected.pop("timestamp").endswith("Z")
+    assert reconnected == {
+        "event": "nats.reconnected",
+        "subject": "a",
+        "level": "info",
+        "service": "test",
+    }
+    assert (failed["subject"], failed["level"]) == ("b", "error")
+    assert failed["exception"][0]["exc_type"] == "ZeroDivisionError"

@@ -3,22 +3,23 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.fixtures.stack_settings import isolated_settings
 
 from antiphon.cli.embedded import EmbeddedStack
-from antiphon.cli.settings import StackSettings, beside
-from antiphon.cli.stack.build import find_livekit
+from antiphon.cli.settings import StackSettings
+from antiphon.cli.stack.livekit_build import find_livekit
 
 
 @pytest.fixture(scope="session")
 def livekit_program() -> Path:
-    """The livekit-server of our version; `make test` has built it."""
+    """The pinned livekit-server; `make test` builds it before."""
     return find_livekit(StackSettings().cache, print)
 
 
 @pytest.fixture
 def settings(tmp_path: Path) -> StackSettings:
-    """Settings of a stack on free ports, in a folder of this test's own."""
-    return beside(tmp_path / "home")
+    """Settings of a stack on free ports in the test's folder."""
+    return isolated_settings(tmp_path / "home")
 
 
 @pytest.fixture(scope="session")

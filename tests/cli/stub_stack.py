@@ -1,12 +1,12 @@
-"""A supervisor like the real one, whose services are small: they answer, they can be told to die."""
+"""A supervisor with real servers and small HTTP servers as services; one can be broken by a file."""
 
 import sys
 from pathlib import Path
 
 from antiphon.chassis.settings import load
 from antiphon.cli.settings import StackSettings
-from antiphon.cli.stack.child import Command
-from antiphon.cli.supervisor.__main__ import hold, own_plan
+from antiphon.cli.stack.process import Command
+from antiphon.cli.supervisor.__main__ import default_plan, run
 from antiphon.cli.supervisor.plan import Plan
 
 SERVER = """
@@ -42,9 +42,9 @@ class StubPlan(Plan):
 
 
 def stub_plan(settings: StackSettings) -> Plan:
-    real = own_plan(settings)
+    real = default_plan(settings)
     return StubPlan(settings, real.credentials, real.livekit.program if real.livekit else None)
 
 
 if __name__ == "__main__":
-    sys.exit(hold(load(StackSettings), stub_plan))
+    sys.exit(run(load(StackSettings), stub_plan))

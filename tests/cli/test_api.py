@@ -29,7 +29,7 @@ def _stream(*events: dict[str, Any], breaks: bool = False) -> httpx.Response:
 
 @pytest.fixture
 def api_that(monkeypatch: pytest.MonkeyPatch) -> Callable[[Answer], SessionApi]:
-    monkeypatch.setattr(module, "BREAK_SECONDS", 0.0)
+    monkeypatch.setattr(module, "RETRY_SECONDS", 0.0)
 
     def make(answer: Answer) -> SessionApi:
         api = SessionApi("http://api", "a-key")
@@ -41,7 +41,7 @@ def api_that(monkeypatch: pytest.MonkeyPatch) -> Callable[[Answer], SessionApi]:
     return make
 
 
-async def test_a_stream_that_breaks_is_taken_up_after_the_last_event(
+async def test_broken_stream_resumes_after_the_last_event(
     api_that: Callable[[Answer], SessionApi],
 ) -> None:
     resumed = []
@@ -59,7 +59,7 @@ async def test_a_stream_that_breaks_is_taken_up_after_the_last_event(
     assert resumed == ["0", "2"]
 
 
-async def test_a_stream_that_ends_before_the_session_does_is_taken_up_too(
+async def test_stream_that_ends_before_the_session_resumes(
     api_that: Callable[[Answer], SessionApi],
 ) -> None:
     answers = iter([_stream(_event(1)), _stream(_event(2, "session.failed"))])
@@ -68,7 +68,7 @@ async def test_a_stream_that_ends_before_the_session_does_is_taken_up_too(
         assert [event["sequence"] async for event in api.follow("ses_1")] == [1, 2]
 
 
-async def test_a_server_that_stays_away_is_given_up(api_that: Callable[[Answer], SessionApi]) -> None:
+async def test_unreachable_server_raises(api_that: Callable[[Answer], SessionApi]) -> None:
     def answer(_: httpx.Request) -> httpx.Response:
         raise httpx.ConnectError("refused")
 
@@ -77,7 +77,7 @@ async def test_a_server_that_stays_away_is_given_up(api_that: Callable[[Answer],
             await anext(api.follow("ses_1"))
 
 
-async def test_pages_are_read_to_the_last(api_that: Callable[[Answer], SessionApi]) -> None:
+async def test_all_pages_are_read(api_that: Callable[[Answer], SessionApi]) -> None:
     def answer(request: httpx.Request) -> httpx.Response:
         after = int(request.url.params.get("after", 0))
         return httpx.Response(
@@ -88,7 +88,7 @@ async def test_pages_are_read_to_the_last(api_that: Callable[[Answer], SessionAp
         assert [event["sequence"] async for event in api.events("ses_1")] == [1, 2, 3]
 
 
-async def test_a_problem_is_said_in_a_line(api_that: Callable[[Answer], SessionApi]) -> None:
+async def test_problem_document_becomes_one_line(api_that: Callable[[Answer], SessionApi]) -> None:
     problem = {"title": "Unknown flow", "type": "about:blank", "detail": "No flow is called 'x'."}
 
     async with api_that(lambda _: httpx.Response(404, json=problem)) as api:
@@ -96,7 +96,7 @@ async def test_a_problem_is_said_in_a_line(api_that: Callable[[Answer], SessionA
             await api.create("x", "ada")
 
 
-async def test_every_request_carries_the_key(api_that: Callable[[Answer], SessionApi]) -> None:
+async def test_requests_carry_the_key(api_that: Callable[[Answer], SessionApi]) -> None:
     def answer(request: httpx.Request) -> httpx.Response:
         assert request.headers["authorization"] == "Bearer a-key"
         return httpx.Response(200, json={"sessions": [], "next": None})

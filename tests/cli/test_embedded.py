@@ -11,12 +11,13 @@ from pathlib import Path
 
 import psutil
 import pytest
+from tests.fixtures.stack_settings import isolated_settings
 
 from antiphon.chassis.bus import Bus
 from antiphon.cli.embedded import EmbeddedStack
 from antiphon.cli.errors import StackError
 from antiphon.cli.home import claim
-from antiphon.cli.settings import StackSettings, beside
+from antiphon.cli.settings import StackSettings
 from antiphon.cli.status import ServiceStatus
 from antiphon.cli.supervisor.state import State, read_state
 
@@ -28,7 +29,7 @@ def running(
     tmp_path_factory: pytest.TempPathFactory, stub_supervisor: tuple[str, ...]
 ) -> Iterator[EmbeddedStack]:
     """A stack that is up, for the tests that leave it so."""
-    settings = beside(tmp_path_factory.mktemp("stack") / "home")
+    settings = isolated_settings(tmp_path_factory.mktemp("stack") / "home")
     with EmbeddedStack(settings, supervisor=stub_supervisor) as stack:
         yield stack
 
@@ -64,7 +65,7 @@ def _gone(processes: list[psutil.Process]) -> bool:
     return not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in processes)
 
 
-def test_all_services_become_ready_and_stop_in_good_order(stub_stack: EmbeddedStack) -> None:
+def test_all_services_become_ready_and_stop(stub_stack: EmbeddedStack) -> None:
     stub_stack.start()
 
     status = stub_stack.status()
@@ -78,7 +79,7 @@ def test_all_services_become_ready_and_stop_in_good_order(stub_stack: EmbeddedSt
     assert _state(stub_stack).phase == "stopped"
 
 
-def test_status_has_the_documents_shape(running: EmbeddedStack) -> None:
+def test_status_document_keeps_its_shape(running: EmbeddedStack) -> None:
     document = json.loads(running.status().as_json())
 
     assert list(document) == [
@@ -97,7 +98,7 @@ def test_status_has_the_documents_shape(running: EmbeddedStack) -> None:
     assert len(document["livekit_api_secret"]) >= 32
 
 
-async def test_the_development_key_is_admitted_by_its_hash(running: EmbeddedStack) -> None:
+async def test_development_key_is_published_as_a_hash(running: EmbeddedStack) -> None:
     addresses = running.status().addresses
     assert addresses.api_key is not None
 
@@ -111,7 +112,7 @@ async def test_the_development_key_is_admitted_by_its_hash(running: EmbeddedStac
     assert json.loads(value)["scopes"] == ["sessions:write", "sessions:read"]
 
 
-def test_the_state_is_private(running: EmbeddedStack) -> None:
+def test_state_is_private(running: EmbeddedStack) -> None:
     home = running.settings.home
 
     assert stat.S_IMODE(home.stat().st_mode) == 0o700
@@ -119,15 +120,14 @@ def test_the_state_is_private(running: EmbeddedStack) -> None:
 
 
 @pytest.mark.parametrize("name", ["nats", "postgres", "livekit", "session-api"])
-def test_a_service_that_dies_is_started_again_and_counted(running: EmbeddedStack, name: str) -> None:
-
+def test_dead_service_is_restarted_and_counted(running: EmbeddedStack, name: str) -> None:
     before = _service(running, name).restarts
     _kill(running, name)
 
     _wait_until(lambda: _service(running, name).restarts > before and running.status().ready)
 
 
-def test_a_service_that_keeps_dying_waits_longer_each_time(running: EmbeddedStack) -> None:
+def test_backoff_grows_while_a_service_keeps_ending(running: EmbeddedStack) -> None:
     (running.settings.home / "break").touch()
 
     _kill(running, "session-api")
@@ -137,7 +137,7 @@ def test_a_service_that_keeps_dying_waits_longer_each_time(running: EmbeddedStac
     _wait_until(lambda: running.status().ready)
 
 
-def test_a_second_start_changes_nothing(running: EmbeddedStack) -> None:
+def test_second_start_changes_nothing(running: EmbeddedStack) -> None:
     before = [service.pid for service in running.status().services]
 
     EmbeddedStack(running.settings).start()
@@ -145,7 +145,7 @@ def test_a_second_start_changes_nothing(running: EmbeddedStack) -> None:
     assert [service.pid for service in running.status().services] == before
 
 
-def test_a_killed_supervisor_leaves_nothing_running_and_the_next_start_heals(
+def test_start_after_a_killed_supervisor_recovers(
     stub_stack: EmbeddedStack,
 ) -> None:
     stub_stack.start()
@@ -161,7 +161,7 @@ def test_a_killed_supervisor_leaves_nothing_running_and_the_next_start_heals(
     assert stub_stack.status().addresses == before
 
 
-def test_the_state_of_a_machine_that_has_rebooted_is_no_trouble(stub_stack: EmbeddedStack) -> None:
+def test_state_from_before_a_reboot_is_ignored(stub_stack: EmbeddedStack) -> None:
     stub_stack.start()
     stub_stack.kill()
     state = _state(stub_stack)
@@ -175,7 +175,7 @@ def test_the_state_of_a_machine_that_has_rebooted_is_no_trouble(stub_stack: Embe
     assert stub_stack.status().ready
 
 
-def test_a_taken_port_is_named_with_its_owner_and_nothing_is_left_running(stub_stack: EmbeddedStack) -> None:
+def test_taken_port_fails_the_start_and_names_its_owner(stub_stack: EmbeddedStack) -> None:
     port = stub_stack.settings.webhooks_port
     with socket.create_server(("127.0.0.1", port)), pytest.raises(StackError) as raised:
         stub_stack.start()
@@ -185,7 +185,7 @@ def test_a_taken_port_is_named_with_its_owner_and_nothing_is_left_running(stub_s
     assert not [service for service in _state(stub_stack).services if service.pid]
 
 
-def test_a_service_that_does_not_start_is_named_with_its_last_words(stub_stack: EmbeddedStack) -> None:
+def test_failed_service_is_named_with_the_end_of_its_log(stub_stack: EmbeddedStack) -> None:
     claim(stub_stack.settings.home)
     (stub_stack.settings.home / "break").touch()
 
@@ -197,8 +197,8 @@ def test_a_service_that_does_not_start_is_named_with_its_last_words(stub_stack: 
     stub_stack.start()
 
 
-def test_two_stacks_run_side_by_side(running: EmbeddedStack, tmp_path: Path) -> None:
-    other = EmbeddedStack(beside(tmp_path / "other"), supervisor=running.supervisor)
+def test_two_stacks_run_concurrently(running: EmbeddedStack, tmp_path: Path) -> None:
+    other = EmbeddedStack(isolated_settings(tmp_path / "other"), supervisor=running.supervisor)
     with other:
         assert other.status().ready
         assert other.status().addresses.api_key != running.status().addresses.api_key
@@ -206,12 +206,12 @@ def test_two_stacks_run_side_by_side(running: EmbeddedStack, tmp_path: Path) -> 
     assert running.status().ready
 
 
-def test_a_given_livekit_server_is_used_and_watched(
+def test_given_livekit_server_is_used_and_watched(
     settings: StackSettings, stub_stack: EmbeddedStack, tmp_path: Path
 ) -> None:
     stub_stack.start()
     theirs = stub_stack.status().addresses
-    given = beside(
+    given = isolated_settings(
         tmp_path / "guest",
         livekit_url=theirs.livekit_url,
         livekit_api_key=theirs.livekit_api_key,
@@ -224,7 +224,7 @@ def test_a_given_livekit_server_is_used_and_watched(
         _wait_until(lambda: not guest.status().ready)
 
 
-def test_stopping_while_it_starts_leaves_nothing(stub_stack: EmbeddedStack) -> None:
+def test_stop_during_start_leaves_no_process(stub_stack: EmbeddedStack) -> None:
     failures: list[str] = []
     starting = threading.Thread(target=lambda: failures.append(_start_and_fail(stub_stack)))
     starting.start()
@@ -248,9 +248,7 @@ def _start_and_fail(stack: EmbeddedStack) -> str:
     return str(raised.value)
 
 
-def test_stopping_before_the_supervisor_has_said_a_word_leaves_nothing(
-    stub_stack: EmbeddedStack, tmp_path: Path
-) -> None:
+def test_stop_before_the_first_state_leaves_no_process(stub_stack: EmbeddedStack, tmp_path: Path) -> None:
     script = tmp_path / "slow.py"
     script.write_text(f"import time, runpy; time.sleep(3); runpy.run_path({stub_stack.supervisor[1]!r})")
     slow = EmbeddedStack(stub_stack.settings, supervisor=(stub_stack.supervisor[0], str(script)))

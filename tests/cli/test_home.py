@@ -7,7 +7,7 @@ from antiphon.cli.errors import StackError
 from antiphon.cli.home import claim
 
 
-def test_a_new_folder_is_private_and_ignored_by_git(tmp_path: Path) -> None:
+def test_new_folder_is_private_and_ignored_by_git(tmp_path: Path) -> None:
     home = tmp_path / "deep" / "home"
 
     claim(home)
@@ -17,11 +17,11 @@ def test_a_new_folder_is_private_and_ignored_by_git(tmp_path: Path) -> None:
     assert (home / ".gitignore").read_text() == "*\n"
 
 
-def test_a_folder_with_something_else_in_it_is_left_as_it_is(tmp_path: Path) -> None:
+def test_folder_with_other_content_is_refused_and_unchanged(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").touch()
     before = tmp_path.stat().st_mode
 
-    with pytest.raises(StackError, match="holds something else"):
+    with pytest.raises(StackError, match="other content"):
         claim(tmp_path)
 
     assert tmp_path.stat().st_mode == before

@@ -5,13 +5,13 @@ LOCK = Path(__file__).parents[2] / "requirements.lock"
 
 
 def _requirements(text: str) -> list[str]:
-    """One string a requirement, its hashes included."""
+    """One string per requirement, hashes included."""
     lines = [line for line in text.splitlines() if not line.lstrip().startswith("#")]
     return re.split(r"\n(?=\S)", "\n".join(lines).strip())
 
 
 def faults(text: str) -> list[str]:
-    """What makes a lock depend on where it is used, or leaves a file unchecked."""
+    """Lines that name an index or an address, and requirements without a pin or a hash."""
     found = [f"names an address: {line}" for line in text.splitlines() if "://" in line or "index" in line]
     return found + [
         f"not pinned with a hash: {requirement.splitlines()[0]}"
@@ -20,11 +20,11 @@ def faults(text: str) -> list[str]:
     ]
 
 
-def test_the_lock_names_no_index_and_has_a_hash_for_every_pin() -> None:
+def test_lock_names_no_index_and_hashes_every_pin() -> None:
     assert faults(LOCK.read_text()) == []
 
 
-def test_each_fault_is_noticed() -> None:
+def test_faults_are_found() -> None:
     assert faults("--index-url https://mirror/simple\n")
     assert faults("rich>=13 \\\n    --hash=sha256:00\n")
     assert faults("rich==13.0\n")

@@ -1,4 +1,4 @@
-"""`make` is thin: it passes on what it is told, whatever characters it holds."""
+"""`make` passes its arguments on unchanged."""
 
 import subprocess
 from pathlib import Path
@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """The Makefile in a folder whose environment only repeats its arguments."""
+    """The Makefile in a folder whose programs print their arguments."""
     (tmp_path / "Makefile").write_text((ROOT / "Makefile").read_text())
     programs = tmp_path / ".venv" / "bin"
     programs.mkdir(parents=True)
@@ -37,14 +37,14 @@ def _make(checkout: Path, *arguments: str) -> list[str]:
     return done.stdout.splitlines()
 
 
-def test_every_member_of_the_workspace_is_installed() -> None:
+def test_every_workspace_member_is_installed() -> None:
     found = {str(path.relative_to(ROOT)) for path in ROOT.glob("*/pyproject.toml")}
     found |= {str(path.relative_to(ROOT)) for path in ROOT.glob("services/*/pyproject.toml")}
 
     assert set(_members()) == found
 
 
-def test_lines_to_say_are_passed_as_they_are(checkout: Path) -> None:
+def test_lines_are_passed_unchanged(checkout: Path) -> None:
     said = 'hello|it\'s "me" $HOME; thank you'
 
     assert _make(checkout, "call", f"SAY={said.replace('$', '$$')}", "FLOW=booking") == [
@@ -57,27 +57,40 @@ def test_lines_to_say_are_passed_as_they_are(checkout: Path) -> None:
     ]
 
 
-def test_what_is_not_given_is_not_passed(checkout: Path) -> None:
+def test_missing_arguments_are_not_passed(checkout: Path) -> None:
     assert _make(checkout, "call") == ["antiphon", "call"]
     assert _make(checkout, "logs") == ["antiphon", "logs"]
 
 
-def test_logs_pass_the_service_on(checkout: Path) -> None:
+def test_logs_pass_the_service(checkout: Path) -> None:
     assert _make(checkout, "logs", "SERVICE=nats", "ARGS=-f") == ["antiphon", "logs", "nats", "-f"]
 
 
-def test_help_is_the_default_and_names_every_verb(checkout: Path) -> None:
+def test_help_is_the_default_and_lists_every_target(checkout: Path) -> None:
     shown = "\n".join(_make(checkout))
 
-    for verb in ("up", "down", "status", "logs", "call", "test", "check", "bench", "contracts", "lock"):
-        assert f"  {verb} " in shown
+    targets = "up down status logs call test test-platforms check bench contracts lock"
+    for target in targets.split():
+        assert f"  {target} " in shown
 
 
-def test_another_python_is_refused_with_a_word(checkout: Path) -> None:
+@pytest.mark.parametrize(
+    ("given", "named"), [("", "python3 is"), ("./old-python", "old-python is Python 3.9.2")]
+)
+def test_wrong_python_is_refused(checkout: Path, given: str, named: str) -> None:
     (checkout / ".venv" / ".ready").unlink()
+    old = checkout / "old-python"
+    old.write_text('#!/bin/sh\n[ "$1" = --version ] && echo Python 3.9.2\n')
+    old.chmod(0o755)
     done = subprocess.run(
-        ["make", "status", "PYTHON="], cwd=checkout, capture_output=True, text=True, timeout=60, check=False
+        ["make", "status", f"PYTHON={given}"],
+        cwd=checkout,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
 
     assert done.returncode != 0
-    assert "needs Python 3.11" in done.stderr
+    assert "needs Python 3.11, 3.12 or 3.13" in done.stderr
+    assert named in done.stderr

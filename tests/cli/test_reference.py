@@ -1,4 +1,4 @@
-"""The reference pages are complete and say what is so."""
+"""The reference pages match the code."""
 
 from pathlib import Path
 
@@ -8,22 +8,22 @@ from pydantic_core import PydanticUndefined
 from antiphon.agent_worker.settings import AgentSettings
 from antiphon.chassis.settings import Settings
 from antiphon.cli.reference import document
-from antiphon.cli.settings import StackSettings
+from antiphon.cli.settings import ClientSettings, StackSettings
 from antiphon.persistence.settings import PersistenceSettings
 from antiphon.session_api.settings import ApiSettings
 from antiphon.webhook_ingest.settings import WebhookSettings
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
-CLASSES = (StackSettings, ApiSettings, WebhookSettings, PersistenceSettings, AgentSettings)
+CLASSES = (ClientSettings, StackSettings, ApiSettings, WebhookSettings, PersistenceSettings, AgentSettings)
 
 
-def test_the_commands_page_is_their_help() -> None:
-    """Write it anew with `python -m antiphon.cli.reference > docs/reference/commands.md`."""
+def test_commands_page_is_generated_from_the_help() -> None:
+    """Regenerate with `python -m antiphon.cli.reference > docs/reference/commands.md`."""
     assert (REFERENCE / "commands.md").read_text() == document()
 
 
 def missing(page: str, settings: type[Settings]) -> list[str]:
-    """The variables of a class that the page does not have, or has with another default."""
+    """Variables of a class that the page lacks or lists with another default."""
     found = []
     for field in settings.model_fields.values():
         variable = str(field.validation_alias)
@@ -35,9 +35,9 @@ def missing(page: str, settings: type[Settings]) -> list[str]:
 
 
 @pytest.mark.parametrize("settings", CLASSES)
-def test_the_settings_page_has_every_variable_with_its_default(settings: type[Settings]) -> None:
+def test_settings_page_has_every_variable_and_default(settings: type[Settings]) -> None:
     assert missing((REFERENCE / "settings.md").read_text(), settings) == []
 
 
-def test_a_missing_variable_is_noticed() -> None:
+def test_missing_variable_is_found() -> None:
     assert "ANTIPHON_API_PORT" in missing("| `ANTIPHON_NATS_PORT` | 4222 |", StackSettings)

@@ -1,37 +1,36 @@
 from pathlib import Path
 
 import pytest
+from tests.fixtures.stack_settings import isolated_settings
 
 from antiphon.chassis.settings import load
-from antiphon.cli.settings import StackSettings, beside
+from antiphon.cli.settings import StackSettings
 
 
-def test_home_is_moved_by_its_variable_and_by_no_other(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_home_is_read_from_its_variable_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/elsewhere")
     monkeypatch.setenv("ANTIPHON_HOME", str(tmp_path))
 
     assert load(StackSettings).home == tmp_path
 
 
-def test_without_a_variable_home_is_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_home_defaults_to_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ANTIPHON_HOME", raising=False)
     monkeypatch.chdir(tmp_path)
 
     assert load(StackSettings).home == tmp_path / ".antiphon"
 
 
-def test_another_process_reads_the_same_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = beside(tmp_path)
+def test_environment_reproduces_the_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = isolated_settings(tmp_path)
     for name, value in settings.environment().items():
         monkeypatch.setenv(name, value)
 
     assert load(StackSettings) == settings
 
 
-def test_two_stacks_beside_each_other_share_no_port(tmp_path: Path) -> None:
-    one, other = (beside(tmp_path).model_dump() for _ in range(2))
+def test_isolated_stacks_share_no_port(tmp_path: Path) -> None:
+    one, other = (isolated_settings(tmp_path).model_dump() for _ in range(2))
     ports = [value for stack in (one, other) for name, value in stack.items() if name.endswith("_port")]
 
     assert len(set(ports)) == len(ports)
@@ -40,7 +39,7 @@ def test_two_stacks_beside_each_other_share_no_port(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "value"), [("ANTIPHON_API_PORT", "eighty"), ("ANTIPHON_NATS_PORT", "70000")]
 )
-def test_a_wrong_value_ends_with_code_2_and_its_name(
+def test_wrong_value_exits_with_code_2_and_names_the_variable(
     name: str, value: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv(name, value)
@@ -54,7 +53,7 @@ def test_a_wrong_value_ends_with_code_2_and_its_name(
     assert value in message
 
 
-def test_a_given_livekit_needs_its_keys(
+def test_given_livekit_needs_its_keys(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("LIVEKIT_URL", "ws://127.0.0.1:1")
@@ -65,3 +64,9 @@ def test_a_given_livekit_needs_its_keys(
         load(StackSettings)
 
     assert "LIVEKIT_API_KEY and LIVEKIT_API_SECRET" in capsys.readouterr().err
+
+
+def test_default_flows_are_those_of_the_checkout(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ANTIPHON_FLOWS", raising=False)
+
+    assert (load(StackSettings).flows / "booking.yaml").exists()

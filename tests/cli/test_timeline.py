@@ -17,14 +17,14 @@ def _examples() -> Iterator[Any]:
 
 
 @pytest.mark.parametrize("example", list(_examples()))
-def test_every_event_of_the_catalogue_has_a_line(example: dict[str, Any]) -> None:
+def test_every_event_type_has_a_line(example: dict[str, Any]) -> None:
     line = Timeline().line({**example, "sequence": 7}).plain
 
     assert f"   7  {example['type']}" in line
     assert "None" not in line
 
 
-def test_times_count_from_the_first_event() -> None:
+def test_time_starts_at_the_first_event() -> None:
     timeline = Timeline()
     first = {"type": "session.closed", "sequence": 1, "time": "2026-01-01T00:00:00.000000Z"}
     closed = {"reason": "agent_ended", "turns": 4, "duration_seconds": 12.34}
@@ -39,5 +39,5 @@ def test_times_count_from_the_first_event() -> None:
     assert lines[0].endswith("agent_ended, 4 turns, 12.3 s")
 
 
-def test_no_summary_is_of_an_event_that_does_not_exist() -> None:
+def test_summaries_name_known_event_types() -> None:
     assert set(SUMMARIES) <= {event.TYPE for event in EVENTS}

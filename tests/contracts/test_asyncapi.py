@@ -1,4 +1,4 @@
-"""The AsyncAPI document is valid 3.0 and names every event once."""
+"""The AsyncAPI document is valid 3.0 and contains every event once."""
 
 import copy
 import json
@@ -15,11 +15,11 @@ from antiphon.contracts.registry import EVENTS
 SPECIFICATION = json.loads((Path(__file__).parent / "asyncapi-3.0.0.schema.json").read_text())
 
 
-def test_it_is_valid_asyncapi() -> None:
+def test_document_is_valid_asyncapi() -> None:
     jsonschema.validate(document("1.0.0"), SPECIFICATION)
 
 
-def test_the_specification_refuses_a_broken_document() -> None:
+def test_specification_rejects_a_broken_document() -> None:
     broken = copy.deepcopy(document("1.0.0"))
     broken["operations"]["persistence.announces"]["action"] = "shout"
 
@@ -34,7 +34,7 @@ def test_every_event_is_in_the_channel_of_its_family() -> None:
         assert event.TYPE in channels[event.FAMILY]["messages"]
 
 
-def test_every_reference_leads_somewhere() -> None:
+def test_every_reference_resolves() -> None:
     whole = document("1.0.0")
 
     def references(node: object) -> list[str]:

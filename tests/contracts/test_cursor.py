@@ -1,22 +1,22 @@
-"""A cursor is one opaque text for a place in every partition."""
+"""Cursors round-trip, advance, and reject text that was never issued."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.contracts.strategies import SESSION_ID, histories
 
 from antiphon.contracts.cursor import Cursor, InvalidCursor
 from antiphon.contracts.envelope import Envelope
 from antiphon.contracts.subjects import PARTITIONS, partition_of
-from antiphon.contracts.testing import SESSION_ID, histories
 
 
 @given(st.dictionaries(st.integers(0, PARTITIONS - 1), st.integers(0, 2**53)))
-def test_a_cursor_is_read_back(positions: dict[int, int]) -> None:
+def test_cursor_round_trips(positions: dict[int, int]) -> None:
     assert Cursor.parse(str(Cursor(positions))) == Cursor(positions)
 
 
 @given(histories())
-def test_a_cursor_stands_after_the_last_event_it_was_shown(envelopes: list[Envelope]) -> None:
+def test_cursor_advances_to_the_last_event_and_never_back(envelopes: list[Envelope]) -> None:
     cursor = Cursor().advanced(envelopes)
 
     assert cursor.after(partition_of(SESSION_ID)) == len(envelopes)
@@ -24,6 +24,6 @@ def test_a_cursor_stands_after_the_last_event_it_was_shown(envelopes: list[Envel
 
 
 @pytest.mark.parametrize("text", ["!", "e30x", "WzFd", "eyI5OSI6MX0", "eyIxIjotMX0", "ä"])
-def test_a_text_that_was_never_handed_out_is_refused(text: str) -> None:
+def test_invalid_text_raises(text: str) -> None:
     with pytest.raises(InvalidCursor):
         Cursor.parse(text)

@@ -1,4 +1,4 @@
-"""An envelope says what it means, there and back; what is no envelope is refused with a reason."""
+"""Envelopes round-trip; an invalid envelope is rejected with a reason."""
 
 import json
 from datetime import UTC, datetime
@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from msgspec import Raw
 from msgspec.structs import replace
+from tests.contracts.strategies import SESSION_ID, events
 
 from antiphon.contracts.envelope import committed, decode, encode, seal
 from antiphon.contracts.errors import MalformedEvent
@@ -15,7 +16,6 @@ from antiphon.contracts.event import Event
 from antiphon.contracts.events.session import SessionRequested
 from antiphon.contracts.events.turn import TurnSaved
 from antiphon.contracts.registry import open_event
-from antiphon.contracts.testing import SESSION_ID, events
 
 REQUEST: dict[str, Any] = {"flow_id": "f", "flow_revision": 1, "user_id": "u", "room": SESSION_ID}
 NOW = datetime(2026, 11, 21, 9, 30, 0, 123456, tzinfo=UTC)
@@ -35,14 +35,14 @@ def sealed(event: Event, traceparent: str | None = None) -> Any:
 
 
 @given(events())
-def test_encode_then_decode_is_the_identity(event: Event) -> None:
+def test_encode_and_decode_round_trip(event: Event) -> None:
     envelope = sealed(event)
 
     assert decode(encode(envelope)) == envelope
     assert open_event(decode(encode(envelope))) == event
 
 
-def test_it_is_a_cloud_event() -> None:
+def test_envelope_is_a_cloud_event() -> None:
     raw = json.loads(encode(sealed(TurnSaved(turn=1, agent_id="host"), traceparent="00-ab-cd-01")))
 
     assert raw["specversion"] == "1.0"
@@ -54,7 +54,7 @@ def test_it_is_a_cloud_event() -> None:
     assert not {"sequence", "position"} & raw.keys()
 
 
-def test_a_commit_adds_its_two_numbers_and_changes_nothing_else() -> None:
+def test_commit_adds_only_sequence_and_position() -> None:
     envelope = sealed(TurnSaved(turn=1, agent_id="host"))
 
     raw = json.loads(encode(committed(envelope, sequence=3, position=99)))
@@ -76,7 +76,7 @@ def test_a_commit_adds_its_two_numbers_and_changes_nothing_else() -> None:
         ({"data": None}, None),
     ],
 )
-def test_what_breaks_the_envelope_is_named(change: dict[str, Any], names: str | None) -> None:
+def test_invalid_field_raises_with_its_name(change: dict[str, Any], names: str | None) -> None:
     raw = json.loads(encode(sealed(TurnSaved(turn=1, agent_id="host"))))
     broken = json.dumps(raw | change).encode()
 
@@ -88,7 +88,7 @@ def test_what_breaks_the_envelope_is_named(change: dict[str, Any], names: str | 
         decode(broken)
 
 
-def test_a_body_that_is_nested_without_end_is_malformed() -> None:
+def test_deeply_nested_body_is_malformed() -> None:
     deep = replace(sealed(SessionRequested(**REQUEST)), data=Raw(b'{"metadata":' + b"[" * 9999))
 
     with pytest.raises(MalformedEvent):
@@ -96,6 +96,6 @@ def test_a_body_that_is_nested_without_end_is_malformed() -> None:
 
 
 @pytest.mark.parametrize("raw", [b"", b"{", b"[]", b"null", b"\xff\xfe", b'{"specversion":"1.0"}'])
-def test_what_is_no_envelope_is_malformed(raw: bytes) -> None:
+def test_bytes_that_are_not_an_envelope_are_malformed(raw: bytes) -> None:
     with pytest.raises(MalformedEvent):
         decode(raw)

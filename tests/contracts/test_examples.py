@@ -1,4 +1,4 @@
-"""Golden examples are for ever: each decodes, fits its schema, and comes back unchanged."""
+"""Golden examples decode, match their schema, and re-encode unchanged."""
 
 import json
 from pathlib import Path
@@ -15,7 +15,7 @@ FILES = sorted(EXAMPLES.glob("*/*.json"))
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.stem}")
-def test_an_example_decodes_and_fits_its_schema(path: Path) -> None:
+def test_example_decodes_and_matches_its_schema(path: Path) -> None:
     raw = json.loads(path.read_text())
     decoded = envelope.decode(path.read_bytes())
     event = open_event(decoded)
@@ -23,11 +23,11 @@ def test_an_example_decodes_and_fits_its_schema(path: Path) -> None:
     assert path.parent.name == f"{decoded.type}.v{decoded.version}"
     jsonschema.validate(raw, envelope_schema())
     jsonschema.validate(raw["data"], event_schema(BY_TYPE[decoded.type]))
-    told = json.loads(envelope.encode(decoded))
-    assert told == raw
+    encoded = json.loads(envelope.encode(decoded))
+    assert encoded == raw
     assert raw["data"].items() <= json.loads(envelope._encoder.encode(event)).items()
 
 
-def test_a_schema_refuses_what_its_event_refuses() -> None:
+def test_schema_rejects_an_invalid_body() -> None:
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate({"turn": 0, "agent_id": "host"}, event_schema(BY_TYPE["turn.saved"]))

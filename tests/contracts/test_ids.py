@@ -1,4 +1,4 @@
-"""Ids are made again by a retry, sort by time, and never collide by accident."""
+"""Ids are deterministic, sort by time and do not collide."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -8,30 +8,31 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from antiphon.contracts.envelope import SessionId
-from antiphon.contracts.ids import agent_event_id, new_session_id, session_id_for_key
+from antiphon.contracts.ids import agent_event_id, is_session_id, new_session_id, session_id_for_key
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
-is_session_id = msgspec.json.Decoder(SessionId)
+_decoder = msgspec.json.Decoder(SessionId)
 
 
 @given(
     st.binary(min_size=10, max_size=10),
     st.integers(0, 2**32).map(lambda second: datetime.fromtimestamp(second, UTC)),
 )
-def test_every_session_id_has_the_form_that_the_envelope_demands(entropy: bytes, now: datetime) -> None:
+def test_session_id_is_valid_in_an_envelope(entropy: bytes, now: datetime) -> None:
     made = new_session_id(now, entropy)
 
-    assert is_session_id.decode(msgspec.json.encode(made)) == made
+    assert _decoder.decode(msgspec.json.encode(made)) == made
+    assert is_session_id(made)
     assert len(made) == 30
 
 
-def test_session_ids_sort_by_the_millisecond_they_were_made_in() -> None:
+def test_session_ids_sort_by_millisecond() -> None:
     highest, lowest = b"\xff" * 10, b"\0" * 10
 
     assert new_session_id(NOW, highest) < new_session_id(NOW + timedelta(milliseconds=1), lowest)
 
 
-def test_the_number_inside_is_a_uuid_of_version_7() -> None:
+def test_session_id_encodes_a_uuid_version_7() -> None:
     number = 0
     for letter in new_session_id(NOW, bytes(range(10)))[4:]:
         number = number << 5 | "0123456789abcdefghjkmnpqrstvwxyz".index(letter)
@@ -41,16 +42,23 @@ def test_the_number_inside_is_a_uuid_of_version_7() -> None:
     assert (number >> 62) & 3 == 2
 
 
-def test_a_session_id_takes_exactly_ten_bytes_of_entropy() -> None:
+def test_wrong_entropy_length_raises() -> None:
     with pytest.raises(ValueError, match="10 bytes"):
         new_session_id(NOW, b"short")
 
 
-def test_a_key_stands_for_one_session_of_its_tenant() -> None:
+def test_idempotency_key_gives_one_session_id_per_tenant() -> None:
     assert session_id_for_key("a", "k") == session_id_for_key("a", "k")
     assert session_id_for_key("a", "k") != session_id_for_key("b", "k")
     assert session_id_for_key("a", "bk") != session_id_for_key("ab", "k")
 
 
-def test_an_agent_event_is_named_by_session_job_and_number() -> None:
+def test_agent_event_id_has_session_job_and_number() -> None:
     assert agent_event_id("ses_1", "AJ_1", 7) == "ses_1:agent:AJ_1:7"
+
+
+@pytest.mark.parametrize(
+    "text", ["", "ses_*", "ses_1.>", f"ses_{'0' * 25}", f"ses_{'0' * 26}\n", f"ses_{'U' * 26}"]
+)
+def test_other_text_is_not_a_session_id(text: str) -> None:
+    assert not is_session_id(text)

@@ -1,4 +1,4 @@
-"""Schemas change by addition only; every way to break a reader is noticed."""
+"""Schemas change by addition only; every kind of breaking change is detected."""
 
 import copy
 from collections.abc import Callable
@@ -30,11 +30,11 @@ def changed(change: Callable[[Schema], Any], schema: Schema) -> list[str]:
         (lambda s: s["properties"]["user_text"].update(anyOf=[]), "/user_text: anyOf was"),
     ],
 )
-def test_a_change_that_breaks_readers_is_named(change: Callable[[Schema], Any], says: str) -> None:
+def test_breaking_change_is_described(change: Callable[[Schema], Any], says: str) -> None:
     assert any(says in found for found in changed(change, event_schema(TurnSaved)))
 
 
-def test_a_value_that_is_no_longer_allowed_is_a_break() -> None:
+def test_removed_enum_value_is_a_breaking_change() -> None:
     assert changed(lambda s: s["$defs"]["CloseReason"]["enum"].remove("error"), event_schema(SessionClosed))
 
 
@@ -46,7 +46,7 @@ def test_a_value_that_is_no_longer_allowed_is_a_break() -> None:
         lambda s: s["required"].remove("agent_id"),
     ],
 )
-def test_an_addition_is_no_break(change: Callable[[Schema], Any]) -> None:
+def test_addition_is_not_a_breaking_change(change: Callable[[Schema], Any]) -> None:
     assert changed(change, event_schema(TurnSaved)) == []
 
 

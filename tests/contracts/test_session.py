@@ -1,9 +1,10 @@
-"""Any prefix of any history folds, twice-told events change nothing, and every status is reached."""
+"""Any prefix of any history folds, redelivered events change nothing, every status is reached."""
 
 import pytest
 from hypothesis import given
 from msgspec import UNSET, Raw
 from msgspec.structs import replace
+from tests.contracts.strategies import SESSION_ID, histories, history
 
 from antiphon.contracts.envelope import Envelope
 from antiphon.contracts.errors import MalformedEvent
@@ -22,7 +23,6 @@ from antiphon.contracts.events.session import (
 )
 from antiphon.contracts.events.turn import TurnSaved
 from antiphon.contracts.session import TERMINAL, Session, Status, evolve, fold
-from antiphon.contracts.testing import SESSION_ID, histories, history
 
 REQUESTED = SessionRequested(flow_id="booking", flow_revision=3, user_id="ada", room=SESSION_ID)
 DISPATCHED = SessionDispatched(attempt=1, room_sid="RM_1", agent_name="antiphon")
@@ -53,11 +53,11 @@ def folded(*events: Event) -> Session:
         ((JOINED, REQUESTED, DISPATCHED), Status.JOINED),
     ],
 )
-def test_a_session_comes_as_far_as_its_events_say(events: tuple[Event, ...], status: Status) -> None:
+def test_status_follows_the_events(events: tuple[Event, ...], status: Status) -> None:
     assert folded(*events).status is status
 
 
-def test_the_request_says_what_the_session_is() -> None:
+def test_request_sets_flow_user_and_room() -> None:
     state = folded(REQUESTED)
 
     assert (state.flow_id, state.flow_revision, state.user_id, state.room) == (
@@ -69,7 +69,7 @@ def test_the_request_says_what_the_session_is() -> None:
     assert state.created_at == history([REQUESTED])[0].time
 
 
-def test_a_failed_dispatch_leaves_its_reason_until_one_succeeds() -> None:
+def test_dispatch_failure_is_the_detail_until_a_dispatch_succeeds() -> None:
     failure = SessionDispatchFailed(attempt=1, reason="no answer", retryable=True)
 
     assert folded(REQUESTED, failure).detail == "no answer"
@@ -77,7 +77,7 @@ def test_a_failed_dispatch_leaves_its_reason_until_one_succeeds() -> None:
     assert folded(REQUESTED, failure, replace(DISPATCHED, attempt=2)).detail is None
 
 
-def test_people_states_and_hand_offs_are_known() -> None:
+def test_participants_agent_and_state_are_tracked() -> None:
     state = folded(
         ParticipantConnected(identity="caller", sid="PA_1", kind="standard"),
         ParticipantDisconnected(identity="caller", sid="PA_1", kind="standard"),
@@ -101,14 +101,14 @@ def test_any_prefix_folds(envelopes: list[Envelope]) -> None:
 
 
 @given(histories())
-def test_an_event_told_twice_changes_nothing(envelopes: list[Envelope]) -> None:
+def test_redelivered_events_change_nothing(envelopes: list[Envelope]) -> None:
     once = fold(SESSION_ID, "default", envelopes)
 
     assert fold(SESSION_ID, "default", [*envelopes, *envelopes]) == once
 
 
 @given(histories())
-def test_an_ended_session_stays_as_it_ended(envelopes: list[Envelope]) -> None:
+def test_terminal_status_never_changes(envelopes: list[Envelope]) -> None:
     statuses = [fold(SESSION_ID, "default", envelopes[:n]).status for n in range(len(envelopes) + 1)]
     ended = [status for status in statuses if status in TERMINAL]
 
@@ -116,7 +116,7 @@ def test_an_ended_session_stays_as_it_ended(envelopes: list[Envelope]) -> None:
     assert statuses[len(statuses) - len(ended) :] == ended
 
 
-def test_an_unknown_type_and_a_newer_version_change_nothing_but_the_place() -> None:
+def test_unknown_type_or_version_only_advances_the_sequence() -> None:
     unknown, newer = history([TURN, TURN])
     before = Session(session_id=SESSION_ID, tenant="default")
 
@@ -126,13 +126,13 @@ def test_an_unknown_type_and_a_newer_version_change_nothing_but_the_place() -> N
     assert state == replace(before, sequence=2, updated_at=newer.time)
 
 
-def test_events_that_are_not_committed_yet_fold_too() -> None:
+def test_uncommitted_events_fold() -> None:
     fresh = [replace(envelope, sequence=UNSET, position=UNSET) for envelope in history([REQUESTED, JOINED])]
 
     assert fold(SESSION_ID, "default", fresh).status is Status.JOINED
 
 
-def test_a_body_that_breaks_its_schema_is_not_folded() -> None:
+def test_invalid_body_raises() -> None:
     (envelope,) = history([TURN])
 
     with pytest.raises(MalformedEvent):

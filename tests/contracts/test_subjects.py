@@ -1,6 +1,7 @@
-"""Subjects carry partition, tenant, session and family, and can be read back."""
+"""Subjects carry partition, tenant, session and family, and parse back."""
 
 import pytest
+from tests.contracts.strategies import SESSION_ID
 
 from antiphon.contracts.subjects import (
     PARTITIONS,
@@ -12,15 +13,14 @@ from antiphon.contracts.subjects import (
     partition_of,
     session_filter,
 )
-from antiphon.contracts.testing import SESSION_ID
 
 
-def test_the_partition_of_a_session_never_changes() -> None:
+def test_partition_is_stable_and_every_partition_is_used() -> None:
     assert partition_of(SESSION_ID) == 11
     assert {partition_of(f"ses_{n}") for n in range(1000)} == set(range(PARTITIONS))
 
 
-def test_a_subject_is_read_back() -> None:
+def test_subject_round_trips() -> None:
     parsed = parse_event_subject(event_subject("default", SESSION_ID, "turn"))
 
     assert (parsed.partition, parsed.tenant, parsed.session_id, parsed.family) == (
@@ -32,7 +32,7 @@ def test_a_subject_is_read_back() -> None:
 
 
 @pytest.mark.parametrize("subject", ["", "sessions.1.t.s", "sessions.x.t.s.turn", "rooms.1.t.s.turn"])
-def test_what_is_no_event_subject_is_refused(subject: str) -> None:
+def test_invalid_subject_raises(subject: str) -> None:
     with pytest.raises(ValueError, match="is not sessions"):
         parse_event_subject(subject)
 

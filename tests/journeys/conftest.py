@@ -12,10 +12,10 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 
 import httpx
 import pytest
+from tests.fixtures.stack_settings import isolated_settings
 
 from antiphon.cli.api import Json, SessionApi
 from antiphon.cli.embedded import EmbeddedStack
-from antiphon.cli.settings import beside
 
 RECOVERY_SECONDS = 60.0
 CLOSING_SECONDS = 60.0
@@ -26,7 +26,7 @@ Outage = Callable[[str], AbstractContextManager[None]]
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedStack]:
     """A running stack; a journey that breaks something waits until it works again."""
-    with EmbeddedStack(beside(tmp_path_factory.mktemp("stack"))) as running:
+    with EmbeddedStack(isolated_settings(tmp_path_factory.mktemp("stack"))) as running:
         yield running
 
 

@@ -48,8 +48,8 @@ async def test_a_call_is_on_record(
     assert [line.text for line in caller.own_lines if line.text != UNCLEAR] == list(DIALOGUE)
     for line, answer in DIALOGUE.items():
         assert heard[line][0].startswith(answer)
-    assert caller.ears.loudness(since=joined, until=greeted) > AUDIBLE
-    assert caller.ears.loudness(since=greeted, until=answered) > AUDIBLE
+    assert caller.audio.loudness(since=joined, until=greeted) > AUDIBLE
+    assert caller.audio.loudness(since=greeted, until=answered) > AUDIBLE
 
     events = await streamed
     assert [event["sequence"] for event in events] == list(range(1, len(events) + 1))

@@ -31,7 +31,7 @@ async def test_broker_away_mid_call(
                 await caller.wait_for_quiet(timeout_seconds=10)
                 said = asyncio.get_running_loop().time()
                 await caller.make_understood(line, timeout_seconds=AWAY_SECONDS)
-                began = next(s.at for s in caller.notes.states if s.at > said and s.state == "speaking")
+                began = next(s.at for s in caller.log.states if s.at > said and s.state == "speaking")
                 assert began - said < PROMPT_SECONDS
             await asyncio.sleep(max(0.0, AWAY_SECONDS - (time.monotonic() - went)))
         await caller.make_understood(AFTER)

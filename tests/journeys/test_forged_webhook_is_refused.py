@@ -12,7 +12,7 @@ import pytest
 
 from antiphon.cli.api import SessionApi
 from antiphon.cli.embedded import EmbeddedStack
-from antiphon.cli.supervisor.addresses import Addresses
+from antiphon.cli.supervisor.state import Addresses
 
 PATH = "/api/v1/webhooks/livekit"
 

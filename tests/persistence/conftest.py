@@ -1,4 +1,4 @@
-"""Stories to tell, and a persistence to tell them to."""
+"""Sample sessions, ingest loops in the test's own event loop, and persistence processes."""
 
 import asyncio
 import json
@@ -31,58 +31,59 @@ from antiphon.contracts.events.session import (
 from antiphon.contracts.events.turn import TurnSaved
 from antiphon.contracts.ids import agent_event_id, session_id_for_key
 from antiphon.contracts.subjects import partition_of
-from antiphon.persistence.condition import Condition, NotReady
-from antiphon.persistence.ingest.line import Line, LineOptions
-from antiphon.persistence.ingest.writer import Writer
+from antiphon.persistence.errors import NotReady
+from antiphon.persistence.ingest.group_writer import GroupWriter
+from antiphon.persistence.ingest.partition import IngestOptions, PartitionIngest
+from antiphon.persistence.readiness import ReadinessCheck
 
 POSTGRES_AWAY: tuple[type[Exception], ...] = (DatabaseUnavailable, *TRANSIENT)
 START = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 
 
-class Story:
+class SampleSession:
     """The events of one session, in the order in which they happen."""
 
     def __init__(self, name: str, tenant: str = "default") -> None:
         self.session_id = session_id_for_key(tenant, name)
         self.tenant = tenant
         self.partition = partition_of(self.session_id)
-        self.told = 0
+        self.sealed = 0
 
-    def tell(self, event: Event) -> Envelope:
+    def seal(self, event: Event) -> Envelope:
         """Seal the next event."""
-        self.told += 1
+        self.sealed += 1
         return seal(
             event,
-            id=agent_event_id(self.session_id, "AJ_test", self.told),
+            id=agent_event_id(self.session_id, "AJ_test", self.sealed),
             session_id=self.session_id,
             tenant=self.tenant,
             producer="test",
-            producerseq=self.told,
-            time=START + timedelta(milliseconds=self.told),
+            producerseq=self.sealed,
+            time=START + timedelta(milliseconds=self.sealed),
         )
 
     def requested(self) -> Envelope:
-        return self.tell(
+        return self.seal(
             SessionRequested(flow_id="booking", flow_revision=1, user_id="u1", room=self.session_id)
         )
 
     def turn(self, number: int, text: str = "a table for two") -> Envelope:
-        return self.tell(
+        return self.seal(
             TurnSaved(
                 turn=number, agent_id="host", user_text=text, assistant_text="Gladly.", metrics={"ms": 1}
             )
         )
 
     def whole_call(self, turns: int = 3) -> list[Envelope]:
-        """Everything from the request to the close."""
+        """All events, from the request to the close."""
         return [
             self.requested(),
-            self.tell(SessionDispatched(attempt=1, room_sid="RM_1", agent_name="antiphon")),
-            self.tell(AgentJoined(job_id="AJ_test", worker_id="AW_1", epoch="AJ_test", identity="agent")),
-            self.tell(AgentReady(greeting="Hello.", ready_ms=12.5)),
+            self.seal(SessionDispatched(attempt=1, room_sid="RM_1", agent_name="antiphon")),
+            self.seal(AgentJoined(job_id="AJ_test", worker_id="AW_1", epoch="AJ_test", identity="agent")),
+            self.seal(AgentReady(greeting="Hello.", ready_ms=12.5)),
             *[self.turn(number) for number in range(1, turns + 1)],
-            self.tell(AgentStateChanged(old_state="speaking", new_state="listening")),
-            self.tell(
+            self.seal(AgentStateChanged(old_state="speaking", new_state="listening")),
+            self.seal(
                 SessionClosed(
                     reason=CloseReason.CALLER_LEFT, fault=FaultSide.NONE, duration_seconds=9.5, turns=turns
                 )
@@ -90,20 +91,20 @@ class Story:
         ]
 
 
-Tell = Callable[..., Story]
+NewSession = Callable[..., SampleSession]
 Publish = Callable[[Iterable[Envelope]], Awaitable[None]]
 Eventually = Callable[..., Awaitable[None]]
 
 
 @pytest.fixture
-def story() -> Tell:
-    """Begin the story of a session by name."""
-    return Story
+def new_session() -> NewSession:
+    """Make a sample session by name."""
+    return SampleSession
 
 
 @pytest.fixture
 def publish(bus: Bus) -> Publish:
-    """Put envelopes on the bus, in order."""
+    """Publish envelopes in order."""
 
     async def put(envelopes: Iterable[Envelope]) -> None:
         outs = [outgoing(envelope) for envelope in envelopes]
@@ -115,40 +116,42 @@ def publish(bus: Bus) -> Publish:
 
 async def _eventually(check: Callable[[], Awaitable[bool]], seconds: float = 15.0) -> None:
     async with asyncio.timeout(seconds):
-        while not await _holds(check):  # noqa: ASYNC110 - whatever the condition, nobody announces it
+        while not await _holds(check):  # noqa: ASYNC110 - there is no event to wait for
             await asyncio.sleep(0.02)
 
 
 async def _holds(check: Callable[[], Awaitable[bool]]) -> bool:
     try:
         return await check()
-    except POSTGRES_AWAY:  # a test has killed Postgres under the check
+    except POSTGRES_AWAY:  # a test has killed Postgres
         return False
 
 
 @pytest.fixture
 def eventually() -> Eventually:
-    """Wait until a check, a coroutine function, says that something is so."""
+    """Wait until a check, a coroutine function, returns True."""
     return _eventually
 
 
-class Lines:
-    """Run lines of ingest in the test's own loop."""
+class RunningIngest:
+    """Ingest loops in the test's own event loop."""
 
     def __init__(self, bus: Bus, database: Database) -> None:
         self.bus = bus
         self.database = database
-        self.writer = Writer(database)
-        self.condition = Condition()
-        self.options = LineOptions()
+        self.writer = GroupWriter(database)
+        self.readiness = ReadinessCheck()
+        self.options = IngestOptions()
         self.stop = asyncio.Event()
         self.tasks: dict[int, asyncio.Task[None]] = {}
 
     def start(self, *partitions: int) -> None:
-        """Start lines: without a lease, so a test may run two of one partition."""
-        for partition in partitions:
-            line = Line(partition, self.bus, self.database, self.writer, self.condition, self.options)
-            self.tasks[partition] = asyncio.create_task(line.run(self.stop))
+        """Start loops, without a lease: a test may run two of one partition."""
+        for number in partitions:
+            partition = PartitionIngest(
+                number, self.bus, self.database, self.writer, self.readiness, self.options
+            )
+            self.tasks[number] = asyncio.create_task(partition.run(self.stop))
 
     async def end(self) -> None:
         """Stop gracefully."""
@@ -156,32 +159,32 @@ class Lines:
         await asyncio.gather(*self.tasks.values(), return_exceptions=True)
 
     async def ready(self) -> bool:
-        """Tell whether all lines are."""
+        """Return whether all loops are ready."""
         return not await self.reason()
 
-    async def says(self, words: str) -> bool:
-        """Tell whether the reason why the lines are not ready has these words in it."""
+    async def is_unready_because(self, words: str) -> bool:
+        """Return whether the reason why the loops are not ready contains these words."""
         return words in await self.reason()
 
     async def reason(self) -> str:
-        """Say why the lines are not ready; empty when they are."""
+        """Return why the loops are not ready; empty when they are."""
         try:
-            await self.condition.check()
+            await self.readiness.check()
         except NotReady as error:
             return str(error)
         return ""
 
 
 @pytest.fixture
-async def lines(bus: Bus, database: Database) -> AsyncIterator[Lines]:
-    """Lines that the test starts."""
-    lines = Lines(bus, database)
-    yield lines
-    await lines.end()
+async def ingest(bus: Bus, database: Database) -> AsyncIterator[RunningIngest]:
+    """Ingest loops that the test starts."""
+    ingest = RunningIngest(bus, database)
+    yield ingest
+    await ingest.end()
 
 
 class LogReader:
-    """Look at what Postgres holds."""
+    """The content of the event log in Postgres."""
 
     def __init__(self, database: Database) -> None:
         self.pool = database.pool
@@ -190,12 +193,12 @@ class LogReader:
         return int(await self.pool.fetchval("select count(*) from event_log"))
 
     async def until(self, count: int, seconds: float = 15.0) -> None:
-        """Wait until the log holds so many events."""
+        """Wait until the log holds at least `count` events."""
 
-        async def there() -> bool:
+        async def reached() -> bool:
             return await self.count() >= count
 
-        await _eventually(there, seconds)
+        await _eventually(reached, seconds)
 
     async def events(self, session_id: str) -> list[tuple[int, str]]:
         """Return the sequence and the id of each event of a session."""
@@ -210,7 +213,7 @@ class LogReader:
 
 @pytest.fixture
 def event_log(database: Database) -> LogReader:
-    """The log as it is in Postgres."""
+    """The event log in Postgres."""
     return LogReader(database)
 
 
@@ -243,7 +246,7 @@ class Replica:
             )
 
     async def health(self) -> tuple[int, dict[str, Any]]:
-        """Return the readiness answer: (0, {}) when nobody answers."""
+        """Return the readiness response, or (0, {}) if there is none."""
         try:
             reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         except OSError:
@@ -254,12 +257,12 @@ class Replica:
         return int(head.split()[1]), json.loads(body)
 
     async def is_unready_because(self, words: str) -> bool:
-        """Tell whether it answers 503 with these words in the body."""
+        """Return whether it answers 503 with these words in the body."""
         status, body = await self.health()
         return status == 503 and words in str(body)
 
     async def until_ready(self, seconds: float = 30.0) -> None:
-        """Wait until it says that it is ready."""
+        """Wait until it is ready."""
 
         async def ready() -> bool:
             assert self.process.returncode is None, self.log.read_text()
@@ -279,7 +282,7 @@ Replicas = Callable[..., Replica]
 
 @pytest.fixture
 async def replica(nats_server: NatsServer, postgres_dsn: str, tmp_path: Path) -> AsyncIterator[Replicas]:
-    """Make persistence processes; what still runs at the end of the test is killed."""
+    """Make persistence processes; those that still run at the end of the test are killed."""
     made: list[Replica] = []
 
     def make(**settings: str) -> Replica:

@@ -1,4 +1,4 @@
-"""One replica holds a lease; the next has it as soon as the first is gone."""
+"""One replica holds a lease and does the work; the next takes over as soon as the first is gone."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 import asyncpg
 import pytest
 
-from antiphon.persistence.lease import LOOK_SECONDS, Lease, Leases
+from antiphon.persistence.errors import Fenced, NotReady
+from antiphon.persistence.lease import POLL_SECONDS, Lease, Leases, run_while_leased
+from antiphon.persistence.readiness import ReadinessCheck
 
 if TYPE_CHECKING:
     from tests.persistence.conftest import Eventually
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 
 @asynccontextmanager
 async def replica(dsn: str) -> AsyncIterator[Leases]:
-    """A process with leases of its own; leaving the block is its death."""
+    """A process with leases of its own; it dies at the end of the block."""
     leases = Leases(dsn)
     running = asyncio.create_task(leases.run())
     try:
@@ -31,42 +33,42 @@ async def held(lease: Lease) -> None:
         await lease.held.wait()
 
 
-async def test_the_first_to_ask_holds_it_and_the_second_waits(postgres_dsn: str) -> None:
+async def test_the_first_replica_holds_a_lease_and_the_second_waits(postgres_dsn: str) -> None:
     async with replica(postgres_dsn) as first, replica(postgres_dsn) as second:
-        await held(first.ask("work"))
-        waiting = second.ask("work")
+        await held(first.acquire("work"))
+        waiting = second.acquire("work")
         async with asyncio.timeout(10):
-            await waiting.asked.wait()
+            await waiting.tried.wait()
 
         assert not waiting.held.is_set()
-        await held(second.ask("other work"))
+        await held(second.acquire("other work"))
 
 
-async def test_the_second_takes_over_when_the_first_dies(postgres_dsn: str) -> None:
+async def test_the_second_replica_takes_over_when_the_first_dies(postgres_dsn: str) -> None:
     async with replica(postgres_dsn) as second:
         async with replica(postgres_dsn) as first:
-            await held(first.ask("work"))
-            waiting = second.ask("work")
-            await asyncio.wait_for(waiting.asked.wait(), 10)
-        await asyncio.wait_for(waiting.held.wait(), 10 * LOOK_SECONDS)
+            await held(first.acquire("work"))
+            waiting = second.acquire("work")
+            await asyncio.wait_for(waiting.tried.wait(), 10)
+        await asyncio.wait_for(waiting.held.wait(), 10 * POLL_SECONDS)
 
 
-async def test_a_lease_that_is_given_up_goes_to_the_next(postgres_dsn: str) -> None:
+async def test_a_released_lease_goes_to_the_next_replica(postgres_dsn: str) -> None:
     async with replica(postgres_dsn) as first, replica(postgres_dsn) as second:
-        lease = first.ask("work")
+        lease = first.acquire("work")
         await held(lease)
-        first.give_up(lease)
-        await held(second.ask("work"))
+        first.release(lease)
+        await held(second.acquire("work"))
 
 
-async def test_who_gave_up_waiting_does_not_get_it(postgres_dsn: str) -> None:
+async def test_a_replica_that_left_the_queue_does_not_get_the_lease(postgres_dsn: str) -> None:
     async with replica(postgres_dsn) as first, replica(postgres_dsn) as second:
-        lease = first.ask("work")
+        lease = first.acquire("work")
         await held(lease)
-        waiting = second.ask("work")
-        second.give_up(waiting)
-        first.give_up(lease)
-        await held(first.ask("work"))
+        waiting = second.acquire("work")
+        second.release(waiting)
+        first.release(lease)
+        await held(first.acquire("work"))
 
         assert not waiting.held.is_set()
 
@@ -84,11 +86,11 @@ select pg_terminate_backend(pid) from pg_locks
 """
 
 
-async def test_a_broken_connection_alone_does_not_end_the_work(
+async def test_a_broken_connection_alone_does_not_lose_a_lease(
     postgres_dsn: str, admin: "asyncpg.Connection[asyncpg.Record]", eventually: "Eventually"
 ) -> None:
     async with replica(postgres_dsn) as only:
-        lease = only.ask("work")
+        lease = only.acquire("work")
         await held(lease)
         await admin.execute(CUT)
 
@@ -99,13 +101,126 @@ async def test_a_broken_connection_alone_does_not_end_the_work(
         assert not lease.lost.is_set()
 
 
-async def test_a_lease_that_another_took_meanwhile_is_lost(
+async def test_a_lease_that_another_replica_took_is_lost(
     postgres_dsn: str, admin: "asyncpg.Connection[asyncpg.Record]"
 ) -> None:
     async with replica(postgres_dsn) as first:
-        lease = first.ask("work")
+        lease = first.acquire("work")
         await held(lease)
         await admin.execute(CUT)
         await admin.execute("select pg_advisory_lock(hashtextextended('work', 0))")
 
         await asyncio.wait_for(lease.lost.wait(), 10)
+
+
+class Work:
+    """Work that counts its starts and its graceful ends, and can fail."""
+
+    def __init__(self) -> None:
+        self.started = 0
+        self.finished = 0
+        self.running = asyncio.Event()
+        self.fail: Exception | None = None
+
+    async def __call__(self, stop: asyncio.Event) -> None:
+        self.started += 1
+        self.running.set()
+        if self.fail is not None:
+            error, self.fail = self.fail, None
+            raise error
+        await stop.wait()
+        self.finished += 1
+
+
+class LeasedWork:
+    """Work that runs while leased; the test grants the lease."""
+
+    def __init__(self) -> None:
+        self.leases = Leases("postgresql://nowhere")
+        self.work = Work()
+        self.readiness = ReadinessCheck()
+        self.stop = asyncio.Event()
+        self.task = asyncio.create_task(
+            run_while_leased(self.leases, "work", self.work, self.readiness, self.stop)
+        )
+
+    async def ready(self) -> bool:
+        """Return whether it is ready."""
+        try:
+            await self.readiness.check()
+        except NotReady:
+            return False
+        return True
+
+    async def lease(self) -> Lease:
+        """Return the lease that it waits for."""
+        async with asyncio.timeout(5):
+            while not self.leases._waiting:  # noqa: ASYNC110 - there is no event to wait for
+                await asyncio.sleep(0.01)
+        return self.leases._waiting[-1]
+
+    async def grant(self) -> Lease:
+        """Grant the lease."""
+        lease = await self.lease()
+        self.leases._waiting.remove(lease)
+        self.leases._held.append(lease)
+        lease.tried.set()
+        lease.held.set()
+        await asyncio.wait_for(self.work.running.wait(), 5)
+        self.work.running.clear()
+        return lease
+
+
+@pytest.fixture
+async def leased() -> AsyncIterator[LeasedWork]:
+    leased = LeasedWork()
+    yield leased
+    leased.stop.set()
+    await asyncio.wait_for(leased.task, 5)
+
+
+async def test_a_replica_is_ready_once_it_has_tried_the_lease(
+    leased: LeasedWork, eventually: "Eventually"
+) -> None:
+    lease = await leased.lease()
+    with pytest.raises(NotReady):
+        await leased.readiness.check()
+
+    lease.tried.set()
+    await eventually(leased.ready)
+    assert leased.work.started == 0
+
+
+async def test_a_lost_lease_stops_the_work_gracefully_and_is_acquired_again(leased: LeasedWork) -> None:
+    lease = await leased.grant()
+    lease.lost.set()
+    await leased.grant()
+
+    assert (leased.work.started, leased.work.finished) == (2, 1)
+
+
+async def test_fenced_work_releases_its_lease_and_acquires_it_again(leased: LeasedWork) -> None:
+    leased.work.fail = Fenced("taken over")
+    lease = await leased.grant()
+    await leased.grant()
+
+    assert lease not in leased.leases._held
+    assert leased.work.started == 2
+
+
+async def test_stop_ends_the_work_and_releases_the_lease(leased: LeasedWork) -> None:
+    await leased.grant()
+    leased.stop.set()
+    await asyncio.wait_for(leased.task, 5)
+
+    assert leased.work.finished == 1
+    assert leased.leases._held == []
+
+
+async def test_an_error_of_the_work_is_raised() -> None:
+    leased = LeasedWork()
+    leased.work.fail = ValueError("a bug")
+    await leased.grant()
+
+    with pytest.raises(ValueError, match="a bug"):
+        await asyncio.wait_for(leased.task, 5)

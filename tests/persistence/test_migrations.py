@@ -1,4 +1,4 @@
-"""The schema in code and the schema that the migrations make are one and the same."""
+"""The migrations create the schema that the metadata defines."""
 
 import asyncio
 import os
@@ -16,7 +16,7 @@ from antiphon.contracts.views import TABLES
 from antiphon.persistence.migrations import current, head
 from antiphon.persistence.schema import metadata
 
-# Everything that a database is: columns, their types and collations, defaults; constraints; indexes; options.
+# The schema of a database: columns with types, collations and defaults; constraints; indexes; options.
 CATALOGUE = """
 select 'column', relname || '.' || attname, format_type(atttypid, atttypmod)
        || case when attnotnull then ' not null' else '' end
@@ -57,7 +57,7 @@ async def empty_dsn(postgres_server: Postgres, template_database: str) -> str:
     return postgres_server.dsn_of(name)
 
 
-async def test_the_migrations_make_what_the_metadata_says(empty_dsn: str, postgres_dsn: str) -> None:
+async def test_the_migrations_create_what_the_metadata_defines(empty_dsn: str, postgres_dsn: str) -> None:
     engine = create_async_engine("postgresql+asyncpg://", async_creator=lambda: asyncpg.connect(empty_dsn))
     async with engine.begin() as connection:
         await connection.run_sync(metadata.create_all)
@@ -66,7 +66,7 @@ async def test_the_migrations_make_what_the_metadata_says(empty_dsn: str, postgr
     assert await catalogue(empty_dsn) == await catalogue(postgres_dsn)
 
 
-async def test_a_difference_would_be_seen(empty_dsn: str, postgres_dsn: str) -> None:
+async def test_a_difference_is_detected(empty_dsn: str, postgres_dsn: str) -> None:
     engine = create_async_engine("postgresql+asyncpg://", async_creator=lambda: asyncpg.connect(empty_dsn))
     async with engine.begin() as connection:
         await connection.run_sync(metadata.create_all)
@@ -76,28 +76,28 @@ async def test_a_difference_would_be_seen(empty_dsn: str, postgres_dsn: str) -> 
     assert await catalogue(empty_dsn) != await catalogue(postgres_dsn)
 
 
-async def test_two_that_migrate_at_once_do_it_once(empty_dsn: str) -> None:
+async def test_concurrent_migrations_run_once(empty_dsn: str) -> None:
     environment = {**os.environ, "ANTIPHON_POSTGRES_DSN": empty_dsn}
     command = (sys.executable, "-m", "antiphon.persistence", "migrate")
     processes = [
         await asyncio.create_subprocess_exec(*command, env=environment, stdout=PIPE) for _ in range(2)
     ]
-    said = [(await process.communicate())[0].decode() for process in processes]
+    output = [(await process.communicate())[0].decode() for process in processes]
 
-    assert said == [f"The schema is at revision {head()}.\n"] * 2
+    assert output == [f"The schema is at revision {head()}.\n"] * 2
     connection = await asyncpg.connect(empty_dsn)
     assert await current(connection) == head()
     await connection.close()
 
 
-async def test_a_database_that_was_never_migrated_has_no_revision(empty_dsn: str) -> None:
+async def test_a_database_without_schema_has_no_revision(empty_dsn: str) -> None:
     connection = await asyncpg.connect(empty_dsn)
     assert await current(connection) is None
     await connection.close()
 
 
 @pytest.mark.parametrize("view", TABLES)
-def test_a_view_has_the_columns_that_the_contract_declares(view: str) -> None:
+def test_a_view_has_the_columns_of_the_contract(view: str) -> None:
     table = metadata.tables[view]
     declared = TABLES[view]
 

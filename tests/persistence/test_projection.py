@@ -1,4 +1,4 @@
-"""The loop of a projection: batch and checkpoint in one transaction, errors its own affair."""
+"""The loop of a projection: rows and checkpoint commit atomically, an error affects only its view."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -11,26 +11,33 @@ from antiphon.chassis.bus import Bus
 from antiphon.chassis.database import Database
 from antiphon.chassis.log import Log
 from antiphon.contracts.envelope import Envelope
-from antiphon.persistence.condition import Condition, NotReady
-from antiphon.persistence.keep import Fenced
+from antiphon.persistence.errors import Fenced, NotReady
 from antiphon.persistence.projection import Columns, Projection, ProjectionLoop
+from antiphon.persistence.readiness import ReadinessCheck
 
 if TYPE_CHECKING:
-    from tests.persistence.conftest import Eventually, Lines, LogReader, Publish, Story, Tell
+    from tests.persistence.conftest import (
+        Eventually,
+        LogReader,
+        NewSession,
+        Publish,
+        RunningIngest,
+        SampleSession,
+    )
 
 REFUSED = "refused"
 WRITE = """
-with moved as materialized (select move_projection($1, $2, $3, $4))
-insert into {name} (id) select id from moved, unnest($5::text[]) as row (id)
+with advanced as materialized (select advance_projection($1, $2, $3, $4))
+insert into {name} (id) select id from advanced, unnest($5::text[]) as row (id)
 """
 
 
-class Seen:
-    """A projection that writes down the ids it was given, and fails in Postgres when told to."""
+class IdProjection:
+    """A projection that writes the ids of its events, and fails in Postgres while `fails` is set."""
 
     def __init__(self, name: str) -> None:
-        self.projection = Projection(name, self.ids, WRITE.format(name=name))
-        self.condition = Condition()
+        self.definition = Projection(name, self.ids, WRITE.format(name=name))
+        self.readiness = ReadinessCheck()
         self.stop = asyncio.Event()
         self.fails = False
         self.failures = 0
@@ -48,55 +55,55 @@ class Seen:
 
     async def reason(self) -> str:
         try:
-            await self.condition.check()
+            await self.readiness.check()
         except NotReady as error:
             return str(error)
         return ""
 
 
 class Loops:
-    """Run loops in the test's own loop."""
+    """Projection loops in the test's own event loop."""
 
     def __init__(self, bus: Bus, database: Database, eventually: Callable[..., Awaitable[None]]) -> None:
         self.eventually = eventually
         self._bus = bus
         self._database = database
         self._tasks: list[asyncio.Task[None]] = []
-        self._seen: list[Seen] = []
+        self._projections: list[IdProjection] = []
 
-    async def start(self, seen: Seen) -> asyncio.Task[None]:
-        table = f"create table if not exists {seen.projection.name} (id text check (id <> '{REFUSED}'))"
+    async def start(self, projection: IdProjection) -> asyncio.Task[None]:
+        table = f"create table if not exists {projection.definition.name} (id text check (id <> '{REFUSED}'))"
         await self._database.pool.execute(table)
         log = Log(self._database, self._bus)
-        loop = ProjectionLoop(seen.projection, self._database, log, seen.condition)
-        self._tasks.append(asyncio.create_task(loop.run(seen.stop)))
-        self._seen.append(seen)
+        loop = ProjectionLoop(projection.definition, self._database, log, projection.readiness)
+        self._tasks.append(asyncio.create_task(loop.run(projection.stop)))
+        self._projections.append(projection)
         return self._tasks[-1]
 
     async def end(self) -> None:
-        for seen in self._seen:
-            seen.stop.set()
+        for projection in self._projections:
+            projection.stop.set()
         await asyncio.wait_for(asyncio.gather(*self._tasks, return_exceptions=True), 20)
 
-    async def ids(self, seen: Seen) -> list[str]:
-        rows = await self._database.pool.fetch(f"select id from {seen.projection.name}")
+    async def ids(self, projection: IdProjection) -> list[str]:
+        rows = await self._database.pool.fetch(f"select id from {projection.definition.name}")
         return [row["id"] for row in rows]
 
-    async def until_ids(self, seen: Seen, ids: list[str]) -> None:
-        """Wait until the view holds these."""
+    async def until_ids(self, projection: IdProjection, ids: list[str]) -> None:
+        """Wait until the view holds these ids."""
 
-        async def there() -> bool:
-            return await self.ids(seen) == ids
+        async def reached() -> bool:
+            return await self.ids(projection) == ids
 
-        await self.eventually(there)
+        await self.eventually(reached)
 
-    async def until_count(self, seen: Seen, count: int) -> None:
-        """Wait until the view holds so many."""
+    async def until_count(self, projection: IdProjection, count: int) -> None:
+        """Wait until the view holds `count` ids."""
 
-        async def there() -> bool:
-            return len(await self.ids(seen)) == count
+        async def reached() -> bool:
+            return len(await self.ids(projection)) == count
 
-        await self.eventually(there)
+        await self.eventually(reached)
 
 
 @pytest.fixture
@@ -106,112 +113,124 @@ async def loops(bus: Bus, database: Database, eventually: "Eventually") -> Async
     await loops.end()
 
 
-async def test_history_comes_first_and_then_what_happens(
-    loops: Loops, lines: "Lines", publish: "Publish", event_log: "LogReader", story: "Tell"
+async def test_history_comes_first_and_then_new_events(
+    loops: Loops,
+    ingest: "RunningIngest",
+    publish: "Publish",
+    event_log: "LogReader",
+    new_session: "NewSession",
 ) -> None:
-    told = story("history")
-    lines.start(told.partition)
-    await publish([told.requested(), told.turn(1)])
+    session = new_session("history")
+    ingest.start(session.partition)
+    await publish([session.requested(), session.turn(1)])
     await event_log.until(2)
-    seen = Seen("history")
-    await loops.start(seen)
-    await publish([told.turn(2)])
+    projection = IdProjection("history")
+    await loops.start(projection)
+    await publish([session.turn(2)])
 
-    await loops.until_ids(seen, [event for _, event in await _log(event_log, told, 3)])
-    assert await seen.reason() == ""
+    await loops.until_ids(projection, [event for _, event in await _log(event_log, session, 3)])
+    assert await projection.reason() == ""
 
 
-async def test_it_goes_on_from_its_checkpoint(
-    loops: Loops, lines: "Lines", publish: "Publish", event_log: "LogReader", story: "Tell"
+async def test_a_restart_continues_from_the_checkpoint(
+    loops: Loops,
+    ingest: "RunningIngest",
+    publish: "Publish",
+    event_log: "LogReader",
+    new_session: "NewSession",
 ) -> None:
-    told = story("goes on")
-    lines.start(told.partition)
-    await publish([told.requested()])
-    seen = Seen("goes_on")
-    await loops.start(seen)
-    await loops.until_count(seen, 1)
+    session = new_session("continues")
+    ingest.start(session.partition)
+    await publish([session.requested()])
+    projection = IdProjection("continues")
+    await loops.start(projection)
+    await loops.until_count(projection, 1)
     await loops.end()
 
-    await publish([told.turn(1)])
-    seen.stop = asyncio.Event()
-    await loops.start(seen)
-    await loops.until_ids(seen, [event for _, event in await _log(event_log, told, 2)])
+    await publish([session.turn(1)])
+    projection.stop = asyncio.Event()
+    await loops.start(projection)
+    await loops.until_ids(projection, [event for _, event in await _log(event_log, session, 2)])
 
 
-async def test_one_that_fails_says_so_and_holds_nobody_up(
-    loops: Loops, lines: "Lines", publish: "Publish", event_log: "LogReader", story: "Tell"
+async def test_a_failing_projection_is_unready_and_does_not_affect_the_others(
+    loops: Loops,
+    ingest: "RunningIngest",
+    publish: "Publish",
+    event_log: "LogReader",
+    new_session: "NewSession",
 ) -> None:
-    told = story("fails")
-    lines.start(told.partition)
-    broken, healthy = Seen("broken"), Seen("healthy")
+    session = new_session("fails")
+    ingest.start(session.partition)
+    broken, healthy = IdProjection("broken"), IdProjection("healthy")
     broken.fails = True
     await loops.start(broken)
     await loops.start(healthy)
-    await publish([told.requested(), told.turn(1)])
+    await publish([session.requested(), session.turn(1)])
 
-    ids = [event for _, event in await _log(event_log, told, 2)]
+    ids = [event for _, event in await _log(event_log, session, 2)]
     await loops.until_ids(healthy, ids)
     await loops.eventually(broken.failed_twice)
     assert "CheckViolation" in await broken.reason()
     assert await healthy.reason() == ""
-    assert await loops.ids(broken) == []  # rows and checkpoint stand or fall together
+    assert await loops.ids(broken) == []  # rows and checkpoint commit atomically
 
     broken.fails = False
     await loops.until_ids(broken, ids)
     await loops.eventually(broken.ready)
 
 
-async def test_one_whose_checkpoint_another_moved_ends(
+async def test_a_projection_advanced_by_another_writer_is_fenced(
     loops: Loops,
-    lines: "Lines",
+    ingest: "RunningIngest",
     publish: "Publish",
     event_log: "LogReader",
-    story: "Tell",
+    new_session: "NewSession",
     database: Database,
 ) -> None:
-    told = story("moved")
-    lines.start(told.partition)
-    await publish([told.requested()])
-    seen = Seen("moved")
-    task = await loops.start(seen)
-    await loops.until_count(seen, 1)
+    session = new_session("fenced")
+    ingest.start(session.partition)
+    await publish([session.requested()])
+    projection = IdProjection("fenced")
+    task = await loops.start(projection)
+    await loops.until_count(projection, 1)
 
     await database.pool.execute("update projection_checkpoints set position = position + 100")
-    await publish([told.turn(1)])
+    await publish([session.turn(1)])
 
     with pytest.raises(Fenced):
         await asyncio.wait_for(task, 15)
-    assert len(await loops.ids(seen)) == 1
+    assert len(await loops.ids(projection)) == 1
 
 
-async def _log(event_log: "LogReader", told: "Story", count: int) -> list[tuple[int, str]]:
+async def _log(event_log: "LogReader", session: "SampleSession", count: int) -> list[tuple[int, str]]:
     await event_log.until(count)
-    return await event_log.events(told.session_id)
+    return await event_log.events(session.session_id)
 
 
-async def test_what_a_crash_of_postgres_took_from_a_view_is_folded_again(
+async def test_work_lost_in_a_crash_of_postgres_is_projected_again(
     loops: Loops,
-    lines: "Lines",
+    ingest: "RunningIngest",
     publish: "Publish",
-    story: "Tell",
+    new_session: "NewSession",
     postgres_dsn: str,
     eventually: "Eventually",
 ) -> None:
-    """A view may lose its last writes, for it does not wait for the disk; even when nothing more happens."""
-    told = story("crash")
-    lines.start(told.partition)
-    seen = Seen("crash")
-    await loops.start(seen)
-    await publish([told.requested(), told.turn(1)])
-    await loops.until_count(seen, 2)
+    """A view does not wait for the disk, so it may lose its last writes, even if no event follows."""
+    session = new_session("crash")
+    ingest.start(session.partition)
+    projection = IdProjection("crash")
+    await loops.start(projection)
+    await publish([session.requested(), session.turn(1)])
+    await loops.until_count(projection, 2)
 
     await _as_after_a_crash(postgres_dsn)
-    await loops.until_count(seen, 2)
-    await eventually(seen.ready)
+    await loops.until_count(projection, 2)
+    await eventually(projection.ready)
 
 
 async def _as_after_a_crash(dsn: str) -> None:
-    """Take back the last of rows and checkpoint, which fall together, and end every connection."""
+    """Undo the last commits, rows and checkpoint, and close every connection."""
     crash = await asyncpg.connect(dsn)
     async with crash.transaction():
         await crash.execute("delete from crash")

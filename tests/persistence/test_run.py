@@ -1,4 +1,4 @@
-"""The process: it waits for what is not there, refuses what is wrong, hands over, and ends in good order."""
+"""The process: it waits for its servers, refuses a wrong schema or stream, hands over, ends gracefully."""
 
 import asyncio
 import json
@@ -14,14 +14,13 @@ from msgspec import structs
 from tests.fixtures.broker import erase
 
 from antiphon.chassis.bus import Bus, outgoing
-from antiphon.chassis.bus.nats_bus import NatsBus
 from antiphon.chassis.database import Database
 from antiphon.cli.stack.nats import NatsServer
 from antiphon.cli.stack.postgres import Postgres
 from antiphon.persistence.migrations import head
 
 if TYPE_CHECKING:
-    from tests.persistence.conftest import Eventually, Lines, LogReader, Publish, Replicas, Tell
+    from tests.persistence.conftest import Eventually, LogReader, NewSession, Publish, Replicas, RunningIngest
 
 
 async def command(dsn: str, nats_url: str, *arguments: str) -> tuple[int, str, str]:
@@ -39,11 +38,11 @@ async def test_events_are_committed_and_seen_in_the_views(
     replica: "Replicas",
     event_log: "LogReader",
     database: Database,
-    story: "Tell",
+    new_session: "NewSession",
     eventually: "Eventually",
 ) -> None:
-    told = story("whole")
-    call = told.whole_call()
+    session = new_session("whole")
+    call = session.whole_call()
     persistence = replica()
     await persistence.start()
     await persistence.until_ready()
@@ -62,30 +61,29 @@ async def test_events_are_committed_and_seen_in_the_views(
     )
 
 
-async def test_sigterm_ends_it_in_good_order_with_the_batch_in_hand(
-    bus: Bus, publish: "Publish", replica: "Replicas", event_log: "LogReader", story: "Tell"
+async def test_sigterm_finishes_and_acknowledges_the_batch_in_hand(
+    bus: Bus, publish: "Publish", replica: "Replicas", event_log: "LogReader", new_session: "NewSession"
 ) -> None:
-    told = story("sigterm")
+    session = new_session("sigterm")
     persistence = replica()
     await persistence.start()
     await persistence.until_ready()
-    await publish(told.turn(n) for n in range(1, 2001))
+    await publish(session.turn(n) for n in range(1, 2001))
     await event_log.until(1)
 
     assert await persistence.end(signal.SIGTERM) == 0
 
     position = await event_log.pool.fetchval("select max(position) from checkpoints")
     assert position == await event_log.pool.fetchval("select max(position) from event_log")
-    assert isinstance(bus, NatsBus)
-    info = await bus.connection.api(f"CONSUMER.INFO.SESSIONS.ingest-{told.partition}")
-    assert info["ack_floor"]["stream_seq"] == position  # the consumer knows of all that was committed
+    info = await bus.connection.api(f"CONSUMER.INFO.SESSIONS.ingest-{session.partition}")
+    assert info["ack_floor"]["stream_seq"] == position  # everything committed is acknowledged
 
 
-async def test_a_second_replica_waits_ready_and_takes_over(
-    bus: Bus, publish: "Publish", replica: "Replicas", event_log: "LogReader", story: "Tell"
+async def test_a_second_replica_is_ready_and_takes_over(
+    bus: Bus, publish: "Publish", replica: "Replicas", event_log: "LogReader", new_session: "NewSession"
 ) -> None:
-    stories = [story(f"handed over {n}") for n in range(8)]
-    calls = [told.whole_call(turns=4) for told in stories]
+    sessions = [new_session(f"handed over {n}") for n in range(8)]
+    calls = [session.whole_call(turns=4) for session in sessions]
     first, second = replica(), replica()
     await first.start()
     await first.until_ready()
@@ -98,16 +96,16 @@ async def test_a_second_replica_waits_ready_and_takes_over(
     await publish([envelope for call in calls for envelope in call[5:]])
     await event_log.until(80)
 
-    for told, call in zip(stories, calls, strict=True):
-        assert await event_log.events(told.session_id) == [(n, e.id) for n, e in enumerate(call, 1)]
+    for session, call in zip(sessions, calls, strict=True):
+        assert await event_log.events(session.session_id) == [(n, e.id) for n, e in enumerate(call, 1)]
 
 
-async def test_it_waits_for_postgres_and_says_so(
+async def test_it_is_unready_until_postgres_answers(
     bus: Bus,
     publish: "Publish",
     replica: "Replicas",
     event_log: "LogReader",
-    story: "Tell",
+    new_session: "NewSession",
     postgres_server: Postgres,
     eventually: "Eventually",
 ) -> None:
@@ -118,16 +116,16 @@ async def test_it_waits_for_postgres_and_says_so(
 
     postgres_server.start()
     await persistence.until_ready(60)
-    await publish([story("after").requested()])
+    await publish([new_session("after").requested()])
     await event_log.until(1)
 
 
-async def test_it_waits_for_nats_and_says_so(
+async def test_it_is_unready_until_nats_answers(
     bus: Bus,
     publish: "Publish",
     replica: "Replicas",
     event_log: "LogReader",
-    story: "Tell",
+    new_session: "NewSession",
     nats_server: NatsServer,
     eventually: "Eventually",
 ) -> None:
@@ -139,24 +137,24 @@ async def test_it_waits_for_nats_and_says_so(
     nats_server.start()
     await persistence.until_ready(60)
     again = await Bus.connect(nats_server.url, name="again")
-    await again.publish(outgoing(story("after").requested()))
+    await again.publish(outgoing(new_session("after").requested()))
     await again.close()
     await event_log.until(1)
 
 
-async def test_a_crash_of_postgres_leaves_log_and_views_whole(
+async def test_crashes_of_postgres_lose_no_event_and_no_row(
     bus: Bus,
     publish: "Publish",
     replica: "Replicas",
     event_log: "LogReader",
     database: Database,
     postgres_server: Postgres,
-    story: "Tell",
+    new_session: "NewSession",
     eventually: "Eventually",
 ) -> None:
-    """The views do not wait for the disk: what a crash takes from them is folded again."""
-    stories = [story(f"crash {n}") for n in range(10)]
-    calls = [[told.turn(n) for n in range(1, 201)] for told in stories]
+    """The views do not wait for the disk: work lost in a crash is projected again."""
+    sessions = [new_session(f"crash {n}") for n in range(10)]
+    calls = [[session.turn(n) for n in range(1, 201)] for session in sessions]
     persistence = replica()
     await persistence.start()
     await persistence.until_ready()
@@ -172,31 +170,29 @@ async def test_a_crash_of_postgres_leaves_log_and_views_whole(
         return (turns, await database.pool.fetchval("select sum(sequence) from sessions")) == (2000, 2000)
 
     await eventually(folded, seconds=60)
-    for told, call in zip(stories, calls, strict=True):
-        assert await event_log.events(told.session_id) == [(n, e.id) for n, e in enumerate(call, 1)]
+    for session, call in zip(sessions, calls, strict=True):
+        assert await event_log.events(session.session_id) == [(n, e.id) for n, e in enumerate(call, 1)]
     await persistence.until_ready()
 
 
-async def test_a_commit_shows_in_the_trace_of_the_request(
-    bus: Bus, replica: "Replicas", event_log: "LogReader", story: "Tell"
+async def test_a_commit_is_a_span_in_the_trace_of_the_request(
+    bus: Bus, replica: "Replicas", event_log: "LogReader", new_session: "NewSession"
 ) -> None:
-    told = story("traced")
+    session = new_session("traced")
     trace = "4bf92f3577b34da6a3ce929d0e0e4736"
-    envelope = structs.replace(told.requested(), traceparent=f"00-{trace}-00f067aa0ba902b7-01")
+    envelope = structs.replace(session.requested(), traceparent=f"00-{trace}-00f067aa0ba902b7-01")
     persistence = replica(OTEL_TRACES_EXPORTER="console")
     await persistence.start()
     await bus.publish(outgoing(envelope))
     await event_log.until(1)
     assert await persistence.end(signal.SIGTERM) == 0
 
-    said = persistence.log.read_text()
-    assert '"name": "event_log commit"' in said
-    assert f'"trace_id": "0x{trace}"' in said
+    output = persistence.log.read_text()
+    assert '"name": "event_log commit"' in output
+    assert f'"trace_id": "0x{trace}"' in output
 
 
-async def test_it_refuses_a_schema_that_is_not_its_own(
-    bus: Bus, replica: "Replicas", database: Database
-) -> None:
+async def test_it_refuses_another_schema_revision(bus: Bus, replica: "Replicas", database: Database) -> None:
     await database.pool.execute("update alembic_version set version_num = '0000'")
     persistence = replica()
     await persistence.start()
@@ -208,9 +204,8 @@ async def test_it_refuses_a_schema_that_is_not_its_own(
     )
 
 
-async def test_it_refuses_streams_that_are_not_as_the_contract_defines(bus: Bus, replica: "Replicas") -> None:
+async def test_it_refuses_a_stream_that_differs_from_its_definition(bus: Bus, replica: "Replicas") -> None:
     await erase(bus)
-    assert isinstance(bus, NatsBus)
     await bus.connection.api("STREAM.CREATE.SESSIONS", {"name": "SESSIONS", "subjects": ["sessions.>"]})
     persistence = replica()
     await persistence.start()
@@ -223,34 +218,34 @@ async def test_it_refuses_streams_that_are_not_as_the_contract_defines(bus: Bus,
 
 
 async def test_a_wrong_setting_is_named(postgres_dsn: str, nats_server: NatsServer) -> None:
-    code, _, said = await command("mysql://nowhere", nats_server.url, "run")
+    code, _, output = await command("mysql://nowhere", nats_server.url, "run")
     assert code == 2
-    assert "ANTIPHON_POSTGRES_DSN is 'mysql://nowhere'" in said
+    assert "ANTIPHON_POSTGRES_DSN is 'mysql://nowhere'" in output
 
 
 @pytest.mark.parametrize("what", ["behind", "caught up"])
-async def test_status_tells_how_far_everything_is(
+async def test_status_shows_the_progress_of_ingest_and_projections(
     what: str,
     bus: Bus,
     publish: "Publish",
-    lines: "Lines",
+    ingest: "RunningIngest",
     replica: "Replicas",
     event_log: "LogReader",
     postgres_dsn: str,
     nats_server: NatsServer,
-    story: "Tell",
+    new_session: "NewSession",
 ) -> None:
-    told = story("status")
-    await publish([told.requested(), told.turn(1)])
+    session = new_session("status")
+    await publish([session.requested(), session.turn(1)])
     await bus.publish_many([])
     if what == "caught up":
-        lines.start(told.partition)
+        ingest.start(session.partition)
         await event_log.until(2)
-        await lines.end()
+        await ingest.end()
 
     code, out, _ = await command(postgres_dsn, nats_server.url, "status", "--json")
     found = json.loads(out)
-    mine = found["partitions"][told.partition]
+    mine = found["partitions"][session.partition]
 
     assert (code, len(found["partitions"]), found["schema_revision"]) == (0, 16, head())
     assert (mine["checkpoint"], mine["head"], mine["caught_up"]) == (
@@ -268,13 +263,13 @@ async def test_status_tells_how_far_everything_is(
     assert ("  behind" in out) == (what == "behind")
 
 
-async def test_status_of_a_database_without_schema_says_what_to_do(
+async def test_status_of_a_database_without_schema_names_the_command(
     nats_server: NatsServer, postgres_server: Postgres, postgres_dsn: str
 ) -> None:
     connection = await asyncpg.connect(postgres_dsn)
     await connection.execute("drop table alembic_version")
     await connection.close()
 
-    code, _, said = await command(postgres_dsn, nats_server.url, "status")
+    code, _, output = await command(postgres_dsn, nats_server.url, "status")
     assert code == 1
-    assert "run `python -m antiphon.persistence migrate`" in said
+    assert "run `python -m antiphon.persistence migrate`" in output

@@ -1,35 +1,32 @@
 import pytest
 
 from antiphon.contracts.events.session import CloseReason, FaultSide
-from antiphon.recorder.ending import Facts, judge
+from antiphon.recorder.ending import SessionEnd, close_reason
 
 LEFT = "participant_disconnected"
+DELETED = "room_deleted"
 
 
 @pytest.mark.parametrize(
-    ("facts", "reason", "fault"),
+    ("end", "reason", "fault"),
     [
-        (Facts(session_reason=LEFT, anybody_came=True), CloseReason.CALLER_LEFT, FaultSide.NONE),
-        (Facts(session_reason="user_initiated", told_to_stop=True), CloseReason.AGENT_ENDED, FaultSide.NONE),
-        (Facts(session_reason="task_completed"), CloseReason.AGENT_ENDED, FaultSide.NONE),
-        (Facts(room_reason="room_deleted", session_reason=LEFT), CloseReason.ENDED_BY_API, FaultSide.NONE),
-        (
-            Facts(departure_reason="room_deleted", session_reason=LEFT),
-            CloseReason.ENDED_BY_API,
-            FaultSide.NONE,
-        ),
-        (Facts(session_reason="error", failure="tts: gone"), CloseReason.ERROR, FaultSide.AGENT),
-        (Facts(failure="no such flow"), CloseReason.ERROR, FaultSide.AGENT),
-        (Facts(room_reason="room_closed", anybody_came=True), CloseReason.CALLER_LEFT, FaultSide.CALLER),
-        (Facts(room_reason="room_closed"), CloseReason.ROOM_CLOSED, FaultSide.CALLER),
-        (Facts(room_reason="server_shutdown"), CloseReason.ROOM_CLOSED, FaultSide.PLATFORM),
-        (Facts(session_reason="user_initiated"), CloseReason.WORKER_SHUTDOWN, FaultSide.PLATFORM),
-        (Facts(), CloseReason.WORKER_SHUTDOWN, FaultSide.PLATFORM),
+        (SessionEnd(session_reason=LEFT, participant_joined=True), "caller_left", "none"),
+        (SessionEnd(session_reason="user_initiated", ended_by_code=True), "agent_ended", "none"),
+        (SessionEnd(session_reason="task_completed"), "agent_ended", "none"),
+        (SessionEnd(room_reason=DELETED, session_reason=LEFT), "ended_by_api", "none"),
+        (SessionEnd(departure_reason=DELETED, session_reason=LEFT), "ended_by_api", "none"),
+        (SessionEnd(session_reason="error", failure="tts: gone"), "error", "agent"),
+        (SessionEnd(failure="no such flow"), "error", "agent"),
+        (SessionEnd(room_reason="room_closed", participant_joined=True), "caller_left", "caller"),
+        (SessionEnd(room_reason="room_closed"), "room_closed", "caller"),
+        (SessionEnd(room_reason="server_shutdown"), "room_closed", "platform"),
+        (SessionEnd(session_reason="user_initiated"), "worker_shutdown", "platform"),
+        (SessionEnd(), "worker_shutdown", "platform"),
     ],
 )
-def test_an_ending_is_named_by_its_first_cause(facts: Facts, reason: CloseReason, fault: FaultSide) -> None:
-    assert judge(facts)[:2] == (reason, fault)
+def test_close_reason_is_the_first_that_applies(end: SessionEnd, reason: str, fault: str) -> None:
+    assert close_reason(end)[:2] == (CloseReason(reason), FaultSide(fault))
 
 
-def test_the_detail_of_a_failure_is_kept() -> None:
-    assert judge(Facts(session_reason="error", failure="tts: gone"))[2] == "tts: gone"
+def test_failure_is_the_detail() -> None:
+    assert close_reason(SessionEnd(session_reason="error", failure="tts: gone"))[2] == "tts: gone"

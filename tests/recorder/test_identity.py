@@ -15,21 +15,21 @@ def identified(metadata: str, room: str = "lobby", sid: str = "RM_1") -> Identit
         return identity_of(ctx)
 
 
-async def test_the_dispatch_names_session_and_tenant() -> None:
+async def test_dispatch_metadata_names_session_and_tenant() -> None:
     metadata = json.dumps({"session_id": SESSION, "tenant": "acme"})
     assert identified(metadata) == Identity(SESSION, "acme")
 
 
-async def test_a_room_named_like_a_session_is_that_session() -> None:
+async def test_room_named_by_session_id_is_that_session() -> None:
     assert identified("", room=SESSION) == Identity(SESSION, "default")
 
 
-async def test_any_other_room_has_a_session_of_its_own() -> None:
+async def test_other_room_has_session_derived_from_sid() -> None:
     first, again, other = identified(""), identified(""), identified("", sid="RM_2")
     assert first == again != other
     assert first.session_id.startswith("ses_")
 
 
-async def test_metadata_that_is_somebody_elses_does_no_harm() -> None:
+async def test_foreign_metadata_is_ignored() -> None:
     for metadata in ("not json", '["a list"]', '{"session_id": 7}', '{"session_id": "../etc"}'):
         assert identified(metadata).session_id == identified("").session_id

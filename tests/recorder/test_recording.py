@@ -1,18 +1,15 @@
 """The record of a real session, event by event."""
 
 import asyncio
-import inspect
 from collections.abc import Iterable
 from itertools import pairwise
 from typing import Any, TypeVar
 
 import pytest
 from livekit.agents import Agent, RunContext, function_tool
-from livekit.agents.ipc import job_proc_lazy_main
 from livekit.agents.llm import ToolError
-from livekit.agents.voice.agent_activity import _SpeechHandleContextVar
+from tests.recorder.recorded_session import RecordedSession
 
-from antiphon.agent_worker.testing import RecordedSession
 from antiphon.contracts.events.agent import (
     AgentError,
     AgentHandedOff,
@@ -23,7 +20,7 @@ from antiphon.contracts.events.agent import (
 from antiphon.contracts.events.session import CloseReason, FaultSide, SessionClosed
 from antiphon.contracts.events.tool import ToolCompleted, ToolStarted
 from antiphon.contracts.events.turn import TurnSaved
-from antiphon.recorder.recording import FRAMEWORK_TASK
+from antiphon.recorder.livekit_internals import JOB_TASK
 
 T = TypeVar("T")
 
@@ -62,7 +59,7 @@ class Host(Agent):
 
     @function_tool
     async def silent(self, context: RunContext[Any]) -> Agent:
-        """Hand over to one who says nothing."""
+        """Hand over to a silent agent."""
         return Silent()
 
 
@@ -70,7 +67,7 @@ def of_type(kind: type[T], events: Iterable[object]) -> list[T]:
     return [event for event in events if isinstance(event, kind)]
 
 
-async def test_a_session_is_recorded_from_joined_to_closed(recorded: RecordedSession) -> None:
+async def test_session_is_recorded_from_joined_to_closed(recorded: RecordedSession) -> None:
     await recorded.start(Host())
     await recorded.session.say("Hello.")
     await recorded.say("good morning")
@@ -90,13 +87,13 @@ async def test_a_session_is_recorded_from_joined_to_closed(recorded: RecordedSes
     assert all(old == before for (_, before), (old, _) in pairwise(states))
 
 
-async def test_a_turn_leaves_the_moment_it_ends(recorded: RecordedSession) -> None:
+async def test_turn_is_published_when_it_ends(recorded: RecordedSession) -> None:
     await recorded.start(Host())
     await recorded.say("one")
     assert [turn.user_text for turn in of_type(TurnSaved, await recorded.events())] == ["one"]
 
 
-async def test_a_tool_is_recorded_with_its_arguments_and_its_output(recorded: RecordedSession) -> None:
+async def test_tool_call_is_recorded_with_arguments_and_output(recorded: RecordedSession) -> None:
     await recorded.start(Host())
     await recorded.say('book({"people": 2})')
     events = await recorded.finish()
@@ -111,9 +108,7 @@ async def test_a_tool_is_recorded_with_its_arguments_and_its_output(recorded: Re
 
 
 @pytest.mark.parametrize("call", ["refuse()", "unheard_of()", "book(no json)"])
-async def test_a_tool_that_fails_is_recorded_once_however_it_fails(
-    recorded: RecordedSession, call: str
-) -> None:
+async def test_failed_tool_call_is_recorded_once(recorded: RecordedSession, call: str) -> None:
     await recorded.start(Host())
     await recorded.say(call)
     events = await recorded.finish()
@@ -123,7 +118,7 @@ async def test_a_tool_that_fails_is_recorded_once_however_it_fails(
     assert of_type(TurnSaved, events)[0].tool_call_ids == [started.call_id]
 
 
-async def test_a_hand_off_is_one_turn_and_names_both_agents(recorded: RecordedSession) -> None:
+async def test_handoff_is_one_turn_and_names_both_agents(recorded: RecordedSession) -> None:
     await recorded.start(Host())
     await recorded.say("manager()")
     await recorded.say("hello")
@@ -131,20 +126,20 @@ async def test_a_hand_off_is_one_turn_and_names_both_agents(recorded: RecordedSe
     first, second = of_type(AgentHandedOff, events)
     assert (first.from_agent, first.to_agent) == (None, "host")
     assert (second.from_agent, second.to_agent, second.reason) == ("host", "manager", "manager")
-    handed_over, after = of_type(TurnSaved, events)
-    assert (handed_over.agent_id, handed_over.assistant_text) == ("host", "I am the manager.")
-    assert handed_over.assistant_text_generated == "I am the manager."
+    handoff, after = of_type(TurnSaved, events)
+    assert (handoff.agent_id, handoff.assistant_text) == ("host", "I am the manager.")
+    assert handoff.assistant_text_generated == "I am the manager."
     assert (after.agent_id, after.user_text) == ("manager", "hello")
 
 
-async def test_a_hand_off_to_an_agent_that_says_nothing_ends_the_turn(recorded: RecordedSession) -> None:
+async def test_handoff_to_silent_agent_ends_the_turn(recorded: RecordedSession) -> None:
     await recorded.start(Host())
     await recorded.say("silent()")
     (turn,) = of_type(TurnSaved, await recorded.events())
     assert (turn.user_text, turn.assistant_text) == ("silent()", None)
 
 
-async def test_words_said_unasked_are_a_turn_of_their_own(recorded: RecordedSession) -> None:
+async def test_unprompted_speech_is_a_turn(recorded: RecordedSession) -> None:
     await recorded.start(Host())
     await recorded.session.say("Hello.")
     await recorded.session.say("Are you still there?")
@@ -153,7 +148,7 @@ async def test_words_said_unasked_are_a_turn_of_their_own(recorded: RecordedSess
     assert (turn.user_text, turn.assistant_text) == (None, "Are you still there?")
 
 
-async def test_a_turn_that_is_open_at_the_end_is_saved_before_the_session_is_closed(
+async def test_open_turn_is_saved_before_session_closed(
     recorded: RecordedSession,
 ) -> None:
     class Slow(Host):
@@ -179,7 +174,7 @@ async def test_a_turn_that_is_open_at_the_end_is_saved_before_the_session_is_clo
     assert events.index(turn) < events.index(of_type(SessionClosed, events)[0])
 
 
-async def test_a_model_that_fails_is_an_error_on_record_and_the_turn_is_saved(
+async def test_model_error_is_recorded_and_the_turn_saved(
     recorded: RecordedSession,
 ) -> None:
     await recorded.start(Host())
@@ -187,12 +182,12 @@ async def test_a_model_that_fails_is_an_error_on_record_and_the_turn_is_saved(
     await handle
     events = await recorded.finish()
     error = of_type(AgentError, events)[-1]
-    assert (error.recoverable, error.message) == (False, "no answer comes to mind")
+    assert (error.recoverable, error.message) == (False, "the model failed")
     (turn,) = of_type(TurnSaved, events)
     assert (turn.user_text, turn.assistant_text) == ("fail", None)
 
 
-async def test_an_answer_that_makes_no_sound_is_an_error_on_record(recorded: RecordedSession) -> None:
+async def test_silent_answer_is_recorded_as_error(recorded: RecordedSession) -> None:
     class Mute(Host):
         async def transcription_node(self, text: Any, model_settings: Any) -> Any:
             async for piece in text:
@@ -207,7 +202,7 @@ async def test_an_answer_that_makes_no_sound_is_an_error_on_record(recorded: Rec
     assert (error.kind, error.message) == ("Unheard", "nothing could be heard of the answer to turn 1")
 
 
-async def test_the_agents_own_overrides_of_the_text_keep_working(recorded: RecordedSession) -> None:
+async def test_overrides_of_transcription_node_keep_working(recorded: RecordedSession) -> None:
     class Loud(Host):
         async def transcription_node(self, text: Any, model_settings: Any) -> Any:
             async for piece in text:
@@ -221,14 +216,14 @@ async def test_the_agents_own_overrides_of_the_text_keep_working(recorded: Recor
     assert turn.assistant_text_generated == "You said: hello"
 
 
-async def test_nothing_is_recorded_after_the_session_is_closed(recorded: RecordedSession) -> None:
+async def test_nothing_is_recorded_after_session_closed(recorded: RecordedSession) -> None:
     await recorded.start(Host())
     await recorded.session.aclose()
     recorded.ctx.room.emit("room_metadata_changed", "", "late")
     assert isinstance((await recorded.finish())[-1], SessionClosed)
 
 
-async def test_a_session_that_never_began_is_closed_all_the_same(recorded: RecordedSession) -> None:
+async def test_session_that_never_started_is_closed(recorded: RecordedSession) -> None:
     recorded.recording.failed(LookupError("flow booking has no revision 9"))
     events = await recorded.finish()
     error, closed = events[-2:]
@@ -238,7 +233,7 @@ async def test_a_session_that_never_began_is_closed_all_the_same(recorded: Recor
     assert (closed.reason, closed.detail) == (CloseReason.ERROR, "flow booking has no revision 9")
 
 
-async def test_a_job_that_a_newer_one_replaces_leaves_the_session_open(recorded: RecordedSession) -> None:
+async def test_replaced_job_does_not_close_the_session(recorded: RecordedSession) -> None:
     await recorded.start(Host())
     recorded.ctx.room.emit("disconnected", 2)  # DUPLICATE_IDENTITY
     events = await recorded.finish()
@@ -246,11 +241,11 @@ async def test_a_job_that_a_newer_one_replaces_leaves_the_session_open(recorded:
     assert of_type(SessionClosed, events) == []
 
 
-async def test_a_listener_of_the_users_that_fails_costs_nothing_of_the_record(
+async def test_failing_listener_of_the_user_does_not_affect_the_record(
     recorded: RecordedSession,
 ) -> None:
     def listener(_: Any) -> None:
-        raise ValueError("the user's own mistake")
+        raise ValueError("raised by the user's listener")
 
     recorded.session.on("conversation_item_added", listener)
     await recorded.start(Host())
@@ -258,11 +253,11 @@ async def test_a_listener_of_the_users_that_fails_costs_nothing_of_the_record(
     assert len(of_type(TurnSaved, await recorded.finish())) == 1
 
 
-async def test_a_session_that_the_worker_ends_is_told_from_one_that_code_ends(
+async def test_worker_shutdown_is_not_agent_ended(
     recorded: RecordedSession,
 ) -> None:
     await recorded.start(Host())
-    await asyncio.create_task(_close_as_livekit_does(recorded), name=FRAMEWORK_TASK)
+    await asyncio.create_task(_close_as_livekit_does(recorded), name=JOB_TASK)
     closed = (await recorded.finish())[-1]
     assert isinstance(closed, SessionClosed)
     assert (closed.reason, closed.fault) == (CloseReason.WORKER_SHUTDOWN, FaultSide.PLATFORM)
@@ -272,7 +267,7 @@ async def _close_as_livekit_does(recorded: RecordedSession) -> None:
     await asyncio.wait_for(recorded.session.aclose(), timeout=10)
 
 
-async def test_a_flow_that_hangs_up_is_the_agent_ending_the_call(recorded: RecordedSession) -> None:
+async def test_session_shutdown_by_code_is_agent_ended(recorded: RecordedSession) -> None:
     await recorded.start(Host())
     closed_event = asyncio.Event()
     recorded.session.on("close", lambda _: closed_event.set())
@@ -281,11 +276,3 @@ async def test_a_flow_that_hangs_up_is_the_agent_ending_the_call(recorded: Recor
     closed = (await recorded.finish())[-1]
     assert isinstance(closed, SessionClosed)
     assert closed.reason == CloseReason.AGENT_ENDED
-
-
-def test_the_framework_still_names_the_task_in_which_it_ends_a_job() -> None:
-    assert f'name="{FRAMEWORK_TASK}"' in inspect.getsource(job_proc_lazy_main)
-
-
-def test_the_framework_still_tells_tasks_which_speech_they_serve() -> None:
-    assert _SpeechHandleContextVar.get(None) is None

@@ -1,4 +1,4 @@
-"""JSON bodies are read strictly, and what is wrong with them is said."""
+"""JSON bodies are parsed strictly, and errors are named."""
 
 import httpx
 import pytest
@@ -17,42 +17,42 @@ JSON = {"Content-Type": "application/json"}
         b"[" * 2000,
     ],
 )
-async def test_what_is_not_json_is_malformed(body: bytes, edge: httpx.AsyncClient) -> None:
-    answer = await edge.post("/v1/sessions", content=body, headers=JSON)
+async def test_invalid_json_responds_400(body: bytes, rejecting: httpx.AsyncClient) -> None:
+    response = await rejecting.post("/v1/sessions", content=body, headers=JSON)
 
-    assert answer.status_code == 400
-    assert answer.json()["type"].endswith("/malformed-json")
+    assert response.status_code == 400
+    assert response.json()["type"].endswith("/malformed-json")
 
 
 @pytest.mark.parametrize("media_type", ["text/plain", "application/x-www-form-urlencoded", "application/xml"])
-async def test_another_media_type_is_not_supported(media_type: str, edge: httpx.AsyncClient) -> None:
-    answer = await edge.post(
+async def test_other_media_type_responds_415(media_type: str, rejecting: httpx.AsyncClient) -> None:
+    response = await rejecting.post(
         "/v1/sessions", content=b'{"flow_id":"booking","user_id":"ada"}', headers={"Content-Type": media_type}
     )
 
-    assert answer.status_code == 415
-    assert answer.json()["type"].endswith("/unsupported-media-type")
+    assert response.status_code == 415
+    assert response.json()["type"].endswith("/unsupported-media-type")
 
 
-async def test_no_media_type_at_all_is_not_supported(edge: httpx.AsyncClient) -> None:
-    answer = await edge.post("/v1/sessions", content=b'{"flow_id":"booking","user_id":"ada"}')
+async def test_missing_media_type_responds_415(rejecting: httpx.AsyncClient) -> None:
+    response = await rejecting.post("/v1/sessions", content=b'{"flow_id":"booking","user_id":"ada"}')
 
-    assert answer.status_code == 415
+    assert response.status_code == 415
 
 
 @pytest.mark.parametrize(
     "media_type", ["application/json; charset=utf-8", "APPLICATION/JSON", "application/x+json"]
 )
-async def test_json_by_any_of_its_names_is_read(media_type: str, client: httpx.AsyncClient) -> None:
-    answer = await client.post(
+async def test_every_json_media_type_is_accepted(media_type: str, client: httpx.AsyncClient) -> None:
+    response = await client.post(
         "/v1/sessions", content=b'{"flow_id":"booking","user_id":"ada"}', headers={"Content-Type": media_type}
     )
 
-    assert answer.status_code == 201
+    assert response.status_code == 201
 
 
-async def test_no_body_names_what_is_missing(edge: httpx.AsyncClient) -> None:
-    answer = await edge.post("/v1/sessions", headers=JSON)
+async def test_missing_body_responds_422(rejecting: httpx.AsyncClient) -> None:
+    response = await rejecting.post("/v1/sessions", headers=JSON)
 
-    assert answer.status_code == 422
-    assert answer.json()["errors"][0]["field"] == "body"
+    assert response.status_code == 422
+    assert response.json()["errors"][0]["field"] == "body"

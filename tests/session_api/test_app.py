@@ -1,4 +1,4 @@
-"""The application: health, documents, and problems for whatever is not there."""
+"""The application: health, OpenAPI document, and problems for unknown paths."""
 
 import re
 from typing import Any
@@ -24,14 +24,14 @@ async def _document(client: httpx.AsyncClient) -> dict[str, Any]:
     return document
 
 
-async def test_it_is_ready_when_the_broker_answers(edge: httpx.AsyncClient) -> None:
-    answer = await edge.get("/health/ready")
+async def test_ready_when_the_broker_answers(rejecting: httpx.AsyncClient) -> None:
+    response = await rejecting.get("/health/ready")
 
-    assert answer.status_code == 200
-    assert answer.json()["checks"]["broker"]["ok"]
+    assert response.status_code == 200
+    assert response.json()["checks"]["broker"]["ok"]
 
 
-async def test_postgres_away_is_reported_and_turns_nothing_off(
+async def test_postgres_outage_is_reported_and_service_stays_ready(
     client: httpx.AsyncClient, running: Any, monkeypatch: Any
 ) -> None:
     async def away(*_: object) -> None:
@@ -39,18 +39,18 @@ async def test_postgres_away_is_reported_and_turns_nothing_off(
 
     monkeypatch.setitem(running.dependencies.health._reported._checks, "postgres", away)
 
-    answer = await client.get("/health/ready")
+    response = await client.get("/health/ready")
 
-    assert answer.status_code == 200
-    assert answer.json()["reported"]["postgres"] == {"ok": False, "detail": "away"}
+    assert response.status_code == 200
+    assert response.json()["reported"]["postgres"] == {"ok": False, "detail": "away"}
 
 
-async def test_what_is_not_there_is_a_problem(edge: httpx.AsyncClient) -> None:
-    answer = await edge.get("/v1/nothing")
+async def test_unknown_path_is_a_problem(rejecting: httpx.AsyncClient) -> None:
+    response = await rejecting.get("/v1/nothing")
 
-    assert answer.status_code == 404
-    assert answer.headers["content-type"] == "application/problem+json"
-    assert answer.json() == {
+    assert response.status_code == 404
+    assert response.headers["content-type"] == "application/problem+json"
+    assert response.json() == {
         "type": "https://antiphon.dev/problems/not-found",
         "title": "Not found",
         "status": 404,
@@ -59,16 +59,16 @@ async def test_what_is_not_there_is_a_problem(edge: httpx.AsyncClient) -> None:
     }
 
 
-async def test_a_method_that_a_path_does_not_have_is_a_problem(edge: httpx.AsyncClient) -> None:
-    answer = await edge.put("/v1/sessions")
+async def test_wrong_method_is_a_problem(rejecting: httpx.AsyncClient) -> None:
+    response = await rejecting.put("/v1/sessions")
 
-    assert answer.status_code == 405
-    assert answer.headers["content-type"] == "application/problem+json"
-    assert answer.headers["allow"]
+    assert response.status_code == 405
+    assert response.headers["content-type"] == "application/problem+json"
+    assert response.headers["allow"]
 
 
-async def test_the_openapi_document_has_every_route_with_its_problems(edge: httpx.AsyncClient) -> None:
-    document = await _document(edge)
+async def test_openapi_document_has_every_route_with_its_problems(rejecting: httpx.AsyncClient) -> None:
+    document = await _document(rejecting)
 
     operations = {(path, verb): o for path, verbs in document["paths"].items() for verb, o in verbs.items()}
     assert document["openapi"].startswith("3.1")
@@ -81,16 +81,16 @@ async def test_the_openapi_document_has_every_route_with_its_problems(edge: http
     assert document["security"] == [{"ApiKey": []}]
 
 
-async def test_every_reference_of_the_openapi_document_leads_somewhere(edge: httpx.AsyncClient) -> None:
-    document = await _document(edge)
+async def test_every_reference_of_the_openapi_document_resolves(rejecting: httpx.AsyncClient) -> None:
+    document = await _document(rejecting)
 
     referred = set(re.findall(r'"#/components/schemas/([^"]+)"', str(document).replace("'", '"')))
     assert referred <= set(document["components"]["schemas"])
     assert "HTTPValidationError" not in referred
 
 
-async def test_the_docs_need_no_network(edge: httpx.AsyncClient) -> None:
-    page = await edge.get("/docs")
+async def test_docs_need_no_network(rejecting: httpx.AsyncClient) -> None:
+    page = await rejecting.get("/docs")
 
     addresses = re.findall(r'(?:src|href)="([^"]+)"', page.text)
     assert page.status_code == 200
@@ -98,4 +98,4 @@ async def test_the_docs_need_no_network(edge: httpx.AsyncClient) -> None:
     assert all(address.startswith("/") for address in addresses)
     assert "//cdn" not in page.text
     for address in addresses:
-        assert (await edge.get(address)).status_code == 200
+        assert (await rejecting.get(address)).status_code == 200

@@ -1,56 +1,58 @@
-"""Who may do what: 401 without a key that counts, 403 without the scope, at once after a revocation."""
+"""API keys: 401 without a valid key, 403 without the scope, revocation at once."""
 
+import hashlib
 from collections.abc import Awaitable, Callable
 
 import httpx
 import pytest
 
 from antiphon.chassis.bus import Bus
+from antiphon.session_api.auth import Keys
 
 CREATE = {"flow_id": "booking", "user_id": "ada"}
 
 
 @pytest.mark.parametrize("authorization", [None, "", "Basic d3JpdGVyOg==", "Bearer", "writer"])
-async def test_without_a_bearer_key_nobody_comes_in(
-    authorization: str | None, edge: httpx.AsyncClient
+async def test_missing_bearer_key_responds_401(
+    authorization: str | None, rejecting: httpx.AsyncClient
 ) -> None:
     headers = {} if authorization is None else {"Authorization": authorization}
-    del edge.headers["Authorization"]
+    del rejecting.headers["Authorization"]
 
-    answer = await edge.get("/v1/sessions", headers=headers)
+    response = await rejecting.get("/v1/sessions", headers=headers)
 
-    assert answer.status_code == 401
-    assert answer.headers["content-type"] == "application/problem+json"
-    assert answer.headers["www-authenticate"].startswith("Bearer")
-    assert answer.json()["type"].endswith("/missing-credentials")
-
-
-async def test_a_key_that_nobody_issued_does_not_count(edge: httpx.AsyncClient) -> None:
-    answer = await edge.get("/v1/sessions", headers={"Authorization": "Bearer nobody"})
-
-    assert answer.status_code == 401
-    assert answer.json()["type"].endswith("/invalid-credentials")
+    assert response.status_code == 401
+    assert response.headers["content-type"] == "application/problem+json"
+    assert response.headers["www-authenticate"].startswith("Bearer")
+    assert response.json()["type"].endswith("/missing-credentials")
 
 
-async def test_a_reader_may_read_and_not_write(client: httpx.AsyncClient) -> None:
+async def test_unknown_key_responds_401(rejecting: httpx.AsyncClient) -> None:
+    response = await rejecting.get("/v1/sessions", headers={"Authorization": "Bearer nobody"})
+
+    assert response.status_code == 401
+    assert response.json()["type"].endswith("/invalid-credentials")
+
+
+async def test_missing_scope_responds_403(client: httpx.AsyncClient) -> None:
     reader = {"Authorization": "Bearer reader"}
 
     listed = await client.get("/v1/sessions", headers=reader)
-    made = await client.post("/v1/sessions", json=CREATE, headers=reader)
+    created = await client.post("/v1/sessions", json=CREATE, headers=reader)
 
     assert listed.status_code == 200
-    assert made.status_code == 403
-    assert made.json()["type"].endswith("/missing-scope")
-    assert made.json()["scope"] == "sessions:write"
+    assert created.status_code == 403
+    assert created.json()["type"].endswith("/missing-scope")
+    assert created.json()["scope"] == "sessions:write"
 
 
-async def test_the_body_is_not_judged_before_the_key(edge: httpx.AsyncClient) -> None:
-    answer = await edge.post("/v1/sessions", json={}, headers={"Authorization": "Bearer nobody"})
+async def test_key_is_checked_before_the_body(rejecting: httpx.AsyncClient) -> None:
+    response = await rejecting.post("/v1/sessions", json={}, headers={"Authorization": "Bearer nobody"})
 
-    assert answer.status_code == 401
+    assert response.status_code == 401
 
 
-async def test_a_revoked_key_stops_to_count(
+async def test_revoked_key_responds_401(
     client: httpx.AsyncClient,
     bus: Bus,
     put_key: Callable[..., Awaitable[str]],
@@ -59,10 +61,32 @@ async def test_a_revoked_key_stops_to_count(
     digest = await put_key("leaver")
     leaver = {"Authorization": "Bearer leaver"}
 
-    async def answers(status: int) -> bool:
+    async def responds(status: int) -> bool:
         return (await client.get("/v1/sessions", headers=leaver)).status_code == status
 
-    await until(lambda: answers(200))
+    await until(lambda: responds(200))
     await (await bus.bucket("keys")).delete(digest)
 
-    await until(lambda: answers(401))
+    await until(lambda: responds(401))
+
+
+def _hash(secret: str) -> str:
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def test_key_is_found_by_its_hash() -> None:
+    record = b'{"tenant":"acme","name":"ci","scopes":["sessions:read"],"created_at":"2026-01-01T00:00:00Z"}'
+    key = Keys({_hash("secret"): record}).find("secret")
+
+    assert key is not None
+    assert (key.tenant, key.actor, key.scopes) == ("acme", "key:ci", frozenset({"sessions:read"}))
+
+
+def test_hash_is_not_a_key() -> None:
+    record = b'{"tenant":"acme","name":"ci","scopes":[]}'
+
+    assert Keys({_hash("secret"): record}).find(_hash("secret")) is None
+
+
+def test_malformed_record_is_not_a_key() -> None:
+    assert Keys({_hash("secret"): b"not json"}).find("secret") is None

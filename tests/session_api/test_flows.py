@@ -1,4 +1,4 @@
-"""Flows: the newest revision counts, each tenant sees its own."""
+"""Flows: the newest revision is used, each tenant sees its own."""
 
 import json
 from collections.abc import Awaitable, Callable
@@ -17,13 +17,13 @@ def _bucket(*keys: str) -> dict[str, bytes]:
     return bucket
 
 
-def test_the_newest_revision_counts() -> None:
+def test_newest_revision_is_used() -> None:
     flows = Flows(_bucket("default.booking.1", "default.booking.2", "default.booking.3"))
 
     assert flows.latest_revision("default", "booking") == 3
 
 
-def test_a_revision_that_comes_later_is_seen() -> None:
+def test_later_revision_is_found() -> None:
     bucket = _bucket("default.booking.1")
     flows = Flows(bucket)
     flows.latest_revision("default", "booking")
@@ -33,7 +33,7 @@ def test_a_revision_that_comes_later_is_seen() -> None:
     assert flows.latest_revision("default", "booking") == 2
 
 
-def test_a_bucket_that_was_emptied_has_no_flow() -> None:
+def test_emptied_bucket_has_no_flow() -> None:
     bucket = _bucket("default.booking.1")
     flows = Flows(bucket)
     flows.latest_revision("default", "booking")
@@ -43,20 +43,20 @@ def test_a_bucket_that_was_emptied_has_no_flow() -> None:
     assert flows.latest_revision("default", "booking") is None
 
 
-def test_a_flow_of_another_tenant_is_not_there() -> None:
+def test_flow_of_another_tenant_is_unknown() -> None:
     flows = Flows(_bucket("acme.booking.1"))
 
     assert flows.latest_revision("default", "booking") is None
     assert flows.latest("default") == []
 
 
-def test_a_record_that_cannot_be_read_is_left_out() -> None:
+def test_malformed_record_is_left_out() -> None:
     flows = Flows({**_bucket("default.booking.1"), "default.broken.1": b"{"})
 
     assert [flow.flow_id for flow in flows.latest("default")] == ["booking"]
 
 
-async def test_the_list_shows_each_flow_once_and_not_its_source(
+async def test_list_has_each_flow_once_without_its_source(
     client: httpx.AsyncClient, put_flow: Callable[..., Awaitable[str]], until: Callable[..., Awaitable[None]]
 ) -> None:
     await put_flow("concierge")

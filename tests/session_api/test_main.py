@@ -1,4 +1,4 @@
-"""The process: it starts without Postgres and LiveKit, refuses to start without a broker, stops when told."""
+"""The process: starts without Postgres and LiveKit, fails without a broker, stops on SIGTERM."""
 
 import asyncio
 import os
@@ -37,9 +37,7 @@ async def _end(process: Process) -> tuple[int, str]:
     return process.returncode, errors.decode()
 
 
-async def test_it_serves_with_only_a_broker_and_stops_when_told(
-    bus: Bus, nats_server: NatsServer, until: Any
-) -> None:
+async def test_serves_with_only_a_broker_until_sigterm(bus: Bus, nats_server: NatsServer, until: Any) -> None:
     port = free_port()
     process = await _start(ANTIPHON_NATS_URL=nats_server.url, ANTIPHON_API_PORT=str(port))
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
@@ -59,7 +57,7 @@ async def test_it_serves_with_only_a_broker_and_stops_when_told(
     assert code == 0, errors
 
 
-async def test_a_wrong_setting_stops_it_with_the_variable_s_name() -> None:
+async def test_invalid_setting_exits_with_the_name_of_the_variable() -> None:
     process = await _start(ANTIPHON_API_PORT="no-port")
 
     code, errors = await _end(process)
@@ -70,7 +68,7 @@ async def test_a_wrong_setting_stops_it_with_the_variable_s_name() -> None:
 
 
 @pytest.mark.timeout(60)
-async def test_without_a_broker_it_does_not_start() -> None:
+async def test_start_fails_without_a_broker() -> None:
     process = await _start(ANTIPHON_NATS_URL="nats://127.0.0.1:1")
 
     code, errors = await _end(process)

@@ -1,4 +1,4 @@
-"""Settings of session-api: a wrong one stops it, with the variable's name."""
+"""Settings of session-api: an invalid value stops it and is named."""
 
 import pytest
 
@@ -25,7 +25,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
         ("ANTIPHON_LIVEKIT_PUBLIC_URL", "ftp://livekit"),
     ],
 )
-def test_a_wrong_value_is_named(
+def test_invalid_value_is_named(
     variable: str, value: str, environment: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     environment.setenv(variable, value)
@@ -46,7 +46,7 @@ def test_a_wrong_value_is_named(
         ("wss://livekit.example.org", "wss://livekit.example.org"),
     ],
 )
-def test_callers_are_given_a_websocket_address(
+def test_callers_get_a_websocket_url(
     public: str | None, expected: str, environment: pytest.MonkeyPatch
 ) -> None:
     if public is not None:

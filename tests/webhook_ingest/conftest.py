@@ -1,4 +1,4 @@
-"""Webhooks as LiveKit makes them: its own protobuf as JSON, its own token over the body's SHA-256."""
+"""Webhooks as LiveKit sends them: protobuf JSON, signed by a token over the SHA-256 of the body."""
 
 import base64
 import hashlib
@@ -16,7 +16,7 @@ from tests.fixtures.clock import FixedClock
 from antiphon.chassis.bus import Bus
 from antiphon.chassis.health import Health
 from antiphon.webhook_ingest.app import create_app
-from antiphon.webhook_ingest.ingest import Ingest
+from antiphon.webhook_ingest.publisher import WebhookPublisher
 
 API_KEY = "devkey"
 API_SECRET = "a-secret-of-at-least-32-characters!!"
@@ -25,13 +25,13 @@ SESSION = "ses_01m7yq1we0eqq9xvayxnfetqqd"
 
 @pytest.fixture
 def session_id() -> str:
-    """The session whose room the webhooks are about."""
+    """The session that the webhooks belong to."""
     return SESSION
 
 
 @pytest.fixture
 def webhook() -> Callable[..., bytes]:
-    """Write a webhook as LiveKit does: protobuf JSON."""
+    """Return a webhook as protobuf JSON, as LiveKit does."""
 
     def write(event: str = "room_started", **fields: Any) -> bytes:
         metadata = f'{{"session_id":"{SESSION}","tenant":"default"}}'
@@ -58,20 +58,22 @@ def sign() -> Callable[..., str]:
 
 @pytest.fixture
 def verified_with() -> dict[str, str]:
-    """The key and the secret that webhook-ingest knows."""
+    """The API key and secret of webhook-ingest."""
     return {"api_key": API_KEY, "api_secret": API_SECRET}
 
 
 @pytest.fixture
 def clock() -> FixedClock:
-    """A clock that stands still."""
+    """A clock that does not advance."""
     return FixedClock()
 
 
 @pytest.fixture
 async def client(bus: Bus, clock: FixedClock) -> AsyncIterator[httpx.AsyncClient]:
     """An HTTP client of a webhook-ingest on a real broker."""
-    ingest = Ingest(bus, api_key=API_KEY, api_secret=API_SECRET, clock=clock, timeout_seconds=1.0)
-    transport = httpx.ASGITransport(create_app(ingest, Health({"broker": bus.ready})))
+    publisher = WebhookPublisher(
+        bus, api_key=API_KEY, api_secret=API_SECRET, clock=clock, timeout_seconds=1.0
+    )
+    transport = httpx.ASGITransport(create_app(publisher, Health({"broker": bus.ready})))
     async with httpx.AsyncClient(transport=transport, base_url="http://ingest") as client:
         yield client

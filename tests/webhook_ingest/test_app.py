@@ -27,115 +27,113 @@ async def _post(client: httpx.AsyncClient, body: bytes, token: str) -> httpx.Res
     return await client.post(PATH, content=body, headers=headers)
 
 
-async def test_a_webhook_is_an_event_of_its_session(
+async def test_webhook_is_published_as_an_event_of_its_session(
     client: httpx.AsyncClient, bus: Bus, webhook: Webhook, sign: Sign, session_id: str
 ) -> None:
     body = webhook("participant_joined", participant={"sid": "PA_1", "identity": "caller"})
 
-    answer = await _post(client, body, sign(body))
+    response = await _post(client, body, sign(body))
 
     [envelope] = await _log(bus)
-    assert (answer.status_code, answer.json()) == (200, {"outcome": "published"})
+    assert (response.status_code, response.json()) == (200, {"outcome": "published"})
     assert (envelope.id, envelope.type) == ("lk:EV_9dKqLmZx2T", "livekit.participant_joined")
     assert (envelope.subject, envelope.tenant) == (session_id, "default")
     assert envelope.time == datetime.fromtimestamp(1795253401, UTC)
     assert getattr(open_event(envelope), "participant_identity") == "caller"  # noqa: B009 - of the one event
 
 
-async def test_a_webhook_told_twice_is_one_event(
+async def test_redelivered_webhook_is_one_event(
     client: httpx.AsyncClient, bus: Bus, webhook: Webhook, sign: Sign
 ) -> None:
     body = webhook()
 
-    answers = [await _post(client, body, sign(body)) for _ in range(3)]
+    responses = [await _post(client, body, sign(body)) for _ in range(3)]
 
-    assert [answer.status_code for answer in answers] == [200, 200, 200]
+    assert [response.status_code for response in responses] == [200, 200, 200]
     assert len(await _log(bus)) == 1
 
 
-async def test_a_webhook_of_a_track_finds_its_session_by_the_room_alone(
+async def test_webhook_of_a_track_is_published_to_its_session(
     client: httpx.AsyncClient, bus: Bus, webhook: Webhook, sign: Sign, session_id: str
 ) -> None:
     started = webhook()
     track = webhook("track_published", id="EV_2", room={"sid": "RM_1", "name": session_id})
     await _post(client, started, sign(started))
 
-    answer = await _post(client, track, sign(track))
+    response = await _post(client, track, sign(track))
 
-    assert answer.json() == {"outcome": "published"}
+    assert response.json() == {"outcome": "published"}
     assert [envelope.type for envelope in await _log(bus)] == [
         "livekit.room_started",
         "livekit.track_published",
     ]
 
 
-async def test_a_room_that_is_no_session_is_accepted_and_not_published(
+async def test_webhook_of_a_foreign_room_is_not_published(
     client: httpx.AsyncClient, bus: Bus, webhook: Webhook, sign: Sign
 ) -> None:
-    body = webhook(room={"sid": "RM_9", "name": "somebody-elses-room"})
+    body = webhook(room={"sid": "RM_9", "name": "foreign-room"})
 
-    answer = await _post(client, body, sign(body))
+    response = await _post(client, body, sign(body))
 
-    assert (answer.status_code, answer.json()) == (200, {"outcome": "not_ours"})
+    assert (response.status_code, response.json()) == (200, {"outcome": "not_ours"})
     assert await _log(bus) == []
 
 
-async def test_a_forged_webhook_is_refused_and_leaves_no_trace(
+async def test_forged_webhook_responds_401(
     client: httpx.AsyncClient, bus: Bus, webhook: Webhook, sign: Sign
 ) -> None:
     body = webhook()
     forged = sign(body, secret="another-secret-of-at-least-32-characters")
 
-    answers = [
+    responses = [
         await _post(client, body, forged),
         await _post(client, body, ""),
         await _post(client, body, sign(body, ttl=timedelta(minutes=-5))),
         await _post(client, body + b" ", sign(body)),
     ]
 
-    assert [answer.status_code for answer in answers] == [401] * 4
-    assert answers[0].headers["content-type"] == "application/problem+json"
+    assert [response.status_code for response in responses] == [401] * 4
+    assert responses[0].headers["content-type"] == "application/problem+json"
     assert await _log(bus) == []
 
 
-async def test_a_signed_body_that_is_no_webhook_is_malformed(client: httpx.AsyncClient, sign: Sign) -> None:
+async def test_malformed_webhook_responds_400(client: httpx.AsyncClient, sign: Sign) -> None:
     body = b'{"event":"room_started"}'
 
-    answer = await _post(client, body, sign(body))
+    response = await _post(client, body, sign(body))
 
-    assert answer.status_code == 400
-    assert answer.json()["type"].endswith("/malformed-webhook")
+    assert response.status_code == 400
+    assert response.json()["type"].endswith("/malformed-webhook")
 
 
 @pytest.mark.parametrize("chunked", [False, True])
-async def test_a_body_that_is_too_large_is_not_read_to_its_end(
-    chunked: bool, client: httpx.AsyncClient, sign: Sign
-) -> None:
+async def test_body_over_the_limit_responds_413(chunked: bool, client: httpx.AsyncClient, sign: Sign) -> None:
     body = b" " * (BODY_LIMIT_BYTES + 1)
 
     async def chunks() -> AsyncIterator[bytes]:
         yield body
 
-    answer = await client.post(
+    response = await client.post(
         PATH, content=chunks() if chunked else body, headers={"Authorization": sign(body)}
     )
 
-    assert answer.status_code == 413
+    assert response.status_code == 413
 
 
-async def test_a_broker_that_is_away_makes_livekit_try_again(
+async def test_broker_outage_responds_503(
     client: httpx.AsyncClient, nats_server: NatsServer, webhook: Webhook, sign: Sign
 ) -> None:
     body = webhook()
     nats_server.stop()
 
-    answer = await _post(client, body, sign(body))
+    response = await _post(client, body, sign(body))
 
-    assert answer.status_code == 503
-    assert answer.headers["retry-after"] == "1"
+    assert response.status_code == 503
+    assert response.headers["retry-after"] == "1"
 
 
-async def test_a_fault_of_ours_is_never_a_500(
+async def test_internal_error_responds_503(
     client: httpx.AsyncClient, webhook: Webhook, sign: Sign, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> None:
@@ -144,18 +142,18 @@ async def test_a_fault_of_ours_is_never_a_500(
     monkeypatch.setattr(tenants.Tenants, "of_room", fail)
     body = webhook()
 
-    answer = await _post(client, body, sign(body))
+    response = await _post(client, body, sign(body))
 
-    assert answer.status_code == 503
-
-
-async def test_only_post_is_answered(client: httpx.AsyncClient) -> None:
-    answer = await client.get(PATH)
-
-    assert answer.status_code == 405
+    assert response.status_code == 503
 
 
-async def test_it_is_ready_when_the_broker_answers(client: httpx.AsyncClient) -> None:
-    answer = await client.get("/health/ready")
+async def test_get_responds_405(client: httpx.AsyncClient) -> None:
+    response = await client.get(PATH)
 
-    assert (answer.status_code, answer.json()["checks"]["broker"]["ok"]) == (200, True)
+    assert response.status_code == 405
+
+
+async def test_ready_when_the_broker_answers(client: httpx.AsyncClient) -> None:
+    response = await client.get("/health/ready")
+
+    assert (response.status_code, response.json()["checks"]["broker"]["ok"]) == (200, True)

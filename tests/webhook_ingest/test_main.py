@@ -1,4 +1,4 @@
-"""The process: it takes a webhook with only a broker beside it, and stops when told."""
+"""The process: publishes a webhook with only a broker, stops on SIGTERM."""
 
 import asyncio
 import os
@@ -45,7 +45,7 @@ async def _until_ready(client: httpx.AsyncClient) -> None:
                 await asyncio.sleep(0.05)
 
 
-async def test_it_takes_webhooks_and_stops_when_told(
+async def test_publishes_webhooks_until_sigterm(
     bus: Bus, nats_server: NatsServer, webhook: Callable[..., bytes], sign: Callable[..., str]
 ) -> None:
     port = free_port()
@@ -53,16 +53,16 @@ async def test_it_takes_webhooks_and_stops_when_told(
     body = webhook()
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
         await _until_ready(client)
-        answer = await client.post(PATH, content=body, headers={"Authorization": sign(body)})
+        response = await client.post(PATH, content=body, headers={"Authorization": sign(body)})
     process.send_signal(signal.SIGTERM)
 
     code, errors = await _end(process)
-    assert (answer.status_code, code) == (200, 0), errors
+    assert (response.status_code, code) == (200, 0), errors
     assert len([incoming async for incoming in bus.read(ALL_EVENTS)]) == 1
     assert "webhook.published" in errors
 
 
-async def test_a_wrong_setting_stops_it_with_the_variable_s_name() -> None:
+async def test_invalid_setting_exits_with_the_name_of_the_variable() -> None:
     process = await _start(ANTIPHON_WEBHOOKS_PORT="70000")
 
     code, errors = await _end(process)

@@ -1,4 +1,4 @@
-"""Only what our LiveKit signed, over this body and lately, is let in."""
+"""Signatures: only a current token of our LiveKit over this body is accepted."""
 
 import time
 from collections.abc import Callable
@@ -14,32 +14,32 @@ BODY = b'{"event":"room_started"}'
 Sign = Callable[..., str]
 
 
-def test_what_livekit_signed_is_let_in(sign: Sign, verified_with: dict[str, str]) -> None:
+def test_livekit_signature_is_accepted(sign: Sign, verified_with: dict[str, str]) -> None:
     verify(BODY, sign(BODY), **verified_with)
 
 
-def test_a_forged_secret_is_refused(sign: Sign, verified_with: dict[str, str]) -> None:
+def test_wrong_secret_raises(sign: Sign, verified_with: dict[str, str]) -> None:
     with pytest.raises(BadSignature):
         verify(BODY, sign(BODY, secret="another-secret-of-at-least-32-characters"), **verified_with)
 
 
-def test_another_key_is_refused_even_with_our_secret(sign: Sign, verified_with: dict[str, str]) -> None:
+def test_wrong_key_raises(sign: Sign, verified_with: dict[str, str]) -> None:
     with pytest.raises(BadSignature, match="issuer"):
         verify(BODY, sign(BODY, key="otherkey"), **verified_with)
 
 
-def test_a_changed_body_is_refused(sign: Sign, verified_with: dict[str, str]) -> None:
+def test_changed_body_raises(sign: Sign, verified_with: dict[str, str]) -> None:
     with pytest.raises(BadSignature, match="another body"):
         verify(BODY + b" ", sign(BODY), **verified_with)
 
 
-def test_a_stale_token_is_refused(sign: Sign, verified_with: dict[str, str]) -> None:
+def test_expired_token_raises(sign: Sign, verified_with: dict[str, str]) -> None:
     with pytest.raises(BadSignature, match="expired"):
         verify(BODY, sign(BODY, ttl=timedelta(minutes=-5)), **verified_with)
 
 
 @pytest.mark.parametrize("authorization", ["", "   ", "nonsense", "a.b.c", "Bearer", "é.ü.ö"])
-def test_no_token_is_refused(authorization: str, verified_with: dict[str, str]) -> None:
+def test_missing_or_malformed_token_raises(authorization: str, verified_with: dict[str, str]) -> None:
     with pytest.raises(BadSignature):
         verify(BODY, authorization, **verified_with)
 
@@ -54,7 +54,7 @@ def test_no_token_is_refused(authorization: str, verified_with: dict[str, str]) 
         {"sha256": "YQ=="},
     ],
 )
-def test_a_token_that_does_not_say_which_body_until_when_is_refused(
+def test_token_without_digest_or_expiry_raises(
     claims: dict[str, object], verified_with: dict[str, str]
 ) -> None:
     token = jwt.encode({"iss": verified_with["api_key"], **claims}, verified_with["api_secret"])
@@ -63,7 +63,7 @@ def test_a_token_that_does_not_say_which_body_until_when_is_refused(
         verify(BODY, token, **verified_with)
 
 
-def test_an_unsigned_token_is_refused(verified_with: dict[str, str]) -> None:
+def test_unsigned_token_raises(verified_with: dict[str, str]) -> None:
     token = jwt.encode({"iss": verified_with["api_key"], "exp": time.time() + 60}, None, algorithm="none")
 
     with pytest.raises(BadSignature):

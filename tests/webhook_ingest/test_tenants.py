@@ -1,4 +1,4 @@
-"""The tenant of a room: from the room's own metadata, else from memory, else from the log."""
+"""The tenant of a room: from its metadata, else from the cache, else from the session's events."""
 
 from datetime import UTC, datetime
 
@@ -26,49 +26,47 @@ async def _request(bus: Bus, session_id: str, tenant: str) -> None:
     await bus.publish(outgoing(envelope))
 
 
-async def test_the_room_s_metadata_names_the_tenant(bus: Bus, session_id: str) -> None:
+async def test_metadata_has_the_tenant(bus: Bus, session_id: str) -> None:
     metadata = f'{{"session_id":"{session_id}","tenant":"acme"}}'
 
     assert await Tenants(bus).of_room(session_id, metadata) == "acme"
 
 
-async def test_a_later_webhook_without_metadata_is_known_from_the_first(bus: Bus, session_id: str) -> None:
-    known = Tenants(bus)
-    await known.of_room(session_id, f'{{"session_id":"{session_id}","tenant":"acme"}}')
+async def test_tenant_is_cached(bus: Bus, session_id: str) -> None:
+    lookup = Tenants(bus)
+    await lookup.of_room(session_id, f'{{"session_id":"{session_id}","tenant":"acme"}}')
 
-    assert await known.of_room(session_id, "") == "acme"
+    assert await lookup.of_room(session_id, "") == "acme"
 
 
-async def test_after_a_restart_the_log_names_the_tenant(bus: Bus, session_id: str) -> None:
+async def test_tenant_is_read_from_the_session_s_events(bus: Bus, session_id: str) -> None:
     await _request(bus, session_id, "acme")
 
     assert await Tenants(bus).of_room(session_id, "") == "acme"
 
 
 @pytest.mark.parametrize("metadata", ["not json", "{}", '{"session_id":"ses_other","tenant":"thief"}'])
-async def test_metadata_that_is_not_of_this_session_is_not_believed(
-    metadata: str, bus: Bus, session_id: str
-) -> None:
+async def test_metadata_of_another_session_is_ignored(metadata: str, bus: Bus, session_id: str) -> None:
     await _request(bus, session_id, "acme")
 
     assert await Tenants(bus).of_room(session_id, metadata) == "acme"
 
 
-@pytest.mark.parametrize("room", ["", "somebody-elses-room", "ses_short", "ses_*", ">"])
-async def test_a_room_that_is_no_session_has_no_tenant(room: str, bus: Bus) -> None:
+@pytest.mark.parametrize("room", ["", "foreign-room", "ses_short", "ses_*", ">"])
+async def test_other_room_has_no_tenant(room: str, bus: Bus) -> None:
     assert await Tenants(bus).of_room(room, "") is None
 
 
-async def test_a_session_that_the_log_does_not_know_has_no_tenant(bus: Bus, session_id: str) -> None:
+async def test_unknown_session_has_no_tenant(bus: Bus, session_id: str) -> None:
     assert await Tenants(bus).of_room(session_id, "") is None
 
 
-async def test_memory_is_bounded(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tenants, "REMEMBERED", 2)
-    known = Tenants(bus)
+async def test_cache_is_bounded(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tenants, "CACHE_SIZE", 2)
+    lookup = Tenants(bus)
     rooms = [f"ses_{number:026d}" for number in range(3)]
     for room in rooms:
-        await known.of_room(room, f'{{"session_id":"{room}","tenant":"acme"}}')
+        await lookup.of_room(room, f'{{"session_id":"{room}","tenant":"acme"}}')
 
-    # The oldest was forgotten, and the log knows nothing of it.
-    assert [await known.of_room(room, "") for room in rooms] == [None, "acme", "acme"]
+    # The oldest entry was evicted, and the session has no events.
+    assert [await lookup.of_room(room, "") for room in rooms] == [None, "acme", "acme"]

@@ -1,11 +1,6 @@
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
-
-from antiphon.agent_worker.flow import Flow, load_flow
-
-BOOKING = Path(__file__).parents[3] / "flows" / "booking.yaml"
 
 SMALL = """\
 id: small
@@ -50,11 +45,6 @@ rules:
 """
 
 
-@pytest.fixture(scope="session")
-def booking() -> Flow:
-    return load_flow(BOOKING)
-
-
 @pytest.fixture
 def small() -> str:
     return SMALL
@@ -62,7 +52,7 @@ def small() -> str:
 
 @pytest.fixture
 def line_of() -> Callable[[str, str], int]:
-    """The line number, from 1, at which a text first holds some words."""
+    """The number, from 1, of the first line that contains the words."""
 
     def find(text: str, words: str) -> int:
         return next(number for number, line in enumerate(text.splitlines(), 1) if words in line)

@@ -1,18 +1,18 @@
-"""Answers are filled in, and spelled where the flow says so."""
+"""Templates of answers."""
 
 import pytest
 
-from antiphon.agent_worker.flow.template import InvalidTemplate, fill, placeholders
+from antiphon.agent_worker.flow.template import InvalidTemplate, placeholders, render
 
 
-def test_names_are_filled_in_and_spelled() -> None:
+def test_placeholders_are_replaced_and_spelled() -> None:
     assert (
-        fill("{reference:spelled} for {party_size}", {"reference": "T42", "party_size": "two"})
+        render("{reference:spelled} for {party_size}", {"reference": "T42", "party_size": "two"})
         == "T 4 2 for two"
     )
 
 
 @pytest.mark.parametrize("text", ["{", "{}", "{0}", "{a.b}", "{a[0]}", "{a!r}", "{a:03}"])
-def test_nothing_else_can_be_filled_in(text: str) -> None:
+def test_other_placeholders_raise(text: str) -> None:
     with pytest.raises(InvalidTemplate):
         placeholders(text)

@@ -1,9 +1,9 @@
-"""A booking has a reference, and the same call has the same one."""
+"""The tools of flows."""
 
 from antiphon.agent_worker.flow.tools import TOOLS, TableBooking, book_table
 
 
-async def test_a_repeated_call_is_the_same_booking() -> None:
+async def test_repeated_call_is_the_same_booking() -> None:
     booking = TableBooking(party_size=2, day="tomorrow", time="19:00")
     first = await book_table(booking, "call_1")
     assert first == await book_table(booking, "call_1")

@@ -1,6 +1,5 @@
 import io
 from collections.abc import Callable
-from pathlib import Path
 
 import av
 import numpy as np
@@ -8,23 +7,17 @@ import pytest
 from livekit import rtc
 from numpy.typing import NDArray
 
-from antiphon.agent_worker.flow import Flow, load_flow
 from antiphon.agent_worker.providers.espeak import synthesize
 
 Samples = NDArray[np.float64]
-OPUS_RATE = 48_000  # Hz, what LiveKit carries
-ROOM_RATE = 24_000  # Hz, what an agent hears from a room
-SPOKEN_RATE = 22_050  # Hz, what eSpeak speaks
-
-
-@pytest.fixture(scope="session")
-def booking() -> Flow:
-    return load_flow(Path(__file__).parents[3] / "flows" / "booking.yaml")
+OPUS_RATE = 48_000  # Hz, in a room
+ROOM_RATE = 24_000  # Hz, as an agent receives it
+SPOKEN_RATE = 22_050  # Hz, of eSpeak NG
 
 
 @pytest.fixture(scope="session")
 def speak() -> Callable[[str], Samples]:
-    """Words as sound between silences, from -1 to 1, at 22,050 Hz."""
+    """A text as speech between silences, from -1 to 1, at 22,050 Hz."""
 
     def speak(text: str) -> Samples:
         _, pcm = synthesize(text)
@@ -36,12 +29,12 @@ def speak() -> Callable[[str], Samples]:
 
 @pytest.fixture(scope="session")
 def carry() -> Callable[[Samples], list[rtc.AudioFrame]]:
-    """Sound as an agent hears it in a call."""
+    """Audio as an agent receives it in a call."""
     return through_a_room
 
 
 def through_a_room(sound: Samples) -> list[rtc.AudioFrame]:
-    """Carry sound as LiveKit does: Opus at 24 kbit/s, then 24 kHz in frames of 20 ms."""
+    """Encode audio as LiveKit does: Opus at 24 kbit/s, then 24 kHz in frames of 20 ms."""
     pcm = _decode(_encode((np.clip(sound, -1, 1) * 32_767).astype(np.int16)))
     size = ROOM_RATE // 50
     return [

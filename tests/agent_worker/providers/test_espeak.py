@@ -1,4 +1,4 @@
-"""eSpeak NG turns text into sound, from any thread, and says so when it cannot."""
+"""Speech synthesis with eSpeak NG."""
 
 import asyncio
 import subprocess
@@ -23,40 +23,48 @@ def test_text_becomes_audible_pcm() -> None:
     assert np.abs(samples).max() > 3_000
 
 
-def test_threads_do_not_speak_into_one_another() -> None:
+def test_synthesize_is_thread_safe() -> None:
     alone = len(synthesize("thank you good bye")[1])
     with ThreadPoolExecutor(8) as pool:
         together = list(pool.map(lambda _: len(synthesize("thank you good bye")[1]), range(16)))
     assert all(abs(length - alone) < 0.02 * alone for length in together)
 
 
-def test_a_voice_that_does_not_exist_is_an_error() -> None:
+def test_unknown_voice_raises() -> None:
     with pytest.raises(SpeechSynthesisFailed, match="could not choose the voice 'nobody'"):
         synthesize("hello", voice="nobody")
 
 
-def test_a_library_that_does_not_load_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_library_that_does_not_load_raises(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(espeak, "_engine", None)
     monkeypatch.setattr(espeakng_loader, "get_library_path", lambda: "libnowhere.so")
     with pytest.raises(SpeechSynthesisFailed, match="does not load"):
         synthesize("hello")
 
 
-def test_importing_the_voice_does_not_import_livekit() -> None:
-    program = "import sys, antiphon.agent_worker.providers.espeak; sys.exit('livekit.agents' in sys.modules)"
+def test_missing_library_raises(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(espeak, "_engine", None)
+    monkeypatch.setitem(sys.modules, "espeakng_loader", None)
+    with pytest.raises(SpeechSynthesisFailed, match="pip install espeakng-loader"):
+        synthesize("hello")
+
+
+@pytest.mark.parametrize("module", ["livekit.agents", "pocketsphinx"])
+def test_importing_espeak_is_light(module: str) -> None:
+    program = f"import sys, antiphon.agent_worker.providers.espeak; sys.exit({module!r} in sys.modules)"
     subprocess.run([sys.executable, "-c", program], check=True, timeout=30)
 
 
-async def test_the_plugin_yields_the_same_sound_as_the_library() -> None:
+async def test_plugin_yields_the_same_audio_as_the_library() -> None:
     async with asyncio.timeout(10):
         frame = await EspeakTTS().synthesize("good evening").collect()
     assert frame.sample_rate == SAMPLE_RATE
     assert abs(frame.duration - len(synthesize("good evening")[1]) / 2 / SAMPLE_RATE) < 0.1
 
 
-async def test_the_plugin_says_what_it_is() -> None:
-    speaker: tts.TTS[str] = EspeakTTS()
-    assert (speaker.provider, speaker.model, speaker.capabilities.streaming) == (
+async def test_plugin_names_its_provider_and_model() -> None:
+    plugin: tts.TTS[str] = EspeakTTS()
+    assert (plugin.provider, plugin.model, plugin.capabilities.streaming) == (
         "offline",
         "espeak-ng",
         False,

@@ -1,4 +1,4 @@
-"""The connection: patient at first, never given up later, and never believed without a round trip."""
+"""The connection: the first connect, reconnects, round trips, close."""
 
 import asyncio
 import time
@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from antiphon.chassis.bus import Bus, BusUnavailable, Outgoing, connection
-from antiphon.chassis.bus.nats_bus import NatsBus
 from antiphon.cli.stack.nats import NatsServer
 from antiphon.cli.stack.ports import free_port
 
@@ -16,7 +15,7 @@ MessageOf = Callable[..., Outgoing]
 Until = Callable[[Callable[[], bool]], Awaitable[None]]
 
 
-async def test_no_server_is_said_after_the_deadline() -> None:
+async def test_connecting_without_a_server_raises_after_the_deadline() -> None:
     port = free_port()
     started = time.monotonic()
 
@@ -26,7 +25,7 @@ async def test_no_server_is_said_after_the_deadline() -> None:
     assert time.monotonic() - started < 3
 
 
-async def test_a_server_that_starts_late_is_waited_for(nats_server: NatsServer, bus: Bus) -> None:
+async def test_connect_waits_for_a_server_that_starts_late(nats_server: NatsServer, bus: Bus) -> None:
     nats_server.stop()
     connecting = asyncio.create_task(Bus.connect(nats_server.url, connect_timeout_seconds=20))
     await asyncio.sleep(0.3)
@@ -38,7 +37,7 @@ async def test_a_server_that_starts_late_is_waited_for(nats_server: NatsServer, 
     await late.close()
 
 
-async def test_a_stopped_broker_is_not_ready_and_is_ready_again(nats_server: NatsServer, bus: Bus) -> None:
+async def test_ready_raises_while_the_broker_is_stopped(nats_server: NatsServer, bus: Bus) -> None:
     nats_server.stop()
 
     with pytest.raises(BusUnavailable):
@@ -48,47 +47,44 @@ async def test_a_stopped_broker_is_not_ready_and_is_ready_again(nats_server: Nat
     await bus.ready(timeout_seconds=10)
 
 
-async def test_a_broker_without_our_stream_is_not_ready(bus: Bus) -> None:
-    assert isinstance(bus, NatsBus)
+async def test_ready_raises_without_the_stream_of_events(bus: Bus) -> None:
     await bus.connection.api("STREAM.DELETE.SESSIONS")
 
     with pytest.raises(BusUnavailable, match="stream not found"):
         await bus.ready()
 
 
-async def test_a_broker_that_accepts_and_says_nothing_is_not_ready(far_bus: Bus, network: Any) -> None:
-    network.swallow_answers = True
+async def test_ready_raises_when_the_broker_does_not_answer(far_bus: Bus, network: Any) -> None:
+    network.drop_answers = True
 
     with pytest.raises(BusUnavailable):
         await far_bus.ready(timeout_seconds=0.3)
-    network.swallow_answers = False
+    network.drop_answers = False
     network.cut()
 
 
-async def test_a_dead_read_loop_is_noticed_and_healed(
+async def test_a_dead_read_loop_is_detected_and_replaced(
     bus: Bus, network: Any, message: MessageOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An error inside nats-py's read loop ends it, and the client goes on to call itself connected."""
+    """An error in nats-py's read loop ends the loop, and the client still reports that it is connected."""
     monkeypatch.setattr(connection, "PING_INTERVAL_SECONDS", 0.2)
-    deaf = await Bus.connect(network.url)
-    assert isinstance(deaf, NatsBus)
-    reading = deaf.connection.client._reading_task
+    broken = await Bus.connect(network.url)
+    reading = broken.connection.client._reading_task
     assert reading is not None
     reading.cancel()
     await asyncio.gather(reading, return_exceptions=True)
-    assert deaf.connection.client.is_connected
+    assert broken.connection.client.is_connected
 
-    ack = await deaf.publish(message(1), timeout_seconds=10)
+    ack = await broken.publish(message(1), timeout_seconds=10)
 
     assert ack.position == 1
-    await deaf.close()
+    await broken.close()
 
 
-async def test_a_connection_closed_for_good_by_the_server_is_made_anew(
+async def test_a_connection_closed_by_the_server_is_replaced(
     bus: Bus, far_bus: Bus, message: MessageOf, until: Until
 ) -> None:
-    assert isinstance(far_bus, NatsBus)
-    listening = await far_bus.subscribe("live.a")
+    subscription = await far_bus.subscribe("live.a")
     old = far_bus.connection.client
     await old._process_err("'Authorization Violation'")
     await until(lambda: old.is_closed)
@@ -97,11 +93,11 @@ async def test_a_connection_closed_for_good_by_the_server_is_made_anew(
     await far_bus.ready()
 
     assert far_bus.connection.client is not old
-    await bus.announce("live.a", b"still heard")
-    assert [await listening.next(5), await listening.next(5)][-1] == ("live.a", b"still heard")
+    await bus.announce("live.a", b"still subscribed")
+    assert [await subscription.next(5), await subscription.next(5)][-1] == ("live.a", b"still subscribed")
 
 
-async def test_closing_while_the_broker_is_away_is_quick(nats_server: NatsServer, bus: Bus) -> None:
+async def test_close_during_an_outage_is_quick(nats_server: NatsServer, bus: Bus) -> None:
     other = await Bus.connect(nats_server.url)
     nats_server.stop()
     started = time.monotonic()
@@ -111,18 +107,18 @@ async def test_closing_while_the_broker_is_away_is_quick(nats_server: NatsServer
     assert time.monotonic() - started < 3
 
 
-async def test_what_was_announced_before_closing_is_heard(nats_server: NatsServer, bus: Bus) -> None:
+async def test_close_flushes_announcements(nats_server: NatsServer, bus: Bus) -> None:
     other = await Bus.connect(nats_server.url)
-    listening = await bus.subscribe("live.a")
+    subscription = await bus.subscribe("live.a")
     for number in range(500):
         await other.announce("live.a", b"%d" % number)
 
     await other.close()
 
-    assert [await listening.next(5) for _ in range(500)] == [("live.a", b"%d" % n) for n in range(500)]
+    assert [await subscription.next(5) for _ in range(500)] == [("live.a", b"%d" % n) for n in range(500)]
 
 
-async def test_closing_twice_is_fine(nats_server: NatsServer, bus: Bus) -> None:
+async def test_close_may_be_called_twice(nats_server: NatsServer, bus: Bus) -> None:
     other = await Bus.connect(nats_server.url)
 
     await other.close()

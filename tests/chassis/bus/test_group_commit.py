@@ -1,12 +1,12 @@
-"""Concurrent publishes share batches; each caller gets its own answer."""
+"""Concurrent publishes share batches; each caller gets its own ack or error."""
 
 import asyncio
 from collections.abc import Callable, Sequence
 
 import pytest
 
-from antiphon.chassis.bus import Ack, Bus, BusUnavailable, GroupCommit, Outgoing, PayloadTooLarge
-from antiphon.chassis.testing import InMemoryBus
+from antiphon.chassis.bus import Ack, Bus, BusError, BusUnavailable, GroupCommit, Outgoing, PayloadTooLarge
+from antiphon.cli.stack.nats import NatsServer
 from antiphon.contracts.subjects import session_filter
 
 SESSION = "ses_00000000000000000000000001"
@@ -14,63 +14,64 @@ SESSION = "ses_00000000000000000000000001"
 MessageOf = Callable[..., Outgoing]
 
 
-class CountingBus(InMemoryBus):
-    """Count the flights, and let a test hold them."""
+class HeldBus(Bus):
+    """A bus that counts the messages of each batch, and holds batches until a test lets them go."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.flights: list[int] = []
-        self.may_fly = asyncio.Event()
-        self.may_fly.set()
+    def __init__(self, bus: Bus) -> None:
+        super().__init__(bus.connection)
+        self.batches: list[int] = []
+        self.released = asyncio.Event()
 
     async def publish_many(self, outs: Sequence[Outgoing], *, timeout_seconds: float = 1) -> list[Ack]:
-        self.flights.append(len(outs))
-        await self.may_fly.wait()
+        self.batches.append(len(outs))
+        await self.released.wait()
         return await super().publish_many(outs, timeout_seconds=timeout_seconds)
 
 
-async def test_each_caller_gets_its_own_position(any_bus: Bus, message: MessageOf) -> None:
-    group = GroupCommit(any_bus)
+async def test_each_caller_gets_its_own_position(bus: Bus, message: MessageOf) -> None:
+    group = GroupCommit(bus)
 
     acks = await asyncio.gather(*(group.publish(message(number)) for number in range(2500)))
 
     assert [ack.position for ack in acks] == list(range(1, 2501))
-    stored = [incoming.payload async for incoming in any_bus.read(session_filter("default", SESSION))]
+    stored = [incoming.payload async for incoming in bus.read(session_filter("default", SESSION))]
     assert stored == [b"%d" % number for number in range(2500)]
 
 
-async def test_what_comes_during_a_flight_makes_the_next(message: MessageOf) -> None:
-    bus = CountingBus()
-    group = GroupCommit(bus, few=1)
-    bus.may_fly.clear()
+async def test_messages_that_arrive_during_a_commit_form_the_next_group(bus: Bus, message: MessageOf) -> None:
+    held = HeldBus(bus)
+    group = GroupCommit(held, max_concurrent=1)
     first = [asyncio.create_task(group.publish(message(number))) for number in range(3)]
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     later = [asyncio.create_task(group.publish(message(number))) for number in range(3, 8)]
     await asyncio.sleep(0)
 
-    bus.may_fly.set()
+    held.released.set()
     await asyncio.gather(*first, *later)
 
-    assert bus.flights == [3, 5]
+    assert held.batches == [3, 5]
 
 
-async def test_a_few_go_side_by_side_and_many_as_one_batch(message: MessageOf) -> None:
-    bus = CountingBus()
-    group = GroupCommit(bus, few=4)
-
-    few = await asyncio.gather(*(group.publish(message(number)) for number in range(4)))
-    many = await asyncio.gather(*(group.publish(message(number)) for number in range(4, 9)))
-
-    assert [ack.position for ack in (*few, *many)] == list(range(1, 10))
-    assert bus.flights == [5]
-
-
-@pytest.mark.parametrize("few", [1, 3])
-async def test_a_duplicate_among_others_is_told_to_its_caller(
-    few: int, any_bus: Bus, message: MessageOf
+async def test_small_groups_are_published_concurrently_and_large_ones_as_a_batch(
+    bus: Bus, message: MessageOf
 ) -> None:
-    group = GroupCommit(any_bus, few=few)
+    held = HeldBus(bus)
+    held.released.set()
+    group = GroupCommit(held, max_concurrent=4)
+
+    small = await asyncio.gather(*(group.publish(message(number)) for number in range(4)))
+    large = await asyncio.gather(*(group.publish(message(number)) for number in range(4, 9)))
+
+    assert [ack.position for ack in (*small, *large)] == list(range(1, 10))
+    assert held.batches == [5]
+
+
+@pytest.mark.parametrize("max_concurrent", [1, 3])
+async def test_a_duplicate_in_a_group_is_marked_for_its_caller(
+    max_concurrent: int, bus: Bus, message: MessageOf
+) -> None:
+    group = GroupCommit(bus, max_concurrent=max_concurrent)
     await group.publish(message(2))
 
     acks = await asyncio.gather(*(group.publish(message(number)) for number in (1, 2, 3)))
@@ -78,9 +79,11 @@ async def test_a_duplicate_among_others_is_told_to_its_caller(
     assert [ack.duplicate for ack in acks] == [False, True, False]
 
 
-@pytest.mark.parametrize("few", [1, 3])
-async def test_one_that_is_too_large_fails_alone(few: int, any_bus: Bus, message: MessageOf) -> None:
-    group = GroupCommit(any_bus, few=few)
+@pytest.mark.parametrize("max_concurrent", [1, 3])
+async def test_a_message_that_is_too_large_fails_alone(
+    max_concurrent: int, bus: Bus, message: MessageOf
+) -> None:
+    group = GroupCommit(bus, max_concurrent=max_concurrent)
 
     results = await asyncio.gather(
         group.publish(message(1)),
@@ -94,32 +97,51 @@ async def test_one_that_is_too_large_fails_alone(few: int, any_bus: Bus, message
     assert isinstance(results[2], Ack)
 
 
-@pytest.mark.parametrize("few", [1, 3])
-async def test_a_broker_away_fails_every_caller_and_the_next_flight_works(
-    few: int, message: MessageOf
+@pytest.mark.parametrize("max_concurrent", [1, 3])
+async def test_a_message_that_the_server_refuses_fails_its_own_caller(
+    max_concurrent: int, bus: Bus, message: MessageOf
 ) -> None:
-    bus = InMemoryBus()
-    group = GroupCommit(bus, few=few)
-    bus.away = True
+    group = GroupCommit(bus, max_concurrent=max_concurrent)
+    refused = Outgoing(message(2).subject, b"2", "2", {"Nats-Expected-Last-Sequence": "99"})
+
+    async with asyncio.timeout(5):
+        results = await asyncio.gather(
+            group.publish(message(1)), group.publish(refused), return_exceptions=True
+        )
+
+    assert "wrong last sequence" in str(results[1])
+    assert isinstance(results[1], BusError)
+    assert (await group.publish(message(3))).position > 0
+
+
+@pytest.mark.parametrize("max_concurrent", [1, 3])
+async def test_an_outage_fails_every_caller_and_later_commits_succeed(
+    max_concurrent: int, nats_server: NatsServer, bus: Bus, message: MessageOf
+) -> None:
+    group = GroupCommit(bus, max_concurrent=max_concurrent, timeout_seconds=0.3)
+    nats_server.stop()
 
     results = await asyncio.gather(
         *(group.publish(message(number)) for number in range(3)), return_exceptions=True
     )
 
     assert [type(result) for result in results] == [BusUnavailable] * 3
-    bus.away = False
-    assert (await group.publish(message(4))).position == 1
+    nats_server.start()
+    await bus.ready(timeout_seconds=10)
+    ack = await group.publish(message(4))
+    last = await bus.last(session_filter("default", SESSION))
+    assert last is not None
+    assert (last.payload, last.position) == (b"4", ack.position)
 
 
-async def test_a_caller_that_gave_up_harms_nobody(message: MessageOf) -> None:
-    bus = CountingBus()
-    group = GroupCommit(bus, few=1)
-    bus.may_fly.clear()
+async def test_a_cancelled_caller_does_not_affect_the_others(bus: Bus, message: MessageOf) -> None:
+    held = HeldBus(bus)
+    group = GroupCommit(held, max_concurrent=1)
     callers = [asyncio.create_task(group.publish(message(number))) for number in range(3)]
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     callers[1].cancel()
-    bus.may_fly.set()
+    held.released.set()
 
     with pytest.raises(asyncio.CancelledError):
         await callers[1]

@@ -1,4 +1,4 @@
-"""A writer of the event log, as persistence is one: it commits, and announces or does not."""
+"""A writer of the event log in place of persistence: it commits, and announces on demand."""
 
 from collections.abc import Sequence
 
@@ -20,7 +20,7 @@ values ($1, $2, $3, $4, $5, $6, $7, 1, $8, $9)
 
 
 class Writer:
-    """Commit events and announce them, each when it is told."""
+    """Commits events and announces them, as a test decides."""
 
     def __init__(self, database: Database, bus: Bus) -> None:
         self._database = database
@@ -29,7 +29,7 @@ class Writer:
         self._sequences: dict[str, int] = {}
 
     async def commit(self, session_id: str, count: int = 1, tenant: str = "default") -> list[Envelope]:
-        """Commit so many events, and announce nothing."""
+        """Commit events without announcing them."""
         envelopes = [self._next(session_id, tenant) for _ in range(count)]
         await self._database.pool.executemany(INSERT, [_row(envelope) for envelope in envelopes])
         return envelopes
@@ -40,7 +40,7 @@ class Writer:
         payload = msgspec.json.encode(envelopes)
         await self._bus.announce(committed_subject(first.tenant, first.subject), payload)
 
-    async def say(self, session_id: str, count: int = 1) -> list[Envelope]:
+    async def commit_and_announce(self, session_id: str, count: int = 1) -> list[Envelope]:
         """Commit and announce."""
         envelopes = await self.commit(session_id, count)
         await self.announce(envelopes)
@@ -79,5 +79,5 @@ def _row(envelope: Envelope) -> tuple[object, ...]:
 
 @pytest.fixture
 def writer(database: Database, bus: Bus) -> Writer:
-    """The one writer of the log."""
+    """The writer of the log."""
     return Writer(database, bus)

@@ -1,6 +1,7 @@
-"""Following everything: in order within each session, from a cursor, through every outage."""
+"""Following all partitions: in order within each session, from a cursor, through every outage."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Any
 
@@ -10,7 +11,7 @@ from tests.fixtures.ids import SequentialIds
 from antiphon.chassis.bus import Bus
 from antiphon.chassis.database import Database
 from antiphon.chassis.log import Log, follow
-from antiphon.chassis.log.reading import Batches, read_partitions
+from antiphon.chassis.log.read import read_partitions
 from antiphon.cli.stack.nats import NatsServer
 from antiphon.cli.stack.postgres import Postgres
 from antiphon.contracts.cursor import Cursor
@@ -23,7 +24,7 @@ def log(database: Database, bus: Bus) -> Log:
     return Log(database, bus)
 
 
-async def take(following: Batches, count: int) -> list[Envelope]:
+async def take(following: AsyncIterator[list[Envelope]], count: int) -> list[Envelope]:
     received: list[Envelope] = []
     async with asyncio.timeout(15):
         while len(received) < count:
@@ -39,20 +40,20 @@ def by_session(envelopes: list[Envelope]) -> dict[str, list[object]]:
     return found
 
 
-def asked_partitions(monkeypatch: pytest.MonkeyPatch) -> list[set[int]]:
-    """Note which partitions were read, each time."""
-    asked: list[set[int]] = []
+def record_reads(monkeypatch: pytest.MonkeyPatch) -> list[set[int]]:
+    """Record the partitions of each read."""
+    reads: list[set[int]] = []
     read = read_partitions
 
-    async def noted(database: Database, places: Any, limit: int) -> Any:
-        asked.append(set(places))
-        return await read(database, places, limit)
+    async def recorded(database: Database, after: Any, limit: int) -> Any:
+        reads.append(set(after))
+        return await read(database, after, limit)
 
-    monkeypatch.setattr(follow, "read_partitions", noted)
-    return asked
+    monkeypatch.setattr(follow, "read_partitions", recorded)
+    return reads
 
 
-async def test_every_session_comes_complete_and_in_order(log: Log, writer: Any) -> None:
+async def test_every_session_is_complete_and_in_order(log: Log, writer: Any) -> None:
     ids = SequentialIds()
     sessions = [ids() for _ in range(40)]
     for _ in range(3):
@@ -65,7 +66,7 @@ async def test_every_session_comes_complete_and_in_order(log: Log, writer: Any) 
     assert by_session(received) == {session: [1, 2, 3, 4, 5, 6] for session in sessions}
 
 
-async def test_a_list_is_never_longer_than_asked(log: Log, writer: Any) -> None:
+async def test_a_list_never_exceeds_the_batch_size(log: Log, writer: Any) -> None:
     ids = SequentialIds()
     for _ in range(40):
         await writer.commit(ids(), 5)
@@ -92,27 +93,27 @@ async def test_a_cursor_resumes_where_it_was_taken(log: Log, writer: Any) -> Non
     assert by_session(first + rest) == {session: [1, 2, 3] for session in sessions}
 
 
-async def test_an_announcement_rings_its_partition_only(
+async def test_an_announcement_causes_a_read_of_its_partition_only(
     log: Log, writer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(follow, "SAFETY_LOOK_SECONDS", 60.0)
+    monkeypatch.setattr(follow, "PARTITIONS_POLL_SECONDS", 60.0)
     session = SequentialIds()()
     async with aclosing(log.follow(Cursor())) as following:
-        await writer.say(session)
+        await writer.commit_and_announce(session)
         await take(following, 1)
-        asked = asked_partitions(monkeypatch)
+        reads = record_reads(monkeypatch)
 
         for _ in range(5):
-            await writer.say(session)
+            await writer.commit_and_announce(session)
             await take(following, 1)
 
-    assert asked[-1] == {partition_of(session)}
+    assert reads[-1] == {partition_of(session)}
 
 
-async def test_commits_that_nobody_announces_are_found(log: Log, writer: Any) -> None:
+async def test_unannounced_commits_are_found(log: Log, writer: Any) -> None:
     ids = SequentialIds()
     async with aclosing(log.follow(Cursor())) as following:
-        await writer.say(ids())
+        await writer.commit_and_announce(ids())
         await take(following, 1)
 
         await writer.commit(ids())
@@ -120,10 +121,10 @@ async def test_commits_that_nobody_announces_are_found(log: Log, writer: Any) ->
         await take(following, 1)
 
 
-async def test_postgres_away_is_waited_for(postgres_server: Postgres, log: Log, writer: Any) -> None:
+async def test_following_survives_a_postgres_outage(postgres_server: Postgres, log: Log, writer: Any) -> None:
     ids = SequentialIds()
     async with aclosing(log.follow(Cursor())) as following:
-        await writer.say(ids())
+        await writer.commit_and_announce(ids())
         await take(following, 1)
         postgres_server.stop()
         waiting = asyncio.ensure_future(take(following, 1))
@@ -131,12 +132,12 @@ async def test_postgres_away_is_waited_for(postgres_server: Postgres, log: Log, 
             await asyncio.wait_for(asyncio.shield(waiting), 0.3)
 
         postgres_server.start()
-        await writer.say(ids())
+        await writer.commit_and_announce(ids())
 
         await waiting
 
 
-async def test_the_bus_away_only_costs_time(nats_server: NatsServer, log: Log, writer: Any) -> None:
+async def test_following_works_without_the_bus(nats_server: NatsServer, log: Log, writer: Any) -> None:
     ids = SequentialIds()
     nats_server.stop()
     async with aclosing(log.follow(Cursor())) as following:
@@ -146,7 +147,7 @@ async def test_the_bus_away_only_costs_time(nats_server: NatsServer, log: Log, w
         await take(following, 1)
 
 
-async def test_leaving_ends_its_tasks(log: Log) -> None:
+async def test_closing_ends_all_tasks(log: Log) -> None:
     before = asyncio.all_tasks()
     following = log.follow(Cursor())
     waiting = asyncio.ensure_future(anext(following))

@@ -1,4 +1,4 @@
-"""Following a session: never a gap, never a repetition, whatever is lost on the way."""
+"""Following a session: no gap and no repetition, whichever announcements are lost."""
 
 import asyncio
 import random
@@ -9,10 +9,9 @@ from typing import Any
 import pytest
 
 from antiphon.chassis.bus import Bus
-from antiphon.chassis.bus.nats_bus import NatsBus
 from antiphon.chassis.database import Database
-from antiphon.chassis.log import Log, follow_session
-from antiphon.chassis.log.reading import read_session
+from antiphon.chassis.log import Log, follow
+from antiphon.chassis.log.read import read_session
 from antiphon.cli.stack.nats import NatsServer
 from antiphon.cli.stack.postgres import Postgres
 from antiphon.contracts.envelope import Envelope
@@ -33,32 +32,32 @@ async def take(following: AsyncIterator[Envelope], count: int) -> list[int]:
         return [int(str((await anext(following)).sequence)) for _ in range(count)]
 
 
-def count_looks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Note after which sequence the log was read, each time."""
-    looks: list[int] = []
+def record_reads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Record the sequence after which the log was read, each time."""
+    reads: list[int] = []
     read = read_session
 
-    async def counted(database: Database, tenant: str, session_id: str, after: int, limit: int) -> Any:
-        looks.append(after)
+    async def recorded(database: Database, tenant: str, session_id: str, after: int, limit: int) -> Any:
+        reads.append(after)
         return await read(database, tenant, session_id, after, limit)
 
-    monkeypatch.setattr(follow_session, "read_session", counted)
-    return looks
+    monkeypatch.setattr(follow, "read_session", recorded)
+    return reads
 
 
-async def test_history_comes_first_and_then_what_is_live(log: Log, writer: Any) -> None:
+async def test_history_comes_before_live_events(log: Log, writer: Any) -> None:
     await writer.commit(SESSION, 3)
     following = log.follow_session("default", SESSION)
 
     assert await take(following, 3) == [1, 2, 3]
-    await writer.say(SESSION, 2)
-    await writer.say(OTHER)
-    await writer.say(SESSION)
+    await writer.commit_and_announce(SESSION, 2)
+    await writer.commit_and_announce(OTHER)
+    await writer.commit_and_announce(SESSION)
     assert await take(following, 3) == [4, 5, 6]
     await following.aclose()
 
 
-async def test_events_carry_the_numbers_of_their_commit(log: Log, writer: Any) -> None:
+async def test_events_carry_sequence_and_position(log: Log, writer: Any) -> None:
     await writer.commit(OTHER, 4)
     expected = await writer.commit(SESSION, 2)
     expected += await writer.commit(SESSION, 1)
@@ -70,45 +69,45 @@ async def test_events_carry_the_numbers_of_their_commit(log: Log, writer: Any) -
     assert [envelope.position for envelope in received] == [5, 6, 7]
 
 
-async def test_following_begins_after_a_sequence(log: Log, writer: Any) -> None:
+async def test_following_starts_after_a_sequence(log: Log, writer: Any) -> None:
     await writer.commit(SESSION, 5)
 
     async with aclosing(log.follow_session("default", SESSION, after=3)) as following:
         assert await take(following, 2) == [4, 5]
 
 
-async def test_an_announcement_that_continues_costs_no_query(
+async def test_an_announcement_without_a_gap_causes_no_query(
     log: Log, writer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    looks = count_looks(monkeypatch)
+    reads = record_reads(monkeypatch)
     await writer.commit(SESSION)
     async with aclosing(log.follow_session("default", SESSION)) as following:
         await take(following, 1)
         for _ in range(20):
-            await writer.say(SESSION)
+            await writer.commit_and_announce(SESSION)
 
         assert await take(following, 20) == list(range(2, 22))
 
-    assert looks == [0]
+    assert reads == [0]
 
 
-async def test_a_lost_announcement_is_noticed_by_the_next(log: Log, writer: Any) -> None:
+async def test_a_lost_announcement_is_detected_by_the_next(log: Log, writer: Any) -> None:
     async with aclosing(log.follow_session("default", SESSION)) as following:
-        await writer.say(SESSION)
+        await writer.commit_and_announce(SESSION)
         assert await take(following, 1) == [1]
 
         await writer.commit(SESSION, 3)
-        await writer.say(SESSION)
+        await writer.commit_and_announce(SESSION)
 
         assert await take(following, 4) == [2, 3, 4, 5]
 
 
-async def test_commits_that_nobody_announces_are_found_by_a_look(
+async def test_unannounced_commits_are_found_by_polling(
     log: Log, writer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(follow_session, "SAFETY_LOOK_SECONDS", 0.1)
+    monkeypatch.setattr(follow, "SESSION_POLL_SECONDS", 0.1)
     async with aclosing(log.follow_session("default", SESSION)) as following:
-        await writer.say(SESSION)
+        await writer.commit_and_announce(SESSION)
         assert await take(following, 1) == [1]
 
         await writer.commit(SESSION, 2)
@@ -116,21 +115,21 @@ async def test_commits_that_nobody_announces_are_found_by_a_look(
         assert await take(following, 2) == [2, 3]
 
 
-async def test_repeated_and_overlapping_announcements_repeat_nothing(log: Log, writer: Any) -> None:
+async def test_repeated_and_overlapping_announcements_repeat_no_event(log: Log, writer: Any) -> None:
     async with aclosing(log.follow_session("default", SESSION)) as following:
-        first = await writer.say(SESSION, 2)
+        first = await writer.commit_and_announce(SESSION, 2)
         await writer.announce(first)
         second = await writer.commit(SESSION, 2)
         await writer.announce([*first, *second])
         await writer.announce(second)
-        await writer.say(SESSION)
+        await writer.commit_and_announce(SESSION)
 
         assert await take(following, 5) == [1, 2, 3, 4, 5]
 
 
-async def test_a_malformed_announcement_sends_us_to_the_log(log: Log, bus: Bus, writer: Any) -> None:
+async def test_a_malformed_announcement_causes_a_read(log: Log, bus: Bus, writer: Any) -> None:
     async with aclosing(log.follow_session("default", SESSION)) as following:
-        await writer.say(SESSION)
+        await writer.commit_and_announce(SESSION)
         assert await take(following, 1) == [1]
         await writer.commit(SESSION)
 
@@ -139,30 +138,30 @@ async def test_a_malformed_announcement_sends_us_to_the_log(log: Log, bus: Bus, 
         assert await take(following, 1) == [2]
 
 
-async def test_another_tenant_sees_nothing(log: Log, writer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(follow_session, "SAFETY_LOOK_SECONDS", 0.05)
+async def test_another_tenant_receives_nothing(
+    log: Log, writer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(follow, "SESSION_POLL_SECONDS", 0.05)
     async with aclosing(log.follow_session("stranger", SESSION)) as following:
-        await writer.say(SESSION, 3)
+        await writer.commit_and_announce(SESSION, 3)
 
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(anext(following), 0.3)
 
 
-async def test_more_history_than_a_page_comes_whole(
+async def test_more_history_than_a_page_is_complete(
     log: Log, writer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(follow_session, "PAGE", 10)
+    monkeypatch.setattr(follow, "PAGE", 10)
     await writer.commit(SESSION, 35)
 
     async with aclosing(log.follow_session("default", SESSION)) as following:
         assert await take(following, 35) == list(range(1, 36))
 
 
-async def test_postgres_away_is_waited_for_and_skips_nothing(
-    postgres_server: Postgres, log: Log, writer: Any
-) -> None:
+async def test_a_postgres_outage_skips_nothing(postgres_server: Postgres, log: Log, writer: Any) -> None:
     async with aclosing(log.follow_session("default", SESSION)) as following:
-        await writer.say(SESSION)
+        await writer.commit_and_announce(SESSION)
         assert await take(following, 1) == [1]
         lost = await writer.commit(SESSION, 2)
         next_one = await writer.commit(SESSION)
@@ -178,11 +177,11 @@ async def test_postgres_away_is_waited_for_and_skips_nothing(
         assert len(lost) == 2
 
 
-async def test_announcements_flow_while_postgres_is_away(
+async def test_announcements_suffice_during_a_postgres_outage(
     postgres_server: Postgres, log: Log, writer: Any
 ) -> None:
     async with aclosing(log.follow_session("default", SESSION)) as following:
-        await writer.say(SESSION)
+        await writer.commit_and_announce(SESSION)
         assert await take(following, 1) == [1]
         next_one = await writer.commit(SESSION)
         postgres_server.stop()
@@ -193,10 +192,7 @@ async def test_announcements_flow_while_postgres_is_away(
         postgres_server.start()
 
 
-async def test_history_is_read_while_the_bus_is_away(
-    nats_server: NatsServer, log: Log, writer: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("antiphon.chassis.bus.connection.API_DEADLINE_SECONDS", 0.2)
+async def test_history_is_read_during_a_bus_outage(nats_server: NatsServer, log: Log, writer: Any) -> None:
     await writer.commit(SESSION, 2)
     nats_server.stop()
 
@@ -207,24 +203,21 @@ async def test_history_is_read_while_the_bus_is_away(
         assert await take(following, 1) == [3]
 
 
-async def test_a_broker_restart_in_the_middle_loses_nothing(
-    nats_server: NatsServer, log: Log, writer: Any
-) -> None:
+async def test_a_broker_restart_loses_nothing(nats_server: NatsServer, log: Log, writer: Any) -> None:
     async with aclosing(log.follow_session("default", SESSION)) as following:
-        await writer.say(SESSION, 2)
+        await writer.commit_and_announce(SESSION, 2)
         assert await take(following, 2) == [1, 2]
 
         nats_server.kill()
-        await writer.say(SESSION, 2)
+        await writer.commit_and_announce(SESSION, 2)
         nats_server.start()
-        await writer.say(SESSION)
+        await writer.commit_and_announce(SESSION)
 
         assert await take(following, 3) == [3, 4, 5]
 
 
 @pytest.mark.parametrize("seed", range(3))
-async def test_leaving_at_any_moment_leaves_nothing_behind(log: Log, bus: Bus, seed: int) -> None:
-    assert isinstance(bus, NatsBus)
+async def test_closing_at_any_moment_removes_the_subscription(log: Log, bus: Bus, seed: int) -> None:
     chance = random.Random(seed)
     before = set(bus.connection.client._subs)
     for _ in range(60):
@@ -243,10 +236,10 @@ async def test_leaving_at_any_moment_leaves_nothing_behind(log: Log, bus: Bus, s
 
 
 @pytest.mark.parametrize("seed", range(5))
-async def test_any_mixture_of_losses_arrives_complete_and_in_order(
+async def test_random_losses_arrive_complete_and_in_order(
     log: Log, writer: Any, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(follow_session, "SAFETY_LOOK_SECONDS", 0.2)
+    monkeypatch.setattr(follow, "SESSION_POLL_SECONDS", 0.2)
     chance = random.Random(seed)
     total = 150
 

@@ -1,4 +1,4 @@
-"""The caller in a real room, with a small agent on the other side."""
+"""The caller in a real room with a small agent."""
 
 import asyncio
 import json
@@ -31,14 +31,14 @@ def _token(server: LiveKitServer, identity: str, room: str, *, agent: bool = Fal
 
 
 class Agent:
-    """Says that it is ready, hears the caller, and answers each time with a tone and the same words."""
+    """A participant that publishes states, transcripts and a tone, and measures what it hears."""
 
     def __init__(self) -> None:
         self.room = rtc.Room()
         self.loudest = 0
 
     async def join(self, server: LiveKitServer, room: str) -> None:
-        self.room.on("track_subscribed", lambda track, *_: asyncio.ensure_future(self._hear(track)))
+        self.room.on("track_subscribed", lambda track, *_: asyncio.ensure_future(self._measure(track)))
         await self.room.connect(server.url, _token(server, "agent-1", room, agent=True))
         self._source = rtc.AudioSource(RATE, 1)
         track = rtc.LocalAudioTrack.create_audio_track("voice", self._source)
@@ -61,7 +61,7 @@ class Agent:
         await self._show(words, final=True)
         await self.state("listening")
 
-    async def understood(self, words: str, *, final: bool) -> None:
+    async def transcribe(self, words: str, *, final: bool) -> None:
         await self._show(words, final=final, who="caller")
 
     async def _show(self, words: str, *, final: bool, who: str | None = None) -> None:
@@ -72,17 +72,17 @@ class Agent:
         await writer.write(words)
         await writer.aclose()
 
-    async def _hear(self, track: rtc.Track) -> None:
+    async def _measure(self, track: rtc.Track) -> None:
         async for event in rtc.AudioStream(track, sample_rate=RATE):
             samples = array("h", bytes(event.frame.data))
             self.loudest = max(self.loudest, *map(abs, samples))
 
-    async def heard_speech(self) -> None:
+    async def wait_for_speech(self) -> None:
         async with asyncio.timeout(15):
             while self.loudest < 1000:  # noqa: ASYNC110 - the sound itself is the event
                 await asyncio.sleep(0.02)
 
-    async def heard_it_end(self) -> None:
+    async def wait_for_silence(self) -> None:
         async with asyncio.timeout(15):
             while self.loudest >= 1000:
                 self.loudest = 0
@@ -108,7 +108,7 @@ async def caller(server: LiveKitServer, room: str) -> AsyncIterator[Caller]:
         yield caller
 
 
-async def test_the_agents_readiness_is_heard(agent: Agent, caller: Caller) -> None:
+async def test_ready_message_is_received(agent: Agent, caller: Caller) -> None:
     await agent.ready()
 
     message = await caller.wait_until_ready(timeout_seconds=10)
@@ -117,16 +117,14 @@ async def test_the_agents_readiness_is_heard(agent: Agent, caller: Caller) -> No
     assert message.sender == "agent-1"
 
 
-async def test_an_agent_that_never_comes_is_given_up(caller: Caller) -> None:
-    with pytest.raises(AgentNeverReady, match=r"it said nothing for 0\.2 s"):
+async def test_missing_agent_raises(caller: Caller) -> None:
+    with pytest.raises(AgentNeverReady, match=r"no message for 0\.2 s"):
         await caller.wait_until_ready(timeout_seconds=0.2)
 
 
-async def test_words_go_out_as_sound_and_answers_come_in_as_sound_and_words(
-    agent: Agent, caller: Caller
-) -> None:
+async def test_conversation_has_sound_and_transcripts(agent: Agent, caller: Caller) -> None:
     async def answer() -> None:
-        await agent.heard_speech()
+        await agent.wait_for_speech()
         await agent.answer("For how many people?")
 
     answering = asyncio.create_task(answer())
@@ -135,18 +133,18 @@ async def test_words_go_out_as_sound_and_answers_come_in_as_sound_and_words(
     await answering
 
     assert [line.text for line in lines] == ["For how many people?"]
-    assert caller.ears.loudness(since=began) > 300
-    assert "speaking" in [change.state for change in caller.notes.states]
+    assert caller.audio.loudness(since=began) > 300
+    assert "speaking" in [change.state for change in caller.log.states]
 
 
-async def test_what_the_agent_could_not_make_out_is_said_again(agent: Agent, caller: Caller) -> None:
+async def test_unclear_line_is_repeated(agent: Agent, caller: Caller) -> None:
     async def answer() -> None:
-        await agent.heard_speech()
-        await agent.heard_it_end()
-        await agent.understood("(unclear)", final=True)
+        await agent.wait_for_speech()
+        await agent.wait_for_silence()
+        await agent.transcribe("(unclear)", final=True)
         await agent.answer("I did not catch that.")
-        await agent.heard_speech()
-        await agent.understood("hello", final=True)
+        await agent.wait_for_speech()
+        await agent.transcribe("hello", final=True)
         await agent.answer("Hello.")
 
     answering = asyncio.create_task(answer())
@@ -157,34 +155,34 @@ async def test_what_the_agent_could_not_make_out_is_said_again(agent: Agent, cal
     assert [line.text for line in caller.own_lines] == ["(unclear)", "hello"]
 
 
-async def test_only_what_the_recogniser_settled_on_is_noted(agent: Agent, caller: Caller) -> None:
-    await agent.understood("hell", final=False)
-    await agent.understood("hello", final=True)
+async def test_interim_transcripts_are_ignored(agent: Agent, caller: Caller) -> None:
+    await agent.transcribe("hell", final=False)
+    await agent.transcribe("hello", final=True)
 
-    assert await caller.notes.wait_for(lambda: bool(caller.own_lines), 10)
+    assert await caller.log.wait_for(lambda: bool(caller.own_lines), 10)
     assert [line.text for line in caller.own_lines] == ["hello"]
     assert not caller.agent_lines
 
 
-async def test_an_agent_that_says_nothing_is_silent(agent: Agent, caller: Caller) -> None:
+async def test_silent_agent_raises(agent: Agent, caller: Caller) -> None:
     with pytest.raises(AgentSilent, match="“hello”: no answer within 1 s"):
         await caller.converse("hello", timeout_seconds=1)
 
 
-async def test_an_agent_that_hangs_up_ends_the_call(agent: Agent, caller: Caller) -> None:
+async def test_agent_that_leaves_ends_the_call(agent: Agent, caller: Caller) -> None:
     await agent.ready()
     await caller.wait_until_ready(timeout_seconds=10)
 
     await agent.room.disconnect()
 
     assert await caller.wait_until_gone(timeout_seconds=10)
-    assert caller.notes.ended == "the agent left"
+    assert caller.log.ended == "the agent left"
 
 
-async def test_a_closed_room_ends_the_call(server: LiveKitServer, room: str, caller: Caller) -> None:
+async def test_closed_room_ends_the_call(server: LiveKitServer, room: str, caller: Caller) -> None:
     http = server.url.replace("ws", "http", 1)
     async with api.LiveKitAPI(http, server.keys.key, server.keys.secret) as livekit:
         await livekit.room.delete_room(api.DeleteRoomRequest(room=room))
 
     assert await caller.wait_until_gone(timeout_seconds=10)
-    assert caller.notes.ended == "the room closed (ROOM_DELETED)"
+    assert caller.log.ended == "the room closed (ROOM_DELETED)"

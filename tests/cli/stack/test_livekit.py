@@ -26,14 +26,14 @@ def test_only_loopback_is_bound_with_tcp_and_udp(server: LiveKitServer) -> None:
     assert bound == {("127.0.0.1", server.port), ("127.0.0.1", server.udp_port)}
 
 
-def test_it_answers_to_its_own_keys_only(server: LiveKitServer) -> None:
+def test_other_keys_are_refused(server: LiveKitServer) -> None:
     server.start()
 
     assert answers(server.url, server.keys)
     assert not answers(server.url, Keys.generate())
 
 
-def test_it_stops_at_once(server: LiveKitServer) -> None:
+def test_stop_exits_with_code_0(server: LiveKitServer) -> None:
     server.start()
     server.stop()
 
@@ -41,7 +41,7 @@ def test_it_stops_at_once(server: LiveKitServer) -> None:
     assert server.process.returncode == 0
 
 
-def test_it_starts_again_after_kill_9(server: LiveKitServer) -> None:
+def test_start_after_sigkill(server: LiveKitServer) -> None:
     server.start()
     server.kill()
     server.start()
@@ -49,7 +49,7 @@ def test_it_starts_again_after_kill_9(server: LiveKitServer) -> None:
     assert server.ready()
 
 
-def test_the_configuration_is_private_and_its_secret_is_long(server: LiveKitServer) -> None:
+def test_configuration_is_private_and_its_secret_is_long(server: LiveKitServer) -> None:
     server.prepare()
 
     path = server.directory / "livekit.yaml"
@@ -58,13 +58,11 @@ def test_the_configuration_is_private_and_its_secret_is_long(server: LiveKitServ
     assert len(config["keys"][server.keys.key]) >= 32
 
 
-def test_webhooks_wait_long_enough_for_a_receiver_that_restarts(
-    tmp_path: Path, livekit_program: Path
-) -> None:
+def test_webhooks_outlast_a_restart_of_the_receiver(tmp_path: Path, livekit_program: Path) -> None:
     url = "http://127.0.0.1:1/hook"
     server = LiveKitServer(tmp_path, program=livekit_program, keys=Keys.generate(), webhook_url=url)
 
-    server.start()  # an unknown key would be fatal
+    server.start()  # it refuses unknown keys in its configuration
     server.stop()
 
     webhook = yaml.safe_load((tmp_path / "livekit.yaml").read_text())["webhook"]
@@ -72,7 +70,7 @@ def test_webhooks_wait_long_enough_for_a_receiver_that_restarts(
     assert webhook["resource_url_notifier"] == {"max_age": "5m", "max_depth": 10000}
 
 
-def test_a_start_that_fails_says_why(tmp_path: Path, livekit_program: Path) -> None:
+def test_failed_start_has_the_end_of_the_log(tmp_path: Path, livekit_program: Path) -> None:
     taken = LiveKitServer(tmp_path / "one", program=livekit_program, keys=Keys.generate())
     taken.start()
     late = LiveKitServer(tmp_path / "two", program=livekit_program, keys=Keys.generate(), port=taken.port)

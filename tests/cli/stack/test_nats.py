@@ -34,7 +34,7 @@ async def _stored(server: NatsServer) -> bytes | None:
     return value
 
 
-async def test_what_was_acknowledged_is_there_after_kill_9(server: NatsServer) -> None:
+async def test_acknowledged_data_survives_sigkill(server: NatsServer) -> None:
     server.start()
     await _store(server)
 
@@ -44,7 +44,7 @@ async def test_what_was_acknowledged_is_there_after_kill_9(server: NatsServer) -
     assert await _stored(server) == b"kept"
 
 
-async def test_what_was_stored_is_there_after_a_stop(server: NatsServer) -> None:
+async def test_stored_data_survives_a_stop(server: NatsServer) -> None:
     server.start()
     await _store(server)
 
@@ -65,21 +65,21 @@ def test_only_loopback_is_bound(server: NatsServer) -> None:
     assert listening == {"127.0.0.1"}
 
 
-def test_a_server_that_is_no_jetstream_is_not_ready(tmp_path: Path) -> None:
+def test_server_without_jetstream_is_not_ready(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as stranger:
         server = NatsServer(tmp_path, port=stranger.getsockname()[1])
 
         assert not server.ready()
 
 
-def test_the_log_says_why_a_start_failed(tmp_path: Path) -> None:
+def test_failed_start_has_the_end_of_the_log(tmp_path: Path) -> None:
     (tmp_path / "store").write_text("a file where a folder must be")
 
     with pytest.raises(StackError, match=r"NATS ended with code 1(.|\n)*storage directory"):
         NatsServer(tmp_path).start()
 
 
-def test_a_folder_with_quotes_and_spaces_is_no_trouble(tmp_path: Path) -> None:
+def test_folder_name_may_have_quotes_and_spaces(tmp_path: Path) -> None:
     server = NatsServer(tmp_path / 'the "new" one')
     server.start()
     server.stop()

@@ -3,11 +3,10 @@ import socket
 
 import pytest
 
-from antiphon.cli.errors import PortTaken
-from antiphon.cli.stack.ports import PortUse, free_ports, is_free, require_free
+from antiphon.cli.stack.ports import PortTaken, PortUse, free_ports, is_free, require_free
 
 
-def test_a_taken_port_is_named_with_its_owner_and_the_setting_that_moves_it() -> None:
+def test_error_names_the_port_its_owner_and_its_setting() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
 
@@ -19,7 +18,7 @@ def test_a_taken_port_is_named_with_its_owner_and_the_setting_that_moves_it() ->
     assert "ANTIPHON_API_PORT" in message
 
 
-def test_a_taken_udp_port_is_named_too() -> None:
+def test_taken_udp_port_raises() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
         server.bind(("127.0.0.1", 0))
         use = PortUse(
@@ -30,7 +29,7 @@ def test_a_taken_udp_port_is_named_too() -> None:
             require_free(use)
 
 
-def test_a_server_on_every_address_takes_the_loopback_port_too() -> None:
+def test_server_on_all_interfaces_takes_the_loopback_port() -> None:
     with socket.create_server(("0.0.0.0", 0)) as server:
         assert not is_free(server.getsockname()[1])
 

@@ -2,6 +2,8 @@ import os
 import signal
 import socket
 import stat
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,7 +31,7 @@ async def _execute(server: Postgres, statement: str) -> object:
         await connection.close()
 
 
-async def test_what_was_committed_is_there_after_kill_9(server: Postgres) -> None:
+async def test_committed_data_survives_sigkill(server: Postgres) -> None:
     server.start()
     await _execute(server, "create table kept as select 7 as number")
 
@@ -39,7 +41,7 @@ async def test_what_was_committed_is_there_after_kill_9(server: Postgres) -> Non
     assert await _execute(server, "select number from kept") == 7
 
 
-async def test_it_is_postgres_18_with_durable_commits(server: Postgres) -> None:
+async def test_version_is_18_and_commits_are_durable(server: Postgres) -> None:
     server.start()
 
     assert str(await _execute(server, "show server_version")).startswith("18.")
@@ -47,7 +49,7 @@ async def test_it_is_postgres_18_with_durable_commits(server: Postgres) -> None:
     assert await _execute(server, "show synchronous_commit") == "on"
 
 
-async def test_the_password_is_needed_and_private(server: Postgres) -> None:
+async def test_password_is_required_and_private(server: Postgres) -> None:
     server.start()
 
     mode = stat.S_IMODE((server.directory / "password").stat().st_mode)
@@ -65,7 +67,7 @@ def test_only_loopback_is_bound(server: Postgres) -> None:
     assert not [s for s in sockets if s.family == socket.AF_UNIX and s.laddr]
 
 
-def test_a_lock_file_whose_process_id_lives_on_as_another_program_is_no_trouble(server: Postgres) -> None:
+def test_stale_lock_file_with_a_reused_process_id_is_removed(server: Postgres) -> None:
     server.start()
     lock = (server.data / "postmaster.pid").read_text().splitlines()
     server.kill()
@@ -76,10 +78,8 @@ def test_a_lock_file_whose_process_id_lives_on_as_another_program_is_no_trouble(
     assert server.ready()
 
 
-def test_a_folder_with_a_running_server_is_left_alone(
-    server: Postgres, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("antiphon.cli.stack.postgres_files.LEAVING_SECONDS", 0.2)
+def test_folder_of_a_running_server_is_refused(server: Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("antiphon.cli.stack.postgres_files.EXIT_SECONDS", 0.2)
     server.start()
 
     with pytest.raises(StackError, match="already runs"):
@@ -87,7 +87,7 @@ def test_a_folder_with_a_running_server_is_left_alone(
     assert server.ready()
 
 
-def test_an_initialisation_that_was_cut_short_is_done_again(server: Postgres) -> None:
+def test_interrupted_initialisation_is_repeated(server: Postgres) -> None:
     draft = server.directory / "data.new"
     draft.mkdir(parents=True)
     (draft / "PG_VERSION").write_text("18")
@@ -97,7 +97,7 @@ def test_an_initialisation_that_was_cut_short_is_done_again(server: Postgres) ->
     assert server.ready()
 
 
-def test_nothing_works_in_the_folder_after_a_stop(server: Postgres) -> None:
+def test_stop_leaves_no_process(server: Postgres) -> None:
     server.start()
     assert processes_in(server.data)
 
@@ -108,7 +108,7 @@ def test_nothing_works_in_the_folder_after_a_stop(server: Postgres) -> None:
     assert not processes_in(server.data)
 
 
-def test_a_state_folder_below_a_private_home_works(tmp_path: Path) -> None:
+def test_folder_below_a_private_home_works(tmp_path: Path) -> None:
     private = tmp_path / "home"
     private.mkdir(mode=0o700)
     server = Postgres(private / "checkout" / "postgres")
@@ -120,30 +120,31 @@ def test_a_state_folder_below_a_private_home_works(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
-def test_it_does_not_run_as_root(server: Postgres) -> None:
+def test_server_does_not_run_as_root(server: Postgres) -> None:
     server.start()
 
     assert server.process is not None
     assert psutil.Process(server.process.pid).uids().real != 0
 
 
-def test_a_lost_password_is_said_and_not_replaced(server: Postgres) -> None:
+def test_lost_password_raises_and_is_not_replaced(server: Postgres) -> None:
     server.start()
     server.stop()
     (server.directory / "password").unlink()
 
-    with pytest.raises(StackError, match="password is gone"):
+    with pytest.raises(StackError, match="password is missing"):
         server.start()
 
 
-def test_it_dies_with_the_process_that_started_it(tmp_path: Path) -> None:
-    starter = os.fork()
-    if starter == 0:
-        Postgres(tmp_path / "postgres").start()
-        os.kill(os.getpid(), signal.SIGKILL)
-    os.waitpid(starter, 0)
+def test_server_ends_with_its_parent(tmp_path: Path) -> None:
+    program = (
+        "import os, pathlib, signal, sys; from antiphon.cli.stack.postgres import Postgres\n"
+        "Postgres(pathlib.Path(sys.argv[1])).start(); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    starter = subprocess.run([sys.executable, "-c", program, tmp_path / "postgres"], timeout=60, check=False)
+    assert starter.returncode == -signal.SIGKILL
 
-    # the folder is free again within the patience of the next start
+    # the next start waits for the folder
     server = Postgres(tmp_path / "postgres")
     server.start()
     server.stop()

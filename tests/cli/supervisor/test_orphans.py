@@ -5,9 +5,8 @@ import sys
 
 import psutil
 
-from antiphon.cli.supervisor.addresses import Addresses
 from antiphon.cli.supervisor.orphans import end_orphans, end_session, is_running
-from antiphon.cli.supervisor.state import ServiceState, State
+from antiphon.cli.supervisor.state import Addresses, ServiceState, State
 
 NOWHERE = Addresses("", "", None, "", "", None, None, "", None)
 STAYS = (
@@ -26,7 +25,7 @@ def _state(pid: int, started: float) -> State:
     return State(0, 0.0, NOWHERE, services=[ServiceState("session-api", pid=pid, started=started)])
 
 
-def test_a_process_that_was_left_running_is_ended() -> None:
+def test_orphan_is_ended() -> None:
     orphan = _start("import time; time.sleep(60)")
     started = psutil.Process(orphan.pid).create_time()
 
@@ -35,14 +34,14 @@ def test_a_process_that_was_left_running_is_ended() -> None:
     assert orphan.wait(5) == -signal.SIGTERM
 
 
-def test_a_stranger_who_got_the_same_process_id_is_left_alone() -> None:
+def test_reused_process_id_is_left_running() -> None:
     started = psutil.Process(os.getpid()).create_time()
 
     assert end_orphans(_state(os.getpid(), started - 3600)) == []
     assert not is_running(os.getpid(), started - 3600)
 
 
-def test_what_ignores_the_request_is_killed_with_its_whole_session() -> None:
+def test_session_that_ignores_sigterm_is_killed() -> None:
     leader = _start(HAS_CHILD)
     started = psutil.Process(leader.pid).create_time()
     assert leader.stdout is not None
@@ -51,12 +50,12 @@ def test_what_ignores_the_request_is_killed_with_its_whole_session() -> None:
 
     leader.kill()
     leader.wait(5)
-    end_session(leader.pid, started, patience_seconds=0.2)
+    end_session(leader.pid, started, timeout_seconds=0.2)
 
     assert not is_running(child.pid, child.create_time() if child.is_running() else 0.0)
 
 
-def test_a_zombie_does_not_count_as_running() -> None:
+def test_zombie_is_not_running() -> None:
     process = _start("pass")
     started = psutil.Process(process.pid).create_time()
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)

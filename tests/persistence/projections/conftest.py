@@ -1,4 +1,4 @@
-"""Given some events, a projection's view holds some rows."""
+"""Apply events to a projection and read the rows of its view."""
 
 import random
 from collections import Counter
@@ -11,13 +11,13 @@ import pytest
 from antiphon.chassis.database import Database
 from antiphon.contracts.envelope import Envelope, committed
 from antiphon.contracts.session import Session, fold
-from antiphon.persistence.projection import Move, Projection
+from antiphon.persistence.projection import CheckpointAdvance, Projection
 
 VIEWS = ("sessions", "turns")
 
 
 class View:
-    """Commit events in mind only, and let a projection fold them."""
+    """The view of a projection; events get numbers as if committed, without the event log."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -46,7 +46,7 @@ class View:
 
     async def again(self, log: Sequence[Envelope]) -> None:
         """Fold committed events."""
-        nowhere = Move(self._projection.name, [], [], [])
+        nowhere = CheckpointAdvance(self._projection.name, [], [], [])
         async with self._database.pool.acquire() as connection:
             await self._projection.apply(connection, log, nowhere, {})
 

@@ -1,4 +1,4 @@
-"""Whatever is delivered again, in whatever batches, the views are as if each event had come once."""
+"""With any redelivery, in any batches, the views are as if each event had come once."""
 
 import asyncio
 from collections.abc import Sequence
@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 
 from antiphon.chassis.database import Database
 from antiphon.contracts.envelope import Envelope
-from antiphon.persistence.projection import Memory, Move
+from antiphon.persistence.projection import Cache, CheckpointAdvance
 from antiphon.persistence.projections import PROJECTIONS
 
 if TYPE_CHECKING:
-    from tests.persistence.conftest import Tell
+    from tests.persistence.conftest import NewSession
     from tests.persistence.projections.conftest import View
 
 # Each batch begins at or before the end of what was delivered so far, and goes on a little.
@@ -23,10 +23,10 @@ BATCHES = st.lists(st.tuples(st.integers(0, 12), st.integers(1, 9)), max_size=12
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(batches=BATCHES)
 def test_any_redelivery_changes_nothing(
-    batches: list[tuple[int, int]], postgres_dsn: str, view: "View", story: "Tell"
+    batches: list[tuple[int, int]], postgres_dsn: str, view: "View", new_session: "NewSession"
 ) -> None:
-    calls = [story(f"redelivered {n}").whole_call(turns=n + 1) for n in range(3)]
-    calls[1].append(story("redelivered 1").turn(2, "saved once more"))
+    calls = [new_session(f"redelivered {n}").whole_call(turns=n + 1) for n in range(3)]
+    calls[1].append(new_session("redelivered 1").turn(2, "saved once more"))
     log = view.committed(view.shuffled(calls))
     view._sequences.clear()
 
@@ -48,12 +48,12 @@ def _deliveries(log: Sequence[Envelope], batches: list[tuple[int, int]]) -> list
 async def _rows(dsn: str, deliveries: list[Sequence[Envelope]]) -> list[list[dict[str, object]]]:
     database = await Database.connect(dsn, min_size=0, max_size=1)
     await database.pool.execute("truncate sessions, turns")
-    memories: dict[str, Memory] = {projection.name: {} for projection in PROJECTIONS}
+    caches: dict[str, Cache] = {projection.name: {} for projection in PROJECTIONS}
     for batch in deliveries:
         for projection in PROJECTIONS:
             async with database.pool.acquire() as connection:
                 await projection.apply(
-                    connection, batch, Move(projection.name, [], [], []), memories[projection.name]
+                    connection, batch, CheckpointAdvance(projection.name, [], [], []), caches[projection.name]
                 )
     rows = [
         [dict(row) for row in await database.pool.fetch(f"select * from {view} order by 1, 2")]

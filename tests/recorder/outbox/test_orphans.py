@@ -1,6 +1,7 @@
-"""What a killed job has written reaches the log through the worker."""
+"""Journals that a killed job left behind are published by another process."""
 
 import asyncio
+import logging
 import os
 import signal
 import subprocess
@@ -18,6 +19,7 @@ from antiphon.contracts.events.turn import TurnSaved
 from antiphon.contracts.ids import session_id_for_key
 from antiphon.contracts.subjects import session_filter
 from antiphon.recorder.outbox import BusLink, Orphans, Outbox
+from antiphon.recorder.outbox import journal as journal_module
 
 SESSION = session_id_for_key("default", "orphans")
 
@@ -59,7 +61,7 @@ def files_in(folder: Path) -> list[Path]:
 
 
 def killed_job(folder: Path) -> Path:
-    """Kill a job in the middle of its writing; return its journal."""
+    """Kill a job while it writes; return its journal."""
     command = [sys.executable, "-c", JOB, str(folder), SESSION]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as job:
         assert job.stdout is not None
@@ -69,25 +71,25 @@ def killed_job(folder: Path) -> Path:
     return journal
 
 
-async def test_the_journal_of_a_killed_job_is_published_whole_and_in_order(
+async def test_journal_of_a_killed_job_is_published_completely_and_in_order(
     bus: Bus, link: BusLink, tmp_path: Path
 ) -> None:
     journal = await asyncio.to_thread(killed_job, tmp_path)
-    whole = journal.read_bytes().split(b"\0")[0].count(b"\n") - 1  # the first line is the journal's own
+    complete = journal.read_bytes().count(b"\n") - 1  # without the header
 
     assert await Orphans(tmp_path, link).adopt_all() == 1
 
-    assert await numbers(bus) == list(range(1, whole + 1))
+    assert await numbers(bus) == list(range(1, complete + 1))
     assert files_in(tmp_path) == []
 
 
-async def test_a_torn_last_line_does_not_hold_up_the_others(bus: Bus, link: BusLink, tmp_path: Path) -> None:
+async def test_torn_last_line_does_not_block_the_others(bus: Bus, link: BusLink, tmp_path: Path) -> None:
     outbox = Outbox(tmp_path, link, session_id=SESSION, tenant="default", job_id="AJ_1")
     outbox.write(TurnSaved(turn=1, agent_id="host"))
     outbox.write(TurnSaved(turn=2, agent_id="host"))
     assert not await outbox.close(0)  # it never began to publish
     (journal,) = files_in(tmp_path)
-    journal.write_bytes(journal.read_bytes().rstrip(b"\0")[:-20])
+    journal.write_bytes(journal.read_bytes()[:-20])
 
     assert await Orphans(tmp_path, link).adopt_all() == 1
 
@@ -95,7 +97,7 @@ async def test_a_torn_last_line_does_not_hold_up_the_others(bus: Bus, link: BusL
     assert files_in(tmp_path) == []
 
 
-async def test_the_journal_of_a_living_job_is_left_alone(bus: Bus, link: BusLink, tmp_path: Path) -> None:
+async def test_journal_of_a_running_job_is_not_adopted(bus: Bus, link: BusLink, tmp_path: Path) -> None:
     outbox = Outbox(tmp_path, link, session_id=SESSION, tenant="default", job_id="AJ_1")
     outbox.write(TurnSaved(turn=1, agent_id="host"))
     assert await Orphans(tmp_path, link).adopt_all() == 0
@@ -103,20 +105,20 @@ async def test_the_journal_of_a_living_job_is_left_alone(bus: Bus, link: BusLink
     await outbox.close(0)
 
 
-async def test_a_job_that_ends_is_looked_after_at_once(bus: Bus, link: BusLink, tmp_path: Path) -> None:
+async def test_wake_adopts_at_once(bus: Bus, link: BusLink, tmp_path: Path) -> None:
     orphans = Orphans(tmp_path, link)
     running = asyncio.create_task(orphans.run())
     outbox = Outbox(tmp_path, link, session_id=SESSION, tenant="default", job_id="AJ_1")
     outbox.write(TurnSaved(turn=1, agent_id="host"))
     await outbox.close(0)
-    orphans.look()
+    orphans.wake()
     async with asyncio.timeout(5):
-        while await numbers(bus) != [1]:  # noqa: ASYNC110 - the broker says nothing by itself
+        while await numbers(bus) != [1]:  # noqa: ASYNC110 - nothing announces it
             await asyncio.sleep(0.02)
     running.cancel()
 
 
-async def test_a_broker_that_is_away_is_waited_for(
+async def test_adoption_waits_for_the_broker(
     bus: Bus, link: BusLink, nats_server: NatsServer, tmp_path: Path
 ) -> None:
     await link.bus()
@@ -126,7 +128,90 @@ async def test_a_broker_that_is_away_is_waited_for(
     nats_server.kill()
     adopting = asyncio.create_task(Orphans(tmp_path, link).adopt_all())
     await asyncio.sleep(0.3)
-    nats_server.start()  # here: the server dies with the thread that has started it
+    nats_server.start()  # not in a thread: the server dies with the thread that started it
     async with asyncio.timeout(60):
         assert await adopting == 1
     assert await numbers(bus) == [1]
+
+
+async def test_other_journals_are_adopted_beside_a_foreign_file(
+    bus: Bus, link: BusLink, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    foreign = tmp_path / "a.journal"
+    foreign.write_bytes(b"another program's\nfile\n")
+    (tmp_path / "b.journal").mkdir()
+    outbox = Outbox(tmp_path, link, session_id=SESSION, tenant="default", job_id="AJ_1")
+    outbox.write(TurnSaved(turn=1, agent_id="host"))
+    await outbox.close(0)
+    orphans = Orphans(tmp_path, link)
+
+    assert [await orphans.adopt_all(), await orphans.adopt_all()] == [1, 0]
+
+    assert await numbers(bus) == [1]
+    assert foreign.read_bytes() == b"another program's\nfile\n"
+    errors = [record for record in caplog.records if record.levelno == logging.ERROR]
+    assert [record.getMessage() for record in errors] == ["orphans.adopt_failed"] * 2  # one per file
+
+
+async def test_line_that_is_not_an_event_is_set_aside_and_not_published(
+    bus: Bus, link: BusLink, tmp_path: Path
+) -> None:
+    outbox = Outbox(tmp_path, link, session_id=SESSION, tenant="default", job_id="AJ_1")
+    outbox.write(TurnSaved(turn=1, agent_id="host"))
+    await outbox.close(0)
+    (journal,) = files_in(tmp_path)
+    with journal.open("ab") as file:
+        file.write(b"\0" * 50 + b"\n")  # what a power failure can leave
+
+    assert await Orphans(tmp_path, link).adopt_all() == 1
+
+    assert await numbers(bus) == [1]
+    assert [file.suffix for file in files_in(tmp_path)] == [".refused"]
+
+
+ADOPTER = """
+import runpy
+import sys
+from pathlib import Path
+
+Journal = runpy.run_path(sys.argv[1])["Journal"]  # without LiveKit, which takes seconds to import
+print("ready", flush=True)
+sys.stdin.readline()
+adopted = [path.name for path in sorted(Path(sys.argv[2]).glob("*.journal")) if Journal.adopt(path)]
+print(",".join(adopted), flush=True)
+sys.stdin.readline()
+"""
+
+
+async def test_processes_never_adopt_the_same_journal(link: BusLink, tmp_path: Path) -> None:
+    for job in range(20):
+        outbox = Outbox(tmp_path, link, session_id=SESSION, tenant="default", job_id=f"AJ_{job}")
+        outbox.write(TurnSaved(turn=1, agent_id="host"))
+        await outbox.close(0)
+
+    adopted = await asyncio.to_thread(adopt_in_processes, tmp_path, 3)
+
+    assert sorted(adopted) == [path.name for path in files_in(tmp_path)]
+
+
+def adopt_in_processes(folder: Path, count: int) -> list[str]:
+    """Return what several processes adopt at the same time."""
+    command = [sys.executable, "-c", ADOPTER, journal_module.__file__, str(folder)]
+    adopters = [
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for _ in range(count)
+    ]
+    names: list[str] = []
+    for adopter in adopters:
+        assert adopter.stdout is not None
+        assert adopter.stdout.readline() == "ready\n"
+    for adopter in adopters:
+        assert adopter.stdin is not None
+        adopter.stdin.write("go\n")
+        adopter.stdin.flush()
+    for adopter in adopters:
+        assert adopter.stdout is not None
+        names += [name for name in adopter.stdout.readline().strip().split(",") if name]
+    for adopter in adopters:
+        adopter.communicate("stop\n", timeout=10)
+    return names

@@ -1,6 +1,8 @@
-"""The outbox over a real broker, away and back."""
+"""The outbox with a real broker, and through its outages."""
 
 import asyncio
+import errno
+import os
 from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
@@ -42,7 +44,7 @@ async def history(bus: Bus) -> list[Envelope]:
     return [decode(incoming.payload) async for incoming in bus.read(session_filter("default", SESSION))]
 
 
-async def test_events_arrive_in_order_with_dense_numbers_and_deterministic_ids(
+async def test_events_are_published_in_order_with_dense_numbers_and_deterministic_ids(
     bus: Bus, link: BusLink, tmp_path: Path
 ) -> None:
     outbox = make_outbox(tmp_path, link)
@@ -58,9 +60,7 @@ async def test_events_arrive_in_order_with_dense_numbers_and_deterministic_ids(
     assert files_in(tmp_path) == []
 
 
-async def test_an_event_can_have_occurred_before_it_was_written(
-    bus: Bus, link: BusLink, tmp_path: Path
-) -> None:
+async def test_event_can_be_dated_before_its_write(bus: Bus, link: BusLink, tmp_path: Path) -> None:
     outbox = make_outbox(tmp_path, link)
     outbox.start()
     outbox.traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -71,7 +71,7 @@ async def test_an_event_can_have_occurred_before_it_was_written(
     assert event.traceparent == outbox.traceparent
 
 
-async def test_a_broker_killed_and_started_again_loses_nothing_and_keeps_the_order(
+async def test_broker_restart_loses_nothing_and_keeps_the_order(
     bus: Bus, link: BusLink, nats_server: NatsServer, tmp_path: Path
 ) -> None:
     outbox = make_outbox(tmp_path, link)
@@ -84,15 +84,15 @@ async def test_a_broker_killed_and_started_again_loses_nothing_and_keeps_the_ord
     for number in range(51, 1051):
         outbox.write(turn(number))
         if number % 50 == 0:
-            await asyncio.sleep(0)  # the call goes on while the broker is away
+            await asyncio.sleep(0)
     assert not await outbox.flush(0.5)
-    nats_server.start()  # here: the server dies with the thread that has started it
+    nats_server.start()  # not in a thread: the server dies with the thread that started it
 
     assert await outbox.close(60)
     assert [event.producerseq for event in await history(bus)] == list(range(1, 1051))
 
 
-async def test_a_broker_that_is_away_at_the_start_is_waited_for(
+async def test_outbox_waits_for_a_broker_that_is_down_at_start(
     bus: Bus, nats_server: NatsServer, tmp_path: Path
 ) -> None:
     nats_server.stop()
@@ -101,18 +101,18 @@ async def test_a_broker_that_is_away_at_the_start_is_waited_for(
     outbox.start()
     outbox.write(turn(1))
     assert not await outbox.flush(1)
-    nats_server.start()  # here: the server dies with the thread that has started it
+    nats_server.start()  # not in a thread: the server dies with the thread that started it
     assert await outbox.close(30)
     assert [event.producerseq for event in await history(bus)] == [1]
     await link.close()
 
 
-async def test_events_that_are_stored_already_do_no_harm(bus: Bus, link: BusLink, tmp_path: Path) -> None:
+async def test_already_stored_events_are_not_duplicated(bus: Bus, link: BusLink, tmp_path: Path) -> None:
     outbox = make_outbox(tmp_path, link)
     for number in range(1, 11):
         outbox.write(turn(number))
     (journal,) = files_in(tmp_path)
-    for line in journal.read_bytes().splitlines()[3:6]:  # 3, 4, 5: an earlier life of the pump
+    for line in journal.read_bytes().splitlines()[3:6]:  # 3, 4, 5: by an earlier pump
         await bus.publish(outgoing(decode(line)))
     outbox.start()
     assert await outbox.close(20)
@@ -120,7 +120,7 @@ async def test_events_that_are_stored_already_do_no_harm(bus: Bus, link: BusLink
     assert sorted(event.producerseq for event in stored) == list(range(1, 11))
 
 
-async def test_an_event_that_no_broker_takes_is_kept_aside_and_blocks_nobody(
+async def test_refused_event_is_set_aside_and_does_not_block_others(
     bus: Bus, link: BusLink, tmp_path: Path
 ) -> None:
     outbox = make_outbox(tmp_path, link)
@@ -130,12 +130,12 @@ async def test_an_event_that_no_broker_takes_is_kept_aside_and_blocks_nobody(
     outbox.start()
     assert await outbox.close(20)
     assert [event.producerseq for event in await history(bus)] == [1, 3]
-    (aside,) = files_in(tmp_path)
-    assert aside.suffix == ".refused"
-    assert decode(aside.read_bytes().strip()).producerseq == 2
+    (refused,) = files_in(tmp_path)
+    assert refused.suffix == ".refused"
+    assert decode(refused.read_bytes().strip()).producerseq == 2
 
 
-async def test_what_could_not_be_published_stays_in_the_journal(
+async def test_unpublished_events_stay_in_the_journal(
     bus: Bus, link: BusLink, nats_server: NatsServer, tmp_path: Path
 ) -> None:
     outbox = make_outbox(tmp_path, link)
@@ -147,3 +147,39 @@ async def test_what_could_not_be_published_stays_in_the_journal(
     assert not await outbox.close(0.5)
     (journal,) = files_in(tmp_path)
     assert journal.name == f"{SESSION}.AJ_1.journal"
+
+
+async def test_events_held_in_memory_are_published_when_the_disk_is_full(
+    bus: Bus, link: BusLink, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outbox = make_outbox(tmp_path, link)
+    outbox.write(turn(1))
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", full)
+    outbox.write(turn(2))
+    outbox.write(turn(3))
+    outbox.start()
+    assert await outbox.close(20)
+    assert [event.producerseq for event in await history(bus)] == [1, 2, 3]
+    assert files_in(tmp_path) == []
+
+
+async def test_pump_retries_a_journal_that_cannot_be_read(
+    bus: Bus,
+    link: BusLink,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    outbox = make_outbox(tmp_path, link)
+    outbox.write(turn(1))
+    with monkeypatch.context() as disk:
+        disk.setattr(os, "pread", lambda *_: b"")
+        outbox.start()
+        assert not await outbox.flush(0.5)
+    assert await outbox.close(20)
+    assert [event.producerseq for event in await history(bus)] == [1]
+    assert "outbox.publish_failed" in caplog.messages

@@ -1,4 +1,4 @@
-"""POST /v1/sessions: onto the log, then the room, then the token; no database anywhere."""
+"""POST /v1/sessions: publish the request, create the room, sign a token; no Postgres."""
 
 import asyncio
 import json
@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 import pytest
 from livekit import api
+from tests.session_api.fake_livekit import API_KEY, API_SECRET
 
 from antiphon.chassis.bus import Bus
 from antiphon.cli.stack.nats import NatsServer
@@ -28,17 +29,17 @@ async def _log(bus: Bus) -> list[Envelope]:
     return [decode(incoming.payload) async for incoming in bus.read(ALL_EVENTS)]
 
 
-async def test_a_session_is_requested_and_dispatched_before_the_answer(
+async def test_create_publishes_request_and_dispatch_before_it_responds(
     client: httpx.AsyncClient, bus: Bus
 ) -> None:
-    wish = {**CREATE, "metadata": {"order": "A-17", "tags": [1, None]}, "language": "en-GB"}
+    body = {**CREATE, "metadata": {"order": "A-17", "tags": [1, None]}, "language": "en-GB"}
 
-    answer = await client.post("/v1/sessions", json=wish)
+    response = await client.post("/v1/sessions", json=body)
 
-    made = answer.json()
-    session_id = made["session_id"]
+    created = response.json()
+    session_id = created["session_id"]
     requested, dispatched = await _log(bus)
-    assert answer.status_code == 201
+    assert response.status_code == 201
     assert open_event(requested) == SessionRequested(
         flow_id="booking",
         flow_revision=2,
@@ -52,26 +53,30 @@ async def test_a_session_is_requested_and_dispatched_before_the_answer(
     assert {envelope.tenant for envelope in (requested, dispatched)} == {"default"}
 
 
-async def test_the_answer_holds_all_that_a_caller_needs(
+async def test_response_has_room_token_and_urls(
     client: httpx.AsyncClient, livekit: Any, running: Any
 ) -> None:
-    answer = await client.post("/v1/sessions", json=CREATE)
+    response = await client.post("/v1/sessions", json=CREATE)
 
-    made = answer.json()
-    session_id = made["session_id"]
-    claims = api.TokenVerifier("devkey", "a-secret-of-at-least-32-characters!!").verify(made["token"])
-    assert set(made) == {"session_id", "status", "room", "livekit_url", "token", "events_url"}
-    assert (made["status"], made["room"], made["livekit_url"]) == ("dispatched", session_id, livekit.url)
-    assert made["events_url"] == f"{running.url}/v1/sessions/{session_id}/events"
-    assert answer.headers["location"] == f"/v1/sessions/{session_id}"
-    assert "idempotent-replayed" not in answer.headers
+    created = response.json()
+    session_id = created["session_id"]
+    claims = api.TokenVerifier(API_KEY, API_SECRET).verify(created["token"])
+    assert set(created) == {"session_id", "status", "room", "livekit_url", "token", "events_url"}
+    assert (created["status"], created["room"], created["livekit_url"]) == (
+        "dispatched",
+        session_id,
+        livekit.url,
+    )
+    assert created["events_url"] == f"{running.url}/v1/sessions/{session_id}/events"
+    assert response.headers["location"] == f"/v1/sessions/{session_id}"
+    assert "idempotent-replayed" not in response.headers
     assert claims.identity == "caller"
     assert claims.video is not None
     assert claims.video.room == session_id
     assert list(livekit.rooms) == [session_id]
 
 
-async def test_a_session_can_be_read_at_once(client: httpx.AsyncClient) -> None:
+async def test_session_can_be_read_at_once(client: httpx.AsyncClient) -> None:
     session_id = (await client.post("/v1/sessions", json=CREATE)).json()["session_id"]
 
     session = (await client.get(f"/v1/sessions/{session_id}")).json()
@@ -83,12 +88,12 @@ async def test_a_session_can_be_read_at_once(client: httpx.AsyncClient) -> None:
     assert (turns.status_code, turns.json()) == (200, {"turns": [], "next": None})
 
 
-async def test_an_unknown_flow_makes_nothing(client: httpx.AsyncClient, bus: Bus, livekit: Any) -> None:
-    answer = await client.post("/v1/sessions", json={**CREATE, "flow_id": "no-such-flow"})
+async def test_unknown_flow_responds_404(client: httpx.AsyncClient, bus: Bus, livekit: Any) -> None:
+    response = await client.post("/v1/sessions", json={**CREATE, "flow_id": "no-such-flow"})
 
-    assert answer.status_code == 404
-    assert answer.json()["type"].endswith("/unknown-flow")
-    assert answer.json()["flow_id"] == "no-such-flow"
+    assert response.status_code == 404
+    assert response.json()["type"].endswith("/unknown-flow")
+    assert response.json()["flow_id"] == "no-such-flow"
     assert await _log(bus) == []
     assert livekit.created == []
 
@@ -107,66 +112,68 @@ async def test_an_unknown_flow_makes_nothing(client: httpx.AsyncClient, bus: Bus
         ({"colour": "red"}, "colour"),
     ],
 )
-async def test_an_invalid_field_is_named(change: dict[str, Any], field: str, edge: httpx.AsyncClient) -> None:
-    answer = await edge.post("/v1/sessions", json={**CREATE, **change})
+async def test_invalid_field_is_named(
+    change: dict[str, Any], field: str, rejecting: httpx.AsyncClient
+) -> None:
+    response = await rejecting.post("/v1/sessions", json={**CREATE, **change})
 
-    problem = answer.json()
-    assert answer.status_code == 422
-    assert answer.headers["content-type"] == "application/problem+json"
+    problem = response.json()
+    assert response.status_code == 422
+    assert response.headers["content-type"] == "application/problem+json"
     assert [error["field"] for error in problem["errors"]] == [field]
     assert field in problem["detail"]
 
 
-async def test_a_missing_field_is_named(edge: httpx.AsyncClient) -> None:
-    answer = await edge.post("/v1/sessions", json={"flow_id": "booking"})
+async def test_missing_field_is_named(rejecting: httpx.AsyncClient) -> None:
+    response = await rejecting.post("/v1/sessions", json={"flow_id": "booking"})
 
-    assert answer.json()["errors"][0]["field"] == "user_id"
+    assert response.json()["errors"][0]["field"] == "user_id"
 
 
 @pytest.mark.parametrize("text", ["é日本🙂", "a\u2028b", "'; drop table sessions; --", '{"a":1}'])
-async def test_text_comes_back_as_it_went_in(text: str, client: httpx.AsyncClient) -> None:
-    wish = {"flow_id": "booking", "user_id": text, "metadata": {text: [text, {"\u0000": 1.5}]}}
-    session_id = (await client.post("/v1/sessions", json=wish)).json()["session_id"]
+async def test_text_round_trips(text: str, client: httpx.AsyncClient) -> None:
+    body = {"flow_id": "booking", "user_id": text, "metadata": {text: [text, {"\u0000": 1.5}]}}
+    session_id = (await client.post("/v1/sessions", json=body)).json()["session_id"]
 
     session = (await client.get(f"/v1/sessions/{session_id}")).json()
 
-    assert (session["user_id"], session["metadata"]) == (text, wish["metadata"])
+    assert (session["user_id"], session["metadata"]) == (text, body["metadata"])
 
 
-async def test_concurrent_creates_are_sessions_of_their_own(client: httpx.AsyncClient, bus: Bus) -> None:
-    answers = await asyncio.gather(*(client.post("/v1/sessions", json=CREATE) for _ in range(50)))
+async def test_concurrent_creates_are_separate_sessions(client: httpx.AsyncClient, bus: Bus) -> None:
+    responses = await asyncio.gather(*(client.post("/v1/sessions", json=CREATE) for _ in range(50)))
 
-    made = {answer.json()["session_id"] for answer in answers}
-    assert {answer.status_code for answer in answers} == {201}
-    assert len(made) == 50
+    created = {response.json()["session_id"] for response in responses}
+    assert {response.status_code for response in responses} == {201}
+    assert len(created) == 50
     assert len(await _log(bus)) == 100
 
 
-async def test_session_ids_sort_by_their_time(client: httpx.AsyncClient) -> None:
-    made = []
+async def test_session_ids_sort_by_creation_time(client: httpx.AsyncClient) -> None:
+    created = []
     for _ in range(3):
-        made.append((await client.post("/v1/sessions", json=CREATE)).json()["session_id"])
+        created.append((await client.post("/v1/sessions", json=CREATE)).json()["session_id"])
         await asyncio.sleep(0.002)  # ids are of the millisecond
 
-    assert made == sorted(made)
+    assert created == sorted(created)
 
 
 @pytest.mark.parametrize("fault", ["away", "stalled"])
-async def test_livekit_away_is_a_503_and_on_the_log(
+async def test_livekit_outage_responds_503_and_fails_the_session(
     fault: str, client: httpx.AsyncClient, bus: Bus, livekit: Any
 ) -> None:
-    # A small server stands in for LiveKit: a real one does not fail or stall on demand.
+    # The fake fails on demand, which a real LiveKit cannot.
     if fault == "away":
         livekit.status = 503
     else:
         livekit.delay_seconds = 3
 
-    answer = await client.post("/v1/sessions", json=CREATE)
+    response = await client.post("/v1/sessions", json=CREATE)
 
-    problem = answer.json()
+    problem = response.json()
     requested, failed, given_up = map(open_event, await _log(bus))
-    assert answer.status_code == 503
-    assert int(answer.headers["retry-after"]) > 0
+    assert response.status_code == 503
+    assert int(response.headers["retry-after"]) > 0
     assert problem["type"].endswith("/livekit-unavailable")
     assert isinstance(requested, SessionRequested)
     assert isinstance(failed, SessionDispatchFailed)
@@ -176,53 +183,53 @@ async def test_livekit_away_is_a_503_and_on_the_log(
     assert (shown["status"], shown["reason"]) == ("failed", "dispatch_failed")
 
 
-async def test_wrong_livekit_credentials_are_no_reason_to_try_again(
+async def test_wrong_livekit_credentials_respond_502(
     client: httpx.AsyncClient, bus: Bus, livekit: Any
 ) -> None:
     livekit.status = 401
 
-    answer = await client.post("/v1/sessions", json=CREATE)
+    response = await client.post("/v1/sessions", json=CREATE)
 
     failed = open_event((await _log(bus))[1])
-    assert answer.status_code == 502
-    assert "retry-after" not in answer.headers
-    assert answer.json()["type"].endswith("/livekit-refused")
+    assert response.status_code == 502
+    assert "retry-after" not in response.headers
+    assert response.json()["type"].endswith("/livekit-refused")
     assert isinstance(failed, SessionDispatchFailed)
     assert not failed.retryable
 
 
-async def test_broker_away_is_a_503_and_nothing_is_made(
+async def test_broker_outage_responds_503_and_creates_nothing(
     client: httpx.AsyncClient, nats_server: NatsServer, livekit: Any
 ) -> None:
     nats_server.stop()
 
-    answer = await client.post("/v1/sessions", json=CREATE)
+    response = await client.post("/v1/sessions", json=CREATE)
 
-    assert answer.status_code == 503
-    assert int(answer.headers["retry-after"]) > 0
-    assert answer.json()["type"].endswith("/broker-unavailable")
+    assert response.status_code == 503
+    assert int(response.headers["retry-after"]) > 0
+    assert response.json()["type"].endswith("/broker-unavailable")
     assert livekit.created == []
 
 
-async def test_a_broker_that_goes_between_request_and_dispatch_leaves_no_room(
+async def test_broker_outage_after_the_request_deletes_the_room(
     client: httpx.AsyncClient, nats_server: NatsServer, livekit: Any
 ) -> None:
     livekit.on_create = nats_server.stop
 
-    answer = await client.post("/v1/sessions", json=CREATE)
+    response = await client.post("/v1/sessions", json=CREATE)
 
-    assert answer.status_code == 503
+    assert response.status_code == 503
     assert len(livekit.created) == 1
     assert livekit.rooms == {}
 
 
-async def test_creating_joining_and_ending_need_no_postgres(
+async def test_create_join_and_end_need_no_postgres(
     client: httpx.AsyncClient, postgres_server: Postgres
 ) -> None:
     postgres_server.stop()
 
-    made = await client.post("/v1/sessions", json=CREATE)
-    session_id = made.json()["session_id"]
+    created = await client.post("/v1/sessions", json=CREATE)
+    session_id = created.json()["session_id"]
     read = await client.get(f"/v1/sessions/{session_id}")
     listed = await client.get("/v1/sessions")
     followed = await client.get(f"/v1/sessions/{session_id}/events", headers={"Accept": "text/event-stream"})
@@ -231,17 +238,17 @@ async def test_creating_joining_and_ending_need_no_postgres(
     ready = await client.get("/health/ready")
     ended = await client.delete(f"/v1/sessions/{session_id}")
 
-    assert made.status_code == 201
-    for answer in (read, listed, followed):
-        assert answer.status_code == 503
-        assert int(answer.headers["retry-after"]) > 0
-        assert answer.json()["type"].endswith("/database-unavailable")
+    assert created.status_code == 201
+    for response in (read, listed, followed):
+        assert response.status_code == 503
+        assert int(response.headers["retry-after"]) > 0
+        assert response.json()["type"].endswith("/database-unavailable")
     assert (token.status_code, flows.status_code, ready.status_code) == (200, 200, 200)
     assert not ready.json()["reported"]["postgres"]["ok"]
     assert (ended.status_code, ended.json()["ended"]) == (202, True)
 
 
-async def test_nothing_secret_goes_to_livekit_or_the_token(client: httpx.AsyncClient, livekit: Any) -> None:
+async def test_metadata_is_not_sent_to_livekit(client: httpx.AsyncClient, livekit: Any) -> None:
     await client.post("/v1/sessions", json={**CREATE, "metadata": {"card": "4111"}})
 
     assert "4111" not in str(livekit.created)

@@ -1,9 +1,8 @@
-"""DELETE /v1/sessions/{id}: the wish is on the log, the room is gone, and the last word is said once."""
+"""DELETE /v1/sessions/{id}: publishes the command, deletes the room, closes the session once."""
 
 from typing import Any
 
 import httpx
-import pytest
 
 from antiphon.chassis.bus import Bus
 from antiphon.contracts.envelope import Envelope, decode
@@ -13,7 +12,6 @@ from antiphon.contracts.events.session import CloseReason, SessionClosed
 from antiphon.contracts.registry import open_event
 from antiphon.contracts.subjects import ALL_EVENTS
 
-CREATE = {"flow_id": "booking", "user_id": "ada"}
 JOINED = AgentJoined(job_id="AJ_1", worker_id="AW_1", epoch="AJ_1", identity="agent-1")
 
 
@@ -21,39 +19,32 @@ async def _log(bus: Bus) -> list[Envelope]:
     return [decode(incoming.payload) async for incoming in bus.read(ALL_EVENTS)]
 
 
-@pytest.fixture
-async def session_id(client: httpx.AsyncClient) -> str:
-    """A session that was just created."""
-    made: dict[str, str] = (await client.post("/v1/sessions", json=CREATE)).json()
-    return made["session_id"]
-
-
-async def test_without_an_agent_the_session_is_closed_here(
+async def test_api_closes_a_session_without_an_agent(
     client: httpx.AsyncClient, session_id: str, bus: Bus, livekit: Any
 ) -> None:
-    answer = await client.delete(f"/v1/sessions/{session_id}")
+    response = await client.delete(f"/v1/sessions/{session_id}")
 
-    wish, closed = map(open_event, (await _log(bus))[2:])
-    assert (answer.status_code, answer.json()) == (202, {"session_id": session_id, "ended": True})
-    assert wish == CommandRequested(command_id="end", verb="end", actor="key:writer")
+    command, closed = map(open_event, (await _log(bus))[2:])
+    assert (response.status_code, response.json()) == (202, {"session_id": session_id, "ended": True})
+    assert command == CommandRequested(command_id="end", verb="end", actor="key:writer")
     assert isinstance(closed, SessionClosed)
     assert closed.reason is CloseReason.CANCELLED
     assert livekit.rooms == {}
 
 
-async def test_with_an_agent_the_agent_has_the_last_word(
+async def test_agent_closes_its_own_session(
     client: httpx.AsyncClient, session_id: str, bus: Bus, livekit: Any, persistence: Any
 ) -> None:
     await persistence.commit(session_id, JOINED)
 
-    answer = await client.delete(f"/v1/sessions/{session_id}")
+    response = await client.delete(f"/v1/sessions/{session_id}")
 
-    assert (answer.status_code, answer.json()["ended"]) == (202, False)
+    assert (response.status_code, response.json()["ended"]) == (202, False)
     assert [envelope.type for envelope in await _log(bus)][-1] == "command.requested"
     assert livekit.rooms == {}
 
 
-async def test_asking_again_changes_nothing(
+async def test_repeated_delete_changes_nothing(
     client: httpx.AsyncClient, session_id: str, bus: Bus, persistence: Any
 ) -> None:
     await persistence.commit(session_id, JOINED)
@@ -66,7 +57,7 @@ async def test_asking_again_changes_nothing(
     assert await _log(bus) == before
 
 
-async def test_an_ended_session_stays_as_it_is(
+async def test_delete_of_an_ended_session_changes_nothing(
     client: httpx.AsyncClient, session_id: str, bus: Bus, livekit: Any
 ) -> None:
     await client.delete(f"/v1/sessions/{session_id}")
@@ -79,20 +70,18 @@ async def test_an_ended_session_stays_as_it_is(
     assert livekit.deleted == [session_id]
 
 
-async def test_a_room_that_is_gone_already_is_fine(
-    client: httpx.AsyncClient, session_id: str, livekit: Any
-) -> None:
+async def test_missing_room_is_no_error(client: httpx.AsyncClient, session_id: str, livekit: Any) -> None:
     livekit.rooms.clear()
 
-    answer = await client.delete(f"/v1/sessions/{session_id}")
+    response = await client.delete(f"/v1/sessions/{session_id}")
 
-    assert answer.status_code == 202
+    assert response.status_code == 202
 
 
-async def test_livekit_away_keeps_the_wish_and_asks_to_try_again(
+async def test_livekit_outage_keeps_the_command_and_responds_503(
     client: httpx.AsyncClient, session_id: str, bus: Bus, livekit: Any
 ) -> None:
-    # A small server stands in for LiveKit: a real one does not fail on demand.
+    # The fake fails on demand, which a real LiveKit cannot.
     livekit.status = 503
     refused = await client.delete(f"/v1/sessions/{session_id}")
     kept = [envelope.type for envelope in await _log(bus)]
@@ -106,10 +95,10 @@ async def test_livekit_away_keeps_the_wish_and_asks_to_try_again(
     assert (again.status_code, again.json()["ended"]) == (202, True)
 
 
-async def test_a_session_of_another_tenant_is_not_touched(
+async def test_session_of_another_tenant_responds_404(
     client: httpx.AsyncClient, session_id: str, livekit: Any
 ) -> None:
-    answer = await client.delete(f"/v1/sessions/{session_id}", headers={"Authorization": "Bearer foreign"})
+    response = await client.delete(f"/v1/sessions/{session_id}", headers={"Authorization": "Bearer foreign"})
 
-    assert answer.status_code == 404
+    assert response.status_code == 404
     assert livekit.deleted == []

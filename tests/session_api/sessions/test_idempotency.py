@@ -1,4 +1,4 @@
-"""The same key and body is the same session, by the log alone."""
+"""The same key and body is the same session, checked against its events only."""
 
 import asyncio
 from typing import Any
@@ -7,15 +7,14 @@ import httpx
 import pytest
 
 from antiphon.chassis.bus import Bus
-from antiphon.chassis.testing import InMemoryBus
 from antiphon.contracts.envelope import Envelope, decode
 from antiphon.contracts.events.agent import AgentReady
 from antiphon.contracts.events.session import CloseReason, FaultSide, SessionClosed
 from antiphon.contracts.ids import session_id_for_key
 from antiphon.contracts.subjects import ALL_EVENTS
 from antiphon.session_api.problems import Problem
-from antiphon.session_api.sessions.idempotency import first_request
-from antiphon.session_api.sessions.record import Record
+from antiphon.session_api.sessions.events import EventReader
+from antiphon.session_api.sessions.idempotency import replayed_session
 from antiphon.session_api.sessions.schemas import CreateRequest
 
 CREATE: dict[str, Any] = {"flow_id": "booking", "user_id": "ada", "metadata": {"a": 1, "b": [2]}}
@@ -26,7 +25,7 @@ async def _log(bus: Bus) -> list[Envelope]:
     return [decode(incoming.payload) async for incoming in bus.read(ALL_EVENTS)]
 
 
-async def test_a_replay_answers_with_the_same_session(client: httpx.AsyncClient, bus: Bus) -> None:
+async def test_replay_returns_the_same_session(client: httpx.AsyncClient, bus: Bus) -> None:
     first = await client.post("/v1/sessions", json=CREATE, headers=KEY)
     second = await client.post("/v1/sessions", json=CREATE, headers=KEY)
 
@@ -38,7 +37,7 @@ async def test_a_replay_answers_with_the_same_session(client: httpx.AsyncClient,
     assert len(await _log(bus)) == 2
 
 
-async def test_the_order_of_a_body_s_fields_is_no_difference(client: httpx.AsyncClient) -> None:
+async def test_field_order_does_not_matter(client: httpx.AsyncClient) -> None:
     turned = {"metadata": {"b": [2], "a": 1}, "user_id": "ada", "flow_id": "booking", "language": None}
 
     first = await client.post("/v1/sessions", json=CREATE, headers=KEY)
@@ -55,32 +54,34 @@ async def test_the_order_of_a_body_s_fields_is_no_difference(client: httpx.Async
         ({"language": "de"}, "language"),
     ],
 )
-async def test_the_same_key_with_another_body_is_refused(
+async def test_same_key_with_another_body_responds_422(
     change: dict[str, Any], field: str, client: httpx.AsyncClient, bus: Bus
 ) -> None:
     await client.post("/v1/sessions", json=CREATE, headers=KEY)
 
-    answer = await client.post("/v1/sessions", json={**CREATE, **change}, headers=KEY)
+    response = await client.post("/v1/sessions", json={**CREATE, **change}, headers=KEY)
 
-    assert answer.status_code == 422
-    assert answer.json()["type"].endswith("/idempotency-key-reused")
-    assert [error["field"] for error in answer.json()["errors"]] == [field]
+    assert response.status_code == 422
+    assert response.json()["type"].endswith("/idempotency-key-reused")
+    assert [error["field"] for error in response.json()["errors"]] == [field]
     assert len(await _log(bus)) == 2
 
 
-async def test_ten_at_once_make_one_session(client: httpx.AsyncClient, bus: Bus, livekit: Any) -> None:
-    answers = await asyncio.gather(
+async def test_concurrent_requests_create_one_session(
+    client: httpx.AsyncClient, bus: Bus, livekit: Any
+) -> None:
+    responses = await asyncio.gather(
         *(client.post("/v1/sessions", json=CREATE, headers=KEY) for _ in range(10))
     )
 
-    assert {answer.status_code for answer in answers} == {201}
-    assert len({answer.json()["session_id"] for answer in answers}) == 1
-    assert sum("idempotent-replayed" not in answer.headers for answer in answers) == 1
+    assert {response.status_code for response in responses} == {201}
+    assert len({response.json()["session_id"] for response in responses}) == 1
+    assert sum("idempotent-replayed" not in response.headers for response in responses) == 1
     assert [envelope.type for envelope in await _log(bus)] == ["session.requested", "session.dispatched"]
     assert len(livekit.rooms) == 1
 
 
-async def test_a_key_belongs_to_its_tenant(client: httpx.AsyncClient, put_flow: Any, until: Any) -> None:
+async def test_key_belongs_to_its_tenant(client: httpx.AsyncClient, put_flow: Any, until: Any) -> None:
     await put_flow("booking", tenant="other")
     foreign = {**KEY, "Authorization": "Bearer foreign"}
 
@@ -95,10 +96,10 @@ async def test_a_key_belongs_to_its_tenant(client: httpx.AsyncClient, put_flow: 
     assert ours.json()["session_id"] != theirs.json()["session_id"]
 
 
-async def test_a_replay_after_a_failed_dispatch_dispatches_again(
+async def test_replay_after_a_failed_dispatch_dispatches_again(
     client: httpx.AsyncClient, bus: Bus, livekit: Any
 ) -> None:
-    # A small server stands in for LiveKit: a real one does not fail on demand.
+    # The fake fails on demand, which a real LiveKit cannot.
     livekit.status = 503
     failed = await client.post("/v1/sessions", json=CREATE, headers=KEY)
     livekit.status = 200
@@ -116,28 +117,26 @@ async def test_a_replay_after_a_failed_dispatch_dispatches_again(
     ]
 
 
-async def test_a_create_that_died_before_its_dispatch_is_healed_by_its_replay(
+async def test_replay_dispatches_after_a_crash_before_dispatch(
     client: httpx.AsyncClient, bus: Bus, livekit: Any, running: Any
 ) -> None:
     session_id = session_id_for_key("default", "order-17")
     requested = CreateRequest(**CREATE).as_event(session_id, 2)
-    await running.dependencies.create._producer.publish_first("default", session_id, requested)
+    await running.dependencies.create._publisher.publish_first("default", session_id, requested)
 
-    answer = await client.post("/v1/sessions", json=CREATE, headers=KEY)
+    response = await client.post("/v1/sessions", json=CREATE, headers=KEY)
 
-    assert (answer.status_code, answer.json()["session_id"]) == (201, session_id)
+    assert (response.status_code, response.json()["session_id"]) == (201, session_id)
     assert list(livekit.rooms) == [session_id]
     assert [envelope.type for envelope in await _log(bus)] == ["session.requested", "session.dispatched"]
 
 
-async def test_a_replay_of_an_ended_session_shows_the_end_and_lets_nobody_in(
-    client: httpx.AsyncClient, persistence: Any
-) -> None:
-    made = await client.post("/v1/sessions", json=CREATE, headers=KEY)
+async def test_replay_of_an_ended_session_has_no_token(client: httpx.AsyncClient, persistence: Any) -> None:
+    created = await client.post("/v1/sessions", json=CREATE, headers=KEY)
     closed = SessionClosed(
         reason=CloseReason.CALLER_LEFT, fault=FaultSide.NONE, duration_seconds=3.0, turns=0
     )
-    await persistence.commit(made.json()["session_id"], closed)
+    await persistence.commit(created.json()["session_id"], closed)
 
     replayed = await client.post("/v1/sessions", json=CREATE, headers=KEY)
 
@@ -149,41 +148,33 @@ async def test_a_replay_of_an_ended_session_shows_the_end_and_lets_nobody_in(
 
 
 @pytest.mark.parametrize("key", ["", "with space", "x" * 256, "tab\tinside"])
-async def test_a_key_that_is_none_is_refused(key: str, edge: httpx.AsyncClient) -> None:
-    answer = await edge.post("/v1/sessions", json=CREATE, headers={"Idempotency-Key": key})
+async def test_invalid_key_responds_422(key: str, rejecting: httpx.AsyncClient) -> None:
+    response = await rejecting.post("/v1/sessions", json=CREATE, headers={"Idempotency-Key": key})
 
-    assert answer.status_code == 422
-    assert answer.json()["errors"][0]["in"] == "header"
-    assert answer.json()["errors"][0]["field"].lower() == "idempotency-key"
+    assert response.status_code == 422
+    assert response.json()["errors"][0]["in"] == "header"
+    assert response.json()["errors"][0]["field"].lower() == "idempotency-key"
 
 
-async def test_a_key_whose_request_the_stream_forgot_is_too_old(
-    client: httpx.AsyncClient, persistence: Any, forget: Any
-) -> None:
-    made = await client.post("/v1/sessions", json=CREATE, headers=KEY)
-    await persistence.catch_up(made.json()["session_id"])
-    await forget()
+async def test_key_expires_with_its_request(client: httpx.AsyncClient, persistence: Any, purge: Any) -> None:
+    created = await client.post("/v1/sessions", json=CREATE, headers=KEY)
+    await persistence.catch_up(created.json()["session_id"])
+    await purge()
     late = AgentReady(greeting="Good evening.", ready_ms=640.0)
-    await persistence.commit(made.json()["session_id"], late)
+    await persistence.commit(created.json()["session_id"], late)
 
-    answer = await client.post("/v1/sessions", json=CREATE, headers=KEY)
+    response = await client.post("/v1/sessions", json=CREATE, headers=KEY)
 
-    assert answer.status_code == 409
-    assert answer.json()["type"].endswith("/idempotency-key-expired")
-
-
-class _Lagging(Record):
-    """A replica of the broker that has not got the request yet; a single server never shows it."""
-
-    def __init__(self) -> None:
-        super().__init__(InMemoryBus())
+    assert response.status_code == 409
+    assert response.json()["type"].endswith("/idempotency-key-expired")
 
 
-async def test_a_replica_that_lags_behind_asks_to_try_again() -> None:
+async def test_replica_without_the_request_responds_503(bus: Bus) -> None:
+    # A replica that lags behind looks like an empty stream; a single server never lags.
     requested = CreateRequest(**CREATE).as_event("ses_1", 2)
 
     with pytest.raises(Problem) as problem:
-        await first_request(_Lagging(), "default", "ses_00000000000000000000000000", requested)
+        await replayed_session(EventReader(bus), "default", "ses_00000000000000000000000000", requested)
 
     assert problem.value.status_code == 503
     assert problem.value.headers == {"Retry-After": "1"}

@@ -1,44 +1,39 @@
-"""POST /v1/sessions/{id}/token: into a session that goes on, and into no other."""
+"""POST /v1/sessions/{id}/token, and join tokens as LiveKit's own verifier reads them."""
 
+import json
+from datetime import timedelta
 from typing import Any
 
 import httpx
 import pytest
 from livekit import api
+from tests.session_api.fake_livekit import API_KEY, API_SECRET
 
 from antiphon.contracts.events.session import CloseReason, FaultSide, SessionClosed
+from antiphon.session_api.sessions.join import JoinTokens
 
-CREATE = {"flow_id": "booking", "user_id": "ada"}
-NOBODY = "ses_00000000000000000000000000"
+SESSION = "ses_01m7yq1we0eqq9xvayxnfetqqd"
+UNKNOWN = "ses_00000000000000000000000000"
 CLOSED = SessionClosed(reason=CloseReason.CALLER_LEFT, fault=FaultSide.NONE, duration_seconds=3.0, turns=0)
 
 
-@pytest.fixture
-async def session_id(client: httpx.AsyncClient) -> str:
-    """A session that was just created."""
-    made: dict[str, str] = (await client.post("/v1/sessions", json=CREATE)).json()
-    return made["session_id"]
-
-
 def _claims(token: str) -> api.access_token.Claims:
-    return api.TokenVerifier("devkey", "a-secret-of-at-least-32-characters!!").verify(token)
+    return api.TokenVerifier(API_KEY, API_SECRET).verify(token)
 
 
-async def test_without_a_body_it_is_the_caller_s(client: httpx.AsyncClient, session_id: str) -> None:
-    answer = await client.post(f"/v1/sessions/{session_id}/token")
+async def test_token_without_a_body_is_the_caller_s(client: httpx.AsyncClient, session_id: str) -> None:
+    response = await client.post(f"/v1/sessions/{session_id}/token")
 
-    given = answer.json()
-    assert answer.status_code == 200
+    given = response.json()
+    assert response.status_code == 200
     assert (given["session_id"], given["room"], given["identity"]) == (session_id, session_id, "caller")
     assert _claims(given["token"]).identity == "caller"
 
 
-async def test_another_participant_gets_a_token_of_their_own(
-    client: httpx.AsyncClient, session_id: str
-) -> None:
-    wish = {"identity": "supervisor-7", "name": "Grace", "ttl_seconds": 120}
+async def test_token_for_another_participant(client: httpx.AsyncClient, session_id: str) -> None:
+    body = {"identity": "supervisor-7", "name": "Grace", "ttl_seconds": 120}
 
-    given = (await client.post(f"/v1/sessions/{session_id}/token", json=wish)).json()
+    given = (await client.post(f"/v1/sessions/{session_id}/token", json=body)).json()
 
     claims = _claims(given["token"])
     assert (claims.identity, claims.name) == ("supervisor-7", "Grace")
@@ -46,7 +41,7 @@ async def test_another_participant_gets_a_token_of_their_own(
 
 
 @pytest.mark.parametrize(
-    ("wish", "field"),
+    ("body", "field"),
     [
         ({"identity": "agent-ses_1"}, "identity"),
         ({"identity": ""}, "identity"),
@@ -55,45 +50,82 @@ async def test_another_participant_gets_a_token_of_their_own(
         ({"role": "admin"}, "role"),
     ],
 )
-async def test_an_invalid_field_is_named(wish: dict[str, Any], field: str, edge: httpx.AsyncClient) -> None:
-    answer = await edge.post(f"/v1/sessions/{NOBODY}/token", json=wish)
+async def test_invalid_field_is_named(body: dict[str, Any], field: str, rejecting: httpx.AsyncClient) -> None:
+    response = await rejecting.post(f"/v1/sessions/{UNKNOWN}/token", json=body)
 
-    assert answer.status_code == 422
-    assert answer.json()["errors"][0]["field"] == field
+    assert response.status_code == 422
+    assert response.json()["errors"][0]["field"] == field
 
 
-async def test_nobody_joins_a_session_that_has_ended(
+async def test_ended_session_responds_409(
     client: httpx.AsyncClient, session_id: str, persistence: Any
 ) -> None:
     await persistence.commit(session_id, CLOSED)
 
-    answer = await client.post(f"/v1/sessions/{session_id}/token")
+    response = await client.post(f"/v1/sessions/{session_id}/token")
 
-    assert answer.status_code == 409
-    assert answer.json()["type"].endswith("/session-ended")
+    assert response.status_code == 409
+    assert response.json()["type"].endswith("/session-ended")
 
 
-async def test_a_session_that_the_stream_forgot_is_judged_by_its_view(
-    client: httpx.AsyncClient, session_id: str, persistence: Any, forget: Any
+async def test_ended_session_responds_409_after_a_purge(
+    client: httpx.AsyncClient, session_id: str, persistence: Any, purge: Any
 ) -> None:
     await persistence.commit(session_id, CLOSED)
-    await forget()
+    await purge()
 
-    answer = await client.post(f"/v1/sessions/{session_id}/token")
+    response = await client.post(f"/v1/sessions/{session_id}/token")
 
-    assert answer.status_code == 409
-
-
-async def test_an_unknown_session_is_a_404(client: httpx.AsyncClient) -> None:
-    answer = await client.post(f"/v1/sessions/{NOBODY}/token")
-
-    assert answer.status_code == 404
-    assert answer.json()["type"].endswith("/unknown-session")
+    assert response.status_code == 409
 
 
-async def test_a_session_of_another_tenant_is_a_404(client: httpx.AsyncClient, session_id: str) -> None:
+async def test_unknown_session_responds_404(client: httpx.AsyncClient) -> None:
+    response = await client.post(f"/v1/sessions/{UNKNOWN}/token")
+
+    assert response.status_code == 404
+    assert response.json()["type"].endswith("/unknown-session")
+
+
+async def test_session_of_another_tenant_responds_404(client: httpx.AsyncClient, session_id: str) -> None:
     foreign = {"Authorization": "Bearer foreign"}
 
-    answer = await client.post(f"/v1/sessions/{session_id}/token", headers=foreign)
+    response = await client.post(f"/v1/sessions/{session_id}/token", headers=foreign)
 
-    assert answer.status_code == 404
+    assert response.status_code == 404
+
+
+def _signed_claims(**changes: object) -> api.access_token.Claims:
+    arguments = {"identity": "caller", "ttl_seconds": 600, **changes}
+    token = JoinTokens(API_KEY, API_SECRET, "antiphon").sign(SESSION, "default", **arguments)  # type: ignore[arg-type]
+    return api.TokenVerifier(API_KEY, API_SECRET).verify(token)
+
+
+def test_token_admits_one_participant_to_one_room() -> None:
+    claims = _signed_claims(name="Ada")
+
+    assert (claims.identity, claims.name) == ("caller", "Ada")
+    assert claims.video is not None
+    assert (claims.video.room_join, claims.video.room) == (True, SESSION)
+    assert claims.video.can_publish
+    assert claims.video.can_subscribe
+    assert not claims.video.room_admin
+    assert not claims.video.room_create
+
+
+def test_token_repeats_the_dispatch_of_the_room() -> None:
+    config = _signed_claims().room_config
+
+    assert config is not None
+    [dispatch] = config.agents
+    assert dispatch.agent_name == "antiphon"
+    assert json.loads(dispatch.metadata) == {"session_id": SESSION, "tenant": "default"}
+    assert json.loads(config.metadata) == {"session_id": SESSION, "tenant": "default"}
+
+
+def test_token_expires() -> None:
+    token = JoinTokens(API_KEY, API_SECRET, "antiphon", now=lambda: 1_000_000).sign(
+        SESSION, "default", identity="caller", ttl_seconds=60
+    )
+
+    with pytest.raises(Exception, match="expired"):
+        api.TokenVerifier(API_KEY, API_SECRET, leeway=timedelta(0)).verify(token)

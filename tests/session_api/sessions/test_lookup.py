@@ -1,4 +1,4 @@
-"""GET of one session, its turns and its events: the views when they have it, the bus until then."""
+"""GET of one session, its turns and its events: from the views, or from the bus until committed."""
 
 import json
 from datetime import UTC, datetime
@@ -13,20 +13,12 @@ from antiphon.contracts.events.agent import AgentReady
 from antiphon.contracts.events.session import CloseReason, FaultSide, SessionClosed, SessionRequested
 from antiphon.contracts.events.turn import TurnSaved
 
-CREATE = {"flow_id": "booking", "user_id": "ada"}
-NOBODY = "ses_00000000000000000000000000"
+UNKNOWN = "ses_00000000000000000000000000"
 CLOSED = SessionClosed(reason=CloseReason.CALLER_LEFT, fault=FaultSide.NONE, duration_seconds=3.0, turns=0)
 READY = AgentReady(greeting="Good evening.", ready_ms=640.0)
 
 
-@pytest.fixture
-async def session_id(client: httpx.AsyncClient) -> str:
-    """A session that was just created."""
-    made: dict[str, str] = (await client.post("/v1/sessions", json=CREATE)).json()
-    return made["session_id"]
-
-
-async def test_the_view_is_the_fold_of_what_was_committed(
+async def test_session_is_the_fold_of_committed_events(
     client: httpx.AsyncClient, session_id: str, persistence: Any
 ) -> None:
     await persistence.commit(session_id, READY)
@@ -36,7 +28,7 @@ async def test_the_view_is_the_fold_of_what_was_committed(
     assert (session["status"], session["greeting"], session["sequence"]) == ("ready", "Good evening.", 3)
 
 
-async def test_before_and_after_its_commit_a_session_has_the_same_shape(
+async def test_session_is_the_same_before_and_after_commit(
     client: httpx.AsyncClient, session_id: str, persistence: Any
 ) -> None:
     before = (await client.get(f"/v1/sessions/{session_id}")).json()
@@ -46,13 +38,13 @@ async def test_before_and_after_its_commit_a_session_has_the_same_shape(
     assert before == {**after, "sequence": 0}
 
 
-@pytest.mark.parametrize("malformed", ["ses_*", "nonsense", "ses_1.>", "%00", NOBODY[:-1], NOBODY.upper()])
+@pytest.mark.parametrize("malformed", ["ses_*", "nonsense", "ses_1.>", "%00", UNKNOWN[:-1], UNKNOWN.upper()])
 @pytest.mark.parametrize("part", ["", "/turns", "/events"])
-async def test_an_id_that_cannot_be_one_is_a_404(malformed: str, part: str, edge: httpx.AsyncClient) -> None:
-    answer = await edge.get(f"/v1/sessions/{malformed}{part}")
+async def test_malformed_id_responds_404(malformed: str, part: str, rejecting: httpx.AsyncClient) -> None:
+    response = await rejecting.get(f"/v1/sessions/{malformed}{part}")
 
-    assert answer.status_code == 404
-    assert answer.json()["type"].endswith("/unknown-session")
+    assert response.status_code == 404
+    assert response.json()["type"].endswith("/unknown-session")
 
 
 async def _refusals(client: httpx.AsyncClient, session_id: str, key: str) -> list[int]:
@@ -63,11 +55,11 @@ async def _refusals(client: httpx.AsyncClient, session_id: str, key: str) -> lis
     ]
 
 
-async def test_an_unknown_session_is_a_404(client: httpx.AsyncClient) -> None:
-    assert await _refusals(client, NOBODY, "writer") == [404, 404, 404]
+async def test_unknown_session_responds_404(client: httpx.AsyncClient) -> None:
+    assert await _refusals(client, UNKNOWN, "writer") == [404, 404, 404]
 
 
-async def test_a_session_of_another_tenant_is_a_404_before_and_after_its_commit(
+async def test_session_of_another_tenant_responds_404(
     client: httpx.AsyncClient, session_id: str, persistence: Any
 ) -> None:
     before = await _refusals(client, session_id, "foreign")
@@ -77,7 +69,7 @@ async def test_a_session_of_another_tenant_is_a_404_before_and_after_its_commit(
     assert (before, after) == ([404, 404, 404], [404, 404, 404])
 
 
-async def test_an_event_is_its_envelope_with_sequence_and_position(
+async def test_event_has_sequence_and_position(
     client: httpx.AsyncClient, session_id: str, persistence: Any
 ) -> None:
     committed = await persistence.catch_up(session_id)
@@ -91,7 +83,7 @@ async def test_an_event_is_its_envelope_with_sequence_and_position(
     assert page["next"] is None
 
 
-async def test_events_come_in_pages(client: httpx.AsyncClient, session_id: str, persistence: Any) -> None:
+async def test_events_are_paginated(client: httpx.AsyncClient, session_id: str, persistence: Any) -> None:
     await persistence.commit(session_id, *[READY] * 3)
     seen: list[int] = []
     after: int | None = 0
@@ -106,7 +98,7 @@ async def test_events_come_in_pages(client: httpx.AsyncClient, session_id: str, 
     assert seen == [1, 2, 3, 4, 5]
 
 
-async def test_turns_come_in_pages_as_they_were_said(
+async def test_turns_are_paginated_in_order(
     client: httpx.AsyncClient, session_id: str, database: Database
 ) -> None:
     turn = TurnSaved(turn=1, agent_id="host", user_text="hello", metrics={"e2e_latency": 0.6})
@@ -142,16 +134,16 @@ async def test_turns_come_in_pages_as_they_were_said(
         ("/turns", {"limit": 201}, "limit"),
     ],
 )
-async def test_a_wrong_parameter_is_named(
-    part: str, wrong: dict[str, Any], field: str, edge: httpx.AsyncClient
+async def test_invalid_parameter_is_named(
+    part: str, wrong: dict[str, Any], field: str, rejecting: httpx.AsyncClient
 ) -> None:
-    answer = await edge.get(f"/v1/sessions/{NOBODY}{part}", params=wrong)
+    response = await rejecting.get(f"/v1/sessions/{UNKNOWN}{part}", params=wrong)
 
-    assert answer.status_code == 422
-    assert answer.json()["errors"][0]["field"] == field
+    assert response.status_code == 422
+    assert response.json()["errors"][0]["field"] == field
 
 
-async def test_a_session_that_only_the_bus_has_is_not_in_the_list_yet(
+async def test_uncommitted_session_is_not_listed(
     client: httpx.AsyncClient, session_id: str, persistence: Any
 ) -> None:
     before = (await client.get("/v1/sessions")).json()["sessions"]
@@ -162,19 +154,17 @@ async def test_a_session_that_only_the_bus_has_is_not_in_the_list_yet(
     assert [session["session_id"] for session in after] == [session_id]
 
 
-async def test_views_that_are_not_made_yet_are_a_503(
+async def test_missing_view_responds_503(
     client: httpx.AsyncClient, session_id: str, database: Database
 ) -> None:
     await database.pool.execute("drop table sessions")
 
-    answer = await client.get(f"/v1/sessions/{session_id}")
+    response = await client.get(f"/v1/sessions/{session_id}")
 
-    assert answer.status_code == 503
+    assert response.status_code == 503
 
 
-async def test_a_session_without_its_beginning_can_still_be_shown(
-    client: httpx.AsyncClient, persistence: Any
-) -> None:
+async def test_session_without_its_first_events_is_shown(client: httpx.AsyncClient, persistence: Any) -> None:
     late = "ses_00000000000000000000000007"
     request = SessionRequested(flow_id="booking", flow_revision=1, user_id="ada", room=late)
     await persistence.commit(late, READY, request)
@@ -182,7 +172,7 @@ async def test_a_session_without_its_beginning_can_still_be_shown(
     assert (await client.get(f"/v1/sessions/{late}")).json()["status"] == "ready"
 
 
-async def test_a_broker_that_is_away_does_not_hide_what_is_committed(
+async def test_committed_sessions_are_readable_without_the_broker(
     client: httpx.AsyncClient, session_id: str, persistence: Any, nats_server: NatsServer
 ) -> None:
     await persistence.commit(session_id, CLOSED)

@@ -1,4 +1,4 @@
-"""GET /v1/sessions: newest first, filtered, page by page with nothing seen twice or missed."""
+"""GET /v1/sessions: newest first, filtered, page by page without gaps or duplicates."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -9,8 +9,7 @@ import pytest
 from antiphon.contracts.event import Event
 from antiphon.contracts.events.agent import AgentReady
 from antiphon.contracts.events.session import CloseReason, FaultSide, SessionClosed, SessionRequested
-from antiphon.session_api.sessions.pages import write_place
-from antiphon.session_api.sessions.queries import SessionsPlace
+from antiphon.session_api.pagination import PageKey, encode_page_cursor
 
 START = datetime(2026, 11, 21, 9, 30, tzinfo=UTC)
 CLOSED = SessionClosed(reason=CloseReason.CALLER_LEFT, fault=FaultSide.NONE, duration_seconds=3.0, turns=0)
@@ -36,17 +35,17 @@ async def seven(persistence: Any) -> list[str]:
 
 
 async def _ids(client: httpx.AsyncClient, **params: Any) -> list[str]:
-    answer = await client.get("/v1/sessions", params=params)
-    assert answer.status_code == 200, answer.text
-    return [session["session_id"] for session in answer.json()["sessions"]]
+    response = await client.get("/v1/sessions", params=params)
+    assert response.status_code == 200, response.text
+    return [session["session_id"] for session in response.json()["sessions"]]
 
 
-async def test_the_newest_comes_first(client: httpx.AsyncClient, seven: list[str]) -> None:
+async def test_newest_session_comes_first(client: httpx.AsyncClient, seven: list[str]) -> None:
     assert await _ids(client) == seven
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 7, 8])
-async def test_pages_follow_on_even_within_one_instant(
+async def test_pages_are_stable_for_equal_timestamps(
     limit: int, client: httpx.AsyncClient, seven: list[str]
 ) -> None:
     seen: list[str] = []
@@ -62,7 +61,7 @@ async def test_pages_follow_on_even_within_one_instant(
     assert seen == seven
 
 
-async def test_a_session_made_meanwhile_shifts_no_page(
+async def test_new_session_does_not_shift_pages(
     client: httpx.AsyncClient, seven: list[str], persistence: Any
 ) -> None:
     first = (await client.get("/v1/sessions", params={"limit": 3})).json()
@@ -73,7 +72,7 @@ async def test_a_session_made_meanwhile_shifts_no_page(
 
 
 @pytest.mark.parametrize("parameter", ["user_id", "user"])
-async def test_a_user_s_sessions(parameter: str, client: httpx.AsyncClient, seven: list[str]) -> None:
+async def test_filter_by_user(parameter: str, client: httpx.AsyncClient, seven: list[str]) -> None:
     assert await _ids(client, **{parameter: "grace"}) == [_id(5), _id(3), _id(1)]
 
 
@@ -81,13 +80,13 @@ async def test_a_user_s_sessions(parameter: str, client: httpx.AsyncClient, seve
     ("status", "expected"),
     [("closed", [6, 4]), ("ready", [3]), ("failed", []), (["ready", "closed"], [6, 4, 3])],
 )
-async def test_sessions_of_a_status(
+async def test_filter_by_status(
     status: Any, expected: list[int], client: httpx.AsyncClient, seven: list[str]
 ) -> None:
     assert await _ids(client, status=status) == [_id(number) for number in expected]
 
 
-async def test_filters_go_together_and_with_pages(client: httpx.AsyncClient, seven: list[str]) -> None:
+async def test_filters_combine_with_pages(client: httpx.AsyncClient, seven: list[str]) -> None:
     params: dict[str, Any] = {"status": "closed", "user_id": "ada", "limit": 1}
 
     first = (await client.get("/v1/sessions", params=params)).json()
@@ -97,10 +96,10 @@ async def test_filters_go_together_and_with_pages(client: httpx.AsyncClient, sev
     assert rest == [_id(4)]
 
 
-async def test_another_tenant_s_sessions_are_not_listed(client: httpx.AsyncClient, seven: list[str]) -> None:
-    answer = await client.get("/v1/sessions", headers={"Authorization": "Bearer foreign"})
+async def test_sessions_of_another_tenant_are_not_listed(client: httpx.AsyncClient, seven: list[str]) -> None:
+    response = await client.get("/v1/sessions", headers={"Authorization": "Bearer foreign"})
 
-    assert answer.json() == {"sessions": [], "next": None}
+    assert response.json() == {"sessions": [], "next": None}
 
 
 @pytest.mark.parametrize(
@@ -115,16 +114,16 @@ async def test_another_tenant_s_sessions_are_not_listed(client: httpx.AsyncClien
         ({"user_id": ""}, "user_id"),
     ],
 )
-async def test_a_wrong_parameter_is_named(wrong: dict[str, Any], field: str, edge: httpx.AsyncClient) -> None:
-    answer = await edge.get("/v1/sessions", params=wrong)
-
-    assert answer.status_code == 422
-    assert answer.json()["errors"][0]["field"] == field
-
-
-async def test_a_cursor_of_a_session_that_is_gone_still_finds_its_place(
-    client: httpx.AsyncClient, seven: list[str]
+async def test_invalid_parameter_is_named(
+    wrong: dict[str, Any], field: str, rejecting: httpx.AsyncClient
 ) -> None:
-    cursor = write_place(SessionsPlace(START + timedelta(milliseconds=500), _id(99)))
+    response = await rejecting.get("/v1/sessions", params=wrong)
+
+    assert response.status_code == 422
+    assert response.json()["errors"][0]["field"] == field
+
+
+async def test_cursor_of_a_missing_session_is_valid(client: httpx.AsyncClient, seven: list[str]) -> None:
+    cursor = encode_page_cursor(PageKey(START + timedelta(milliseconds=500), _id(99)))
 
     assert await _ids(client, cursor=cursor) == [_id(2), _id(1), _id(0)]

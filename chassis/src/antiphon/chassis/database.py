@@ -1,4 +1,4 @@
-"""The Postgres pool: connect with patience, transact in one line, say plainly when it is away."""
+"""The Postgres pool: connecting with retries, transactions, and one error for an unavailable server."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 
+from antiphon.chassis.retry import retrying
+
 if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
 
@@ -14,12 +16,14 @@ if TYPE_CHECKING:
     Pool = asyncpg.Pool[asyncpg.Record]
 
 CONNECT_DEADLINE_SECONDS = 15.0
+CONNECT_ATTEMPT_SECONDS = 5.0
+LONGEST_CONNECT_BACKOFF_SECONDS = 0.5
 COMMAND_DEADLINE_SECONDS = 30.0
 READY_DEADLINE_SECONDS = 2.0
-RETRY_SECONDS = 0.25
+CLOSE_DEADLINE_SECONDS = 5.0
 
-# What asyncpg raises when the server is away, starting, stopping, or full. An InterfaceError may also be our
-# own mistake: `translate_errors` tells the two apart.
+# What asyncpg raises when the server is unreachable, starting, stopping, or full. An InterfaceError may also
+# be a mistake of the caller: `translate_errors` tells the two apart.
 TRANSIENT: tuple[type[Exception], ...] = (
     OSError,
     TimeoutError,
@@ -28,7 +32,7 @@ TRANSIENT: tuple[type[Exception], ...] = (
     asyncpg.OperatorInterventionError,
     asyncpg.TooManyConnectionsError,
     asyncpg.InterfaceError,
-    asyncpg.InternalClientError,  # a connection that broke in the middle of an answer
+    asyncpg.InternalClientError,  # the connection broke in the middle of an answer
 )
 
 
@@ -38,7 +42,7 @@ class DatabaseUnavailable(Exception):
 
 @contextmanager
 def translate_errors() -> Iterator[None]:
-    """Turn what asyncpg raises when Postgres is away into DatabaseUnavailable, and nothing else."""
+    """Raise DatabaseUnavailable for the errors of an unavailable server; pass all others on."""
     try:
         yield
     except asyncpg.InterfaceError as error:
@@ -50,7 +54,7 @@ def translate_errors() -> Iterator[None]:
 
 
 class Database:
-    """Hold the pool of connections of one process."""
+    """The connection pool of a process."""
 
     def __init__(self, pool: "Pool") -> None:
         self.pool = pool
@@ -64,30 +68,21 @@ class Database:
         max_size: int = 8,
         connect_timeout_seconds: float = CONNECT_DEADLINE_SECONDS,
     ) -> "Database":
-        """Open the pool, waiting for a server that is still starting.
+        """Open the pool; retry while the server is starting.
 
         Raises DatabaseUnavailable after the deadline.
         """
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + connect_timeout_seconds
-        while True:
-            try:
-                pool = await asyncpg.create_pool(
-                    dsn,
-                    min_size=min_size,
-                    max_size=max_size,
-                    timeout=5,
-                    command_timeout=COMMAND_DEADLINE_SECONDS,
-                    reset=_nothing_to_reset,
-                )
-            except TRANSIENT as error:
-                if loop.time() + RETRY_SECONDS >= deadline:
-                    raise DatabaseUnavailable(
-                        f"Postgres did not answer within {connect_timeout_seconds:g} s: {error!r}"
-                    ) from error
-                await asyncio.sleep(RETRY_SECONDS)
-            else:
-                return cls(pool)
+        retry = retrying(
+            *TRANSIENT,
+            timeout_seconds=connect_timeout_seconds,
+            longest_seconds=LONGEST_CONNECT_BACKOFF_SECONDS,
+        )
+        try:
+            return cls(await retry(_create_pool, dsn, min_size, max_size))
+        except TRANSIENT as error:
+            raise DatabaseUnavailable(
+                f"Postgres did not answer within {connect_timeout_seconds:g} s: {error!r}"
+            ) from error
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator["Connection"]:
@@ -109,25 +104,27 @@ class Database:
                 await self.pool.fetchval("select 1")
 
     async def close(self) -> None:
-        """Give the connections back, within a few seconds."""
+        """Close all connections, within a few seconds."""
         try:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(CLOSE_DEADLINE_SECONDS):
                 await self.pool.close()
         except TRANSIENT:
             self.pool.terminate()
 
 
-async def _nothing_to_reset(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
-    """Spare each use of the pool a round trip: nobody sets, listens or locks in a pooled session.
+async def _create_pool(dsn: str, min_size: int, max_size: int) -> "Pool":
+    return await asyncpg.create_pool(
+        dsn,
+        min_size=min_size,
+        max_size=max_size,
+        timeout=CONNECT_ATTEMPT_SECONDS,
+        command_timeout=COMMAND_DEADLINE_SECONDS,
+        reset=_skip_reset,
+    )
 
-    A transaction that is still open is rolled back in any case.
+
+async def _skip_reset(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+    """Save a round trip per use of the pool: no code sets, listens or locks in a pooled session.
+
+    asyncpg rolls an open transaction back in any case.
     """
-
-
-async def clone_template(admin_dsn: str, template: str, name: str) -> None:
-    """Make a database as a copy of a template that nobody is connected to."""
-    connection = await asyncpg.connect(admin_dsn)
-    try:
-        await connection.execute(f'create database "{name}" template "{template}"')
-    finally:
-        await connection.close()

@@ -1,4 +1,4 @@
-"""Health over HTTP: live = the loop turns; ready = every named check passes, or which does not and why."""
+"""Health over HTTP: live means that the event loop runs, ready that every named check passes."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
@@ -8,13 +8,15 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import BaseRoute, Route
 
+from antiphon.chassis.process import serve_http
+
 Check = Callable[[], Awaitable[object]]
 
 CHECK_DEADLINE_SECONDS = 3.0
 
 
 class Health:
-    """Run named checks, each with its deadline; a check fails by raising."""
+    """Named checks, each with a deadline; a check fails by raising."""
 
     def __init__(
         self, checks: Mapping[str, Check] | None = None, *, timeout_seconds: float = CHECK_DEADLINE_SECONDS
@@ -27,7 +29,7 @@ class Health:
         self._checks[name] = check
 
     async def report(self) -> dict[str, object]:
-        """Run all checks at once and report on each."""
+        """Run all checks concurrently and report on each."""
         results = await asyncio.gather(*(self._run(check) for check in self._checks.values()))
         checks = {
             name: {"ok": detail is None, "detail": detail or ""}
@@ -42,7 +44,7 @@ class Health:
                 await check()
         except TimeoutError:
             return f"no answer within {self._timeout_seconds:g} s"
-        except Exception as error:  # noqa: BLE001 - whatever is wrong is the answer
+        except Exception as error:  # noqa: BLE001 - any error is reported as the reason
             return str(error) or repr(error)
         return None
 
@@ -61,7 +63,5 @@ def routes(health: Health) -> list[BaseRoute]:
 
 
 async def serve_health(health: Health, host: str, port: int, stop: asyncio.Event) -> None:
-    """Serve the health routes until stopped, for a process with no HTTP of its own."""
-    from antiphon.chassis.process import serve_http
-
+    """Serve the health routes until stopped, in a process without another HTTP server."""
     await serve_http(Starlette(routes=routes(health)), host, port, stop)

@@ -1,4 +1,4 @@
-"""How a process runs: one loop, one stop event, honest exit codes."""
+"""Run a process: one event loop, one stop event, exit codes, an HTTP server."""
 
 import asyncio
 import os
@@ -16,15 +16,15 @@ from starlette.types import ASGIApp
 log = structlog.get_logger(__name__)
 
 EXIT_FAILED = 1
-GRACE_SECONDS = 5  # for open requests, once we are told to stop
+GRACE_SECONDS = 5  # for open requests after the stop event
 
 Main = Callable[[asyncio.Event], Awaitable[None]]
 
 
 def run(main: Main) -> None:
-    """Run `main` to its end and exit; SIGTERM and SIGINT set its stop event, a second signal ends it at once.
+    """Run `main` and exit; SIGTERM and SIGINT set its stop event, a second signal ends the process at once.
 
-    Exits with 0 after a graceful end, 1 after an uncaught exception, 128 + signal when forced.
+    Exits with 0 after a graceful end, 1 after an uncaught exception, 128 + signal after a second signal.
     """
     code = uvloop.run(_supervised(main))
     sys.exit(code)
@@ -54,7 +54,7 @@ def _on_signal(number: signal.Signals, stop: asyncio.Event) -> None:
 
 
 class _Server(uvicorn.Server):
-    """Leave the signals to `run`."""
+    """A uvicorn server that leaves signals to `run`."""
 
     def capture_signals(self) -> AbstractContextManager[None]:  # type: ignore[override]
         """Capture none."""
@@ -62,7 +62,7 @@ class _Server(uvicorn.Server):
 
 
 async def serve_http(app: ASGIApp, host: str, port: int, stop: asyncio.Event) -> None:
-    """Serve an ASGI app until stopped; open requests get some seconds to end.
+    """Serve an ASGI app until stopped; open requests get GRACE_SECONDS to end.
 
     Raises OSError when the port is taken, RuntimeError when the app does not start.
     """
@@ -78,7 +78,7 @@ async def serve_http(app: ASGIApp, host: str, port: int, stop: asyncio.Event) ->
     with listening_socket(host, port) as listening:
         try:
             await server.serve(sockets=[listening])
-        except SystemExit as error:  # uvicorn's way to say that the app's lifespan failed
+        except SystemExit as error:  # uvicorn exits when the app's lifespan fails
             raise RuntimeError("the HTTP application did not start") from error
         finally:
             stopping.cancel()
@@ -90,7 +90,7 @@ async def _stop_with(server: uvicorn.Server, stop: asyncio.Event) -> None:
 
 
 def listening_socket(host: str, port: int) -> socket.socket:
-    """Bind a TCP socket; port 0 takes a free one.
+    """Bind a TCP socket; port 0 picks a free one.
 
     Raises OSError naming address and port.
     """

@@ -1,4 +1,4 @@
-"""Settings come from the environment, once, at start; a wrong one stops the process with exit code 2."""
+"""Settings from the environment, read once at start; an invalid one ends the process with exit code 2."""
 
 import re
 import sys
@@ -36,30 +36,30 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 
 
 class Settings(BaseSettings):
-    """Read a service's settings from the environment; compose a service's class from the blocks below."""
+    """The base of a service's settings; compose a service's class from the blocks below."""
 
     model_config = SettingsConfigDict(
         frozen=True,
         extra="ignore",
         populate_by_name=True,
-        env_prefix="ANTIPHON_",  # or a field named `home`, `host` or `port` would read HOME, HOST or PORT
+        env_prefix="ANTIPHON_",  # without it, a field named `home` or `port` would read HOME or PORT
     )
 
 
 class NatsSettings(Settings):
-    """Say where the broker is."""
+    """The address of the broker."""
 
     nats_url: NatsUrl = Field("nats://127.0.0.1:4222", validation_alias="ANTIPHON_NATS_URL")
 
 
 class PostgresSettings(Settings):
-    """Say where the event log and the views are kept."""
+    """The address of the database with the event log and the views."""
 
     postgres_dsn: PostgresDsn = Field(validation_alias="ANTIPHON_POSTGRES_DSN")
 
 
 class LiveKitSettings(Settings):
-    """Say where LiveKit is, and with which key to sign."""
+    """The address of LiveKit, and the key to sign with."""
 
     livekit_url: LiveKitUrl = Field("ws://127.0.0.1:7880", validation_alias="LIVEKIT_URL")
     livekit_api_key: Text = Field(validation_alias="LIVEKIT_API_KEY")
@@ -67,7 +67,7 @@ class LiveKitSettings(Settings):
 
 
 class LogSettings(Settings):
-    """Say how the process logs."""
+    """The format and level of the logs."""
 
     log_format: Literal["json", "pretty"] = Field("json", validation_alias="ANTIPHON_LOG_FORMAT")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
@@ -81,7 +81,7 @@ SettingsT = TypeVar("SettingsT", bound=Settings)
 def load(settings: type[SettingsT]) -> SettingsT:
     """Read the settings from the environment.
 
-    Exits with code 2 and one readable line per wrong variable.
+    Exits with code 2 and one line per invalid variable.
     """
     try:
         return settings()

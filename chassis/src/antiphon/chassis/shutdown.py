@@ -1,18 +1,18 @@
-"""Wait for something, but not past the order to shut down."""
+"""Wait for a result, but no longer than the process runs."""
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 T = TypeVar("T")
 
 
 class ShuttingDown(Exception):
-    """The process was told to stop while it waited."""
+    """The stop event was set during a wait."""
 
 
 async def wait_or_stop(awaitable: Awaitable[T], stop: asyncio.Event) -> T:
-    """Return the result of `awaitable`; when the stop event comes first, cancel it.
+    """Return the result of `awaitable`; cancel it when the stop event is set first.
 
     Raises ShuttingDown.
     """
@@ -27,3 +27,49 @@ async def wait_or_stop(awaitable: Awaitable[T], stop: asyncio.Event) -> T:
         result.cancel()
         stopping.cancel()
         await asyncio.gather(result, stopping, return_exceptions=True)
+
+
+class StopAwareWait:
+    """Waits of one task, one after the other, each ended when one of the events is set.
+
+    A loop that waits often uses it instead of `wait_or_stop`: a wait starts no task. It runs in an
+    `asyncio.timeout` without a deadline; one watcher per event expires it.
+    """
+
+    def __init__(self, *events: asyncio.Event) -> None:
+        self._events = events
+        self._timeout: asyncio.Timeout | None = None
+
+    async def __aenter__(self) -> "StopAwareWait":
+        self._watchers = [asyncio.create_task(self._watch(event)) for event in self._events]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for watcher in self._watchers:
+            watcher.cancel()
+        await asyncio.gather(*self._watchers, return_exceptions=True)
+
+    async def __call__(self, function: Callable[[], Awaitable[T]]) -> T:
+        """Return the result of `await function()`; when an event is set first, cancel it.
+
+        Raises ShuttingDown.
+        """
+        if any(event.is_set() for event in self._events):
+            raise ShuttingDown
+        timeout = asyncio.timeout(None)
+        try:
+            async with timeout:
+                self._timeout = timeout
+                return await function()
+        except TimeoutError:
+            if timeout.expired():
+                raise ShuttingDown from None
+            raise
+        finally:
+            self._timeout = None
+
+    async def _watch(self, event: asyncio.Event) -> None:
+        await event.wait()
+        timeout, self._timeout = self._timeout, None
+        if timeout is not None:
+            timeout.reschedule(0)

@@ -1,27 +1,22 @@
-"""Logs by structlog, traces by OpenTelemetry; what is exported, and where to, the OTEL_* variables say."""
+"""Logging with structlog and trace export with OpenTelemetry, set up for a service."""
 
 import logging
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import structlog
-from opentelemetry import context, trace
-from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from opentelemetry import trace
 from structlog.tracebacks import ExceptionDictTransformer
-from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
+from structlog.typing import EventDict, Processor, WrappedLogger
 
 from antiphon.chassis.settings import LogSettings
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace.export import SpanExporter
 
-TRACER = "antiphon"
+OWN_LOGGERS = "antiphon"  # the parent of all our loggers
 ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
-
-_propagator = TraceContextTextMapPropagator()
 
 
 def configure(service: str, settings: LogSettings) -> None:
@@ -30,41 +25,8 @@ def configure(service: str, settings: LogSettings) -> None:
     _configure_traces(service)
 
 
-def get_logger() -> FilteringBoundLogger:
-    """Return a logger."""
-    logger: FilteringBoundLogger = structlog.get_logger()
-    return logger
-
-
-@contextmanager
-def span(name: str, **attributes: str | int | float | bool) -> Iterator[trace.Span]:
-    """Open a span around the block; an exception marks it as failed."""
-    with trace.get_tracer(TRACER).start_as_current_span(name, attributes=attributes) as opened:
-        yield opened
-
-
-def current_traceparent() -> str | None:
-    """Return the W3C traceparent of the open span, or None."""
-    carrier: dict[str, str] = {}
-    _propagator.inject(carrier)
-    return carrier.get("traceparent")
-
-
-@contextmanager
-def continue_from(traceparent: str | None) -> Iterator[None]:
-    """Let spans within the block continue the trace of a message; None continues nothing."""
-    if traceparent is None:
-        yield
-        return
-    token = context.attach(_propagator.extract({"traceparent": traceparent}))
-    try:
-        yield
-    finally:
-        context.detach(token)
-
-
 def flush() -> None:
-    """Export the spans that are still held, before the process ends."""
+    """Export the remaining spans before the process ends."""
     shutdown = getattr(trace.get_tracer_provider(), "shutdown", None)  # the default provider has none
     if shutdown is not None:
         shutdown()
@@ -74,7 +36,7 @@ def _configure_traces(service: str) -> None:
     exporter = _exporter()
     if exporter is None or os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
         return
-    # The SDK is loaded only where it is asked for: it costs every start and every agent job a while.
+    # Imported only where traces are exported: the SDK slows down the start of every process and agent job.
     from opentelemetry.sdk.resources import SERVICE_NAME, Resource
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
@@ -118,11 +80,11 @@ def _configure_logs(service: str, settings: LogSettings) -> None:
         if pretty
         else structlog.processors.JSONRenderer()
     )
-    # the local variables of a frame hold what people said: a traceback never shows them
+    # Local variables may hold what people said: a traceback never shows them.
     tracebacks = structlog.processors.ExceptionRenderer(ExceptionDictTransformer(show_locals=False))
-    ending: list[Processor] = [] if pretty else [tracebacks]
+    final: list[Processor] = [renderer] if pretty else [tracebacks, renderer]
     structlog.configure(
-        processors=[*shared, *ending, renderer],
+        processors=[*shared, *final],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
         cache_logger_on_first_use=True,
@@ -130,11 +92,12 @@ def _configure_logs(service: str, settings: LogSettings) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *ending, renderer],
+            foreign_pre_chain=[structlog.stdlib.ExtraAdder(), *shared],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *final],
         )
     )
     logging.basicConfig(handlers=[handler], level=max(level, logging.WARNING), force=True)
+    logging.getLogger(OWN_LOGGERS).setLevel(level)
 
 
 def _add_service(service: str) -> Processor:
@@ -146,8 +109,8 @@ def _add_service(service: str) -> Processor:
 
 
 def _add_trace(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    spoken = trace.get_current_span().get_span_context()
-    if spoken.is_valid:
-        event["trace_id"] = f"{spoken.trace_id:032x}"
-        event["span_id"] = f"{spoken.span_id:016x}"
+    current = trace.get_current_span().get_span_context()
+    if current.is_valid:
+        event["trace_id"] = f"{current.trace_id:032x}"
+        event["span_id"] = f"{current.span_id:016x}"
     return event

@@ -1,4 +1,4 @@
-"""session-api, as any client sees it."""
+"""A client of session-api."""
 
 import asyncio
 import json
@@ -12,10 +12,9 @@ from antiphon.cli.errors import StackError
 from antiphon.contracts.session import TERMINAL_TYPES
 
 TIMEOUT_SECONDS = 15.0
-# the server sends a comment every 15 s: a stream that says nothing for this long is dead
-SILENCE_SECONDS = 45.0
-STREAM_BREAKS = 10  # in a row, with no event between them
-BREAK_SECONDS = 1.0
+READ_SECONDS = 45.0  # a stream without a byte for so long is dead: the server sends a comment every 15 s
+STREAM_TRIES = 10  # in a row, without an event
+RETRY_SECONDS = 1.0
 
 Json = dict[str, Any]
 
@@ -25,7 +24,7 @@ class ApiFailed(StackError):
 
 
 class SessionApi:
-    """Create sessions and read them over HTTP."""
+    """The sessions of one session-api, over HTTP."""
 
     def __init__(self, url: str, key: str) -> None:
         self._http = httpx.AsyncClient(
@@ -41,7 +40,7 @@ class SessionApi:
         await self._http.aclose()
 
     async def create(self, flow: str, user: str) -> Json:
-        """Ask for a session; return it with the caller's token."""
+        """Create a session; return it with the caller's token."""
         return await self._json("POST", "/v1/sessions", json={"flow_id": flow, "user_id": user})
 
     async def session(self, session_id: str) -> Json:
@@ -64,25 +63,25 @@ class SessionApi:
     async def follow(self, session_id: str, *, after: int = 0) -> AsyncIterator[Json]:
         """Iterate over a session's events, those that are there and those that come, until its last.
 
-        A stream that breaks is taken up again after the last event that arrived.
+        A stream that failures is taken up again after the last event that arrived.
         """
-        breaks = 0
+        failures = 0
         while True:
             try:
                 async for event in self._stream(session_id, after):
                     yield event
-                    after, breaks = event["sequence"], 0
+                    after, failures = event["sequence"], 0
                     if event["type"] in TERMINAL_TYPES:
                         return
             except httpx.TransportError as error:
-                if breaks == STREAM_BREAKS:
+                if failures == STREAM_TRIES:
                     raise ApiFailed(f"session-api does not answer: {error}") from error
-            breaks += 1
-            await asyncio.sleep(BREAK_SECONDS)
+            failures += 1
+            await asyncio.sleep(RETRY_SECONDS)
 
     async def _stream(self, session_id: str, after: int) -> AsyncIterator[Json]:
         headers = {"Accept": "text/event-stream", "Last-Event-ID": str(after)}
-        timeout = httpx.Timeout(TIMEOUT_SECONDS, read=SILENCE_SECONDS)
+        timeout = httpx.Timeout(TIMEOUT_SECONDS, read=READ_SECONDS)
         path = f"/v1/sessions/{session_id}/events"
         async with self._http.stream("GET", path, headers=headers, timeout=timeout) as answer:
             if not answer.is_success:
@@ -119,7 +118,7 @@ class SessionApi:
 
 
 def _problem(answer: httpx.Response) -> str:
-    """Say in a line what the problem document says."""
+    """Return a problem document as one line."""
     try:
         problem = answer.json()
         return f"{problem['title']} ({answer.status_code}): {problem.get('detail') or problem['type']}"

@@ -10,26 +10,25 @@ from typing import Self
 import psutil
 
 from antiphon.cli.errors import StackError
-from antiphon.cli.home import claim
+from antiphon.cli.home import claim, is_locked
 from antiphon.cli.settings import StackSettings
-from antiphon.cli.stack import child
-from antiphon.cli.stack.build import Report, find_livekit
-from antiphon.cli.stack.child import Command
+from antiphon.cli.stack import process
+from antiphon.cli.stack.livekit_build import Report, find_livekit
+from antiphon.cli.stack.process import Command
 from antiphon.cli.status import Status, live_state, status_of
-from antiphon.cli.supervisor.lock import is_locked
 from antiphon.cli.supervisor.orphans import end_orphans, is_running
 from antiphon.cli.supervisor.state import State, read_state
 
 SUPERVISOR = (sys.executable, "-m", "antiphon.cli.supervisor")
 UP_SECONDS = 300.0
 DOWN_SECONDS = 120.0
-LOOK_SECONDS = 0.1
+POLL_SECONDS = 0.1
 
 
 class EmbeddedStack:
-    """Start, watch and stop one stack; as a context manager it lives and dies with the block.
+    """A stack to start, watch and stop; as a context manager it runs for the length of the block.
 
-    A stack that is not detached dies with the thread that starts it, however that dies.
+    A stack that is not detached ends with the thread that starts it (on Linux, even after SIGKILL).
     """
 
     def __init__(self, settings: StackSettings, *, supervisor: Sequence[str] = SUPERVISOR) -> None:
@@ -46,11 +45,11 @@ class EmbeddedStack:
         watching: Callable[[State], None] = lambda _: None,
         timeout_seconds: float = UP_SECONDS,
     ) -> None:
-        """Bring the stack up and wait until every service is ready; do nothing more when it is up.
+        """Start the stack and wait until every service is ready; start nothing when it runs already.
 
-        Raises StackError with the reason when it does not come up; nothing is left running then.
+        Raises StackError with the reason when it does not start; no process is left running then.
         """
-        self._let_the_last_one_end()
+        self._wait_for_previous()
         if not is_locked(self.settings.home):
             if not self.settings.livekit_url:
                 find_livekit(self.settings.cache, building)
@@ -58,16 +57,16 @@ class EmbeddedStack:
         self._follow(watching, timeout_seconds)
 
     def wait(self) -> None:
-        """Wait until the supervisor that this started ends."""
+        """Wait until the supervisor that this object started ends."""
         if self._supervisor:
             self._supervisor.wait()
 
     def status(self) -> Status:
-        """Look how the stack is at this moment."""
+        """Return the current status of the stack."""
         return status_of(self.settings)
 
     def stop(self) -> bool:
-        """Stop everything in good order; return whether there was anything to stop."""
+        """Stop everything gracefully; return whether anything ran."""
         if self._supervisor and self._supervisor.poll() is None:
             _end(self._supervisor.pid, psutil.Process(self._supervisor.pid).create_time())
             self._supervisor.wait(10)
@@ -77,11 +76,11 @@ class EmbeddedStack:
             stopped = True
         else:
             stopped = False
-        left = read_state(self.settings.home)
-        return (bool(end_orphans(left)) if left else False) or stopped
+        remaining = read_state(self.settings.home)
+        return (bool(end_orphans(remaining)) if remaining else False) or stopped
 
     def kill(self) -> None:
-        """End the supervisor as a crash would; its children die with it."""
+        """Kill the supervisor with SIGKILL; its children die with it (Linux)."""
         state = live_state(self.settings)
         if state is None:
             raise StackError(f"no stack runs in {self.settings.home}")
@@ -107,7 +106,7 @@ class EmbeddedStack:
             directory=self.settings.home,
             orphan_signal=None if detached else signal.SIGTERM,
         )
-        self._supervisor = child.spawn(command, self.output)
+        self._supervisor = process.spawn(command, self.output)
 
     def _follow(self, watching: Callable[[State], None], timeout_seconds: float) -> None:
         deadline = time.monotonic() + timeout_seconds
@@ -118,25 +117,25 @@ class EmbeddedStack:
                 if state.phase == "up" and all(service.ready for service in state.services):
                     return
             if not self._alive():
-                raise StackError(self._why_not())
+                raise StackError(self._failure())
             if time.monotonic() > deadline:
                 raise StackError(f"the stack was not ready after {timeout_seconds:g} s: see antiphon status")
-            time.sleep(LOOK_SECONDS)
+            time.sleep(POLL_SECONDS)
 
-    def _let_the_last_one_end(self) -> None:
+    def _wait_for_previous(self) -> None:
         deadline = time.monotonic() + DOWN_SECONDS
         while (state := live_state(self.settings)) and state.phase not in ("starting", "up"):
             if time.monotonic() > deadline:
                 raise StackError(f"process {state.supervisor_pid} has not ended yet: see {self.output}")
-            time.sleep(LOOK_SECONDS)
+            time.sleep(POLL_SECONDS)
 
     def _live_state(self) -> State | None:
-        """Return the state of the supervisor that is alive; one that just starts has not written it yet."""
+        """Return the state of the live supervisor; wait for one that starts to write it."""
         while is_locked(self.settings.home):
             state = read_state(self.settings.home)
             if state and is_running(state.supervisor_pid, state.supervisor_started):
                 return state
-            time.sleep(LOOK_SECONDS)
+            time.sleep(POLL_SECONDS)
         return None
 
     def _is_current(self, state: State) -> bool:
@@ -145,11 +144,11 @@ class EmbeddedStack:
     def _alive(self) -> bool:
         return self._supervisor.poll() is None if self._supervisor else is_locked(self.settings.home)
 
-    def _why_not(self) -> str:
+    def _failure(self) -> str:
         state = read_state(self.settings.home)
         if state and self._is_current(state) and state.failure:
             return state.failure
-        return f"the supervisor ended:\n{child.last_lines(self.output)}"
+        return f"the supervisor ended:\n{process.last_lines(self.output)}"
 
 
 def _end(supervisor: int, started: float) -> None:
@@ -159,4 +158,4 @@ def _end(supervisor: int, started: float) -> None:
         if time.monotonic() > deadline:
             os.kill(supervisor, signal.SIGKILL)  # its children die with it
             return
-        time.sleep(LOOK_SECONDS)
+        time.sleep(POLL_SECONDS)

@@ -1,23 +1,135 @@
+"""The `antiphon` command: arguments and help of each; its implementation is imported when it runs."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Annotated
+
 import typer
 
-from antiphon.cli.commands.call import call
-from antiphon.cli.commands.down import down
-from antiphon.cli.commands.livekit import livekit
-from antiphon.cli.commands.logs import logs
-from antiphon.cli.commands.sessions import sessions, show
-from antiphon.cli.commands.status import status
-from antiphon.cli.commands.tail import tail
-from antiphon.cli.commands.up import up
+from antiphon.cli.requirements import require_recogniser, require_stack
+from antiphon.cli.screen import report_errors
 
-COMMANDS = (up, down, status, logs, call, tail, sessions, show, livekit)
+FIRST_CALL = (
+    "i would like to book a table for two",
+    "tomorrow at seven",
+    "yes please",
+    "may i speak to the manager",
+    "thank you good bye",
+)
+
+
+def up(
+    no_call: Annotated[bool, typer.Option("--no-call", help="Skip the first call.")] = False,
+    foreground: Annotated[
+        bool, typer.Option("--foreground", help="Stay, and stop the stack on Ctrl-C or SIGTERM.")
+    ] = False,
+) -> None:
+    """Start the stack and make a first call.
+
+    The stack stays up in the background. When it is up already, nothing is started.
+    """
+    require_stack("up")
+    require_recogniser()
+    from antiphon.cli.commands.stack import start
+
+    start(first_call=None if no_call else FIRST_CALL, foreground=foreground)
+
+
+def down() -> None:
+    """Stop the stack. Stored data stays."""
+    require_stack("down")
+    from antiphon.cli.commands.stack import stop
+
+    stop()
+
+
+def status(
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Print the state of each service. Exit with 0 only when all are ready."""
+    from antiphon.cli.commands.status import print_status
+
+    if not print_status(as_json=as_json):
+        raise typer.Exit(1)
+
+
+def logs(
+    service: Annotated[str | None, typer.Argument(help="One service; default: all.")] = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Print new lines as they come.")] = False,
+    lines: Annotated[int, typer.Option("--lines", "-n", help="How many of the last lines.", min=0)] = 50,
+) -> None:
+    """Print the logs of the services."""
+    from antiphon.cli.commands.logs import print_logs
+
+    print_logs(service, follow=follow, lines=lines)
+
+
+def call(
+    flow: Annotated[str, typer.Option(help="The flow to talk to.")] = "booking",
+    say: Annotated[
+        str, typer.Option(help="What the caller says, line by line.", metavar='"A|B|C"')
+    ] = "|".join(FIRST_CALL),
+    ready_within: Annotated[
+        float, typer.Option(help="Seconds to wait for the agent to become ready.", min=1.0)
+    ] = 30.0,
+) -> None:
+    """Call the agent and print what both sides say.
+
+    A synthetic caller joins the room as a real participant and speaks the lines, each after the last answer.
+    A line that the agent does not understand is repeated.
+    Exit with 1 when no agent becomes ready or the agent does not answer.
+    """
+    require_stack("call")
+    from antiphon.cli.commands.call import print_call
+
+    lines = [line.strip() for line in say.split("|") if line.strip()]
+    asyncio.run(print_call(flow, lines, ready_within))
+
+
+def tail(
+    session: Annotated[
+        str | None, typer.Argument(help="One session, from its first event to its last; default: all.")
+    ] = None,
+) -> None:
+    """Print events live, as they are committed."""
+    from antiphon.cli.commands.sessions import print_live
+
+    asyncio.run(print_live(session))
+
+
+def sessions(
+    limit: Annotated[int, typer.Option(help="How many.", min=1, max=100)] = 20,
+) -> None:
+    """List the newest sessions."""
+    from antiphon.cli.commands.sessions import print_sessions
+
+    asyncio.run(print_sessions(limit))
+
+
+def show(session: Annotated[str, typer.Argument(help="The session's id.")]) -> None:
+    """Print a session's conversation and its timeline."""
+    from antiphon.cli.commands.sessions import print_session
+
+    asyncio.run(print_session(session))
+
+
+def livekit() -> None:
+    """Find livekit-server, or build it once, and print its path."""
+    require_stack("livekit")
+    from antiphon.cli.commands.stack import print_livekit
+
+    print_livekit()
+
+
+COMMANDS: tuple[Callable[..., None], ...] = (up, down, status, logs, call, tail, sessions, show, livekit)
 
 app = typer.Typer(
     name="antiphon",
-    help="The durable memory of voice agents: run the embedded stack, make a call, look at the log.",
+    help="The durable memory of voice agents: run the embedded stack, make a call, read the log.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
 for command in COMMANDS:
-    app.command()(command)
+    app.command()(report_errors(command))

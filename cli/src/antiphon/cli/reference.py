@@ -8,10 +8,12 @@ WIDTH = 100
 HEAD = """\
 # Commands
 
-`make` has a verb for the most common ones; `make help` lists them. All of them are the `antiphon` command
-in `.venv/bin`. `ANTIPHON_HOME` says which stack is meant; all [settings](settings.md) come from the
-environment. A command that cannot do what it is asked ends with code 1 and says why in a line; a wrong
-setting or argument ends it with code 2.
+`make` has a target for the most common ones; `make help` lists them. The program is `.venv/bin/antiphon`.
+`ANTIPHON_HOME` selects the stack; all [settings](settings.md) come from the environment. A command that
+fails ends with code 1 and prints the reason; a wrong setting or argument ends it with code 2.
+
+`pip install antiphon-cli` installs a client: `status`, `logs`, `sessions`, `show` and `tail`. The other
+commands need `antiphon-cli[stack]`, which adds the services, the servers and the synthetic caller.
 """
 
 

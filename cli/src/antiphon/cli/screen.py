@@ -14,6 +14,8 @@ from rich.text import Text
 
 from antiphon.cli.errors import StackError
 
+PLAIN_SECONDS = 10.0  # between two progress lines when the output is no terminal
+
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -21,8 +23,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def me() -> str:
-    """Return what to type to run this command again from here."""
+def program_name() -> str:
+    """Return what to type to run this command again from the current folder."""
     name = Path(sys.argv[0])
     found = shutil.which(name.name)
     if found and Path(found).resolve() == name.resolve():
@@ -30,8 +32,8 @@ def me() -> str:
     return os.path.relpath(name)
 
 
-def says_why(command: Callable[P, R]) -> Callable[P, R]:
-    """Let a command end with code 1 and the reason, not with a traceback, when the stack cannot do it."""
+def report_errors(command: Callable[P, R]) -> Callable[P, R]:
+    """Make a command end with code 1 and a message on StackError, and with 130 on Ctrl-C."""
 
     @functools.wraps(command)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -46,29 +48,26 @@ def says_why(command: Callable[P, R]) -> Callable[P, R]:
     return wrapped
 
 
-PLAIN_SECONDS = 10.0  # between two lines of progress where nothing can be drawn over
-
-
 @contextmanager
 def progress(first: str) -> Iterator[Callable[[str], None]]:
-    """Show what goes on, on one line that changes; where that cannot be, on a new line now and then."""
+    """Show progress on one changing line; without a terminal, on a new line every 10 s at most."""
     if out.is_terminal:
         with out.status(first) as spinner:
             yield spinner.update
         return
-    told = time.monotonic()
+    last = time.monotonic()
 
-    def tell(text: str) -> None:
-        nonlocal told
-        if time.monotonic() - told > PLAIN_SECONDS:
-            told = time.monotonic()
+    def update(text: str) -> None:
+        nonlocal last
+        if time.monotonic() - last > PLAIN_SECONDS:
+            last = time.monotonic()
             out.print(text, markup=False)
 
-    yield tell
+    yield update
 
 
 def table(titles: Sequence[str], rows: Iterable[Sequence[str | Text]]) -> None:
-    """Print rows in columns. Nothing is cut: a line that is too long for the screen goes on below."""
+    """Print rows in columns, without truncation: long lines wrap."""
     cells = [[Text(title, style="dim") for title in titles]]
     cells += [[cell if isinstance(cell, Text) else Text(cell) for cell in row] for row in rows]
     widths = [max(cell.cell_len for cell in column) for column in zip(*cells, strict=True)]

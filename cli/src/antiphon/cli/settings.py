@@ -5,9 +5,8 @@ from typing import Annotated
 from pydantic import AfterValidator, Field, model_validator
 
 from antiphon.chassis.settings import LiveKitUrl, Port, Settings, Text
-from antiphon.cli.stack.livekit import Keys
-from antiphon.cli.stack.ports import LOOPBACK, free_ports
 
+LOOPBACK = "127.0.0.1"
 CHECKOUT = Path(__file__).parents[4]
 
 
@@ -22,8 +21,15 @@ def _user_cache() -> Path:
 Folder = Annotated[Path, AfterValidator(_absolute)]
 
 
+class ClientSettings(Settings):
+    """Settings of the commands that read sessions: which session-api, when it is not the embedded stack's."""
+
+    url: Text | None = Field(None, validation_alias="ANTIPHON_API_URL")
+    key: Text | None = Field(None, validation_alias="ANTIPHON_API_KEY", repr=False)
+
+
 class StackSettings(Settings):
-    """Say where the embedded stack keeps its state, and on which ports it listens."""
+    """Settings of the embedded stack: its folder and its ports."""
 
     home: Folder = Field(Path(".antiphon"), validation_alias="ANTIPHON_HOME", validate_default=True)
     cache: Folder = Field(
@@ -42,7 +48,7 @@ class StackSettings(Settings):
     persistence_health_port: Port = Field(8002, validation_alias="ANTIPHON_PERSISTENCE_HEALTH_PORT")
     agent_health_port: Port = Field(8003, validation_alias="ANTIPHON_AGENT_HEALTH_PORT")
 
-    # a server that runs already; without it the stack runs its own
+    # an existing LiveKit server; without it the stack runs its own
     livekit_url: LiveKitUrl | None = Field(None, validation_alias="LIVEKIT_URL")
     livekit_api_key: Text | None = Field(None, validation_alias="LIVEKIT_API_KEY")
     livekit_api_secret: Text | None = Field(None, validation_alias="LIVEKIT_API_SECRET", repr=False)
@@ -50,28 +56,14 @@ class StackSettings(Settings):
     @model_validator(mode="after")
     def _given_server_needs_keys(self) -> "StackSettings":
         if self.livekit_url and not (self.livekit_api_key and self.livekit_api_secret):
-            raise ValueError("LIVEKIT_URL needs LIVEKIT_API_KEY and LIVEKIT_API_SECRET beside it")
+            raise ValueError("LIVEKIT_URL needs LIVEKIT_API_KEY and LIVEKIT_API_SECRET")
         return self
 
-    @property
-    def livekit_keys(self) -> Keys | None:
-        """The keys of the given LiveKit server; None when the stack runs its own."""
-        if not (self.livekit_url and self.livekit_api_key and self.livekit_api_secret):
-            return None
-        return Keys(self.livekit_api_key, self.livekit_api_secret)
-
     def environment(self) -> dict[str, str]:
-        """Return the variables that make another process read these same settings."""
+        """Return the variables that give another process the same settings."""
         variables = {}
         for name, field in type(self).model_fields.items():
             value = getattr(self, name)
             if value is not None:
                 variables[str(field.validation_alias)] = str(value)
         return variables
-
-
-def beside(home: Path, **changes: object) -> StackSettings:
-    """Return settings of a stack on free ports, which runs beside any other."""
-    names = [name for name in StackSettings.model_fields if name.endswith("_port")]
-    ports = dict(zip(names, free_ports(len(names)), strict=True))
-    return StackSettings.model_validate({"home": home, **ports, **changes})

@@ -1,13 +1,12 @@
 import msgspec
 
+from antiphon.cli.home import is_locked
 from antiphon.cli.settings import StackSettings
-from antiphon.cli.supervisor.addresses import Addresses, addresses_of
-from antiphon.cli.supervisor.lock import is_locked
-from antiphon.cli.supervisor.state import ServiceState, State, read_state
+from antiphon.cli.supervisor.state import Addresses, ServiceState, State, addresses_of, read_state
 
 
 class ServiceStatus(msgspec.Struct, frozen=True):
-    """How one service is."""
+    """The status of one service."""
 
     name: str
     pid: int | None
@@ -17,7 +16,7 @@ class ServiceStatus(msgspec.Struct, frozen=True):
 
 
 class Status(msgspec.Struct, frozen=True):
-    """How a stack is, for machines and for people."""
+    """The status of a stack."""
 
     addresses: Addresses
     services: list[ServiceStatus]
@@ -34,7 +33,7 @@ class Status(msgspec.Struct, frozen=True):
 
 
 def status_of(settings: StackSettings) -> Status:
-    """Look how the stack is at this moment."""
+    """Return the current status of a stack, from its state file."""
     state = read_state(settings.home)
     if state is None:
         return Status(addresses_of(settings), [])
@@ -49,5 +48,5 @@ def _status(service: ServiceState, alive: bool) -> ServiceStatus:
 
 
 def live_state(settings: StackSettings) -> State | None:
-    """Return the state of a stack whose supervisor is alive."""
+    """Return the state of a stack whose supervisor is alive, else None."""
     return read_state(settings.home) if is_locked(settings.home) else None

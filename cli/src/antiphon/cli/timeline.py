@@ -1,4 +1,4 @@
-"""An event as a line: when, its number, its type, and what matters in it."""
+"""An event as one line: time, sequence, type and a summary of its data."""
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
@@ -82,18 +82,18 @@ SUMMARIES: dict[str, Callable[[Data], str]] = {
 
 
 class Timeline:
-    """Turn the events of one session into lines; the first event's time is zero."""
+    """Formats the events of one session as lines; time starts at the first event."""
 
     def __init__(self) -> None:
         self._began: datetime | None = None
 
     def line(self, event: Mapping[str, Any]) -> Text:
-        """Return the event's line."""
+        """Format one event."""
         at = datetime.fromisoformat(event["time"])
         self._began = self._began or at
         kind = str(event["type"])
         summarise = SUMMARIES.get(kind)
-        # LiveKit's webhooks tell whole seconds, and so may come before what caused them
+        # LiveKit's webhooks have whole seconds, so they can precede their cause
         seconds = max((at - self._began).total_seconds(), 0.0)
         line = Text(f"{seconds:+9.3f} s  {event['sequence']:>4}  ", style="dim")
         line.append(f"{kind:<28}", style=FAMILY_STYLES.get(_family(kind), ""))

@@ -8,7 +8,7 @@ from antiphon.contracts.schemas import envelope_schema, event_schema
 
 Node = dict[str, Any]
 
-# Who speaks in which family; every service may listen to all.
+# Which services publish events of a family; any service may subscribe.
 PRODUCERS: dict[Family, tuple[str, ...]] = {
     Family.SESSION: ("session-api", "agent-worker"),
     Family.AGENT: ("agent-worker",),
@@ -29,7 +29,7 @@ _PARAMETERS: Node = {
 
 
 def document(version: str) -> Node:
-    """Build the whole document for one version of the contracts."""
+    """Return the AsyncAPI document for a version of the contracts."""
     return {
         "asyncapi": "3.0.0",
         "info": {
@@ -123,7 +123,7 @@ def _message(event: type[Event]) -> Node:
 
 
 def _without_id(schema: Node) -> Node:
-    """Rebase a schema's own definitions onto the place it has in the document."""
+    """Drop the schema's id and point its references to its place in the document."""
     here = f"#/components/schemas/{schema['title'] if schema['title'] != 'Envelope' else 'envelope'}/$defs/"
     return {k: _rebased(v, here) for k, v in schema.items() if k not in {"$schema", "$id"}}
 

@@ -1,4 +1,4 @@
-"""A place in the log: one position per partition, as one opaque text."""
+"""The cursor: one position per partition, as opaque text."""
 
 import base64
 import binascii
@@ -15,21 +15,21 @@ _positions = msgspec.json.Decoder(dict[int, int])
 
 
 class InvalidCursor(ContractError):
-    """The text is not a cursor that this system handed out."""
+    """The text is not a cursor issued by this system."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """Stand after a position in each partition; a partition not named is read from its start."""
+    """The last position read in each partition; a partition that is absent is read from its start."""
 
     positions: Mapping[int, int] = field(default_factory=dict)
 
     def after(self, partition: int) -> int:
-        """Return the last position already seen in a partition."""
+        """Return the last position read in a partition; 0 when none was."""
         return self.positions.get(partition, 0)
 
     def advanced(self, envelopes: Iterable[Envelope]) -> "Cursor":
-        """Return the cursor that stands after these committed envelopes as well."""
+        """Return the cursor moved past these committed envelopes; it never moves back."""
         positions = dict(self.positions)
         for envelope in envelopes:
             if isinstance(envelope.position, int):
@@ -43,7 +43,7 @@ class Cursor:
 
     @classmethod
     def parse(cls, text: str) -> "Cursor":
-        """Read a cursor from its text.
+        """Parse the text of a cursor.
 
         Raises InvalidCursor.
         """
@@ -53,5 +53,5 @@ class Cursor:
         except (binascii.Error, ValueError) as error:
             raise InvalidCursor(f"not a cursor: {text[:80]!r}") from error
         if any(not 0 <= p < PARTITIONS or position < 0 for p, position in positions.items()):
-            raise InvalidCursor("the cursor names a partition or a position that cannot be")
+            raise InvalidCursor("the cursor names an impossible partition or position")
         return cls(positions)

@@ -1,4 +1,4 @@
-"""CloudEvents 1.0 in JSON, with the extensions that order and trace a session's events."""
+"""The envelope of every event: CloudEvents 1.0 in JSON, with extensions for order and tracing."""
 
 from datetime import datetime
 from typing import Annotated, Literal
@@ -8,11 +8,12 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from antiphon.contracts.errors import MalformedEvent
 from antiphon.contracts.event import Event
+from antiphon.contracts.ids import SESSION_ID_PATTERN
 
 SCHEMA_BASE = "https://antiphon.dev/schemas"
 
 Tenant = Annotated[str, Meta(pattern="^[a-z0-9][a-z0-9-]{0,62}$")]
-SessionId = Annotated[str, Meta(pattern="^ses_[0-9a-hjkmnp-tv-z]{26}$")]
+SessionId = Annotated[str, Meta(pattern=SESSION_ID_PATTERN)]
 NonEmpty = Annotated[str, Meta(min_length=1, max_length=256)]
 
 
@@ -40,7 +41,7 @@ class Envelope(Struct, frozen=True, kw_only=True):
 
     @property
     def version(self) -> int:
-        """Return the version of the event's schema; 0 when `dataschema` names none."""
+        """Return the schema version of the event; 0 when `dataschema` has none."""
         tail = self.dataschema.rpartition("/")[2]
         return int(tail) if tail.isascii() and tail.isdigit() else 0
 
@@ -52,7 +53,7 @@ _decoder = msgspec.json.Decoder(Envelope)
 def seal(
     event: Event,
     *,
-    id: str,  # noqa: A002 - the attribute's name in CloudEvents
+    id: str,  # noqa: A002 - the attribute name in CloudEvents
     session_id: str,
     tenant: str,
     producer: str,
@@ -60,7 +61,7 @@ def seal(
     time: datetime,
     traceparent: str | None = None,
 ) -> Envelope:
-    """Put an event into its envelope."""
+    """Wrap an event in its envelope."""
     return Envelope(
         id=id,
         source=f"/{producer}",
@@ -77,17 +78,17 @@ def seal(
 
 
 def committed(envelope: Envelope, sequence: int, position: int) -> Envelope:
-    """Return the envelope with the numbers that its commit gave it."""
+    """Return the envelope with the sequence and position assigned at commit."""
     return msgspec.structs.replace(envelope, sequence=sequence, position=position)
 
 
 def encode(envelope: Envelope) -> bytes:
-    """Write an envelope as JSON."""
+    """Encode an envelope as JSON."""
     return _encoder.encode(envelope)
 
 
 def decode(raw: bytes | str) -> Envelope:
-    """Read an envelope, leaving its body raw.
+    """Decode an envelope from JSON; its `data` stays raw.
 
     Raises MalformedEvent.
     """

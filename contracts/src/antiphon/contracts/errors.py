@@ -1,17 +1,17 @@
-"""What can be wrong with a message that claims to be one of our events."""
+"""Errors of a message that should be an event."""
 
 
 class ContractError(Exception):
-    """A message breaks the contract."""
+    """The message violates the contract."""
 
 
 class MalformedEvent(ContractError):
-    """The bytes are not an envelope, or its data does not fit the schema of its type."""
+    """The bytes are not a valid envelope, or `data` does not match the schema of its type."""
 
 
 class UnknownEventType(ContractError):
-    """The type is not in the catalogue; a newer producer may know it."""
+    """The type is not in the catalogue; it may come from a newer producer."""
 
 
 class UnsupportedEventVersion(ContractError):
-    """The type is known, but this version of it is newer than this reader."""
+    """The type is known, but not in this version."""

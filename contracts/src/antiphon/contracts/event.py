@@ -1,4 +1,4 @@
-"""What every event of the catalogue is made of."""
+"""The base class of events, their families, and field types that events share."""
 
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar
@@ -7,7 +7,7 @@ from msgspec import Meta, Struct
 
 
 class Family(StrEnum):
-    """The last token of an event's subject: what a subscriber can filter by."""
+    """The last token of an event's subject, which subscribers can filter by."""
 
     SESSION = "session"
     AGENT = "agent"
@@ -21,18 +21,18 @@ class Family(StrEnum):
 
 
 class Event(Struct, frozen=True, kw_only=True):
-    """Hold the body of one event; the envelope carries who, when and where."""
+    """The body of one event; producer, time and session are in the envelope."""
 
     TYPE: ClassVar[str]
     VERSION: ClassVar[int] = 1
     FAMILY: ClassVar[Family]
 
 
-# Personal content: schemas mark it `x-pii`, logs never print it, erasure looks for it.
+# Personal data: marked `x-pii` in schemas, never logged, found by erasure.
 PersonalText = Annotated[str, Meta(extra_json_schema={"x-pii": True})]
 PersonalMap = Annotated[dict[str, Any], Meta(extra_json_schema={"x-pii": True})]
 
-LARGEST_COUNT = 2**31 - 1  # what an integer column of a view holds
+LARGEST_COUNT = 2**31 - 1  # the largest value of an `integer` column in Postgres
 Count = Annotated[int, Meta(ge=0, le=LARGEST_COUNT)]
 Bytes = Annotated[int, Meta(ge=0, description="bytes")]
 Seconds = Annotated[float, Meta(ge=0, description="seconds")]

@@ -1,4 +1,4 @@
-"""Write the schemas and the AsyncAPI document: `python -m antiphon.contracts.generate [--check]`."""
+"""Generate the schemas and the AsyncAPI document: `python -m antiphon.contracts.generate [--check]`."""
 
 import json
 import sys
@@ -9,30 +9,30 @@ from typing import Any
 from antiphon.contracts.asyncapi import document
 from antiphon.contracts.schemas import breaking_changes, schema_files
 
-PACKAGE = Path(__file__).parents[2]
+PACKAGE = Path(__file__).parents[3]
 SCHEMAS = PACKAGE / "schemas"
 ASYNCAPI = PACKAGE / "asyncapi.json"
 
 
 def render(node: Any) -> str:
-    """Write a document as it is committed."""
+    """Return a document in its committed format."""
     return json.dumps(node, indent=2, ensure_ascii=False) + "\n"
 
 
-def wanted() -> dict[Path, str]:
-    """Return every generated file with the text that it must have."""
+def expected_files() -> dict[Path, str]:
+    """Return the expected text of every generated file."""
     files = {SCHEMAS / name: render(schema) for name, schema in schema_files().items()}
     return files | {ASYNCAPI: render(document(version("antiphon-contracts")))}
 
 
-def breaks(folder: Path = SCHEMAS) -> list[str]:
-    """Name the breaking changes of the code against the schemas that are committed."""
+def breaking(folder: Path = SCHEMAS) -> list[str]:
+    """Describe the breaking changes of the code against the committed schemas."""
     found = []
     known = schema_files()
     for path in sorted(folder.glob("*.schema.json")):
         new = known.get(path.name)
         if new is None:
-            found.append(f"{path.name}: no event has this schema any more")
+            found.append(f"{path.name}: its event was removed")
         else:
             changes = breaking_changes(json.loads(path.read_text()), new)
             found += [f"{path.name}: {change}" for change in changes]
@@ -40,13 +40,13 @@ def breaks(folder: Path = SCHEMAS) -> list[str]:
 
 
 def stale(files: dict[Path, str]) -> list[Path]:
-    """Return the files that are missing or differ from what the code says."""
+    """Return the files that are missing or out of date."""
     return [path for path, text in files.items() if not path.exists() or path.read_text() != text]
 
 
 def main(arguments: list[str]) -> int:
-    """Write the files, or with `--check` only say what is wrong; never write over a breaking change."""
-    broken, files = breaks(), wanted()
+    """Write the files, or with `--check` report what is wrong; never overwrite after a breaking change."""
+    broken, files = breaking(), expected_files()
     for change in broken:
         print(f"breaking: {change} (make it a new version of the event)", file=sys.stderr)
     old = stale(files)

@@ -1,18 +1,27 @@
-"""Ids that a retry makes again: the same fact has the same id, whenever it is told."""
+"""Session ids, and deterministic event ids: a retry produces the same id, so it is never a second event."""
 
 import hashlib
+import re
 from datetime import datetime
 
-_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base32: sorts as the number does
+SESSION_ID_PATTERN = "^ses_[0-9a-hjkmnp-tv-z]{26}$"
+
+_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base32: text sorts like the number
 _LENGTH = 26
+_session_id = re.compile(SESSION_ID_PATTERN)
 
 
 def _base32(number: int) -> str:
     return "".join(_ALPHABET[(number >> shift) & 31] for shift in range(5 * (_LENGTH - 1), -1, -5))
 
 
+def is_session_id(text: str) -> bool:
+    """Return whether the text has the form of a session id."""
+    return _session_id.fullmatch(text) is not None
+
+
 def new_session_id(now: datetime, entropy: bytes) -> str:
-    """Make a session id of a UUIDv7: 48 bits of milliseconds, then 10 bytes of entropy (RFC 9562 §5.7)."""
+    """Return a session id made from a UUIDv7 (RFC 9562 §5.7), whose random part is 10 bytes of entropy."""
     if len(entropy) != 10:
         raise ValueError(f"a session id takes 10 bytes of entropy, not {len(entropy)}")
     random = int.from_bytes(entropy, "big")
@@ -22,31 +31,31 @@ def new_session_id(now: datetime, entropy: bytes) -> str:
 
 
 def session_id_for_key(tenant: str, idempotency_key: str) -> str:
-    """Make the session id that a tenant's idempotency key stands for."""
+    """Return the session id derived from a tenant's idempotency key."""
     digest = hashlib.sha256(f"{tenant}\0{idempotency_key}".encode()).digest()
     return "ses_" + _base32(int.from_bytes(digest[:16], "big"))
 
 
 def requested_id(session_id: str) -> str:
-    """Name the one request of a session."""
+    """Return the id of a session's only `session.requested`."""
     return f"{session_id}:requested"
 
 
 def dispatched_id(session_id: str, attempt: int) -> str:
-    """Name the success of one attempt to dispatch."""
+    """Return the id of `session.dispatched` for one dispatch attempt."""
     return f"{session_id}:dispatched:{attempt}"
 
 
 def dispatch_failed_id(session_id: str, attempt: int) -> str:
-    """Name the failure of one attempt to dispatch."""
+    """Return the id of `session.dispatch_failed` for one dispatch attempt."""
     return f"{session_id}:dispatch_failed:{attempt}"
 
 
 def agent_event_id(session_id: str, job_id: str, number: int) -> str:
-    """Name the n-th event of one agent job."""
+    """Return the id of the n-th event of an agent job."""
     return f"{session_id}:agent:{job_id}:{number}"
 
 
 def webhook_event_id(webhook_id: str) -> str:
-    """Name the event of a LiveKit webhook by LiveKit's own id (`EV_…`)."""
+    """Return the id of a LiveKit webhook's event, derived from LiveKit's own id (`EV_…`)."""
     return f"lk:{webhook_id}"

@@ -1,4 +1,4 @@
-"""The catalogue, version 1: every event there is."""
+"""The event catalogue, version 1: every event type, and how to decode its body."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -71,27 +71,27 @@ _DECODERS = {event.TYPE: msgspec.json.Decoder(event) for event in EVENTS}
 
 
 def family_of(event_type: str) -> str:
-    """Return the family of a type, the last token of its subject.
+    """Return the family of an event type.
 
     Raises UnknownEventType.
     """
     event = BY_TYPE.get(event_type)
     if event is None:
-        raise UnknownEventType(f"no event is named {event_type!r}")
+        raise UnknownEventType(f"unknown event type {event_type!r}")
     return event.FAMILY
 
 
 def open_event(envelope: Envelope) -> Event:
-    """Decode the body of an envelope into the event that its type names.
+    """Decode the body of an envelope as the event of its type.
 
     Raises UnknownEventType, UnsupportedEventVersion, MalformedEvent.
     """
     decoder = _DECODERS.get(envelope.type)
     if decoder is None:
-        raise UnknownEventType(f"no event is named {envelope.type!r}")
+        raise UnknownEventType(f"unknown event type {envelope.type!r}")
     version, known = envelope.version, BY_TYPE[envelope.type].VERSION
     if version != known:
-        raise UnsupportedEventVersion(f"{envelope.type} version {version}; this reader knows {known}")
+        raise UnsupportedEventVersion(f"{envelope.type} version {version} is not supported, only {known}")
     try:
         return decoder.decode(envelope.data)
     except (msgspec.DecodeError, RecursionError) as error:

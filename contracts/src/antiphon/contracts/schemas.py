@@ -1,4 +1,4 @@
-"""JSON Schemas of the catalogue, made from its structs, and what may never change in them."""
+"""JSON Schemas of all events, generated from their structs, and the check for breaking changes."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -15,12 +15,12 @@ Schema = dict[str, Any]
 
 
 def file_name(event: type[Event]) -> str:
-    """Name the file of an event's schema."""
+    """Return the file name of an event's schema."""
     return f"{event.TYPE}.v{event.VERSION}.schema.json"
 
 
 def event_schema(event: type[Event]) -> Schema:
-    """Build the schema of an event's body, with its family and its personal fields marked."""
+    """Return the schema of an event's body, with its family, its version and its personal fields marked."""
     (root,), definitions = msgspec.json.schema_components([event], ref_template="#/$defs/{name}")
     name = root["$ref"].rpartition("/")[2]
     body = definitions.pop(name)
@@ -38,7 +38,7 @@ def event_schema(event: type[Event]) -> Schema:
 
 
 def envelope_schema() -> Schema:
-    """Build the schema of the envelope; its `data` is any object."""
+    """Return the schema of the envelope; its `data` is any object."""
     (_,), definitions = msgspec.json.schema_components([Envelope], ref_template="#/$defs/{name}")
     body = definitions["Envelope"]
     body["properties"]["data"] = {"type": "object"}
@@ -46,18 +46,18 @@ def envelope_schema() -> Schema:
 
 
 def schema_files() -> dict[str, Schema]:
-    """Build every schema by the name of its file."""
+    """Return every schema by file name."""
     files = {file_name(event): event_schema(event) for event in EVENTS}
     return {"envelope.v1.schema.json": envelope_schema(), **files}
 
 
 def breaking_changes(old: Schema, new: Schema, where: str = "") -> Iterator[str]:
-    """Name each change after which yesterday's events or readers would no longer fit.
+    """Describe each change that breaks stored events or existing readers.
 
-    A new optional field, a new enum value and a new text of description are no break.
+    A new optional field, a new enum value and a changed description break nothing.
     """
     yield from _broken_members(old, new, where)
-    for keyword in sorted((old.keys() | new.keys()) - _CHECKED_BY_MEMBER - _FREE):
+    for keyword in sorted((old.keys() | new.keys()) - _COMPARED_BY_MEMBER - _FREE_TO_CHANGE):
         if old.get(keyword) != new.get(keyword):
             yield f"{where or '/'}: {keyword} was {old.get(keyword)!r}, is {new.get(keyword)!r}"
     for name in sorted(new.get("required", [])):
@@ -68,8 +68,8 @@ def breaking_changes(old: Schema, new: Schema, where: str = "") -> Iterator[str]
             yield f"{where or '/'}: {value!r} is no longer allowed"
 
 
-_CHECKED_BY_MEMBER = {"properties", "$defs", "required", "enum", "items", "additionalProperties"}
-_FREE = {"description", "title", "default", "x-pii", "$schema"}
+_COMPARED_BY_MEMBER = {"properties", "$defs", "required", "enum", "items", "additionalProperties"}
+_FREE_TO_CHANGE = {"description", "title", "default", "x-pii", "$schema"}
 
 
 def _broken_members(old: Schema, new: Schema, where: str) -> Iterator[str]:

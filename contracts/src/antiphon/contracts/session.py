@@ -1,4 +1,4 @@
-"""The fold: what a session is, as its events tell it. Written once, used by every reader."""
+"""The fold: computes the state of a session from its events, for every reader alike."""
 
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -78,11 +78,12 @@ class Session(Struct, frozen=True, kw_only=True):
 
     @property
     def ended(self) -> bool:
-        """Whether nothing more can happen to the session."""
+        """Whether the session has reached a terminal status."""
         return self.status in TERMINAL
 
 
-def _reached(state: Session, status: Status) -> Status:
+def _advanced(state: Session, status: Status) -> Status:
+    """Return the later of two statuses; a terminal one stays."""
     return status if _RANK[status] > _RANK[state.status] and not state.ended else state.status
 
 
@@ -102,7 +103,7 @@ def _requested(state: Session, event: session.SessionRequested, at: datetime) ->
 def _dispatched(state: Session, event: session.SessionDispatched, at: datetime) -> Session:
     return replace(
         state,
-        status=_reached(state, Status.DISPATCHED),
+        status=_advanced(state, Status.DISPATCHED),
         dispatch_attempts=max(state.dispatch_attempts, event.attempt),
         dispatched_at=state.dispatched_at or at,
         detail=None if state.status is Status.PENDING else state.detail,
@@ -114,12 +115,12 @@ def _dispatch_failed(state: Session, event: session.SessionDispatchFailed, at: d
 
 
 def _joined(state: Session, event: agent.AgentJoined, at: datetime) -> Session:
-    return replace(state, status=_reached(state, Status.JOINED), job_id=event.job_id, joined_at=at)
+    return replace(state, status=_advanced(state, Status.JOINED), job_id=event.job_id, joined_at=at)
 
 
 def _ready(state: Session, event: agent.AgentReady, at: datetime) -> Session:
     return replace(
-        state, status=_reached(state, Status.READY), ready_at=state.ready_at or at, greeting=event.greeting
+        state, status=_advanced(state, Status.READY), ready_at=state.ready_at or at, greeting=event.greeting
     )
 
 
@@ -136,7 +137,7 @@ def _handed_off(state: Session, event: agent.AgentHandedOff, at: datetime) -> Se
 
 
 def _turn(state: Session, event: turn.TurnSaved, at: datetime) -> Session:
-    return replace(state, status=_reached(state, Status.ACTIVE), turns=max(state.turns, event.turn))
+    return replace(state, status=_advanced(state, Status.ACTIVE), turns=max(state.turns, event.turn))
 
 
 def _connected(state: Session, event: participant.ParticipantConnected, at: datetime) -> Session:
@@ -158,7 +159,7 @@ def _usage(state: Session, event: UsageUpdated, at: datetime) -> Session:
 def _closed(state: Session, event: session.SessionClosed, at: datetime) -> Session:
     return replace(
         state,
-        status=_reached(state, Status.CLOSED),
+        status=_advanced(state, Status.CLOSED),
         ended_at=at,
         reason=event.reason,
         fault=event.fault,
@@ -170,11 +171,11 @@ def _closed(state: Session, event: session.SessionClosed, at: datetime) -> Sessi
 
 def _failed(state: Session, event: session.SessionFailed, at: datetime) -> Session:
     return replace(
-        state, status=_reached(state, Status.FAILED), ended_at=at, reason=event.reason, detail=event.detail
+        state, status=_advanced(state, Status.FAILED), ended_at=at, reason=event.reason, detail=event.detail
     )
 
 
-_EVOLVE: dict[type[Event], Callable[[Session, Any, datetime], Session]] = {
+_APPLY: dict[type[Event], Callable[[Session, Any, datetime], Session]] = {
     session.SessionRequested: _requested,
     session.SessionDispatched: _dispatched,
     session.SessionDispatchFailed: _dispatch_failed,
@@ -190,30 +191,30 @@ _EVOLVE: dict[type[Event], Callable[[Session, Any, datetime], Session]] = {
     participant.ParticipantDisconnected: _disconnected,
     UsageUpdated: _usage,
 }
-_HANDLED = {event.TYPE: change for event, change in _EVOLVE.items()}
+_APPLY_BY_TYPE = {event.TYPE: apply for event, apply in _APPLY.items()}
 
 
 def evolve(state: Session, envelope: Envelope) -> Session:
-    """Return the session as it is after one more event.
+    """Return the state of the session after one more event.
 
-    Pure and total: an event it does not know changes nothing but `sequence` and `updated_at`, and
-    a committed event that was folded before changes nothing at all.
-    Raises MalformedEvent for a body that breaks its schema.
+    Pure and total: an unknown event changes only `sequence` and `updated_at`, and an event that was
+    folded before changes nothing. Events without a sequence, which are not committed yet, fold too.
+    Raises MalformedEvent for a body that violates its schema.
     """
     if envelope.sequence is not UNSET and envelope.sequence <= state.sequence:
         return state
-    change = _HANDLED.get(envelope.type)
-    # The first ending stands: what comes after it adds to the record, and does not change the verdict.
-    if change is not None and not (state.ended and envelope.type in TERMINAL_TYPES):
-        with suppress(UnsupportedEventVersion):  # a newer producer's event: this reader cannot tell
-            state = change(state, open_event(envelope), envelope.time)
+    apply = _APPLY_BY_TYPE.get(envelope.type)
+    # The first terminal event decides; later events still update the other fields.
+    if apply is not None and not (state.ended and envelope.type in TERMINAL_TYPES):
+        with suppress(UnsupportedEventVersion):  # from a newer producer: this reader cannot decode it
+            state = apply(state, open_event(envelope), envelope.time)
     updated = envelope.time if state.updated_at is None else max(state.updated_at, envelope.time)
     sequence = state.sequence if envelope.sequence is UNSET else envelope.sequence
     return replace(state, sequence=sequence, updated_at=updated)
 
 
 def fold(session_id: str, tenant: str, envelopes: Iterable[Envelope]) -> Session:
-    """Return the session that these events tell, in their order."""
+    """Return the state of a session after these events, in this order."""
     state = Session(session_id=session_id, tenant=tenant)
     for envelope in envelopes:
         state = evolve(state, envelope)

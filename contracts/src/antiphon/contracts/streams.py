@@ -1,4 +1,4 @@
-"""What the broker must hold, as data: one idempotent command makes it, every service checks it."""
+"""Definitions of the stream, its consumers and the buckets; created idempotently, verified by services."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ MEBIBYTE = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class StreamDefinition:
-    """Define a stream: file storage, limits retention, and `discard new`, so that fullness is an error."""
+    """A stream with file storage, limits retention and `discard new`: publishing to a full stream fails."""
 
     name: str
     subjects: tuple[str, ...]
@@ -24,7 +24,7 @@ class StreamDefinition:
 
 @dataclass(frozen=True, slots=True)
 class ConsumerDefinition:
-    """Define a durable pull consumer that acknowledges everything up to a message (AckAll)."""
+    """A durable pull consumer with AckAll: an ack covers every earlier message."""
 
     stream: str
     name: str
@@ -36,7 +36,7 @@ class ConsumerDefinition:
 
 @dataclass(frozen=True, slots=True)
 class BucketDefinition:
-    """Define a key-value bucket of configuration."""
+    """A key-value bucket for configuration."""
 
     name: str
     description: str
@@ -62,7 +62,7 @@ BUCKETS = (KEYS, FLOWS)
 
 
 def ingest_consumer(partition: int) -> ConsumerDefinition:
-    """Define the consumer through which persistence reads one partition."""
+    """Return the consumer that persistence reads one partition through."""
     return ConsumerDefinition(
         stream=SESSIONS.name,
         name=f"ingest-{partition}",

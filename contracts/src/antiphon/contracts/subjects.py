@@ -1,15 +1,15 @@
-"""Where events travel: `sessions.<partition>.<tenant>.<session>.<family>`."""
+"""NATS subjects of events and announcements: `sessions.<partition>.<tenant>.<session>.<family>`."""
 
 from dataclasses import dataclass
 from zlib import crc32
 
-PARTITIONS = 16  # fixed when the stream is made; the stream's metadata remembers it
+PARTITIONS = 16  # fixed when the stream is created, and stored in its metadata
 ALL_EVENTS = "sessions.>"
 
 
 @dataclass(frozen=True, slots=True)
 class EventSubject:
-    """Hold the tokens of an event's subject."""
+    """The tokens of an event's subject."""
 
     partition: int
     tenant: str
@@ -23,12 +23,12 @@ def partition_of(session_id: str) -> int:
 
 
 def event_subject(tenant: str, session_id: str, family: str) -> str:
-    """Name the subject that an event is published on."""
+    """Return the subject that an event is published on."""
     return f"sessions.{partition_of(session_id)}.{tenant}.{session_id}.{family}"
 
 
 def parse_event_subject(subject: str) -> EventSubject:
-    """Split an event's subject into its tokens.
+    """Parse the subject of an event.
 
     Raises ValueError.
     """
@@ -39,20 +39,20 @@ def parse_event_subject(subject: str) -> EventSubject:
 
 
 def session_filter(tenant: str, session_id: str) -> str:
-    """Match every event of one session; `*` as the tenant matches any tenant."""
+    """Return the filter for all events of one session; pass `*` to match any tenant."""
     return f"sessions.{partition_of(session_id)}.{tenant}.{session_id}.>"
 
 
 def partition_filter(partition: int) -> str:
-    """Match every event of one partition."""
+    """Return the filter for all events of one partition."""
     return f"sessions.{partition}.>"
 
 
 def committed_subject(tenant: str, session_id: str) -> str:
-    """Name the subject on which a session's commits are announced."""
+    """Return the subject that a session's commits are announced on."""
     return f"committed.{partition_of(session_id)}.{tenant}.{session_id}"
 
 
 def committed_filter(partition: int | None = None) -> str:
-    """Match the announcements of one partition, or of all."""
+    """Return the filter for the announcements of one partition, or of all."""
     return "committed.>" if partition is None else f"committed.{partition}.>"

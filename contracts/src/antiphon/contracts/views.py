@@ -1,4 +1,4 @@
-"""What session-api and watchdog may read of Postgres: columns declared here, tables made by persistence."""
+"""Columns of the views that other services may read; persistence creates and writes the tables."""
 
 from datetime import datetime
 from typing import Any
@@ -9,7 +9,7 @@ from antiphon.contracts.session import Session
 
 
 class SessionView(Struct, frozen=True, kw_only=True):
-    """Declare the columns of `sessions`: the fold, whole in `state`, and what lists filter and page by."""
+    """Columns of `sessions`: the folded session in `state`, and what lists filter and page by."""
 
     session_id: str
     tenant: str

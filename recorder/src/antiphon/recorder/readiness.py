@@ -1,18 +1,23 @@
-"""Tell everyone that the agent is ready: the room here, the log where the event is written."""
+"""The announcement that the agent is ready: an event, and a message to everyone in the room."""
 
+import asyncio
+import logging
+from collections.abc import Callable
 from datetime import datetime
 
 import msgspec
-import structlog
 from livekit import rtc
 
-log = structlog.get_logger(__name__)
+from antiphon.contracts.events.agent import AgentReady
+from antiphon.recorder.outbox import WriteEvent
+
+log = logging.getLogger(__name__)
 
 TOPIC = "agent-status"
 
 
 class AgentStatus(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """What participants receive on the topic `agent-status`."""
+    """What participants receive on the data topic `agent-status`."""
 
     type: str
     session_id: str
@@ -20,9 +25,42 @@ class AgentStatus(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     timestamp: datetime
 
 
-async def tell_room(room: rtc.Room, status: AgentStatus) -> None:
-    """Send the status to everyone in the room; a room that is gone needs no telling."""
+class Readiness:
+    """Whether the agent has greeted, announced once."""
+
+    def __init__(
+        self, room: rtc.Room, write: WriteEvent, *, session_id: str, now: Callable[[], datetime]
+    ) -> None:
+        self.requested_at = now()
+        self.greeting = ""  # overrides the spoken one
+        self.announced = False
+        self._room = room
+        self._write = write
+        self._session_id = session_id
+        self._now = now
+        self._sending: asyncio.Task[None] | None = None
+
+    def announce(self, greeting: str) -> None:
+        """Write `agent.ready` and send it to the room; calls after the first do nothing."""
+        if self.announced:
+            return
+        self.announced = True
+        greeting = self.greeting or greeting
+        waited = self._now() - self.requested_at
+        self._write(AgentReady(greeting=greeting, ready_ms=max(0.0, waited.total_seconds() * 1000)))
+        status = AgentStatus(
+            type=AgentReady.TYPE, session_id=self._session_id, greeting=greeting, timestamp=self._now()
+        )
+        self._sending = asyncio.create_task(_send(self._room, status), name="agent-status")
+
+    async def wait_sent(self, timeout_seconds: float) -> None:
+        """Wait until the room has the announcement, if there was one."""
+        if self._sending is not None:
+            await asyncio.wait([self._sending], timeout=timeout_seconds)
+
+
+async def _send(room: rtc.Room, status: AgentStatus) -> None:
     try:
         await room.local_participant.publish_data(msgspec.json.encode(status), reliable=True, topic=TOPIC)
-    except Exception as error:  # noqa: BLE001 - the room can go at any moment; the log has the event
-        log.warning("recorder.room_not_told", error=str(error))
+    except Exception as error:  # noqa: BLE001 - the room may be closing; the event is written
+        log.warning("recorder.agent_status_not_sent", extra={"error": str(error)})

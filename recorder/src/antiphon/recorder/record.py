@@ -12,7 +12,7 @@ from antiphon.chassis.bus import Bus
 from antiphon.recorder.identity import identity_of
 from antiphon.recorder.outbox import BusLink, Orphans, Outbox
 from antiphon.recorder.recording import Recording
-from antiphon.recorder.settings import RecorderSettings, recorder_settings
+from antiphon.recorder.settings import RecorderSettings
 
 _recordings: dict[str, Recording] = {}  # by job id: `on_session_end` gets only the job
 
@@ -25,22 +25,22 @@ async def record(
     settings: RecorderSettings | None = None,
     adopt_orphans: bool = True,
 ) -> AsyncIterator[Recording]:
-    """Record a job and its session, from here to their end; enter it before the session starts.
+    """Record a job and its session to their end; enter the block before the session starts.
 
-    The block may end long before the session does: recording goes on. An exception that leaves the block is
-    recorded as the job's failure. Journals that killed jobs have left on this machine are published as well,
-    unless `adopt_orphans` is False because somebody else does it.
+    Recording goes on after the block. An exception that leaves the block is recorded as the job's failure.
+    Journals left on this machine by killed jobs are published too, unless `adopt_orphans` is False.
+    Settings are read from the environment by default. Raises ValueError for a wrong variable.
     """
-    settings = settings or recorder_settings()
+    settings = settings or RecorderSettings.from_env()
     link = BusLink(partial(Bus.connect, settings.nats_url, name=f"recorder {ctx.job.id}"))
     who = identity_of(ctx)
     outbox = Outbox(
         settings.journal_dir, link, session_id=who.session_id, tenant=who.tenant, job_id=ctx.job.id
     )
     recording = _recordings[ctx.job.id] = Recording(ctx, outbox, link)
-    recording.begin()
+    recording.start()
     if session is not None:
-        recording.follow(session)
+        recording.attach(session)
     orphans = Orphans(settings.journal_dir, link)
     adopting = asyncio.create_task(orphans.adopt_all(), name="orphans") if adopt_orphans else None
 
@@ -55,7 +55,7 @@ async def record(
     try:
         yield recording
     except Exception as error:
-        recording.faults.guard("failed", recording.failed)(error)
+        recording.guard.wrap("failed", recording.failed)(error)
         raise
 
 

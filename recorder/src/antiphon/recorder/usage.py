@@ -1,11 +1,12 @@
-"""LiveKit's usage per model, in the contract's words."""
+"""Usage per model, in the names of the contract."""
 
-from livekit.agents.metrics.usage import AgentSessionUsage
-from livekit.agents.metrics.usage import ModelUsage as LiveKitUsage
+from livekit.agents.metrics import AgentSessionUsage
+from livekit.agents.metrics import ModelUsage as LiveKitUsage
 
-from antiphon.contracts.events.usage import ModelUsage
+from antiphon.contracts.events.usage import ModelUsage, UsageUpdated
+from antiphon.recorder.outbox import WriteEvent
 
-# contract's name -> LiveKit's; each kind of model counts some of these
+# contract's name: LiveKit's name; each kind of model counts some of these
 _COUNTS = {
     "input_tokens": "input_tokens",
     "input_cached_tokens": "input_cached_tokens",
@@ -17,9 +18,23 @@ _COUNTS = {
 }
 
 
-def models_of(usage: AgentSessionUsage) -> list[ModelUsage]:
-    """Return what each model has used since the session began."""
-    return [_model_usage(model) for model in usage.model_usage]
+class Usage:
+    """The usage of a session so far; cumulative, so that it is written only once per turn."""
+
+    def __init__(self, write: WriteEvent) -> None:
+        self.models: list[ModelUsage] = []
+        self._write = write
+        self._written: list[ModelUsage] = []
+
+    def update(self, usage: AgentSessionUsage) -> None:
+        """Replace the figures with LiveKit's newest."""
+        self.models = [_model_usage(model) for model in usage.model_usage]
+
+    def write_changes(self) -> None:
+        """Write `usage.updated` if anything has changed since the last one."""
+        if self.models != self._written:
+            self._written = self.models
+            self._write(UsageUpdated(models=self.models))
 
 
 def _model_usage(model: LiveKitUsage) -> ModelUsage:

@@ -1,6 +1,9 @@
-"""The only door to the broker."""
+"""The bus: the only access to NATS."""
 
+from antiphon.chassis.bus.bus import Bus
+from antiphon.chassis.bus.consume import Puller
 from antiphon.chassis.bus.errors import (
+    ApiError,
     BusError,
     BusUnavailable,
     ConsumerGap,
@@ -14,17 +17,10 @@ from antiphon.chassis.bus.errors import (
     SubjectNotEmpty,
 )
 from antiphon.chassis.bus.group_commit import GroupCommit
+from antiphon.chassis.bus.kv import Bucket, WatchedBucket
 from antiphon.chassis.bus.messages import TRACEPARENT, Ack, Incoming, Outgoing, outgoing
-from antiphon.chassis.bus.port import (
-    BATCH_LIMIT,
-    MISSED,
-    Announcement,
-    Bucket,
-    Bus,
-    Puller,
-    Subscription,
-    Watched,
-)
+from antiphon.chassis.bus.publish import BATCH_LIMIT
+from antiphon.chassis.bus.subscribe import MISSED, Announcement, Subscription
 
 __all__ = [
     "BATCH_LIMIT",
@@ -32,6 +28,7 @@ __all__ = [
     "TRACEPARENT",
     "Ack",
     "Announcement",
+    "ApiError",
     "Bucket",
     "Bus",
     "BusError",
@@ -50,6 +47,6 @@ __all__ = [
     "StreamReplaced",
     "SubjectNotEmpty",
     "Subscription",
-    "Watched",
+    "WatchedBucket",
     "outgoing",
 ]

@@ -1,62 +1,92 @@
-"""The connection to NATS: never given up, and never believed without a round trip."""
+"""The connection to NATS: it reconnects without limit, and `round_trip` proves that it works."""
 
 import asyncio
 import json
+import logging
 from collections.abc import Callable
+from itertools import count
 from typing import Any
 
 import nats.errors
-import structlog
+from nats.nuid import NUID
 
-from antiphon.chassis.bus.client import Message, OnMessage, QuickClient
-from antiphon.chassis.bus.errors import BusError, BusUnavailable, PayloadTooLarge
-from antiphon.chassis.bus.inbox import ConnectionLost, Inbox
+from antiphon.chassis.bus.client import Message, NatsClient, OnMessage
+from antiphon.chassis.bus.errors import ApiError, BusUnavailable, ConnectionLost, PayloadTooLarge
+from antiphon.chassis.retry import retrying
 
-log = structlog.get_logger(__name__)
+log = logging.getLogger(__name__)
 
+CONNECT_DEADLINE_SECONDS = 10.0
 RECONNECT_WAIT_SECONDS = 0.2
-CONNECT_SECONDS = 5.0
-PING_INTERVAL_SECONDS = 3  # a server, or a read loop of ours, that is silent for three pings is dead
-PINGS_UNANSWERED = 2
-LAST_WORDS_SECONDS = 1.0
+RECONNECT_ATTEMPT_SECONDS = 5.0
+PING_INTERVAL_SECONDS = 3  # three pings without an answer: the server, or our read loop, is dead
+MAX_UNANSWERED_PINGS = 2
+CLOSE_FLUSH_SECONDS = 1.0
 API_DEADLINE_SECONDS = 5.0
-NOBODY = "antiphon.nobody"  # the server itself answers at once that nobody listens here
-HEADER_LINE_BYTES = 16  # what NATS adds around the headers, and a little more
+NO_RESPONDERS_SUBJECT = "antiphon.nobody"  # without subscribers: the server itself answers 503 at once
+HEADER_LINE_BYTES = 16  # "NATS/1.0" and line ends around the headers, rounded up
 
-# Everything that says "not now" and never "not so".
-TRANSIENT: tuple[type[Exception], ...] = (TimeoutError, ConnectionLost, nats.errors.Error, OSError)
-
-
-class ApiError(BusError):
-    """The JetStream API answered with an error."""
-
-    def __init__(self, error: dict[str, Any]) -> None:
-        self.code = int(error.get("code", 0))
-        self.err_code = int(error.get("err_code", 0))
-        super().__init__(f"{error.get('description', 'no description')} ({self.code}/{self.err_code})")
+# What a retry may cure.
+TRANSIENT: tuple[type[Exception], ...] = (BusUnavailable, TimeoutError, nats.errors.Error, OSError)
 
 
-class Interest:
-    """Name what is subscribed to; it outlives the client that carries it."""
+class ServerSubscription:
+    """A subject and its handler, subscribed again on every new client."""
 
     def __init__(self, subject: str, on_message: OnMessage) -> None:
         self.subject = subject
         self.on_message = on_message
 
 
+class Inbox:
+    """The reply subjects of a connection: one subscription, one token per request."""
+
+    def __init__(self) -> None:
+        self._prefix = new_inbox() + "."
+        self._tokens = count(1)
+        self._pending: dict[str, tuple[OnMessage, asyncio.Future[Any]]] = {}
+
+    @property
+    def subject(self) -> str:
+        """The subject filter of all replies."""
+        return f"{self._prefix}*"
+
+    def add(self, on_message: OnMessage, done: asyncio.Future[Any]) -> str:
+        """Return a new reply subject; `done` fails with ConnectionLost when the connection breaks."""
+        reply_subject = f"{self._prefix}{next(self._tokens)}"
+        self._pending[reply_subject] = (on_message, done)
+        return reply_subject
+
+    def remove(self, reply_subject: str) -> None:
+        """Ignore further replies to this subject."""
+        self._pending.pop(reply_subject, None)
+
+    def on_message(self, msg: Message) -> None:
+        """Pass a reply to the handler of its subject."""
+        pending = self._pending.get(msg.subject)
+        if pending is not None:
+            pending[0](msg)
+
+    def fail_pending(self) -> None:
+        """Fail every open request: its reply cannot arrive any more."""
+        for _, done in self._pending.values():
+            if not done.done():
+                done.set_exception(ConnectionLost("the connection broke before the reply arrived"))
+
+
 class Connection:
-    """Send, ask and subscribe over one NATS connection that comes back by itself."""
+    """A NATS connection that reconnects, with requests and subscriptions that survive a reconnect."""
 
     def __init__(self, url: str, name: str) -> None:
         self.url = url
         self.name = name
-        self.client = QuickClient()
+        self.client = NatsClient()
         self.connected = asyncio.Event()
-        self.inbox = Inbox(self)
-        self._interests: dict[Interest, int] = {}
+        self.inbox = Inbox()
+        self._subscriptions: dict[ServerSubscription, int] = {}
         self._on_reconnect: set[Callable[[], None]] = set()
         self._open = False
-        self._reviving: asyncio.Task[None] | None = None
+        self._reopening: asyncio.Task[None] | None = None
 
     async def open(self, timeout_seconds: float) -> None:
         """Connect for the first time.
@@ -69,18 +99,18 @@ class Connection:
             raise BusUnavailable(
                 f"no NATS server answered at {self.url} within {timeout_seconds:g} s"
             ) from error
-        await self.inbox.open()
+        await self.subscribe(self.inbox.subject, self.inbox.on_message)
         self._open = True
         self.connected.set()
 
     async def publish(
         self, subject: str, payload: bytes, headers: dict[str, str] | None = None, reply: str = ""
     ) -> None:
-        """Send a message, with no answer.
+        """Send a message without waiting for an answer.
 
         Raises one of TRANSIENT, PayloadTooLarge.
         """
-        self._must_fit(payload, headers)
+        self._check_size(payload, headers)
         await self.client.publish(subject, payload, reply=reply, headers=headers)
 
     async def request(
@@ -90,19 +120,28 @@ class Connection:
         headers: dict[str, str] | None = None,
         timeout_seconds: float = API_DEADLINE_SECONDS,
     ) -> Message:
-        """Ask once, as soon as there is a connection.
+        """Send a message once, as soon as there is a connection, and return the reply.
 
         Raises one of TRANSIENT, PayloadTooLarge.
         """
         if not self.connected.is_set():
             async with asyncio.timeout(timeout_seconds):
                 await self.connected.wait()
-        return await self.inbox.request(subject, payload, headers, timeout_seconds)
+        loop = asyncio.get_running_loop()
+        reply: asyncio.Future[Message] = loop.create_future()
+        reply_subject = self.inbox.add(lambda msg: None if reply.done() else reply.set_result(msg), reply)
+        timer = loop.call_later(timeout_seconds, _expire, reply)
+        try:
+            await self.publish(subject, payload, headers, reply_subject)
+            return await reply
+        finally:
+            timer.cancel()
+            self.inbox.remove(reply_subject)
 
     async def api(
         self, verb: str, body: dict[str, Any] | None = None, timeout_seconds: float = API_DEADLINE_SECONDS
     ) -> dict[str, Any]:
-        """Ask the JetStream API once, e.g. `STREAM.INFO.SESSIONS`.
+        """Call the JetStream API once, e.g. `STREAM.INFO.SESSIONS`.
 
         Raises ApiError, BusUnavailable.
         """
@@ -112,7 +151,7 @@ class Connection:
         except TRANSIENT as error:
             raise BusUnavailable(f"NATS did not answer {verb}: {error!r}") from error
         if reply.status == "503":
-            raise BusUnavailable(f"JetStream is not there to answer {verb}")
+            raise BusUnavailable(f"JetStream is not available for {verb}")
         answer: dict[str, Any] = json.loads(reply.data)
         if "error" in answer:
             if answer["error"].get("code") == 503:
@@ -120,60 +159,62 @@ class Connection:
             raise ApiError(answer["error"])
         return answer
 
-    async def subscribe(self, subject: str, on_message: OnMessage) -> Interest:
-        """Subscribe until `unsubscribe`, over every reconnect.
+    async def subscribe(self, subject: str, on_message: OnMessage) -> ServerSubscription:
+        """Subscribe until `unsubscribe`; the subscription survives reconnects.
 
         Raises BusUnavailable.
         """
-        interest = Interest(subject, on_message)
+        subscription = ServerSubscription(subject, on_message)
         try:
-            await self._carry(interest)
+            await self._register(subscription)
         except TRANSIENT as error:
-            raise BusUnavailable(f"{subject} cannot be subscribed to: {error!r}") from error
-        return interest
+            raise BusUnavailable(f"cannot subscribe to {subject}: {error!r}") from error
+        return subscription
 
-    async def unsubscribe(self, interest: Interest) -> None:
+    async def unsubscribe(self, subscription: ServerSubscription) -> None:
         """End a subscription."""
-        sid = self._interests.pop(interest, None)
+        sid = self._subscriptions.pop(subscription, None)
         if sid is not None and not self.client.is_closed:
             try:
-                await self.client.unsubscribe_directly(sid)
+                await self.client.remove_handler(sid)
             except nats.errors.Error as error:
-                log.debug("nats.unsubscribe", subject=interest.subject, error=repr(error))
+                log.debug(
+                    "nats.unsubscribe_failed", extra={"subject": subscription.subject, "error": repr(error)}
+                )
 
     async def round_trip(self, timeout_seconds: float = API_DEADLINE_SECONDS) -> None:
-        """Wait until the server has taken in everything sent so far.
+        """Wait until the server has processed everything sent so far.
 
         Raises BusUnavailable.
         """
         # Not client.flush(): when it is cancelled, the next PONG ends nats-py's read loop.
         try:
-            await self.request(NOBODY, timeout_seconds=timeout_seconds)
+            await self.request(NO_RESPONDERS_SUBJECT, timeout_seconds=timeout_seconds)
         except TRANSIENT as error:
             raise BusUnavailable(f"NATS did not answer at {self.url}: {error!r}") from error
 
     def on_reconnect(self, callback: Callable[[], None]) -> Callable[[], None]:
-        """Call back after every reconnect; returns the way to stop it."""
+        """Call back after every reconnect; return a function that removes the callback."""
         self._on_reconnect.add(callback)
         return lambda: self._on_reconnect.discard(callback)
 
     async def close(self) -> None:
-        """Let the server take in what was sent, for a second at most, and disconnect."""
+        """Flush for at most a second, and disconnect."""
         self._open = False
-        if self._reviving is not None:
-            self._reviving.cancel()
+        if self._reopening is not None:
+            self._reopening.cancel()
         if self.client.is_closed:
             return
         try:
-            await self.round_trip(LAST_WORDS_SECONDS)
+            await self.round_trip(CLOSE_FLUSH_SECONDS)
         except BusUnavailable as error:
-            log.warning("nats.closed_unheard", error=str(error))
+            log.warning("nats.flush_failed", extra={"error": str(error)})
             # nats-py would try to flush into the broken connection, fail, and leave its tasks running.
             self.client._pending, self.client._pending_data_size = [], 0
         await self.client.close()
 
-    def _must_fit(self, payload: bytes, headers: dict[str, str] | None) -> None:
-        # The server closes a connection for good when payload and headers together are too large.
+    def _check_size(self, payload: bytes, headers: dict[str, str] | None) -> None:
+        # The server closes the connection when payload and headers together are too large.
         size = len(payload)
         limit = self.client.max_payload
         if size * 2 > limit and headers:
@@ -181,15 +222,15 @@ class Connection:
         if size > limit:
             raise PayloadTooLarge(f"{size} bytes with headers; the broker accepts {limit}")
 
-    async def _connect(self, timeout_seconds: float) -> QuickClient:
-        client = QuickClient()
+    async def _connect(self, timeout_seconds: float) -> NatsClient:
+        client = NatsClient()
         connecting = client.connect(
             self.url,
             name=self.name,
             max_reconnect_attempts=-1,
-            reconnect_time_wait=RECONNECT_WAIT_SECONDS,  # type: ignore[arg-type] # a fraction is fine
+            reconnect_time_wait=RECONNECT_WAIT_SECONDS,  # type: ignore[arg-type] # a fraction works
             ping_interval=PING_INTERVAL_SECONDS,
-            max_outstanding_pings=PINGS_UNANSWERED,
+            max_outstanding_pings=MAX_UNANSWERED_PINGS,
             error_cb=self._error,
             disconnected_cb=self._disconnected,
             reconnected_cb=self._reconnected,
@@ -203,33 +244,30 @@ class Connection:
             raise
         return client
 
-    async def _carry(self, interest: Interest) -> None:
-        sid = await self.client.subscribe_directly(interest.subject, interest.on_message)
-        self._interests[interest] = sid
+    async def _register(self, subscription: ServerSubscription) -> None:
+        sid = await self.client.add_handler(subscription.subject, subscription.on_message)
+        self._subscriptions[subscription] = sid
 
-    async def _revive(self) -> None:
-        # nats-py gives up for good when the server says a fatal -ERR; we begin again with a new client.
-        while True:
-            await asyncio.sleep(RECONNECT_WAIT_SECONDS)
-            try:
-                self.client = await self._connect(CONNECT_SECONDS)
-                for interest in tuple(self._interests):
-                    if interest in self._interests:
-                        await self._carry(interest)
-            except TRANSIENT as error:
-                log.warning("nats.connect_failed", error=repr(error))
-            else:
-                await self._reconnected()
-                return
+    async def _reopen(self) -> None:
+        # nats-py stops reconnecting after a fatal -ERR from the server: start again with a new client.
+        await asyncio.sleep(RECONNECT_WAIT_SECONDS)
+        await retrying(*TRANSIENT, on_retry=_log_failed_connect)(self._replace_client)
+        await self._reconnected()
+
+    async def _replace_client(self) -> None:
+        self.client = await self._connect(RECONNECT_ATTEMPT_SECONDS)
+        for subscription in tuple(self._subscriptions):
+            if subscription in self._subscriptions:
+                await self._register(subscription)
 
     async def _error(self, error: Exception) -> None:
-        # While we reconnect, an error comes with every attempt: one line at its start says enough.
-        say = log.warning if self.connected.is_set() else log.debug
-        say("nats.error", error=repr(error))
+        # While disconnected, every reconnect attempt reports an error; the first one is enough.
+        level = logging.WARNING if self.connected.is_set() else logging.DEBUG
+        log.log(level, "nats.error", extra={"error": repr(error)})
 
     async def _disconnected(self) -> None:
         self.connected.clear()
-        self.inbox.connection_lost()
+        self.inbox.fail_pending()
         if self._open:
             log.warning("nats.disconnected")
 
@@ -240,6 +278,20 @@ class Connection:
             callback()
 
     async def _closed(self) -> None:
-        if self._open and (self._reviving is None or self._reviving.done()):
-            log.error("nats.closed_by_server", error=repr(self.client.last_error))
-            self._reviving = asyncio.create_task(self._revive(), name="revive the NATS connection")
+        if self._open and (self._reopening is None or self._reopening.done()):
+            log.error("nats.closed_by_server", extra={"error": repr(self.client.last_error)})
+            self._reopening = asyncio.create_task(self._reopen(), name="reopen the NATS connection")
+
+
+def new_inbox() -> str:
+    """Return a unique reply subject."""
+    return f"_INBOX.{NUID().next().decode()}"
+
+
+def _expire(reply: asyncio.Future[Message]) -> None:
+    if not reply.done():
+        reply.set_exception(TimeoutError())
+
+
+def _log_failed_connect(error: BaseException, _: int) -> None:
+    log.warning("nats.connect_failed", extra={"error": repr(error)})

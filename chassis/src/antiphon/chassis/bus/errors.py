@@ -1,24 +1,30 @@
-"""What can go wrong between us and the broker."""
+"""The errors of the bus."""
+
+from typing import Any
 
 
 class BusError(Exception):
-    """The broker refused or could not do what was asked."""
+    """The broker refused a request or could not carry it out."""
 
 
 class BusUnavailable(BusError):
-    """The broker did not answer before the deadline: the outcome is unknown, and a retry is harmless."""
+    """The broker did not answer before the deadline: the outcome is unknown, and a retry is safe."""
+
+
+class ConnectionLost(BusUnavailable):
+    """The connection broke before the reply arrived."""
 
 
 class StreamFull(BusUnavailable):
-    """The stream holds all that it may hold; new events are refused rather than old ones dropped."""
+    """The stream has reached its limits; it refuses new events and never drops old ones."""
 
 
 class PayloadTooLarge(BusError):
-    """The message is larger than the broker accepts; no retry can help."""
+    """The message is larger than the broker accepts; a retry cannot succeed."""
 
 
 class SubjectNotEmpty(BusError):
-    """Another message is already there, where there had to be none."""
+    """The subject filter that had to be empty holds another message."""
 
 
 class ConsumerGap(BusError):
@@ -26,15 +32,15 @@ class ConsumerGap(BusError):
 
 
 class ConsumerLost(BusError):
-    """The consumer or its stream is gone: make the definitions again, then reset and pull."""
+    """The consumer or its stream is gone: run `ensure`, then reset the consumer and pull again."""
 
 
 class StreamReplaced(BusError):
-    """The stream ends before a position that was already read from it: it was made anew, or restored."""
+    """The stream ends before a position that was read earlier: it was recreated or restored."""
 
 
 class HistoryGap(BusError):
-    """The broker's answer skipped part of a history and did not mend on asking again."""
+    """The broker's answer skipped part of a history, and so did every retry."""
 
 
 class KeyExists(BusError):
@@ -42,4 +48,17 @@ class KeyExists(BusError):
 
 
 class DefinitionMismatch(BusError):
-    """A stream, consumer or bucket differs from its definition in a way that matters."""
+    """A stream, consumer or bucket differs from its definition in a field that matters."""
+
+
+class ApiError(BusError):
+    """The JetStream API answered with an error."""
+
+    def __init__(self, error: dict[str, Any]) -> None:
+        super().__init__(error)
+        self.code = int(error.get("code", 0))
+        self.err_code = int(error.get("err_code", 0))
+        self.description = str(error.get("description", "no description"))
+
+    def __str__(self) -> str:
+        return f"{self.description} ({self.code}/{self.err_code})"

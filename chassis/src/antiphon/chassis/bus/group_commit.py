@@ -1,92 +1,103 @@
-"""Coalesce concurrent publishes into atomic batches, so that many share the cost of one fsync."""
+"""Group commit: concurrent publishes share atomic batches, and so the cost of one fsync."""
 
 import asyncio
+from typing import NamedTuple
 
+from antiphon.chassis.bus.bus import Bus
 from antiphon.chassis.bus.errors import BusError, PayloadTooLarge
 from antiphon.chassis.bus.messages import Ack, Outgoing
-from antiphon.chassis.bus.port import BATCH_LIMIT, PUBLISH_DEADLINE_SECONDS, Bus
+from antiphon.chassis.bus.publish import BATCH_LIMIT, PUBLISH_DEADLINE_SECONDS
 
-FEW = 12  # measured: a batch takes as long as about fifteen messages sent side by side
+MAX_CONCURRENT = 12  # measured: one batch takes as long as about fifteen concurrent messages
 
-_Waiting = tuple[Outgoing, asyncio.Future[Ack]]
+
+class PendingCommit(NamedTuple):
+    """A message to store, and the future of its ack."""
+
+    out: Outgoing
+    acked: asyncio.Future[Ack]
 
 
 class GroupCommit:
-    """Publish one group at a time; what comes meanwhile makes the next.
+    """A publisher with one group in flight; messages that arrive meanwhile form the next group.
 
-    A group of more than `few` goes as one batch, a smaller one as messages side by side.
+    A group of up to `max_concurrent` messages is published concurrently, a larger one as an atomic batch.
     """
 
     def __init__(
-        self, bus: Bus, *, timeout_seconds: float = PUBLISH_DEADLINE_SECONDS, few: int = FEW
+        self,
+        bus: Bus,
+        *,
+        timeout_seconds: float = PUBLISH_DEADLINE_SECONDS,
+        max_concurrent: int = MAX_CONCURRENT,
     ) -> None:
         self._bus = bus
         self._timeout_seconds = timeout_seconds
-        self._few = few
-        self._waiting: list[_Waiting] = []
-        self._flight: asyncio.Task[None] | None = None
+        self._max_concurrent = max_concurrent
+        self._pending: list[PendingCommit] = []
+        self._flushing: asyncio.Task[None] | None = None
 
     async def publish(self, out: Outgoing) -> Ack:
-        """Store a message and return where; each caller gets its own answer.
+        """Store a message and return its own ack.
 
         Raises BusUnavailable, PayloadTooLarge, StreamFull.
         """
-        future: asyncio.Future[Ack] = asyncio.get_running_loop().create_future()
-        self._waiting.append((out, future))
-        if self._flight is None:
-            self._flight = asyncio.create_task(self._fly(), name="group-commit")
-        return await future
+        acked: asyncio.Future[Ack] = asyncio.get_running_loop().create_future()
+        self._pending.append(PendingCommit(out, acked))
+        if self._flushing is None:
+            self._flushing = asyncio.create_task(self._flush(), name="group-commit")
+        return await acked
 
-    async def _fly(self) -> None:
+    async def _flush(self) -> None:
         try:
-            while self._waiting:
-                group, self._waiting = self._waiting[:BATCH_LIMIT], self._waiting[BATCH_LIMIT:]
+            while self._pending:
+                group, self._pending = self._pending[:BATCH_LIMIT], self._pending[BATCH_LIMIT:]
                 await self._commit(group)
         finally:
-            self._flight = None
-            for _, future in self._waiting:  # only when the flight was cancelled
-                future.cancel()
-            self._waiting = []
+            self._flushing = None
+            for pending in self._pending:  # only when this task was cancelled
+                pending.acked.cancel()
+            self._pending = []
 
-    async def _commit(self, group: list[_Waiting]) -> None:
+    async def _commit(self, group: list[PendingCommit]) -> None:
         if len(group) == 1:
-            await self._commit_one(*group[0])
-        elif len(group) <= self._few:
-            await asyncio.gather(*(self._commit_one(out, future) for out, future in group))
+            await self._commit_one(group[0])
+        elif len(group) <= self._max_concurrent:
+            await asyncio.gather(*(self._commit_one(pending) for pending in group))
         else:
             await self._commit_batch(group)
 
-    async def _commit_batch(self, group: list[_Waiting]) -> None:
+    async def _commit_batch(self, group: list[PendingCommit]) -> None:
         try:
             acks = await self._bus.publish_many(
-                [out for out, _ in group], timeout_seconds=self._timeout_seconds
+                [pending.out for pending in group], timeout_seconds=self._timeout_seconds
             )
         except PayloadTooLarge:
-            for out, future in group:  # one that is too large must not fail its neighbours
-                await self._commit_one(out, future)
-        except Exception as error:  # noqa: BLE001 - handed to those who wait for it
-            for _, future in group:
-                _fail(future, error)
+            for pending in group:  # one message that is too large must not fail the others
+                await self._commit_one(pending)
+        except Exception as error:  # noqa: BLE001 - raised in every caller of publish
+            for pending in group:
+                _fail(pending.acked, error)
         else:
-            for (_, future), ack in zip(group, acks, strict=True):
-                _succeed(future, ack)
+            for pending, ack in zip(group, acks, strict=True):
+                _succeed(pending.acked, ack)
 
-    async def _commit_one(self, out: Outgoing, future: asyncio.Future[Ack]) -> None:
+    async def _commit_one(self, pending: PendingCommit) -> None:
         try:
-            ack = await self._bus.publish(out, timeout_seconds=self._timeout_seconds)
-        except Exception as error:  # noqa: BLE001 - handed to the one who waits for it
-            _fail(future, error)
+            ack = await self._bus.publish(pending.out, timeout_seconds=self._timeout_seconds)
+        except Exception as error:  # noqa: BLE001 - raised in the caller of publish
+            _fail(pending.acked, error)
         else:
-            _succeed(future, ack)
+            _succeed(pending.acked, ack)
 
 
-def _succeed(future: asyncio.Future[Ack], ack: Ack) -> None:
-    if not future.done():
-        future.set_result(ack)
+def _succeed(acked: asyncio.Future[Ack], ack: Ack) -> None:
+    if not acked.done():
+        acked.set_result(ack)
 
 
-def _fail(future: asyncio.Future[Ack], error: Exception) -> None:
-    if future.done():
+def _fail(acked: asyncio.Future[Ack], error: Exception) -> None:
+    if acked.done():
         return
-    # Each waiter raises its own instance: a shared one would collect every waiter's traceback.
-    future.set_exception(type(error)(*error.args) if isinstance(error, BusError) else error)
+    # Each caller raises its own instance: a shared one would collect every caller's traceback.
+    acked.set_exception(type(error)(*error.args) if isinstance(error, BusError) else error)

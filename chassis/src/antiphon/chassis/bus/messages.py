@@ -1,4 +1,4 @@
-"""What goes over the bus, and what comes back."""
+"""The messages of the bus: published, acknowledged, received."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -13,7 +13,7 @@ TRACEPARENT = "traceparent"
 
 
 class Outgoing(Struct, frozen=True):
-    """Hold a message to publish; its id makes every retry harmless."""
+    """A message to publish; its id makes retries safe."""
 
     subject: str
     payload: bytes
@@ -22,14 +22,14 @@ class Outgoing(Struct, frozen=True):
 
 
 class Ack(Struct, frozen=True):
-    """Say where the stream has stored a message, and whether it was there already."""
+    """The position of a stored message in its stream, and whether it was already there."""
 
     position: int
     duplicate: bool
 
 
 class Incoming(Struct, frozen=True):
-    """Hold a stored message; `consumer_sequence` is 0 when it was read and not delivered."""
+    """A stored message; `consumer_sequence` is 0 unless a consumer delivered it."""
 
     subject: str
     payload: bytes

@@ -1,33 +1,47 @@
-"""Publish one message: retry what may pass, refuse what cannot, and know our own message again."""
+"""Publish: retry transient errors, refuse what cannot be stored, recognise our own message.
 
-import asyncio
-import random
+Several messages go as one atomic batch (ADR-50): all or nothing, and a handful of fsyncs for all of them.
+"""
+
 import time
 from base64 import b64decode
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import count
+from secrets import token_hex
 from typing import Any
 
 import msgspec
 
-from antiphon.chassis.bus.connection import TRANSIENT, ApiError, Connection
-from antiphon.chassis.bus.errors import BusError, BusUnavailable, PayloadTooLarge, StreamFull, SubjectNotEmpty
+from antiphon.chassis.bus.connection import TRANSIENT, Connection
+from antiphon.chassis.bus.errors import (
+    ApiError,
+    BusError,
+    BusUnavailable,
+    PayloadTooLarge,
+    StreamFull,
+    SubjectNotEmpty,
+)
 from antiphon.chassis.bus.messages import Ack, Outgoing
+from antiphon.chassis.retry import retrying
 from antiphon.contracts.streams import SESSIONS
+
+PUBLISH_DEADLINE_SECONDS = 10.0
+ATTEMPT_SECONDS = 5.0
+FIRST_BACKOFF_SECONDS = 0.05
+LONGEST_BACKOFF_SECONDS = 1.0
+BATCH_LIMIT = 1000  # messages in one atomic batch, the server's own limit
 
 MESSAGE_ID = "Nats-Msg-Id"
 EXPECTED_STREAM = "Nats-Expected-Stream"
 EXPECTED_LAST = "Nats-Expected-Last-Subject-Sequence"
 EXPECTED_LAST_SUBJECT = "Nats-Expected-Last-Subject-Sequence-Subject"
-
-ATTEMPT_SECONDS = 5.0
-FIRST_PAUSE_SECONDS = 0.05
-LONGEST_PAUSE_SECONDS = 1.0
+BATCH_ID = "Nats-Batch-Id"
+BATCH_SEQUENCE = "Nats-Batch-Sequence"
+BATCH_COMMIT = "Nats-Batch-Commit"
 
 WRONG_LAST_SEQUENCE = (10071, 10164)
 STREAM_FULL = (10077, 10047, 10023)  # limits reached, storage or resources exhausted
 TOO_LARGE = (10054,)
-
-RETRIABLE: tuple[type[Exception], ...] = (BusUnavailable, *TRANSIENT)
 
 _EVENTS = SESSIONS.subjects[0].removesuffix(">")
 
@@ -52,15 +66,95 @@ class Refused(BusError):
     """The server refused the message."""
 
     def __init__(self, error: PubAckError) -> None:
+        super().__init__(error)
         self.err_code = error.err_code
-        super().__init__(f"{error.description} ({error.code}/{error.err_code})")
 
+    def __str__(self) -> str:
+        error: PubAckError = self.args[0]
+        return f"{error.description} ({error.code}/{error.err_code})"
+
+
+BATCH_FAILED: tuple[type[Exception], ...] = (Refused, *TRANSIENT)
 
 _decoder = msgspec.json.Decoder(PubAck)
+_batch_prefix = token_hex(8)
+_batch_numbers = count(1)
 
 
-def headers_of(out: Outgoing, extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Build the headers of a message: its own, its id, and the stream that must take it."""
+async def publish(
+    connection: Connection, out: Outgoing, expect_empty: str | None, timeout_seconds: float
+) -> Ack:
+    """Publish one message, with retries until the deadline (see Bus.publish)."""
+    extra = {EXPECTED_LAST: "0", EXPECTED_LAST_SUBJECT: expect_empty} if expect_empty else None
+    headers = _headers(out, extra)
+    deadline = time.monotonic() + timeout_seconds
+    retry = retrying(
+        *TRANSIENT,
+        timeout_seconds=timeout_seconds,
+        first_seconds=FIRST_BACKOFF_SECONDS,
+        longest_seconds=LONGEST_BACKOFF_SECONDS,
+    )
+    try:
+        answer = await retry(_publish_once, connection, out.subject, out.payload, headers, deadline)
+    except Refused as refusal:
+        if expect_empty and refusal.err_code in WRONG_LAST_SEQUENCE:
+            return await _ack_own_message(connection, out, expect_empty, refusal)
+        raise
+    except TRANSIENT as error:
+        kind = StreamFull if isinstance(error, StreamFull) else BusUnavailable
+        raise kind(f"{out.subject} was not acknowledged within {timeout_seconds:g} s: {error!r}") from error
+    return Ack(answer.seq, answer.duplicate)
+
+
+async def publish_many(connection: Connection, outs: Sequence[Outgoing], timeout_seconds: float) -> list[Ack]:
+    """Publish as one batch, or one by one where a batch fails (see Bus.publish_many)."""
+    if len(outs) > BATCH_LIMIT:
+        raise ValueError(f"{len(outs)} messages; an atomic batch takes {BATCH_LIMIT}")
+    deadline = time.monotonic() + timeout_seconds
+    if len(outs) > 1:
+        try:
+            return await _publish_batch(connection, outs, deadline)
+        except BATCH_FAILED:
+            # One message that is already stored makes the server refuse the whole batch, and after a lost
+            # answer the batch may be stored: one by one, each message finds out whether it is a duplicate.
+            pass
+    acks = []
+    for out in outs:
+        remaining = max(0.1, deadline - time.monotonic())
+        acks.append(await publish(connection, out, None, remaining))
+    return acks
+
+
+async def _publish_batch(connection: Connection, outs: Sequence[Outgoing], deadline: float) -> list[Ack]:
+    batch_id = f"{_batch_prefix}-{next(_batch_numbers)}"
+    size = len(outs)
+    for number, out in enumerate(outs[:-1], start=1):
+        headers = _headers(out, {BATCH_ID: batch_id, BATCH_SEQUENCE: str(number)})
+        await connection.publish(out.subject, out.payload, headers)
+    last = outs[-1]
+    headers = _headers(last, {BATCH_ID: batch_id, BATCH_SEQUENCE: str(size), BATCH_COMMIT: "1"})
+    answer = await _publish_once(connection, last.subject, last.payload, headers, deadline)
+    return [Ack(answer.seq - size + number, duplicate=False) for number in range(1, size + 1)]
+
+
+async def _publish_once(
+    connection: Connection, subject: str, payload: bytes, headers: dict[str, str], deadline: float
+) -> PubAck:
+    """Send one message and read the answer.
+
+    Raises one of TRANSIENT, StreamFull, PayloadTooLarge, Refused.
+    """
+    timeout_seconds = min(ATTEMPT_SECONDS, max(0.01, deadline - time.monotonic()))
+    reply = await connection.request(subject, payload, headers, timeout_seconds)
+    if reply.status == "503":
+        raise BusUnavailable(f"no stream stores {subject}")
+    answer = _decoder.decode(reply.data)
+    if answer.error is None:
+        return answer
+    raise _refusal(answer.error)
+
+
+def _headers(out: Outgoing, extra: Mapping[str, str] | None = None) -> dict[str, str]:
     headers = dict(out.headers)
     if out.message_id:
         headers[MESSAGE_ID] = out.message_id
@@ -69,22 +163,6 @@ def headers_of(out: Outgoing, extra: Mapping[str, str] | None = None) -> dict[st
     if extra:
         headers.update(extra)
     return headers
-
-
-async def attempt(
-    connection: Connection, subject: str, payload: bytes, headers: dict[str, str], timeout_seconds: float
-) -> PubAck:
-    """Send once and read the answer.
-
-    Raises one of TRANSIENT, BusUnavailable, StreamFull, PayloadTooLarge, Refused.
-    """
-    reply = await connection.request(subject, payload, headers, timeout_seconds)
-    if reply.status == "503":
-        raise BusUnavailable(f"no stream answers for {subject}")
-    answer = _decoder.decode(reply.data)
-    if answer.error is None:
-        return answer
-    raise _refusal(answer.error)
 
 
 def _refusal(error: PubAckError) -> BusError:
@@ -97,47 +175,16 @@ def _refusal(error: PubAckError) -> BusError:
     return Refused(error)
 
 
-async def publish(
-    connection: Connection, out: Outgoing, expect_empty: str | None, timeout_seconds: float
-) -> Ack:
-    """Publish with retries until the deadline (see Bus.publish)."""
-    extra = {EXPECTED_LAST: "0", EXPECTED_LAST_SUBJECT: expect_empty} if expect_empty else None
-    headers = headers_of(out, extra)
-    deadline = time.monotonic() + timeout_seconds
-    pause = FIRST_PAUSE_SECONDS
-    while True:
-        try:
-            limit = min(ATTEMPT_SECONDS, max(0.01, deadline - time.monotonic()))
-            answer = await attempt(connection, out.subject, out.payload, headers, limit)
-            return Ack(answer.seq, answer.duplicate)
-        except Refused as refusal:
-            if expect_empty and refusal.err_code in WRONG_LAST_SEQUENCE:
-                return await _ours_or_not_empty(connection, out, expect_empty, refusal)
-            raise
-        except RETRIABLE as error:
-            if time.monotonic() + pause >= deadline:
-                raise _gave_up(error, out.subject, timeout_seconds) from error
-        await asyncio.sleep(pause * random.uniform(0.5, 1.5))
-        pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
-
-
-def _gave_up(error: Exception, subject: str, timeout_seconds: float) -> BusUnavailable:
-    kind = StreamFull if isinstance(error, StreamFull) else BusUnavailable
-    return kind(f"{subject} was not acknowledged within {timeout_seconds:g} s: {error!r}")
-
-
-async def _ours_or_not_empty(
-    connection: Connection, out: Outgoing, expect_empty: str, refusal: Refused
-) -> Ack:
-    # A single server checks the expectation before it looks for duplicates, so a retry of ours lands here.
-    first = await first_of(connection, SESSIONS.name, expect_empty)
+async def _ack_own_message(connection: Connection, out: Outgoing, expect_empty: str, refusal: Refused) -> Ack:
+    # A single server checks the expectation before it looks for duplicates, so our own retry ends here.
+    first = await _first_message(connection, SESSIONS.name, expect_empty)
     if first is not None and first[1] == out.message_id:
         return Ack(first[0], duplicate=True)
     raise SubjectNotEmpty(f"{expect_empty} already holds a message") from refusal
 
 
-async def first_of(connection: Connection, stream: str, subject_filter: str) -> tuple[int, str] | None:
-    """Return position and message id of the first message of a filter, as the stream's leader sees it."""
+async def _first_message(connection: Connection, stream: str, subject_filter: str) -> tuple[int, str] | None:
+    """Return position and message id of a filter's first message, read from the stream's leader."""
     try:
         answer: dict[str, Any] = await connection.api(
             f"STREAM.MSG.GET.{stream}", {"seq": 1, "next_by_subj": subject_filter}
@@ -147,11 +194,10 @@ async def first_of(connection: Connection, stream: str, subject_filter: str) -> 
             return None
         raise
     message = answer["message"]
-    return int(message["seq"]), message_id_in(b64decode(message.get("hdrs", "")))
+    return int(message["seq"]), _message_id(b64decode(message.get("hdrs", "")))
 
 
-def message_id_in(raw_headers: bytes) -> str:
-    """Find the message id in raw headers; "" when there is none."""
+def _message_id(raw_headers: bytes) -> str:
     for line in raw_headers.split(b"\r\n"):
         name, _, value = line.partition(b":")
         if name == MESSAGE_ID.encode():

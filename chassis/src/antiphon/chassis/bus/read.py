@@ -1,4 +1,4 @@
-"""Read history by direct get: no consumer is made, and every message names the one before it."""
+"""Read stored messages by direct get, without a consumer; every message names its predecessor."""
 
 import asyncio
 import json
@@ -10,37 +10,32 @@ from antiphon.chassis.bus.client import Message
 from antiphon.chassis.bus.connection import TRANSIENT, Connection
 from antiphon.chassis.bus.errors import BusUnavailable, HistoryGap
 from antiphon.chassis.bus.messages import Incoming
+from antiphon.chassis.retry import retrying
 
 BATCH = 500
 READ_DEADLINE_SECONDS = 10.0
 ATTEMPTS = 3
 
 
-class _Broken(Exception):
-    """The answer stopped or skipped; what came before it is good."""
-
-
-RETRIABLE: tuple[type[Exception], ...] = (_Broken, *TRANSIENT)
+class _IncompleteBatch(Exception):
+    """The batch ended early or skipped a message; a retry reads it again."""
 
 
 async def read(
     connection: Connection, stream: str, subject_filter: str, after: int
 ) -> AsyncIterator[Incoming]:
-    """Iterate over a filter's messages after a position, to the end (see Bus.read)."""
-    position, failures, more = after, 0, True
+    """Yield a filter's messages after a position, up to the current end (see Bus.read)."""
+    position, more = after, True
+    retry = retrying(_IncompleteBatch, *TRANSIENT, attempts=ATTEMPTS)
     while more:
         request = {"seq": position + 1, "next_by_subj": subject_filter, "batch": BATCH}
         try:
-            found, more = await _ask(connection, stream, request)
-            failures = 0
-        except RETRIABLE as error:
-            failures += 1
-            if failures == ATTEMPTS:
-                kind = HistoryGap if isinstance(error, _Broken) else BusUnavailable
-                raise kind(f"{subject_filter} after {position}: {error!r}") from error
-            await asyncio.sleep(0.1 * failures)
-            continue
-        for incoming in found:
+            batch, more = await retry(_read_batch, connection, stream, request)
+        except _IncompleteBatch as error:
+            raise HistoryGap(f"{subject_filter} after {position}: {error}") from error
+        except TRANSIENT as error:
+            raise BusUnavailable(f"{subject_filter} after {position}: {error!r}") from error
+        for incoming in batch:
             yield incoming
             position = incoming.position
 
@@ -63,53 +58,54 @@ async def last(connection: Connection, stream: str, subject_filter: str) -> Inco
     return _incoming(msg)
 
 
-async def _ask(connection: Connection, stream: str, request: dict[str, Any]) -> tuple[list[Incoming], bool]:
+async def _read_batch(
+    connection: Connection, stream: str, request: dict[str, Any]
+) -> tuple[list[Incoming], bool]:
     """Return one batch, and whether there is more."""
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[bool] = loop.create_future()
-    found: list[Incoming] = []
+    done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+    batch: list[Incoming] = []
 
     def on_message(msg: Message) -> None:
         if done.done():
             return
         try:
-            end = _take(msg, found)
-        except _Broken as error:
+            more = _append(msg, batch)
+        except _IncompleteBatch as error:
             done.set_exception(error)
         else:
-            if end is not None:
-                done.set_result(end)
+            if more is not None:
+                done.set_result(more)
 
     async with asyncio.timeout(READ_DEADLINE_SECONDS):
         await connection.connected.wait()
-        reply_subject = connection.inbox.route(on_message)
-        connection.inbox.awaited(done)
+        reply_subject = connection.inbox.add(on_message, done)
         try:
             body = json.dumps(request).encode()
             await connection.publish(f"$JS.API.DIRECT.GET.{stream}", body, reply=reply_subject)
-            return found, await done
+            return batch, await done
         finally:
-            connection.inbox.forget(done)
-            connection.inbox.release(reply_subject)
+            connection.inbox.remove(reply_subject)
 
 
-def _take(msg: Message, found: list[Incoming]) -> bool | None:
-    """Add a message to what was found; at the end of the batch say whether there is more."""
+def _append(msg: Message, batch: list[Incoming]) -> bool | None:
+    """Append a message to the batch; at its end return whether there is more."""
     code = msg.status
     headers: Mapping[str, str] = msg.headers or {}
     if code == "404":
         return False
     if code == "204":
-        if found and int(headers.get("Nats-Last-Sequence", found[-1].position)) != found[-1].position:
-            raise _Broken("the end of the batch names another last message")
+        if batch and int(headers.get("Nats-Last-Sequence", batch[-1].position)) != batch[-1].position:
+            raise _IncompleteBatch("the batch does not end with its last message")
         return int(headers.get("Nats-Num-Pending", 0)) > 0
     if code is not None:
-        raise _Broken(f"status {code} {headers.get('Description', '')}")
+        raise _IncompleteBatch(f"status {code} {headers.get('Description', '')}")
     incoming = _incoming(msg)
-    before = int(headers.get("Nats-Last-Sequence", 0))
-    if found and before != found[-1].position:
-        raise _Broken(f"position {incoming.position} follows {before}, and {found[-1].position} came last")
-    found.append(incoming)
+    previous = int(headers.get("Nats-Last-Sequence", 0))
+    if batch and previous != batch[-1].position:
+        raise _IncompleteBatch(
+            f"position {incoming.position} follows {previous}, but the last message was {batch[-1].position}"
+        )
+    batch.append(incoming)
     return None
 
 
@@ -121,11 +117,11 @@ def _incoming(msg: Message) -> Incoming:
         position=int(headers["Nats-Sequence"]),
         consumer_sequence=0,
         headers=headers,
-        published_at=_moment(headers.get("Nats-Time-Stamp")),
+        published_at=_parse_time(headers.get("Nats-Time-Stamp")),
     )
 
 
-def _moment(text: str | None) -> datetime | None:
+def _parse_time(text: str | None) -> datetime | None:
     if text is None:
         return None
     # RFC 3339 with up to nine digits of a second; datetime takes six.

@@ -1,5 +1,6 @@
-"""The log of record: read a session, follow it, follow everything."""
+"""The log of record: read a session, follow a session, follow all sessions."""
 
 from antiphon.chassis.log.log import Log
+from antiphon.chassis.log.read import sequence_of
 
-__all__ = ["Log"]
+__all__ = ["Log", "sequence_of"]

@@ -1,49 +1,110 @@
-"""Follow all partitions: the log is what is read, an announcement only rings which partition to read."""
+"""Follow the log: one session, or all partitions. Announcements save queries; the log is what counts."""
 
 import asyncio
+import logging
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 
 from antiphon.chassis.bus import Bus
 from antiphon.chassis.database import Database, DatabaseUnavailable
-from antiphon.chassis.log.doorbell import ALL, Doorbell
-from antiphon.chassis.log.patience import Patience
-from antiphon.chassis.log.reading import Batches, read_partitions
+from antiphon.chassis.log.notify import (
+    ALL_PARTITIONS,
+    PartitionNotifier,
+    envelopes_in,
+    session_announcements,
+)
+from antiphon.chassis.log.read import read_partitions, read_session, sequence_of
+from antiphon.chassis.retry import retrying
 from antiphon.contracts.cursor import Cursor
 from antiphon.contracts.envelope import Envelope
 from antiphon.contracts.subjects import partition_of
 
-SAFETY_LOOK_SECONDS = 1.0
+log = logging.getLogger(__name__)
+
+PAGE = 500
+SESSION_POLL_SECONDS = 5.0  # without announcements, the log is read this often
+PARTITIONS_POLL_SECONDS = 1.0
 
 
-async def follow(database: Database, bus: Bus, cursor: Cursor, batch: int) -> Batches:
-    """Iterate over everything committed after a cursor (see Log.follow)."""
-    doorbell = Doorbell()
-    ringing = asyncio.create_task(doorbell.ring_with(bus), name="follow: doorbell")
-    patience = Patience("follow")
-    rung: set[int] = set(ALL)
+async def follow_session(
+    database: Database, bus: Bus, tenant: str, session_id: str, after: int
+) -> AsyncGenerator[Envelope, None]:
+    """Yield a session's events (see Log.follow_session)."""
+    sequence = after
+    # The subscription starts before the history is read, so that no event falls between the two.
+    announcements = session_announcements(bus, tenant, session_id, SESSION_POLL_SECONDS)
+    async with aclosing(announcements):
+        async for announcement in announcements:
+            announced = envelopes_in(announcement)
+            if _continues(announced, sequence):
+                for envelope in announced:
+                    if sequence_of(envelope) > sequence:
+                        yield envelope
+                        sequence = sequence_of(envelope)
+                continue
+            async with aclosing(_history(database, tenant, session_id, sequence)) as history:
+                async for envelope in history:
+                    yield envelope
+                    sequence = sequence_of(envelope)
+
+
+async def _history(
+    database: Database, tenant: str, session_id: str, after: int
+) -> AsyncGenerator[Envelope, None]:
+    retry = retrying(DatabaseUnavailable, on_retry=_log_first_failure)
+    while True:
+        page = await retry(read_session, database, tenant, session_id, after, PAGE)
+        for envelope in page:
+            yield envelope
+            after = sequence_of(envelope)
+        if len(page) < PAGE:
+            return
+
+
+def _continues(announced: Sequence[Envelope], sequence: int) -> bool:
+    """Return whether the envelopes follow a sequence without a gap; they may overlap it."""
+    expected = sequence + 1
+    for envelope in announced:
+        number = sequence_of(envelope)
+        if number == 0 or number > expected:
+            return False
+        expected = max(expected, number + 1)
+    return bool(announced)
+
+
+async def follow_partitions(
+    database: Database, bus: Bus, cursor: Cursor, batch: int
+) -> AsyncGenerator[list[Envelope], None]:
+    """Yield everything committed after a cursor (see Log.follow)."""
+    notifier = PartitionNotifier()
+    notifying = asyncio.create_task(notifier.run(bus), name="follow: notifier")
+    retry = retrying(DatabaseUnavailable, on_retry=_log_first_failure)
+    partitions: set[int] = set(ALL_PARTITIONS)
     try:
         while True:
-            try:
-                share = max(1, batch // len(rung))
-                found = await read_partitions(database, {p: cursor.after(p) for p in rung}, share)
-            except DatabaseUnavailable as error:
-                await patience.wait(error)
-                continue
-            patience.reset()
-            if found:
-                cursor = cursor.advanced(found)
-                yield found
-            rung = _unfinished(found, share) | doorbell.take()
-            if not rung:
-                rung = await doorbell.wait(SAFETY_LOOK_SECONDS)
+            limit = max(1, batch // len(partitions))
+            after = {partition: cursor.after(partition) for partition in partitions}
+            envelopes = await retry(read_partitions, database, after, limit)
+            if envelopes:
+                cursor = cursor.advanced(envelopes)
+                yield envelopes
+            partitions = _unfinished(envelopes, limit) | notifier.take()
+            if not partitions:
+                partitions = await notifier.wait(PARTITIONS_POLL_SECONDS)
     finally:
-        ringing.cancel()
-        await asyncio.gather(ringing, return_exceptions=True)
+        notifying.cancel()
+        await asyncio.gather(notifying, return_exceptions=True)
 
 
-def _unfinished(found: list[Envelope], share: int) -> set[int]:
-    """Return the partitions that gave all they were asked for, and so may hold more."""
+def _unfinished(envelopes: list[Envelope], limit: int) -> set[int]:
+    """Return the partitions that reached the limit, and so may hold more."""
     counts: dict[int, int] = {}
-    for envelope in found:
+    for envelope in envelopes:
         partition = partition_of(envelope.subject)
         counts[partition] = counts.get(partition, 0) + 1
-    return {partition for partition, count in counts.items() if count >= share}
+    return {partition for partition, count in counts.items() if count >= limit}
+
+
+def _log_first_failure(error: BaseException, attempt: int) -> None:
+    if attempt == 1:
+        log.warning("follow.database_unavailable", extra={"error": str(error)})

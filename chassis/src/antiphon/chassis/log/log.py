@@ -1,18 +1,20 @@
-"""Read and follow the log of record."""
+"""The log of record."""
+
+from collections.abc import AsyncGenerator
 
 from antiphon.chassis.bus import Bus
 from antiphon.chassis.database import Database
-from antiphon.chassis.log.follow import follow
-from antiphon.chassis.log.follow_session import follow_session
-from antiphon.chassis.log.reading import Batches, Envelopes, read_session
+from antiphon.chassis.log.follow import follow_partitions, follow_session
+from antiphon.chassis.log.read import read_session
 from antiphon.contracts.cursor import Cursor
 from antiphon.contracts.envelope import Envelope
 
 PAGE = 1000
+BATCH = 500
 
 
 class Log:
-    """Offer the event log to those who read it."""
+    """The event log as its readers see it."""
 
     def __init__(self, database: Database, bus: Bus) -> None:
         self._database = database
@@ -27,13 +29,15 @@ class Log:
         """
         return await read_session(self._database, tenant, session_id, after, limit)
 
-    def follow_session(self, tenant: str, session_id: str, *, after: int = 0) -> Envelopes:
-        """Iterate over a session's events from a sequence on, for ever: history, then live, with no gap."""
+    def follow_session(
+        self, tenant: str, session_id: str, *, after: int = 0
+    ) -> AsyncGenerator[Envelope, None]:
+        """Yield a session's events after a sequence: history, then live, without a gap and without an end."""
         return follow_session(self._database, self._bus, tenant, session_id, after)
 
-    def follow(self, cursor: Cursor, *, batch: int = 500) -> Batches:
-        """Iterate over everything committed after a cursor, for ever, in order within each session.
+    def follow(self, cursor: Cursor, *, batch: int = BATCH) -> AsyncGenerator[list[Envelope], None]:
+        """Yield everything committed after a cursor, in order within each session, without an end.
 
         A list holds at most `batch` envelopes; the cursor after it is `cursor.advanced(envelopes)`.
         """
-        return follow(self._database, self._bus, cursor, batch)
+        return follow_partitions(self._database, self._bus, cursor, batch)

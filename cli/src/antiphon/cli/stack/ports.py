@@ -4,9 +4,12 @@ from dataclasses import dataclass
 
 import psutil
 
-from antiphon.cli.errors import PortTaken
+from antiphon.cli.errors import StackError
+from antiphon.cli.settings import LOOPBACK
 
-LOOPBACK = "127.0.0.1"
+
+class PortTaken(StackError):
+    """A port that the stack needs belongs to another process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,12 +22,12 @@ class Owner:
 
 
 def free_port() -> int:
-    """Return a loopback port that nobody uses at this moment, neither with TCP nor with UDP."""
+    """Return a loopback port that is free at this moment for TCP and UDP."""
     return free_ports(1)[0]
 
 
 def free_ports(count: int) -> list[int]:
-    """Return distinct loopback ports that nobody uses at this moment, neither with TCP nor with UDP."""
+    """Return distinct loopback ports that are free at this moment for TCP and UDP."""
     with ExitStack() as held:
         found: list[int] = []
         while len(found) < count:
@@ -37,10 +40,10 @@ def free_ports(count: int) -> list[int]:
 
 
 def is_free(port: int, kind: socket.SocketKind = socket.SOCK_STREAM) -> bool:
-    """Whether a server could bind this loopback port now."""
+    """Return whether a server can bind this loopback port now."""
     with socket.socket(socket.AF_INET, kind) as probe:
         if kind is socket.SOCK_STREAM:
-            # a port in TIME_WAIT is free for a server, as every server here sets the same option
+            # every server here sets it too: a port in TIME_WAIT is free for them
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((LOOPBACK, port))
@@ -50,7 +53,7 @@ def is_free(port: int, kind: socket.SocketKind = socket.SOCK_STREAM) -> bool:
 
 
 def owner_of(port: int, kind: socket.SocketKind = socket.SOCK_STREAM) -> Owner | None:
-    """Return who holds the port, or None when the system does not tell us."""
+    """Return the process that holds the port; None when it belongs to another user."""
     family = "tcp" if kind is socket.SOCK_STREAM else "udp"
     try:
         connections = psutil.net_connections(kind=family)
@@ -77,12 +80,12 @@ class PortUse:
 
     number: int
     what: str
-    setting: str  # the variable that moves it
+    setting: str  # the variable that changes it
     kind: socket.SocketKind = socket.SOCK_STREAM
 
 
 def require_free(use: PortUse) -> None:
-    """Raise PortTaken, naming the port, its owner and the setting that moves it, when the port is taken."""
+    """Raise PortTaken when the port is taken; the error names its owner and the setting that changes it."""
     if is_free(use.number, use.kind):
         return
     owner = owner_of(use.number, use.kind)

@@ -6,12 +6,13 @@ from pathlib import Path
 from subprocess import Popen
 
 from antiphon.cli.errors import StackError
-from antiphon.cli.stack import child, postgres_files
-from antiphon.cli.stack.child import Command
-from antiphon.cli.stack.ports import LOOPBACK, free_port
+from antiphon.cli.settings import LOOPBACK
+from antiphon.cli.stack import postgres_files, process
+from antiphon.cli.stack.ports import free_port
+from antiphon.cli.stack.process import Command
 
 NAME = "antiphon"  # of the superuser and of the database
-FAST_SHUTDOWN = (signal.SIGINT,)  # disconnect the clients, write a checkpoint, go
+FAST_SHUTDOWN = (signal.SIGINT,)  # disconnect the clients, write a checkpoint, exit
 SETTINGS = {
     "listen_addresses": LOOPBACK,
     "unix_socket_directories": "",
@@ -23,7 +24,7 @@ SETTINGS = {
 
 
 class Postgres:
-    """One Postgres 18 on a folder of its own, bound to loopback, its password kept beside its data."""
+    """A Postgres 18 with its own folder, bound to loopback; the password is stored beside the data."""
 
     def __init__(self, directory: Path, *, port: int | None = None, output: Path | None = None) -> None:
         self.directory = directory
@@ -34,15 +35,15 @@ class Postgres:
 
     @property
     def dsn(self) -> str:
-        """The address of the database, password included."""
+        """The DSN of the database, password included."""
         return self.dsn_of(NAME)
 
     def dsn_of(self, database: str) -> str:
-        """Return the address of another database of this server."""
+        """Return the DSN of another database of this server."""
         return f"postgresql://{NAME}:{self._password()}@{LOOPBACK}:{self.port}/{database}"
 
     def prepare(self) -> Command:
-        """Make the data folder if there is none, heal what a crash left, return how to start the server."""
+        """Make the data folder if needed, remove a stale lock file, and return the command of the server."""
         self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         user = postgres_files.server_user()
         programs = postgres_files.programs_for(user)
@@ -61,7 +62,7 @@ class Postgres:
         )
 
     def ready(self) -> bool:
-        """Whether the database answers a query; the database is made when it is not there yet."""
+        """Whether the database answers a query; it is created when missing."""
         if self._query(NAME, "select 1"):
             return True
         return self._query("postgres", f"create database {NAME}") and self._query(NAME, "select 1")
@@ -69,20 +70,20 @@ class Postgres:
     def start(self, *, timeout_seconds: float = 60.0) -> None:
         """Start the server and wait until the database answers."""
         command = self.prepare()
-        self.process = child.spawn(command, self.output)
-        child.wait_until_ready(
+        self.process = process.spawn(command, self.output)
+        process.wait_until_ready(
             "Postgres", self.process, self.ready, self.output, timeout_seconds=timeout_seconds
         )
 
     def stop(self) -> None:
-        """Stop the server in good order."""
+        """Stop the server gracefully."""
         if self.process:
-            child.stop(self.process, FAST_SHUTDOWN, patience_seconds=20)
+            process.stop(self.process, FAST_SHUTDOWN, timeout_seconds=20)
 
     def kill(self) -> None:
-        """End the server as a crash would."""
+        """Kill the server with SIGKILL."""
         if self.process:
-            child.kill(self.process)
+            process.kill(self.process)
 
     def _query(self, database: str, statement: str) -> bool:
         psql = postgres_files.INSTALLED / "bin" / "psql"
@@ -108,7 +109,7 @@ class Postgres:
         if not path.exists():
             if self.data.exists():
                 raise StackError(
-                    f"{path} is gone, and the database in {self.data} opens with no other password"
+                    f"{path} is missing: the database in {self.data} cannot be opened without it"
                 )
             self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

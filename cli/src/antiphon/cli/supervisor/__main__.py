@@ -1,4 +1,4 @@
-"""The background process that holds one stack; `antiphon up` starts it."""
+"""The background process that runs one stack; `antiphon up` starts it."""
 
 import asyncio
 import signal
@@ -10,55 +10,54 @@ from typing import IO
 
 from antiphon.chassis.settings import load
 from antiphon.cli.errors import StackError
-from antiphon.cli.home import claim
+from antiphon.cli.home import claim, take_lock
 from antiphon.cli.settings import StackSettings
-from antiphon.cli.stack.build import find_livekit
-from antiphon.cli.supervisor.credentials import credentials_of
-from antiphon.cli.supervisor.lock import take_lock
+from antiphon.cli.stack.livekit_build import find_livekit
 from antiphon.cli.supervisor.plan import Plan
-from antiphon.cli.supervisor.run import Supervisor
+from antiphon.cli.supervisor.setup import credentials_of
+from antiphon.cli.supervisor.supervisor import Supervisor
 
 EXIT_FAILED = 1
-EXIT_HELD = 3
-LOCK_SECONDS = 2.0  # a command that looks whether the lock is held holds it for a moment
+EXIT_LOCKED = 3
+LOCK_SECONDS = 2.0  # a command that tests the lock holds it for a moment
 
 
 def main() -> int:
-    """Hold the stack that the environment names, until SIGTERM."""
-    return hold(load(StackSettings), own_plan)
+    """Run the stack of the environment's settings until SIGTERM; return the exit code."""
+    return run(load(StackSettings), default_plan)
 
 
-def own_plan(settings: StackSettings) -> Plan:
+def default_plan(settings: StackSettings) -> Plan:
     """Return the plan of the whole stack."""
     program = None if settings.livekit_url else find_livekit(settings.cache, lambda _: None)
     return Plan(settings, credentials_of(settings), program)
 
 
-def hold(settings: StackSettings, plan_of: Callable[[StackSettings], Plan]) -> int:
-    """Hold a stack until SIGTERM, and return the exit code."""
+def run(settings: StackSettings, plan_of: Callable[[StackSettings], Plan]) -> int:
+    """Run a stack until SIGTERM; return the exit code."""
     claim(settings.home)
     lock = _lock(settings.home)
     if lock is None:
-        print(f"another supervisor holds {settings.home}", file=sys.stderr)
-        return EXIT_HELD
+        print(f"another supervisor runs on {settings.home}", file=sys.stderr)
+        return EXIT_LOCKED
     with lock:
         try:
-            return asyncio.run(_hold(Supervisor(settings, plan_of(settings))))
+            return asyncio.run(_run(Supervisor(settings, plan_of(settings))))
         except StackError as error:
             print(error, file=sys.stderr)
             return EXIT_FAILED
 
 
-async def _hold(supervisor: Supervisor) -> int:
+async def _run(supervisor: Supervisor) -> int:
     stop = asyncio.Event()
     for signum in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(signum, stop.set)
-    if supervisor.healed:
-        print(f"ended what an earlier supervisor left running: {', '.join(supervisor.healed)}")
+    if supervisor.ended_orphans:
+        print(f"ended processes of an earlier supervisor: {', '.join(supervisor.ended_orphans)}")
     try:
-        await supervisor.hold(stop)
+        await supervisor.run(stop)
     except StackError as error:
-        supervisor.board.enter("failed", str(error))
+        supervisor.state.set_phase("failed", str(error))
         raise
     return 0
 

@@ -1,4 +1,4 @@
-"""End what a dead supervisor or a dead service left behind: by process id and start time, never by name."""
+"""End processes that a dead supervisor or service left: by process id and start time, never by name."""
 
 import os
 import signal
@@ -8,12 +8,12 @@ import psutil
 
 from antiphon.cli.supervisor.state import State
 
-SAME_START_SECONDS = 2.0  # the kernel's clock may be set meanwhile; a process id is not given anew so soon
-PATIENCE_SECONDS = 8.0
+SAME_START_SECONDS = 2.0  # the clock may be set meanwhile; a process id is not reused so soon
+TIMEOUT_SECONDS = 8.0
 
 
 def is_running(pid: int, started: float) -> bool:
-    """Whether the process that had this id since this time still runs."""
+    """Return whether the process with this id and start time still runs."""
     try:
         process = psutil.Process(pid)
         same = abs(process.create_time() - started) < SAME_START_SECONDS
@@ -34,9 +34,9 @@ def end_orphans(state: State) -> list[str]:
     return ended
 
 
-def end_session(leader: int, started: float, *, patience_seconds: float = PATIENCE_SECONDS) -> None:
-    """Wait for the processes of a session to go, the leader included, and kill those that stay."""
-    deadline = time.monotonic() + patience_seconds
+def end_session(leader: int, started: float, *, timeout_seconds: float = TIMEOUT_SECONDS) -> None:
+    """Wait for the processes of a session to end, the leader included; kill those that do not."""
+    deadline = time.monotonic() + timeout_seconds
     while members := _session(leader, started):
         if time.monotonic() > deadline:
             for member in members:
@@ -52,7 +52,7 @@ def _session(leader: int, started: float) -> list[psutil.Process]:
         try:
             if os.getsid(process.pid) != leader or process.status() == psutil.STATUS_ZOMBIE:
                 continue
-            # the id was given to a stranger, who leads a session of its own
+            # the id was reused by another session leader
             if process.pid == leader and not is_running(leader, started):
                 return []
             if process.create_time() > started - SAME_START_SECONDS:

@@ -1,32 +1,30 @@
-"""Which processes the stack is made of, and what each is told."""
+"""The processes of the stack: their commands, environments, ports and probes."""
 
 import os
 import signal
 import socket
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
-import httpx
 import msgspec
 
-from antiphon.cli.settings import StackSettings
+from antiphon.cli.settings import LOOPBACK, StackSettings
 from antiphon.cli.stack import livekit
-from antiphon.cli.stack.child import Command
 from antiphon.cli.stack.livekit import LiveKitServer
 from antiphon.cli.stack.nats import NatsServer
-from antiphon.cli.stack.ports import LOOPBACK, PortUse
+from antiphon.cli.stack.ports import PortUse
 from antiphon.cli.stack.postgres import Postgres
-from antiphon.cli.supervisor.addresses import Addresses, addresses_of
-from antiphon.cli.supervisor.credentials import Credentials
-from antiphon.cli.supervisor.definition import Probe, Service
+from antiphon.cli.stack.probe import Probe, answering, healthy
+from antiphon.cli.stack.process import Command
+from antiphon.cli.supervisor.runner import Service
+from antiphon.cli.supervisor.setup import Credentials, given_keys
+from antiphon.cli.supervisor.state import Addresses, addresses_of
 
 WEBHOOK_PATH = "/api/v1/webhooks/livekit"
-PROBE_SECONDS = 5.0
 
 
 class Plan:
-    """The services of one stack in the order in which they start."""
+    """The servers and services of one stack, in the order of their start."""
 
     def __init__(self, settings: StackSettings, credentials: Credentials, program: Path | None) -> None:
         self.settings = settings
@@ -39,7 +37,7 @@ class Plan:
         self.livekit = self._livekit(program) if program else None
 
     def addresses(self) -> Addresses:
-        """Return where everything is."""
+        """Return all addresses, with their keys."""
         return msgspec.structs.replace(
             addresses_of(self.settings),
             api_key=self.credentials.api_key,
@@ -54,9 +52,13 @@ class Plan:
         nats = (PortUse(settings.nats_port, "NATS", "ANTIPHON_NATS_PORT"),)
         postgres = (PortUse(settings.postgres_port, "Postgres", "ANTIPHON_POSTGRES_PORT"),)
         found = [
-            Service("nats", self.nats.prepare, _when(self.nats.ready), nats, self.nats.output),
+            Service("nats", self.nats.prepare, answering(self.nats.ready), nats, self.nats.output),
             Service(
-                "postgres", self.postgres.prepare, _when(self.postgres.ready), postgres, self.postgres.output
+                "postgres",
+                self.postgres.prepare,
+                answering(self.postgres.ready),
+                postgres,
+                self.postgres.output,
             ),
         ]
         if self.livekit:
@@ -67,11 +69,11 @@ class Plan:
                 ),
             )
             server = self.livekit
-            found.append(Service("livekit", server.prepare, _when(server.ready), ports, server.output))
+            found.append(Service("livekit", server.prepare, answering(server.ready), ports, server.output))
         return tuple(found)
 
     def services(self) -> tuple[Service, ...]:
-        """Return our own processes."""
+        """Return the services of Antiphon."""
         settings, addresses = self.settings, addresses_of(self.settings)
         database = {"ANTIPHON_POSTGRES_DSN": self.postgres.dsn}
         health = f"http://{LOOPBACK}:"
@@ -99,15 +101,15 @@ class Plan:
                 ("antiphon.agent_worker", "run"),
                 f"{health}{port_of_agent}",
                 PortUse(port_of_agent, "agent-worker", "ANTIPHON_AGENT_HEALTH_PORT"),
-                self._told_to_the_agent(),
+                self._agent_variables(),
             ),
         )
 
-    def _told_to_the_agent(self) -> dict[str, str]:
+    def _agent_variables(self) -> dict[str, str]:
         defaults = {
-            # a busy small machine refuses calls in silence otherwise
+            # otherwise a busy small machine refuses calls without a message
             "ANTIPHON_AGENT_LOAD_THRESHOLD": "inf",
-            # `down` ends running calls after a moment, not after a minute
+            # `down` ends running calls after 5 s, not after a minute
             "ANTIPHON_AGENT_DRAIN_TIMEOUT_SECONDS": "5",
         }
         journal = {"ANTIPHON_JOURNAL_DIR": str(self.settings.home / "journal")}
@@ -134,18 +136,20 @@ class Plan:
         """Return the command that publishes the flow files."""
         return self._command(("antiphon.agent_worker", "publish-flows", str(self.settings.flows)), {})
 
-    def _service(self, module: tuple[str, ...], url: str, port: PortUse, told: dict[str, str]) -> Service:
+    def _service(
+        self, module: tuple[str, ...], url: str, port: PortUse, variables: dict[str, str]
+    ) -> Service:
         return Service(
             name=port.what,
-            prepare=lambda: self._command(module, told),
-            probe=_healthy(f"{url}/health/ready"),
+            prepare=lambda: self._command(module, variables),
+            probe=healthy(f"{url}/health/ready"),
             ports=(port,),
             output=self.logs / f"{port.what}.log",
         )
 
     def _command(self, module: tuple[str, ...], extra: dict[str, str]) -> Command:
         addresses = self.addresses()
-        told = {
+        variables = {
             **self.settings.environment(),
             "ANTIPHON_NATS_URL": addresses.nats_url,
             "LIVEKIT_URL": addresses.livekit_url,
@@ -157,39 +161,16 @@ class Plan:
         inherited = {key: value for key, value in os.environ.items() if key != "ANTIPHON_POSTGRES_DSN"}
         return Command(
             argv=(sys.executable, "-m", *module),
-            environment=inherited | told,
-            directory=self.settings.home,  # nothing there shadows a module
+            environment=inherited | variables,
+            directory=self.settings.home,  # no file there shadows a module
             stop_signals=(signal.SIGTERM,),
             stop_seconds=20.0,
         )
 
 
-def _when(ready: Callable[[], bool]) -> Probe:
-    return lambda: None if ready() else "does not answer"
-
-
-def _healthy(url: str) -> Probe:
-    def probe() -> str | None:
-        try:
-            answer = httpx.get(url, timeout=PROBE_SECONDS)
-        except httpx.TransportError:
-            return "does not answer"
-        return None if answer.is_success else _reason(answer)
-
-    return probe
-
-
-def _reason(answer: httpx.Response) -> str:
-    try:
-        checks = answer.json()["checks"].items()
-        return "; ".join(f"{name}: {check['detail']}" for name, check in checks if not check["ok"])
-    except (ValueError, KeyError, TypeError, AttributeError):  # not one of our bodies
-        return f"HTTP {answer.status_code}"
-
-
 def given_livekit(settings: StackSettings) -> Probe:
-    """Return a look at the LiveKit server that the user runs."""
-    keys = settings.livekit_keys
+    """Return the probe of the LiveKit server that the user runs."""
+    keys = given_keys(settings)
     if settings.livekit_url is None or keys is None:
         raise ValueError("the stack runs its own LiveKit server")
     url = settings.livekit_url

@@ -1,27 +1,71 @@
-"""What is made between the servers' start and the services': streams, the key, the tables, the flows."""
+"""What a stack needs before its services start: credentials, streams, the API key, tables, flows."""
 
 import asyncio
 import hashlib
 import json
+import secrets
 import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
+import msgspec
+
 from antiphon.chassis.bus import Bus, BusError
 from antiphon.cli.errors import StackError
-from antiphon.cli.stack import child
-from antiphon.cli.stack.child import Command
+from antiphon.cli.home import write_private
+from antiphon.cli.settings import StackSettings
+from antiphon.cli.stack import process as processes
+from antiphon.cli.stack.livekit import Keys
+from antiphon.cli.stack.process import Command
 from antiphon.contracts.streams import KEYS
 
 TENANT = "default"
 COMMAND_SECONDS = 120.0
 
 
+class Credentials(msgspec.Struct, frozen=True):
+    """The secrets of one stack, generated once and stored in its folder."""
+
+    api_key: str
+    livekit_api_key: str
+    livekit_api_secret: str
+
+    @property
+    def livekit(self) -> Keys:
+        """The key pair of LiveKit."""
+        return Keys(self.livekit_api_key, self.livekit_api_secret)
+
+
+def credentials_of(settings: StackSettings) -> Credentials:
+    """Return the stack's secrets; the keys of a given LiveKit server replace its own."""
+    own = _stored_credentials(settings.home / "credentials.json")
+    given = given_keys(settings)
+    if given is None:
+        return own
+    return msgspec.structs.replace(own, livekit_api_key=given.key, livekit_api_secret=given.secret)
+
+
+def given_keys(settings: StackSettings) -> Keys | None:
+    """Return the keys of the given LiveKit server; None when the stack runs its own."""
+    if not (settings.livekit_url and settings.livekit_api_key and settings.livekit_api_secret):
+        return None
+    return Keys(settings.livekit_api_key, settings.livekit_api_secret)
+
+
+def _stored_credentials(path: Path) -> Credentials:
+    if path.exists():
+        return msgspec.json.decode(path.read_bytes(), type=Credentials)
+    livekit = Keys.generate()
+    made = Credentials(f"ak_{secrets.token_urlsafe(24)}", livekit.key, livekit.secret)
+    write_private(path, msgspec.json.encode(made).decode())
+    return made
+
+
 @asynccontextmanager
 async def connected(url: str) -> AsyncIterator[Bus]:
-    """Hold a connection to the broker; its errors are the stack's."""
+    """Connect to the broker; raise its errors as StackError."""
     try:
         bus = await Bus.connect(url, name="antiphon-up")
         try:
@@ -32,8 +76,8 @@ async def connected(url: str) -> AsyncIterator[Bus]:
         raise StackError(f"NATS at {url}: {error}") from error
 
 
-async def admit(bus: Bus, api_key: str, now: datetime) -> None:
-    """Put the development API key, hashed, where session-api looks for keys."""
+async def publish_key(bus: Bus, api_key: str, now: datetime) -> None:
+    """Put the hash of the development API key into the bucket that session-api reads."""
     digest = hashlib.sha256(api_key.encode()).hexdigest()
     keys = await bus.bucket(KEYS.name)
     if await keys.get(digest) is None:
@@ -47,17 +91,17 @@ async def admit(bus: Bus, api_key: str, now: datetime) -> None:
 
 
 async def run_to_end(name: str, command: Command, output: Path) -> None:
-    """Run a command that ends.
+    """Run a command to its end.
 
-    Raises StackError with the end of its output when it fails.
+    Raises StackError with the end of its output when it fails or takes longer than 120 s.
     """
-    process = child.spawn(command, output)
+    process = processes.spawn(command, output)
     try:
         code = await asyncio.to_thread(process.wait, COMMAND_SECONDS)
     except subprocess.TimeoutExpired:
         code = None
     finally:
-        child.kill(process)
+        processes.kill(process)
     if code != 0:
         how = f"failed with code {code}" if code is not None else f"did not end in {COMMAND_SECONDS:g} s"
-        raise StackError(f"{name} {how}:\n{child.last_lines(output)}")
+        raise StackError(f"{name} {how}:\n{processes.last_lines(output)}")

@@ -1,29 +1,50 @@
+"""The state file: written by the supervisor alone, read by every command."""
+
 import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
 import msgspec
 
-from antiphon.cli.stack.private import write_private
-from antiphon.cli.supervisor.addresses import Addresses
+from antiphon.cli.home import write_private
+from antiphon.cli.settings import LOOPBACK, StackSettings
+
+ALL_INTERFACES = ("0.0.0.0", "::")
 
 Phase = Literal["starting", "up", "stopping", "stopped", "failed"]
 Progress = Literal["waiting", "running", "done", "failed"]
 
 
+class Addresses(msgspec.Struct, frozen=True):
+    """The addresses of one stack and their keys; None for what does not exist yet."""
+
+    home: str
+    api_url: str
+    api_key: str | None
+    webhooks_url: str
+    livekit_url: str
+    livekit_api_key: str | None
+    livekit_api_secret: str | None
+    nats_url: str
+    postgres_dsn: str | None
+
+
 class ServiceState(msgspec.Struct):
-    """What the supervisor knows of one service."""
+    """The supervisor's knowledge of one service."""
 
     name: str
     pid: int | None = None
-    started: float | None = None  # seconds since the epoch, by the kernel's clock; with the pid, who it is
+    started: float | None = None  # seconds since the epoch; with the pid it identifies the process
     ready: bool = False
     detail: str = "not running"
     restarts: int = 0
 
 
 class Step(msgspec.Struct):
-    """One step of the way up."""
+    """One step of starting the stack."""
 
     name: str
     progress: Progress = "waiting"
@@ -32,7 +53,7 @@ class Step(msgspec.Struct):
 
 
 class State(msgspec.Struct):
-    """The state file: written by the supervisor alone, read by every command."""
+    """The content of the state file."""
 
     supervisor_pid: int
     supervisor_started: float
@@ -43,20 +64,85 @@ class State(msgspec.Struct):
     services: list[ServiceState] = []
 
 
-def state_file(home: Path) -> Path:
-    """Return where a stack keeps its state."""
+def state_path(home: Path) -> Path:
+    """Return the path of a stack's state file."""
     return home / "state.json"
 
 
 def read_state(home: Path) -> State | None:
-    """Return the last state that a supervisor wrote; None when there is none that can be read."""
+    """Return the state that a supervisor wrote last; None when there is none that can be decoded."""
     try:
-        return msgspec.json.decode(state_file(home).read_bytes(), type=State)
+        return msgspec.json.decode(state_path(home).read_bytes(), type=State)
     except (FileNotFoundError, msgspec.DecodeError):
-        # a file of another version says nothing to us
         return None
 
 
 def write_state(home: Path, state: State) -> None:
-    """Replace the state file in one step."""
-    write_private(state_file(home), msgspec.json.format(msgspec.json.encode(state)).decode() + os.linesep)
+    """Replace the state file atomically."""
+    write_private(state_path(home), msgspec.json.format(msgspec.json.encode(state)).decode() + os.linesep)
+
+
+class StateFile:
+    """The state of a running supervisor, written to its file at each change."""
+
+    def __init__(self, home: Path, state: State) -> None:
+        self._home = home
+        self.state = state
+        self._write()
+
+    def set_phase(self, phase: Phase, failure: str | None = None) -> None:
+        """Set the phase of the whole stack."""
+        self.state.phase, self.state.failure = phase, failure
+        self._write()
+
+    def set_service(self, service: ServiceState) -> None:
+        """Add a service, or replace the one with its name."""
+        names = [known.name for known in self.state.services]
+        if service.name in names:
+            self.state.services[names.index(service.name)] = service
+        else:
+            self.state.services.append(service)
+        self._write()
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[Step]:
+        """Record that a step runs, how it ends and how long it took."""
+        step = next(step for step in self.state.steps if step.name == name)
+        began = time.monotonic()
+        step.progress = "running"
+        self._write()
+        try:
+            yield step
+        except BaseException:
+            step.progress = "failed"
+            raise
+        else:
+            step.progress = "done"
+        finally:
+            step.seconds = round(time.monotonic() - began, 3)
+            self._write()
+
+    def _write(self) -> None:
+        write_state(self._home, self.state)
+
+
+def addresses_of(settings: StackSettings) -> Addresses:
+    """Return the addresses of a stack with these settings."""
+    return Addresses(
+        home=str(settings.home),
+        api_url=f"http://{reachable(settings.api_host)}:{settings.api_port}",
+        api_key=None,
+        webhooks_url=f"http://{reachable(settings.webhooks_host)}:{settings.webhooks_port}",
+        livekit_url=settings.livekit_url or f"ws://{LOOPBACK}:{settings.livekit_port}",
+        livekit_api_key=settings.livekit_api_key,
+        livekit_api_secret=settings.livekit_api_secret,
+        nats_url=f"nats://{LOOPBACK}:{settings.nats_port}",
+        postgres_dsn=None,
+    )
+
+
+def reachable(host: str) -> str:
+    """Return the address at which a server that binds `host` is reached from this machine."""
+    if host in ALL_INTERFACES:
+        return LOOPBACK
+    return f"[{host}]" if ":" in host else host

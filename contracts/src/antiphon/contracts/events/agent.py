@@ -1,4 +1,4 @@
-"""The agent of a session: its coming, its states, its hand-offs, its going."""
+"""Events of the agent: jobs, states, hand-offs and errors."""
 
 from datetime import datetime
 from typing import ClassVar, Literal

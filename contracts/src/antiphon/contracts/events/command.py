@@ -1,4 +1,4 @@
-"""What people and programs ask of a running session."""
+"""Events of commands sent to a running session."""
 
 from typing import ClassVar
 
@@ -6,7 +6,7 @@ from antiphon.contracts.event import Event, Family, PersonalMap
 
 
 class CommandRequested(Event, frozen=True, kw_only=True):
-    """Somebody asked something of the session."""
+    """A command for the session was requested over the API."""
 
     TYPE: ClassVar[str] = "command.requested"
     FAMILY: ClassVar[Family] = Family.COMMAND

@@ -1,4 +1,4 @@
-"""LiveKit's webhooks, as it sent them."""
+"""Events made from LiveKit's webhooks."""
 
 from typing import Annotated, Any, ClassVar
 
@@ -13,7 +13,7 @@ Payload = Annotated[
 
 
 class LiveKitWebhook(Event, frozen=True, kw_only=True):
-    """Carry one webhook of LiveKit."""
+    """One webhook of LiveKit."""
 
     FAMILY: ClassVar[Family] = Family.LIVEKIT
 

@@ -1,4 +1,4 @@
-"""Tracks, quality, data and files of the room."""
+"""Events of tracks, connection quality, data and files."""
 
 from typing import ClassVar
 
@@ -6,7 +6,7 @@ from antiphon.contracts.event import Bytes, Event, Family, PersonalText, Seconds
 
 
 class TrackEvent(Event, frozen=True, kw_only=True):
-    """Name a track and its owner."""
+    """An event of one track."""
 
     FAMILY: ClassVar[Family] = Family.MEDIA
 

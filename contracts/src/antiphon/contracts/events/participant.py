@@ -1,4 +1,4 @@
-"""Who is in the room."""
+"""Events of the participants in a room."""
 
 from typing import Annotated, ClassVar
 

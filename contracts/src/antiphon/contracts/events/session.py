@@ -1,4 +1,4 @@
-"""The life of a session: asked for, dispatched, closed or failed."""
+"""Events of a session's lifecycle: requested, dispatched, closed or failed."""
 
 from datetime import datetime
 from enum import StrEnum

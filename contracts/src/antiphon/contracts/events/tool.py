@@ -1,4 +1,4 @@
-"""The tools that an agent calls."""
+"""Events of tool calls."""
 
 from typing import ClassVar, Literal
 

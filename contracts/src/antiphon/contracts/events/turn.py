@@ -1,4 +1,4 @@
-"""What was said."""
+"""Events of the conversation: turns and transcripts."""
 
 from typing import Annotated, Any, ClassVar
 

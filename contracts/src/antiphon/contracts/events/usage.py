@@ -1,4 +1,4 @@
-"""What the models of a session have used."""
+"""Model usage of a session."""
 
 from typing import ClassVar
 

@@ -1,35 +1,35 @@
-"""The journal of one job: a file of events, one line of JSON each, that outlives its process.
+"""The journal of one job: a file with one line per event, which survives the kill of its process.
 
-It is written through a memory map: a line costs a copy and no call of the system, and what was copied is the
-kernel's, so that it survives the process that is killed. The first line is the offset up to which the broker
-has acknowledged; room not yet used is zeros. The writer holds the file's lock for as long as it lives, so a
-journal that can be locked has lost its writer.
+The first line is a header of fixed width with the offset up to which the broker has acknowledged. Both are
+written by `pwrite` at a known offset: with O_APPEND, Linux would append the header too. The writer holds the
+file's lock (`flock`) while it lives, so a journal that can be locked has no writer.
 """
 
 import fcntl
-import mmap
+import logging
 import os
 from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 
-import structlog
-
-log = structlog.get_logger(__name__)
+log = logging.getLogger(__name__)
 
 SUFFIX = ".journal"
-ROOM_BYTES = 256 * 1024  # the file grows by this much, reserved on the disk: a full disk is told then
-AHEAD_PAGES = 4  # made ready by `prepare`; the kernel takes pages back that lie ready for long
-READ_BYTES = 256 * 1024  # at once into memory, however long the journal has become
-LINES_IN_MEMORY = 10_000  # kept when the disk refuses; beyond it events are lost, and counted
+READ_BYTES = 256 * 1024  # read at once, whatever the size of the journal
+LINES_IN_MEMORY = 10_000  # held when a write fails; events beyond are lost and counted
 
+_MAGIC = b"antiphon-journal-1 "
 _DIGITS = 20
-_START = _DIGITS + 1
+_START = len(_MAGIC) + _DIGITS + 1
+
+
+class NotAJournal(Exception):
+    """The file was not written by this module."""
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Hold the next lines to publish, and what to note once they are."""
+    """The next lines to publish, and the offset to acknowledge afterwards."""
 
     lines: list[bytes]
     end: int
@@ -37,7 +37,7 @@ class Batch:
 
 
 class Journal:
-    """Append lines, read them back in order, and remember how many are done with."""
+    """A file of lines, and the offset up to which they are acknowledged."""
 
     def __init__(self, path: Path, descriptor: int | None) -> None:
         self.path = path
@@ -45,111 +45,95 @@ class Journal:
         self.end = _START
         self.lost = 0
         self._descriptor = descriptor
-        self._map: mmap.mmap | None = None
-        self._room = 0
-        self._ready = 0  # up to here, pages are there to be written
         self._memory: deque[bytes] = deque()
 
     @classmethod
     def create(cls, path: Path) -> "Journal":
-        """Make a new journal, locked from the first moment that anybody can see it.
+        """Create a journal; it is locked before it has its name.
 
-        Without a disk that takes it, the journal is in memory only: a call goes on.
+        If the disk refuses, the journal is in memory only.
         """
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            unseen = path.with_suffix(".new")
-            descriptor = os.open(unseen, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            unnamed = path.with_suffix(".new")
+            descriptor = os.open(unnamed, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.pwrite(descriptor, _header(_START), 0)
-            unseen.rename(path)
+            _write_all(descriptor, _header(_START), 0)
+            unnamed.rename(path)
         except OSError:
-            log.exception("journal.not_made", path=str(path))
+            log.exception("journal.create_failed", extra={"path": str(path)})
             return cls(path, None)
         return cls(path, descriptor)
 
     @classmethod
     def adopt(cls, path: Path) -> "Journal | None":
-        """Open a journal whose writer is gone; None when it lives, or when the file is no more."""
+        """Open and lock a journal without a writer; return None if it has one or is gone.
+
+        Raises NotAJournal, OSError.
+        """
         try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+            descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
         except FileNotFoundError:
             return None
+        journal = cls(path, descriptor)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.fstat(descriptor).st_nlink:  # else another process has just published and removed it
+                journal._resume(descriptor)
+                return journal
         except BlockingIOError:
-            os.close(descriptor)
-            return None
-        journal = cls(path, descriptor)
-        journal._resume()
-        return journal
+            pass
+        except BaseException:
+            journal.release()
+            raise
+        journal.release()
+        return None
 
-    def _resume(self) -> None:
-        assert self._descriptor is not None
-        self._room = os.fstat(self._descriptor).st_size
-        if self._room <= _START:
-            return
-        self._map = mmap.mmap(self._descriptor, self._room)
-        header = self._map[:_START].strip()
-        self.acknowledged = int(header) if header.isdigit() else _START
-        written = self._map.find(b"\0", self.acknowledged)
-        whole = self._map.rfind(b"\n", self.acknowledged, written if written >= 0 else self._room)
-        self.end = max(self.acknowledged, whole + 1)
-        if self._map[self.end : self.end + 1] not in (b"", b"\0"):
-            log.warning("journal.torn_line_dropped", path=str(self.path), at=self.end)
+    def _resume(self, descriptor: int) -> None:
+        size = os.fstat(descriptor).st_size
+        header = os.pread(descriptor, _START, 0)
+        # a power failure can leave a part of the header, or zeros
+        if not (_MAGIC.startswith(header[: len(_MAGIC)]) or not header.strip(b"\0")):
+            raise NotAJournal(str(self.path))
+        offset = header[len(_MAGIC) :].strip()
+        self.acknowledged = max(_START, int(offset)) if offset.isdigit() else _START
+        self.end = _end_of_last_line(descriptor, self.acknowledged, size)
+        if self.end < size:
+            log.warning("journal.torn_line_dropped", extra={"path": str(self.path), "offset": self.end})
 
     @property
     def drained(self) -> bool:
-        """Whether every line has been acknowledged."""
+        """Whether every line is acknowledged."""
         return not self._memory and self.acknowledged >= self.end
 
     def append(self, line: bytes) -> None:
-        """Write one line. What the disk refuses is held in memory, in its order, until it is published."""
-        after = self.end + len(line) + 1
-        if self._memory or (after > self._room and not self._grow(after)):
-            self._remember(line)
-            return
-        assert self._map is not None
-        self._map[self.end : after] = line + b"\n"
-        self.end = after
+        """Write one line; while writes fail, hold lines in memory, in order, until they are published."""
+        if self._memory or not self._write(line + b"\n"):
+            self._hold(line)
 
-    def prepare(self) -> None:
-        """Make the next pages ready, so that `append` need not wait for the kernel to find them."""
-        ahead = self.end + AHEAD_PAGES * mmap.PAGESIZE
-        if self._memory or (ahead > self._room and not self._grow(ahead)):
-            return
-        assert self._map is not None
-        page = max(self._ready, -(-self.end // mmap.PAGESIZE) * mmap.PAGESIZE)
-        while page < ahead:
-            self._map[page] = 0  # nothing is written there yet
-            page += mmap.PAGESIZE
-        self._ready = page
-
-    def _grow(self, needed: int) -> bool:
+    def _write(self, data: bytes) -> bool:
         if self._descriptor is None:
             return False
-        room = self._room + ROOM_BYTES * (1 + (needed - self._room) // ROOM_BYTES)
         try:
-            os.posix_fallocate(self._descriptor, 0, room)
-            if self._map is None:
-                self._map = mmap.mmap(self._descriptor, room)
-            else:
-                self._map.resize(room)
-        except OSError:
-            log.exception("journal.unwritable", path=str(self.path))
+            _write_all(self._descriptor, data, self.end)
+        except OSError:  # what was written of it is overwritten by the next line, or dropped as torn
+            log.exception("journal.write_failed", extra={"path": str(self.path)})
             return False
-        self._room = room
+        self.end += len(data)
         return True
 
-    def _remember(self, line: bytes) -> None:
+    def _hold(self, line: bytes) -> None:
         if len(self._memory) >= LINES_IN_MEMORY:
             self.lost += 1
-            log.error("journal.event_lost", path=str(self.path), lost=self.lost)
+            log.error("journal.event_lost", extra={"path": str(self.path), "lost": self.lost})
             return
         self._memory.append(line)
 
     def next_batch(self, limit: int) -> Batch | None:
-        """Return the oldest lines that are not acknowledged, at most `limit`; None when there are none."""
+        """Return the oldest unacknowledged lines, at most `limit`; None if there are none.
+
+        Raises OSError.
+        """
         if self.acknowledged < self.end:
             return self._read(limit)
         if self._memory:
@@ -158,12 +142,17 @@ class Journal:
         return None
 
     def _read(self, limit: int) -> Batch:
-        assert self._map is not None
-        until = min(self.end, self.acknowledged + READ_BYTES)
-        last = self._map.rfind(b"\n", self.acknowledged, until)
-        if last < 0:  # one line longer than what is read at once
-            last = self._map.find(b"\n", until)
-        lines = self._map[self.acknowledged : last].split(b"\n")[:limit]
+        if self._descriptor is None:
+            raise OSError(f"{self.path} is closed")
+        unread = self.end - self.acknowledged
+        size = min(READ_BYTES, unread)
+        piece = os.pread(self._descriptor, size, self.acknowledged)
+        while b"\n" not in piece:  # one line longer than what is read at once
+            if len(piece) < size or size == unread:
+                raise OSError(f"{self.path} was truncated")
+            size = min(2 * size, unread)
+            piece = os.pread(self._descriptor, size, self.acknowledged)
+        lines = piece[: piece.rindex(b"\n")].split(b"\n")[:limit]
         return Batch(lines, self.acknowledged + sum(len(line) + 1 for line in lines))
 
     def acknowledge(self, batch: Batch) -> None:
@@ -172,26 +161,41 @@ class Journal:
             self._memory.popleft()
         self.acknowledged = batch.end
         if self._descriptor is not None and not batch.from_memory:
-            try:  # by a call of the system: a copy can be cut in two by a kill, and a number must not
-                os.pwrite(self._descriptor, _header(batch.end), 0)
-            except OSError:  # what is published again does no harm
-                log.exception("journal.not_noted", path=str(self.path))
+            try:
+                _write_all(self._descriptor, _header(batch.end), 0)
+            except OSError:  # publishing a line again is harmless
+                log.exception("journal.acknowledge_failed", extra={"path": str(self.path)})
 
     def remove(self) -> None:
-        """Delete the file: everything in it is where it belongs."""
+        """Delete the file and release the lock."""
         if self._descriptor is not None:
             self.path.unlink(missing_ok=True)
         self.release()
 
     def release(self) -> None:
-        """Close the file and give up its lock, leaving it for whoever comes next."""
-        if self._map is not None:
-            self._map.close()
+        """Close the file, which releases the lock, and leave it to be adopted."""
         if self._descriptor is not None:
             os.close(self._descriptor)
-        self._map = self._descriptor = None
-        self._room = self._ready = 0
+        self._descriptor = None
 
 
 def _header(offset: int) -> bytes:
-    return f"{offset:0{_DIGITS}d}\n".encode()
+    return b"%s%0*d\n" % (_MAGIC, _DIGITS, offset)
+
+
+def _write_all(descriptor: int, data: bytes, offset: int) -> None:
+    while data:  # a disk that is almost full takes only a part
+        written = os.pwrite(descriptor, data, offset)
+        data = data[written:]
+        offset += written
+
+
+def _end_of_last_line(descriptor: int, start: int, size: int) -> int:
+    position = size
+    while position > start:
+        begin = max(start, position - READ_BYTES)
+        newline = os.pread(descriptor, position - begin, begin).rfind(b"\n")
+        if newline >= 0:
+            return begin + newline + 1
+        position = begin
+    return start

@@ -1,65 +1,70 @@
-"""Journals whose job is dead: the worker publishes what they still hold."""
+"""Journals without a writer: a job that was killed, or that ended before the broker came back."""
 
 import asyncio
+import logging
 from pathlib import Path
 
-import structlog
-
+from antiphon.chassis.bus import BusUnavailable
+from antiphon.chassis.retry import retrying
+from antiphon.recorder.outbox.bus_link import BusLink
 from antiphon.recorder.outbox.journal import SUFFIX, Journal
-from antiphon.recorder.outbox.link import BusLink
-from antiphon.recorder.outbox.pump import Pump
+from antiphon.recorder.outbox.outbox import Pump
 
-log = structlog.get_logger(__name__)
+log = logging.getLogger(__name__)
 
-LOOK_AGAIN_SECONDS = 10.0  # a job can outlive its worker by a moment, and then nobody tells of its end
+SCAN_SECONDS = 10.0  # a job can outlive its worker, and then no one calls `wake` when it ends
 
 
 class Orphans:
-    """Find journals without a writer, publish them, and remove them."""
+    """The orphaned journals of a folder, which this process publishes and removes."""
 
     def __init__(self, journal_dir: Path, link: BusLink) -> None:
         self._journal_dir = journal_dir
         self._link = link
-        self._look = asyncio.Event()
+        self._wake = asyncio.Event()
+        self._failed: set[Path] = set()  # each is logged once
 
-    def look(self) -> None:
-        """Look now: a job has just ended."""
-        self._look.set()
+    def wake(self) -> None:
+        """Scan now: a job has just ended."""
+        self._wake.set()
 
     async def run(self) -> None:
-        """Look at start, whenever a job ends, and from time to time."""
+        """Scan at start, after each `wake`, and periodically, until cancelled."""
         while True:
-            self._look.clear()
+            self._wake.clear()
             await self.adopt_all()
             try:
-                async with asyncio.timeout(LOOK_AGAIN_SECONDS):
-                    await self._look.wait()
+                async with asyncio.timeout(SCAN_SECONDS):
+                    await self._wake.wait()
             except TimeoutError:
                 continue
 
     async def adopt_all(self) -> int:
-        """Publish every orphaned journal; return how many there were."""
+        """Publish every orphaned journal, waiting for the broker; return how many there were."""
         adopted = 0
         for path in sorted(self._journal_dir.glob(f"*{SUFFIX}")):
             try:
                 adopted += await self._adopt(path)
-            except OSError:  # this one cannot be read: the others can
-                log.exception("orphans.failed", journal=path.name)
+            except Exception:
+                if path not in self._failed:
+                    self._failed.add(path)
+                    log.exception("orphans.adopt_failed", extra={"journal": path.name})
         return adopted
 
     async def _adopt(self, path: Path) -> bool:
         journal = Journal.adopt(path)
         if journal is None:
             return False
-        await self._publish(journal)
-        return True
-
-    async def _publish(self, journal: Journal) -> None:
         if not journal.drained:
-            log.warning("orphans.publishing", journal=journal.path.name)
+            log.warning("orphans.publishing", extra={"journal": path.name})
         try:
-            await Pump(journal, self._link).drain()
+            await retrying(BusUnavailable, on_retry=_log_retry)(Pump(journal, self._link).drain)
         except BaseException:
             journal.release()
             raise
         journal.remove()
+        return True
+
+
+def _log_retry(error: BaseException, attempt: int) -> None:
+    log.warning("orphans.broker_unavailable", extra={"attempt": attempt, "error": str(error)})

@@ -1,4 +1,4 @@
-"""`python -m antiphon.agent_worker run | publish-flows DIR`."""
+"""`python -m antiphon.agent_worker run | publish-flows FOLDER`."""
 
 import argparse
 import asyncio
@@ -6,7 +6,10 @@ import sys
 from pathlib import Path
 
 from antiphon.agent_worker.flow import InvalidFlow
-from antiphon.agent_worker.publish_flows import publish_flows
+from antiphon.agent_worker.flow_store import publish_flows
+from antiphon.agent_worker.providers.table import check_installed
+from antiphon.agent_worker.settings import SERVICE, AgentSettings
+from antiphon.agent_worker.worker import serve
 from antiphon.chassis import process, telemetry
 from antiphon.chassis.bus import Bus, BusError
 from antiphon.chassis.settings import NatsSettings, load
@@ -15,15 +18,15 @@ from antiphon.recorder.outbox import utc_now
 
 
 def main() -> None:
-    """Read the command line and do what it says."""
+    """Parse the command line and run the command."""
     parser = argparse.ArgumentParser(
         prog="python -m antiphon.agent_worker", description="The voice agent in the room."
     )
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("run", help="take calls until stopped")
-    publishing = commands.add_parser("publish-flows", help="publish the flow files of a folder")
-    publishing.add_argument("folder", type=Path)
-    publishing.add_argument("--tenant", default=DEFAULT_TENANT)
+    publish = commands.add_parser("publish-flows", help="publish the flow files of a folder")
+    publish.add_argument("folder", type=Path)
+    publish.add_argument("--tenant", default=DEFAULT_TENANT)
     arguments = parser.parse_args()
     if arguments.command == "run":
         _run()
@@ -32,11 +35,11 @@ def main() -> None:
 
 
 def _run() -> None:
-    from antiphon.agent_worker.process import SERVICE
-    from antiphon.agent_worker.settings import AgentSettings
-    from antiphon.agent_worker.worker import serve  # LiveKit's framework takes a second to import
-
     settings = load(AgentSettings)
+    try:
+        check_installed()
+    except ImportError as error:
+        sys.exit(str(error))
     telemetry.configure(SERVICE, settings)
     process.run(lambda stop: serve(settings, stop))
 
@@ -46,7 +49,7 @@ async def _publish(folder: Path, tenant: str) -> int:
     try:
         bus = await Bus.connect(settings.nats_url, name="publish-flows")
         try:
-            await bus.ensure()  # the bucket, when nobody has made it yet
+            await bus.ensure()  # creates the bucket if it does not exist
             published = await publish_flows(bus, folder, tenant=tenant, now=utc_now)
         finally:
             await bus.close()

@@ -1,16 +1,18 @@
-"""What a job is to do: its session's request and its flow, both from the bus."""
+"""The assignment of a job: the request of its session and the flow, both read from the bus."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 
-import msgspec
 import structlog
 from msgspec import UNSET
 
 from antiphon.agent_worker.flow import Flow, load_flow
-from antiphon.chassis.bus import Bus, BusError, BusUnavailable
+from antiphon.agent_worker.flow_store import read_revision
+from antiphon.agent_worker.providers.table import CATALOG
+from antiphon.chassis.bus import BusError, BusUnavailable
+from antiphon.chassis.retry import retrying
 from antiphon.contracts.envelope import Envelope, decode
 from antiphon.contracts.event import Family
 from antiphon.contracts.events.session import SessionRequested
@@ -22,79 +24,67 @@ from antiphon.recorder.outbox import BusLink
 
 log = structlog.get_logger(__name__)
 
-FLOWS_BUCKET = "flows"
-LOOK_AGAIN_SECONDS = 0.25
+LONGEST_BACKOFF_SECONDS = 0.5  # a caller is waiting
 
 
 class AssignmentFailed(Exception):
-    """The job cannot find out what to do, and why."""
+    """The job has no assignment."""
 
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """Hold a session's flow and where its trace began."""
+    """The flow of a session, the time of its request, and the trace that it belongs to."""
 
     flow: Flow
     requested_at: datetime
     traceparent: str | None
 
 
-class _StoredFlow(msgspec.Struct):
-    source: str
+async def read_assignment(link: BusLink, identity: Identity, timeout_seconds: float) -> Assignment:
+    """Read the session's request and its flow, retrying while the broker is unavailable.
 
-
-async def read_assignment(link: BusLink, who: Identity, patience_seconds: float) -> Assignment:
-    """Read what the session wants; a broker that is away is waited for, as long as a caller would.
-
-    Raises AssignmentFailed, InvalidFlow.
+    Raises AssignmentFailed (also at the timeout) and InvalidFlow.
     """
     try:
-        async with asyncio.timeout(patience_seconds):
-            envelope = await _patiently(link, who)
+        async with asyncio.timeout(timeout_seconds):
+            envelope: Envelope = await _retrying(BusError)(_read_request, link, identity)
             request = open_event(envelope)
             if not isinstance(request, SessionRequested):
                 raise AssignmentFailed(f"{envelope.id} is a {envelope.type}, not a request")
-            bus = await link.bus()
-            source = await _source(bus, who.tenant, request.flow_id, request.flow_revision)
+            flow_id, revision = request.flow_id, request.flow_revision
+            source: str = await _retrying(BusUnavailable)(
+                _read_flow, link, identity.tenant, flow_id, revision
+            )
     except TimeoutError as error:
-        raise AssignmentFailed(f"the broker did not answer within {patience_seconds:g} s") from error
-    flow = load_flow(source, name=f"{request.flow_id}@{request.flow_revision}")
+        raise AssignmentFailed(f"the broker did not answer within {timeout_seconds:g} s") from error
+    flow = load_flow(source, CATALOG, name=f"{flow_id}@{revision}")
     traceparent = None if envelope.traceparent is UNSET else envelope.traceparent
     return Assignment(flow, envelope.time, traceparent)
 
 
-async def _patiently(link: BusLink, who: Identity) -> Envelope:
-    subject = event_subject(who.tenant, who.session_id, Family.SESSION)
-    while True:
-        bus = await link.bus()
-        try:
-            told = {e.type: e async for e in _envelopes(bus, subject)}
-        except BusError as error:
-            log.warning("job.waits_for_broker", error=str(error))
-            await asyncio.sleep(LOOK_AGAIN_SECONDS)
-            continue
-        if SessionRequested.TYPE not in told:
-            raise AssignmentFailed(f"nobody has requested session {who.session_id}")
-        if told.keys() & TERMINAL_TYPES:
-            raise AssignmentFailed(f"session {who.session_id} has ended before its agent came")
-        return told[SessionRequested.TYPE]
-
-
-async def _envelopes(bus: Bus, subject: str) -> AsyncIterator[Envelope]:
+async def _read_request(link: BusLink, identity: Identity) -> Envelope:
+    bus = await link.bus()
+    subject = event_subject(identity.tenant, identity.session_id, Family.SESSION)
+    envelopes = {}
     async for incoming in bus.read(subject):
-        yield decode(incoming.payload)
+        envelope = decode(incoming.payload)
+        envelopes[envelope.type] = envelope
+    if SessionRequested.TYPE not in envelopes:
+        raise AssignmentFailed(f"session {identity.session_id} has not been requested")
+    if envelopes.keys() & TERMINAL_TYPES:
+        raise AssignmentFailed(f"session {identity.session_id} has already ended")
+    return envelopes[SessionRequested.TYPE]
 
 
-async def _source(bus: Bus, tenant: str, flow_id: str, revision: int) -> str:
-    key = f"{tenant}.{flow_id}.{revision}"
-    while True:
-        try:
-            bucket = await bus.bucket(FLOWS_BUCKET)
-            stored = await bucket.get(key)
-        except BusUnavailable as error:
-            log.warning("job.waits_for_broker", error=str(error))
-            await asyncio.sleep(LOOK_AGAIN_SECONDS)
-            continue
-        if stored is None:
-            raise AssignmentFailed(f"flow {flow_id} has no revision {revision}")
-        return msgspec.json.decode(stored, type=_StoredFlow).source
+async def _read_flow(link: BusLink, tenant: str, flow_id: str, revision: int) -> str:
+    source = await read_revision(await link.bus(), tenant, flow_id, revision)
+    if source is None:
+        raise AssignmentFailed(f"flow {flow_id} has no revision {revision}")
+    return source
+
+
+def _log_retry(error: BaseException, attempt: int) -> None:
+    log.warning("job.broker_unavailable", error=str(error), attempt=attempt)
+
+
+_retrying = partial(retrying, on_retry=_log_retry, longest_seconds=LONGEST_BACKOFF_SECONDS)

@@ -1,92 +1,131 @@
-"""One job: an agent in a room, from the dispatch to the end of the call."""
+"""A LiveKit job: the functions that AgentServer calls, in the order in which it calls them."""
 
 import asyncio
 import gc
+import signal
+import threading
+from functools import partial
+from typing import Any
 
 import structlog
 from livekit.agents import AgentSession, CloseEvent, JobContext, JobProcess, JobRequest
 from livekit.agents.voice.room_io import RoomOptions
 
+from antiphon.agent_worker.agents import build_entry_agent
 from antiphon.agent_worker.assignment import Assignment, read_assignment
-from antiphon.agent_worker.flow import build_entry_agent
-from antiphon.agent_worker.flow.silence import attach as attach_silence
-from antiphon.agent_worker.greeting import CALLER, greet_soon
-from antiphon.agent_worker.process import prepare_job_process
-from antiphon.agent_worker.providers import build_voice, prewarm
-from antiphon.agent_worker.settings import AgentSettings
-from antiphon.chassis import telemetry
+from antiphon.agent_worker.providers.table import prewarm, session_options
+from antiphon.agent_worker.settings import SERVICE, AgentSettings
+from antiphon.agent_worker.silence import prompt_on_silence
+from antiphon.chassis import telemetry, tracing
 from antiphon.chassis.settings import load
 from antiphon.recorder import Recording, record, recording_of
 from antiphon.recorder.identity import identity_of
 
 log = structlog.get_logger(__name__)
 
-LAST_WORDS_SECONDS = 1.0  # for the transcript of what was said just before the end
+CALLER = "caller"  # the caller's identity in the room
+TRANSCRIPT_TIMEOUT_SECONDS = 1.0  # for the last transcript when the session closes
 DELETE_ROOM_SECONDS = 5.0
+
+_greetings: set[asyncio.Task[None]] = set()  # the event loop keeps only weak references to tasks
+
+
+class GreetingFailed(Exception):
+    """No audio of the greeting reached the room."""
+
+
+def prewarm_process(process: JobProcess) -> None:
+    """Set up an idle process: logs and traces, signals, models. LiveKit's `setup_fnc`."""
+    telemetry.configure(SERVICE, load(AgentSettings))
+    if threading.current_thread() is threading.main_thread():
+        # LiveKit ignores SIGTERM only under spawn; under a forkserver, a signal to the group would end calls
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    prewarm(process.userdata)
+    gc.collect()
+    gc.freeze()  # collections during a call skip what is loaded now
 
 
 async def on_request(request: JobRequest) -> None:
-    """Accept at once, as LiveKit waits less than three seconds; a second agent replaces the first."""
+    """Accept the job at once: LiveKit waits less than three seconds. A second agent replaces the first."""
     session_id = identity_of(request).session_id
     await request.accept(identity=f"agent-{session_id}", name="agent")
 
 
-def prewarm_process(process: JobProcess) -> None:
-    """Prepare an idle process for whatever call it will get."""
-    prepare_job_process(load(AgentSettings))
-    prewarm(process.userdata)
-    gc.collect()
-    gc.freeze()  # what is loaded now stays: a collection in the middle of a call need not look at it
-
-
 async def entry(ctx: JobContext) -> None:
-    """Serve the session: join, find the flow, start; the call goes on when this returns."""
+    """Join the room, read the assignment and start the session, which continues after the return."""
     settings = load(AgentSettings)
-    who = identity_of(ctx)
-    structlog.contextvars.bind_contextvars(session=who.session_id, job=ctx.job.id)
-    async with record(ctx, settings=settings, adopt_orphans=False) as recording:
+    identity = identity_of(ctx)
+    structlog.contextvars.bind_contextvars(session=identity.session_id, job=ctx.job.id)
+    async with record(ctx, settings=settings.recorder, adopt_orphans=False) as recording:
         connecting = asyncio.create_task(ctx.connect(), name="connect")
         try:
-            assignment = await read_assignment(recording.link, who, settings.patience_seconds)
+            assignment = await read_assignment(recording.link, identity, settings.assignment_timeout_seconds)
         finally:
-            await connecting  # whatever comes, it is not left half way
-        recording.belongs_to(assignment.requested_at, assignment.traceparent)
-        with telemetry.continue_from(assignment.traceparent), telemetry.span("agent.answer"):
-            await _answer(ctx, recording, assignment)
+            await connecting  # also after an error, so that no connection is left half open
+        recording.set_request(assignment.requested_at, assignment.traceparent)
+        with tracing.continue_from(assignment.traceparent), tracing.span("agent.answer"):
+            await _start_session(ctx, recording, assignment)
 
 
-async def _answer(ctx: JobContext, recording: Recording, assignment: Assignment) -> None:
+async def _start_session(ctx: JobContext, recording: Recording, assignment: Assignment) -> None:
     flow = assignment.flow
-    voice = build_voice(flow, ctx.proc.userdata)
-    session: AgentSession[None] = AgentSession(**voice, session_close_transcript_timeout=LAST_WORDS_SECONDS)
-    recording.follow(session)
-    recording.greeting = flow.greeting
-    attach_silence(session, flow)
+    options = session_options(flow, ctx.proc.userdata)
+    session: AgentSession[None] = AgentSession(
+        **options, session_close_transcript_timeout=TRANSCRIPT_TIMEOUT_SECONDS
+    )
+    recording.attach(session, greeting=flow.greeting)
+    prompt_on_silence(session, flow.silence)
 
     def end_job(event: CloseEvent) -> None:
-        ctx.shutdown(f"session closed: {event.reason.value}")  # else the job idles until the room is given up
+        ctx.shutdown(f"session closed: {event.reason.value}")  # else the job runs until the room is closed
 
     session.on("close", end_job)
     await session.start(
         build_entry_agent(flow),
         room=ctx.room,
         room_options=RoomOptions(participant_identity=CALLER),
-        session_host=False,  # it would tell everyone in the room the agent's instructions
+        session_host=False,  # it publishes the agent's instructions to the whole room
         record=False,
     )
-    greet_soon(ctx, session, recording, flow.greeting)
+    # in a task: when LiveKit ends a job, it waits up to fifteen seconds for an entry point that is running
+    greeting = asyncio.create_task(_greet(ctx, session, recording, flow.greeting), name="greeting")
+    _greetings.add(greeting)
+    greeting.add_done_callback(partial(_on_greeting_done, ctx, recording))
+
+
+async def _greet(ctx: JobContext, session: AgentSession[Any], recording: Recording, text: str) -> None:
+    """Wait for the caller, speak the greeting, and check that it was audible."""
+    try:
+        await ctx.wait_for_participant(identity=CALLER)
+    except RuntimeError:  # the room is closed, and LiveKit ends the job
+        log.info("job.no_caller")
+        return
+    speech = session.say(text)
+    await speech
+    if not recording.is_ready and not speech.interrupted:
+        raise GreetingFailed(recording.failure or "the greeting was not audible")
+    recording.ready(text)
+
+
+def _on_greeting_done(ctx: JobContext, recording: Recording, greeting: asyncio.Task[None]) -> None:
+    _greetings.discard(greeting)
+    error = None if greeting.cancelled() else greeting.exception()
+    if isinstance(error, Exception):
+        log.error("job.greeting_failed", error=str(error))
+        recording.failed(error)
+        ctx.shutdown("greeting failed")
 
 
 async def on_session_end(ctx: JobContext) -> None:
-    """Close the record while the room still stands, then close the room: nobody stays in a silent one."""
+    """Finish the recording while the room is still open, then delete the room."""
     recording = recording_of(ctx)
     if recording is None:
         return
     await recording.finish()
     if recording.replaced:
-        return  # the room is a newer agent's now
+        return  # the room belongs to a newer agent
     try:
         async with asyncio.timeout(DELETE_ROOM_SECONDS):
             await ctx.delete_room(ctx.job.room.name)
     except TimeoutError:
-        log.warning("job.room_not_deleted", room=ctx.job.room.name)
+        log.warning("job.delete_room_timeout", room=ctx.job.room.name)

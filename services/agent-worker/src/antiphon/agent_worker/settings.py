@@ -1,11 +1,15 @@
-"""What agent-worker reads from the environment."""
+"""The settings of the agent worker, from the environment."""
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Final
 
 from pydantic import AfterValidator, Field
 
-from antiphon.chassis.settings import LiveKitSettings, LogSettings, Port, Text
+from antiphon.chassis.settings import LiveKitSettings, LogSettings, NatsSettings, Port, Text
 from antiphon.recorder import RecorderSettings
+from antiphon.recorder.settings import default_journal_dir
+
+SERVICE: Final = "agent-worker"  # the name of the service in logs and traces
 
 
 def _threshold(value: float) -> float:
@@ -14,14 +18,15 @@ def _threshold(value: float) -> float:
     return value
 
 
-class AgentSettings(RecorderSettings, LiveKitSettings, LogSettings):
-    """Hold every setting of agent-worker."""
+class AgentSettings(NatsSettings, LiveKitSettings, LogSettings):
+    """The settings of the agent worker."""
 
+    journal_dir: Path = Field(default_factory=default_journal_dir, validation_alias="ANTIPHON_JOURNAL_DIR")
     agent_name: Text = Field("antiphon", validation_alias="ANTIPHON_AGENT_NAME")
     load_threshold: Annotated[float, AfterValidator(_threshold)] = Field(
         0.7,
         validation_alias="ANTIPHON_AGENT_LOAD_THRESHOLD",
-        description="load (0 to 1) from which on jobs are refused; inf refuses none",
+        description="load (0 to 1) above which jobs are refused; inf refuses none",
     )
     idle_processes: int = Field(1, ge=0, le=64, validation_alias="ANTIPHON_AGENT_IDLE_PROCESSES")
     health_host: Text = Field("127.0.0.1", validation_alias="ANTIPHON_AGENT_HEALTH_HOST")
@@ -31,12 +36,17 @@ class AgentSettings(RecorderSettings, LiveKitSettings, LogSettings):
         ge=1,
         le=86_400,
         validation_alias="ANTIPHON_AGENT_DRAIN_TIMEOUT_SECONDS",
-        description="how long running calls may go on after SIGTERM",
+        description="how long running calls may continue after SIGTERM",
     )
-    patience_seconds: float = Field(
+    assignment_timeout_seconds: float = Field(
         30.0,
         gt=0,
         le=300,
         validation_alias="ANTIPHON_AGENT_PATIENCE_SECONDS",
-        description="how long a call waits for the broker to say which flow it is",
+        description="how long a job waits for the broker to read its session and flow",
     )
+
+    @property
+    def recorder(self) -> RecorderSettings:
+        """The settings of the recorder."""
+        return RecorderSettings(nats_url=self.nats_url, journal_dir=self.journal_dir)

@@ -20,7 +20,7 @@ app = typer.Typer(
 
 @app.command()
 def run() -> None:
-    """Carry events from the bus to the event log and keep the views, until told to stop."""
+    """Commit events from the bus to the event log and update the views, until stopped."""
     from antiphon.persistence.run import run as serve
 
     settings = load(PersistenceSettings)
@@ -30,7 +30,7 @@ def run() -> None:
 
 @app.command()
 def migrate() -> None:
-    """Bring the database to the schema that this version needs; safe to run again."""
+    """Migrate the database to the schema that this version needs; safe to run again."""
     from antiphon.persistence.migrations import head
     from antiphon.persistence.migrations import migrate as upgrade
 
@@ -41,8 +41,8 @@ def migrate() -> None:
 
 
 @app.command()
-def status(as_json: Annotated[bool, typer.Option("--json", help="Print for machines.")] = False) -> None:
-    """Say how far ingest and each projection are, and what was set aside."""
+def status(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """Show the progress of ingest and of each projection, and the dead letters."""
     from antiphon.persistence.status import read_status, render
 
     settings = load(StatusSettings)

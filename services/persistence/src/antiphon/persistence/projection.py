@@ -1,4 +1,4 @@
-"""A projection: what it is, and the one loop that keeps its view."""
+"""A projection: a view of the event log, and the loop that updates it."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
@@ -12,38 +12,38 @@ import structlog
 from antiphon.chassis.bus import BusError
 from antiphon.chassis.database import TRANSIENT, Database, DatabaseUnavailable
 from antiphon.chassis.log import Log
+from antiphon.chassis.retry import FIRST_SECONDS, retrying
+from antiphon.chassis.shutdown import ShuttingDown, StopAwareWait, wait_or_stop
 from antiphon.contracts.cursor import Cursor
 from antiphon.contracts.envelope import Envelope
 from antiphon.contracts.subjects import PARTITIONS
-from antiphon.persistence.condition import Condition
-from antiphon.persistence.keep import FENCED, Fenced
-from antiphon.persistence.patience import Interruptible, Patience, Stopped
+from antiphon.persistence.errors import FENCED, Fenced
+from antiphon.persistence.readiness import ReadinessCheck
 
 if TYPE_CHECKING:
     from antiphon.chassis.database import Connection
 
 log = structlog.get_logger(__name__)
 
-BATCH = 500  # events at most of one partition in one transaction
-REST_SECONDS = 0.0015  # between two batches: what comes meanwhile costs no transaction of its own
+BATCH = 500  # events of one partition in one transaction, at most
+REST_SECONDS = 0.0015  # between two batches: events that arrive meanwhile share the next transaction
+MAX_CACHED_ROWS = 5_000
 
-_BEGIN = """
+_CREATE_CHECKPOINTS = """
 insert into projection_checkpoints (projection, partition, position)
 select $1, partition, 0 from generate_series(0, $2::integer) as partition
 on conflict do nothing
 """
-_READ = "select partition, position from projection_checkpoints where projection = $1"
-_MOVE = "select move_projection($1, $2, $3, $4)"
+_READ_CHECKPOINTS = "select partition, position from projection_checkpoints where projection = $1"
+_ADVANCE = "select advance_projection($1, $2, $3, $4)"
 
-KEPT_IN_MIND = 5_000  # rows at most
-
-Columns = Sequence[Sequence[Any]]  # of the rows to write; none at all when there is nothing to write
-Memory = dict[str, Any]
-Fold = Callable[["Connection", Sequence[Envelope], Memory], Awaitable[Columns]]
+Columns = Sequence[Sequence[Any]]  # of the rows to write; empty if there are none
+Cache = dict[str, Any]  # rows of the view by key
+Fold = Callable[["Connection", Sequence[Envelope], Cache], Awaitable[Columns]]
 
 
-class Move(NamedTuple):
-    """Say how a projection's checkpoint moves: from where it must be, to where it will be."""
+class CheckpointAdvance(NamedTuple):
+    """The advance of a checkpoint by one batch, as parallel lists: from `expected` to `reached`."""
 
     projection: str
     partitions: list[int]
@@ -53,12 +53,12 @@ class Move(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Projection:
-    """Name a view, the function that folds events into columns, and the statement that writes them.
+    """A view: the function that folds events into columns, and the statement that writes them.
 
-    The function gets committed envelopes, in order within each session, and may read its own view. What it
-    has read or written it may keep in the memory, which is emptied whenever something goes wrong. The
-    statement moves the checkpoint ($1 to $4: a Move), writes the columns ($5 and on), and leaves a row alone
-    that has seen an event already: it may be given the same events again.
+    `fold` gets committed envelopes, in order within each session, and may read its own view. It may cache the
+    rows that it has read or written; the cache is dropped after any error. `write` advances the checkpoint
+    ($1 to $4: a CheckpointAdvance) and writes the columns ($5 and on). It leaves rows alone that have seen an
+    event already, because the same events may come again.
     """
 
     name: str
@@ -66,113 +66,130 @@ class Projection:
     write: str
 
     async def apply(
-        self, connection: "Connection", envelopes: Sequence[Envelope], move: Move, memory: Memory
+        self,
+        connection: "Connection",
+        envelopes: Sequence[Envelope],
+        advance: CheckpointAdvance,
+        cache: Cache,
     ) -> None:
-        """Fold events, write the rows and move the checkpoint: one statement, one transaction."""
-        columns = await self.fold(connection, envelopes, memory)
+        """Fold events, write the rows and advance the checkpoint: one statement, one transaction."""
+        columns = await self.fold(connection, envelopes, cache)
         if columns:
-            await connection.execute(self.write, *move, *columns)
+            await connection.execute(self.write, *advance, *columns)
         else:
-            await connection.execute(_MOVE, *move)
+            await connection.execute(_ADVANCE, *advance)
 
 
-def transposed(rows: Iterable[Sequence[Any]]) -> Columns:
+def transpose(rows: Iterable[Sequence[Any]]) -> Columns:
     """Turn rows into columns."""
     return list(zip(*rows, strict=True))
 
 
+class _Failed(Exception):
+    """The loop failed and reported it; it is retried."""
+
+
 class ProjectionLoop:
-    """Follow the log for one projection."""
+    """The loop that follows the log for one projection."""
 
     def __init__(
-        self, projection: Projection, database: Database, event_log: Log, condition: Condition
+        self, projection: Projection, database: Database, event_log: Log, readiness: ReadinessCheck
     ) -> None:
         self._projection = projection
         self._database = database
         self._log = event_log
-        self._condition = condition
+        self._readiness = readiness
         self._name = f"projection {projection.name}"
-        self._fails_at_events = False  # then only an event that goes well makes it well again
+        self._fails_at_events = False  # then only a batch that succeeds makes it healthy again
+        self._progressed = False  # since the last error
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Follow until stopped; an error is reported, waited out and tried again.
+        """Follow the log until stopped; report and retry every error.
 
         Raises Fenced.
         """
-        self._condition.starting(self._name)
-        patience = Patience(stop)
+        self._readiness.starting(self._name)
         try:
             while True:
-                try:
-                    await self._follow(stop, patience)
-                except (Fenced, Stopped):
-                    raise
-                except Exception as error:
-                    # Whatever is wrong is wrong with this view only: the log and the other views go on.
-                    self._condition.bad(self._name, f"cannot go on: {error!r}")
-                    if not isinstance(error, (DatabaseUnavailable, BusError, *TRANSIENT)):
-                        self._fails_at_events = True
-                        log.exception("projection.failed", projection=self._projection.name)
-                    await patience.pause()
-        except Stopped:
+                # A call returns when it fails after a batch: the next failure backs off from the start.
+                await retrying(_Failed, stop=stop)(self._follow_until_error, stop)
+        except ShuttingDown:
             return
         finally:
-            self._condition.good(self._name)
+            self._readiness.healthy(self._name)
 
-    async def _follow(self, stop: asyncio.Event, patience: Patience) -> None:
-        # One connection from the reading of the checkpoint on: only a crash of Postgres can take back what
-        # it was told is written, and a crash ends the connection. Then we read the checkpoint again.
+    async def _follow_until_error(self, stop: asyncio.Event) -> None:
+        self._progressed = False
+        try:
+            await self._follow(stop)
+        except (Fenced, ShuttingDown):
+            raise
+        except Exception as error:
+            # Only this view is affected: the log and the other views continue.
+            self._readiness.unhealthy(self._name, f"cannot continue: {error!r}")
+            if not isinstance(error, (DatabaseUnavailable, BusError, *TRANSIENT)):
+                self._fails_at_events = True
+                log.exception("projection.failed", projection=self._projection.name)
+            if not self._progressed:
+                raise _Failed from error
+            await wait_or_stop(asyncio.sleep(FIRST_SECONDS), stop)
+
+    async def _follow(self, stop: asyncio.Event) -> None:
+        # Commits do not wait for the disk, so a crash of Postgres may lose the last of them. A crash also
+        # closes the connection: we use one connection, and read the checkpoint again when it is closed.
         async with self._database.pool.acquire() as connection:
             broken = asyncio.Event()
             connection.add_termination_listener(lambda _: broken.set())
-            cursor = await self._checkpoint(connection)
+            cursor = await self._read_checkpoint(connection)
             async with (
                 aclosing(self._log.follow(cursor, batch=BATCH)) as batches,
-                Interruptible(stop, broken) as unless_ended,
+                StopAwareWait(stop, broken) as wait,
             ):
                 if not self._fails_at_events:
-                    self._condition.good(self._name)
+                    self._readiness.healthy(self._name)
                 try:
-                    await self._fold(connection, cursor, batches, unless_ended, patience)
-                except Stopped:
+                    await self._apply_batches(connection, cursor, batches, wait)
+                except ShuttingDown:
                     if stop.is_set():
                         raise
-                    raise DatabaseUnavailable("Postgres has ended the connection") from None
+                    raise DatabaseUnavailable("Postgres closed the connection") from None
 
-    async def _fold(
+    async def _apply_batches(
         self,
         connection: "Connection",
         cursor: Cursor,
         batches: AsyncIterator[list[Envelope]],
-        unless_ended: Interruptible,
-        patience: Patience,
+        wait: StopAwareWait,
     ) -> None:
-        memory: Memory = {}
+        cache: Cache = {}
         while True:
-            envelopes = await unless_ended.wait(anext(batches))
-            cursor = await self._apply(connection, cursor, envelopes, memory)
-            if len(memory) > KEPT_IN_MIND:
-                memory.clear()
+            envelopes = await wait(batches.__anext__)
+            cursor = await self._apply(connection, cursor, envelopes, cache)
+            if len(cache) > MAX_CACHED_ROWS:
+                cache.clear()
             self._fails_at_events = False
-            self._condition.good(self._name)
-            patience.reset()
+            self._progressed = True
+            self._readiness.healthy(self._name)
             await asyncio.sleep(REST_SECONDS)
 
-    async def _checkpoint(self, connection: "Connection") -> Cursor:
-        await connection.execute(_BEGIN, self._projection.name, PARTITIONS - 1)
-        rows = await connection.fetch(_READ, self._projection.name)
+    async def _read_checkpoint(self, connection: "Connection") -> Cursor:
+        await connection.execute(_CREATE_CHECKPOINTS, self._projection.name, PARTITIONS - 1)
+        rows = await connection.fetch(_READ_CHECKPOINTS, self._projection.name)
         return Cursor({row["partition"]: row["position"] for row in rows})
 
     async def _apply(
-        self, connection: "Connection", before: Cursor, envelopes: Sequence[Envelope], memory: Memory
+        self, connection: "Connection", before: Cursor, envelopes: Sequence[Envelope], cache: Cache
     ) -> Cursor:
         after = before.advanced(envelopes)
-        moved = [p for p in after.positions if after.after(p) != before.after(p)]
-        move = Move(
-            self._projection.name, moved, [before.after(p) for p in moved], [after.after(p) for p in moved]
+        advanced = [p for p in after.positions if after.after(p) != before.after(p)]
+        advance = CheckpointAdvance(
+            self._projection.name,
+            advanced,
+            expected=[before.after(p) for p in advanced],
+            reached=[after.after(p) for p in advanced],
         )
         try:
-            await self._projection.apply(connection, envelopes, move, memory)
+            await self._projection.apply(connection, envelopes, advance, cache)
         except asyncpg.PostgresError as error:
             if error.sqlstate == FENCED:
                 raise Fenced(str(error)) from error

@@ -1,26 +1,34 @@
-"""The process: leases, sixteen lines, one loop per projection, and health."""
+"""The process: leases, one ingest loop per partition, one loop per projection, and health."""
 
 import asyncio
 from contextlib import AsyncExitStack, suppress
+from typing import NamedTuple
 
 from antiphon.chassis.bus import Bus
 from antiphon.chassis.database import Database
 from antiphon.chassis.health import Health, serve_health
 from antiphon.chassis.log import Log
+from antiphon.chassis.shutdown import ShuttingDown
 from antiphon.contracts.subjects import PARTITIONS
-from antiphon.persistence.condition import Condition
-from antiphon.persistence.ingest.line import Line, LineOptions
-from antiphon.persistence.ingest.writer import Writer
-from antiphon.persistence.keep import Work, keep
-from antiphon.persistence.lease import Leases
-from antiphon.persistence.patience import Stopped
+from antiphon.persistence.ingest.group_writer import GroupWriter
+from antiphon.persistence.ingest.partition import IngestOptions, PartitionIngest
+from antiphon.persistence.lease import Leases, Run, run_while_leased
 from antiphon.persistence.projection import ProjectionLoop
 from antiphon.persistence.projections import PROJECTIONS
+from antiphon.persistence.readiness import ReadinessCheck
 from antiphon.persistence.settings import PersistenceSettings
-from antiphon.persistence.start import Start
+from antiphon.persistence.startup import Startup
 
-LOG_CONNECTIONS = 6  # two write, the others read checkpoints and answer for health
+LOG_CONNECTIONS = 6  # two write, the others read checkpoints and check health
 VIEW_CONNECTIONS = 4  # one that writes and one that reads for each projection
+
+
+class Leased(NamedTuple):
+    """A piece of work that one replica at a time does, and the readiness check that it reports to."""
+
+    lease: str
+    run: Run
+    readiness: ReadinessCheck
 
 
 async def run(settings: PersistenceSettings, stop: asyncio.Event) -> None:
@@ -28,62 +36,67 @@ async def run(settings: PersistenceSettings, stop: asyncio.Event) -> None:
 
     Exits with 1 when the schema or the streams are not what this version works with.
     """
-    start = Start(stop)
-    health = Health({"start": start.condition.check})
+    startup = Startup(stop)
+    health = Health({"start": startup.readiness.check})
     async with asyncio.TaskGroup() as group:
         group.create_task(serve_health(health, settings.health_host, settings.health_port, stop))
-        with suppress(Stopped):
-            await _serve(settings, health, start, stop)
+        with suppress(ShuttingDown):
+            await _serve(settings, health, startup, stop)
 
 
-async def _serve(settings: PersistenceSettings, health: Health, start: Start, stop: asyncio.Event) -> None:
+async def _serve(
+    settings: PersistenceSettings, health: Health, startup: Startup, stop: asyncio.Event
+) -> None:
     async with AsyncExitStack() as stack:
-        database = await start.database(settings.postgres_dsn, connections=LOG_CONNECTIONS)
+        database = await startup.database(settings.postgres_dsn, connections=LOG_CONNECTIONS)
         stack.push_async_callback(database.close)
-        views = await start.database(_relaxed(settings.postgres_dsn), connections=VIEW_CONNECTIONS)
+        views = await startup.database(_asynchronous(settings.postgres_dsn), connections=VIEW_CONNECTIONS)
         stack.push_async_callback(views.close)
-        await start.schema(database)
-        bus = await start.bus(settings.nats_url)
+        await startup.schema(database)
+        bus = await startup.bus(settings.nats_url)
         stack.push_async_callback(bus.close)
         health.add("postgres", database.ready)
         health.add("nats", bus.ready)
-        work = _ingest(settings, bus, database, health) | _projections(bus, views, health)
-        await _keep_all(Leases(settings.postgres_dsn), work, stop)
+        work = _ingest(settings, bus, database, health) + _projections(bus, views, health)
+        await _run_all(Leases(settings.postgres_dsn), work, stop)
 
 
-def _relaxed(dsn: str) -> str:
-    # A view and its checkpoint stand or fall together, and what falls is folded again: no need to wait
-    # for the disk, as the log itself must.
+def _asynchronous(dsn: str) -> str:
+    # Unlike the event log, views need not wait for the disk: rows and checkpoint commit atomically, and lost
+    # work is re-projected.
     return f"{dsn}{'&' if '?' in dsn else '?'}synchronous_commit=off"
 
 
-def _ingest(
-    settings: PersistenceSettings, bus: Bus, database: Database, health: Health
-) -> dict[str, tuple[Work, Condition]]:
-    writer = Writer(database)
-    condition = Condition()
-    health.add("ingest", condition.check)
-    options = LineOptions(settings.ingest_batch, settings.dead_letters_in_a_row)
-    lines = [Line(p, bus, database, writer, condition, options) for p in range(PARTITIONS)]
-    return {f"ingest:{partition}": (line.run, condition) for partition, line in enumerate(lines)}
+def _ingest(settings: PersistenceSettings, bus: Bus, database: Database, health: Health) -> list[Leased]:
+    writer = GroupWriter(database)
+    readiness = ReadinessCheck()
+    health.add("ingest", readiness.check)
+    options = IngestOptions(settings.ingest_batch, settings.dead_letters_in_a_row)
+    partitions = [
+        PartitionIngest(partition, bus, database, writer, readiness, options)
+        for partition in range(PARTITIONS)
+    ]
+    return [
+        Leased(f"ingest:{number}", partition.run, readiness) for number, partition in enumerate(partitions)
+    ]
 
 
-def _projections(bus: Bus, views: Database, health: Health) -> dict[str, tuple[Work, Condition]]:
-    work: dict[str, tuple[Work, Condition]] = {}
+def _projections(bus: Bus, views: Database, health: Health) -> list[Leased]:
+    work = []
     for projection in PROJECTIONS:
-        condition = Condition()
-        health.add(f"projection {projection.name}", condition.check)
-        loop = ProjectionLoop(projection, views, Log(views, bus), condition)
-        work[f"projection:{projection.name}"] = (loop.run, condition)
+        readiness = ReadinessCheck()
+        health.add(f"projection {projection.name}", readiness.check)
+        loop = ProjectionLoop(projection, views, Log(views, bus), readiness)
+        work.append(Leased(f"projection:{projection.name}", loop.run, readiness))
     return work
 
 
-async def _keep_all(leases: Leases, work: dict[str, tuple[Work, Condition]], stop: asyncio.Event) -> None:
+async def _run_all(leases: Leases, work: list[Leased], stop: asyncio.Event) -> None:
     holding = asyncio.create_task(leases.run(), name="leases")
     try:
         async with asyncio.TaskGroup() as group:
-            for name, (do, condition) in work.items():
-                group.create_task(keep(leases, name, do, condition, stop), name=name)
+            for lease, run_leased, readiness in work:
+                group.create_task(run_while_leased(leases, lease, run_leased, readiness, stop), name=lease)
     finally:
         holding.cancel()
         await asyncio.gather(holding, return_exceptions=True)

@@ -1,4 +1,4 @@
-"""The tables of Postgres, as data: the log of record, how far each reader is, and the views."""
+"""The tables of Postgres: the event log, the checkpoints, the dead letters and the views."""
 
 from typing import Any
 
@@ -113,7 +113,7 @@ sessions = Table(
     Index(None, "tenant", "created_at", "session_id"),
     Index(None, "tenant", "status", "created_at", "session_id"),
     Index(None, "tenant", "user_id", "created_at", "session_id"),
-    postgresql_with={"fillfactor": 70},  # every event updates its session's row: leave room to do it in place
+    postgresql_with={"fillfactor": 70},  # every event updates a row: leave room to do it in place
 )
 
 turns = Table(

@@ -1,4 +1,4 @@
-"""What persistence is told by its environment."""
+"""The settings of persistence, read from the environment."""
 
 from typing import Annotated
 
@@ -8,15 +8,15 @@ from antiphon.chassis.settings import LogSettings, NatsSettings, Port, PostgresS
 
 
 class MigrateSettings(PostgresSettings, LogSettings):
-    """Hold what `migrate` needs."""
+    """The settings of `migrate`."""
 
 
 class StatusSettings(NatsSettings, PostgresSettings, LogSettings):
-    """Hold what `status` needs."""
+    """The settings of `status`."""
 
 
 class PersistenceSettings(NatsSettings, PostgresSettings, LogSettings):
-    """Hold what `run` needs."""
+    """The settings of `run`."""
 
     health_host: Text = Field("127.0.0.1", validation_alias="ANTIPHON_PERSISTENCE_HEALTH_HOST")
     health_port: Port = Field(8002, validation_alias="ANTIPHON_PERSISTENCE_HEALTH_PORT")

@@ -1,4 +1,8 @@
-"""SQL stands in .sql files, beside the code that runs it; texts go in as Postgres can hold them."""
+"""Load SQL from files, and make texts that Postgres can store.
+
+Where SQL lives: a statement of a few lines is a constant of the module that runs it; functions and long
+statements are .sql files beside that module, loaded by `read_sql`.
+"""
 
 from importlib.resources import files
 
@@ -10,16 +14,16 @@ def read_sql(package: str, name: str) -> str:
     return files(package).joinpath(name).read_text()
 
 
-def text(value: str) -> str:
-    """Return a text without NUL, which no text column holds; the log keeps the original."""
+def storable(value: str) -> str:
+    """Return a text without NUL, which a text column cannot hold; the log keeps the original."""
     return value.replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
-def text_or_null(value: str | None) -> str | None:
-    """Return what a text column that may be null holds of a text."""
-    return None if value is None else text(value)
+def storable_or_none(value: str | None) -> str | None:
+    """Return `storable(value)`, or None for None."""
+    return None if value is None else storable(value)
 
 
 def indexable(value: str) -> str:
-    """Return as much of a text as may stand in an indexed column."""
-    return text(value)[:INDEXED_LENGTH]
+    """Return a storable text cut to the length that an index accepts."""
+    return storable(value)[:INDEXED_LENGTH]

@@ -1,4 +1,4 @@
-"""How far everything is: ingest per partition, each projection, and what was set aside."""
+"""The status: progress of ingest per partition and of each projection, and the dead letters."""
 
 from datetime import datetime
 
@@ -10,17 +10,38 @@ from antiphon.contracts.subjects import PARTITIONS, partition_filter
 from antiphon.persistence.migrations import current, head
 from antiphon.persistence.projections import PROJECTIONS
 from antiphon.persistence.settings import StatusSettings
-from antiphon.persistence.sql import read_sql
 
 CONNECT_SECONDS = 3.0
 
-_PARTITIONS = read_sql("antiphon.persistence", "status_partitions.sql")
-_PROJECTIONS = read_sql("antiphon.persistence", "status_projections.sql")
-_DEAD_LETTERS = read_sql("antiphon.persistence", "status_dead_letters.sql")
+_PARTITIONS = """
+select partition,
+       coalesce(checkpoint.position, 0),
+       coalesce(checkpoint.epoch, 0),
+       checkpoint.updated_at
+  from generate_series(0, $1::integer) as partition
+  left join checkpoints as checkpoint on checkpoint.name = 'ingest:' || partition
+ order by partition
+"""
+# How many events each projection is behind; all of the log for one that never ran.
+_PROJECTIONS = """
+select projection,
+       (select count(*)
+          from event_log
+          left join projection_checkpoints as checkpoint
+            on checkpoint.projection = known.projection and checkpoint.partition = event_log.partition
+         where event_log.position > coalesce(checkpoint.position, 0)),
+       (select max(updated_at)
+          from projection_checkpoints as checkpoint
+         where checkpoint.projection = known.projection)
+  from unnest($1::text[]) as known (projection)
+"""
+_DEAD_LETTERS = """
+select count(*), max(recorded_at), (array_agg(error order by id desc))[1] from dead_letters
+"""
 
 
 class Partition(msgspec.Struct):
-    """Say how far ingest is; `head` is the newest position on the stream, None when NATS is away."""
+    """The progress of ingest; `head` is the newest position on the stream, None without NATS."""
 
     partition: int
     checkpoint: int
@@ -31,7 +52,7 @@ class Partition(msgspec.Struct):
 
 
 class View(msgspec.Struct):
-    """Say how far a projection is: how many events of the log it has still to fold."""
+    """The progress of a projection: how many events of the log it has not folded yet."""
 
     projection: str
     events_behind: int
@@ -39,7 +60,7 @@ class View(msgspec.Struct):
 
 
 class DeadLetters(msgspec.Struct):
-    """Say what was set aside."""
+    """The number of dead letters, and the newest."""
 
     count: int
     newest_at: datetime | None
@@ -47,7 +68,7 @@ class DeadLetters(msgspec.Struct):
 
 
 class Status(msgspec.Struct):
-    """Hold it all."""
+    """The status of persistence."""
 
     schema_revision: str | None
     schema_needed: str
@@ -56,14 +77,14 @@ class Status(msgspec.Struct):
     dead_letters: DeadLetters
 
     def to_json(self) -> str:
-        """Return the status for machines."""
+        """Return the status as JSON."""
         return msgspec.json.encode(self).decode()
 
 
 async def read_status(settings: StatusSettings) -> Status:
-    """Read the status; without NATS, what Postgres alone can tell.
+    """Read the status; without NATS, only what Postgres knows.
 
-    Exits with 1 when Postgres does not answer or was never migrated.
+    Exits with 1 when Postgres does not answer or has no schema.
     """
     heads = await _heads(settings.nats_url)
     try:
@@ -118,11 +139,11 @@ async def _heads(nats_url: str) -> dict[int, int] | None:
 
 
 def render(status: Status) -> str:
-    """Return the status for people."""
+    """Return the status as text."""
     lines = [f"schema      revision {status.schema_revision}, needed {status.schema_needed}", ""]
     lines.append(f"{'partition':>9}  {'checkpoint':>12}  {'stream head':>12}  {'epoch':>6}")
     for partition in status.partitions:
-        newest = "NATS is away" if partition.head is None else str(partition.head)
+        newest = "NATS is down" if partition.head is None else str(partition.head)
         mark = "  behind" if partition.caught_up is False else ""
         lines.append(
             f"{partition.partition:>9}  {partition.checkpoint:>12}  {newest:>12}  {partition.epoch:>6}{mark}"

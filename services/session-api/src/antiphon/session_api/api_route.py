@@ -1,4 +1,4 @@
-"""What every route of the API asks first: a key that counts, its scope, and JSON if there is a body."""
+"""The route class of the API: authorize first, then read the body as strict JSON."""
 
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -13,12 +13,12 @@ from antiphon.session_api.problems import Problem
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
-READING = frozenset({"GET", "HEAD"})
+READ_METHODS = frozenset({"GET", "HEAD"})
 
 
 class _JsonRequest(Request):
     async def json(self) -> Any:
-        """Parse the body; unlike the standard parser, refuse NaN, bad UTF-8 and lone surrogates."""
+        """Parse the body; unlike the standard library, reject NaN, invalid UTF-8 and lone surrogates."""
         try:
             return orjson.loads(await self.body())
         except orjson.JSONDecodeError as error:
@@ -28,22 +28,22 @@ class _JsonRequest(Request):
 
 
 class ApiRoute(APIRoute):
-    """A route for holders of API keys: reading takes the scope `sessions:read`, all else `sessions:write`."""
+    """A route that requires an API key: with scope `sessions:read` for GET, else `sessions:write`."""
 
     def get_route_handler(self) -> Handler:
-        """Wrap FastAPI's handler (see APIRoute)."""
+        """Return FastAPI's handler behind the checks."""
         handle = super().get_route_handler()
-        scope = "sessions:read" if (self.methods or set()) <= READING else "sessions:write"
+        scope = "sessions:read" if (self.methods or set()) <= READ_METHODS else "sessions:write"
 
-        # Before FastAPI, not among its dependencies: no byte of a stranger's body is read.
-        async def admit(request: Request) -> Response:
+        # Before FastAPI, not one of its dependencies: the body of an unauthorized request is never read.
+        async def authorized(request: Request) -> Response:
             request = _JsonRequest(request.scope, request.receive)
             authorize(request, scope)
             if self.body_field is not None and not _is_json(request) and await request.body():
                 raise Problem(415, "unsupported-media-type", "Send application/json.")
             return await handle(request)
 
-        return admit
+        return authorized
 
 
 def _is_json(request: Request) -> bool:

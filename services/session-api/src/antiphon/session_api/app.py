@@ -6,10 +6,9 @@ from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
 from antiphon.chassis.health import routes as health_routes
-from antiphon.session_api import flow_routes, openapi, problems
+from antiphon.session_api import openapi, problems, routes
 from antiphon.session_api.dependencies import Dependencies
-from antiphon.session_api.requests import Requests
-from antiphon.session_api.sessions import routes as session_routes
+from antiphon.session_api.middleware import RequestMiddleware
 
 DESCRIPTION = """\
 Create voice sessions, look at them, follow them live, end them.
@@ -20,7 +19,7 @@ for running and for ended sessions alike. All else is a fold of it. Errors are `
 
 
 def create_app(dependencies: Dependencies) -> FastAPI:
-    """Build the application around its dependencies."""
+    """Return the application with its routes, errors and OpenAPI document."""
     app = FastAPIOffline(
         title="Antiphon",
         version=version("antiphon-session-api"),
@@ -28,14 +27,15 @@ def create_app(dependencies: Dependencies) -> FastAPI:
         docs_url="/docs",
         redoc_url=None,
         swagger_ui_parameters={"validatorUrl": None, "persistAuthorization": True},
-        # Spans yes; no copies of what callers sent, and no span for every step within a request.
+        # One span per request: no copies of request data in logs, no span for each step of a request.
         telemetry={"logs": False, "operation_spans": False},
     )
     app.state.dependencies = dependencies
-    app.add_middleware(Requests)
+    app.state.keys = dependencies.keys
+    app.add_middleware(RequestMiddleware)
     problems.install(app)
     app.router.routes.extend(health_routes(dependencies.health))
-    # Not include_router: routers within routers are matched twice, at a third of a create's cost.
-    app.router.routes.extend((*session_routes.router.routes, *flow_routes.router.routes))
+    # Not include_router: nested routers match twice, at a third of the cost of a create.
+    app.router.routes.extend((*routes.sessions.routes, *routes.flows.routes))
     openapi.install(app)
     return app

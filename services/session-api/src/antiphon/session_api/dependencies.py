@@ -1,25 +1,32 @@
-"""What the routes work with; built once in `wiring`, handed to `create_app`."""
+"""What the routes work with: the whole service is wired in one function."""
 
 import asyncio
+import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import cast
 
 from fastapi import Request
 
-from antiphon.chassis.health import Health
+from antiphon.chassis.bus import Bus
+from antiphon.chassis.database import Database
+from antiphon.chassis.health import Check, Health
 from antiphon.chassis.log import Log
+from antiphon.session_api.auth import Keys
 from antiphon.session_api.flows import Flows
-from antiphon.session_api.keys import Keys
-from antiphon.session_api.sessions.create import CreateSession
+from antiphon.session_api.sessions.create import CreateSession, Rooms
 from antiphon.session_api.sessions.end import EndSession
-from antiphon.session_api.sessions.join import JoinSession
+from antiphon.session_api.sessions.events import EventPublisher, EventReader
+from antiphon.session_api.sessions.join import JoinSession, JoinTokens
 from antiphon.session_api.sessions.lookup import Lookup
 from antiphon.session_api.sessions.queries import Views
+from antiphon.session_api.settings import ApiSettings
 
 
 @dataclass(frozen=True, slots=True)
 class Dependencies:
-    """Hold everything that a request may need."""
+    """Everything that a request may need."""
 
     keys: Keys
     flows: Flows
@@ -34,6 +41,72 @@ class Dependencies:
     heartbeat_seconds: float
 
 
+class Readiness(Health):
+    """Required checks decide whether the service is ready; reported ones are shown only."""
+
+    def __init__(self, required: Mapping[str, Check], reported: Mapping[str, Check]) -> None:
+        super().__init__(required)
+        self._reported = Health(reported)
+
+    async def report(self) -> dict[str, object]:
+        """Run all checks (see Health.report) and add the reported ones under `reported`."""
+        report = await super().report()
+        reported = await self._reported.report()
+        return {**report, "reported": reported["checks"]}
+
+
 def dependencies_of(request: Request) -> Dependencies:
-    """Return the dependencies of the app that this request came to."""
+    """Return the dependencies of the app that handles this request."""
     return cast("Dependencies", request.app.state.dependencies)
+
+
+def now() -> datetime:
+    """Return the current time in UTC."""
+    return datetime.now(UTC)
+
+
+def wire(
+    settings: ApiSettings,
+    *,
+    bus: Bus,
+    database: Database,
+    rooms: Rooms,
+    keys: Mapping[str, bytes],
+    flows: Mapping[str, bytes],
+    stopping: asyncio.Event,
+    clock: Callable[[], datetime] = now,
+    entropy: Callable[[int], bytes] = os.urandom,
+) -> Dependencies:
+    """Build the dependencies; `keys` and `flows` are the watched buckets."""
+    log, reader, views = Log(database, bus), EventReader(bus), Views(database)
+    lookup = Lookup(views, reader, log)
+    publisher = EventPublisher(bus, clock, timeout_seconds=settings.broker_timeout_seconds)
+    tokens = JoinTokens(settings.livekit_api_key, settings.livekit_api_secret, settings.agent_name)
+    known_flows = Flows(flows)
+    return Dependencies(
+        keys=Keys(keys),
+        flows=known_flows,
+        create=CreateSession(
+            publisher,
+            reader,
+            rooms,
+            known_flows,
+            agent_name=settings.agent_name,
+            clock=clock,
+            entropy=entropy,
+        ),
+        join=JoinSession(
+            lookup,
+            tokens,
+            livekit_url=settings.callers_livekit_url,
+            ttl_seconds=settings.token_ttl_seconds,
+        ),
+        end=EndSession(lookup, reader, publisher, rooms, clock=clock),
+        lookup=lookup,
+        views=views,
+        log=log,
+        # Creating sessions needs no Postgres, so an outage there does not make the service unready.
+        health=Readiness(required={"broker": bus.ready}, reported={"postgres": database.ready}),
+        stopping=stopping,
+        heartbeat_seconds=settings.heartbeat_seconds,
+    )

@@ -1,4 +1,4 @@
-"""What agents can be asked to do: flow revisions from the `flows` bucket, watched into memory."""
+"""Flows of a tenant, from the watched `flows` bucket."""
 
 from collections.abc import Iterator, Mapping
 from datetime import datetime
@@ -25,18 +25,18 @@ _decoder = msgspec.json.Decoder(Flow)
 
 
 class Flows:
-    """Find flows by tenant and id; revisions are immutable, counted from 1, and the newest counts."""
+    """Flows by tenant and id; revisions are immutable and numbered from 1."""
 
     def __init__(self, bucket: Mapping[str, bytes]) -> None:
         self._bucket = bucket
         self._newest: dict[str, int] = {}
 
     def latest_revision(self, tenant: str, flow_id: str) -> int | None:
-        """Return the newest revision of a flow, or None when there is no such flow."""
+        """Return the newest revision of a flow, or None for an unknown flow."""
         prefix = f"{tenant}.{flow_id}."
         revision = self._newest.get(prefix, 0)
         if revision and f"{prefix}{revision}" not in self._bucket:
-            revision = 0  # the bucket was emptied under us
+            revision = 0  # the bucket was emptied
         while f"{prefix}{revision + 1}" in self._bucket:
             revision += 1
         self._newest[prefix] = revision

@@ -1,4 +1,4 @@
-"""LiveKit's room service, as little of it as a session needs."""
+"""LiveKit's room service: create and delete the room of a session."""
 
 import time
 from collections.abc import Callable
@@ -6,40 +6,50 @@ from datetime import timedelta
 from typing import TypeVar
 
 import aiohttp
+import orjson
 from google.protobuf.message import Message
 from livekit import api
 from livekit.api.twirp_client import ServerError, TwirpClient
 from livekit.protocol.models import Room
 
-from antiphon.session_api.tokens import dispatch_metadata
-
 TOKEN_TTL_SECONDS = 600
 EMPTY_TIMEOUT_SECONDS = 300
 DEPARTURE_TIMEOUT_SECONDS = 20
+
+# Errors of LiveKit that a retry may heal: no connection, no answer in time, an overloaded or failing server.
+TRANSIENT: tuple[type[Exception], ...] = (TimeoutError, aiohttp.ClientError)
+TRANSIENT_STATUSES = frozenset({429, *range(500, 600)})
+# LiveKit has closed an idle connection of the pool: one immediate retry opens a new one.
+STALE_CONNECTION = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError)
 
 MessageT = TypeVar("MessageT", bound=Message)
 
 
 class LiveKitError(Exception):
-    """LiveKit did not do what it was asked."""
+    """A request to LiveKit failed."""
 
     retryable: bool
 
 
 class LiveKitUnavailable(LiveKitError):
-    """LiveKit is away, overloaded or too slow; a retry may help."""
+    """LiveKit is down, overloaded or too slow; a retry may succeed."""
 
     retryable = True
 
 
 class LiveKitRefused(LiveKitError):
-    """LiveKit understood and refused, as with wrong credentials; a retry cannot help."""
+    """LiveKit rejected the request, as with wrong credentials; a retry cannot succeed."""
 
     retryable = False
 
 
+def dispatch_metadata(session_id: str, tenant: str) -> str:
+    """Return the metadata of room, job and token; callers can read it, so it holds no secrets."""
+    return orjson.dumps({"session_id": session_id, "tenant": tenant}).decode()
+
+
 class LiveKit:
-    """Make and delete rooms."""
+    """A client of LiveKit's room service."""
 
     def __init__(
         self,
@@ -51,7 +61,7 @@ class LiveKit:
         timeout_seconds: float,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        # Given to every call: TwirpClient hands its own None on, which overrules the session's timeout.
+        # Passed to every call: TwirpClient's default of None would override the timeout of the session.
         self._timeout = aiohttp.ClientTimeout(total=timeout_seconds)
         self._http = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
         self._twirp = TwirpClient(self._http, url, "livekit", failover=False)
@@ -63,9 +73,9 @@ class LiveKit:
         self._renew_at = float("-inf")
 
     async def create_room(self, session_id: str, tenant: str) -> str:
-        """Make the session's room, which asks for the agent, and return its sid.
+        """Create the session's room with its agent dispatch, and return its sid.
 
-        On a live room this changes nothing, so it may be repeated.
+        Idempotent: an existing room stays as it is.
         Raises LiveKitUnavailable, LiveKitRefused.
         """
         metadata = dispatch_metadata(session_id, tenant)
@@ -80,7 +90,7 @@ class LiveKit:
         return room.sid
 
     async def delete_room(self, session_id: str) -> None:
-        """Delete the session's room and send everyone out; a room that is not there is fine.
+        """Delete the session's room and disconnect its participants; a missing room is no error.
 
         Raises LiveKitUnavailable, LiveKitRefused.
         """
@@ -95,30 +105,29 @@ class LiveKit:
         """Close the connections to LiveKit."""
         await self._http.close()
 
-    async def _call(self, method: str, request: Message, answer: type[MessageT]) -> MessageT:
+    async def _call(self, method: str, request: Message, response: type[MessageT]) -> MessageT:
         try:
-            return await self._ask(method, request, answer)
+            return await self._request(method, request, response)
         except ServerError as error:
-            kind = LiveKitUnavailable if error.status >= 500 or error.status == 429 else LiveKitRefused
+            kind = LiveKitUnavailable if error.status in TRANSIENT_STATUSES else LiveKitRefused
             raise kind(f"{method}: {error.status} {error.code}: {error.message}") from error
-        except TimeoutError as error:
-            raise LiveKitUnavailable(f"{method}: no answer within {self._timeout.total:g} s") from error
-        except aiohttp.ClientError as error:
-            raise LiveKitUnavailable(f"{method}: {error}") from error
+        except TRANSIENT as error:
+            timed_out = isinstance(error, TimeoutError)
+            reason = f"no answer within {self._timeout.total:g} s" if timed_out else str(error)
+            raise LiveKitUnavailable(f"{method}: {reason}") from error
 
-    async def _ask(self, method: str, request: Message, answer: type[MessageT]) -> MessageT:
+    async def _request(self, method: str, request: Message, response: type[MessageT]) -> MessageT:
         try:
-            return await self._ask_once(method, request, answer)
-        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
+            return await self._request_once(method, request, response)
+        except STALE_CONNECTION as error:
             if isinstance(error, aiohttp.ClientConnectorError):
                 raise
-            # An idle connection that LiveKit had closed meanwhile: ask once more, on a new one.
-            return await self._ask_once(method, request, answer)
+            return await self._request_once(method, request, response)
 
-    async def _ask_once(self, method: str, request: Message, answer: type[MessageT]) -> MessageT:
+    async def _request_once(self, method: str, request: Message, response: type[MessageT]) -> MessageT:
         headers = self._headers()
         return await self._twirp.request(
-            "RoomService", method, request, headers, answer, timeout=self._timeout
+            "RoomService", method, request, headers, response, timeout=self._timeout
         )
 
     def _headers(self) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Start session-api: connect, watch, serve, and let go in the opposite order."""
+"""Start session-api: connect, wire, serve."""
 
 import asyncio
 from contextlib import AsyncExitStack
@@ -8,9 +8,9 @@ from antiphon.chassis.database import Database
 from antiphon.chassis.process import serve_http
 from antiphon.chassis.telemetry import configure, flush
 from antiphon.session_api.app import create_app
+from antiphon.session_api.dependencies import wire
 from antiphon.session_api.livekit import LiveKit
 from antiphon.session_api.settings import ApiSettings
-from antiphon.session_api.wiring import wire
 
 SERVICE = "session-api"
 
@@ -18,7 +18,7 @@ SERVICE = "session-api"
 async def serve(settings: ApiSettings, stop: asyncio.Event) -> None:
     """Serve until stopped.
 
-    Raises BusUnavailable when there is no broker at start; Postgres and LiveKit may be away.
+    Raises BusUnavailable when the broker cannot be reached at start; Postgres and LiveKit may be down.
     """
     configure(SERVICE, settings)
     async with AsyncExitStack() as stack:
@@ -30,7 +30,7 @@ async def serve(settings: ApiSettings, stop: asyncio.Event) -> None:
         stack.push_async_callback(keys.close)
         flows = await (await bus.bucket("flows")).watch()
         stack.push_async_callback(flows.close)
-        # No connection is opened before the first read: creating sessions needs no Postgres.
+        # Connects on the first read: creating sessions needs no Postgres.
         database = await Database.connect(settings.postgres_dsn, min_size=0, max_size=settings.pool_size)
         stack.push_async_callback(database.close)
         livekit = LiveKit(

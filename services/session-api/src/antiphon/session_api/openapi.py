@@ -1,4 +1,4 @@
-"""The OpenAPI document: our own schemas and problems beside what FastAPI derives from the routes."""
+"""The OpenAPI document: what FastAPI derives from the routes, plus our schemas and problems."""
 
 from typing import Any
 
@@ -53,12 +53,12 @@ _PROBLEM = {
 
 
 def reference(name: str) -> dict[str, str]:
-    """Refer to a schema of the document."""
+    """Return a reference to a schema of the document."""
     return {"$ref": _COMPONENTS.format(name=name)}
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Document the problems that a route can answer with."""
+    """Return the documentation of the problems that a route can respond with."""
     return {status: _problem(status, *_MEANINGS[status]) for status in statuses}
 
 
@@ -81,7 +81,7 @@ ERRORS = problems(401, 403)
 
 
 def install(app: FastAPI) -> None:
-    """Make the app's OpenAPI document complete."""
+    """Make the app serve the complete OpenAPI document."""
 
     def document() -> dict[str, Any]:
         if app.openapi_schema is None:
@@ -109,7 +109,7 @@ def _document(app: FastAPI) -> dict[str, Any]:
 
 
 def _drop_derived_422(document: dict[str, Any]) -> None:
-    """Take out the 422 that FastAPI derives: ours are documented, and a session id is known or a 404."""
+    """Remove the 422 that FastAPI derives: ours are documented, and an invalid session id is a 404."""
     for operations in document["paths"].values():
         for operation in operations.values():
             if "application/json" in operation["responses"].get("422", {}).get("content", {}):

@@ -1,4 +1,4 @@
-"""Errors as problem+json (RFC 9457): every one says what is wrong, where, and whether to try again."""
+"""Errors as application/problem+json (RFC 9457)."""
 
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
@@ -27,9 +27,9 @@ _EXPECTED: tuple[type[Exception], ...] = (
 
 
 class Problem(HTTPException):
-    """Answer a request with a problem document.
+    """An HTTP error that becomes a problem document.
 
-    `kind` is the stable, machine-readable end of the problem's `type`.
+    `kind` is the stable last part of the problem's `type`, `members` are its extension members.
     """
 
     def __init__(
@@ -52,14 +52,14 @@ class Problem(HTTPException):
 
 
 def broker_unavailable() -> Problem:
-    """Say that the broker is away and that nothing was made."""
+    """Return the problem for a broker that does not answer."""
     return Problem(
         503, "broker-unavailable", "The event broker does not answer; try again.", retry_after_seconds=1
     )
 
 
 def database_unavailable() -> Problem:
-    """Say that reads must wait for the database, while creates go on."""
+    """Return the problem for a database that does not answer."""
     return Problem(
         503,
         "database-unavailable",
@@ -69,13 +69,13 @@ def database_unavailable() -> Problem:
 
 
 def invalid(field: str, where: str, message: str) -> Problem:
-    """Say which field, parameter or header is wrong."""
+    """Return the problem for an invalid field, parameter or header."""
     errors = [{"field": field, "in": where, "message": message}]
     return Problem(422, "invalid-request", f"Not valid: {field}.", errors=errors)
 
 
 def render(problem: Problem, instance: str) -> Response:
-    """Write a problem as application/problem+json."""
+    """Return the problem as a response."""
     body = {
         "type": TYPE_BASE + problem.kind,
         "title": problem.kind.replace("-", " ").capitalize(),
@@ -107,7 +107,7 @@ def _as_problem(error: Exception) -> Problem:
             kind = _kind_of(error.status_code)
             return Problem(error.status_code, kind, str(error.detail), headers=error.headers)
         case _:
-            return Problem(500, "internal-error", "The server failed; the failure is on its log.")
+            return Problem(500, "internal-error", "Internal error; see the server's log.")
 
 
 def _invalid(error: RequestValidationError) -> Problem:
@@ -115,22 +115,22 @@ def _invalid(error: RequestValidationError) -> Problem:
         {
             "field": ".".join(str(part) for part in where[1:]) or str(where[0]),
             "in": where[0],
-            "message": wrong["msg"].removeprefix("Value error, "),
-            "code": wrong["type"],
+            "message": found["msg"].removeprefix("Value error, "),
+            "code": found["type"],
         }
-        for wrong in error.errors()
-        if (where := wrong["loc"])
+        for found in error.errors()
+        if (where := found["loc"])
     ]
-    named = ", ".join(dict.fromkeys(str(wrong["field"]) for wrong in errors))
-    return Problem(422, "invalid-request", f"Not valid: {named}.", errors=errors)
+    fields = ", ".join(dict.fromkeys(str(entry["field"]) for entry in errors))
+    return Problem(422, "invalid-request", f"Not valid: {fields}.", errors=errors)
 
 
 def problem_response(request: Request, error: Exception) -> Response:
-    """Turn any error into its problem document."""
+    """Return any error as a problem document."""
     return render(_as_problem(error), request.url.path)
 
 
 def install(app: FastAPI) -> None:
-    """Answer every error of the app with a problem document."""
+    """Handle the expected errors of the app with problem documents."""
     for kind in _EXPECTED:
         app.add_exception_handler(kind, problem_response)

@@ -1,4 +1,4 @@
-"""What session-api reads from the environment."""
+"""Settings of session-api, from the environment."""
 
 from pydantic import Field
 
@@ -14,7 +14,7 @@ from antiphon.chassis.settings import (
 
 
 class ApiSettings(NatsSettings, PostgresSettings, LiveKitSettings, LogSettings):
-    """Hold every setting of session-api; the README's table is made from this class."""
+    """Settings of session-api."""
 
     host: Text = Field("127.0.0.1", validation_alias="ANTIPHON_API_HOST")
     port: Port = Field(8000, validation_alias="ANTIPHON_API_PORT")
@@ -36,6 +36,6 @@ class ApiSettings(NatsSettings, PostgresSettings, LiveKitSettings, LogSettings):
 
     @property
     def callers_livekit_url(self) -> str:
-        """Return the WebSocket address that callers are given."""
+        """The WebSocket URL of LiveKit for callers."""
         url = self.public_livekit_url or self.livekit_url
         return f"ws{url.removeprefix('http')}" if url.startswith("http") else url

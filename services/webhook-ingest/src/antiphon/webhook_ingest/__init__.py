@@ -1,1 +1,1 @@
-"""The service that puts LiveKit's webhooks on the log."""
+"""LiveKit webhooks to events."""

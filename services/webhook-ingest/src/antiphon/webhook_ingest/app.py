@@ -1,4 +1,4 @@
-"""The ASGI application: one route, and an answer for everything that can come to it."""
+"""The ASGI application: one route, and a response for every failure."""
 
 import structlog
 from starlette.applications import Starlette
@@ -9,8 +9,8 @@ from starlette.routing import Route
 from antiphon.chassis.bus import BusUnavailable, PayloadTooLarge
 from antiphon.chassis.health import Health
 from antiphon.chassis.health import routes as health_routes
-from antiphon.chassis.telemetry import continue_from, span
-from antiphon.webhook_ingest.ingest import Ingest
+from antiphon.chassis.tracing import continue_from, span
+from antiphon.webhook_ingest.publisher import WebhookPublisher
 from antiphon.webhook_ingest.signatures import BadSignature
 from antiphon.webhook_ingest.webhook import MalformedWebhook
 
@@ -21,30 +21,30 @@ log = structlog.get_logger(__name__)
 
 
 class BodyTooLarge(Exception):
-    """The body has more bytes than any webhook of LiveKit."""
+    """The body is larger than any LiveKit webhook."""
 
 
-def create_app(ingest: Ingest, health: Health) -> Starlette:
-    """Build the application."""
+def create_app(publisher: WebhookPublisher, health: Health) -> Starlette:
+    """Return the application."""
 
     async def receive(request: Request) -> Response:
         with continue_from(request.headers.get("traceparent")), span(f"POST {PATH}"):
-            return await _take(ingest, request)
+            return await _handle(publisher, request)
 
     return Starlette(routes=[Route(PATH, receive, methods=["POST"]), *health_routes(health)])
 
 
-async def _take(ingest: Ingest, request: Request) -> Response:
+async def _handle(publisher: WebhookPublisher, request: Request) -> Response:
     try:
         body = await _body(request)
-        outcome = await ingest.take(body, request.headers.get("authorization", ""))
-    except Exception as error:  # noqa: BLE001 - LiveKit retries on 503, so nothing is lost by our faults
-        return _refusal(error)
+        outcome = await publisher.publish(body, request.headers.get("authorization", ""))
+    except Exception as error:  # noqa: BLE001 - a 503 makes LiveKit retry, so no error of ours loses a webhook
+        return _error_response(error)
     return JSONResponse({"outcome": outcome})
 
 
-def _refusal(error: Exception) -> Response:
-    """Answer so that LiveKit does what helps: 4xx is never sent again, 503 is."""
+def _error_response(error: Exception) -> Response:
+    """Return 503 when a retry may succeed; LiveKit does not retry after a 4xx."""
     match error:
         case BadSignature():
             return _problem(401, "bad-signature", str(error))
@@ -53,16 +53,16 @@ def _refusal(error: Exception) -> Response:
         case BodyTooLarge() | PayloadTooLarge():
             return _problem(413, "content-too-large", str(error) or f"at most {BODY_LIMIT_BYTES} bytes")
         case ClientDisconnect():
-            return _problem(400, "client-disconnected", "the body did not come whole")
+            return _problem(400, "client-disconnected", "the request body is incomplete")
         case BusUnavailable():
             return _problem(503, "broker-unavailable", "the event broker does not answer; send it again")
         case _:
             log.error("webhook.failed", exc_info=error)
-            return _problem(503, "internal-error", "not taken; send it again")
+            return _problem(503, "internal-error", "internal error; send it again")
 
 
 def _problem(status: int, kind: str, detail: str) -> Response:
-    log.warning("webhook.refused", status=status, kind=kind, detail=detail)
+    log.warning("webhook.rejected", status=status, kind=kind, detail=detail)
     body = {
         "type": f"https://antiphon.dev/problems/{kind}",
         "title": kind.replace("-", " ").capitalize(),
@@ -75,9 +75,9 @@ def _problem(status: int, kind: str, detail: str) -> Response:
 
 
 async def _body(request: Request) -> bytes:
-    announced = request.headers.get("content-length", "0")
-    if announced.isdigit() and int(announced) > BODY_LIMIT_BYTES:
-        raise BodyTooLarge(f"{announced} bytes; at most {BODY_LIMIT_BYTES}")
+    content_length = request.headers.get("content-length", "0")
+    if content_length.isdigit() and int(content_length) > BODY_LIMIT_BYTES:
+        raise BodyTooLarge(f"{content_length} bytes; at most {BODY_LIMIT_BYTES}")
     body = bytearray()
     async for chunk in request.stream():
         body += chunk

@@ -1,4 +1,4 @@
-"""Start webhook-ingest: connect, serve, and let go in the opposite order."""
+"""Start webhook-ingest: connect, wire, serve."""
 
 import asyncio
 from contextlib import AsyncExitStack
@@ -9,7 +9,7 @@ from antiphon.chassis.health import Health
 from antiphon.chassis.process import serve_http
 from antiphon.chassis.telemetry import configure, flush
 from antiphon.webhook_ingest.app import create_app
-from antiphon.webhook_ingest.ingest import PRODUCER, Ingest
+from antiphon.webhook_ingest.publisher import PRODUCER, WebhookPublisher
 from antiphon.webhook_ingest.settings import WebhookSettings
 
 
@@ -20,7 +20,7 @@ def _now() -> datetime:
 async def serve(settings: WebhookSettings, stop: asyncio.Event) -> None:
     """Serve until stopped.
 
-    Raises BusUnavailable when there is no broker at start.
+    Raises BusUnavailable when the broker cannot be reached at start.
     """
     configure(PRODUCER, settings)
     async with AsyncExitStack() as stack:
@@ -28,12 +28,12 @@ async def serve(settings: WebhookSettings, stop: asyncio.Event) -> None:
         bus = await Bus.connect(settings.nats_url, name=PRODUCER)
         stack.push_async_callback(bus.close)
         await bus.verify()
-        ingest = Ingest(
+        publisher = WebhookPublisher(
             bus,
             api_key=settings.livekit_api_key,
             api_secret=settings.livekit_api_secret,
             clock=_now,
             timeout_seconds=settings.broker_timeout_seconds,
         )
-        app = create_app(ingest, Health({"broker": bus.ready}))
+        app = create_app(publisher, Health({"broker": bus.ready}))
         await serve_http(app, settings.host, settings.port, stop)

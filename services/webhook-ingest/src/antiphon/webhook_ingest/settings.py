@@ -1,4 +1,4 @@
-"""What webhook-ingest reads from the environment."""
+"""Settings of webhook-ingest, from the environment."""
 
 from pydantic import Field
 
@@ -6,7 +6,7 @@ from antiphon.chassis.settings import LiveKitSettings, LogSettings, NatsSettings
 
 
 class WebhookSettings(NatsSettings, LiveKitSettings, LogSettings):
-    """Hold every setting of webhook-ingest."""
+    """Settings of webhook-ingest."""
 
     host: Text = Field("127.0.0.1", validation_alias="ANTIPHON_WEBHOOKS_HOST")
     port: Port = Field(8001, validation_alias="ANTIPHON_WEBHOOKS_PORT")

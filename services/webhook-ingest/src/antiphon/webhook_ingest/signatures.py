@@ -1,4 +1,4 @@
-"""Is it from LiveKit, whole, and of now: a JWT over the SHA-256 of the body."""
+"""Signatures of webhooks: a JWT that carries the SHA-256 of the body."""
 
 import base64
 import binascii
@@ -11,11 +11,11 @@ LEEWAY_SECONDS = 30
 
 
 class BadSignature(Exception):
-    """The webhook was not signed by our LiveKit, not over this body, or too long ago."""
+    """The signature is missing, forged, expired, or of another body."""
 
 
 def verify(body: bytes, authorization: str, *, api_key: str, api_secret: str) -> None:
-    """Check a webhook's `Authorization`, which is the bare token, with no scheme before it.
+    """Verify the `Authorization` of a webhook: the token alone, without a scheme.
 
     Raises BadSignature.
     """

@@ -1,17 +1,15 @@
-"""Whose room is it: the room's metadata says so, and for webhooks without it, memory or the log."""
+"""The tenant of a room: from its metadata, else from the cache, else from the session's events."""
 
-import re
 from collections import OrderedDict
 
 import msgspec
 
 from antiphon.chassis.bus import Bus
 from antiphon.contracts.event import Family
+from antiphon.contracts.ids import is_session_id
 from antiphon.contracts.subjects import event_subject, parse_event_subject
 
-REMEMBERED = 10_000  # rooms
-
-_SESSION_ID = re.compile(r"ses_[0-9a-hjkmnp-tv-z]{26}")
+CACHE_SIZE = 10_000  # rooms
 
 
 class _RoomMetadata(msgspec.Struct):
@@ -23,43 +21,43 @@ _metadata = msgspec.json.Decoder(_RoomMetadata)
 
 
 class Tenants:
-    """Find the tenant of a room, or that the room is none of ours."""
+    """Tenants by room, with a bounded cache."""
 
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
-        self._known: OrderedDict[str, str] = OrderedDict()
+        self._cache: OrderedDict[str, str] = OrderedDict()
 
     async def of_room(self, room_name: str, room_metadata: str) -> str | None:
-        """Return the tenant whose session this room is; None when it is no session's room.
+        """Return the tenant of the session that owns the room; None for any other room.
 
         Raises BusUnavailable.
         """
-        if _SESSION_ID.fullmatch(room_name) is None:
+        if not is_session_id(room_name):
             return None
-        tenant = self._known.get(room_name) or _in_metadata(room_name, room_metadata)
+        tenant = self._cache.get(room_name) or _from_metadata(room_name, room_metadata)
         if tenant is None:
-            tenant = await self._on_the_log(room_name)
+            tenant = await self._from_events(room_name)
         if tenant is not None:
-            self._remember(room_name, tenant)
+            self._store(room_name, tenant)
         return tenant
 
-    async def _on_the_log(self, session_id: str) -> str | None:
+    async def _from_events(self, session_id: str) -> str | None:
         last = await self._bus.last(event_subject("*", session_id, Family.SESSION))
         return None if last is None else parse_event_subject(last.subject).tenant
 
-    def _remember(self, room_name: str, tenant: str) -> None:
-        self._known[room_name] = tenant
-        self._known.move_to_end(room_name)
-        if len(self._known) > REMEMBERED:
-            self._known.popitem(last=False)
+    def _store(self, room_name: str, tenant: str) -> None:
+        self._cache[room_name] = tenant
+        self._cache.move_to_end(room_name)
+        if len(self._cache) > CACHE_SIZE:
+            self._cache.popitem(last=False)
 
 
-def _in_metadata(room_name: str, room_metadata: str) -> str | None:
-    """Return the tenant that session-api wrote into the room's metadata."""
+def _from_metadata(room_name: str, room_metadata: str) -> str | None:
+    """Return the tenant that session-api stored in the room's metadata."""
     if not room_metadata:
         return None
     try:
         metadata = _metadata.decode(room_metadata)
     except msgspec.DecodeError:
-        return None  # not written by us: the log knows
+        return None  # not written by session-api
     return metadata.tenant if metadata.session_id == room_name else None

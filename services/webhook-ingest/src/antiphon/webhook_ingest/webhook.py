@@ -1,17 +1,22 @@
-"""LiveKit's webhooks as it writes them: protobuf JSON, names in camelCase, 64-bit numbers as strings."""
+"""LiveKit's webhooks: parsed from protobuf JSON (64-bit numbers are strings), mapped to events."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta, Struct
 
+from antiphon.contracts.events.livekit import LiveKitOther, LiveKitWebhook
+from antiphon.contracts.registry import EVENTS
+
 
 class MalformedWebhook(Exception):
-    """The body is not a webhook of LiveKit."""
+    """The body is not a LiveKit webhook."""
 
 
-_YEAR_10000 = 253_402_300_800  # unix seconds: a datetime goes no further
+_YEAR_10000 = 253_402_300_800  # Unix seconds; the end of the range of datetime
 UnixSeconds = Annotated[int, Meta(ge=0, lt=_YEAR_10000)]
 
 
@@ -39,7 +44,7 @@ class _Job(Struct, rename="camel"):
 
 
 class Webhook(Struct, rename="camel"):
-    """Hold what is read of a webhook; `payload` is all of it."""
+    """The fields of a webhook that are used here."""
 
     id: str
     event: str
@@ -54,27 +59,26 @@ class Webhook(Struct, rename="camel"):
 
     @property
     def room_name(self) -> str:
-        """Return the name of the room that the webhook is about; "" when it is about none."""
+        """The name of the room that the webhook is about; "" for none."""
         return (
             self.room.name or self.egress_info.room_name or self.ingress_info.room_name or self.job.room.name
         )
 
     @property
     def room_metadata(self) -> str:
-        """Return the room's metadata; the webhooks of tracks do not carry it."""
+        """The room's metadata; "" in webhooks of tracks, which lack it."""
         return self.room.metadata or self.job.room.metadata
 
     def occurred_at(self, now: datetime) -> datetime:
-        """Return when it happened, to LiveKit's whole second; `now` when the webhook does not say."""
+        """Return the time of the webhook in whole seconds, or `now` when it has none."""
         return datetime.fromtimestamp(self.created_at, UTC) if self.created_at > 0 else now
 
 
-# What opens something has no place on a log: the password of the room's TURN server.
 _SECRETS = ("turnPassword",)
 
 
 def without_secrets(payload: dict[str, Any]) -> dict[str, Any]:
-    """Return the payload less the secrets of its rooms."""
+    """Return the payload without the secrets of its rooms: the password of the TURN server."""
     clean = dict(payload)
     for name in ("room", "job"):
         if isinstance(clean.get(name), dict):
@@ -82,20 +86,45 @@ def without_secrets(payload: dict[str, Any]) -> dict[str, Any]:
     return clean
 
 
-# Lax: the numbers are text. Fields that are not named here are left alone.
 _payload = msgspec.json.Decoder(dict[str, Any])
 
 
 def parse(body: bytes) -> tuple[Webhook, dict[str, Any]]:
-    """Read a webhook, and all that it says but for secrets.
+    """Parse a webhook; return the fields used here, and the whole payload without secrets.
 
     Raises MalformedWebhook.
     """
     try:
         payload = _payload.decode(body)
-        webhook = msgspec.convert(payload, Webhook, strict=False)
+        webhook = msgspec.convert(payload, Webhook, strict=False)  # numbers may be strings
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise MalformedWebhook(str(error)) from error
     if not webhook.id or not webhook.event:
-        raise MalformedWebhook("a webhook has an id and an event")
+        raise MalformedWebhook("a webhook needs an id and an event")
     return webhook, without_secrets(payload)
+
+
+_PREFIX = "livekit."
+_BY_NAME: Mapping[str, type[LiveKitWebhook]] = MappingProxyType(
+    {
+        event.TYPE.removeprefix(_PREFIX): event
+        for event in EVENTS
+        if issubclass(event, LiveKitWebhook) and event is not LiveKitOther
+    }
+)
+
+
+def as_event(webhook: Webhook, payload: dict[str, Any]) -> LiveKitWebhook:
+    """Return the event of a webhook; kinds missing from the catalogue become `livekit.other`."""
+    fields: dict[str, Any] = {
+        "webhook_id": webhook.id,
+        "room": webhook.room_name,
+        "payload": payload,
+        "room_sid": webhook.room.sid or webhook.job.room.sid or None,
+        "participant_identity": webhook.participant.identity,
+        "participant_sid": webhook.participant.sid,
+        "track_sid": webhook.track.sid,
+        "dropped": webhook.num_dropped,
+    }
+    known = _BY_NAME.get(webhook.event)
+    return LiveKitOther(name=webhook.event, **fields) if known is None else known(**fields)

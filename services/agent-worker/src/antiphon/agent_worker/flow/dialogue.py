@@ -1,86 +1,82 @@
-"""Where a scripted conversation stands, and what comes next: a pure fold over what the caller has said.
+"""The state of a scripted conversation, and its next answer: a pure fold over the caller's messages.
 
-Nothing is remembered outside the conversation itself, so a conversation that is restored from its record
-goes on where it was, and an answer that is thrown away has changed nothing.
+No state is kept outside the chat history. A conversation that is restored from its log continues where it
+was, and an answer that is discarded has no effect.
 """
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from antiphon.agent_worker.flow.model import Flow, Rule
-from antiphon.agent_worker.flow.understanding import Heard, Understanding
+from antiphon.agent_worker.flow.phrase import Match, PhraseMatcher
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
-    """One thing the caller said; `call_id` is the id of the tool call that answers it, if one does."""
+class UserMessage:
+    """A message of the caller; `call_id` is the id of the tool call that answers it, if there is one."""
 
     text: str
     call_id: str
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
-    """Who is speaking with the caller, what the caller filled in, and what was asked last."""
+class DialogueState:
+    """The agent in charge, the words in each slot, and the question that was asked last."""
 
     agent: str
     slots: Mapping[str, str] = field(default_factory=dict)
     asked: str | None = None
 
-    def taken_over_by(self, agent: str) -> "Standing":
-        """Return the same standing with the agent that really speaks: a hand-off may have failed."""
-        return replace(self, agent=agent)
-
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """The rule that answers what was said (None: not understood), and what is known then."""
+    """The rule that answers a message (None: not understood), and the slots at that point."""
 
     rule: Rule | None
     slots: Mapping[str, str]
 
 
-CallSucceeded = Callable[[str], bool]
+CallSucceeded = Callable[[str], bool]  # by call id
 
 
 class Dialogue:
-    """The rules of one flow, applied."""
+    """The rules of a flow, applied to a conversation."""
 
     def __init__(self, flow: Flow) -> None:
         self._flow = flow
-        self._understanding = Understanding(flow)
+        self._matcher = PhraseMatcher(flow)
 
-    def stand(self, said: Iterable[Said], succeeded: CallSucceeded) -> Standing:
-        """Fold what was said, and which tool calls succeeded, into where the conversation stands."""
-        standing = Standing(self._flow.entry)
-        for one in said:
-            standing = self._after(standing, self.reply(standing, one.text), succeeded(one.call_id))
-        return standing
+    def state_after(self, messages: Iterable[UserMessage], succeeded: CallSucceeded) -> DialogueState:
+        """Fold the caller's messages and the outcomes of tool calls into a state."""
+        state = DialogueState(self._flow.entry)
+        for message in messages:
+            state = self._next(state, self.reply(state, message.text), succeeded(message.call_id))
+        return state
 
-    def reply(self, standing: Standing, text: str) -> Reply:
-        """Choose the first rule that fits what was said."""
-        heard = self._understanding.read(text)
-        if heard is None:
-            return Reply(None, standing.slots)
-        slots = {**standing.slots, **heard.slots}
-        rules = self._flow.rules_of(standing.agent)
-        rule = next((rule for rule in rules if _fits(rule, heard, slots, standing.asked)), None)
+    def reply(self, state: DialogueState, text: str) -> Reply:
+        """Return the first rule that applies to a message."""
+        match = self._matcher.match(text)
+        if match is None:
+            return Reply(None, state.slots)
+        slots = {**state.slots, **match.slots}
+        rules = self._flow.rules_of(state.agent)
+        rule = next((rule for rule in rules if _applies(rule, match, slots, state.asked)), None)
         return Reply(rule, slots)
 
     @staticmethod
-    def _after(standing: Standing, reply: Reply, succeeded: bool) -> Standing:
+    def _next(state: DialogueState, reply: Reply, succeeded: bool) -> DialogueState:
         rule = reply.rule
         if rule is None:
-            return standing  # a cough changes nothing: what was asked is still asked
+            return state  # not understood: the question stays open
         if rule.call is not None and not succeeded:
-            return replace(standing, slots=reply.slots)
+            return replace(state, slots=reply.slots)
         kept = {name: words for name, words in reply.slots.items() if name not in rule.forget}
-        return Standing(rule.hand_off or standing.agent, kept, rule.asks)
+        return DialogueState(rule.hand_off or state.agent, kept, rule.asks)
 
 
-def _fits(rule: Rule, heard: Heard, slots: Mapping[str, str], asked: str | None) -> bool:
+def _applies(rule: Rule, match: Match, slots: Mapping[str, str], asked: str | None) -> bool:
     return (
-        heard.phrase in rule.hear
+        match.phrase in rule.hear
         and (rule.after is None or rule.after == asked)
         and all(name in slots for name in rule.needs)
     )

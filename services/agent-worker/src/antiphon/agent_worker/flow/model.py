@@ -1,4 +1,4 @@
-"""The flow file, as data. Each field's description is what the published schema says of it."""
+"""The schema of a flow file. The field descriptions are published in flows/flow.schema.json."""
 
 from typing import Annotated, Any, Literal
 
@@ -7,7 +7,11 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSche
 _ID = r"^[a-z][a-z0-9-]{0,62}$"
 _NAME = r"^[a-z][a-z0-9_]*$"
 _WORDS = r"^[a-z][a-z']*( [a-z][a-z']*)*$"
-PATTERNS = {_ID: "lower case, digits and -", _NAME: "lower case, digits and _", _WORDS: "words in lower case"}
+PATTERNS = {
+    _ID: "lower-case letters, digits and -",
+    _NAME: "lower-case letters, digits and _",
+    _WORDS: "lower-case words",
+}
 
 Name = Annotated[str, Field(pattern=_NAME)]
 Text = Annotated[str, Field(min_length=1)]
@@ -62,70 +66,75 @@ class _Part(BaseModel):
 
 
 class Providers(_Part):
-    """Who hears, thinks and speaks."""
+    """The providers of voice activity detection, speech recognition, the model and speech synthesis."""
 
-    vad: str = Field(description="Notices that someone speaks.")
+    vad: str = Field(description="Detects speech.")
     stt: str = Field(description="Turns speech into words.")
-    llm: str = Field(description="Decides what to answer.")
+    llm: str = Field(description="Chooses the answers.")
     tts: str = Field(description="Turns words into speech.")
 
 
 class Silence(_Part):
-    """What the agent says when the caller says nothing."""
+    """What the agent says when the caller is silent."""
 
     after_seconds: float = Field(gt=0, le=600, strict=False, description="How long to wait, in seconds.")
-    say: Text = Field(description="What to say then.")
-    at_most: int = Field(ge=1, le=10, description="How many times in a row.")
+    say: Text = Field(description="What to say.")
+    at_most: int = Field(ge=1, le=10, description="How many times in a row, at most.")
 
 
 class Rule(_Part):
-    """What the agent does when it hears something. The first rule that fits is followed."""
+    """The agent's answer to a phrase. The first rule that applies is used."""
 
-    hear: Names = Field(description="The phrases, by name, that this rule answers.")
-    after: Name | None = Field(default=None, description="Only when the agent's last rule asked this.")
-    needs: list[Name] = Field(default=[], description="Only when these slots are known.")
-    say: Text = Field(description="The answer; {slot} is the words heard, {output} a tool's output.")
-    asks: Name | None = Field(default=None, description="A name for what the answer asks, for `after`.")
-    call: Name | None = Field(default=None, description="A tool to call first; its arguments are slots.")
+    hear: Names = Field(description="The names of the phrases that this rule answers.")
+    after: Name | None = Field(default=None, description="Applies only when the last rule asked this.")
+    needs: list[Name] = Field(default=[], description="Applies only when these slots have a value.")
+    say: Text = Field(description="The answer; {slot} is the caller's words, {output} an output of the tool.")
+    asks: Name | None = Field(default=None, description="A name for the question in the answer, for `after`.")
+    call: Name | None = Field(
+        default=None, description="A tool to call first; its arguments are the slots of the same names."
+    )
     on_failure: Text | None = Field(default=None, description="The answer when the tool fails.")
-    forget: list[Name] = Field(default=[], description="Slots to forget once this rule has done its work.")
+    forget: list[Name] = Field(default=[], description="Slots to clear afterwards.")
     hand_off: Name | None = Field(default=None, description="The agent that takes over after the answer.")
-    end: Literal[True] | None = Field(default=None, description="End the call once the answer was heard.")
+    end: Literal[True] | None = Field(default=None, description="End the call after the answer.")
 
 
 class AgentScript(_Part):
     """One agent of the flow."""
 
-    instructions: Text = Field(description="What this agent is there for, in a sentence or two.")
-    greeting: Text = Field(description="What it says first.")
-    rules: list[Rule] = Field(default=[], description="Its own rules; the flow's rules come after them.")
+    instructions: Text = Field(description="The purpose of this agent, in a sentence or two.")
+    greeting: Text = Field(description="The first thing it says.")
+    rules: list[Rule] = Field(
+        default=[], description="Its own rules; they come before the rules of the flow."
+    )
 
 
 class Flow(_Part):
-    """A conversation that an agent can hold."""
+    """A scripted conversation."""
 
-    id: str = Field(pattern=_ID, description="The flow's id in the API.")
-    name: Text = Field(description="What people call it.")
+    id: str = Field(pattern=_ID, description="The id of the flow in the API.")
+    name: Text = Field(description="A name for people.")
     description: Text = Field(description="What it does, in a sentence.")
-    language: Literal["en"] = Field(description="The language that callers speak.")
+    language: Literal["en"] = Field(description="The language of the callers.")
     providers: Providers
     entry: Name = Field(description="The agent that answers the call.")
-    fallback: Text = Field(description="The answer to what was not understood.")
+    fallback: Text = Field(description="The answer when no rule applies.")
     silence: Silence
     slots: dict[Name, Values] = Field(
-        default={}, description="What a caller can fill in: words, or words and what they mean."
+        default={},
+        description="The values that callers can give: words, or words and the value they stand for.",
     )
     phrases: dict[Name, Phrases] = Field(
-        min_length=1, description="What is understood: words, [optional], (one | other), {slot}."
+        min_length=1, description="What callers can say: words, [optional], (one | other), {slot}."
     )
     agents: dict[Name, AgentScript] = Field(min_length=1)
-    rules: list[Rule] = Field(default=[], description="What every agent does, after its own rules.")
+    rules: list[Rule] = Field(default=[], description="The rules of all agents, after their own.")
 
     @property
     def greeting(self) -> str:
-        """What the caller hears first."""
+        """The greeting of the entry agent."""
         return self.agents[self.entry].greeting
 
     def rules_of(self, agent: str) -> list[Rule]:
-        """Return the rules that an agent follows, in order."""
+        """Return the rules of an agent, in order of precedence."""
         return [*self.agents[agent].rules, *self.rules]

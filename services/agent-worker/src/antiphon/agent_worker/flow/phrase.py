@@ -1,7 +1,7 @@
-"""The little language of phrases: `[i would like to] book a table (for | of) {party_size}`.
+"""The phrase language, `[i would like to] book a table (for | of) {party_size}`, and how a text is matched.
 
-Words, `[optional parts]`, `(alternatives | in brackets)`, and `{slots}`. One phrase has two readings: a JSGF
-rule for the recogniser and a regular expression that finds the slots in what was recognised.
+A phrase consists of words, `[optional parts]`, `(alternatives | in parentheses)` and `{slots}`. It is
+rendered as a JSGF rule for the recogniser, and as a regular expression that finds the slots in a text.
 """
 
 import re
@@ -9,7 +9,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
+from antiphon.agent_worker.flow.model import Flow, Value
+
 _TOKEN = re.compile(r"\s*(?:(?P<word>[a-z][a-z']*)|\{(?P<slot>[a-z][a-z0-9_]*)\}|(?P<mark>[\[\]()|]))")
+_NOT_A_WORD = re.compile(r"[^a-z']+")
 
 
 class InvalidPhrase(ValueError):
@@ -18,28 +21,28 @@ class InvalidPhrase(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """One word, said as it is written."""
+    """A literal word."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """A place for one of the slot's values."""
+    """A placeholder for one of a slot's values."""
 
     name: str
 
 
 @dataclass(frozen=True, slots=True)
 class Optional:
-    """A part that may be left out."""
+    """An optional part."""
 
     part: "Choice"
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One of several sequences."""
+    """A choice between sequences of parts."""
 
     options: tuple[tuple["Part", ...], ...]
 
@@ -52,12 +55,12 @@ def parse_phrase(text: str) -> Choice:
     tokens = _tokens(text)
     phrase, rest = _parse_choice(tokens, 0, closing="")
     if rest != len(tokens):
-        raise InvalidPhrase(f"{tokens[rest][1]!r} closes nothing")
+        raise InvalidPhrase(f"unmatched {tokens[rest][1]!r}")
     slots = [part.name for part in walk(phrase) if isinstance(part, Slot)]
     if len(slots) != len(set(slots)):
-        raise InvalidPhrase("a slot may stand only once in a phrase; write two phrases")
+        raise InvalidPhrase("a slot may be used only once in a phrase; write two phrases")
     if _may_be_empty(phrase):
-        raise InvalidPhrase("every word is optional, so silence would fit it")
+        raise InvalidPhrase("every word is optional, so silence would match it")
     return phrase
 
 
@@ -68,7 +71,7 @@ def _tokens(text: str) -> list[tuple[str, str]]:
         match = _TOKEN.match(stripped, position)
         if match is None or match.lastgroup is None:
             left = stripped[position:].strip()
-            raise InvalidPhrase(f"{left!r} is not words in lower case, [..], (..|..) or a {{slot}}")
+            raise InvalidPhrase(f"{left!r} is not lower-case words, [..], (..|..) or a {{slot}}")
         tokens.append((match.lastgroup, match[match.lastgroup]))
         position = match.end()
     return tokens
@@ -85,13 +88,13 @@ def _parse_choice(tokens: list[tuple[str, str]], at: int, *, closing: str) -> tu
         elif kind == "slot":
             option.append(Slot(value))
         elif value == "|":
-            options.append(_whole(option))
+            options.append(_not_empty(option))
             option = []
         else:
             at = _parse_group(tokens, at, value, option)
-    options.append(_whole(option))
+    options.append(_not_empty(option))
     if closing and (at == len(tokens) or tokens[at][1] != closing):
-        raise InvalidPhrase(f"a {closing!r} is missing")
+        raise InvalidPhrase(f"missing {closing!r}")
     return Choice(tuple(options)), at
 
 
@@ -102,7 +105,7 @@ def _parse_group(tokens: list[tuple[str, str]], at: int, opening: str, option: l
     return at + 1
 
 
-def _whole(option: list[Part]) -> tuple[Part, ...]:
+def _not_empty(option: list[Part]) -> tuple[Part, ...]:
     if not option:
         raise InvalidPhrase("an alternative is empty")
     return tuple(option)
@@ -115,7 +118,7 @@ def _may_be_empty(part: Part) -> bool:
 
 
 def walk(part: Part) -> Iterator[Part]:
-    """Yield a part and all parts within it."""
+    """Yield a part and all its descendants."""
     yield part
     if isinstance(part, Optional):
         yield from walk(part.part)
@@ -125,7 +128,7 @@ def walk(part: Part) -> Iterator[Part]:
 
 
 def to_jsgf(part: Part) -> str:
-    """Write a part as the right side of a JSGF rule; slot NAME is the rule <slot_NAME>."""
+    """Return a part as the right side of a JSGF rule; slot NAME is the rule <slot_NAME>."""
     match part:
         case Word(text):
             return text
@@ -138,7 +141,7 @@ def to_jsgf(part: Part) -> str:
 
 
 def to_regex(part: Part, values: Mapping[str, Sequence[str]]) -> str:
-    """Write a part as a regular expression over words that each end with one space."""
+    """Return a part as a regular expression over words that each end with one space."""
     match part:
         case Word(text):
             return f"{text} "
@@ -148,12 +151,12 @@ def to_regex(part: Part, values: Mapping[str, Sequence[str]]) -> str:
         case Optional(inner):
             return f"(?:{to_regex(inner, values)})?"
         case Choice(options):
-            readings = ("".join(to_regex(part, values) for part in option) for option in options)
-            return f"(?:{'|'.join(readings)})"
+            patterns = ("".join(to_regex(part, values) for part in option) for option in options)
+            return f"(?:{'|'.join(patterns)})"
 
 
 def sentences(part: Part, values: Mapping[str, Sequence[str]]) -> Iterator[str]:
-    """Yield every sentence that a part can be."""
+    """Yield every sentence that a part matches."""
     match part:
         case Word(text):
             yield text
@@ -164,13 +167,55 @@ def sentences(part: Part, values: Mapping[str, Sequence[str]]) -> Iterator[str]:
             yield from sentences(inner, values)
         case Choice(options):
             for option in options:
-                yield from _joined(option, values)
+                yield from _sequences(option, values)
 
 
-def _joined(option: Sequence[Part], values: Mapping[str, Sequence[str]]) -> Iterator[str]:
+def _sequences(option: Sequence[Part], values: Mapping[str, Sequence[str]]) -> Iterator[str]:
     if not option:
         yield ""
         return
     for first in sentences(option[0], values):
-        for rest in _joined(option[1:], values):
+        for rest in _sequences(option[1:], values):
             yield " ".join(words for words in (first, rest) if words)
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """The phrase that a text matches, and the words in its slots."""
+
+    phrase: str
+    slots: Mapping[str, str]
+
+
+class PhraseMatcher:
+    """The phrases of a flow as patterns."""
+
+    def __init__(self, flow: Flow) -> None:
+        values = {slot: list(words) for slot, words in flow.slots.items()}
+        self._patterns = [
+            (name, re.compile(to_regex(parse_phrase(text), values)))
+            for name, texts in flow.phrases.items()
+            for text in texts
+        ]
+
+    def match(self, text: str) -> Match | None:
+        """Return the phrase that matches the whole text, or None. Case and punctuation are ignored."""
+        words = _NOT_A_WORD.sub(" ", text.lower()).strip() + " "
+        for name, pattern in self._patterns:
+            if match := pattern.fullmatch(words):
+                slots = {slot: value for slot, value in match.groupdict().items() if value is not None}
+                return Match(name, slots)
+        return None
+
+
+def to_grammar(flow: Flow) -> str:
+    """Return all phrases of a flow as one JSGF grammar."""
+    phrases = [to_jsgf(parse_phrase(text)) for texts in flow.phrases.values() for text in texts]
+    slots = [f"<slot_{name}> = {' | '.join(words)};" for name, words in flow.slots.items()]
+    public = f"public <phrase> = {' | '.join(phrases)};"
+    return "\n".join(["#JSGF V1.0;", "grammar flow;", public, *slots, ""])
+
+
+def slot_values(flow: Flow, slots: Mapping[str, str]) -> dict[str, Value]:
+    """Return the values that the flow assigns to the words in slots."""
+    return {name: flow.slots[name][words] for name, words in slots.items()}

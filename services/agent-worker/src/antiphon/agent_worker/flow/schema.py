@@ -1,4 +1,4 @@
-"""The JSON Schema of flow files; `python -m antiphon.agent_worker.flow.schema` prints it."""
+"""The JSON Schema of flow files: `python -m antiphon.agent_worker.flow.schema > flows/flow.schema.json`."""
 
 import json
 import sys
@@ -16,10 +16,10 @@ def flow_json_schema() -> dict[str, Any]:
     }
 
 
-def render() -> str:
-    """Write the schema as the committed file has it."""
+def render_schema() -> str:
+    """Return the text of flows/flow.schema.json."""
     return json.dumps(flow_json_schema(), indent=2, sort_keys=True) + "\n"
 
 
 if __name__ == "__main__":
-    sys.stdout.write(render())
+    sys.stdout.write(render_schema())

@@ -1,16 +1,17 @@
-"""eSpeak NG's voice: text in, PCM out. Imports nothing heavy, so that a command line can speak at once."""
+"""eSpeak NG through ctypes: text in, PCM out.
+
+The command line's synthetic caller imports this module, so it imports neither LiveKit nor PocketSphinx.
+"""
 
 import ctypes
 import threading
-from typing import Final
-
-import espeakng_loader
+from typing import Any, Final
 
 DEFAULT_VOICE: Final = "en-us"
 WORDS_PER_MINUTE: Final = 170
 
 _RETRIEVE_AUDIO: Final = 1  # espeak_AUDIO_OUTPUT: AUDIO_OUTPUT_RETRIEVAL
-_DONT_EXIT: Final = 0x8000  # espeakINITIALIZE_DONT_EXIT: a missing voice is an error here, not an exit
+_DONT_EXIT: Final = 0x8000  # espeakINITIALIZE_DONT_EXIT: an error is returned, the process does not exit
 _RATE: Final = 1  # espeak_PARAMETER: espeakRATE
 _UTF8: Final = 1  # espeakCHARS_UTF8
 _FROM_CHARACTER: Final = 1  # espeak_POSITION_TYPE: POS_CHARACTER
@@ -19,44 +20,57 @@ _Sink = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_
 
 
 class SpeechSynthesisFailed(RuntimeError):
-    """eSpeak NG could not turn the text into sound."""
+    """eSpeak NG is not available, or could not speak the text."""
+
+
+def import_espeak() -> Any:
+    """Return the `espeakng_loader` module. Raises ImportError that says what to install."""
+    try:
+        import espeakng_loader
+    except ImportError as error:
+        reason = "speech synthesis needs eSpeak NG (pip install espeakng-loader)"
+        raise ImportError(f"{reason}: {error}") from error
+    return espeakng_loader
 
 
 class _Engine:
-    """The one eSpeak NG of this process: it keeps global state, so it speaks one text at a time."""
+    """The eSpeak NG library. It has global state: one instance per process, one text at a time."""
 
     def __init__(self) -> None:
         try:
-            self._library = ctypes.CDLL(espeakng_loader.get_library_path())
+            loader = import_espeak()
+            self._library = ctypes.CDLL(loader.get_library_path())
+        except ImportError as error:
+            raise SpeechSynthesisFailed(str(error)) from error
         except OSError as error:
-            raise SpeechSynthesisFailed(f"eSpeak NG's library does not load: {error}") from error
-        data = espeakng_loader.get_data_path().encode()
+            raise SpeechSynthesisFailed(f"the eSpeak NG library does not load: {error}") from error
+        data = loader.get_data_path().encode()
         rate = self._library.espeak_Initialize(_RETRIEVE_AUDIO, 0, ctypes.c_char_p(data), _DONT_EXIT)
         if rate <= 0:
             raise SpeechSynthesisFailed(f"eSpeak NG did not start (code {rate}) with its data in {data!r}")
         self.sample_rate: int = rate
-        self._heard = bytearray()
-        # ctypes keeps no reference: without this attribute it is collected, and the next call crashes
+        self._pcm = bytearray()
+        # ctypes holds no reference: without this attribute the callback is freed, and the next call crashes
         self._sink = _Sink(self._collect)
         self._library.espeak_SetSynthCallback(self._sink)
 
     def _collect(self, samples: "ctypes._Pointer[ctypes.c_short]", count: int, _events: int) -> int:
         if count > 0 and samples:
-            self._heard += ctypes.string_at(samples, count * 2)
+            self._pcm += ctypes.string_at(samples, count * 2)
         return 0
 
     def speak(self, text: str, voice: str, words_per_minute: int) -> bytes:
-        self._heard.clear()
+        self._pcm.clear()
         self._require(self._library.espeak_SetVoiceByName(voice.encode()), f"choose the voice {voice!r}")
         self._require(self._library.espeak_SetParameter(_RATE, words_per_minute, 0), "set the speed")
-        spoken = text.encode() + b"\0"
-        size = ctypes.c_size_t(len(spoken))
+        encoded = text.encode() + b"\0"
+        size = ctypes.c_size_t(len(encoded))
         self._require(
-            self._library.espeak_Synth(spoken, size, 0, _FROM_CHARACTER, 0, _UTF8, None, None),
+            self._library.espeak_Synth(encoded, size, 0, _FROM_CHARACTER, 0, _UTF8, None, None),
             f"speak {text!r}",
         )
         self._require(self._library.espeak_Synchronize(), f"finish {text!r}")
-        return bytes(self._heard)
+        return bytes(self._pcm)
 
     @staticmethod
     def _require(code: int, what: str) -> None:
@@ -73,9 +87,9 @@ def synthesize(
 ) -> tuple[int, bytes]:
     """Speak a text; return the sample rate in Hz (22,050) and mono signed 16-bit PCM.
 
-    Safe to call from any thread. Raises SpeechSynthesisFailed.
+    Thread-safe. Raises SpeechSynthesisFailed.
     """
-    global _engine  # noqa: PLW0603  the library itself is one global, and is opened once
+    global _engine  # noqa: PLW0603  the library has global state too
     with _lock:
         if _engine is None:
             _engine = _Engine()

@@ -12,7 +12,7 @@ SAMPLE_RATE = 22_050  # Hz, eSpeak NG's own
 
 
 class EspeakTTS(tts.TTS[Any]):
-    """Speaks each sentence whole; the framework cuts answers into sentences."""
+    """Text to speech, one sentence at a time; LiveKit splits the answers into sentences."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -21,18 +21,18 @@ class EspeakTTS(tts.TTS[Any]):
 
     @property
     def model(self) -> str:
-        """Return the model's name, as usage counts it."""
+        """Return the model's name in usage metrics."""
         return "espeak-ng"
 
     @property
     def provider(self) -> str:
-        """Return the provider's name, as usage counts it."""
+        """Return the provider's name in usage metrics."""
         return "offline"
 
     def synthesize(
         self, text: str, *, conn_options: APIConnectOptions = DEFAULT_API_CONNECT_OPTIONS
     ) -> tts.ChunkedStream:
-        """Speak a text."""
+        """Return the stream of one text."""
         return _Speech(tts=self, input_text=text, conn_options=conn_options)
 
 

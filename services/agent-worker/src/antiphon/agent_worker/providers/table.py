@@ -1,71 +1,120 @@
-"""The providers of voice, by kind and name. A new provider is one entry here.
+"""The providers that a flow can name, by kind. A new provider is one entry in PROVIDERS."""
 
-The factories import what they need when they are called, so that checking a flow's names costs nothing.
-"""
-
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, MutableMapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import Any
 
-if TYPE_CHECKING:
-    from antiphon.agent_worker.flow.model import Flow
+from livekit.agents import llm, stt, tts, vad
 
-Kind = str  # vad | stt | llm | tts
-Parts = Mapping[Kind, Any]
+from antiphon.agent_worker.flow.check import ProviderCatalog
+from antiphon.agent_worker.flow.model import Flow
+from antiphon.agent_worker.flow.phrase import PhraseMatcher, to_grammar
+from antiphon.agent_worker.flow.scripted import ScriptedLLM
+from antiphon.agent_worker.providers.espeak import import_espeak
+from antiphon.agent_worker.providers.espeak_tts import EspeakTTS
+from antiphon.agent_worker.providers.sphinx import Recogniser, SphinxSTT, import_pocketsphinx, known_words
+
+SttFactory = Callable[[Flow, vad.VAD], stt.STT[Any]]
+LlmFactory = Callable[[Flow, str], llm.LLM[Any]]  # the flow, and the name of one of its agents
+TtsFactory = Callable[[], tts.TTS[Any]]
 
 
 @dataclass(frozen=True, slots=True)
-class Provider:
-    """How one provider is made: what is loaded ahead of a call, and the part that a call uses."""
+class SttProvider:
+    """A speech recogniser: `load` blocks while it loads the model, and returns the factory that calls use."""
 
-    build: "Callable[[Flow, str, Any, Parts], Any]"  # flow, agent, what `load` returned, the parts before it
-    load: Callable[[], Any] = lambda: None
-    known_words: Callable[[], frozenset[str]] | None = None  # None: it hears any word
+    load: Callable[[], SttFactory]
+    vocabulary: Callable[[], Collection[str]] | None = None  # None: it knows any word
 
 
-def _load_silero() -> Any:
-    from livekit.plugins import silero
+@dataclass(frozen=True, slots=True)
+class Providers:
+    """All providers by kind and name; those of `vad` and `stt` are loaded before a call."""
+
+    vad: Mapping[str, Callable[[], vad.VAD]]
+    stt: Mapping[str, SttProvider]
+    llm: Mapping[str, LlmFactory]
+    tts: Mapping[str, TtsFactory]
+
+    def catalog(self) -> ProviderCatalog:
+        """Return what the check of a flow needs to know."""
+        names = {"vad": self.vad, "stt": self.stt, "llm": self.llm, "tts": self.tts}
+        vocabularies = {name: stt.vocabulary for name, stt in self.stt.items() if stt.vocabulary is not None}
+        return ProviderCatalog(names, vocabularies)
+
+
+def _load_silero() -> vad.VAD:
+    from livekit.plugins import silero  # late: LiveKit preloads the plugins that the worker has imported
 
     return silero.VAD.load(min_silence_duration=0.4)
 
 
-def _load_sphinx() -> Any:
-    from antiphon.agent_worker.providers.recogniser import Recogniser
-
-    return Recogniser()
+def _load_sphinx() -> SttFactory:
+    return partial(_build_sphinx, Recogniser())
 
 
-def _build_sphinx(flow: "Flow", _agent: str, recogniser: Any, parts: Parts) -> Any:
-    from livekit.agents import stt
-
-    from antiphon.agent_worker.flow.understanding import Understanding, to_grammar
-    from antiphon.agent_worker.providers.sphinx import SphinxSTT
-
-    sphinx = SphinxSTT(recogniser, grammar=to_grammar(flow), understanding=Understanding(flow))
-    return stt.StreamAdapter(stt=sphinx, vad=parts["vad"])
+def _build_sphinx(recogniser: Recogniser, flow: Flow, detector: vad.VAD) -> stt.STT[Any]:
+    matcher = PhraseMatcher(flow)
+    sphinx = SphinxSTT(
+        recogniser, grammar=to_grammar(flow), is_sentence=lambda text: matcher.match(text) is not None
+    )
+    return stt.StreamAdapter(stt=sphinx, vad=detector)
 
 
-def _sphinx_words() -> frozenset[str]:
-    from antiphon.agent_worker.providers.dictionary import known_words
-
-    return known_words()
-
-
-def _build_scripted(flow: "Flow", agent: str, _loaded: Any, _parts: Parts) -> Any:
-    from antiphon.agent_worker.providers.scripted import ScriptedLLM
-
-    return ScriptedLLM(flow, agent)
+PROVIDERS = Providers(
+    vad={"silero": _load_silero},
+    stt={"offline": SttProvider(load=_load_sphinx, vocabulary=known_words)},
+    llm={"offline": ScriptedLLM},
+    tts={"offline": EspeakTTS},
+)
+CATALOG = PROVIDERS.catalog()
 
 
-def _build_espeak(_flow: "Flow", _agent: str, _loaded: Any, _parts: Parts) -> Any:
-    from antiphon.agent_worker.providers.espeak_tts import EspeakTTS
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    vad: Mapping[str, vad.VAD]
+    stt: Mapping[str, SttFactory]
 
-    return EspeakTTS()
+
+_LOADED = __name__  # the key in a job process's userdata
 
 
-PROVIDERS: Mapping[Kind, Mapping[str, Provider]] = {
-    "vad": {"silero": Provider(load=_load_silero, build=lambda _flow, _agent, vad, _parts: vad)},
-    "stt": {"offline": Provider(load=_load_sphinx, build=_build_sphinx, known_words=_sphinx_words)},
-    "llm": {"offline": Provider(build=_build_scripted)},
-    "tts": {"offline": Provider(build=_build_espeak)},
-}
+def check_installed() -> None:
+    """Raise ImportError when a library is missing that has no wheel for every platform."""
+    import_pocketsphinx()
+    import_espeak()
+
+
+def prewarm(userdata: MutableMapping[str, Any]) -> None:
+    """Load the models that calls need into a job process's userdata; blocks for about half a second."""
+    userdata[_LOADED] = _Loaded(
+        vad={name: load() for name, load in PROVIDERS.vad.items()},
+        stt={name: provider.load() for name, provider in PROVIDERS.stt.items()},
+    )
+
+
+def session_options(flow: Flow, userdata: MutableMapping[str, Any]) -> dict[str, Any]:
+    """Return the keyword arguments of AgentSession for a flow.
+
+    The models come from `userdata`; they are loaded now if `prewarm` has not been called.
+    """
+    if _LOADED not in userdata:
+        prewarm(userdata)
+    loaded: _Loaded = userdata[_LOADED]
+    names = flow.providers
+    detector = loaded.vad[names.vad]
+    return {
+        "vad": detector,
+        "stt": loaded.stt[names.stt](flow, detector),
+        "llm": PROVIDERS.llm[names.llm](flow, flow.entry),
+        "tts": PROVIDERS.tts[names.tts](),
+        "user_away_timeout": flow.silence.after_seconds,
+        # explicit, because the defaults may call a cloud service or generate answers that are discarded
+        "turn_handling": {
+            "turn_detection": "vad",
+            "endpointing": {"mode": "fixed", "min_delay": 0.2, "max_delay": 1.0},
+            "interruption": {"enabled": True, "mode": "vad"},
+            "preemptive_generation": {"enabled": False},
+        },
+    }

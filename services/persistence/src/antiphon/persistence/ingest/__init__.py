@@ -1,1 +1,1 @@
-"""Ingest: from the bus to the event log, one line per partition."""
+"""Ingest: from the bus to the event log, one loop per partition."""

@@ -1,49 +1,49 @@
-"""Say what was just committed, to whoever follows the log."""
+"""Announce what was committed to the followers of the log."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from antiphon.contracts.subjects import committed_subject
-from antiphon.persistence.ingest.judge import Entry
+from antiphon.persistence.ingest.validate import ValidEvent
 
-LIMIT_BYTES = 512 * 1024  # half of what NATS carries by default
-
-Announcement = tuple[str, bytes]
+MAX_BYTES = 512 * 1024  # half of the largest message that NATS accepts by default
 
 
-def announcements(entries: Sequence[Entry], numbered: Iterable[tuple[int, int]]) -> list[Announcement]:
-    """Make the messages for one commit: per session, its new envelopes in order.
+def announcements(events: Sequence[ValidEvent], sequences: Mapping[int, int]) -> list[tuple[str, bytes]]:
+    """Return the messages (subject, payload) for one commit: its new envelopes by session, in order.
 
-    `numbered` pairs the ordinal of an entry, from 1, with the sequence that its commit gave it.
+    `sequences` maps the position of each new event to its sequence; other events are not announced.
     """
     sessions: dict[str, list[bytes]] = {}
-    tenants: dict[str, str] = {}
-    for ordinal, sequence in numbered:
-        entry = entries[ordinal - 1]
-        session_id = entry.envelope.subject
+    subjects: dict[str, str] = {}
+    for event in events:
+        sequence = sequences.get(event.incoming.position)
+        if sequence is None:
+            continue
+        session_id = event.envelope.subject
         if session_id not in sessions:
             sessions[session_id] = []
-            tenants[session_id] = entry.envelope.tenant
-        sessions[session_id].append(_committed(entry, sequence))
+            subjects[session_id] = committed_subject(event.envelope.tenant, session_id)
+        sessions[session_id].append(_committed(event, sequence))
     return [
-        (committed_subject(tenants[session_id], session_id), b"[" + b",".join(part) + b"]")
+        (subjects[session_id], b"[" + b",".join(chunk) + b"]")
         for session_id, envelopes in sessions.items()
-        for part in _parts(envelopes)
+        for chunk in _chunks(envelopes)
     ]
 
 
-def _committed(entry: Entry, sequence: int) -> bytes:
-    # The two numbers are spliced in before the closing brace: cheaper than to encode the envelope again.
-    opened = entry.incoming.payload.rstrip()[:-1]
-    return b'%b,"sequence":%d,"position":%d}' % (opened, sequence, entry.incoming.position)
+def _committed(event: ValidEvent, sequence: int) -> bytes:
+    # The two numbers are inserted before the closing brace: cheaper than to encode the envelope again.
+    head = event.incoming.payload.rstrip()[:-1]
+    return b'%b,"sequence":%d,"position":%d}' % (head, sequence, event.incoming.position)
 
 
-def _parts(envelopes: list[bytes]) -> Iterable[list[bytes]]:
-    part: list[bytes] = []
+def _chunks(envelopes: list[bytes]) -> Iterable[list[bytes]]:
+    chunk: list[bytes] = []
     size = 0
     for envelope in envelopes:
-        if part and size + len(envelope) > LIMIT_BYTES:
-            yield part
-            part, size = [], 0
-        part.append(envelope)
+        if chunk and size + len(envelope) > MAX_BYTES:
+            yield chunk
+            chunk, size = [], 0
+        chunk.append(envelope)
         size += len(envelope) + 1
-    yield part
+    yield chunk

@@ -1,4 +1,4 @@
-"""Show a commit in the trace of each request whose events it holds."""
+"""Show a commit in the traces of the requests whose events it contains."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -8,15 +8,15 @@ from msgspec import UNSET
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 
-from antiphon.chassis.telemetry import TRACER, continue_from
-from antiphon.persistence.ingest.judge import Entry, Judged
+from antiphon.chassis.tracing import TRACER, continue_from
+from antiphon.persistence.ingest.validate import Validated, ValidEvent
 
-MOST_TRACES = 50  # of one batch: a trace is a help, not a record
+MAX_TRACES = 50  # per batch
 
 
 @contextmanager
-def trace_commit(partition: int, batch: Sequence[Judged]) -> Iterator[None]:
-    """Add a span, as long as the block, to the trace of each event in the batch."""
+def trace_commit(partition: int, batch: Sequence[Validated]) -> Iterator[None]:
+    """Add a span that covers the block to the trace of each event in the batch."""
     if not isinstance(trace.get_tracer_provider(), TracerProvider):
         yield
         return
@@ -33,6 +33,6 @@ def trace_commit(partition: int, batch: Sequence[Judged]) -> Iterator[None]:
             tracer.start_span("event_log commit", start_time=started, attributes=attributes).end()
 
 
-def _parents(batch: Sequence[Judged]) -> list[str]:
-    parents = (judged.envelope.traceparent for judged in batch if isinstance(judged, Entry))
-    return list(dict.fromkeys(str(parent) for parent in parents if parent is not UNSET))[:MOST_TRACES]
+def _parents(batch: Sequence[Validated]) -> list[str]:
+    parents = (event.envelope.traceparent for event in batch if isinstance(event, ValidEvent))
+    return list(dict.fromkeys(str(parent) for parent in parents if parent is not UNSET))[:MAX_TRACES]

@@ -1,4 +1,4 @@
-"""Bring a database to the schema that this version of the code works with."""
+"""Migrate a database to the schema that this version needs."""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,8 +19,8 @@ def _config(dsn: str | None = None) -> Config:
 
 
 def migrate(dsn: str) -> None:
-    """Upgrade the database to the newest schema; safe to run again and beside another run."""
-    # env.py drives asyncpg with a loop of its own, so the caller may have one running already.
+    """Upgrade the database to the newest schema; safe to run again, and by several processes at once."""
+    # env.py runs asyncpg in a loop of its own, and the caller may have a running loop already.
     with ThreadPoolExecutor(1, thread_name_prefix="migrate") as thread:
         thread.submit(command.upgrade, _config(dsn), "head").result()
 
@@ -34,7 +34,7 @@ def head() -> str:
 
 
 async def current(connection: "asyncpg.pool.PoolConnectionProxy | asyncpg.Connection") -> str | None:
-    """Return the revision that a database is at, or None when it was never migrated."""
+    """Return the revision of a database, or None if it was never migrated."""
     if await connection.fetchval("select to_regclass('alembic_version')") is None:
         return None
     revision: str | None = await connection.fetchval("select version_num from alembic_version")

@@ -10,7 +10,7 @@ from sqlalchemy.pool import NullPool
 
 from antiphon.persistence.schema import metadata
 
-MIGRATION_LOCK = 0x616E7469  # "anti": two replicas that start together migrate one after the other
+MIGRATION_LOCK = 0x616E7469  # "anti" in ASCII: replicas that start together migrate one after the other
 
 
 def _migrate(connection: Connection) -> None:

@@ -1,4 +1,4 @@
-"""The sessions view: each session as its events have made it."""
+"""The sessions view: one row per session, the fold of its events."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
@@ -8,8 +8,8 @@ import msgspec
 
 from antiphon.contracts.envelope import Envelope
 from antiphon.contracts.session import Session, evolve
-from antiphon.persistence.projection import Columns, Memory, Projection, transposed
-from antiphon.persistence.sql import indexable, read_sql, text, text_or_null
+from antiphon.persistence.projection import Cache, Columns, Projection, transpose
+from antiphon.persistence.sql import indexable, read_sql, storable, storable_or_none
 
 if TYPE_CHECKING:
     from antiphon.chassis.database import Connection
@@ -18,27 +18,27 @@ _READ = "select session_id, created_at, state from sessions where session_id = a
 
 _state = msgspec.json.Decoder(Session)
 
-Row = tuple[Session, datetime]  # a state, and when the session was created
+Row = tuple[Session, datetime]  # the state, and when the session was created
 
 
-async def columns(connection: "Connection", envelopes: Sequence[Envelope], memory: Memory) -> Columns:
-    """Fold events into the rows of their sessions."""
-    unknown = {envelope.subject for envelope in envelopes} - memory.keys()
+async def columns(connection: "Connection", envelopes: Sequence[Envelope], cache: Cache) -> Columns:
+    """Fold events into the rows of their sessions; rows that are not cached are read from the view."""
+    unknown = {envelope.subject for envelope in envelopes} - cache.keys()
     if unknown:
         for session_id, created_at, state in await connection.fetch(_READ, list(unknown)):
-            memory[session_id] = _state.decode(state), created_at
-    changed = fold(memory, envelopes)
-    memory.update(changed)
-    return transposed(_values(*row) for row in changed.values())
+            cache[session_id] = _state.decode(state), created_at
+    changed = fold(cache, envelopes)
+    cache.update(changed)
+    return transpose(_values(*row) for row in changed.values())
 
 
-def fold(known: Mapping[str, Row], envelopes: Iterable[Envelope]) -> dict[str, Row]:
-    """Return the rows that these events change, given those that are known."""
+def fold(rows: Mapping[str, Row], envelopes: Iterable[Envelope]) -> dict[str, Row]:
+    """Return the rows that these events change, given the rows before."""
     changed: dict[str, Row] = {}
     for envelope in envelopes:
         session_id = envelope.subject
-        row = changed.get(session_id) or known.get(session_id)
-        # Until the request itself is seen, a session counts from the first that was heard of it.
+        row = changed.get(session_id) or rows.get(session_id)
+        # Until its request is seen, a session is created at the time of its first event.
         state, created_at = row or (Session(session_id=session_id, tenant=envelope.tenant), envelope.time)
         evolved = evolve(state, envelope)
         if evolved is not state:
@@ -51,7 +51,7 @@ def _values(state: Session, created_at: datetime) -> tuple[object, ...]:
         state.session_id,
         state.tenant,
         state.status,
-        text(state.flow_id),
+        storable(state.flow_id),
         state.flow_revision,
         indexable(state.user_id),
         created_at,
@@ -59,9 +59,9 @@ def _values(state: Session, created_at: datetime) -> tuple[object, ...]:
         state.turns,
         state.sequence,
         msgspec.json.encode(state).decode(),
-        text_or_null(state.language),
+        storable_or_none(state.language),
         state.ended_at,
-        text_or_null(state.reason),
+        storable_or_none(state.reason),
     )
 
 

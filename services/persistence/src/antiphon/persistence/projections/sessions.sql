@@ -1,11 +1,11 @@
--- Write sessions as they are now; a row that is further on stays as it is.
-with moved as materialized (select move_projection($1, $2, $3, $4))
+-- Write sessions as they are now; leave a row alone that has seen a later event.
+with advanced as materialized (select advance_projection($1, $2, $3, $4))
 insert into sessions (
     session_id, tenant, status, flow_id, flow_revision, user_id, created_at, updated_at, turns, sequence, state,
     language, ended_at, reason
 )
 select row.*
-  from moved,
+  from advanced,
        unnest(
          $5::text[], $6::text[], $7::text[], $8::text[], $9::integer[], $10::text[], $11::timestamptz[],
          $12::timestamptz[], $13::integer[], $14::integer[], $15::json[], $16::text[], $17::timestamptz[],

@@ -1,4 +1,4 @@
-"""The turns view: one row a turn, as the last `turn.saved` of its number told it."""
+"""The turns view: one row per turn, from the last `turn.saved` with its number."""
 
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
@@ -10,8 +10,8 @@ from antiphon.contracts.envelope import Envelope
 from antiphon.contracts.errors import UnsupportedEventVersion
 from antiphon.contracts.events.turn import TurnSaved
 from antiphon.contracts.registry import open_event
-from antiphon.persistence.projection import Columns, Memory, Projection, transposed
-from antiphon.persistence.sql import read_sql, text, text_or_null
+from antiphon.persistence.projection import Cache, Columns, Projection, transpose
+from antiphon.persistence.sql import read_sql, storable, storable_or_none
 
 if TYPE_CHECKING:
     from antiphon.chassis.database import Connection
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 Row = tuple[object, ...]
 
 
-async def columns(_: "Connection", envelopes: Sequence[Envelope], __: Memory) -> Columns:
-    """Make rows of the turns that these events save."""
-    return transposed(saved(envelopes))
+async def columns(_: "Connection", envelopes: Sequence[Envelope], __: Cache) -> Columns:
+    """Return the columns of the turns that these events save."""
+    return transpose(saved_turns(envelopes))
 
 
-def saved(envelopes: Iterable[Envelope]) -> list[Row]:
-    """Return one row for each turn that was saved, the last of its number."""
+def saved_turns(envelopes: Iterable[Envelope]) -> list[Row]:
+    """Return one row per turn number, from its last event."""
     rows: dict[tuple[str, int], Row] = {}
     for envelope in envelopes:
         event = _turn_saved(envelope)
@@ -40,7 +40,7 @@ def _turn_saved(envelope: Envelope) -> TurnSaved | None:
     try:
         event = open_event(envelope)
     except UnsupportedEventVersion:
-        return None  # of a newer producer: this reader cannot tell
+        return None  # from a newer producer: left to newer readers
     return event if isinstance(event, TurnSaved) else None
 
 
@@ -49,17 +49,17 @@ def _values(envelope: Envelope, event: TurnSaved) -> Row:
         envelope.subject,
         event.turn,
         envelope.tenant,
-        text(event.agent_id),
+        storable(event.agent_id),
         event.interrupted,
         event.recovered,
         envelope.time,
         0 if envelope.sequence is UNSET else envelope.sequence,
         msgspec.json.encode(event.tool_call_ids).decode(),
         msgspec.json.encode(event.metrics).decode(),
-        text_or_null(event.user_text),
-        text_or_null(event.assistant_text),
-        text_or_null(event.assistant_text_generated),
-        text_or_null(event.language),
+        storable_or_none(event.user_text),
+        storable_or_none(event.assistant_text),
+        storable_or_none(event.assistant_text_generated),
+        storable_or_none(event.language),
         event.confidence,
     )
 

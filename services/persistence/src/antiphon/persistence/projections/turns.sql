@@ -1,11 +1,11 @@
--- Write turns as they were saved; a row that a later event wrote stays as it is.
-with moved as materialized (select move_projection($1, $2, $3, $4))
+-- Write turns as they were saved; leave a row alone that a later event wrote.
+with advanced as materialized (select advance_projection($1, $2, $3, $4))
 insert into turns (
     session_id, turn, tenant, agent_id, interrupted, recovered, occurred_at, sequence, tool_call_ids, metrics,
     user_text, assistant_text, assistant_text_generated, language, confidence
 )
 select row.*
-  from moved,
+  from advanced,
        unnest(
          $5::text[], $6::integer[], $7::text[], $8::text[], $9::boolean[], $10::boolean[], $11::timestamptz[],
          $12::integer[], $13::json[], $14::json[], $15::text[], $16::text[], $17::text[], $18::text[],

@@ -1,1 +1,1 @@
-"""Sessions: made, joined, ended, looked at and followed."""
+"""Sessions: create, join, end, look up and follow."""

@@ -1,4 +1,4 @@
-"""Create a session: onto the log first, then a room with the wish for an agent, then a token."""
+"""Create a session: publish the request, create the room with its agent dispatch, publish the dispatch."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -26,26 +26,25 @@ from antiphon.contracts.session import TERMINAL, Status
 from antiphon.session_api.flows import Flows
 from antiphon.session_api.livekit import LiveKitError
 from antiphon.session_api.problems import Problem
-from antiphon.session_api.sessions.idempotency import first_request
-from antiphon.session_api.sessions.producer import Producer
-from antiphon.session_api.sessions.record import Record
+from antiphon.session_api.sessions.events import EventPublisher, EventReader
+from antiphon.session_api.sessions.idempotency import replayed_session
 from antiphon.session_api.sessions.schemas import CreateRequest
 
 log = structlog.get_logger(__name__)
 
 
 class Rooms(Protocol):
-    """What a create needs of LiveKit."""
+    """LiveKit's room service, as far as sessions need it."""
 
     async def create_room(self, session_id: str, tenant: str) -> str:
-        """Make the room, or find it made, and return its sid; raises LiveKitError."""
+        """Create the room if it does not exist, and return its sid; raises LiveKitError."""
 
     async def delete_room(self, session_id: str) -> None:
-        """Delete the room if it is there; raises LiveKitError."""
+        """Delete the room if it exists; raises LiveKitError."""
 
 
 class Created(Struct, frozen=True):
-    """Say which session the caller now has."""
+    """The session that a request created, or that its idempotency key created earlier."""
 
     session_id: str
     status: Status
@@ -53,17 +52,17 @@ class Created(Struct, frozen=True):
 
     @property
     def joinable(self) -> bool:
-        """Whether there is still something to join."""
+        """Whether the session can still be joined."""
         return self.status not in TERMINAL
 
 
 class CreateSession:
-    """Create sessions without touching Postgres."""
+    """The create operation; it needs no Postgres."""
 
     def __init__(
         self,
-        producer: Producer,
-        record: Record,
+        publisher: EventPublisher,
+        reader: EventReader,
         rooms: Rooms,
         flows: Flows,
         *,
@@ -71,8 +70,8 @@ class CreateSession:
         clock: Callable[[], datetime],
         entropy: Callable[[int], bytes],
     ) -> None:
-        self._producer = producer
-        self._record = record
+        self._publisher = publisher
+        self._reader = reader
         self._rooms = rooms
         self._flows = flows
         self._agent_name = agent_name
@@ -80,7 +79,7 @@ class CreateSession:
         self._entropy = entropy
 
     async def create(self, tenant: str, request: CreateRequest, idempotency_key: str | None) -> Created:
-        """Create the session, or find the one that the key stands for.
+        """Create a session, or return the one that was created with this key.
 
         Raises Problem, BusUnavailable.
         """
@@ -93,13 +92,13 @@ class CreateSession:
             return await self._create_once(tenant, request, revision, idempotency_key)
         session_id = new_session_id(self._clock(), self._entropy(10))
         requested = request.as_event(session_id, revision)
-        await self._producer.publish(
+        await self._publisher.publish(
             tenant, session_id, requested, event_id=requested_id(session_id), number=0
         )
         try:
             await self._dispatch(tenant, session_id, attempt=1)
         except Problem:
-            await self._give_up(tenant, session_id)  # no key, so nobody can ever ask for this one again
+            await self._fail(tenant, session_id)  # without a key no retry can reach this session
             raise
         return Created(session_id, Status.DISPATCHED)
 
@@ -108,16 +107,16 @@ class CreateSession:
     ) -> Created:
         session_id = session_id_for_key(tenant, idempotency_key)
         requested = request.as_event(session_id, revision)
-        if await self._producer.publish_first(tenant, session_id, requested):
+        if await self._publisher.publish_first(tenant, session_id, requested):
             await self._dispatch(tenant, session_id, attempt=1)
             return Created(session_id, Status.DISPATCHED)
         return await self._replay(tenant, session_id, requested)
 
     async def _replay(self, tenant: str, session_id: str, requested: SessionRequested) -> Created:
-        session = await first_request(self._record, tenant, session_id, requested)
+        session = await replayed_session(self._reader, tenant, session_id, requested)
         if session.ended or session.dispatched_at is not None:
             return Created(session_id, session.status, replayed=True)
-        # Dispatching failed, or is under way: asking again is harmless, and heals a create that died here.
+        # The dispatch failed, is in progress, or was lost in a crash; repeating it is harmless.
         await self._dispatch(tenant, session_id, attempt=session.dispatch_attempts + 1)
         return Created(session_id, Status.DISPATCHED, replayed=True)
 
@@ -125,32 +124,32 @@ class CreateSession:
         try:
             room_sid = await self._rooms.create_room(session_id, tenant)
         except LiveKitError as error:
-            await self._note_failure(tenant, session_id, attempt, error)
+            await self._publish_failure(tenant, session_id, attempt, error)
             raise _dispatch_problem(session_id, error) from error
         dispatched = SessionDispatched(attempt=attempt, room_sid=room_sid, agent_name=self._agent_name)
         event_id = dispatched_id(session_id, attempt)
         try:
-            await self._producer.publish(tenant, session_id, dispatched, event_id=event_id, number=attempt)
+            await self._publisher.publish(tenant, session_id, dispatched, event_id=event_id, number=attempt)
         except BusUnavailable:
-            await self._unmake_room(session_id)
+            await self._clean_up_room(session_id)
             raise
 
-    async def _note_failure(self, tenant: str, session_id: str, attempt: int, error: LiveKitError) -> None:
+    async def _publish_failure(self, tenant: str, session_id: str, attempt: int, error: LiveKitError) -> None:
         log.warning("session.dispatch_failed", session_id=session_id, attempt=attempt, reason=str(error))
         failed = SessionDispatchFailed(attempt=attempt, reason=str(error), retryable=error.retryable)
         event_id = dispatch_failed_id(session_id, attempt)
-        await self._producer.publish(tenant, session_id, failed, event_id=event_id, number=attempt)
+        await self._publisher.publish(tenant, session_id, failed, event_id=event_id, number=attempt)
 
-    async def _give_up(self, tenant: str, session_id: str) -> None:
+    async def _fail(self, tenant: str, session_id: str) -> None:
         failed = SessionFailed(reason=FailureReason.DISPATCH_FAILED, attempts=1)
-        await self._producer.publish(tenant, session_id, failed, event_id=f"{session_id}:failed", number=2)
+        await self._publisher.publish(tenant, session_id, failed, event_id=f"{session_id}:failed", number=2)
 
-    async def _unmake_room(self, session_id: str) -> None:
-        # The caller is told that nothing was made: an agent must not wait there for nobody.
+    async def _clean_up_room(self, session_id: str) -> None:
+        # The caller gets an error, so no agent may wait in this room.
         try:
             await self._rooms.delete_room(session_id)
         except LiveKitError as error:
-            log.warning("session.room_left_behind", session_id=session_id, reason=str(error))
+            log.warning("session.room_cleanup_failed", session_id=session_id, reason=str(error))
 
 
 def _dispatch_problem(session_id: str, error: LiveKitError) -> Problem:

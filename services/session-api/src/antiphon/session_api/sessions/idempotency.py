@@ -1,4 +1,4 @@
-"""The same key and body is the same session: the log remembers, no table does."""
+"""The Idempotency-Key of a create: checked against the events of the session it created, without a table."""
 
 import re
 
@@ -8,7 +8,7 @@ from antiphon.contracts.events.session import SessionRequested
 from antiphon.contracts.registry import open_event
 from antiphon.contracts.session import Session, fold
 from antiphon.session_api.problems import Problem, invalid
-from antiphon.session_api.sessions.record import Record
+from antiphon.session_api.sessions.events import EventReader
 
 HEADER = "Idempotency-Key"
 KEY_PATTERN = r"^[\x21-\x7e]{1,255}$"
@@ -17,8 +17,8 @@ _key = re.compile(KEY_PATTERN)
 _COMPARED = ("flow_id", "user_id", "language", "metadata")
 
 
-def key_in(headers: Headers) -> str | None:
-    """Return the request's idempotency key, if it has one.
+def idempotency_key(headers: Headers) -> str | None:
+    """Return the idempotency key of a request, or None.
 
     Raises Problem 422.
     """
@@ -28,16 +28,18 @@ def key_in(headers: Headers) -> str | None:
     return key
 
 
-async def first_request(record: Record, tenant: str, session_id: str, requested: SessionRequested) -> Session:
-    """Return the session that the key already stands for, when it was asked for in the same words.
+async def replayed_session(
+    reader: EventReader, tenant: str, session_id: str, requested: SessionRequested
+) -> Session:
+    """Return the session that was created with this key, if its request was the same.
 
-    Raises Problem: 422 for other words, 409 when the stream no longer holds the request to compare
-    with, 503 when a replica of the broker has not got it yet.
+    Raises Problem: 422 for another request, 409 when the stream no longer holds the first request,
+    503 when a replica of the broker does not have it yet.
     """
-    events = await record.events(tenant, session_id)
+    events = await reader.events(tenant, session_id)
     requests = [open_event(event) for event in events if event.type == SessionRequested.TYPE]
     if not requests:
-        raise _nothing_to_compare(known=bool(events))
+        raise _request_missing(expired=bool(events))
     differing = [name for name in _COMPARED if getattr(requests[0], name) != getattr(requested, name)]
     if differing:
         errors = [
@@ -54,7 +56,7 @@ async def first_request(record: Record, tenant: str, session_id: str, requested:
     return fold(session_id, tenant, events)
 
 
-def _nothing_to_compare(*, known: bool) -> Problem:
-    if known:
+def _request_missing(*, expired: bool) -> Problem:
+    if expired:
         return Problem(409, "idempotency-key-expired", "This Idempotency-Key is too old to be used again.")
     return Problem(503, "broker-unavailable", "The log has not caught up; try again.", retry_after_seconds=1)

@@ -1,42 +1,42 @@
-"""Find a session: in the views, or on the bus while they have not got it yet."""
-
-import re
+"""Look up one session: in the views, or on the bus until it is committed."""
 
 import msgspec
 
 from antiphon.chassis.log import Log
 from antiphon.contracts.envelope import Envelope
+from antiphon.contracts.ids import is_session_id
 from antiphon.contracts.session import Session
 from antiphon.session_api.problems import Problem
+from antiphon.session_api.sessions.events import EventReader
 from antiphon.session_api.sessions.queries import Views
-from antiphon.session_api.sessions.record import Record
-
-SESSION_ID = re.compile(r"ses_[0-9a-hjkmnp-tv-z]{26}")
 
 _session = msgspec.json.Decoder(Session)
 
 
 def unknown_session(session_id: str) -> Problem:
-    """Say that the caller's tenant has no such session."""
+    """Return the problem for a session that the caller's tenant does not have."""
     return Problem(404, "unknown-session", "There is no such session.", session_id=session_id)
 
 
-def well_formed(session_id: str) -> str:
-    """Return the id when it can be one; anything else names no session, and must not reach a subject."""
-    if SESSION_ID.fullmatch(session_id) is None:
+def valid_session_id(session_id: str) -> str:
+    """Return the id if it is well-formed; other text must not become part of a subject.
+
+    Raises Problem 404.
+    """
+    if not is_session_id(session_id):
         raise unknown_session(session_id[:64])
     return session_id
 
 
 class Lookup:
-    """Look a session up for one tenant; what belongs to another tenant is not there."""
+    """Lookup of a tenant's sessions; those of other tenants are unknown."""
 
-    def __init__(self, views: Views, record: Record, log: Log) -> None:
+    def __init__(self, views: Views, reader: EventReader, log: Log) -> None:
         self._views = views
-        self._record = record
+        self._reader = reader
         self._log = log
 
-    async def whole(self, tenant: str, session_id: str) -> bytes:
+    async def session(self, tenant: str, session_id: str) -> bytes:
         """Return the session as JSON.
 
         Raises Problem 404, DatabaseUnavailable, BusUnavailable.
@@ -44,18 +44,18 @@ class Lookup:
         view = await self._views.session(tenant, session_id)
         if view is not None:
             return view.encode()
-        session = await self._record.session(tenant, session_id)
+        session = await self._reader.session(tenant, session_id)
         if session is None:
             raise unknown_session(session_id)
         return msgspec.json.encode(session)
 
     async def outline(self, tenant: str, session_id: str) -> Session:
-        """Return what decides whether a session can be joined or ended.
+        """Return the session as far as joining and ending need it: request, dispatch and end.
 
-        Postgres is asked only about sessions that the stream no longer holds.
+        Postgres is queried only for sessions that the stream no longer holds.
         Raises Problem 404, DatabaseUnavailable, BusUnavailable.
         """
-        session = await self._record.outline(tenant, session_id)
+        session = await self._reader.outline(tenant, session_id)
         if session is not None:
             return session
         view = await self._views.session(tenant, session_id)
@@ -64,7 +64,7 @@ class Lookup:
         return _session.decode(view)
 
     async def turns(self, tenant: str, session_id: str, after: int, limit: int) -> list[tuple[int, str]]:
-        """Return turns of a session that there is.
+        """Return turns after a turn number, as JSON, each with its number.
 
         Raises Problem 404, DatabaseUnavailable, BusUnavailable.
         """
@@ -74,7 +74,7 @@ class Lookup:
         return turns
 
     async def events(self, tenant: str, session_id: str, after: int, limit: int) -> list[Envelope]:
-        """Return committed events of a session that there is.
+        """Return committed events after a sequence.
 
         Raises Problem 404, DatabaseUnavailable, BusUnavailable.
         """
@@ -84,7 +84,7 @@ class Lookup:
         return events
 
     async def ended_at_sequence(self, tenant: str, session_id: str) -> int | None:
-        """Return the sequence of the session's end, or None while it goes on.
+        """Return the sequence of the session's terminal event, or None before it is committed.
 
         Raises Problem 404, DatabaseUnavailable, BusUnavailable.
         """
@@ -96,5 +96,5 @@ class Lookup:
     async def _require(self, tenant: str, session_id: str) -> None:
         if await self._log.read_session(tenant, session_id, limit=1):
             return
-        if not await self._record.exists(tenant, session_id):
+        if not await self._reader.exists(tenant, session_id):
             raise unknown_session(session_id)

@@ -1,15 +1,15 @@
-"""Reads of the views that `contracts.views` declares; rows come out as the JSON that clients get."""
+"""SQL queries of the views declared in `contracts.views`; rows are returned as the JSON that clients get."""
 
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Any
 
 import asyncpg
 from msgspec import Struct
 
-from antiphon.chassis.database import TRANSIENT, Database, DatabaseUnavailable
+from antiphon.chassis.database import Database, DatabaseUnavailable, translate_errors
 from antiphon.contracts.session import TERMINAL_TYPES, Status
 from antiphon.contracts.views import TurnView
+from antiphon.session_api.pagination import PageKey
 
 SESSION = "select state from sessions where tenant = $1 and session_id = $2"
 
@@ -40,58 +40,48 @@ where tenant = $1 and session_id = $2 and type = any($3::text[])
 """
 
 
-class SessionsPlace(Struct, frozen=True):
-    """Stand after one session in the list, newest first."""
-
-    created_at: datetime
-    session_id: str
-
-
 class SessionsFilter(Struct, frozen=True):
-    """Say which sessions a list is to hold."""
+    """Filter of a list of sessions; `after` is the last session of the page before."""
 
     statuses: Sequence[Status] = ()
     user_id: str | None = None
-    after: SessionsPlace | None = None
+    after: PageKey | None = None
 
 
 class Views:
-    """Read sessions and turns. Every method raises DatabaseUnavailable."""
+    """Queries of sessions and turns. Every method raises DatabaseUnavailable."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def session(self, tenant: str, session_id: str) -> str | None:
-        """Return one session as JSON, or None when the view has not got it."""
+        """Return one session as JSON, or None when it is not in the view."""
         rows = await self._fetch(SESSION, tenant, session_id)
         return str(rows[0]["state"]) if rows else None
 
-    async def sessions(
-        self, tenant: str, wanted: SessionsFilter, limit: int
-    ) -> list[tuple[SessionsPlace, str]]:
-        """Return sessions as JSON, newest first, each with its place in the list."""
+    async def sessions(self, tenant: str, wanted: SessionsFilter, limit: int) -> list[tuple[PageKey, str]]:
+        """Return sessions as JSON, newest first, each with its page key."""
         statement, arguments = _sessions_statement(tenant, wanted, limit)
         rows = await self._fetch(statement, *arguments)
-        return [(SessionsPlace(row["created_at"], row["session_id"]), row["state"]) for row in rows]
+        return [(PageKey(row["created_at"], row["session_id"]), row["state"]) for row in rows]
 
     async def turns(self, tenant: str, session_id: str, after: int, limit: int) -> list[tuple[int, str]]:
-        """Return turns as JSON in order, each with its number."""
+        """Return turns after a turn number as JSON, in order, each with its number."""
         rows = await self._fetch(TURNS, tenant, session_id, after, limit)
         return [(row["turn"], row["page"]) for row in rows]
 
     async def ended_at_sequence(self, tenant: str, session_id: str) -> int | None:
-        """Return the sequence of the event that ended the session, or None while it goes on."""
+        """Return the sequence of the session's terminal event, or None when there is none."""
         rows = await self._fetch(ENDED_AT_SEQUENCE, tenant, session_id, sorted(TERMINAL_TYPES))
         sequence: int | None = rows[0][0]
         return sequence
 
     async def _fetch(self, statement: str, *arguments: Any) -> list[asyncpg.Record]:
         try:
-            return await self._database.pool.fetch(statement, *arguments)
+            with translate_errors():
+                return await self._database.pool.fetch(statement, *arguments)
         except asyncpg.UndefinedTableError as error:
             raise DatabaseUnavailable(f"the views are not migrated yet: {error}") from error
-        except TRANSIENT as error:
-            raise DatabaseUnavailable(repr(error)) from error
 
 
 def _sessions_statement(tenant: str, wanted: SessionsFilter, limit: int) -> tuple[str, list[Any]]:

@@ -1,4 +1,4 @@
-"""What clients send and get, as the OpenAPI document shows it."""
+"""Request and response bodies; their docstrings and descriptions are part of the OpenAPI document."""
 
 import re
 from typing import Annotated, Any
@@ -26,7 +26,7 @@ def _not_an_agent(identity: str) -> str:
     return identity
 
 
-# A control character has no place in a name, and Postgres stores no NUL.
+# No control characters: Postgres cannot store NUL.
 Name = Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f]+$")]
 Metadata = Annotated[dict[str, Any], AfterValidator(_within_limit)]
 Language = Annotated[str, Field(pattern=r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*$", max_length=35)]
@@ -51,7 +51,7 @@ class CreateRequest(BaseModel):
     ] = None
 
     def as_event(self, session_id: str, flow_revision: int) -> SessionRequested:
-        """Return the event that puts this request on the log."""
+        """Return the request as an event."""
         return SessionRequested(
             flow_id=self.flow_id,
             flow_revision=flow_revision,

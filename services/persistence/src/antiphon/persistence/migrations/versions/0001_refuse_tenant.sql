@@ -1,4 +1,4 @@
--- Fail: a session belongs to the tenant of its first event. Called only where that is broken.
+-- Fail: a session belongs to the tenant of its first event. Called only if that is violated.
 create function refuse_tenant(p_session text, p_tenant text) returns integer
 language plpgsql
 as $$

@@ -1,4 +1,4 @@
-"""The log of record, its checkpoints and dead letters, and the first two views."""
+"""The event log, its checkpoints and dead letters, and the first two views."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -12,20 +12,39 @@ down_revision = None
 NAME = sa.Text(collation="C")
 INSTANT = sa.DateTime(timezone=True)
 
+# The arguments of ingest_batch: one row per partition, per event and per dead letter.
+TYPES = (
+    "create type partition_commit as (partition smallint, epoch bigint, expected bigint, reached bigint)",
+    """
+    create type new_event as (
+        partition smallint, position bigint, session_id text, tenant text, event_id text, type text,
+        version smallint, occurred_at timestamptz, envelope json
+    )
+    """,
+    """
+    create type new_dead_letter as (
+        partition smallint, position bigint, subject text, payload bytea, headers json, error text
+    )
+    """,
+)
+FUNCTIONS = ("refuse_tenant", "ingest_batch", "advance_projection")
+
 
 def upgrade() -> None:
-    """Make every table and the function that commits a batch."""
-    _log()
+    """Create the tables, and the types and functions that write them."""
+    _event_log()
     _checkpoints()
     _dead_letters()
     _sessions()
     _turns()
-    for name in ("refuse_tenant", "ingest_batch", "move_projection"):
+    for statement in TYPES:
+        op.execute(sa.text(statement))
+    for name in FUNCTIONS:
         function = read_sql("antiphon.persistence.migrations", f"versions/0001_{name}.sql")
         op.execute(sa.text(function.replace(":", r"\:")))
 
 
-def _log() -> None:
+def _event_log() -> None:
     op.create_table(
         "event_log",
         sa.Column("session_id", NAME, nullable=False),

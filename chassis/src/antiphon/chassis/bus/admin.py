@@ -1,0 +1,163 @@
+"""The streams, consumers and buckets of the contract: create them, verify them, reset a consumer."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from antiphon.chassis.bus.connection import Connection
+from antiphon.chassis.bus.errors import ApiError, ConsumerLost, DefinitionMismatch, StreamReplaced
+from antiphon.contracts.streams import (
+    BUCKETS,
+    CONSUMERS,
+    STREAMS,
+    BucketDefinition,
+    ConsumerDefinition,
+    StreamDefinition,
+)
+
+SECOND = 1_000_000_000  # JetStream durations are in nanoseconds
+NOT_FOUND = 404
+
+Config = dict[str, Any]
+
+
+def stream_config(definition: StreamDefinition) -> Config:
+    """Return a stream's definition as the server's API takes it."""
+    return {
+        "name": definition.name,
+        "description": definition.description,
+        "subjects": list(definition.subjects),
+        "retention": "limits",
+        "storage": "file",
+        "discard": "new",
+        "max_age": definition.max_age_seconds * SECOND,
+        "max_bytes": definition.max_bytes,
+        "duplicate_window": definition.duplicate_window_seconds * SECOND,
+        "deny_delete": True,
+        "deny_purge": False,
+        "allow_direct": True,
+        "allow_atomic": True,
+        "metadata": dict(definition.metadata),
+    }
+
+
+def bucket_config(definition: BucketDefinition) -> Config:
+    """Return a bucket's definition as a stream for the server's API."""
+    return {
+        "name": f"KV_{definition.name}",
+        "description": definition.description,
+        "subjects": [f"$KV.{definition.name}.>"],
+        "retention": "limits",
+        "storage": "file",
+        "discard": "new",
+        "max_msgs_per_subject": definition.history,
+        "max_msg_size": definition.max_value_bytes,
+        "deny_delete": True,
+        "deny_purge": False,
+        "allow_rollup_hdrs": True,
+        "allow_direct": True,
+    }
+
+
+def consumer_config(definition: ConsumerDefinition) -> Config:
+    """Return a consumer's definition as the server's API takes it."""
+    return {
+        "durable_name": definition.name,
+        "name": definition.name,
+        "description": definition.description,
+        "filter_subject": definition.filter_subject,
+        "deliver_policy": "all",
+        "ack_policy": "all",
+        "ack_wait": definition.ack_wait_seconds * SECOND,
+        "max_ack_pending": definition.max_ack_pending,
+        "replay_policy": "instant",
+    }
+
+
+# Fields that an operator may change: descriptions and limits.
+TUNABLE = frozenset({"description", "max_bytes", "max_age", "ack_wait"})
+
+
+async def ensure(connection: Connection) -> None:
+    """Create what is missing, then verify everything (see Bus.ensure)."""
+    for config in _stream_configs():
+        if await _stream(connection, config["name"]) is None:
+            await connection.api(f"STREAM.CREATE.{config['name']}", config)
+    for consumer in CONSUMERS:
+        if await _consumer(connection, consumer) is None:
+            await connection.api(
+                f"CONSUMER.CREATE.{consumer.stream}.{consumer.name}.{consumer.filter_subject}",
+                {"stream_name": consumer.stream, "config": consumer_config(consumer), "action": "create"},
+            )
+    await verify(connection)
+
+
+async def verify(connection: Connection) -> None:
+    """Verify everything and change nothing (see Bus.verify)."""
+    differences: list[str] = []
+    for config in _stream_configs():
+        found = await _stream(connection, config["name"])
+        differences += _compare(f"stream {config['name']}", config, found)
+    for consumer in CONSUMERS:
+        found = await _consumer(connection, consumer)
+        differences += _compare(f"consumer {consumer.name}", consumer_config(consumer), found)
+    if differences:
+        raise DefinitionMismatch("; ".join(differences))
+
+
+async def reset_consumer(connection: Connection, consumer: ConsumerDefinition, start: int) -> None:
+    """Make a consumer deliver again from a position (see Bus.reset_consumer)."""
+    if await _consumer(connection, consumer) is None:  # the server does not answer a reset of it
+        raise ConsumerLost(f"{consumer.name} does not exist")
+    try:
+        # The server accepts a start beyond the end, and delivers nothing until the stream has grown so far.
+        info = await connection.api(f"STREAM.INFO.{consumer.stream}")
+        if start > info["state"]["last_seq"] + 1:
+            raise StreamReplaced(
+                f"stream {consumer.stream} ends at {info['state']['last_seq']}, "
+                f"but was read up to {start - 1}: it was recreated or restored"
+            )
+        await connection.api(f"CONSUMER.RESET.{consumer.stream}.{consumer.name}", {"seq": max(start, 1)})
+    except ApiError as error:
+        raise ConsumerLost(f"{consumer.name} cannot be reset to {start}: {error}") from error
+
+
+def _stream_configs() -> list[Config]:
+    return [stream_config(stream) for stream in STREAMS] + [bucket_config(bucket) for bucket in BUCKETS]
+
+
+async def _stream(connection: Connection, name: str) -> Config | None:
+    return await _config(connection, f"STREAM.INFO.{name}")
+
+
+async def _consumer(connection: Connection, consumer: ConsumerDefinition) -> Config | None:
+    return await _config(connection, f"CONSUMER.INFO.{consumer.stream}.{consumer.name}")
+
+
+async def _config(connection: Connection, verb: str) -> Config | None:
+    try:
+        info = await connection.api(verb)
+    except ApiError as error:
+        if error.code == NOT_FOUND:
+            return None
+        raise
+    config: Config = info["config"]
+    return config
+
+
+def _compare(what: str, wanted: Config, found: Config | None) -> list[str]:
+    if found is None:
+        return [f"{what} does not exist"]
+    return [
+        f"{what}: {name} is {found.get(name)!r}, not {value!r}"
+        for name, value in wanted.items()
+        if name not in TUNABLE and not _same(value, found.get(name))
+    ]
+
+
+def _same(wanted: object, found: object) -> bool:
+    if isinstance(wanted, Mapping):  # the server adds its own metadata
+        actual = found if isinstance(found, Mapping) else {}
+        return all(actual.get(name) == value for name, value in wanted.items())
+    if wanted is False:  # the server omits false values
+        return not found
+    return wanted == found

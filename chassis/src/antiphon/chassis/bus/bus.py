@@ -1,0 +1,128 @@
+"""The bus: publish, pull, read, announce and subscribe over NATS JetStream."""
+
+import logging
+from collections.abc import AsyncIterator, Sequence
+
+from antiphon.chassis.bus import admin, publish, read
+from antiphon.chassis.bus.connection import CONNECT_DEADLINE_SECONDS, TRANSIENT, Connection
+from antiphon.chassis.bus.consume import Puller
+from antiphon.chassis.bus.errors import ApiError, BusUnavailable
+from antiphon.chassis.bus.kv import Bucket
+from antiphon.chassis.bus.messages import Ack, Incoming, Outgoing
+from antiphon.chassis.bus.publish import PUBLISH_DEADLINE_SECONDS
+from antiphon.chassis.bus.subscribe import Subscription, Subscriptions
+from antiphon.contracts.streams import SESSIONS, ConsumerDefinition
+
+log = logging.getLogger(__name__)
+
+PULL_BATCH = 500
+READY_DEADLINE_SECONDS = 2.0
+
+
+class Bus:
+    """The only access to the broker. Every method but `announce` raises BusUnavailable after its deadline."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self._subscriptions = Subscriptions(connection)
+
+    @classmethod
+    async def connect(
+        cls, url: str, *, name: str = "antiphon", connect_timeout_seconds: float = CONNECT_DEADLINE_SECONDS
+    ) -> "Bus":
+        """Connect to a NATS server or cluster; once connected, the bus reconnects without limit.
+
+        Raises BusUnavailable when the first connect does not succeed in time.
+        """
+        connection = Connection(url, name)
+        await connection.open(connect_timeout_seconds)
+        return cls(connection)
+
+    async def publish(
+        self,
+        out: Outgoing,
+        *,
+        expect_empty: str | None = None,
+        timeout_seconds: float = PUBLISH_DEADLINE_SECONDS,
+    ) -> Ack:
+        """Store a message and return its position; `expect_empty` is a subject filter that must be empty.
+
+        Raises SubjectNotEmpty, PayloadTooLarge, StreamFull.
+        """
+        return await publish.publish(self.connection, out, expect_empty, timeout_seconds)
+
+    async def publish_many(
+        self, outs: Sequence[Outgoing], *, timeout_seconds: float = PUBLISH_DEADLINE_SECONDS
+    ) -> list[Ack]:
+        """Store messages in order, as one atomic batch unless one of them is stored already.
+
+        Raises PayloadTooLarge, StreamFull.
+        """
+        return await publish.publish_many(self.connection, outs, timeout_seconds)
+
+    def pull(self, consumer: ConsumerDefinition, *, batch: int = PULL_BATCH) -> Puller:
+        """Return the one puller of a consumer, an async context manager.
+
+        Entering it raises ConsumerGap when the consumer holds unacknowledged deliveries.
+        """
+        return Puller(self.connection, consumer, batch)
+
+    async def reset_consumer(self, consumer: ConsumerDefinition, start: int) -> None:
+        """Make the consumer deliver again from position `start`, acknowledged or not.
+
+        Raises ConsumerLost, StreamReplaced.
+        """
+        await admin.reset_consumer(self.connection, consumer, start)
+
+    def read(self, subject_filter: str, after: int = 0) -> AsyncIterator[Incoming]:
+        """Iterate over the stored messages of a filter after a position, up to the current end.
+
+        Raises HistoryGap.
+        """
+        return read.read(self.connection, SESSIONS.name, subject_filter, after)
+
+    async def last(self, subject_filter: str) -> Incoming | None:
+        """Return the newest stored message of a filter."""
+        return await read.last(self.connection, SESSIONS.name, subject_filter)
+
+    async def announce(self, subject: str, payload: bytes) -> None:
+        """Send a message to the current subscribers; it is not stored, and an outage raises nothing."""
+        if not self.connection.connected.is_set():
+            return  # subscribers notice the broken connection and read the log
+        try:
+            await self.connection.publish(subject, payload)
+        except TRANSIENT as error:
+            log.warning("announce.failed", extra={"subject": subject, "error": repr(error)})
+
+    async def subscribe(self, subject: str) -> Subscription:
+        """Subscribe to the announcements of a subject from now on."""
+        return await self._subscriptions.subscribe(subject)
+
+    async def ensure(self) -> None:
+        """Create the streams, consumers and buckets of the contract that do not exist yet, and verify all.
+
+        Raises DefinitionMismatch.
+        """
+        await admin.ensure(self.connection)
+
+    async def verify(self) -> None:
+        """Check that the streams, consumers and buckets of the contract exist as defined.
+
+        Raises DefinitionMismatch.
+        """
+        await admin.verify(self.connection)
+
+    async def ready(self, *, timeout_seconds: float = READY_DEADLINE_SECONDS) -> None:
+        """Prove by a round trip that the broker answers and has the stream of events."""
+        try:
+            await self.connection.api(f"STREAM.INFO.{SESSIONS.name}", timeout_seconds=timeout_seconds)
+        except ApiError as error:
+            raise BusUnavailable(f"stream {SESSIONS.name}: {error}") from error
+
+    async def bucket(self, name: str) -> Bucket:
+        """Open a bucket."""
+        return Bucket(self.connection, name)
+
+    async def close(self) -> None:
+        """Flush and disconnect, within a few seconds."""
+        await self.connection.close()

@@ -1,0 +1,300 @@
+"""Pull a consumer: overlapping short pulls that survive reconnects, deliveries checked for gaps, acks."""
+
+import asyncio
+import json
+import logging
+import time
+from collections import deque
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Any, NamedTuple
+
+from antiphon.chassis.bus.client import Message
+from antiphon.chassis.bus.connection import TRANSIENT, Connection, new_inbox
+from antiphon.chassis.bus.errors import ApiError, BusError, BusUnavailable, ConsumerGap, ConsumerLost
+from antiphon.chassis.bus.messages import Incoming
+from antiphon.contracts.streams import ConsumerDefinition
+
+log = logging.getLogger(__name__)
+
+ACK_DEADLINE_SECONDS = 5.0
+EXPIRES_SECONDS = 2.0
+HEARTBEAT_SECONDS = 1.0
+STALL_SECONDS = 3.0  # after such a silence the pulls are lost
+BACKOFF_SECONDS = 0.2  # after the server has refused a pull
+UNANSWERED_SECONDS = 10.0  # without any answer for so long, the consumer is lost
+
+
+class AckSubject(NamedTuple):
+    """The numbers in the ack subject of a delivery."""
+
+    position: int
+    consumer_sequence: int
+    deliveries: int
+    published_at: datetime
+    pending: int
+
+    @classmethod
+    def parse(cls, text: str) -> "AckSubject":
+        """Parse `$JS.ACK.…`: 9 tokens, or 11 and more with domain and account.
+
+        Raises ValueError.
+        """
+        tokens = text.split(".")
+        if len(tokens) == 9:
+            deliveries, position, consumer_sequence, nanoseconds, pending = tokens[4:9]
+        elif len(tokens) >= 11:
+            deliveries, position, consumer_sequence, nanoseconds, pending = tokens[6:11]
+        else:
+            raise ValueError(f"not an ack subject: {text!r}")
+        published_at = datetime.fromtimestamp(int(nanoseconds) / 1e9, UTC)
+        return cls(int(position), int(consumer_sequence), int(deliveries), published_at, int(pending))
+
+
+class Deliveries:
+    """A consumer's deliveries that were not taken yet, each checked to follow the one before."""
+
+    def __init__(self, consumer: str) -> None:
+        self._consumer = consumer
+        self._buffer: deque[Incoming] = deque()
+        self._sequence = 0
+        self._position = 0
+
+    def __len__(self) -> int:
+        return len(self._buffer)
+
+    def start_after(self, consumer_sequence: int) -> None:
+        """Expect the delivery after this one next."""
+        self._sequence = consumer_sequence
+
+    def check_received(self, consumer_sequence: int) -> None:
+        """Check that every delivery up to this one has arrived.
+
+        Raises ConsumerGap.
+        """
+        if consumer_sequence != self._sequence:
+            raise ConsumerGap(
+                f"{self._consumer}: the server has sent delivery {consumer_sequence}, "
+                f"the last to arrive is {self._sequence}"
+            )
+
+    def add(self, msg: Message) -> None:
+        """Append a delivery.
+
+        Raises ConsumerGap.
+        """
+        try:
+            ack = AckSubject.parse(msg.reply)
+        except ValueError as error:
+            raise ConsumerGap(f"{self._consumer}: {error}") from error
+        if ack.consumer_sequence != self._sequence + 1 or ack.position <= self._position:
+            raise ConsumerGap(
+                f"{self._consumer}: delivery {ack.consumer_sequence} of position {ack.position} "
+                f"came after {self._sequence} of position {self._position}"
+            )
+        self._sequence, self._position = ack.consumer_sequence, ack.position
+        self._buffer.append(
+            Incoming(
+                subject=msg.subject,
+                payload=msg.data,
+                position=ack.position,
+                consumer_sequence=ack.consumer_sequence,
+                headers=msg.headers,
+                published_at=ack.published_at,
+                ack_subject=msg.reply,
+            )
+        )
+
+    def take(self, limit: int) -> list[Incoming]:
+        """Remove and return the oldest deliveries, at most `limit`."""
+        if len(self._buffer) <= limit:
+            taken = list(self._buffer)
+            self._buffer.clear()
+            return taken
+        return [self._buffer.popleft() for _ in range(limit)]
+
+
+class Puller:
+    """The one reader of a consumer; it keeps up to two batches requested or buffered."""
+
+    def __init__(self, connection: Connection, consumer: ConsumerDefinition, batch: int) -> None:
+        self._connection = connection
+        self._consumer = consumer
+        self._batch = batch
+        self._deliveries = Deliveries(consumer.name)
+        self._arrived = asyncio.Event()
+        self._wanted = asyncio.Event()
+        self._outstanding = 0
+        self._last_message_at = 0.0
+        self._unanswered_since: float | None = None
+        self._not_before = 0.0
+        self._reconnected = False
+        self._failure: BusError | None = None
+        self._inbox = new_inbox()
+        self._next_subject = f"$JS.API.CONSUMER.MSG.NEXT.{consumer.stream}.{consumer.name}"
+
+    async def __aenter__(self) -> "Puller":
+        info = await self._info()
+        if info["num_ack_pending"] > 0:
+            # The server would redeliver these late and out of order.
+            name, unacknowledged = self._consumer.name, info["num_ack_pending"]
+            raise ConsumerGap(f"{name} holds {unacknowledged} unacknowledged: reset it first")
+        self._deliveries.start_after(info["delivered"]["consumer_seq"])
+        self._subscription = await self._connection.subscribe(self._inbox, self._on_message)
+        self._remove_callback = self._connection.on_reconnect(self._on_reconnect)
+        self._task = asyncio.create_task(self._pull_until_failure(), name=f"pull {self._consumer.name}")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._remove_callback()
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+        await self._connection.unsubscribe(self._subscription)
+
+    @property
+    def buffered(self) -> int:
+        """The number of messages that have arrived and were not taken."""
+        return len(self._deliveries)
+
+    async def next(self) -> list[Incoming]:
+        """Wait for messages and return at once those that have arrived, in order, at most a batch.
+
+        Raises ConsumerGap, ConsumerLost.
+        """
+        while not self._deliveries:
+            if self._failure is not None:
+                raise self._failure
+            self._arrived.clear()
+            await self._arrived.wait()
+        self._wanted.set()
+        return self._deliveries.take(self._batch)
+
+    async def ack_through(self, incoming: Incoming, *, timeout_seconds: float = ACK_DEADLINE_SECONDS) -> None:
+        """Acknowledge everything up to this message, and wait until the server has confirmed it.
+
+        Raises BusUnavailable.
+        """
+        try:
+            await self._connection.request(incoming.ack_subject, b"", timeout_seconds=timeout_seconds)
+        except TRANSIENT as error:
+            raise BusUnavailable(f"the ack of position {incoming.position} was not confirmed") from error
+
+    async def _info(self) -> dict[str, Any]:
+        try:
+            return await self._connection.api(f"CONSUMER.INFO.{self._consumer.stream}.{self._consumer.name}")
+        except ApiError as error:
+            raise ConsumerLost(f"{self._consumer.name}: {error}") from error
+
+    async def _pull_until_failure(self) -> None:
+        while self._failure is None:
+            await self._connection.connected.wait()
+            await asyncio.sleep(max(0.0, self._not_before - time.monotonic()))
+            self._wanted.clear()
+            try:
+                if self._reconnected:
+                    await self._resume()
+                await self._request_batches()
+            except TRANSIENT:
+                self._on_no_answer()
+            except BusError as failure:
+                self._fail(failure)
+            else:
+                await _wait(self._wanted, HEARTBEAT_SECONDS)
+
+    async def _resume(self) -> None:
+        # Messages in transit when the connection broke are lost, but the server counts them as delivered.
+        # Pulls that it may still hold end with their reply subject: a new one keeps late deliveries out.
+        await self._connection.unsubscribe(self._subscription)
+        self._inbox = new_inbox()
+        self._subscription = await self._connection.subscribe(self._inbox, self._on_message)
+        info = await self._info()
+        self._deliveries.check_received(info["delivered"]["consumer_seq"])
+        self._reconnected = False
+        self._outstanding = 0
+
+    async def _request_batches(self) -> None:
+        now = time.monotonic()
+        if self._outstanding > 0 and now - self._last_message_at > STALL_SECONDS:
+            log.warning(
+                "pull.stalled", extra={"consumer": self._consumer.name, "outstanding": self._outstanding}
+            )
+            self._outstanding = 0
+        request = {
+            "batch": self._batch,
+            "expires": int(EXPIRES_SECONDS * 1e9),
+            "idle_heartbeat": int(HEARTBEAT_SECONDS * 1e9),
+        }
+        body = json.dumps(request).encode()
+        while self._outstanding + len(self._deliveries) <= self._batch:
+            if self._outstanding == 0:
+                self._last_message_at = now
+            self._outstanding += self._batch
+            await self._connection.publish(self._next_subject, body, reply=self._inbox)
+
+    def _on_message(self, msg: Message) -> None:
+        self._last_message_at = time.monotonic()
+        if not msg.reply.startswith("$JS.ACK."):
+            self._on_status(msg)
+            return
+        if self._failure is not None:
+            return
+        try:
+            self._deliveries.add(msg)
+        except ConsumerGap as gap:
+            self._fail(gap)
+            return
+        self._unanswered_since = None
+        self._reduce_outstanding(1)
+        self._arrived.set()
+
+    def _on_status(self, msg: Message) -> None:
+        code = msg.status
+        headers: Mapping[str, str] = msg.headers or {}
+        description = headers.get("Description", "")
+        if code == "100":  # idle heartbeat: the server still holds our pull
+            return
+        self._reduce_outstanding(int(headers.get("Nats-Pending-Messages", self._batch)))
+        if code in ("404", "408"):  # the pull expired without further messages
+            self._unanswered_since = None
+        elif code == "503":
+            self._on_no_answer()
+        elif code == "409" and "Deleted" not in description:
+            log.info("pull.refused", extra={"consumer": self._consumer.name, "description": description})
+            self._not_before = time.monotonic() + BACKOFF_SECONDS
+        else:
+            self._fail(ConsumerLost(f"{self._consumer.name}: {code} {description}"))
+
+    def _reduce_outstanding(self, count: int) -> None:
+        self._outstanding = max(0, self._outstanding - count)
+        if self._outstanding + len(self._deliveries) <= self._batch:
+            self._wanted.set()
+
+    def _on_no_answer(self) -> None:
+        # A server restart or a leader election looks like this for a moment; a deleted stream stays so.
+        now = time.monotonic()
+        self._unanswered_since = self._unanswered_since or now
+        if now - self._unanswered_since > UNANSWERED_SECONDS:
+            self._fail(ConsumerLost(f"{self._consumer.name}: no answer for {UNANSWERED_SECONDS:g} s"))
+        self._not_before = now + BACKOFF_SECONDS
+
+    def _on_reconnect(self) -> None:
+        self._reconnected = True
+        self._wanted.set()
+
+    def _fail(self, failure: BusError) -> None:
+        if self._failure is None:
+            self._failure = failure
+            log.warning("pull.failed", extra={"consumer": self._consumer.name, "error": str(failure)})
+        self._arrived.set()
+        self._wanted.set()
+
+
+async def _wait(event: asyncio.Event, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        pass

@@ -1,0 +1,188 @@
+"""Key-value buckets: read and written key by key, or watched as a whole."""
+
+import asyncio
+import logging
+from collections.abc import Iterator, Mapping
+from secrets import token_hex
+
+from antiphon.chassis.bus import publish as publishing
+from antiphon.chassis.bus.connection import CONNECT_DEADLINE_SECONDS, Connection
+from antiphon.chassis.bus.consume import AckSubject, Puller
+from antiphon.chassis.bus.errors import ApiError, BusError, BusUnavailable, KeyExists
+from antiphon.chassis.bus.messages import Incoming, Outgoing
+from antiphon.chassis.bus.read import last, read
+from antiphon.chassis.retry import retrying
+from antiphon.contracts.streams import ConsumerDefinition
+
+log = logging.getLogger(__name__)
+
+OPERATION = "KV-Operation"
+REMOVED = ("DEL", "PURGE")
+WATCH_BATCH = 256
+WATCH_INACTIVE_SECONDS = 30
+WATCH_BACKOFF_SECONDS = 0.5
+
+
+class Bucket:
+    """A JetStream key-value bucket."""
+
+    def __init__(self, connection: Connection, name: str) -> None:
+        self._connection = connection
+        self._stream = f"KV_{name}"
+        self._prefix = f"$KV.{name}."
+
+    async def get(self, key: str) -> bytes | None:
+        """Return the key's value, or None."""
+        entry = await last(self._connection, self._stream, self._prefix + key)
+        return None if entry is None or _is_removal(entry) else entry.payload
+
+    async def put(self, key: str, value: bytes) -> None:
+        """Set the key's value."""
+        await self._write(key, value, {})
+
+    async def create(self, key: str, value: bytes) -> None:
+        """Set the value of a key that does not exist yet.
+
+        Raises KeyExists.
+        """
+        entry = await last(self._connection, self._stream, self._prefix + key)
+        if entry is not None and not _is_removal(entry):
+            raise KeyExists(key)
+        expected = str(entry.position if entry is not None else 0)
+        try:
+            await self._write(key, value, {publishing.EXPECTED_LAST: expected})
+        except publishing.Refused as refusal:
+            if refusal.err_code not in publishing.WRONG_LAST_SEQUENCE:
+                raise
+            raise KeyExists(key) from refusal
+
+    async def delete(self, key: str) -> None:
+        """Remove the key."""
+        await self._write(key, b"", {OPERATION: "DEL"})
+
+    async def keys(self) -> list[str]:
+        """Return the keys, sorted."""
+        found: set[str] = set()
+        async for entry in read(self._connection, self._stream, f"{self._prefix}>", 0):
+            key = entry.subject.removeprefix(self._prefix)
+            (found.discard if _is_removal(entry) else found.add)(key)
+        return sorted(found)
+
+    async def watch(self) -> "WatchedBucket":
+        """Read the whole bucket into memory and keep it current."""
+        watched = WatchedBucket(self._connection, self._stream, self._prefix)
+        await watched.start()
+        return watched
+
+    async def _write(self, key: str, value: bytes, headers: dict[str, str]) -> None:
+        out = Outgoing(self._prefix + key, value, message_id="", headers=headers)
+        await publishing.publish(self._connection, out, None, publishing.PUBLISH_DEADLINE_SECONDS)
+
+
+class WatchedBucket(Mapping[str, bytes]):
+    """A bucket's content in memory, a few milliseconds behind the broker.
+
+    It pulls from its own consumer; when that is lost, it reads the bucket again and replaces the content.
+    """
+
+    def __init__(self, connection: Connection, stream: str, prefix: str) -> None:
+        self._connection = connection
+        self._stream = stream
+        self._prefix = prefix
+        self._content: dict[str, bytes] = {}
+        self._loaded = asyncio.Event()
+
+    def __getitem__(self, key: str) -> bytes:
+        return self._content[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._content)
+
+    def __len__(self) -> int:
+        return len(self._content)
+
+    async def start(self) -> None:
+        """Wait until the content is loaded.
+
+        Raises BusUnavailable.
+        """
+        retry = retrying(BusError, on_retry=self._log_interruption, longest_seconds=WATCH_BACKOFF_SECONDS)
+        self._task = asyncio.create_task(retry(self._follow_consumer), name=f"watch {self._stream}")
+        try:
+            async with asyncio.timeout(CONNECT_DEADLINE_SECONDS):
+                await self._loaded.wait()
+        except TimeoutError as error:
+            await self.close()
+            raise BusUnavailable(f"{self._stream} could not be read into memory") from error
+
+    async def close(self) -> None:
+        """Stop watching; the content stays as it is."""
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+    def _log_interruption(self, error: BaseException, _: int) -> None:
+        log.warning("watch.interrupted", extra={"stream": self._stream, "error": str(error)})
+
+    async def _follow_consumer(self) -> None:
+        consumer, expected = await self._create_consumer()
+        content: dict[str, bytes] = {}
+        if expected == 0:
+            self._replace(content)
+        try:
+            async with Puller(self._connection, consumer, WATCH_BATCH) as puller:
+                while True:
+                    for entry in await puller.next():
+                        self._apply(content, entry)
+                        expected -= 1
+                    if expected <= 0 or AckSubject.parse(entry.ack_subject).pending == 0:
+                        self._replace(content)
+        finally:
+            await self._delete_consumer(consumer)
+
+    def _apply(self, content: dict[str, bytes], entry: Incoming) -> None:
+        key = entry.subject.removeprefix(self._prefix)
+        if _is_removal(entry):
+            content.pop(key, None)
+        else:
+            content[key] = entry.payload
+
+    def _replace(self, content: dict[str, bytes]) -> None:
+        self._content = content
+        self._loaded.set()
+
+    async def _create_consumer(self) -> tuple[ConsumerDefinition, int]:
+        consumer = ConsumerDefinition(
+            stream=self._stream,
+            name=f"watch-{token_hex(8)}",
+            filter_subject=f"{self._prefix}>",
+            description="A watcher's own consumer",
+            ack_wait_seconds=0,
+            max_ack_pending=0,
+        )
+        config = {
+            "name": consumer.name,
+            "deliver_policy": "last_per_subject",
+            "ack_policy": "none",
+            "replay_policy": "instant",
+            "filter_subject": consumer.filter_subject,
+            "inactive_threshold": int(WATCH_INACTIVE_SECONDS * 1e9),
+            "mem_storage": True,
+            "num_replicas": 1,
+        }
+        info = await self._connection.api(
+            f"CONSUMER.CREATE.{self._stream}.{consumer.name}",
+            {"stream_name": self._stream, "config": config},
+        )
+        return consumer, int(info["num_pending"])
+
+    async def _delete_consumer(self, consumer: ConsumerDefinition) -> None:
+        if not self._connection.connected.is_set():
+            return  # the server deletes an inactive consumer
+        try:
+            await self._connection.api(f"CONSUMER.DELETE.{consumer.stream}.{consumer.name}")
+        except (ApiError, BusUnavailable) as error:
+            log.debug("watch.consumer_not_deleted", extra={"consumer": consumer.name, "error": str(error)})
+
+
+def _is_removal(entry: Incoming) -> bool:
+    return entry.headers is not None and entry.headers.get(OPERATION) in REMOVED

@@ -1,0 +1,106 @@
+"""Announcements of commits: which session or partition has new events, and when to read the log instead."""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator
+from functools import lru_cache
+
+import msgspec
+
+from antiphon.chassis.bus import MISSED, Announcement, Bus, BusUnavailable
+from antiphon.chassis.retry import retrying
+from antiphon.contracts.envelope import Envelope
+from antiphon.contracts.subjects import PARTITIONS, committed_filter, committed_subject
+
+log = logging.getLogger(__name__)
+
+ALL_PARTITIONS = frozenset(range(PARTITIONS))
+POLL_SECONDS = 1.0  # while the bus is unavailable
+
+_decoder = msgspec.json.Decoder(tuple[Envelope, ...])
+
+
+async def session_announcements(
+    bus: Bus, tenant: str, session_id: str, poll_seconds: float
+) -> AsyncGenerator[Announcement, None]:
+    """Yield a session's announcements, and MISSED whenever its log must be read.
+
+    MISSED comes first, after a reconnect or an overflow, after `poll_seconds` without an announcement, and
+    every second while the bus is unavailable.
+    """
+    subject = committed_subject(tenant, session_id)
+    while True:
+        try:
+            subscription = await bus.subscribe(subject)
+        except BusUnavailable:
+            yield MISSED
+            await asyncio.sleep(POLL_SECONDS)
+            continue
+        try:
+            yield MISSED  # events committed before we subscribed
+            while True:
+                yield await subscription.next(poll_seconds) or MISSED
+        finally:
+            await subscription.close()
+
+
+def envelopes_in(announcement: Announcement) -> tuple[Envelope, ...]:
+    """Return the announced envelopes; none when announcements were missed or this one is malformed."""
+    if announcement is MISSED:
+        return ()
+    subject, payload = announcement
+    try:
+        return _decode(payload)
+    except msgspec.DecodeError as error:
+        log.warning("announcement.malformed", extra={"subject": subject, "error": str(error)})
+        return ()
+
+
+@lru_cache(maxsize=1024)
+def _decode(payload: bytes) -> tuple[Envelope, ...]:
+    # cached: many followers of one session in this process receive the same payload
+    return _decoder.decode(payload)
+
+
+class PartitionNotifier:
+    """The partitions with new events since they were last taken."""
+
+    def __init__(self) -> None:
+        self._notified: set[int] = set()
+        self._event = asyncio.Event()
+
+    async def run(self, bus: Bus) -> None:
+        """Collect announcements until cancelled; while the bus is unavailable, `wait` times out instead."""
+        subscription = await retrying(BusUnavailable)(bus.subscribe, committed_filter())
+        try:
+            self._notify(ALL_PARTITIONS)  # events committed before we subscribed
+            async for announcement in subscription:
+                self._notify(_partitions(announcement))
+        finally:
+            await subscription.close()
+
+    def take(self) -> set[int]:
+        """Return the partitions with new events and forget them."""
+        notified, self._notified = self._notified, set()
+        self._event.clear()
+        return notified
+
+    async def wait(self, timeout_seconds: float) -> set[int]:
+        """Wait for new events and take their partitions; after a timeout return every partition."""
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                await self._event.wait()
+        except TimeoutError:
+            return set(ALL_PARTITIONS)
+        return self.take()
+
+    def _notify(self, partitions: frozenset[int]) -> None:
+        self._notified |= partitions
+        self._event.set()
+
+
+def _partitions(announcement: Announcement) -> frozenset[int]:
+    token = announcement[0].split(".", 2)[1:2]
+    if announcement is MISSED or not token or not token[0].isdigit():
+        return ALL_PARTITIONS
+    return frozenset({int(token[0])})

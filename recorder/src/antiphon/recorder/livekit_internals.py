@@ -1,0 +1,179 @@
+"""Everything the recorder uses of livekit-agents beyond its documented API, and what is lost without it.
+
+`check` runs when a recording starts. Where a name is missing, the recorder leaves that part of the record out
+and logs one warning; it never raises into the agent.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextvars import ContextVar
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from livekit.agents import Agent, AgentSession, JobContext, __version__
+
+log = logging.getLogger(__name__)
+
+JOB_TASK = "job_task"  # LiveKit's name of the task that runs and ends a job
+
+
+@dataclass(frozen=True, slots=True)
+class Internal:
+    """A name inside livekit-agents that the recorder relies on."""
+
+    name: str
+    used_for: str
+    lost_without: str
+    find: Callable[[JobContext], object]  # raises AttributeError or ImportError when it is missing
+
+
+def _speech_context(_: JobContext) -> ContextVar[Any]:
+    context: ContextVar[Any] = import_module("livekit.agents.voice.agent_activity")._SpeechHandleContextVar
+    return context
+
+
+def _identity(ctx: JobContext) -> str:
+    return ctx._info.accept_arguments.identity
+
+
+def _dispatch_times(ctx: JobContext) -> dict[str, float]:
+    info = ctx._info
+    return {
+        "received_at": info.received_at,
+        "accepted_at": info.accepted_at,
+        "assigned_at": info.assigned_at,
+        "launched_at": info.launched_at,
+    }
+
+
+def _job_task(_: JobContext) -> str:
+    start_job = import_module("livekit.agents.ipc.job_proc_lazy_main")._JobProc._start_job
+    if JOB_TASK not in start_job.__code__.co_consts:
+        raise AttributeError(f"no task is named {JOB_TASK}")
+    return JOB_TASK
+
+
+# The second half are public methods; that LiveKit calls them on the object, where they are replaced, is not
+# part of its API.
+INTERNALS: dict[str, Internal] = {
+    "speech": Internal(
+        name="livekit.agents.voice.agent_activity._SpeechHandleContextVar",
+        used_for="assigning messages and tool calls to the speech, and so to the turn, they belong to",
+        lost_without="each utterance and each answer is a turn of its own, without its generated text",
+        find=_speech_context,
+    ),
+    "identity": Internal(
+        name="livekit.agents.JobContext._info.accept_arguments",
+        used_for="the agent's identity in agent.joined, before the room is connected",
+        lost_without="agent.joined has LiveKit's default identity",
+        find=_identity,
+    ),
+    "dispatch": Internal(
+        name="livekit.agents.JobContext._info: received_at, accepted_at, assigned_at, launched_at",
+        used_for="the dispatch timeline in agent.joined",
+        lost_without="agent.joined has no dispatch timeline",
+        find=_dispatch_times,
+    ),
+    "job_task": Internal(
+        name=f"livekit.agents.ipc.job_proc_lazy_main: task {JOB_TASK!r}",
+        used_for="telling a session that the worker closes from one that the agent's code closes",
+        lost_without="a worker's shutdown is recorded as agent_ended",
+        find=_job_task,
+    ),
+    "emit": Internal(
+        name="livekit.agents.AgentSession.emit",
+        used_for="receiving every event of a session in the order of emission",
+        lost_without="nothing of the conversation is recorded",
+        find=lambda _: AgentSession.emit,
+    ),
+    "aclose": Internal(
+        name="livekit.agents.AgentSession.aclose",
+        used_for="telling a session that the worker closes from one that the agent's code closes",
+        lost_without="a worker's shutdown is recorded as agent_ended",
+        find=lambda _: AgentSession.aclose,
+    ),
+    "shutdown": Internal(
+        name="livekit.agents.JobContext.shutdown",
+        used_for="noticing that the agent's code ends the job",
+        lost_without="a job that its code ends without a session is recorded as worker_shutdown",
+        find=lambda _: JobContext.shutdown,
+    ),
+    "llm_node": Internal(
+        name="livekit.agents.Agent.llm_node",
+        used_for="the text a model generates, of which LiveKit keeps only what was spoken",
+        lost_without="turns have no generated text but what reached the transcription",
+        find=lambda _: Agent.llm_node,
+    ),
+    "transcription_node": Internal(
+        name="livekit.agents.Agent.transcription_node",
+        used_for="the text given to session.say()",
+        lost_without="the generated text of session.say() is what was spoken of it",
+        find=lambda _: Agent.transcription_node,
+    ),
+    "on_enter": Internal(
+        name="livekit.agents.Agent.on_enter",
+        used_for="keeping a turn open until the agent it was handed to has spoken",
+        lost_without="what an agent says when it takes over is a turn of its own",
+        find=lambda _: Agent.on_enter,
+    ),
+}
+
+_warned: set[str] = set()
+
+
+def available(key: str) -> bool:
+    """Whether this version of livekit-agents has one of the internals that need no job."""
+    return _find(key, None) is not None
+
+
+def check(ctx: JobContext) -> list[str]:
+    """Return the keys of the internals that are missing; warn of them once per process."""
+    missing = [key for key in INTERNALS if _find(key, ctx) is None]
+    if not _warned.issuperset(missing):
+        _warned.update(missing)
+        losses = "; ".join(f"{INTERNALS[key].name} ({INTERNALS[key].lost_without})" for key in missing)
+        log.warning("the record is incomplete with livekit-agents %s, which lacks: %s", __version__, losses)
+    return missing
+
+
+def current_speech() -> str | None:
+    """Return the id of the speech that the running task serves; None if there is none or it is done."""
+    handle = _speech_handle()
+    return None if handle is None or handle.done() else str(handle.id)
+
+
+def originating_speech() -> str | None:
+    """Return the id of the speech during which the running task began, even if it is done."""
+    handle = _speech_handle()
+    return None if handle is None else str(handle.id)
+
+
+def _speech_handle() -> Any:
+    context = _find("speech", None)
+    return None if context is None else context.get(None)
+
+
+def in_job_task() -> bool:
+    """Whether LiveKit's own job task is running, and not the agent's code."""
+    task = asyncio.current_task()
+    return task is not None and task.get_name() == _find("job_task", None)
+
+
+def agent_identity(ctx: JobContext) -> str:
+    """Return the identity with which the job was accepted."""
+    identity: str | None = _find("identity", ctx)
+    return f"agent-{ctx.job.id}" if identity is None else identity  # LiveKit's default
+
+
+def dispatch_times(ctx: JobContext) -> dict[str, float]:
+    """Return when a job was received, accepted, assigned and launched, in unix seconds; 0.0 is unknown."""
+    return _find("dispatch", ctx) or {}
+
+
+def _find(key: str, ctx: JobContext | None) -> Any:
+    try:
+        return INTERNALS[key].find(ctx)  # type: ignore[arg-type] # only two of them look at the job
+    except (AttributeError, ImportError):
+        return None

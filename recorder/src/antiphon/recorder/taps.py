@@ -1,0 +1,156 @@
+"""Taps on LiveKit's objects, and the guard around every handler that is called from them.
+
+A tap replaces a method on one object, so it works on objects made elsewhere and patches no class.
+"""
+
+import inspect
+import logging
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine
+from typing import Any
+
+from livekit.agents import Agent, AgentSession, JobContext, llm
+
+from antiphon.recorder.livekit_internals import available, current_speech
+
+log = logging.getLogger(__name__)
+
+OnText = Callable[[str, str], None]  # speech id, text
+
+_TAPPED = "_antiphon_tapped"
+
+
+class ErrorGuard:
+    """A wrapper that keeps the recorder's errors out of the framework.
+
+    LiveKit's emitter raises a handler's TypeError into the call.
+    """
+
+    def __init__(self) -> None:
+        self.errors = 0
+
+    def wrap(self, name: str, handler: Callable[..., object]) -> Callable[..., None]:
+        """Return the handler so that it returns None, and logs and counts what it raises."""
+
+        def guarded(*arguments: object) -> None:
+            try:
+                handler(*arguments)
+            except Exception:
+                self.errors += 1
+                log.exception("recorder.handler_failed", extra={"handler": name, "errors": self.errors})
+
+        return guarded
+
+
+def tap_session(session: AgentSession[Any], on_event: Callable[[str, Any], None]) -> None:
+    """Call `on_event` with every event of a session, before the session's own listeners."""
+    if not available("emit"):
+        return
+    forward = session.emit
+
+    def emit(event: Any, *arguments: Any) -> None:
+        on_event(event, *arguments)
+        forward(event, *arguments)
+
+    vars(session)["emit"] = emit
+
+
+def tap_aclose(session: AgentSession[Any], on_aclose: Callable[[], None]) -> None:
+    """Call `on_aclose` whenever `session.aclose` is called, in the task that calls it."""
+    if not available("aclose"):
+        return
+    close = session.aclose
+
+    def aclose(*arguments: Any, **options: Any) -> Coroutine[Any, Any, None]:
+        on_aclose()
+        return close(*arguments, **options)
+
+    vars(session)["aclose"] = aclose
+
+
+def tap_shutdown(ctx: JobContext, on_shutdown: Callable[[], None]) -> None:
+    """Call `on_shutdown` whenever the job's code calls `ctx.shutdown`."""
+    if not available("shutdown"):
+        return
+    forward = ctx.shutdown
+
+    def shutdown(*arguments: Any, **options: Any) -> None:
+        on_shutdown()
+        forward(*arguments, **options)
+
+    vars(ctx)["shutdown"] = shutdown
+
+
+def tap_agent(
+    agent: Agent, *, on_model_text: OnText, on_spoken_text: OnText, on_entered: Callable[[], None]
+) -> None:
+    """Receive an agent's text and the return of its `on_enter`; once per agent object.
+
+    A model's text passes `llm_node`; text given to `session.say` passes only `transcription_node`. The
+    agent's own overrides of these methods are called as before.
+    """
+    attributes = vars(agent)
+    if attributes.get(_TAPPED):
+        return
+    attributes[_TAPPED] = True
+    if available("llm_node"):
+        attributes["llm_node"] = _tapped_llm_node(agent.llm_node, on_model_text)
+    if available("transcription_node"):
+        attributes["transcription_node"] = _tapped_transcription_node(
+            agent.transcription_node, on_spoken_text
+        )
+    if available("on_enter"):
+        attributes["on_enter"] = _tapped_on_enter(agent.on_enter, on_entered)
+
+
+def _tapped_llm_node(node: Callable[..., Any], on_text: OnText) -> Callable[..., Any]:
+    async def llm_node(*arguments: Any, **options: Any) -> Any:
+        speech = current_speech()
+        result = node(*arguments, **options)
+        if inspect.iscoroutine(result):
+            result = await result
+        if speech is None:
+            return result
+        if isinstance(result, str):
+            on_text(speech, result)
+        return _tapped_stream(result, speech, on_text) if isinstance(result, AsyncIterable) else result
+
+    return llm_node
+
+
+def _tapped_transcription_node(node: Callable[..., Any], on_text: OnText) -> Callable[..., Any]:
+    def transcription_node(text: AsyncIterable[str], *arguments: Any, **options: Any) -> Any:
+        speech = current_speech()
+        tapped = text if speech is None else _tapped_stream(text, speech, on_text)
+        return node(tapped, *arguments, **options)
+
+    return transcription_node
+
+
+def _tapped_on_enter(on_enter: Callable[[], Any], on_entered: Callable[[], None]) -> Callable[[], Any]:
+    async def tapped() -> None:
+        try:
+            await on_enter()
+        finally:
+            on_entered()
+
+    return tapped
+
+
+async def _tapped_stream(chunks: AsyncIterable[Any], speech: str, on_text: OnText) -> AsyncIterator[Any]:
+    try:
+        async for chunk in chunks:
+            if text := _text_of(chunk):
+                on_text(speech, text)
+            yield chunk
+    finally:
+        close = getattr(chunks, "aclose", None)
+        if close is not None:
+            await close()
+
+
+def _text_of(chunk: object) -> str | None:
+    if isinstance(chunk, str):
+        return chunk
+    if isinstance(chunk, llm.ChatChunk) and chunk.delta is not None:
+        return chunk.delta.content
+    return None

@@ -1,0 +1,38 @@
+"""The errors of persistence, and which errors of Postgres are retried."""
+
+import asyncpg
+
+from antiphon.chassis.database import TRANSIENT
+
+FENCED = "AP001"  # the SQLSTATE that our SQL functions raise when they find another writer
+INVALID = ("22", "54", "23")  # classes of SQLSTATE: bad values, program limits, violated constraints
+POSITION_TAKEN = "23505"  # a unique violation, and no fault of the data
+
+# Retried without end: an error that is neither Fenced nor Poisoned passes, or needs an operator.
+POSTGRES_ERRORS: tuple[type[Exception], ...] = (asyncpg.PostgresError, *TRANSIENT)
+
+
+class Fenced(Exception):
+    """Another writer has taken over the partition or the projection."""
+
+
+class Poisoned(Exception):
+    """A batch contains a value that Postgres can never store."""
+
+
+class TooManyDeadLetters(Exception):
+    """So many dead letters in a row point to a fault of ours: an operator has to look."""
+
+
+class NotReady(Exception):
+    """A part of the process cannot do its work now."""
+
+
+def classify(error: Exception) -> Exception:
+    """Return Fenced or Poisoned if that is what an error of Postgres means; otherwise the error itself."""
+    state = error.sqlstate or "" if isinstance(error, asyncpg.PostgresError) else ""
+    if state == FENCED:
+        return Fenced(str(error))
+    if state.startswith(INVALID) and state != POSITION_TAKEN:
+        return Poisoned(f"{type(error).__name__}: {error}")
+    return error

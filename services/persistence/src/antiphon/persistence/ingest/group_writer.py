@@ -1,0 +1,145 @@
+"""Commit the batches of all partitions: those that wait go together, in one round trip and one fsync."""
+
+import asyncio
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from antiphon.chassis.database import Database
+from antiphon.persistence.errors import Fenced, Poisoned, classify
+from antiphon.persistence.ingest.validate import DeadLetter, ValidEvent
+from antiphon.persistence.sql import storable
+
+MAX_IN_FLIGHT = 2  # transactions: one is in Postgres while the next is put together
+
+INGEST_BATCH = "select partition, position, sequence from ingest_batch($1, $2, $3)"
+
+Sequences = dict[int, int]  # position -> the sequence that the commit gave to a new event
+
+
+@dataclass(frozen=True, slots=True)
+class PendingCommit:
+    """The batch of one partition that waits for its commit, and the fence: epoch and expected checkpoint."""
+
+    partition: int
+    epoch: int
+    expected: int
+    reached: int
+    events: Sequence[ValidEvent]
+    dead_letters: Sequence[DeadLetter]
+
+
+_Waiting = tuple[PendingCommit, asyncio.Future[Sequences]]
+
+
+class GroupWriter:
+    """The writer of the event log for all partitions of a process."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._waiting: list[_Waiting] = []
+        self._in_flight = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def commit(self, pending: PendingCommit) -> Sequences:
+        """Commit a batch and return the sequence of each new event by its position.
+
+        Raises Fenced, Poisoned, and any of POSTGRES_ERRORS.
+        """
+        future: asyncio.Future[Sequences] = asyncio.get_running_loop().create_future()
+        self._waiting.append((pending, future))
+        if self._in_flight < MAX_IN_FLIGHT:
+            self._in_flight += 1
+            task = asyncio.create_task(self._flush(), name="ingest commit")
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        return await future
+
+    async def _flush(self) -> None:
+        try:
+            while self._waiting:
+                group, self._waiting = self._waiting, []
+                await self._commit_group(group)
+        finally:
+            # With no await after the last look at `_waiting`: a commit that comes now starts a task again.
+            self._in_flight -= 1
+
+    async def _commit_group(self, group: list[_Waiting]) -> None:
+        try:
+            sequences = await self._write([pending for pending, _ in group])
+        except Exception as error:  # noqa: BLE001 - raised to the callers of `commit`
+            cause = classify(error)
+            if len(group) == 1 or not isinstance(cause, (Fenced, Poisoned)):
+                _fail(group, cause)
+                return
+            for waiting in group:  # one partition caused it: each is committed alone
+                await self._commit_group([waiting])
+        else:
+            for pending, future in group:
+                if not future.done():
+                    future.set_result(sequences[pending.partition])
+
+    async def _write(self, commits: Sequence[PendingCommit]) -> dict[int, Sequences]:
+        async with self._database.pool.acquire() as connection:
+            rows = await connection.fetch(
+                INGEST_BATCH, _commit_rows(commits), _event_rows(commits), _dead_letter_rows(commits)
+            )
+        sequences: dict[int, Sequences] = {commit.partition: {} for commit in commits}
+        for partition, position, sequence in rows:
+            sequences[partition][position] = sequence
+        return sequences
+
+
+def _fail(group: list[_Waiting], error: Exception) -> None:
+    for _, future in group:
+        if not future.done():
+            future.set_exception(error)
+
+
+# Rows of the composite types of migration 0001; asyncpg encodes tuples as such.
+
+
+def _commit_rows(commits: Sequence[PendingCommit]) -> list[tuple[Any, ...]]:
+    """Return rows of `partition_commit`."""
+    return [(commit.partition, commit.epoch, commit.expected, commit.reached) for commit in commits]
+
+
+def _event_rows(commits: Sequence[PendingCommit]) -> list[tuple[Any, ...]]:
+    """Return rows of `new_event`."""
+    return [
+        (
+            commit.partition,
+            event.incoming.position,
+            event.envelope.subject,
+            event.envelope.tenant,
+            event.envelope.id,
+            event.envelope.type,
+            event.envelope.version,
+            event.envelope.time,
+            event.text,
+        )
+        for commit in commits
+        for event in commit.events
+    ]
+
+
+def _dead_letter_rows(commits: Sequence[PendingCommit]) -> list[tuple[Any, ...]]:
+    """Return rows of `new_dead_letter`."""
+    return [
+        (
+            commit.partition,
+            letter.incoming.position,
+            _encodable(letter.incoming.subject),
+            letter.incoming.payload,
+            json.dumps(dict(letter.incoming.headers or {})),
+            _encodable(letter.error),
+        )
+        for commit in commits
+        for letter in commit.dead_letters
+    ]
+
+
+def _encodable(value: str) -> str:
+    """Return a text that a text column can hold: without NUL and lone surrogates."""
+    return storable(value).encode(errors="replace").decode()

@@ -1,0 +1,231 @@
+"""Ingest of one partition: pull, validate, commit, announce, acknowledge; in order, and each event once."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from antiphon.chassis.bus import Bus, BusError, ConsumerLost, Incoming
+from antiphon.chassis.database import Database
+from antiphon.chassis.retry import FIRST_SECONDS, retrying
+from antiphon.chassis.shutdown import ShuttingDown, StopAwareWait, wait_or_stop
+from antiphon.contracts.streams import ingest_consumer
+from antiphon.persistence.errors import POSTGRES_ERRORS, Fenced, Poisoned, TooManyDeadLetters
+from antiphon.persistence.ingest.acks import delayed_acks
+from antiphon.persistence.ingest.announce import announcements
+from antiphon.persistence.ingest.group_writer import GroupWriter, PendingCommit, Sequences
+from antiphon.persistence.ingest.tracing import trace_commit
+from antiphon.persistence.ingest.validate import DeadLetter, Validated, ValidEvent, validate
+from antiphon.persistence.readiness import ReadinessCheck
+
+log = structlog.get_logger(__name__)
+
+_CLAIM = """
+insert into checkpoints (name, epoch) values ($1, 1)
+on conflict (name) do update set epoch = checkpoints.epoch + 1, updated_at = now()
+returning position, epoch
+"""
+_READ_CHECKPOINT = "select position, epoch from checkpoints where name = $1"
+_READ_COMMITTED = """
+select position, sequence from event_log
+ where partition = $1 and position > $2 and position <= $3
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class IngestOptions:
+    """The limits of ingest."""
+
+    batch: int = 500  # events in one commit
+    dead_letters_in_a_row: int = 100  # then the partition stops until an operator has looked
+
+
+class PartitionIngest:
+    """The ingest loop of one partition, with its checkpoint and its epoch."""
+
+    def __init__(
+        self,
+        partition: int,
+        bus: Bus,
+        database: Database,
+        writer: GroupWriter,
+        readiness: ReadinessCheck,
+        options: IngestOptions,
+    ) -> None:
+        self.position = 0  # of the checkpoint
+        self._epoch = 0
+        self._partition = partition
+        self._name = f"partition {partition}"
+        self._checkpoint = f"ingest:{partition}"
+        self._bus = bus
+        self._consumer = ingest_consumer(partition)
+        self._consumer_lost = False
+        self._database = database
+        self._writer = writer
+        self._readiness = readiness
+        self._options = options
+        self._dead_letters = 0  # in a row, up to the last commit
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Ingest until stopped; the batch in hand is finished.
+
+        Raises Fenced.
+        """
+        self._readiness.starting(self._name)
+        self._dead_letters = 0
+        try:
+            await retrying(*POSTGRES_ERRORS, on_retry=self._on_claim_error, stop=stop)(self.claim)
+            while True:
+                # A call returns when the bus fails after a commit: the next failure backs off from the start.
+                await retrying(BusError, on_retry=self._on_bus_error, stop=stop)(self._consume, stop)
+        except ShuttingDown:
+            return
+        except TooManyDeadLetters as error:
+            # The cause would continue: leave what follows on the stream instead of setting it all aside.
+            self._readiness.unhealthy(self._name, f"is stopped: {error}")
+            await stop.wait()
+        finally:
+            self._readiness.healthy(self._name)
+
+    async def claim(self) -> None:
+        """Raise the epoch, which fences every earlier writer, and read the checkpoint."""
+        [(self.position, self._epoch)] = await self._database.pool.fetch(_CLAIM, self._checkpoint)
+
+    async def _consume(self, stop: asyncio.Event) -> None:
+        committed = False
+        try:
+            if self._consumer_lost:
+                await self._bus.ensure()
+                self._consumer_lost = False
+            # Not "skip what is at or before the checkpoint": after a crash the broker delivers new messages
+            # before those that were delivered and not acknowledged, and skipping would lose the latter.
+            await self._bus.reset_consumer(self._consumer, self.position + 1)
+            async with (
+                self._bus.pull(self._consumer, batch=self._options.batch) as puller,
+                delayed_acks(puller) as acks,
+                StopAwareWait(stop) as wait,
+            ):
+                self._readiness.healthy(self._name)
+                while True:
+                    batch = await wait(puller.next)
+                    await self._ingest(batch, stop)
+                    acks.add(batch)
+                    committed = True
+        except BusError as error:
+            if not committed:
+                raise
+            self._on_bus_error(error)
+            await wait_or_stop(asyncio.sleep(FIRST_SECONDS), stop)
+
+    async def _ingest(self, batch: Sequence[Incoming], stop: asyncio.Event) -> None:
+        validated = [validate(incoming, self._partition) for incoming in batch]
+        with trace_commit(self._partition, validated):
+            async for events, sequences in self._commit_all(validated, stop):
+                for subject, payload in announcements(events, sequences):
+                    await self._bus.announce(subject, payload)
+
+    async def _commit_all(
+        self, batch: Sequence[Validated], stop: asyncio.Event
+    ) -> AsyncIterator[tuple[list[ValidEvent], Sequences]]:
+        """Commit a batch and yield after each commit; it takes more than one if an event is poisoned.
+
+        A poisoned batch is halved until the event is alone, which is then committed as a dead letter.
+        Raises Fenced, ShuttingDown, TooManyDeadLetters.
+        """
+        rest = list(batch)
+        size = len(rest)
+        while rest:
+            chunk = self._until_limit(rest[:size])
+            try:
+                sequences = await self._commit_or_retry(chunk, stop)
+            except Poisoned as error:
+                size = max(1, len(chunk) // 2)
+                if len(chunk) == 1:
+                    rest[0] = DeadLetter(chunk[0].incoming, str(error))
+                continue
+            yield [event for event in chunk if isinstance(event, ValidEvent)], sequences
+            rest = rest[len(chunk) :]
+            size *= 2
+            self._count_dead_letters(chunk)
+
+    async def _commit_or_retry(self, chunk: Sequence[Validated], stop: asyncio.Event) -> Sequences:
+        uncertain = False  # a broken connection does not tell whether the commit came through
+
+        def on_retry(error: BaseException, _: int) -> None:
+            nonlocal uncertain
+            uncertain = True
+            self._readiness.unhealthy(self._name, f"cannot commit {len(chunk)} messages: {error!r}")
+
+        async def attempt() -> Sequences:
+            settled = await self.settle(chunk) if uncertain else None
+            return await self.commit(chunk) if settled is None else settled
+
+        try:
+            return await retrying(*POSTGRES_ERRORS, on_retry=on_retry, stop=stop)(attempt)
+        finally:
+            if uncertain:
+                self._readiness.healthy(self._name)
+
+    async def commit(self, batch: Sequence[Validated]) -> Sequences:
+        """Commit a batch and return the sequence of each new event by its position.
+
+        Raises Fenced, Poisoned, and any of POSTGRES_ERRORS.
+        """
+        reached = batch[-1].incoming.position
+        pending = PendingCommit(
+            self._partition,
+            self._epoch,
+            expected=self.position,
+            reached=reached,
+            events=[event for event in batch if isinstance(event, ValidEvent)],
+            dead_letters=[letter for letter in batch if isinstance(letter, DeadLetter)],
+        )
+        sequences = await self._writer.commit(pending)
+        self.position = reached
+        return sequences
+
+    async def settle(self, batch: Sequence[Validated]) -> Sequences | None:
+        """Return the result of a commit whose outcome is unknown, or None if it did not come through.
+
+        Raises Fenced, and any of POSTGRES_ERRORS.
+        """
+        row = await self._database.pool.fetchrow(_READ_CHECKPOINT, self._checkpoint)
+        position, epoch = row or (None, None)
+        reached = batch[-1].incoming.position
+        if epoch != self._epoch or position not in (self.position, reached):
+            raise Fenced(f"partition {self._partition} is at position {position}, epoch {epoch}")
+        if position == self.position:
+            return None
+        rows = await self._database.pool.fetch(_READ_COMMITTED, self._partition, self.position, reached)
+        self.position = reached
+        return {row["position"]: row["sequence"] for row in rows}
+
+    def _until_limit(self, chunk: list[Validated]) -> list[Validated]:
+        """Cut a chunk after the dead letter that reaches the limit."""
+        count = self._dead_letters
+        for index, validated in enumerate(chunk):
+            count = count + 1 if isinstance(validated, DeadLetter) else 0
+            if count == self._options.dead_letters_in_a_row:
+                return chunk[: index + 1]
+        return chunk
+
+    def _count_dead_letters(self, chunk: Sequence[Validated]) -> None:
+        last = ""
+        for validated in chunk:
+            if isinstance(validated, ValidEvent):
+                self._dead_letters = 0
+                continue
+            self._dead_letters += 1
+            last = validated.error
+            incoming = validated.incoming
+            log.warning("ingest.dead_letter", position=incoming.position, subject=incoming.subject)
+        if self._dead_letters >= self._options.dead_letters_in_a_row:
+            raise TooManyDeadLetters(f"{self._dead_letters} dead letters in a row; the last: {last}")
+
+    def _on_claim_error(self, error: BaseException, _: int) -> None:
+        self._readiness.unhealthy(self._name, f"cannot read its checkpoint: {error!r}")
+
+    def _on_bus_error(self, error: BaseException, _: int = 0) -> None:
+        self._consumer_lost = self._consumer_lost or isinstance(error, ConsumerLost)
+        self._readiness.unhealthy(self._name, f"cannot pull: {error}")

@@ -1,0 +1,79 @@
+"""Definitions: created once, never changed; a difference that matters raises."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from tests.fixtures.broker import erase
+
+from antiphon.chassis.bus import Bus, DefinitionMismatch
+from antiphon.contracts.streams import CONSUMERS, SESSIONS
+
+
+async def change(bus: Bus, **fields: Any) -> None:
+    info = await bus.connection.api(f"STREAM.INFO.{SESSIONS.name}")
+    await bus.connection.api(f"STREAM.UPDATE.{SESSIONS.name}", {**info["config"], **fields})
+
+
+async def config(bus: Bus) -> dict[str, Any]:
+    info = await bus.connection.api(f"STREAM.INFO.{SESSIONS.name}")
+    found: dict[str, Any] = info["config"]
+    return found
+
+
+async def test_ensure_is_idempotent(bus: Bus) -> None:
+    before = await config(bus)
+
+    await bus.ensure()
+
+    assert await config(bus) == before
+
+
+async def test_fields_that_an_operator_tuned_are_kept(bus: Bus) -> None:
+    await change(bus, description="ours", max_bytes=1 << 30, max_age=3600 * 10**9)
+    tuned = await config(bus)
+
+    await bus.ensure()
+    await bus.verify()
+
+    assert await config(bus) == tuned
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("discard", "old"),
+        ("allow_direct", False),
+        ("allow_atomic", False),
+        ("duplicate_window", 60 * 10**9),
+        ("metadata", {"antiphon.partitions": "8"}),
+    ],
+)
+async def test_a_difference_that_matters_is_named(bus: Bus, field: str, value: object) -> None:
+    await change(bus, **{field: value})
+
+    with pytest.raises(DefinitionMismatch, match=f"stream SESSIONS: {field} is"):
+        await bus.verify()
+    with pytest.raises(DefinitionMismatch):
+        await bus.ensure()
+
+
+async def test_missing_definitions_are_named_and_then_created(bus: Bus) -> None:
+    await bus.connection.api(f"CONSUMER.DELETE.SESSIONS.{CONSUMERS[3].name}")
+    await bus.connection.api("STREAM.DELETE.KV_keys")
+
+    with pytest.raises(
+        DefinitionMismatch, match=r"stream KV_keys does not exist; consumer .* does not exist"
+    ):
+        await bus.verify()
+
+    await bus.ensure()
+    await bus.verify()
+
+
+async def test_two_services_may_ensure_concurrently(bus: Bus, far_bus: Bus) -> None:
+    await erase(bus)
+
+    await asyncio.gather(bus.ensure(), far_bus.ensure())
+
+    await bus.verify()

@@ -1,0 +1,64 @@
+"""Watched buckets across restarts and connection losses."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from antiphon.chassis.bus import Bus, BusUnavailable
+from antiphon.cli.stack.nats import NatsServer
+
+Until = Callable[[Callable[[], bool]], Awaitable[None]]
+
+
+async def test_a_watched_bucket_survives_a_killed_broker(
+    nats_server: NatsServer, bus: Bus, until: Until
+) -> None:
+    bucket = await bus.bucket("keys")
+    await bucket.put("a", b"1")
+    watched = await bucket.watch()
+
+    nats_server.kill()
+    nats_server.start()
+    assert watched["a"] == b"1"
+    await bucket.put("b", b"2")
+
+    await until(lambda: dict(watched) == {"a": b"1", "b": b"2"})
+    await watched.close()
+
+
+async def test_a_change_during_a_connection_loss_arrives(
+    bus: Bus, far_bus: Bus, network: Any, until: Until
+) -> None:
+    bucket = await bus.bucket("keys")
+    await bucket.put("a", b"1")
+    watched = await (await far_bus.bucket("keys")).watch()
+
+    network.drop_answers = True
+    await bucket.delete("a")
+    await bucket.put("b", b"2")
+    network.drop_answers = False
+    network.cut()
+
+    await until(lambda: dict(watched) == {"b": b"2"})
+    await watched.close()
+
+
+async def test_more_keys_than_a_batch_are_loaded(bus: Bus) -> None:
+    bucket = await bus.bucket("flows")
+    for number in range(600):
+        await bucket.put(f"default.f.{number}", b"%d" % number)
+
+    watched = await bucket.watch()
+
+    assert watched == {f"default.f.{number}": b"%d" % number for number in range(600)}
+    assert len(await bucket.keys()) == 600
+    await watched.close()
+
+
+async def test_watching_a_missing_bucket_raises(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("antiphon.chassis.bus.kv.CONNECT_DEADLINE_SECONDS", 0.3)
+    bucket = await bus.bucket("nowhere")
+
+    with pytest.raises(BusUnavailable, match="KV_nowhere"):
+        await bucket.watch()

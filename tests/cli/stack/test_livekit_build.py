@@ -1,0 +1,74 @@
+from pathlib import Path
+
+import pytest
+
+from antiphon.cli.errors import StackError
+from antiphon.cli.stack import livekit_build as build
+from antiphon.cli.stack.livekit_build import Progress, cached, find_livekit, has_version
+
+
+def _program(path: Path, version: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/sh\necho livekit-server version {version}\n")
+    path.chmod(0o755)
+    return path
+
+
+def _fail_to_build(*_: object) -> None:
+    raise AssertionError("unexpected build")
+
+
+def test_pinned_version_on_path_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = _program(tmp_path / "bin" / "livekit-server", build.VERSION)
+    monkeypatch.setenv("PATH", str(program.parent))
+    monkeypatch.setattr(build, "_build", _fail_to_build)
+
+    assert find_livekit(tmp_path / "cache", lambda _: None) == program
+
+
+def test_other_version_on_path_is_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = _program(tmp_path / "bin" / "livekit-server", "1.9.0")
+    ours = _program(cached(tmp_path / "cache"), build.VERSION)
+    monkeypatch.setenv("PATH", str(other.parent))
+    monkeypatch.setattr(build, "_build", _fail_to_build)
+
+    assert find_livekit(tmp_path / "cache", lambda _: None) == ours
+
+
+def test_real_program_has_the_pinned_version(livekit_program: Path) -> None:
+    assert has_version(livekit_program)
+
+
+def test_build_without_network_raises_and_leaves_no_program(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("GOPROXY", "HTTPS_PROXY", "https_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("GOPROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("PATH", "")
+    seen: list[Progress] = []
+
+    with pytest.raises(StackError, match=r"building livekit-server failed(.|\n)*LIVEKIT_URL"):
+        find_livekit(tmp_path, seen.append)
+
+    assert seen
+    assert not cached(tmp_path).exists()
+
+
+def test_second_build_waits_for_the_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = cached(tmp_path)
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr(build, "_build", _fail_to_build)
+    seen: list[Progress] = []
+
+    with build._locked(program.with_suffix(".lock"), seen.append):
+        held = build._locked(program.with_suffix(".lock"), lambda progress: _stop_waiting(progress, seen))
+        with pytest.raises(InterruptedError), held:
+            pass
+
+    assert seen[-1].waiting
+
+
+def _stop_waiting(progress: Progress, seen: list[Progress]) -> None:
+    seen.append(progress)
+    raise InterruptedError

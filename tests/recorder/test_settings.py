@@ -1,0 +1,29 @@
+from pathlib import Path
+
+import pytest
+
+from antiphon.recorder import RecorderSettings
+
+
+def test_unset_variables_have_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", "/state")
+    settings = RecorderSettings.from_env({})
+    assert settings.nats_url == "nats://127.0.0.1:4222"
+    assert settings.journal_dir == Path("/state/antiphon/journals")
+
+
+def test_settings_are_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ANTIPHON_NATS_URL", "tls://broker:4222")
+    monkeypatch.setenv("ANTIPHON_JOURNAL_DIR", "/var/journals")
+    expected = RecorderSettings(nats_url="tls://broker:4222", journal_dir=Path("/var/journals"))
+    assert RecorderSettings.from_env() == expected
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [("ANTIPHON_NATS_URL", "http://user:secret@broker"), ("ANTIPHON_JOURNAL_DIR", "  ")],
+)
+def test_wrong_value_raises_and_names_the_variable(variable: str, value: str) -> None:
+    with pytest.raises(ValueError, match=variable) as raised:
+        RecorderSettings.from_env({variable: value})
+    assert "secret" not in str(raised.value)
