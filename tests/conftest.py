@@ -8,12 +8,14 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import asyncpg
 import pytest
 from tests.fixtures import leftovers
 from tests.fixtures.broker import erase
+from tests.fixtures.groups import GroupScheduling, group_of, write_groups
 from tests.fixtures.template_database import clone_template
 
 from antiphon.chassis.bus import Bus
@@ -24,16 +26,16 @@ from antiphon.cli.stack.postgres import Postgres
 TEMPLATE = "antiphon_template"
 NICE = 10  # of all workers but the one with the calls, whose audio needs the CPU in time
 
-# A test that uses the fixture belongs to the group, and has the marks: one worker runs a group, in order.
-# Groups start first, in this order: the longest one determines how long the run takes.
+# A test that uses the fixture belongs to the group and gets the marks; one worker runs a group, in order.
+# Groups start first, the longest before the others: it determines how long the run takes.
 GROUPS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("stub_supervisor", "stacks", ("livekit",)),
-    ("telephone", "calls", ("audio", "livekit")),  # one call at a time
-    ("stack", "calls", ("audio", "livekit")),
+    ("live_sessions", "agents", ("audio", "livekit")),
+    ("stack", "calls", ("audio", "livekit")),  # one call of the journeys speaks at a time
     ("livekit_program", "livekit", ("audio", "livekit")),
     ("loaded", "recognition", ("audio",)),
 )
-ORDER = ("calls", "packaging", "stacks", "livekit", "run", "recognition")
+ORDER = ("calls", "agents", "packaging", "stacks", "run", "livekit", "recognition")
 _run = pytest.StashKey[leftovers.Run]()
 _left = pytest.StashKey[list[str]]()
 
@@ -45,8 +47,14 @@ def pytest_configure(config: pytest.Config) -> None:
         config.stash[_run] = leftovers.begin()
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> GroupScheduling:
+    """Distribute the tests by group."""
+    return GroupScheduling(config, log)
+
+
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Assign each test to its group, and sort groups before the other tests."""
     for item in items:
         for fixture, group, marks in GROUPS:
@@ -56,17 +64,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.xdist_group(group))
                 break
     items.sort(key=_rank)
+    if hasattr(config, "workerinput"):
+        write_groups(items)
 
 
 def _rank(item: pytest.Item) -> int:
-    group = item.get_closest_marker("xdist_group")
-    return ORDER.index(group.args[0]) if group and group.args[0] in ORDER else len(ORDER)
+    group = group_of(item)
+    return ORDER.index(group) if group in ORDER else len(ORDER)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Lower the priority of every worker that runs anything but calls."""
-    group = item.get_closest_marker("xdist_group")
-    if hasattr(item.config, "workerinput") and not (group and group.args[0] == "calls") and os.nice(0) < NICE:
+    """Lower the priority of a worker, and of all that it starts, once it runs anything but calls."""
+    if (
+        hasattr(item.config, "workerinput")
+        and group_of(item) not in ("calls", "agents")
+        and os.nice(0) < NICE
+    ):
         os.nice(NICE - os.nice(0))
 
 

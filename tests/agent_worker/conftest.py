@@ -131,7 +131,7 @@ def livekit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveKitServer]
 
 
 @pytest.fixture
-async def sessions(bus: Bus, livekit: LiveKitServer) -> AsyncIterator[Sessions]:
+async def live_sessions(bus: Bus, livekit: LiveKitServer) -> AsyncIterator[Sessions]:
     """Everything that a call needs, except the agent."""
     await publish_flows(bus, FLOWS, tenant="default", now=lambda: datetime.now(UTC))
     async with api.LiveKitAPI(livekit.url, livekit.keys.key, livekit.keys.secret) as rooms:
