@@ -99,9 +99,10 @@ def test_an_unknown_exporter_is_refused(monkeypatch: pytest.MonkeyPatch) -> None
 STANDARD_LOGS = """
 import logging, sys
 from antiphon.chassis import telemetry, tracing
+from antiphon.chassis.library_log import get_logger
 from antiphon.chassis.settings import LogSettings
 telemetry.configure("test", LogSettings(log_level=sys.argv[1]))
-bus = logging.getLogger("antiphon.chassis.bus.x")
+bus = get_logger("antiphon.chassis.bus.x")
 bus.debug("pull.sent")
 bus.info("nats.reconnected", extra={"subject": "a"})
 try:

@@ -5,7 +5,6 @@ and logs one warning; it never raises into the agent.
 """
 
 import asyncio
-import logging
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -14,7 +13,9 @@ from typing import Any
 
 from livekit.agents import Agent, AgentSession, JobContext, __version__
 
-log = logging.getLogger(__name__)
+from antiphon.chassis.library_log import get_logger
+
+log = get_logger(__name__)
 
 JOB_TASK = "job_task"  # LiveKit's name of the task that runs and ends a job
 

@@ -1,17 +1,17 @@
 """The announcement that the agent is ready: an event, and a message to everyone in the room."""
 
 import asyncio
-import logging
 from collections.abc import Callable
 from datetime import datetime
 
 import msgspec
 from livekit import rtc
 
+from antiphon.chassis.library_log import get_logger
 from antiphon.contracts.events.agent import AgentReady
 from antiphon.recorder.outbox import WriteEvent
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 TOPIC = "agent-status"
 

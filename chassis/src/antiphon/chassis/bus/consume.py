@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import logging
 import time
 from collections import deque
 from collections.abc import Mapping
@@ -14,9 +13,10 @@ from antiphon.chassis.bus.client import Message
 from antiphon.chassis.bus.connection import TRANSIENT, Connection, new_inbox
 from antiphon.chassis.bus.errors import ApiError, BusError, BusUnavailable, ConsumerGap, ConsumerLost
 from antiphon.chassis.bus.messages import Incoming
+from antiphon.chassis.library_log import get_logger
 from antiphon.contracts.streams import ConsumerDefinition
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 ACK_DEADLINE_SECONDS = 5.0
 EXPIRES_SECONDS = 2.0

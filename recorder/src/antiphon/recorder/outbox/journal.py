@@ -6,13 +6,14 @@ file's lock (`flock`) until it ends, so a journal that can be locked has no writ
 """
 
 import fcntl
-import logging
 import os
 from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 
-log = logging.getLogger(__name__)
+from antiphon.chassis.library_log import get_logger
+
+log = get_logger(__name__)
 
 SUFFIX = ".journal"
 READ_BYTES = 256 * 1024  # per read

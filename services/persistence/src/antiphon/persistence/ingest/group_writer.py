@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import asyncpg
+
 from antiphon.chassis.database import Database
 from antiphon.persistence.errors import Fenced, Poisoned, classify
 from antiphon.persistence.ingest.validate import DeadLetter, ValidEvent
@@ -82,9 +84,13 @@ class GroupWriter:
 
     async def _write(self, commits: Sequence[PendingCommit]) -> dict[int, Sequences]:
         async with self._database.pool.acquire() as connection:
-            rows = await connection.fetch(
-                INGEST_BATCH, _commit_rows(commits), _event_rows(commits), _dead_letter_rows(commits)
-            )
+            try:
+                rows = await connection.fetch(
+                    INGEST_BATCH, _commit_rows(commits), _event_rows(commits), _dead_letter_rows(commits)
+                )
+            except asyncpg.InternalServerError:
+                connection.terminate()  # it may cache the ids of types that were dropped and created again
+                raise
         sequences: dict[int, Sequences] = {commit.partition: {} for commit in commits}
         for partition, position, sequence in rows:
             sequences[partition][position] = sequence
@@ -97,7 +103,7 @@ def _fail(group: list[_Waiting], error: Exception) -> None:
             future.set_exception(error)
 
 
-# Rows of the composite types of migration 0001; asyncpg encodes tuples as such.
+# Rows of the composite types of migration 0002; asyncpg encodes tuples as such.
 
 
 def _commit_rows(commits: Sequence[PendingCommit]) -> list[tuple[Any, ...]]:

@@ -96,8 +96,7 @@ class PartitionIngest:
         committed = False
         try:
             if self._consumer_lost:
-                await self._bus.ensure()
-                self._consumer_lost = False
+                await self._create_consumer()
             # Not "skip what is at or before the checkpoint": after a crash the broker delivers new messages
             # before those that were delivered and not acknowledged, and skipping would lose the latter.
             await self._bus.reset_consumer(self._consumer, self.position + 1)
@@ -117,6 +116,13 @@ class PartitionIngest:
                 raise
             self._on_bus_error(error)
             await wait_or_stop(asyncio.sleep(FIRST_SECONDS), stop)
+
+    async def _create_consumer(self) -> None:
+        self._consumer_lost = False
+        try:
+            await self._bus.ensure()
+        except BusError as error:  # of another stream, perhaps: the reset tells whether the consumer exists
+            self._on_bus_error(error)
 
     async def _ingest(self, batch: Sequence[Incoming], stop: asyncio.Event) -> None:
         validated = [validate(incoming, self._partition) for incoming in batch]
