@@ -15,7 +15,7 @@ from tests.fixtures.leftovers import MEMORY
 
 ROOT = Path(__file__).parents[2]
 MARK = "ANTIPHON_TEST_OF_THE_RUN"  # in the environment of every process that such a run starts
-END_SECONDS = 60.0
+END_SECONDS = 120.0
 
 pytestmark = pytest.mark.xdist_group("run")
 
@@ -73,14 +73,7 @@ class Sandbox:
         home, temporary, memory = map(str, self.places)
         places = {"HOME": home, "TMPDIR": temporary, MEMORY: memory, MARK: str(self.tests)}
         command = [sys.executable, "-m", "pytest", "-p", "tests.conftest", "-p", "no:cacheprovider"]
-        command += [
-            "-c",
-            str(ROOT / "pyproject.toml"),
-            "--rootdir",
-            str(self.tests),
-            str(self.tests),
-            *options,
-        ]
+        command += ["-c", str(ROOT / "pyproject.toml"), "--rootdir", str(self.tests), *options]
         environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")} | places
         return subprocess.Popen(
             [*command, str(self.tests)],

@@ -24,7 +24,7 @@ def _stream(*events: dict[str, Any], breaks: bool = False) -> httpx.Response:
         if breaks:
             raise httpx.RemoteProtocolError("connection closed")
 
-    return httpx.Response(200, content=lines())
+    return httpx.Response(200, content=lines(), headers={"Content-Type": "text/event-stream"})
 
 
 @pytest.fixture
@@ -103,3 +103,11 @@ async def test_requests_carry_the_key(api_with: Callable[[Handler], SessionApi])
 
     async with api_with(handle) as api:
         assert await api.sessions(limit=1) == []
+
+
+async def test_a_server_that_is_not_session_api_raises(api_with: Callable[[Handler], SessionApi]) -> None:
+    async with api_with(lambda _: httpx.Response(200, html="<p>Welcome</p>")) as api:
+        with pytest.raises(ApiFailed, match="is not JSON"):
+            await api.sessions(limit=1)
+        with pytest.raises(ApiFailed, match="is not an event stream"):
+            await anext(api.follow("ses_1"))

@@ -88,6 +88,8 @@ class SessionApi:
             if not response.is_success:
                 await response.aread()
                 raise ApiFailed(_problem(response))
+            if not response.headers.get("content-type", "").startswith("text/event-stream"):
+                raise ApiFailed(f"{response.url} is not an event stream: is it session-api's address?")
             data: list[str] = []
             async for line in response.aiter_lines():
                 field, _, value = line.partition(":")
@@ -114,7 +116,10 @@ class SessionApi:
             raise ApiFailed(f"session-api at {self._http.base_url} does not respond: {error}") from error
         if not response.is_success:
             raise ApiFailed(_problem(response))
-        document: Json = response.json()
+        try:
+            document: Json = response.json()
+        except ValueError as error:
+            raise ApiFailed(f"{response.url} is not JSON: is it session-api's address?") from error
         return document
 
 

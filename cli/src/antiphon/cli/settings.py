@@ -2,7 +2,7 @@ import os
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, HttpUrl, model_validator
 
 from antiphon.chassis.settings import LiveKitUrl, Port, Settings, Text
 
@@ -24,8 +24,10 @@ Folder = Annotated[Path, AfterValidator(_absolute)]
 class ClientSettings(Settings):
     """The session-api that commands read sessions from, if it is not the embedded stack's."""
 
-    url: Text | None = Field(None, validation_alias="ANTIPHON_API_URL")
-    key: Text | None = Field(None, validation_alias="ANTIPHON_API_KEY", repr=False)
+    url: HttpUrl | None = Field(None, validation_alias="ANTIPHON_API_URL")
+    key: Annotated[str, Field(pattern=r"^[!-~]+$")] | None = Field(
+        None, validation_alias="ANTIPHON_API_KEY", repr=False
+    )
 
 
 class StackSettings(Settings):

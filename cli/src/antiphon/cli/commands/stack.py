@@ -25,6 +25,10 @@ def start(*, first_call: Sequence[str] | None, foreground: bool) -> None:
         out.print(Text(f"The stack in {stack.settings.home} is already up.", style="bold"))
         _print_next_steps(stack.status())
         return
+    if not any(stack.settings.flows.glob("*.yaml")):
+        raise StackError(
+            f"There are no flow files (*.yaml) in {stack.settings.flows}. Name a folder with ANTIPHON_FLOWS."
+        )
     if foreground:
         # SIGTERM must stop the stack as Ctrl-C does
         signal.signal(signal.SIGTERM, signal.default_int_handler)
