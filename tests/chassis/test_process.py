@@ -79,6 +79,20 @@ def test_a_second_signal_ends_the_process_at_once(programs: list[Program]) -> No
     assert (program.returncode, out) == (128 + signal.SIGTERM, "")
 
 
+def test_a_signal_ends_a_process_whose_log_has_no_reader(programs: list[Program]) -> None:
+    program = start(programs, WAITS.format(ending=""))
+    assert first_line(program) == "running uvloop"
+    assert program.stderr is not None
+    program.stderr.close()
+
+    program.send_signal(signal.SIGTERM)
+
+    assert program.stdout is not None
+    assert program.stdout.read() == "ended\n"
+    program.wait(10)
+    program.stderr = None
+
+
 def test_an_uncaught_error_is_logged_and_exits_with_1(programs: list[Program]) -> None:
     program = start(programs, WAITS.format(ending='raise RuntimeError("the tank is empty")'))
     first_line(program)

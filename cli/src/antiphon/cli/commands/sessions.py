@@ -88,14 +88,17 @@ async def print_live(session: str | None) -> None:
 
 async def _print_all(api: SessionApi) -> None:
     known: set[str] = set()
+    first = True
     async with asyncio.TaskGroup() as following:
         while True:
             for session in reversed(await api.sessions(limit=NEWEST)):
                 session_id = session["session_id"]
                 # sessions that had ended at the start are skipped; `antiphon show` prints them
-                if session_id not in known and (known or session["status"] not in TERMINAL_STATUSES):
+                ended_before = first and session["status"] in TERMINAL_STATUSES
+                if session_id not in known and not ended_before:
                     following.create_task(print_events(api, session_id, prefix=f"…{session_id[-6:]}  "))
                 known.add(session_id)
+            first = False
             await asyncio.sleep(POLL_SECONDS)
 
 
