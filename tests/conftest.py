@@ -13,6 +13,7 @@ from uuid import uuid4
 
 import asyncpg
 import pytest
+from hypothesis import HealthCheck, settings
 from tests.fixtures import leftovers
 from tests.fixtures.broker import erase
 from tests.fixtures.groups import GroupScheduling, group_of, write_groups
@@ -36,6 +37,11 @@ GROUPS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("loaded", "recognition", ("audio",)),
 )
 ORDER = ("calls", "agents", "packaging", "stacks", "run", "livekit", "recognition")
+
+# The duration of an example depends on the load of the machine, not on the code.
+settings.register_profile("side by side", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("side by side")
+
 _run = pytest.StashKey[leftovers.Run]()
 _left = pytest.StashKey[list[str]]()
 

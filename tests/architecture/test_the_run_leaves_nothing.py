@@ -57,6 +57,10 @@ def test_that_waits(nats_server):
 """
 
 
+def _heed_sigint() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell starts background jobs with SIGINT ignored
+
+
 class Sandbox:
     """A place for a test run: its own home, temporary folder and memory folder."""
 
@@ -81,6 +85,7 @@ class Sandbox:
             env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
+            preexec_fn=_heed_sigint,  # noqa: PLW1509 - it only sets a signal handler
             text=True,
             start_new_session=True,
         )

@@ -26,7 +26,7 @@ def open_api() -> SessionApi:
     if client.url:
         if not client.key:
             raise StackError("ANTIPHON_API_URL needs ANTIPHON_API_KEY")
-        return SessionApi(str(client.url), client.key)
+        return SessionApi(str(client.url).rstrip("/"), client.key)
     settings = load(StackSettings)
     status = status_of(settings)
     if not any(service.ready for service in status.services):
