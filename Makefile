@@ -75,11 +75,13 @@ help: ## print this
 
 # The environment is updated when the lock or a project file changes.
 $(READY): requirements.lock $(PROJECTS)
-	@[ -n "$(PYTHON)" ] && $(PYTHON) -c '$(SUPPORTED)' 2>/dev/null || { \
+	@[ -n "$(PYTHON)" ] && "$(PYTHON)" -c '$(SUPPORTED)' 2>/dev/null || { \
 		echo "antiphon needs Python 3.11, 3.12 or 3.13: $(or $(PYTHON),python3) is" \
-			"$$($(or $(PYTHON),python3) --version 2>/dev/null || echo missing)." \
+			"$$("$(or $(PYTHON),python3)" --version 2>/dev/null || echo missing)." \
 			"Name one with: make PYTHON=/path/to/python3.13" >&2; exit 1; }
-	@[ -x $(BIN)/python ] || { echo "Making $(VENV) with $$($(PYTHON) --version)"; $(PYTHON) -m venv $(VENV); }
+	@[ ! -x $(BIN)/python ] || $(BIN)/python -c '$(SUPPORTED)' || { \
+		echo "$(VENV) is of $$($(BIN)/python --version), which antiphon does not support: make clean, then try again" >&2; exit 1; }
+	@[ -x $(BIN)/python ] || { echo "Making $(VENV) with $$("$(PYTHON)" --version)"; "$(PYTHON)" -m venv $(VENV); }
 	@echo "Installing the locked requirements, hashes checked"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation \

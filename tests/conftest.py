@@ -1,4 +1,4 @@
-"""How the tests run side by side, and the real servers that they use.
+"""Parallel test runs, and the real servers that tests use.
 
 Each worker process has a NATS server and a Postgres server of its own, started once, on free ports, emptied
 before each test. Tests that share a costly fixture, or that must not run at the same time, are one group.
@@ -25,22 +25,22 @@ from antiphon.cli.stack.nats import NatsServer
 from antiphon.cli.stack.postgres import Postgres
 
 TEMPLATE = "antiphon_template"
-NICE = 10  # of workers without calls: audio is lost when the processors are late
+NICE = 10  # of all workers but the one with the calls, whose audio needs the CPU in time
 
 # A test that uses the fixture belongs to the group and gets the marks; one worker runs a group, in order.
 # Groups start first, the longest before the others: it determines how long the run takes.
 GROUPS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("stub_supervisor", "stacks", ("livekit",)),
-    ("telephone", "agents", ("audio", "livekit")),
+    ("live_sessions", "agents", ("audio", "livekit")),
     ("stack", "calls", ("audio", "livekit")),  # one call of the journeys speaks at a time
     ("livekit_program", "livekit", ("audio", "livekit")),
-    ("loaded", "hearing", ("audio",)),
+    ("loaded", "recognition", ("audio",)),
 )
-ORDER = ("calls", "agents", "packaging", "stacks", "run", "livekit", "hearing")
+ORDER = ("calls", "agents", "packaging", "stacks", "run", "livekit", "recognition")
 
-# How long an example takes says how busy the machine is, and nothing of the code.
-settings.register_profile("side by side", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("side by side")
+# The time that an example takes depends on what else runs.
+settings.register_profile("parallel", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("parallel")
 
 _run = pytest.StashKey[leftovers.Run]()
 _left = pytest.StashKey[list[str]]()
@@ -48,7 +48,7 @@ _left = pytest.StashKey[list[str]]()
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Begin the run, in the process that was called; its workers find their folders in the environment."""
+    """Create the run's folders, in the main process; workers find them in the environment."""
     if not hasattr(config, "workerinput"):
         config.stash[_run] = leftovers.begin()
 
@@ -61,7 +61,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> GroupSchedul
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Put each test into its group, and the groups before everything else."""
+    """Assign each test to its group, and sort groups before the other tests."""
     for item in items:
         for fixture, group, marks in GROUPS:
             if fixture in getattr(item, "fixturenames", ()):
@@ -91,7 +91,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.hookimpl(wrapper=True, trylast=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Iterator[None]:
-    """End the run; it fails when something was left behind."""
+    """End the run; fail it if something was left behind."""
     yield
     run = session.config.stash.get(_run, None)
     if run:
@@ -108,7 +108,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Name what was left behind, and where the files of a failed run are."""
+    """Report what was left behind, and the folder of a failed run."""
     run, left = config.stash.get(_run, None), config.stash.get(_left, [])
     if left:
         terminalreporter.section("left behind", red=True)
@@ -119,7 +119,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 @pytest.fixture(scope="session")
 def server_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder for the data of servers: in memory where there is one, since every test waits for fsync."""
+    """A folder for the data of servers, in memory if possible: every test waits for fsync."""
     memory = os.environ.get(leftovers.MEMORY)
     if not memory:
         return tmp_path_factory.mktemp("servers")

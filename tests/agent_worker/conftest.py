@@ -55,7 +55,7 @@ class Worker:
 
 @dataclass
 class Sessions:
-    """Creates sessions and reads their events."""
+    """Sessions, their events and their rooms, through the real servers."""
 
     bus: Bus
     livekit: LiveKitServer
@@ -109,7 +109,7 @@ class Sessions:
                 await asyncio.sleep(0.05)
 
     async def is_open(self, session_id: str) -> bool:
-        """Whether the session's room is open."""
+        """Return whether the session's room is open."""
         found = await self.rooms.room.list_rooms(api.ListRoomsRequest(names=[session_id]))
         return len(found.rooms) > 0
 
@@ -131,7 +131,7 @@ def livekit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveKitServer]
 
 
 @pytest.fixture
-async def sessions(bus: Bus, livekit: LiveKitServer) -> AsyncIterator[Sessions]:
+async def live_sessions(bus: Bus, livekit: LiveKitServer) -> AsyncIterator[Sessions]:
     """Everything that a call needs, except the agent."""
     await publish_flows(bus, FLOWS, tenant="default", now=lambda: datetime.now(UTC))
     async with api.LiveKitAPI(livekit.url, livekit.keys.key, livekit.keys.secret) as rooms:

@@ -1,4 +1,4 @@
-"""A LiveKit agent that uses the recorder: two lines are ours."""
+"""A LiveKit agent that uses the recorder in two lines."""
 
 import asyncio
 import os

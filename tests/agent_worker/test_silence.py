@@ -16,7 +16,7 @@ def _quick(flow: Flow) -> Flow:
 
 
 class _Prompts:
-    """Waits for prompts that have been spoken completely."""
+    """The prompts that were spoken completely."""
 
     def __init__(self, session: AgentSession[Any], words: str) -> None:
         self._words = words
@@ -57,7 +57,7 @@ async def _silent_session(flow: Flow) -> tuple[AgentSession[Any], SilencePrompte
 async def test_prompts_stop_at_the_limit(booking: Flow) -> None:
     session, prompter, prompts = await _silent_session(_quick(booking))
     await prompts.wait_for(2)
-    assert not prompter.is_scheduled
+    assert prompter._timer is None
     await session.aclose()
 
 
@@ -68,4 +68,4 @@ async def test_limit_is_reset_when_the_caller_speaks(booking: Flow) -> None:
     session._update_user_state("listening")
     await prompts.wait_for(1)
     await session.aclose()
-    assert not prompter.is_scheduled
+    assert prompter._timer is None

@@ -21,14 +21,14 @@ READY_SECONDS = 30
 PROMPT_SECONDS = 4.0  # LiveKit on its own keeps the room for twenty
 
 
-async def closed(sessions: "Sessions", session_id: str) -> SessionClosed:
-    event = open_event(await sessions.wait_for(session_id, SessionClosed.TYPE))
+async def closed(live_sessions: "Sessions", session_id: str) -> SessionClosed:
+    event = open_event(await live_sessions.wait_for(session_id, SessionClosed.TYPE))
     assert isinstance(event, SessionClosed)
     return event
 
 
-async def turns(sessions: "Sessions", session_id: str) -> list[TurnSaved]:
-    events = [open_event(envelope) for envelope in await sessions.events(session_id)]
+async def turns(live_sessions: "Sessions", session_id: str) -> list[TurnSaved]:
+    events = [open_event(envelope) for envelope in await live_sessions.events(session_id)]
     return [event for event in events if isinstance(event, TurnSaved)]
 
 
@@ -36,64 +36,64 @@ def files_in(folder: Path) -> list[Path]:
     return sorted(folder.iterdir())
 
 
-async def test_call_ends_when_the_caller_leaves(sessions: "Sessions", start_worker: StartWorker) -> None:
+async def test_call_ends_when_the_caller_leaves(live_sessions: "Sessions", start_worker: StartWorker) -> None:
     worker = start_worker()
-    session_id = await sessions.request()
-    async with sessions.caller(session_id) as caller:
+    session_id = await live_sessions.request()
+    async with live_sessions.caller(session_id) as caller:
         await caller.wait_until_ready(timeout_seconds=READY_SECONDS)
     left = time.monotonic()
-    ending = await closed(sessions, session_id)
-    await sessions.wait_until_closed(session_id)
+    ending = await closed(live_sessions, session_id)
+    await live_sessions.wait_until_closed(session_id)
     assert time.monotonic() - left < PROMPT_SECONDS
     assert (ending.reason, ending.fault, ending.turns) == (CloseReason.CALLER_LEFT, FaultSide.NONE, 0)
     assert [participant.identity for participant in ending.participants] == ["caller"]
-    numbers = [event.producerseq for event in await sessions.events(session_id)][1:]
+    numbers = [event.producerseq for event in await live_sessions.events(session_id)][1:]
     assert numbers == list(range(1, len(numbers) + 1))
     assert files_in(worker.journals) == []
 
 
 async def test_call_without_a_flow_ends_with_the_reason(
-    sessions: "Sessions", start_worker: StartWorker
+    live_sessions: "Sessions", start_worker: StartWorker
 ) -> None:
     start_worker()
-    session_id = await sessions.request(revision=9)
-    async with sessions.caller(session_id) as caller:
+    session_id = await live_sessions.request(revision=9)
+    async with live_sessions.caller(session_id) as caller:
         assert await caller.wait_until_gone(timeout_seconds=READY_SECONDS)
-    ending = await closed(sessions, session_id)
+    ending = await closed(live_sessions, session_id)
     assert (ending.reason, ending.detail) == (CloseReason.ERROR, "flow booking has no revision 9")
-    error = open_event(await sessions.wait_for(session_id, AgentError.TYPE))
+    error = open_event(await live_sessions.wait_for(session_id, AgentError.TYPE))
     assert isinstance(error, AgentError)
     assert error.message == "flow booking has no revision 9"
 
 
 async def test_journal_of_a_killed_job_is_published(
-    sessions: "Sessions", start_worker: StartWorker, nats_server: NatsServer
+    live_sessions: "Sessions", start_worker: StartWorker, nats_server: NatsServer
 ) -> None:
     worker = start_worker()
-    session_id = await sessions.request()
-    async with sessions.caller(session_id) as caller:
+    session_id = await live_sessions.request()
+    async with live_sessions.caller(session_id) as caller:
         await caller.wait_until_ready(timeout_seconds=READY_SECONDS)
         nats_server.kill()
         await caller.converse("hello")
         worker.job().kill()
         nats_server.start()
-        await sessions.wait_for(session_id, TurnSaved.TYPE)
-    (turn,) = await turns(sessions, session_id)
+        await live_sessions.wait_for(session_id, TurnSaved.TYPE)
+    (turn,) = await turns(live_sessions, session_id)
     assert turn.user_text == "hello"
-    numbers = [event.producerseq for event in await sessions.events(session_id)][1:]
+    numbers = [event.producerseq for event in await live_sessions.events(session_id)][1:]
     assert numbers == list(range(1, len(numbers) + 1))
 
 
-async def test_stopping_worker_drains_its_calls(sessions: "Sessions", start_worker: StartWorker) -> None:
+async def test_stopping_worker_drains_its_calls(live_sessions: "Sessions", start_worker: StartWorker) -> None:
     worker = start_worker(ANTIPHON_AGENT_DRAIN_TIMEOUT_SECONDS="6")
-    session_id = await sessions.request()
-    async with sessions.caller(session_id) as caller:
+    session_id = await live_sessions.request()
+    async with live_sessions.caller(session_id) as caller:
         await caller.wait_until_ready(timeout_seconds=READY_SECONDS)
         worker.job().send_signal(signal.SIGTERM)  # as a signal to the process group does
         worker.process.send_signal(signal.SIGTERM)
         assert await caller.converse("hello")
         assert await caller.wait_until_gone(timeout_seconds=READY_SECONDS)
-    ending = await closed(sessions, session_id)
+    ending = await closed(live_sessions, session_id)
     assert (ending.reason, ending.fault, ending.turns) == (
         CloseReason.WORKER_SHUTDOWN,
         FaultSide.PLATFORM,
@@ -102,11 +102,13 @@ async def test_stopping_worker_drains_its_calls(sessions: "Sessions", start_work
     assert worker.process.wait(30) == 0
 
 
-async def test_any_agent_is_recorded_with_two_lines(sessions: "Sessions", start_worker: StartWorker) -> None:
+async def test_any_agent_is_recorded_with_two_lines(
+    live_sessions: "Sessions", start_worker: StartWorker
+) -> None:
     start_worker("-m", "tests.agent_worker.recorded_agent")
-    session_id = await sessions.request(agent_name="echo")
-    async with sessions.caller(session_id):
-        ending = await closed(sessions, session_id)
+    session_id = await live_sessions.request(agent_name="echo")
+    async with live_sessions.caller(session_id):
+        ending = await closed(live_sessions, session_id)
     assert ending.reason == CloseReason.AGENT_ENDED
-    texts = [(turn.user_text, turn.assistant_text) for turn in await turns(sessions, session_id)]
+    texts = [(turn.user_text, turn.assistant_text) for turn in await turns(live_sessions, session_id)]
     assert texts == [("hello", "You said: hello"), ("good bye", "You said: good bye")]

@@ -1,7 +1,7 @@
 """A rule of import-linter: no circle of files.
 
-Its own `acyclic_siblings` looks at the children of one folder at a time, and so does not see a file that
-imports from the package that it is in.
+import-linter's own `acyclic_siblings` compares the children of one folder at a time, so it misses a file that
+imports from its own package.
 """
 
 from graphlib import CycleError, TopologicalSorter
@@ -11,12 +11,12 @@ from importlinter import Contract, ContractCheck, output
 
 
 class NoFileCircles(Contract):
-    """Files that import one another in a circle; imports for types alone and late ones count."""
+    """A ban on files that import one another in a circle; typing-only and late imports count."""
 
     type_name = "no_file_circles"
 
     def check(self, graph: ImportGraph, verbose: bool) -> ContractCheck:
-        """Find circles until breaking each leaves none."""
+        """Find the circles: break each that is found until none is left."""
         imports = {module: set(graph.find_modules_directly_imported_by(module)) for module in graph.modules}
         circles = []
         while circle := _circle(imports):

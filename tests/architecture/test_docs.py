@@ -1,4 +1,4 @@
-"""Every link of the documentation that points into the tree leads somewhere, and so does every anchor."""
+"""Every link of the documentation into the repository has a target, and so has every anchor."""
 
 import re
 from collections import Counter
@@ -23,7 +23,7 @@ LINE_ANCHOR = re.compile(r"L(\d+)(?:-L(\d+))?")
 
 
 def links_of(text: str) -> list[str]:
-    """Return the links of a page that point into the tree."""
+    """Return the links of a page into the repository."""
     prose = CODE.sub("", FENCED.sub("", text))
     found = LINK.findall(prose) + REFERENCE.findall(prose)
     return [link for link in found if "://" not in link and not link.startswith("mailto:")]
@@ -43,7 +43,7 @@ def anchors_of(text: str) -> set[str]:
 
 
 def broken_links(page: Path, text: str) -> Iterator[str]:
-    """Yield the links of a page that lead nowhere."""
+    """Yield the links of a page without a target."""
     for link in links_of(text):
         name, _, anchor = link.partition("#")
         target = page.parent / name if name else page
@@ -61,26 +61,26 @@ def _has_anchor(target: Path, anchor: str, text: str | None) -> bool:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_every_link_leads_somewhere(page: Path) -> None:
+def test_every_link_has_a_target(page: Path) -> None:
     assert list(broken_links(page, page.read_text())) == []
 
 
-SOUND = ["other.md", "other.md#the-other-page", "other.md#code--more", "other.md#twice-1", "#here", "a.py#L2"]
+VALID = ["other.md", "other.md#the-other-page", "other.md#code--more", "other.md#twice-1", "#here", "a.py#L2"]
 BROKEN = ["gone.md", "other.md#nowhere", "other.md#twice-2", "#there", "a.py#L3", "a.py#name"]
 
 
-def test_a_broken_link_is_noticed(tmp_path: Path) -> None:
+def test_a_broken_link_is_detected(tmp_path: Path) -> None:
     (tmp_path / "other.md").write_text("# The other page\n\n## `code` & more\n\n## Twice\n\n## Twice\n")
     (tmp_path / "a.py").write_text("one\ntwo\n")
     page = tmp_path / "page.md"
-    text = "# Here\n" + "".join(f"[x]({link}) " for link in SOUND + BROKEN)
+    text = "# Here\n" + "".join(f"[x]({link}) " for link in VALID + BROKEN)
     text += "\n```\n# There\n[x](in-code.md)\n```\n`[x](in-code.md)`\n[y]: reference.md\n"
     page.write_text(text)
 
     assert list(broken_links(page, text)) == [*BROKEN, "reference.md"]
 
 
-def test_every_decision_says_what_enforces_it() -> None:
+def test_every_decision_names_its_enforcement() -> None:
     for page in (ROOT / "docs" / "adr").glob("*.md"):
         text = page.read_text().lower()
         for part in ("context", "decision", "consequences", "enforces"):

@@ -1,4 +1,4 @@
-"""An event is in the catalogue only with its schema, its example, its docstring and its family."""
+"""Every event has a registry entry, a schema, an example, a docstring and a family."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +15,7 @@ EVENT_MODULES = sorted(Path(events.__path__[0]).glob("*.py"))
 
 
 def missing_steps(event: type[Event], package: Path = PACKAGE) -> Iterator[str]:
-    """Name what an event still lacks."""
+    """Yield what an event still lacks."""
     if event not in EVENTS:
         yield "a line in contracts/registry.py"
     family: object = event.FAMILY
@@ -30,7 +30,7 @@ def missing_steps(event: type[Event], package: Path = PACKAGE) -> Iterator[str]:
 
 
 def concrete(kind: type[Event]) -> Iterator[type[Event]]:
-    """Walk every event class that has a type, registered or not."""
+    """Yield every event class that has a type, registered or not."""
     for child in kind.__subclasses__():
         if "TYPE" in vars(child):
             yield child
@@ -42,13 +42,13 @@ def test_an_event_is_complete(event: type[Event]) -> None:
     assert list(missing_steps(event)) == []
 
 
-def test_no_event_is_left_out_of_the_registry() -> None:
+def test_every_event_is_registered() -> None:
     ours = [event for event in concrete(Event) if event.__module__.startswith("antiphon.contracts.")]
 
     assert set(ours) == set(EVENTS)
 
 
-def test_no_schema_and_no_example_is_an_orphan() -> None:
+def test_every_schema_and_example_has_an_event() -> None:
     schemas = {path.name for path in (PACKAGE / "schemas").iterdir()}
     examples = {path.name for path in (PACKAGE / "examples").iterdir()}
 
@@ -56,7 +56,7 @@ def test_no_schema_and_no_example_is_an_orphan() -> None:
     assert examples == {f"{event.TYPE}.v{event.VERSION}" for event in EVENTS}
 
 
-def test_an_incomplete_event_is_told_every_missing_step(tmp_path: Path) -> None:
+def test_every_missing_step_is_named(tmp_path: Path) -> None:
     class Sneezed(Event, frozen=True, kw_only=True):
         """The user sneezed"""
 

@@ -1,4 +1,4 @@
-"""The import rules hold, and a planted bad import is caught."""
+"""The import rules hold, and a forbidden import is detected."""
 
 import shutil
 import subprocess
@@ -35,7 +35,7 @@ def lint(folder: Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """Copy every package side by side, so that a bad import can be planted."""
+    """Copy the packages, so that a test can add a forbidden import."""
     for package in PACKAGES:
         shutil.copytree(
             ROOT / package, tmp_path, ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True
@@ -43,7 +43,7 @@ def tree(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_the_tree_keeps_the_rules(tree: Path) -> None:
+def test_the_packages_follow_the_rules(tree: Path) -> None:
     result = lint(tree)
 
     assert result.returncode == 0, result.stdout
@@ -62,7 +62,7 @@ def test_the_tree_keeps_the_rules(tree: Path) -> None:
         ("cli", "import antiphon.persistence", "is a user of the services"),
     ],
 )
-def test_a_planted_import_is_caught(tree: Path, package: str, line: str, rule: str) -> None:
+def test_a_forbidden_import_is_detected(tree: Path, package: str, line: str, rule: str) -> None:
     (tree / "antiphon" / package / "planted.py").write_text(f"{line}\n")
 
     result = lint(tree)
@@ -102,7 +102,7 @@ NOW = "import antiphon.contracts.{0}\n"
     ],
     ids=["plain", "for types", "late", "package and file", "folders"],
 )
-def test_a_planted_circle_is_caught(tree: Path, files: dict[str, str], rule: str) -> None:
+def test_a_circle_is_detected(tree: Path, files: dict[str, str], rule: str) -> None:
     for name, text in files.items():
         path = tree / "antiphon" / "contracts" / f"{name}.py"
         path.parent.mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""A test run leaves no process and no file behind, however it ends; what a test leaves is noticed."""
+"""A test run leaves no process and no file behind, however it ends; a leak of a test fails the run."""
 
 import os
 import signal
@@ -68,7 +68,7 @@ class Sandbox:
             path.mkdir(mode=0o755)
 
     def run(self, test: str, *options: str) -> subprocess.Popen[str]:
-        """Start pytest on one planted test, with the fixtures and hooks of tests/conftest.py."""
+        """Start pytest on one test, with the fixtures and hooks of tests/conftest.py."""
         (self.tests / "test_planted.py").write_text(test)
         home, temporary, memory = map(str, self.places)
         places = {"HOME": home, "TMPDIR": temporary, MEMORY: memory, MARK: str(self.tests)}
@@ -86,7 +86,7 @@ class Sandbox:
         )
 
     def processes(self) -> Iterator[psutil.Process]:
-        """Yield what such a run has started and still runs, by its mark or by where it works."""
+        """Yield the processes of the run that still run, by their mark or their working directory."""
         for process in psutil.process_iter():
             try:
                 folder = Path(process.cwd())
@@ -97,7 +97,7 @@ class Sandbox:
                 continue
 
     def files(self) -> list[Path]:
-        """Return what lies in the places."""
+        """Return the files in the places."""
         return [path for place in self.places for path in place.rglob("*")]
 
     def wait_until_empty(self) -> None:
@@ -138,7 +138,7 @@ def test_a_run_leaves_nothing(sandbox: Sandbox) -> None:
 
 
 @pytest.mark.parametrize(
-    ("test", "said"),
+    ("test", "reported"),
     [
         (LEAVES_A_PROCESS, "still ran: "),
         (LEAVES_A_FILE, "forgotten"),
@@ -146,13 +146,13 @@ def test_a_run_leaves_nothing(sandbox: Sandbox) -> None:
     ],
     ids=["process", "file", "shared memory"],
 )
-def test_a_leak_fails_the_run_and_is_removed(sandbox: Sandbox, test: str, said: str) -> None:
+def test_a_leak_fails_the_run_and_is_removed(sandbox: Sandbox, test: str, reported: str) -> None:
     run = sandbox.run(test)
     output = _output(run)
 
     assert run.returncode == 1, output
     assert "1 passed" in output
-    assert said in output.partition("left behind")[2]
+    assert reported in output.partition("left behind")[2]
     assert list(sandbox.processes()) == []
     assert sandbox.files() == []
 
@@ -182,7 +182,7 @@ def test_a_run_whose_worker_is_killed_leaves_nothing(sandbox: Sandbox) -> None:
     assert [path for path in sandbox.files() if path.is_relative_to(sandbox.places[2])] == []
 
 
-def test_servers_die_with_a_killed_run_and_the_next_run_removes_its_files(sandbox: Sandbox) -> None:
+def test_a_killed_run_ends_its_servers_and_the_next_run_removes_its_files(sandbox: Sandbox) -> None:
     run = sandbox.run(WAITS.format(started=str(sandbox.started)), "-n", "1")
     _wait_until(sandbox.started.exists)
     servers = [process for process in sandbox.processes() if "nats-server" in process.name()]
@@ -192,7 +192,7 @@ def test_servers_die_with_a_killed_run_and_the_next_run_removes_its_files(sandbo
 
     assert psutil.wait_procs(servers, timeout=END_SECONDS)[1] == []
     for process in sandbox.processes():
-        process.kill()  # what a test has started without such care
+        process.kill()  # what the test has started itself
     run.communicate()
     assert sandbox.files()
     assert "4 passed" in _output(sandbox.run(USES_SERVERS))

@@ -1,4 +1,4 @@
-"""Names and phrases that were replaced by the field's own terms do not come back."""
+"""Names and phrases that were replaced by common terms are not used again."""
 
 import re
 from collections.abc import Iterator
@@ -9,10 +9,10 @@ import pytest
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("contracts/src", "chassis", "recorder", "services", "cli", "tests", "docs")
 SUFFIXES = {".py", ".md", ".sql", ".toml"}
-# what was decided or released in other words stays as it was written
+# decisions and releases are not rewritten
 HISTORY = ("docs/adr/", "CHANGELOG.md")
 
-# The pattern, and what is said instead. Phrases also match across a line break.
+# Pattern and replacement. Phrases also match across a line break.
 REPLACED: tuple[tuple[str, str], ...] = (
     (r"\bplainly\(", "translate_errors("),
     (r"(?i)\bpatience", "backoff, timeout, deadline"),
@@ -30,6 +30,7 @@ REPLACED: tuple[tuple[str, str], ...] = (
     (r"closed_unheard|room_left_behind", "nats.flush_failed, session.room_cleanup_failed"),
     (r"(?i)\bfor ever\b", "forever, permanently, without end"),
     (r"(?i)\bwhoever\b|\bwhence\b|\bsomebody\b", "a name for who or what it is"),
+    (r"(?i)\banew\b|\b(is|are) told\b|\bhears? of\b", "again, gets, detects"),
     (r"(?i)\bgood manners\b", "leases are advisory, the epoch fences"),
     (r"(?i)\bkept in mind\b", "cached"),
     (r"(?i)\b(stands?|falls?) (or|and) (stands?|falls?)\b", "commit atomically"),
@@ -49,11 +50,11 @@ def checked(path: Path) -> bool:
 
 
 def replaced_words(text: str) -> Iterator[str]:
-    """Yield each place where a text uses a replaced word: its line, the word, what is said instead."""
+    """Yield each use of a replaced word: its line, the word, the replacement."""
     for pattern, instead in REPLACED:
         for match in re.finditer(pattern.replace(" ", r"\s+(?:#\s*)?"), text):
             line = text.count("\n", 0, match.start())
-            yield f"{line}: “{' '.join(match.group().split())}”: say {instead}"
+            yield f"{line}: “{' '.join(match.group().split())}”: use {instead}"
 
 
 @pytest.mark.parametrize(
@@ -80,7 +81,7 @@ def test_no_replaced_word_is_used(path: Path) -> None:
         "Rows and checkpoint stand or fall together",
     ],
 )
-def test_a_replaced_word_is_noticed(text: str) -> None:
+def test_a_replaced_word_is_detected(text: str) -> None:
     assert len(list(replaced_words(text))) == 1
 
 

@@ -1,4 +1,4 @@
-"""The least that could be called ingest: pull, decode, the same SQL, ack; no validation, no announcement."""
+"""A baseline for ingest: pull, decode, the same SQL, ack; no validation, no announcement."""
 
 import asyncio
 import json
@@ -24,34 +24,34 @@ on conflict (name) do update set epoch = checkpoints.epoch + 1 returning positio
 
 
 async def bare_loop(nats_url: str, database: Database, stop: asyncio.Event) -> None:
-    """Carry every partition until stopped."""
+    """Ingest every partition until stopped."""
     client = await nats.connect(nats_url)
-    carrying = [asyncio.create_task(_carry(client, database, p, stop)) for p in range(PARTITIONS)]
+    ingesting = [asyncio.create_task(_ingest(client, database, p, stop)) for p in range(PARTITIONS)]
     stopping = asyncio.create_task(stop.wait())
     try:
-        done, _ = await asyncio.wait([stopping, *carrying], return_when=asyncio.FIRST_COMPLETED)
+        done, _ = await asyncio.wait([stopping, *ingesting], return_when=asyncio.FIRST_COMPLETED)
     finally:
         stop.set()
-        for task in carrying:
+        for task in ingesting:
             task.cancel()
-        await asyncio.gather(*carrying, return_exceptions=True)
+        await asyncio.gather(*ingesting, return_exceptions=True)
         await client.close()
     for ended in done:
         ended.result()
 
 
-async def _carry(client: Client, database: Database, partition: int, stop: asyncio.Event) -> None:
+async def _ingest(client: Client, database: Database, partition: int, stop: asyncio.Event) -> None:
     consumer = ingest_consumer(partition)
-    arrived: deque[Msg] = deque()
-    bell = asyncio.Event()
+    messages: deque[Msg] = deque()
+    arrived = asyncio.Event()
     inbox = client.new_inbox()
     pull = f"$JS.API.CONSUMER.MSG.NEXT.{SESSIONS.name}.{consumer.name}"
     request = json.dumps({"batch": BATCH, "expires": 5 * NANOSECONDS}).encode()
     wanted = 0
 
     async def on_message(msg: Msg) -> None:
-        arrived.append(msg)
-        bell.set()
+        messages.append(msg)
+        arrived.set()
 
     async with database.pool.acquire() as connection:
         [(position, epoch)] = await connection.fetch(_CLAIM, f"ingest:{partition}")
@@ -59,20 +59,20 @@ async def _carry(client: Client, database: Database, partition: int, stop: async
         await client.request(reset, json.dumps({"seq": position + 1}).encode())
         await client.subscribe(inbox, cb=on_message)
         # A cancellation can be lost: before Python 3.12 `wait_for` returns instead of raising when the answer
-        # to an ack arrives in the same turn of the loop. So `stop` is looked at before every wait.
+        # to an ack arrives in the same iteration of the loop. So `stop` is checked before every wait.
         while not stop.is_set():
             while wanted <= BATCH:
                 await client.publish(pull, request, reply=inbox)
                 wanted += BATCH
-            while not arrived:
+            while not messages:
                 if stop.is_set():
                     return
-                bell.clear()
-                await bell.wait()
-            messages = [arrived.popleft() for _ in range(min(BATCH, len(arrived)))]
-            batch = [msg for msg in messages if msg.reply.startswith("$JS.ACK")]
-            if len(batch) < len(messages):
-                wanted = 0  # a pull has ended: ask anew
+                arrived.clear()
+                await arrived.wait()
+            taken = [messages.popleft() for _ in range(min(BATCH, len(messages)))]
+            batch = [msg for msg in taken if msg.reply.startswith("$JS.ACK")]
+            if len(batch) < len(taken):
+                wanted = 0  # a pull has ended: pull again
             if not batch:
                 continue
             wanted -= len(batch)

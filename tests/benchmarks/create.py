@@ -25,7 +25,7 @@ from .load import Connection, post, throughput
 from .report import Report, Result, Servers
 
 KEY = "benchmark"
-AGENT = "benchmark-nobody"  # no worker has this name: what is measured is the create, not the agents
+AGENT = "benchmark-no-agent"  # no worker has this name, so that only the create is measured
 REQUEST = post("/v1/sessions", b'{"flow_id":"benchmark","user_id":"ada","metadata":{"order":"A-17"}}', KEY)
 CONNECTIONS = 128
 SECONDS = 1.5
@@ -129,7 +129,7 @@ async def _prepare(nats_url: str) -> None:
 
 @asynccontextmanager
 async def _serving(module: tuple[str, ...], variables: dict[str, str]) -> AsyncIterator[int]:
-    """Run a server as a process of its own, with its log thrown away, and stop it."""
+    """Run a server in a subprocess, without its log, and stop it."""
     port = free_port()
     environment = {
         **os.environ,

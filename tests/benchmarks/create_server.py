@@ -1,4 +1,4 @@
-"""What the create benchmark loads: `bare`, a FastAPI route with one publish, or `ours`, LiveKit a no-op."""
+"""Servers of the create benchmark: `bare`, a route with one publish; `ours`, session-api without LiveKit."""
 
 import asyncio
 import os
@@ -21,7 +21,7 @@ from antiphon.session_api.settings import ApiSettings
 
 
 class NoRooms:
-    """Stand where LiveKit's room service stands, and do nothing."""
+    """A room service that does nothing."""
 
     async def create_room(self, session_id: str, tenant: str) -> str:
         """Return a sid."""
@@ -48,7 +48,7 @@ def bare_app(bus: Bus) -> FastAPI:
 
 
 async def serve(kind: str, settings: ApiSettings, stop: asyncio.Event) -> None:
-    """Serve one of the two until stopped."""
+    """Serve `bare` or `ours` until stopped."""
     configure("benchmark", settings)
     bus = await Bus.connect(settings.nats_url, name=kind)
     if kind == "bare":

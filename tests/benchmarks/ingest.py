@@ -27,7 +27,7 @@ Loop = Callable[[str, Database, asyncio.Event], Coroutine[Any, Any, None]]
 
 
 async def run(servers: Servers, report: Report) -> None:
-    """Fill an empty stream, then carry it into the log by each loop in turn, from the start each time."""
+    """Fill an empty stream, then ingest it with each loop in turn, from the start each time."""
     report.step(f"fill the stream with {EVENTS} events", seconds=180)
     bus = await Bus.connect(servers.nats_url, name="benchmark")
     database = await Database.connect(servers.dsn, max_size=PARTITIONS + 4)
@@ -61,7 +61,7 @@ async def run(servers: Servers, report: Report) -> None:
 
 
 async def fill(bus: Bus, events: int) -> None:
-    """Put events of many calls on the stream, interleaved as they would be."""
+    """Publish the events of many calls, interleaved."""
     batch = []
     for envelope in conversation(events):
         batch.append(outgoing(envelope))
@@ -73,7 +73,7 @@ async def fill(bus: Bus, events: int) -> None:
 
 
 def conversation(events: int) -> Iterator[Envelope]:
-    """Tell turns of many calls in rotation; about 700 bytes each."""
+    """Yield turns of many calls in rotation; about 700 bytes each."""
     sessions = [session_id_for_key("default", f"benchmark {call}") for call in range(CALLS)]
     for number in range(events):
         session_id, n = sessions[number % CALLS], number // CALLS + 1

@@ -1,4 +1,4 @@
-"""How long an event takes to be committed and announced, and to be visible in the session view."""
+"""Lag: the time until an event is committed and announced, and until it is visible in the session view."""
 
 import asyncio
 import os
@@ -24,14 +24,14 @@ from .report import Report, Result, Servers
 RATE = 1_000  # events a second
 SECONDS = 10
 WARM_UP = 1_000  # events that are not counted
-SAMPLED = 50  # one event in so many is looked for in the view: looking costs what is measured
-LOOK_SECONDS = 0.0005
+SAMPLED = 50  # one event in 50 is polled for in the view: polling slows down what is measured
+POLL_SECONDS = 0.0005
 
 _announcement = msgspec.json.Decoder(list[Envelope])
 
 
 async def run(servers: Servers, report: Report) -> None:
-    """Publish at a steady rate to a persistence process of its own; report how late everything shows."""
+    """Publish at a steady rate to a persistence process; report the lags."""
     report.step("start persistence", seconds=90)
     bus = await Bus.connect(servers.nats_url, name="benchmark")
     database = await Database.connect(servers.dsn, max_size=4)
@@ -60,17 +60,17 @@ def _result(name: str, seconds: list[float], percentile: int, target: float | No
 
 async def _measure(bus: Bus, database: Database) -> tuple[list[float], list[float]]:
     lags = _Lags(database)
-    listening = await bus.subscribe(committed_filter())
-    hearing = asyncio.create_task(lags.hear(listening))
+    subscription = await bus.subscribe(committed_filter())
+    collecting = asyncio.create_task(lags.collect(subscription))
     try:
         await _publish(bus, lags)
         async with asyncio.timeout(30):
-            await lags.all_heard.wait()
-            await asyncio.gather(*lags.looking)
+            await lags.complete.wait()
+            await asyncio.gather(*lags.polling)
     finally:
-        hearing.cancel()
-        await asyncio.gather(hearing, return_exceptions=True)
-        await listening.close()
+        collecting.cancel()
+        await asyncio.gather(collecting, return_exceptions=True)
+        await subscription.close()
     return lags.committed[WARM_UP:], lags.visible
 
 
@@ -89,32 +89,32 @@ async def _publish(bus: Bus, lags: "_Lags") -> None:
 
 
 class _Lags:
-    """Hear what is committed, and look for a sample of it in the view."""
+    """The lags of all announcements, and of a sample of the events in the view."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self.published: dict[str, float] = {}
         self.committed: list[float] = []
         self.visible: list[float] = []
-        self.looking: set[asyncio.Task[None]] = set()
-        self.all_heard = asyncio.Event()
+        self.polling: set[asyncio.Task[None]] = set()
+        self.complete = asyncio.Event()
 
-    async def hear(self, listening: Subscription) -> None:
-        async for _, payload in listening:
+    async def collect(self, subscription: Subscription) -> None:
+        async for _, payload in subscription:
             now = time.perf_counter()
             for envelope in _announcement.decode(payload):
                 self.committed.append(now - self.published[envelope.id])
                 if len(self.committed) > WARM_UP and len(self.committed) % SAMPLED == 0:
-                    self.looking.add(asyncio.create_task(self._look(envelope)))
+                    self.polling.add(asyncio.create_task(self._poll_view(envelope)))
             if len(self.committed) == RATE * SECONDS + WARM_UP:
-                self.all_heard.set()
+                self.complete.set()
 
-    async def _look(self, envelope: Envelope) -> None:
+    async def _poll_view(self, envelope: Envelope) -> None:
         query = "select sequence from sessions where session_id = $1"
         seen = 0
         assert envelope.sequence is not UNSET
         while seen < envelope.sequence:
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(POLL_SECONDS)
             seen = await self._database.pool.fetchval(query, envelope.subject) or 0
         self.visible.append(time.perf_counter() - self.published[envelope.id])
 
@@ -131,7 +131,7 @@ async def _persistence(nats_url: str, dsn: str) -> AsyncIterator[None]:
         "ANTIPHON_PERSISTENCE_HEALTH_PORT": str(port),
         "ANTIPHON_LOG_LEVEL": "warning",
     }
-    # not asyncio's: uvloop hears of the end of a child only in the first loop of a process
+    # not asyncio's: uvloop detects the end of a child only in the first loop of a process
     process = subprocess.Popen([sys.executable, "-m", "antiphon.persistence", "run"], env=environment)  # noqa: ASYNC220
     try:
         await _ready(port)

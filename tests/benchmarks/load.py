@@ -1,11 +1,11 @@
-"""A load client that costs little: HTTP/1.1 on kept connections, one request after the other on each."""
+"""A cheap load client: HTTP/1.1 keep-alive connections with one request at a time on each."""
 
 import asyncio
 import time
 
 
 class Connection:
-    """One kept connection."""
+    """A keep-alive connection."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
@@ -17,7 +17,7 @@ class Connection:
         return cls(*await asyncio.open_connection("127.0.0.1", port))
 
     async def send(self, request: bytes) -> tuple[int, bytes]:
-        """Send one request and return the status and the body of its answer."""
+        """Send one request and return the status and the body of the response."""
         self._writer.write(request)
         head = (await self._reader.readuntil(b"\r\n\r\n")).lower()
         length = int(head.split(b"content-length:", 1)[1].split(b"\r\n", 1)[0])
@@ -29,7 +29,7 @@ class Connection:
 
 
 def post(path: str, body: bytes, key: str) -> bytes:
-    """Write a POST request."""
+    """Return the bytes of a POST request."""
     head = (
         f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {key}\r\n"
         f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
@@ -38,7 +38,7 @@ def post(path: str, body: bytes, key: str) -> bytes:
 
 
 async def throughput(port: int, request: bytes, *, connections: int, seconds: float) -> float:
-    """Return requests per second with so many at a time."""
+    """Return requests per second over a number of connections."""
     deadline = time.perf_counter() + seconds
     began = time.perf_counter()
     counts = await asyncio.gather(*(_repeat(port, request, deadline) for _ in range(connections)))

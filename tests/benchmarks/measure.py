@@ -1,6 +1,6 @@
 """The process of one benchmark: `python -m tests.benchmarks.measure MODULE PIPE SERVERS`.
 
-It reports through the pipe, whose reader enforces the deadlines, and dies with the process that started it.
+It reports through the pipe, whose reader enforces the deadlines, and ends with the process that started it.
 """
 
 import importlib
@@ -19,7 +19,7 @@ END_SECONDS = 60.0
 
 def main(module: str, pipe: int, servers: Servers) -> None:
     """Run the benchmark of a module to its end."""
-    threading.Thread(target=_die_with_parent, daemon=True).start()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     with os.fdopen(pipe, "wb") as reports:
         report = Report(reports)
         report.step("import the code", seconds=END_SECONDS)
@@ -28,8 +28,8 @@ def main(module: str, pipe: int, servers: Servers) -> None:
         report.step("end", seconds=END_SECONDS)
 
 
-def _die_with_parent() -> None:
-    sys.stdin.read()  # open as long as the parent lives
+def _end_with_parent() -> None:
+    sys.stdin.read()  # returns when the parent has ended
     os.killpg(0, signal.SIGKILL)
 
 

@@ -1,8 +1,7 @@
-"""Recorder: what an event costs the voice loop, while the pump publishes on the same loop to a real broker.
+"""Recorder: the cost of an event on the voice loop, on which the pump publishes to a real broker.
 
-The tail of times this short is the machine's as much as ours. Plain Python work of the same length, done in
-turn with ours, is the baseline that shows how much; the processor time of the thread leaves out what the
-machine gave to others meanwhile.
+The tail of such short times contains noise of the machine. Plain Python work of the same length, alternating
+with ours, is the baseline that shows the noise; the CPU time of the thread excludes other processes.
 """
 
 import asyncio
@@ -32,7 +31,7 @@ from antiphon.recorder.outbox import BusLink, Outbox
 from .report import Report, Result, Servers
 
 ROUNDS = 5_000
-PAUSE_SECONDS = 0.001  # events come one at a time, to a loop that was doing something else
+PAUSE_SECONDS = 0.001  # events arrive one at a time, between other work of the loop
 TARGET_MICROSECONDS = 20.0
 
 WRITTEN: tuple[Event, ...] = (
@@ -53,7 +52,7 @@ EMITTED: tuple[tuple[Any, Any], ...] = (
 )
 
 Act = Callable[[], object]
-Cost = tuple[float, float]  # µs by the clock, and µs of processor time
+Cost = tuple[float, float]  # µs of wall time, and µs of CPU time
 
 
 async def run(servers: Servers, report: Report) -> None:
@@ -102,7 +101,7 @@ def _outbox(folder: Path, link: BusLink, name: str) -> Outbox:
 
 
 async def _compare(acts: Sequence[Act]) -> tuple[list[Cost], list[Cost]]:
-    """Return what the acts took, and what plain work of the same length took between them."""
+    """Return the costs of the acts, and of plain work of the same length between them."""
     first = sorted([await _time_alone(acts[number % len(acts)]) for number in range(500)])
     work = _plain_work(first[250][0])
     costs, plain = [], []

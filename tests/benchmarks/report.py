@@ -1,4 +1,4 @@
-"""What a benchmark reports while it runs: the step that it begins, and each figure as soon as it is known."""
+"""The messages that a benchmark sends while it runs: each step as it starts, each figure once measured."""
 
 from typing import BinaryIO, Literal
 
@@ -6,7 +6,7 @@ import msgspec
 
 
 class Step(msgspec.Struct, frozen=True, tag="step"):
-    """A step that begins; the next one, or the end, follows within `seconds`."""
+    """The start of a step; the next one, or the end, follows within `seconds`."""
 
     name: str
     seconds: float
@@ -15,8 +15,7 @@ class Step(msgspec.Struct, frozen=True, tag="step"):
 class Result(msgspec.Struct, frozen=True, kw_only=True, tag="result"):
     """A figure, the baseline of the same run, their ratio, and the target set for one of them.
 
-    `ratio` is value / baseline. `compared` says which of ratio and value the target is for, `better` in
-    which direction a figure is good.
+    `ratio` is value / baseline. `compared` selects the figure that the target is for, `better` the direction.
     """
 
     name: str
@@ -43,7 +42,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, tag="result"):
 
 
 class Servers(msgspec.Struct, frozen=True):
-    """Where the servers of one benchmark are, and a folder for whatever else it starts."""
+    """The addresses of a benchmark's servers, and a folder for anything else that it starts."""
 
     nats_url: str
     dsn: str
@@ -51,7 +50,7 @@ class Servers(msgspec.Struct, frozen=True):
 
 
 class Report:
-    """The line from a benchmark's process to the command: one JSON document a line."""
+    """The pipe from a benchmark's process to the command, with one JSON document per line."""
 
     def __init__(self, pipe: BinaryIO) -> None:
         self._pipe = pipe

@@ -1,7 +1,7 @@
-"""Measure: `python -m tests.benchmarks.run [NAME …]` prints its figures and writes JSON to bench-results/.
+"""Benchmarks: `python -m tests.benchmarks.run [NAME …]` prints figures and writes JSON to bench-results/.
 
-Every ratio is of two figures of the same run on the same machine; the servers are real, and its own.
-What it is doing is shown on stderr, a line a step. It exits with 1 when a benchmark failed, after the others.
+Every ratio compares two figures of the same run on the same machine. Each benchmark has real servers of its
+own. Progress is shown on stderr, one line per step. Exits with 1 if a benchmark failed, after the others ran.
 """
 
 import json
@@ -35,7 +35,7 @@ ROW = "{:<62}{:>18}  {:<36}{:>6}  {:<20}{}"
 
 
 class Progress:
-    """The lines on stderr: what is done, since when."""
+    """Progress lines on stderr."""
 
     def __init__(self) -> None:
         self._began = time.monotonic()
@@ -78,7 +78,7 @@ def _servers(progress: Callable[[str], None]) -> Iterator[Servers]:
 
 
 def row(result: Result) -> str:
-    """Lay a figure out as a line."""
+    """Format a figure as a line."""
     relation = "≥" if result.better == "higher" else "≤"
     unit = "x" if result.compared == "ratio" else result.unit
     return ROW.format(
@@ -87,14 +87,17 @@ def row(result: Result) -> str:
         "" if result.baseline is None else f"{result.baseline:,.4g} {result.baseline_name}",
         "" if result.ratio is None else f"{result.ratio:.2f}",
         "" if result.target is None else f"{relation} {result.target:g} {unit}",
-        {True: "reached", False: "short", None: ""}[result.reached],
+        {True: "reached", False: "not reached", None: ""}[result.reached],
     ).rstrip()
 
 
 def main(names: list[str]) -> int:
-    """Run the named benchmarks, or all; print and write what they found."""
+    """Run the named benchmarks, or all; print and write their figures.
+
+    Returns the exit code.
+    """
     if unknown := [name for name in names if name not in BENCHMARKS]:
-        print(f"no benchmark is named {unknown[0]}; there are {', '.join(BENCHMARKS)}", file=sys.stderr)
+        print(f"unknown benchmark {unknown[0]!r}; defined: {', '.join(BENCHMARKS)}", file=sys.stderr)
         return 2
     progress = Progress()
     results: list[Result] = []

@@ -1,4 +1,4 @@
-"""The benchmarks' command ends, whatever a benchmark does."""
+"""The benchmark command ends, even if a benchmark fails or hangs."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -72,7 +72,7 @@ def test_a_step_that_fails_is_named(plant: Plant, second: str, seconds: float, w
         seen.extend(watch(plant(second, seconds), NOWHERE))
 
 
-def test_what_was_known_before_a_failure_is_not_lost(plant: Plant) -> None:
+def test_figures_before_a_failure_are_kept(plant: Plant) -> None:
     messages = watch(plant("raise ValueError"), NOWHERE)
 
     assert isinstance(next(m for m in messages if not isinstance(m, Step)), Result)

@@ -1,4 +1,4 @@
-"""A benchmark's process under watch: what it reports is handed on, and each of its steps has a deadline."""
+"""Run a benchmark in a subprocess: pass on its reports and enforce the deadline of each step."""
 
 import os
 import select
@@ -18,22 +18,22 @@ _decoder = msgspec.json.Decoder(Step | Result)
 
 
 class StepFailed(Exception):
-    """A step of a benchmark failed or did not end in time; its process is gone."""
+    """A step of a benchmark failed or did not end in time; its process was killed."""
 
     def __init__(self, step: str, why: str) -> None:
         super().__init__(f"the step “{step}” {why}")
 
 
 def watch(module: str, servers: Servers) -> Iterator[Step | Result]:
-    """Run a benchmark in a process of its own and yield what it reports.
+    """Run a benchmark in a subprocess and yield its reports.
 
-    Whatever it started dies with it. Raises StepFailed.
+    At the end its process group is killed. Raises StepFailed.
     """
     reading, writing = os.pipe()
     command = (sys.executable, "-m", "tests.benchmarks.measure", module, str(writing))
     process = subprocess.Popen(
         [*command, msgspec.json.encode(servers).decode()],
-        stdin=subprocess.PIPE,  # closes when this process dies
+        stdin=subprocess.PIPE,  # is closed when this process ends
         pass_fds=[writing],
         start_new_session=True,
     )
@@ -64,7 +64,10 @@ class _Lines:
         self._read = b""
 
     def read(self, deadline: float, step: Step) -> bytes | None:
-        """Return the next line, None at the end; raise StepFailed after the deadline."""
+        """Return the next line, or None at the end.
+
+        Raises StepFailed after the deadline.
+        """
         while b"\n" not in self._read:
             if not select.select([self._pipe], [], [], max(0.0, deadline - time.monotonic()))[0]:
                 raise _too_long(step)

@@ -1,4 +1,4 @@
-"""How a process ends: gracefully on one signal, at once on a second, with 1 on an error; serving HTTP."""
+"""The end of a process: graceful on one signal, immediate on a second, 1 on an error; serving HTTP."""
 
 import asyncio
 import signal
@@ -79,6 +79,20 @@ def test_a_second_signal_ends_the_process_at_once(programs: list[Program]) -> No
     assert (program.returncode, out) == (128 + signal.SIGTERM, "")
 
 
+def test_a_signal_ends_a_process_whose_log_has_no_reader(programs: list[Program]) -> None:
+    program = start(programs, WAITS.format(ending=""))
+    assert first_line(program) == "running uvloop"
+    assert program.stderr is not None
+    program.stderr.close()
+
+    program.send_signal(signal.SIGTERM)
+
+    assert program.stdout is not None
+    assert program.stdout.read() == "ended\n"
+    program.wait(10)
+    program.stderr = None
+
+
 def test_an_uncaught_error_is_logged_and_exits_with_1(programs: list[Program]) -> None:
     program = start(programs, WAITS.format(ending='raise RuntimeError("the tank is empty")'))
     first_line(program)
@@ -111,7 +125,7 @@ async def fetch(port: int) -> bytes:
         return answer
 
 
-async def test_http_is_served_until_stopped_without_taking_the_signals() -> None:
+async def test_http_is_served_until_stopped_without_signal_handlers() -> None:
     handler = signal.getsignal(signal.SIGTERM)
     port, stop = free_port(), asyncio.Event()
     serving = asyncio.create_task(serve_http(hello, "127.0.0.1", port, stop))

@@ -1,4 +1,4 @@
-"""The retry policy: which errors, how often, how long, and until when."""
+"""The retry policy: errors, attempts, deadline, stop."""
 
 import asyncio
 import time
@@ -11,7 +11,7 @@ from antiphon.chassis.shutdown import ShuttingDown
 
 
 class Flaky:
-    """Fail a number of times, then answer."""
+    """A function that fails a number of times, then returns."""
 
     def __init__(self, failures: int, error: type[Exception] = OSError) -> None:
         self.failures, self.error, self.calls = failures, error, 0

@@ -1,4 +1,4 @@
-"""An invalid setting ends the start and names the variable, its value and what is allowed."""
+"""An invalid setting prevents the start; the error names the variable, its value and what is allowed."""
 
 import pytest
 from pydantic import Field
@@ -45,7 +45,7 @@ def test_defaults_and_given_values(monkeypatch: pytest.MonkeyPatch) -> None:
         ("ANTIPHON_POSTGRES_DSN", "mysql://x", "ANTIPHON_POSTGRES_DSN is 'mysql://x': must start with"),
     ],
 )
-def test_an_invalid_value_ends_the_start(
+def test_an_invalid_value_prevents_the_start(
     variable: str,
     given: str,
     explained: str,

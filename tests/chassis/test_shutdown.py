@@ -1,4 +1,4 @@
-"""A wait ends with the order to stop; the work between two waits does not."""
+"""A stop event ends a wait, but not the work between two waits."""
 
 import asyncio
 
@@ -60,7 +60,7 @@ async def test_work_between_two_waits_is_finished() -> None:
             await wait(answer)
 
 
-async def test_a_cancellation_is_not_taken_for_a_stop() -> None:
+async def test_a_cancellation_is_not_a_stop() -> None:
     async def waiting() -> None:
         async with StopAwareWait(asyncio.Event()) as wait:
             await wait(never)

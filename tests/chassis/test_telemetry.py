@@ -62,7 +62,7 @@ def test_pretty_logs_are_not_json() -> None:
 
 
 @pytest.mark.parametrize("form", ["json", "pretty"])
-def test_a_traceback_never_shows_what_people_said(form: str) -> None:
+def test_a_traceback_never_shows_local_variables(form: str) -> None:
     output = run(form, "info").stderr
 
     assert "ZeroDivisionError" in output
@@ -99,9 +99,10 @@ def test_an_unknown_exporter_is_refused(monkeypatch: pytest.MonkeyPatch) -> None
 STANDARD_LOGS = """
 import logging, sys
 from antiphon.chassis import telemetry, tracing
+from antiphon.chassis.library_log import get_logger
 from antiphon.chassis.settings import LogSettings
 telemetry.configure("test", LogSettings(log_level=sys.argv[1]))
-bus = logging.getLogger("antiphon.chassis.bus.x")
+bus = get_logger("antiphon.chassis.bus.x")
 bus.debug("pull.sent")
 bus.info("nats.reconnected", extra={"subject": "a"})
 try:

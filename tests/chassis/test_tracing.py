@@ -1,4 +1,4 @@
-"""Traces cross processes by their traceparent; the bus and tracing need no service's libraries."""
+"""Traces continue across processes by traceparent; the bus and tracing need no libraries of services."""
 
 import subprocess
 import sys

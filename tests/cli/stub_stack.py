@@ -23,7 +23,7 @@ BROKEN = "import sys; sys.exit('it does not start')"
 
 
 class StubPlan(Plan):
-    """The real plan; only what a service's process runs is another program."""
+    """The real plan, with other programs for the services."""
 
     def _command(self, module: tuple[str, ...], extra: dict[str, str]) -> Command:
         real = super()._command(module, extra)

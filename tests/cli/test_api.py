@@ -8,7 +8,7 @@ import pytest
 from antiphon.cli import api as module
 from antiphon.cli.api import ApiFailed, SessionApi
 
-Answer = Callable[[httpx.Request], httpx.Response]
+Handler = Callable[[httpx.Request], httpx.Response]
 
 
 def _event(sequence: int, kind: str = "turn.saved") -> dict[str, Any]:
@@ -22,19 +22,19 @@ def _stream(*events: dict[str, Any], breaks: bool = False) -> httpx.Response:
             data = json.dumps(event)
             yield f"id: {event['sequence']}\nevent: {event['type']}\ndata: {data}\n\n".encode()
         if breaks:
-            raise httpx.RemoteProtocolError("the server went away")
+            raise httpx.RemoteProtocolError("connection closed")
 
-    return httpx.Response(200, content=lines())
+    return httpx.Response(200, content=lines(), headers={"Content-Type": "text/event-stream"})
 
 
 @pytest.fixture
-def api_that(monkeypatch: pytest.MonkeyPatch) -> Callable[[Answer], SessionApi]:
+def api_with(monkeypatch: pytest.MonkeyPatch) -> Callable[[Handler], SessionApi]:
     monkeypatch.setattr(module, "RETRY_SECONDS", 0.0)
 
-    def make(answer: Answer) -> SessionApi:
+    def make(handle: Handler) -> SessionApi:
         api = SessionApi("http://api", "a-key")
         api._http = httpx.AsyncClient(
-            base_url="http://api", headers=api._http.headers, transport=httpx.MockTransport(answer)
+            base_url="http://api", headers=api._http.headers, transport=httpx.MockTransport(handle)
         )
         return api
 
@@ -42,17 +42,17 @@ def api_that(monkeypatch: pytest.MonkeyPatch) -> Callable[[Answer], SessionApi]:
 
 
 async def test_broken_stream_resumes_after_the_last_event(
-    api_that: Callable[[Answer], SessionApi],
+    api_with: Callable[[Handler], SessionApi],
 ) -> None:
     resumed = []
 
-    def answer(request: httpx.Request) -> httpx.Response:
+    def handle(request: httpx.Request) -> httpx.Response:
         resumed.append(request.headers["last-event-id"])
         if len(resumed) == 1:
             return _stream(_event(1), _event(2), breaks=True)
         return _stream(_event(3), _event(4, "session.closed"))
 
-    async with api_that(answer) as api:
+    async with api_with(handle) as api:
         seen = [event["sequence"] async for event in api.follow("ses_1")]
 
     assert seen == [1, 2, 3, 4]
@@ -60,46 +60,54 @@ async def test_broken_stream_resumes_after_the_last_event(
 
 
 async def test_stream_that_ends_before_the_session_resumes(
-    api_that: Callable[[Answer], SessionApi],
+    api_with: Callable[[Handler], SessionApi],
 ) -> None:
-    answers = iter([_stream(_event(1)), _stream(_event(2, "session.failed"))])
+    responses = iter([_stream(_event(1)), _stream(_event(2, "session.failed"))])
 
-    async with api_that(lambda _: next(answers)) as api:
+    async with api_with(lambda _: next(responses)) as api:
         assert [event["sequence"] async for event in api.follow("ses_1")] == [1, 2]
 
 
-async def test_unreachable_server_raises(api_that: Callable[[Answer], SessionApi]) -> None:
-    def answer(_: httpx.Request) -> httpx.Response:
+async def test_unreachable_server_raises(api_with: Callable[[Handler], SessionApi]) -> None:
+    def handle(_: httpx.Request) -> httpx.Response:
         raise httpx.ConnectError("refused")
 
-    async with api_that(answer) as api:
-        with pytest.raises(ApiFailed, match="does not answer: refused"):
+    async with api_with(handle) as api:
+        with pytest.raises(ApiFailed, match="does not respond: refused"):
             await anext(api.follow("ses_1"))
 
 
-async def test_all_pages_are_read(api_that: Callable[[Answer], SessionApi]) -> None:
-    def answer(request: httpx.Request) -> httpx.Response:
+async def test_all_pages_are_read(api_with: Callable[[Handler], SessionApi]) -> None:
+    def handle(request: httpx.Request) -> httpx.Response:
         after = int(request.url.params.get("after", 0))
         return httpx.Response(
             200, json={"events": [_event(after + 1)], "next": None if after == 2 else after + 1}
         )
 
-    async with api_that(answer) as api:
+    async with api_with(handle) as api:
         assert [event["sequence"] async for event in api.events("ses_1")] == [1, 2, 3]
 
 
-async def test_problem_document_becomes_one_line(api_that: Callable[[Answer], SessionApi]) -> None:
+async def test_problem_document_becomes_one_line(api_with: Callable[[Handler], SessionApi]) -> None:
     problem = {"title": "Unknown flow", "type": "about:blank", "detail": "No flow is called 'x'."}
 
-    async with api_that(lambda _: httpx.Response(404, json=problem)) as api:
+    async with api_with(lambda _: httpx.Response(404, json=problem)) as api:
         with pytest.raises(ApiFailed, match=r"Unknown flow \(404\): No flow is called 'x'\."):
             await api.create("x", "ada")
 
 
-async def test_requests_carry_the_key(api_that: Callable[[Answer], SessionApi]) -> None:
-    def answer(request: httpx.Request) -> httpx.Response:
+async def test_requests_carry_the_key(api_with: Callable[[Handler], SessionApi]) -> None:
+    def handle(request: httpx.Request) -> httpx.Response:
         assert request.headers["authorization"] == "Bearer a-key"
         return httpx.Response(200, json={"sessions": [], "next": None})
 
-    async with api_that(answer) as api:
+    async with api_with(handle) as api:
         assert await api.sessions(limit=1) == []
+
+
+async def test_a_server_that_is_not_session_api_raises(api_with: Callable[[Handler], SessionApi]) -> None:
+    async with api_with(lambda _: httpx.Response(200, html="<p>Welcome</p>")) as api:
+        with pytest.raises(ApiFailed, match="is not JSON"):
+            await api.sessions(limit=1)
+        with pytest.raises(ApiFailed, match="is not an event stream"):
+            await anext(api.follow("ses_1"))

@@ -28,7 +28,7 @@ NAMES = ["nats", "postgres", "livekit", "persistence", "session-api", "webhook-i
 def running(
     tmp_path_factory: pytest.TempPathFactory, stub_supervisor: tuple[str, ...]
 ) -> Iterator[EmbeddedStack]:
-    """A stack that is up, for the tests that leave it so."""
+    """A running stack, shared by the tests that do not stop it."""
     settings = isolated_settings(tmp_path_factory.mktemp("stack") / "home")
     with EmbeddedStack(settings, supervisor=stub_supervisor) as stack:
         yield stack
@@ -132,7 +132,7 @@ def test_backoff_grows_while_a_service_keeps_ending(running: EmbeddedStack) -> N
 
     _kill(running, "session-api")
 
-    _wait_until(lambda: "starts again in 2 s" in _service(running, "session-api").detail)
+    _wait_until(lambda: "restarting in 2 s" in _service(running, "session-api").detail)
     (running.settings.home / "break").unlink()
     _wait_until(lambda: running.status().ready)
 
@@ -165,7 +165,7 @@ def test_state_from_before_a_reboot_is_ignored(stub_stack: EmbeddedStack) -> Non
     stub_stack.start()
     stub_stack.kill()
     state = _state(stub_stack)
-    for service in state.services:  # after a reboot the same process ids belong to others
+    for service in state.services:  # after a reboot other processes have these ids
         service.pid, service.started = os.getpid(), 1.0
     state.supervisor_pid, state.supervisor_started = os.getpid(), 1.0
     (stub_stack.settings.home / "postgres" / "data" / "postmaster.pid").write_text(f"{os.getpid()}\n")
@@ -206,7 +206,7 @@ def test_two_stacks_run_concurrently(running: EmbeddedStack, tmp_path: Path) -> 
     assert running.status().ready
 
 
-def test_given_livekit_server_is_used_and_watched(
+def test_external_livekit_server_is_used_and_watched(
     settings: StackSettings, stub_stack: EmbeddedStack, tmp_path: Path
 ) -> None:
     stub_stack.start()

@@ -5,13 +5,13 @@ LOCK = Path(__file__).parents[2] / "requirements.lock"
 
 
 def _requirements(text: str) -> list[str]:
-    """One string per requirement, hashes included."""
+    """Return one string per requirement, with its hashes."""
     lines = [line for line in text.splitlines() if not line.lstrip().startswith("#")]
     return re.split(r"\n(?=\S)", "\n".join(lines).strip())
 
 
 def faults(text: str) -> list[str]:
-    """Lines that name an index or an address, and requirements without a pin or a hash."""
+    """Return the lines with an index or an address, and the requirements without a pin or a hash."""
     found = [f"names an address: {line}" for line in text.splitlines() if "://" in line or "index" in line]
     return found + [
         f"not pinned with a hash: {requirement.splitlines()[0]}"

@@ -23,7 +23,7 @@ def test_commands_page_is_generated_from_the_help() -> None:
 
 
 def missing(page: str, settings: type[Settings]) -> list[str]:
-    """Variables of a class that the page lacks or lists with another default."""
+    """Return the variables of a class that are missing from the page or have another default there."""
     found = []
     for field in settings.model_fields.values():
         variable = str(field.validation_alias)

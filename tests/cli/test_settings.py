@@ -4,7 +4,7 @@ import pytest
 from tests.fixtures.stack_settings import isolated_settings
 
 from antiphon.chassis.settings import load
-from antiphon.cli.settings import StackSettings
+from antiphon.cli.settings import ClientSettings, StackSettings
 
 
 def test_home_is_read_from_its_variable_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,7 +53,7 @@ def test_wrong_value_exits_with_code_2_and_names_the_variable(
     assert value in message
 
 
-def test_given_livekit_needs_its_keys(
+def test_external_livekit_needs_its_keys(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("LIVEKIT_URL", "ws://127.0.0.1:1")
@@ -70,3 +70,32 @@ def test_default_flows_are_those_of_the_checkout(monkeypatch: pytest.MonkeyPatch
     monkeypatch.delenv("ANTIPHON_FLOWS", raising=False)
 
     assert (load(StackSettings).flows / "booking.yaml").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("ANTIPHON_API_URL", "http://[::1"), ("ANTIPHON_API_KEY", "schlüssel")]
+)
+def test_wrong_client_setting_exits_and_hides_the_key(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(name, value)
+
+    with pytest.raises(SystemExit):
+        load(ClientSettings)
+
+    message = capsys.readouterr().err
+    assert message.startswith(f"{name} is ")
+    assert "schlüssel" not in message
+
+
+def test_settings_checked_together_print_no_secret(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("LIVEKIT_URL", "ws://x")
+    monkeypatch.delenv("LIVEKIT_API_KEY", raising=False)
+    monkeypatch.setenv("LIVEKIT_API_SECRET", "hush-hush")
+
+    with pytest.raises(SystemExit):
+        load(StackSettings)
+
+    assert capsys.readouterr().err == "LIVEKIT_URL needs LIVEKIT_API_KEY and LIVEKIT_API_SECRET\n"

@@ -35,7 +35,7 @@ def test_every_event_is_in_the_channel_of_its_family() -> None:
 
 
 def test_every_reference_resolves() -> None:
-    whole = document("1.0.0")
+    root = document("1.0.0")
 
     def references(node: object) -> list[str]:
         if isinstance(node, dict):
@@ -43,8 +43,8 @@ def test_every_reference_resolves() -> None:
             return own + [ref for value in node.values() for ref in references(value)]
         return [ref for item in node for ref in references(item)] if isinstance(node, list) else []
 
-    for ref in references(whole):
-        target = whole
+    for ref in references(root):
+        target = root
         for step in ref.removeprefix("#/").split("/"):
             target = target[step]
 

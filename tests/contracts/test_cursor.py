@@ -1,4 +1,4 @@
-"""Cursors round-trip, advance, and reject text that was never issued."""
+"""Cursors round-trip and advance; invalid text is rejected."""
 
 import pytest
 from hypothesis import given

@@ -20,7 +20,7 @@ def changed(change: Callable[[Schema], Any], schema: Schema) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("change", "says"),
+    ("change", "message"),
     [
         (lambda s: s["properties"].pop("user_text"), "/user_text: was removed"),
         (lambda s: s["required"].append("language"), "/language: became required"),
@@ -30,8 +30,8 @@ def changed(change: Callable[[Schema], Any], schema: Schema) -> list[str]:
         (lambda s: s["properties"]["user_text"].update(anyOf=[]), "/user_text: anyOf was"),
     ],
 )
-def test_breaking_change_is_described(change: Callable[[Schema], Any], says: str) -> None:
-    assert any(says in found for found in changed(change, event_schema(TurnSaved)))
+def test_breaking_change_is_described(change: Callable[[Schema], Any], message: str) -> None:
+    assert any(message in found for found in changed(change, event_schema(TurnSaved)))
 
 
 def test_removed_enum_value_is_a_breaking_change() -> None:

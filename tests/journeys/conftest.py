@@ -25,14 +25,14 @@ Outage = Callable[[str], AbstractContextManager[None]]
 
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedStack]:
-    """A running stack; a journey that breaks something waits until it works again."""
+    """A running stack; a journey that stops a server waits until the stack is ready again."""
     with EmbeddedStack(isolated_settings(tmp_path_factory.mktemp("stack"))) as running:
         yield running
 
 
 @pytest.fixture
 async def api(stack: EmbeddedStack) -> AsyncIterator[SessionApi]:
-    """A client of session-api, the one of the command line."""
+    """The command line's client of session-api."""
     where = stack.status().addresses
     assert where.api_key
     async with SessionApi(where.api_url, where.api_key) as client:
@@ -50,23 +50,23 @@ async def http(stack: EmbeddedStack) -> AsyncIterator[httpx.AsyncClient]:
 
 @pytest.fixture
 def outage(stack: EmbeddedStack) -> Outage:
-    """Kill a server and keep its port, so that the supervisor cannot bring it back before the block ends."""
+    """A context manager that kills a server and occupies its port, so that it cannot be restarted."""
     ports = {"nats": stack.settings.nats_port, "postgres": stack.settings.postgres_port}
 
     @contextmanager
-    def away(name: str) -> Iterator[None]:
+    def stopped(name: str) -> Iterator[None]:
         pid = _pid_of(stack, name)
         os.kill(pid, signal.SIGKILL)
         with _held(ports[name]):
             yield
         _wait_until(lambda: stack.status().ready, RECOVERY_SECONDS)
 
-    return away
+    return stopped
 
 
 @pytest.fixture
 def to_the_end(api: SessionApi) -> Callable[[str], Awaitable[list[Json]]]:
-    """Follow a session to its last event and return them all."""
+    """A function that follows a session to its last event and returns all events."""
 
     async def follow(session: str) -> list[Json]:
         async with asyncio.timeout(CLOSING_SECONDS):
@@ -83,7 +83,7 @@ def _pid_of(stack: EmbeddedStack, name: str) -> int:
 
 @contextmanager
 def _held(port: int) -> Iterator[None]:
-    """Occupy a port; reset every connection to it."""
+    """Occupy a port and reset every connection to it."""
     deadline = time.monotonic() + 10
     holder = socket.socket()
     # two sockets may share an address until one of them listens
@@ -96,21 +96,21 @@ def _held(port: int) -> Iterator[None]:
             assert time.monotonic() < deadline, f"port {port} is still in use"
             time.sleep(0.01)
     holder.listen()
-    cutting = threading.Thread(target=_cut_off, args=(holder,), daemon=True)
-    cutting.start()
+    resetting = threading.Thread(target=_reset_connections, args=(holder,), daemon=True)
+    resetting.start()
     try:
         yield
     finally:
         holder.shutdown(socket.SHUT_RDWR)
         holder.close()
-        cutting.join()
+        resetting.join()
 
 
-def _cut_off(holder: socket.socket) -> None:
-    with suppress(OSError):  # the holder was closed: the outage is over
+def _reset_connections(holder: socket.socket) -> None:
+    with suppress(OSError):  # the outage is over
         while True:
             connection, _ = holder.accept()
-            # reset, so that no TIME_WAIT keeps the port
+            # reset: a connection in TIME_WAIT would occupy the port
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             connection.close()
 

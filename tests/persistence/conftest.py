@@ -36,7 +36,7 @@ from antiphon.persistence.ingest.group_writer import GroupWriter
 from antiphon.persistence.ingest.partition import IngestOptions, PartitionIngest
 from antiphon.persistence.readiness import ReadinessCheck
 
-POSTGRES_AWAY: tuple[type[Exception], ...] = (DatabaseUnavailable, *TRANSIENT)
+UNAVAILABLE: tuple[type[Exception], ...] = (DatabaseUnavailable, *TRANSIENT)
 START = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 
 
@@ -75,7 +75,7 @@ class SampleSession:
         )
 
     def whole_call(self, turns: int = 3) -> list[Envelope]:
-        """All events, from the request to the close."""
+        """Return all events, from the request to the close."""
         return [
             self.requested(),
             self.seal(SessionDispatched(attempt=1, room_sid="RM_1", agent_name="antiphon")),
@@ -123,7 +123,7 @@ async def _eventually(check: Callable[[], Awaitable[bool]], seconds: float = 15.
 async def _holds(check: Callable[[], Awaitable[bool]]) -> bool:
     try:
         return await check()
-    except POSTGRES_AWAY:  # a test has killed Postgres
+    except UNAVAILABLE:  # a test has killed Postgres
         return False
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @asynccontextmanager
 async def replica(dsn: str) -> AsyncIterator[Leases]:
-    """A process with leases of its own; it dies at the end of the block."""
+    """The leases of one process; its connection breaks at the end of the block."""
     leases = Leases(dsn)
     running = asyncio.create_task(leases.run())
     try:
@@ -44,7 +44,7 @@ async def test_the_first_replica_holds_a_lease_and_the_second_waits(postgres_dsn
         await held(second.acquire("other work"))
 
 
-async def test_the_second_replica_takes_over_when_the_first_dies(postgres_dsn: str) -> None:
+async def test_the_second_replica_takes_over_when_the_first_is_gone(postgres_dsn: str) -> None:
     async with replica(postgres_dsn) as second:
         async with replica(postgres_dsn) as first:
             await held(first.acquire("work"))

@@ -8,11 +8,13 @@ from uuid import uuid4
 
 import asyncpg
 import pytest
+from alembic import command
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from antiphon.cli.stack.postgres import Postgres
 from antiphon.contracts.views import TABLES
+from antiphon.persistence import migrations
 from antiphon.persistence.migrations import current, head
 from antiphon.persistence.schema import metadata
 
@@ -47,6 +49,18 @@ async def catalogue(dsn: str) -> set[tuple[str, str, str]]:
     return {row for row in rows if "alembic_version" not in row[1]}
 
 
+async def functions(dsn: str) -> set[str]:
+    """Return our functions with their arguments."""
+    connection = await asyncpg.connect(dsn)
+    try:
+        rows = await connection.fetch(
+            "select oid::regprocedure::text as name from pg_proc where pronamespace = 'public'::regnamespace"
+        )
+    finally:
+        await connection.close()
+    return {row["name"] for row in rows}
+
+
 @pytest.fixture
 async def empty_dsn(postgres_server: Postgres, template_database: str) -> str:
     """The address of a database with nothing in it."""
@@ -78,9 +92,9 @@ async def test_a_difference_is_detected(empty_dsn: str, postgres_dsn: str) -> No
 
 async def test_concurrent_migrations_run_once(empty_dsn: str) -> None:
     environment = {**os.environ, "ANTIPHON_POSTGRES_DSN": empty_dsn}
-    command = (sys.executable, "-m", "antiphon.persistence", "migrate")
+    migrate = (sys.executable, "-m", "antiphon.persistence", "migrate")
     processes = [
-        await asyncio.create_subprocess_exec(*command, env=environment, stdout=PIPE) for _ in range(2)
+        await asyncio.create_subprocess_exec(*migrate, env=environment, stdout=PIPE) for _ in range(2)
     ]
     output = [(await process.communicate())[0].decode() for process in processes]
 
@@ -88,6 +102,15 @@ async def test_concurrent_migrations_run_once(empty_dsn: str) -> None:
     connection = await asyncpg.connect(empty_dsn)
     assert await current(connection) == head()
     await connection.close()
+
+
+async def test_a_database_of_the_first_revision_is_upgraded(empty_dsn: str, postgres_dsn: str) -> None:
+    await asyncio.to_thread(command.upgrade, migrations._config(empty_dsn), "0001")
+    before = await functions(empty_dsn)
+    migrations.migrate(empty_dsn)
+
+    assert before != await functions(empty_dsn) == await functions(postgres_dsn)
+    assert await catalogue(empty_dsn) == await catalogue(postgres_dsn)
 
 
 async def test_a_database_without_schema_has_no_revision(empty_dsn: str) -> None:

@@ -216,7 +216,7 @@ async def test_work_lost_in_a_crash_of_postgres_is_projected_again(
     postgres_dsn: str,
     eventually: "Eventually",
 ) -> None:
-    """A view does not wait for the disk, so it may lose its last writes, even if no event follows."""
+    """A view does not wait for fsync, so it may lose its last writes, even if no event follows."""
     session = new_session("crash")
     ingest.start(session.partition)
     projection = IdProjection("crash")

@@ -1,4 +1,4 @@
-"""The process: it waits for its servers, refuses a wrong schema or stream, hands over, ends gracefully."""
+"""The process: it waits for its servers, refuses a wrong schema or stream, and ends gracefully."""
 
 import asyncio
 import json
@@ -61,7 +61,7 @@ async def test_events_are_committed_and_seen_in_the_views(
     )
 
 
-async def test_sigterm_finishes_and_acknowledges_the_batch_in_hand(
+async def test_sigterm_finishes_and_acknowledges_the_current_batch(
     bus: Bus, publish: "Publish", replica: "Replicas", event_log: "LogReader", new_session: "NewSession"
 ) -> None:
     session = new_session("sigterm")
@@ -152,7 +152,7 @@ async def test_crashes_of_postgres_lose_no_event_and_no_row(
     new_session: "NewSession",
     eventually: "Eventually",
 ) -> None:
-    """The views do not wait for the disk: work lost in a crash is projected again."""
+    """The views do not wait for fsync: work lost in a crash is projected again."""
     sessions = [new_session(f"crash {n}") for n in range(10)]
     calls = [[session.turn(n) for n in range(1, 201)] for session in sessions]
     persistence = replica()
@@ -212,7 +212,7 @@ async def test_it_refuses_a_stream_that_differs_from_its_definition(bus: Bus, re
 
     assert await asyncio.wait_for(persistence.process.wait(), 30) == 1
     assert (
-        "The broker does not hold what the contract defines: stream SESSIONS" in persistence.log.read_text()
+        "The streams of the broker do not match the contract: stream SESSIONS" in persistence.log.read_text()
     )
     await erase(bus)
 

@@ -2,10 +2,10 @@
 
     python -m tests.platforms.trixie --help
 
-The chroot, made by `debootstrap`, has what the README asks for, a copy of the working tree, and an ordinary
-user. What needs a network (pip, Go's modules) runs first; the stack and the tests have no network. Each
-step has its own namespaces: the kernel ends its processes and its mounts with it. The base system and
-livekit-server are kept in the cache folder, everything else is removed.
+The chroot, made by `debootstrap`, has the packages that the README requires, a copy of the working tree, and
+an ordinary user. Steps that need a network (pip, Go's modules) run first; the stack and the tests run without
+one. Each step has its own namespaces, so the kernel ends its processes and mounts with it. The base system
+and livekit-server are cached in the cache folder; everything else is removed.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 SUITE = "trixie"
-# what the README asks for; certificates come with git, except in a minimal base
+# required by the README; a minimal base lacks the certificates that git otherwise brings
 PACKAGES = ("python3", "python3-venv", "make", "git", "ca-certificates")
 USER, UID = "visitor", 1000
 HOME = f"/home/{USER}"
@@ -42,14 +42,14 @@ NEEDED = {
     "unshare": "util-linux",
     "setpriv": "util-linux",
 }
-# how this machine reaches the package index, Go's modules and the names of hosts
+# configuration for the package index, Go's modules and host names
 PASSED_ON = ("PIP_", "GOPROXY", "GOSUMDB", "GONOSUMDB", "GONOPROXY", "GOPRIVATE", "SSL_CERT_FILE")
 LOCAL_PATHS = ("PIP_FIND_LINKS", "PIP_CACHE_DIR", "PIP_CONFIG_FILE")  # of this machine
 PROXIES = ("http_proxy", "https_proxy", "no_proxy", "all_proxy")
 SYSTEM_FILES = ("/etc/pip.conf", "/etc/resolv.conf", "/etc/hosts", "/etc/ssl/certs/ca-certificates.crt")
 USER_FILES = (".config/pip/pip.conf", ".pip/pip.conf", ".config/go/env")
 
-# the first process of the namespaces: it mounts, becomes the user, and collects orphans
+# the init process of the namespaces: it mounts, switches to the user, and reaps orphans
 ENTER = """\
 set -e
 mount -t proc proc "$1/proc"
@@ -57,7 +57,7 @@ mkdir -p "$1/dev/shm"
 mount -t tmpfs -o mode=1777 tmpfs "$1/dev/shm"
 if [ "$2" = offline ]; then
     ip link set lo up
-    # WebRTC uses no loopback interface, so a machine without a network has another one here
+    # WebRTC does not use the loopback interface, so add another one
     ip link add lan0 type veth peer name lan1
     ip address add 192.0.2.1/24 dev lan0
     ip link set lan0 up
@@ -79,7 +79,7 @@ def main() -> int:
     try:
         _run(options, work)
     except subprocess.TimeoutExpired as error:
-        print(f"test-platforms: the step was not done in {error.timeout:g} s", file=sys.stderr)
+        print(f"test-platforms: the step did not finish in {error.timeout:g} s", file=sys.stderr)
         return 1
     except subprocess.CalledProcessError as error:
         print(f"test-platforms: the step failed with code {error.returncode}", file=sys.stderr)
@@ -105,7 +105,7 @@ def _missing() -> str | None:
     if os.geteuid() != 0:
         return "making a chroot needs root: sudo make test-platforms"
     packages = {package for program, package in NEEDED.items() if shutil.which(program) is None}
-    return f"install what is missing: apt-get install {' '.join(sorted(packages))}" if packages else None
+    return f"missing programs: apt-get install {' '.join(sorted(packages))}" if packages else None
 
 
 def _run(options: argparse.Namespace, work: Path) -> None:
@@ -122,7 +122,7 @@ def _run(options: argparse.Namespace, work: Path) -> None:
         shutil.copytree(kept, cached)
     owner = ["chroot", str(system), "chown", "-R", f"{USER}:{USER}", HOME]
     _step("hand over to the user", 60, owner)
-    _inside("what this is", 60, system, "cat /etc/debian_version; python3 --version; uname -m; id")
+    _inside("system and user", 60, system, "cat /etc/debian_version; python3 --version; uname -m; id")
     _inside("make install", 1200, system, "make install")
     _inside("livekit-server, found or built", 1800, system, ".venv/bin/antiphon livekit")
     shutil.rmtree(kept, ignore_errors=True)
@@ -144,7 +144,7 @@ def _make_base(folder: Path, base: Path, mirror: str) -> None:
 
 
 def _copy_checkout(archive: Path, system: Path) -> None:
-    """Copy the files of the working tree that git knows or would add."""
+    """Copy the tracked and the untracked, not ignored, files of the working tree."""
     listed = subprocess.run(
         ["git", "-c", f"safe.directory={ROOT}", "ls-files", "-z", "-co", "--exclude-standard"],
         cwd=ROOT, capture_output=True, text=True, timeout=60, check=True,
@@ -200,7 +200,7 @@ def _step(
     environment: dict[str, str] | None = None,
     quiet: bool = False,
 ) -> None:
-    """Run one step and print how long it took; raise CalledProcessError or TimeoutExpired."""
+    """Run one step and print its duration; raise CalledProcessError or TimeoutExpired."""
     print(f"== {name} (at most {seconds:g} s)", flush=True)
     began = time.monotonic()
     output = subprocess.DEVNULL if quiet else None

@@ -1,8 +1,8 @@
-"""Check that everything in requirements.lock has a wheel for each Python and platform that we support.
+"""Check that every requirement in requirements.lock has a wheel for each supported Python and platform.
 
     python -m tests.platforms.wheels
 
-uv resolves the lock against the index that this machine uses, as an install would, and downloads nothing.
+uv resolves the lock against the configured index, as an installation does, without downloading anything.
 """
 
 import os
@@ -15,12 +15,12 @@ ROOT = Path(__file__).parents[2]
 LOCK = ROOT / "requirements.lock"
 PYTHONS = ("3.11", "3.12", "3.13")
 PLATFORMS = ("x86_64-manylinux_2_28", "aarch64-manylinux_2_28", "aarch64-apple-darwin")
-MACOS = "14.0"  # the oldest with wheels of everything
+MACOS = "14.0"  # the oldest version with wheels for every requirement
 SECONDS = 300.0
 
 
 def fault(lock: Path, python: str, platform: str) -> str | None:
-    """Return what cannot be installed from wheels, or None."""
+    """Return the error of resolving the lock with wheels only, or None."""
     with tempfile.TemporaryDirectory() as target:
         done = subprocess.run(
             [

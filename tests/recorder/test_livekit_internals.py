@@ -1,4 +1,4 @@
-"""A version of livekit-agents that lacks an internal costs that part of the record, and one warning."""
+"""Without an internal of livekit-agents, that part of the record is missing and one warning is logged."""
 
 import logging
 from collections.abc import AsyncIterator
@@ -112,7 +112,7 @@ async def test_installed_version_has_every_internal(caplog: pytest.LogCaptureFix
 
 
 @pytest.mark.parametrize("key", INTERNALS)
-async def test_missing_internal_is_warned_of_once_and_the_rest_is_recorded(
+async def test_missing_internal_logs_one_warning_and_the_rest_is_recorded(
     key: str,
     bus: Bus,
     nats_server: NatsServer,

@@ -158,7 +158,7 @@ async def test_open_turn_is_saved_before_session_closed(
 
         @function_tool
         async def wait(self, context: RunContext[Any]) -> str:
-            """Take its time."""
+            """Run for a while."""
             self.began.set()
             await asyncio.sleep(0.3)  # LiveKit lets a running tool end
             return ""
@@ -199,7 +199,7 @@ async def test_silent_answer_is_recorded_as_error(recorded: RecordedSession) -> 
     (turn,) = of_type(TurnSaved, events)
     assert (turn.assistant_text, turn.assistant_text_generated) == (None, "You said: hello")
     (error,) = of_type(AgentError, events)
-    assert (error.kind, error.message) == ("Unheard", "nothing could be heard of the answer to turn 1")
+    assert (error.kind, error.message) == ("Unheard", "the answer to turn 1 was not audible")
 
 
 async def test_overrides_of_transcription_node_keep_working(recorded: RecordedSession) -> None:

@@ -27,3 +27,15 @@ def test_wrong_value_raises_and_names_the_variable(variable: str, value: str) ->
     with pytest.raises(ValueError, match=variable) as raised:
         RecorderSettings.from_env({variable: value})
     assert "secret" not in str(raised.value)
+
+
+def test_a_journal_directory_needs_no_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", _no_home)
+    assert RecorderSettings.from_env({"ANTIPHON_JOURNAL_DIR": "/j"}).journal_dir == Path("/j")
+    with pytest.raises(ValueError, match="ANTIPHON_JOURNAL_DIR"):
+        RecorderSettings.from_env({})
+
+
+def _no_home() -> Path:
+    raise RuntimeError("Could not determine home directory.")

@@ -1,4 +1,4 @@
-"""Each test feeds the tracker in the order in which LiveKit emits."""
+"""The turn tracker, called in the order in which LiveKit emits events."""
 
 from antiphon.contracts.events.turn import TurnSaved
 from antiphon.recorder.turns import Answer, Finished, Greeting, TurnTracker, Utterance

@@ -85,13 +85,13 @@ async def _put_flow(bus: Bus, flow_id: str, revision: int = 1, tenant: str = "de
 
 @pytest.fixture
 def put_key(bus: Bus) -> Put:
-    """Put an API key into its bucket; the secret is also its name."""
+    """A function that puts an API key into its bucket; the secret is also its name."""
     return partial(_put_key, bus)
 
 
 @pytest.fixture
 def put_flow(bus: Bus) -> Put:
-    """Put a flow revision into its bucket."""
+    """A function that puts a flow revision into its bucket."""
     return partial(_put_flow, bus)
 
 
@@ -135,7 +135,7 @@ def rooms_for(settings: ApiSettings) -> LiveKit:
 
 @dataclass
 class Running:
-    """A session-api that serves on loopback."""
+    """A session-api bound to loopback."""
 
     url: str
     dependencies: Dependencies
@@ -147,7 +147,7 @@ Start = Callable[..., Awaitable[Running]]
 
 @pytest.fixture
 async def start(bus: Bus, database: Database, livekit: FakeLiveKit, buckets: Buckets) -> AsyncIterator[Start]:
-    """Start a session-api with changed settings."""
+    """A function that starts a session-api with changed settings."""
     stops: list[tuple[asyncio.Event, asyncio.Task[None], LiveKit]] = []
 
     async def starting(**changes: Any) -> Running:
@@ -184,7 +184,7 @@ async def _listening(port: int) -> None:
 
 @pytest.fixture
 async def running(start: Start) -> Running:
-    """A session-api with the settings of tests."""
+    """A session-api with the default settings of these tests."""
     return await start()
 
 
@@ -226,13 +226,13 @@ async def session_id(client: httpx.AsyncClient) -> str:
 
 @pytest.fixture
 def persistence(bus: Bus, database: Database) -> FakePersistence:
-    """Commits events when the test asks for it."""
+    """A fake persistence that commits when a test calls it."""
     return FakePersistence(bus, database)
 
 
 @pytest.fixture
 def until() -> Callable[[Callable[[], Awaitable[bool]]], Awaitable[None]]:
-    """Wait until a condition holds; fail after ten seconds."""
+    """A function that waits until a condition holds and fails after ten seconds."""
 
     async def wait(condition: Callable[[], Awaitable[bool]]) -> None:
         async with asyncio.timeout(10):
@@ -244,7 +244,7 @@ def until() -> Callable[[Callable[[], Awaitable[bool]]], Awaitable[None]]:
 
 @pytest.fixture
 def purge(nats_server: NatsServer) -> Callable[[], Awaitable[None]]:
-    """Purge the stream, as its age limit does in time."""
+    """A function that purges the stream, as its age limit does."""
 
     async def purge_stream() -> None:
         connection = await nats.connect(nats_server.url)

@@ -1,4 +1,4 @@
-"""LiveKit's room service as a small HTTP server, for failures that a real one cannot show on demand."""
+"""LiveKit's room service as a small HTTP server, for failures that a real one cannot produce on demand."""
 
 import asyncio
 from collections.abc import Callable

@@ -16,7 +16,7 @@ from antiphon.contracts.views import SessionView
 
 
 class FakePersistence:
-    """Commits events when the test asks for it."""
+    """A persistence that commits when a test calls it."""
 
     def __init__(self, bus: Bus, database: Database) -> None:
         self._bus = bus

@@ -1,4 +1,4 @@
-"""JSON bodies are parsed strictly, and errors are named."""
+"""Bodies are parsed as strict JSON; invalid ones are rejected with a problem document."""
 
 import httpx
 import pytest

@@ -34,15 +34,15 @@ async def test_ready_when_the_broker_answers(rejecting: httpx.AsyncClient) -> No
 async def test_postgres_outage_is_reported_and_service_stays_ready(
     client: httpx.AsyncClient, running: Any, monkeypatch: Any
 ) -> None:
-    async def away(*_: object) -> None:
-        raise DatabaseUnavailable("away")
+    async def unavailable(*_: object) -> None:
+        raise DatabaseUnavailable("connection refused")
 
-    monkeypatch.setitem(running.dependencies.health._reported._checks, "postgres", away)
+    monkeypatch.setitem(running.dependencies.health._reported._checks, "postgres", unavailable)
 
     response = await client.get("/health/ready")
 
     assert response.status_code == 200
-    assert response.json()["reported"]["postgres"] == {"ok": False, "detail": "away"}
+    assert response.json()["reported"]["postgres"] == {"ok": False, "detail": "connection refused"}
 
 
 async def test_unknown_path_is_a_problem(rejecting: httpx.AsyncClient) -> None:

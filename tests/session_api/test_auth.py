@@ -1,4 +1,4 @@
-"""API keys: 401 without a valid key, 403 without the scope, revocation at once."""
+"""API keys: 401 without a valid key, 403 without the scope, immediate revocation."""
 
 import hashlib
 from collections.abc import Awaitable, Callable

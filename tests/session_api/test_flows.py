@@ -1,4 +1,4 @@
-"""Flows: the newest revision is used, each tenant sees its own."""
+"""Flows: the newest revision is used, and tenants are isolated."""
 
 import json
 from collections.abc import Awaitable, Callable

@@ -1,4 +1,4 @@
-"""LiveKit's room service: requests, and which failures a retry may heal."""
+"""LiveKit's room service: requests, and which failures can be retried."""
 
 import json
 from collections.abc import AsyncIterator
@@ -50,7 +50,7 @@ async def test_client_error_raises_refused(status: int, rooms: LiveKit, livekit:
 async def test_timeout_raises_unavailable(rooms: LiveKit, livekit: Any) -> None:
     livekit.delay_seconds = 2
 
-    with pytest.raises(LiveKitUnavailable, match=r"no answer within 0\.3 s"):
+    with pytest.raises(LiveKitUnavailable, match=r"no response within 0\.3 s"):
         await rooms.create_room(SESSION, "default")
 
 

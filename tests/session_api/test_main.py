@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
+from tests.fixtures import leftovers
 
 from antiphon.chassis.bus import Bus
 from antiphon.cli.stack.nats import NatsServer
@@ -19,6 +20,7 @@ Process = asyncio.subprocess.Process
 async def _start(**variables: str) -> Process:
     environment = {
         "PATH": os.environ["PATH"],
+        leftovers.RUN: os.environ[leftovers.RUN],
         "ANTIPHON_POSTGRES_DSN": "postgresql://127.0.0.1:1/nowhere",
         "LIVEKIT_URL": "ws://127.0.0.1:1",
         "LIVEKIT_API_KEY": "devkey",

@@ -65,7 +65,7 @@ async def test_request_is_logged_with_ids_and_without_content(client: httpx.Asyn
 async def test_traceparent_of_the_request_is_published(client: httpx.AsyncClient, bus: Bus) -> None:
     created = await client.post("/v1/sessions", json=CREATE, headers={"traceparent": TRACE})
 
-    whole = session_filter("default", created.json()["session_id"])
-    messages = [incoming async for incoming in bus.read(whole)]
+    subject = session_filter("default", created.json()["session_id"])
+    messages = [incoming async for incoming in bus.read(subject)]
     assert [decode(message.payload).traceparent for message in messages] == [TRACE, TRACE]
     assert all(message.headers and message.headers["traceparent"] == TRACE for message in messages)

@@ -1,4 +1,4 @@
-"""Settings of session-api: an invalid value stops it and is named."""
+"""Settings of session-api: an invalid value is reported with its variable."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from antiphon.session_api.settings import ApiSettings
 
 @pytest.fixture
 def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """The variables without which it does not start."""
+    """The required variables."""
     monkeypatch.setenv("ANTIPHON_POSTGRES_DSN", "postgresql://localhost/antiphon")
     monkeypatch.setenv("LIVEKIT_API_KEY", "devkey")
     monkeypatch.setenv("LIVEKIT_API_SECRET", "secret")

@@ -31,7 +31,7 @@ def session_id() -> str:
 
 @pytest.fixture
 def webhook() -> Callable[..., bytes]:
-    """Return a webhook as protobuf JSON, as LiveKit does."""
+    """A function that returns a webhook as protobuf JSON."""
 
     def write(event: str = "room_started", **fields: Any) -> bytes:
         metadata = f'{{"session_id":"{SESSION}","tenant":"default"}}'
@@ -45,7 +45,7 @@ def webhook() -> Callable[..., bytes]:
 
 @pytest.fixture
 def sign() -> Callable[..., str]:
-    """Sign a body as LiveKit does."""
+    """A function that signs a body as LiveKit does."""
 
     def write(
         body: bytes, *, key: str = API_KEY, secret: str = API_SECRET, ttl: timedelta = timedelta(minutes=5)

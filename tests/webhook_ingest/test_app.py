@@ -69,7 +69,7 @@ async def test_webhook_of_a_track_is_published_to_its_session(
     ]
 
 
-async def test_webhook_of_a_foreign_room_is_not_published(
+async def test_webhook_of_an_unknown_room_is_not_published(
     client: httpx.AsyncClient, bus: Bus, webhook: Webhook, sign: Sign
 ) -> None:
     body = webhook(room={"sid": "RM_9", "name": "foreign-room"})

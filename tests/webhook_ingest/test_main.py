@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 
 import httpx
+from tests.fixtures import leftovers
 
 from antiphon.chassis.bus import Bus
 from antiphon.cli.stack.nats import NatsServer
@@ -20,6 +21,7 @@ Process = asyncio.subprocess.Process
 async def _start(**variables: str) -> Process:
     environment = {
         "PATH": os.environ["PATH"],
+        leftovers.RUN: os.environ[leftovers.RUN],
         "LIVEKIT_API_KEY": "devkey",
         "LIVEKIT_API_SECRET": "a-secret-of-at-least-32-characters!!",
         **variables,

@@ -39,7 +39,7 @@ async def test_tenant_is_cached(bus: Bus, session_id: str) -> None:
     assert await lookup.of_room(session_id, "") == "acme"
 
 
-async def test_tenant_is_read_from_the_session_s_events(bus: Bus, session_id: str) -> None:
+async def test_tenant_is_read_from_session_events(bus: Bus, session_id: str) -> None:
     await _request(bus, session_id, "acme")
 
     assert await Tenants(bus).of_room(session_id, "") == "acme"

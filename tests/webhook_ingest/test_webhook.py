@@ -55,7 +55,7 @@ def test_webhook_without_a_room_has_no_room_name(webhook: Callable[..., bytes]) 
     assert parsed.room_name == ""
 
 
-def test_time_is_livekit_s(webhook: Callable[..., bytes]) -> None:
+def test_time_comes_from_created_at(webhook: Callable[..., bytes]) -> None:
     parsed, _ = parse(webhook(createdAt="1795253401"))
 
     assert parsed.occurred_at(NOW) == datetime.fromtimestamp(1795253401, UTC)

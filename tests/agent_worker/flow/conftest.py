@@ -52,7 +52,7 @@ def small() -> str:
 
 @pytest.fixture
 def line_of() -> Callable[[str, str], int]:
-    """The number, from 1, of the first line that contains the words."""
+    """Return the number, from 1, of the first line that contains the words."""
 
     def find(text: str, words: str) -> int:
         return next(number for number, line in enumerate(text.splitlines(), 1) if words in line)

@@ -40,7 +40,7 @@ def test_problem_is_formatted_with_file_line_place_and_reason(
     with pytest.raises(InvalidFlow) as caught:
         load_flow(file, CATALOG)
     line = line_of(broken, "entry: waiter")
-    assert f"{file}:{line}: entry: there is no agent 'waiter'; there is host, chief" in str(caught.value)
+    assert f"{file}:{line}: entry: unknown agent 'waiter'; defined: host, chief" in str(caught.value)
 
 
 def test_missing_file_is_a_problem(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ SPOKEN_RATE = 22_050  # Hz, of eSpeak NG
 
 @pytest.fixture(scope="session")
 def speak() -> Callable[[str], Samples]:
-    """A text as speech between silences, from -1 to 1, at 22,050 Hz."""
+    """Return a text as speech between silences, from -1 to 1, at 22,050 Hz."""
 
     def speak(text: str) -> Samples:
         _, pcm = synthesize(text)

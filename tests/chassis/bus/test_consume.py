@@ -1,4 +1,4 @@
-"""The puller on a real server, against every known fault of pull loops; ack subjects."""
+"""The puller on a real server, with the known failures of pull loops; ack subjects."""
 
 import asyncio
 import time
@@ -39,7 +39,7 @@ async def fill(bus: Bus, message: MessageOf, count: int, start: int = 0) -> None
 
 
 async def drain(bus: Bus, count: int, batch: int = 500) -> list[bytes]:
-    """Pull as persistence does: after any error, reset to the next position and go on."""
+    """Pull as persistence does: after any error, reset to the next position and continue."""
     received: list[Incoming] = []
     while len(received) < count:
         try:
@@ -262,7 +262,7 @@ async def test_killed_brokers_lose_and_repeat_nothing(
 async def test_ack_subjects_with_domain_and_account_are_accepted(
     tmp_path: Path, message: MessageOf, monkeypatch: pytest.MonkeyPatch, until: Until
 ) -> None:
-    """A client that takes the fifth token for a number dies of them."""
+    """A client that parses the fifth token as a number fails on them."""
     monkeypatch.setattr("antiphon.cli.stack.nats.CONFIG", nats.CONFIG.replace("v2: false", "v2: true"))
     server = NatsServer(tmp_path)
     server.start()

@@ -5,7 +5,8 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from antiphon.chassis.bus import Ack, Bus, BusError, BusUnavailable, GroupCommit, Outgoing, PayloadTooLarge
+from antiphon.chassis.bus import Ack, Bus, BusUnavailable, GroupCommit, Outgoing, PayloadTooLarge
+from antiphon.chassis.bus.publish import Refused
 from antiphon.cli.stack.nats import NatsServer
 from antiphon.contracts.subjects import session_filter
 
@@ -15,7 +16,7 @@ MessageOf = Callable[..., Outgoing]
 
 
 class HeldBus(Bus):
-    """A bus that counts the messages of each batch, and holds batches until a test lets them go."""
+    """A bus that counts the messages of each batch, and holds batches until a test releases them."""
 
     def __init__(self, bus: Bus) -> None:
         super().__init__(bus.connection)
@@ -106,12 +107,15 @@ async def test_a_message_that_the_server_refuses_fails_its_own_caller(
 
     async with asyncio.timeout(5):
         results = await asyncio.gather(
-            group.publish(message(1)), group.publish(refused), return_exceptions=True
+            group.publish(message(1)),
+            group.publish(refused),
+            group.publish(message(3)),
+            return_exceptions=True,
         )
 
+    assert [type(result) for result in results] == [Ack, Refused, Ack]
     assert "wrong last sequence" in str(results[1])
-    assert isinstance(results[1], BusError)
-    assert (await group.publish(message(3))).position > 0
+    assert (await group.publish(message(4))).position > 0
 
 
 @pytest.mark.parametrize("max_concurrent", [1, 3])
@@ -147,3 +151,17 @@ async def test_a_cancelled_caller_does_not_affect_the_others(bus: Bus, message: 
         await callers[1]
     assert (await callers[0]).position == 1
     assert (await callers[2]).position == 3
+
+
+async def test_a_cancelled_commit_leaves_no_caller_waiting(bus: Bus, message: MessageOf) -> None:
+    group = GroupCommit(HeldBus(bus), max_concurrent=1)
+    callers = [asyncio.create_task(group.publish(message(number))) for number in range(3)]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert group._flushing is not None
+    group._flushing.cancel()
+
+    async with asyncio.timeout(5):
+        results = await asyncio.gather(*callers, return_exceptions=True)
+
+    assert [type(result) for result in results] == [asyncio.CancelledError] * 3

@@ -107,7 +107,7 @@ async def test_publish_during_an_outage_raises_at_its_deadline(
 
 
 async def test_headers_count_towards_the_size_limit(bus: Bus) -> None:
-    """The server would close the connection for good."""
+    """The server closes the connection on a message that is too large."""
     just_fits_without_headers = Outgoing(SUBJECT, b"x" * ((1 << 20) - 20), "id", {"a": "b" * 500})
 
     with pytest.raises(PayloadTooLarge):

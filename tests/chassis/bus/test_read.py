@@ -1,4 +1,4 @@
-"""Reading history: skipped messages are read again and never passed over."""
+"""Reading history: after a skipped message, the batch is read again."""
 
 import asyncio
 from collections.abc import Callable
@@ -20,7 +20,7 @@ async def read_all(bus: Bus) -> list[bytes]:
 
 
 def drop_messages(bus: Bus, monkeypatch: pytest.MonkeyPatch, times: int) -> None:
-    """Drop the fourth message of an answer, so many times."""
+    """Drop the fourth message of the next answers."""
     add = bus.connection.inbox.add
     left = times
 

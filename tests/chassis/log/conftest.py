@@ -20,7 +20,7 @@ values ($1, $2, $3, $4, $5, $6, $7, 1, $8, $9)
 
 
 class Writer:
-    """Commits events and announces them, as a test decides."""
+    """A writer that commits and announces events."""
 
     def __init__(self, database: Database, bus: Bus) -> None:
         self._database = database

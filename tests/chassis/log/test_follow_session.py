@@ -1,4 +1,4 @@
-"""Following a session: no gap and no repetition, whichever announcements are lost."""
+"""Following a session: no gap and no repetition, even when announcements are lost."""
 
 import asyncio
 import random

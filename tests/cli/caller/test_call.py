@@ -31,7 +31,7 @@ def _token(server: LiveKitServer, identity: str, room: str, *, agent: bool = Fal
 
 
 class Agent:
-    """A participant that publishes states, transcripts and a tone, and measures what it hears."""
+    """A participant that publishes states, transcripts and a tone, and measures the caller's loudness."""
 
     def __init__(self) -> None:
         self.room = rtc.Room()
@@ -79,7 +79,7 @@ class Agent:
 
     async def wait_for_speech(self) -> None:
         async with asyncio.timeout(15):
-            while self.loudest < 1000:  # noqa: ASYNC110 - the sound itself is the event
+            while self.loudest < 1000:  # noqa: ASYNC110 - loudness has no event
                 await asyncio.sleep(0.02)
 
     async def wait_for_silence(self) -> None:
@@ -148,7 +148,7 @@ async def test_unclear_line_is_repeated(agent: Agent, caller: Caller) -> None:
         await agent.answer("Hello.")
 
     answering = asyncio.create_task(answer())
-    lines = await caller.make_understood("hello")
+    lines = await caller.say_until_understood("hello")
     await answering
 
     assert [line.text for line in lines] == ["Hello."]
@@ -165,7 +165,7 @@ async def test_interim_transcripts_are_ignored(agent: Agent, caller: Caller) -> 
 
 
 async def test_silent_agent_raises(agent: Agent, caller: Caller) -> None:
-    with pytest.raises(AgentSilent, match="“hello”: no answer within 1 s"):
+    with pytest.raises(AgentSilent, match="“hello”: no reply within 1 s"):
         await caller.converse("hello", timeout_seconds=1)
 
 

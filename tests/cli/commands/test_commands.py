@@ -1,4 +1,4 @@
-"""The commands in a shell, on a stack with small services."""
+"""The commands as processes, on a stack with stub services."""
 
 import json
 import os
@@ -41,24 +41,24 @@ def antiphon(stack: EmbeddedStack) -> Run:
 
 
 def test_status_as_json(antiphon: Run, stack: EmbeddedStack) -> None:
-    answer = antiphon("status", "--json")
+    result = antiphon("status", "--json")
 
-    assert answer.returncode == 0
-    assert json.loads(answer.stdout)["home"] == str(stack.settings.home)
-    assert all(service["ready"] for service in json.loads(answer.stdout)["services"])
+    assert result.returncode == 0
+    assert json.loads(result.stdout)["home"] == str(stack.settings.home)
+    assert all(service["ready"] for service in json.loads(result.stdout)["services"])
 
 
 def test_status_needs_only_the_folder(stack: EmbeddedStack) -> None:
-    answer = _run("status", "--json", ANTIPHON_HOME=str(stack.settings.home))
+    result = _run("status", "--json", ANTIPHON_HOME=str(stack.settings.home))
 
-    assert json.loads(answer.stdout)["api_url"] == stack.status().addresses.api_url
+    assert json.loads(result.stdout)["api_url"] == stack.status().addresses.api_url
 
 
 def test_status_table_names_every_service(antiphon: Run) -> None:
-    answer = antiphon("status")
+    result = antiphon("status")
 
-    assert answer.returncode == 0
-    assert [line.split()[0] for line in answer.stdout.splitlines()[1:8]] == [
+    assert result.returncode == 0
+    assert [line.split()[0] for line in result.stdout.splitlines()[1:8]] == [
         "nats",
         "postgres",
         "livekit",
@@ -72,12 +72,12 @@ def test_status_table_names_every_service(antiphon: Run) -> None:
 def test_second_up_prints_the_addresses_and_changes_nothing(antiphon: Run, stack: EmbeddedStack) -> None:
     before = stack.status()
 
-    answer = antiphon("up")
+    result = antiphon("up")
 
-    assert answer.returncode == 0
-    assert "is up already" in answer.stdout
-    assert before.addresses.api_url in answer.stdout
-    assert str(before.addresses.api_key) in answer.stdout
+    assert result.returncode == 0
+    assert "is already up" in result.stdout
+    assert before.addresses.api_url in result.stdout
+    assert str(before.addresses.api_key) in result.stdout
     assert stack.status() == before
 
 
@@ -89,58 +89,58 @@ def test_logs_of_all_services_have_a_prefix(antiphon: Run) -> None:
     assert "session-api    serving" in antiphon("logs").stdout
 
 
-def test_logs_of_an_unknown_service_lists_the_known_ones(antiphon: Run) -> None:
-    answer = antiphon("logs", "sessions-api")
+def test_logs_of_an_unknown_service_name_the_known_ones(antiphon: Run) -> None:
+    result = antiphon("logs", "sessions-api")
 
-    assert answer.returncode == 1
-    assert "session-api" in answer.stderr
+    assert result.returncode == 1
+    assert "session-api" in result.stderr
 
 
 def test_status_without_a_stack(tmp_path: Path) -> None:
-    answer = _run("status", "--json", ANTIPHON_HOME=str(tmp_path))
+    result = _run("status", "--json", ANTIPHON_HOME=str(tmp_path))
 
-    assert answer.returncode == 1
-    assert json.loads(answer.stdout)["services"] == []
-    assert json.loads(answer.stdout)["api_key"] is None
+    assert result.returncode == 1
+    assert json.loads(result.stdout)["services"] == []
+    assert json.loads(result.stdout)["api_key"] is None
 
 
 @pytest.mark.parametrize("command", ["call", "sessions", "tail"])
 def test_command_without_a_stack_prints_how_to_start_one(tmp_path: Path, command: str) -> None:
-    answer = _run(command, ANTIPHON_HOME=str(tmp_path))
+    result = _run(command, ANTIPHON_HOME=str(tmp_path))
 
-    assert answer.returncode == 1
-    assert re.search(r"run `\S*antiphon up`", answer.stderr)
-    assert "Traceback" not in answer.stderr
+    assert result.returncode == 1
+    assert re.search(r"run `\S*antiphon up`", result.stderr)
+    assert "Traceback" not in result.stderr
 
 
 def test_down_without_a_stack(tmp_path: Path) -> None:
-    answer = _run("down", ANTIPHON_HOME=str(tmp_path))
+    result = _run("down", ANTIPHON_HOME=str(tmp_path))
 
-    assert answer.returncode == 0
-    assert "was not up" in answer.stdout
+    assert result.returncode == 0
+    assert "was not up" in result.stdout
 
 
 def test_wrong_setting_exits_with_code_2(tmp_path: Path) -> None:
-    answer = _run("up", ANTIPHON_HOME=str(tmp_path), ANTIPHON_API_PORT="http")
+    result = _run("up", ANTIPHON_HOME=str(tmp_path), ANTIPHON_API_PORT="http")
 
-    assert answer.returncode == 2
-    assert "ANTIPHON_API_PORT is 'http'" in answer.stderr
-
-
-def test_given_api_needs_a_key() -> None:
-    answer = _run("sessions", ANTIPHON_API_URL="http://127.0.0.1:1", ANTIPHON_API_KEY="")
-
-    assert answer.returncode != 0
-    assert "ANTIPHON_API_KEY" in answer.stderr
+    assert result.returncode == 2
+    assert "ANTIPHON_API_PORT is 'http'" in result.stderr
 
 
-def test_given_api_is_used_without_a_stack(tmp_path: Path) -> None:
+def test_api_url_needs_a_key() -> None:
+    result = _run("sessions", ANTIPHON_API_URL="http://127.0.0.1:1", ANTIPHON_API_KEY="")
+
+    assert result.returncode != 0
+    assert "ANTIPHON_API_KEY" in result.stderr
+
+
+def test_api_url_is_used_without_a_stack(tmp_path: Path) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{unused.getsockname()[1]}"
-        answer = _run(
+        result = _run(
             "sessions", ANTIPHON_HOME=str(tmp_path), ANTIPHON_API_URL=url, ANTIPHON_API_KEY="ak_test"
         )
 
-    assert answer.returncode == 1
-    assert f"session-api does not answer at {url}" in answer.stderr
+    assert result.returncode == 1
+    assert f"session-api at {url} does not respond" in result.stderr

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from antiphon.cli.errors import StackError
-from antiphon.cli.stack.livekit import Keys, LiveKitServer, answers
+from antiphon.cli.stack.livekit import Keys, LiveKitServer, accepts_keys
 
 
 @pytest.fixture
@@ -29,8 +29,8 @@ def test_only_loopback_is_bound_with_tcp_and_udp(server: LiveKitServer) -> None:
 def test_other_keys_are_refused(server: LiveKitServer) -> None:
     server.start()
 
-    assert answers(server.url, server.keys)
-    assert not answers(server.url, Keys.generate())
+    assert accepts_keys(server.url, server.keys)
+    assert not accepts_keys(server.url, Keys.generate())
 
 
 def test_stop_exits_with_code_0(server: LiveKitServer) -> None:

@@ -66,8 +66,8 @@ def test_only_loopback_is_bound(server: NatsServer) -> None:
 
 
 def test_server_without_jetstream_is_not_ready(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as stranger:
-        server = NatsServer(tmp_path, port=stranger.getsockname()[1])
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        server = NatsServer(tmp_path, port=other.getsockname()[1])
 
         assert not server.ready()
 

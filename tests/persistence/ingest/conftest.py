@@ -1,4 +1,4 @@
-"""Messages as they arrive, and partitions that a test commits by hand."""
+"""Messages as they arrive, and partitions that a test commits to directly."""
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime

@@ -104,7 +104,7 @@ async def test_a_fenced_or_poisoned_batch_does_not_affect_the_others(
     assert (fenced.ingest.position, poisoned.ingest.position) == (0, 0)
 
 
-async def test_a_commit_that_comes_as_a_flush_ends_is_flushed(
+async def test_a_commit_at_the_end_of_a_flush_is_flushed(
     partitions: list[Partition], event_log: "LogReader", monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The partition that a flush wakes commits again in the same iteration of the event loop."""

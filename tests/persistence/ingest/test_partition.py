@@ -1,4 +1,4 @@
-"""Ingest of one partition: in order and each event once, through crashes, poison and takeovers."""
+"""Ingest of one partition: in order and each event once, despite crashes, poison and takeovers."""
 
 import asyncio
 import re
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
+from alembic.script import ScriptDirectory
 
 from antiphon.chassis.bus import Bus, Outgoing, outgoing
 from antiphon.chassis.database import Database
@@ -15,7 +16,9 @@ from antiphon.cli.stack.postgres import Postgres
 from antiphon.contracts.envelope import Envelope
 from antiphon.contracts.streams import ingest_consumer
 from antiphon.contracts.subjects import committed_filter
+from antiphon.persistence import migrations
 from antiphon.persistence.errors import Fenced
+from antiphon.persistence.sql import read_sql
 
 if TYPE_CHECKING:
     from tests.persistence.conftest import (
@@ -36,6 +39,13 @@ def raw(session: "SampleSession", payload: bytes, number: int) -> Outgoing:
     return Outgoing(
         f"sessions.{session.partition}.default.{session.session_id}.turn", payload, f"raw {number}"
     )
+
+
+def batch_statements() -> list[str]:
+    """Return the statements that create `ingest_batch` and its types."""
+    revision = ScriptDirectory.from_config(migrations._config()).get_revision("0002")
+    function = read_sql("antiphon.persistence.migrations", "versions/0002_ingest_batch.sql")
+    return [*revision.module.TYPES, function]
 
 
 async def test_sequences_are_dense_and_in_order(
@@ -130,10 +140,10 @@ async def test_an_invalid_message_becomes_a_dead_letter_and_blocks_nothing(
     assert await event_log.events(session.session_id) == [(1, first.id), (2, second.id)]
 
 
-async def test_poisoned_events_are_found_by_bisection_and_the_others_kept(
+async def test_poisoned_events_are_found_by_bisection_and_the_others_committed(
     publish: "Publish", ingest: "RunningIngest", event_log: "LogReader", new_session: "NewSession"
 ) -> None:
-    """What only Postgres can detect, such as NUL in an id, sets aside that event and not its batch."""
+    """A value that only Postgres rejects, such as NUL in an id, poisons only that event and not its batch."""
     session = new_session("poison")
     call = [session.requested(), *[session.turn(n) for n in range(1, 40)]]
     poisoned = {7, 8, 31}
@@ -277,7 +287,47 @@ async def test_a_deleted_consumer_is_created_again(
     assert await ingest.reason() == ""
 
 
-async def test_a_recreated_stream_is_not_taken_for_the_old_one(
+async def test_a_deleted_consumer_is_created_though_another_definition_differs(
+    bus: Bus, publish: "Publish", ingest: "RunningIngest", event_log: "LogReader", new_session: "NewSession"
+) -> None:
+    session = new_session("differs")
+    ingest.start(session.partition)
+    await publish([session.requested()])
+    await event_log.until(1)
+
+    config = (await bus.connection.api("STREAM.INFO.KV_flows"))["config"]
+    await bus.connection.api("STREAM.UPDATE.KV_flows", config | {"max_msg_size": 1 << 20})
+    await bus.connection.api(f"CONSUMER.DELETE.SESSIONS.ingest-{session.partition}")
+    await publish([session.turn(1)])
+    await event_log.until(2, seconds=30)
+
+    assert await ingest.reason() == ""
+
+
+async def test_ingest_continues_after_its_types_were_created_again(
+    publish: "Publish",
+    ingest: "RunningIngest",
+    event_log: "LogReader",
+    new_session: "NewSession",
+    database: Database,
+) -> None:
+    """Open connections have cached the ids of the types, as after a restore."""
+    session = new_session("types")
+    ingest.start(session.partition)
+    await publish([session.requested()])
+    await event_log.until(1)
+
+    async with database.transaction() as connection:
+        await connection.execute("drop type partition_commit, new_event, new_dead_letter cascade")
+        for statement in batch_statements():
+            await connection.execute(statement)
+    await publish([session.turn(1)])
+    await event_log.until(2, seconds=30)
+
+    assert await ingest.reason() == ""
+
+
+async def test_a_recreated_stream_is_detected(
     publish: "Publish",
     ingest: "RunningIngest",
     new_session: "NewSession",

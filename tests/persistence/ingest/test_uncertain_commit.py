@@ -1,4 +1,4 @@
-"""A commit whose outcome is unknown is settled by the checkpoint: it came through, or it did not."""
+"""A commit whose outcome is unknown: the checkpoint shows whether it succeeded."""
 
 import asyncio
 from collections.abc import Sequence
@@ -95,7 +95,7 @@ async def test_a_commit_whose_answer_was_lost_is_settled(
     session, *_ = sessions_of(PARTITION)
     await partition.commit(batch([session.requested()], PARTITION, 1))
     uncertain = batch([session.requested(), session.turn(1), session.turn(2)], PARTITION, 2)
-    assert await partition.settle(uncertain) is None  # it did not come through
+    assert await partition.settle(uncertain) is None  # it failed
 
     await partition.commit(uncertain)
     partition.position = 1  # as if the answer had been lost

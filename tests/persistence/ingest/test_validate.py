@@ -1,4 +1,4 @@
-"""What can never be valid becomes a dead letter; what is only unknown is kept."""
+"""Messages that can never be valid become dead letters; unknown types and versions are valid."""
 
 import json
 from datetime import UTC, datetime
@@ -26,7 +26,7 @@ def validate_changed(envelope: Envelope, partition: int, **changed: object) -> V
     return validate(arrived(out.subject, json.dumps(attributes).encode()), partition)
 
 
-def test_an_event_is_kept_exactly_as_published(new_session: "NewSession") -> None:
+def test_an_event_has_the_exact_text_as_published(new_session: "NewSession") -> None:
     session = new_session("kept")
     out = outgoing(session.requested())
     spaced = out.payload.replace(b'"specversion":', b'"specversion" :  ')

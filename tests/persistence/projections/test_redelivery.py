@@ -1,4 +1,4 @@
-"""With any redelivery, in any batches, the views are as if each event had come once."""
+"""With any redelivery, in any batches, the views are as if each event had been delivered once."""
 
 import asyncio
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tests.persistence.conftest import NewSession
     from tests.persistence.projections.conftest import View
 
-# Each batch begins at or before the end of what was delivered so far, and goes on a little.
+# For each batch: how far before the end of the last one it starts, and by how much it extends it.
 BATCHES = st.lists(st.tuples(st.integers(0, 12), st.integers(1, 9)), max_size=12)
 
 

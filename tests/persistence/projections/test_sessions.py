@@ -37,7 +37,7 @@ async def test_the_same_events_again_change_nothing(view: "View", new_session: "
     assert await view.rows("sessions") == before
 
 
-async def test_batches_cut_anywhere_make_the_same_row(view: "View", new_session: "NewSession") -> None:
+async def test_the_row_does_not_depend_on_batch_sizes(view: "View", new_session: "NewSession") -> None:
     session = new_session("cut")
     log = await view(SESSIONS).given(session.whole_call())
     whole = await view.rows("sessions")

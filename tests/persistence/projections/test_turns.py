@@ -92,9 +92,7 @@ async def test_other_events_write_no_row(view: "View", new_session: "NewSession"
     assert await view.rows("turns") == []
 
 
-async def test_a_turn_of_a_newer_version_is_left_to_newer_readers(
-    view: "View", new_session: "NewSession"
-) -> None:
+async def test_a_turn_of_a_newer_version_is_skipped(view: "View", new_session: "NewSession") -> None:
     import msgspec
 
     session = new_session("newer")

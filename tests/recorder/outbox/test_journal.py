@@ -130,7 +130,7 @@ def test_torn_last_line_is_dropped_with_a_warning(
     journal = adopted(path)
     assert drain(journal) == [b"complete"]
     assert journal.drained
-    assert caplog.messages == ["journal.torn_line_dropped"]
+    assert [message.split()[0] for message in caplog.messages] == ["journal.torn_line_dropped"]
 
 
 @pytest.mark.parametrize("torn", [b"", b"antiphon-jour", b"antiphon-journal-1 0000", b"\0" * 40])
@@ -187,7 +187,7 @@ def test_refused_writes_are_held_in_memory_in_order(path: Path, monkeypatch: pyt
     with monkeypatch.context() as disk:
         disk.setattr(os, "pwrite", refuse)
         journal.append(b"2")
-    journal.append(b"3")  # the disk is back, but 2 comes first
+    journal.append(b"3")  # writes succeed again, but 2 comes first
 
     assert drain(journal) == [b"1", b"2", b"3"]
     journal.append(b"4")
@@ -204,7 +204,7 @@ def test_memory_is_bounded_and_lost_lines_are_counted(
     for line in (b"1", b"2", b"3", b"4"):
         journal.append(line)
     assert journal.lost == 2
-    assert caplog.messages.count("journal.event_lost") == 2
+    assert [message.split()[0] for message in caplog.messages].count("journal.event_lost") == 2
     assert drain(journal) == [b"1", b"2"]
 
 

@@ -1,4 +1,4 @@
-"""The outbox with a real broker, and through its outages."""
+"""The outbox with a real broker, and during outages."""
 
 import asyncio
 import errno
@@ -182,4 +182,17 @@ async def test_pump_retries_a_journal_that_cannot_be_read(
         assert not await outbox.flush(0.5)
     assert await outbox.close(20)
     assert [event.producerseq for event in await history(bus)] == [1]
-    assert "outbox.publish_failed" in caplog.messages
+    assert any(message.startswith("outbox.publish_failed ") for message in caplog.messages)
+
+
+async def test_refused_event_blocks_nothing_when_it_cannot_be_set_aside(
+    bus: Bus, link: BusLink, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    outbox = make_outbox(tmp_path, link)
+    (tmp_path / f"{outbox.session_id}.{outbox.job_id}.refused").mkdir()
+    outbox.write(turn(1, "x" * 2_000_000))
+    outbox.write(turn(2))
+    outbox.start()
+    assert await outbox.close(20)
+    assert [event.producerseq for event in await history(bus)] == [2]
+    assert any(message.startswith("outbox.refused_event_lost ") for message in caplog.messages)

@@ -76,7 +76,7 @@ async def test_response_has_room_token_and_urls(
     assert list(livekit.rooms) == [session_id]
 
 
-async def test_session_can_be_read_at_once(client: httpx.AsyncClient) -> None:
+async def test_session_can_be_read_before_commit(client: httpx.AsyncClient) -> None:
     session_id = (await client.post("/v1/sessions", json=CREATE)).json()["session_id"]
 
     session = (await client.get(f"/v1/sessions/{session_id}")).json()
@@ -153,17 +153,17 @@ async def test_session_ids_sort_by_creation_time(client: httpx.AsyncClient) -> N
     created = []
     for _ in range(3):
         created.append((await client.post("/v1/sessions", json=CREATE)).json()["session_id"])
-        await asyncio.sleep(0.002)  # ids are of the millisecond
+        await asyncio.sleep(0.002)  # ids have millisecond resolution
 
     assert created == sorted(created)
 
 
-@pytest.mark.parametrize("fault", ["away", "stalled"])
+@pytest.mark.parametrize("fault", ["unavailable", "stalled"])
 async def test_livekit_outage_responds_503_and_fails_the_session(
     fault: str, client: httpx.AsyncClient, bus: Bus, livekit: Any
 ) -> None:
-    # The fake fails on demand, which a real LiveKit cannot.
-    if fault == "away":
+    # A real LiveKit cannot fail on demand.
+    if fault == "unavailable":
         livekit.status = 503
     else:
         livekit.delay_seconds = 3

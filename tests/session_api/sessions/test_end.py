@@ -81,16 +81,16 @@ async def test_missing_room_is_no_error(client: httpx.AsyncClient, session_id: s
 async def test_livekit_outage_keeps_the_command_and_responds_503(
     client: httpx.AsyncClient, session_id: str, bus: Bus, livekit: Any
 ) -> None:
-    # The fake fails on demand, which a real LiveKit cannot.
+    # A real LiveKit cannot fail on demand.
     livekit.status = 503
-    refused = await client.delete(f"/v1/sessions/{session_id}")
+    response = await client.delete(f"/v1/sessions/{session_id}")
     kept = [envelope.type for envelope in await _log(bus)]
     livekit.status = 200
 
     again = await client.delete(f"/v1/sessions/{session_id}")
 
-    assert refused.status_code == 503
-    assert int(refused.headers["retry-after"]) > 0
+    assert response.status_code == 503
+    assert int(response.headers["retry-after"]) > 0
     assert kept[-1] == "command.requested"
     assert (again.status_code, again.json()["ended"]) == (202, True)
 

@@ -1,4 +1,4 @@
-"""The same key and body is the same session, checked against its events only."""
+"""The same key and body return the same session, checked against its events only."""
 
 import asyncio
 from typing import Any
@@ -85,10 +85,10 @@ async def test_key_belongs_to_its_tenant(client: httpx.AsyncClient, put_flow: An
     await put_flow("booking", tenant="other")
     foreign = {**KEY, "Authorization": "Bearer foreign"}
 
-    async def flow_is_there() -> bool:
+    async def flow_is_watched() -> bool:
         return bool((await client.get("/v1/flows", headers=foreign)).json()["flows"])
 
-    await until(flow_is_there)
+    await until(flow_is_watched)
     ours = await client.post("/v1/sessions", json=CREATE, headers=KEY)
     theirs = await client.post("/v1/sessions", json=CREATE, headers=foreign)
 
@@ -99,7 +99,7 @@ async def test_key_belongs_to_its_tenant(client: httpx.AsyncClient, put_flow: An
 async def test_replay_after_a_failed_dispatch_dispatches_again(
     client: httpx.AsyncClient, bus: Bus, livekit: Any
 ) -> None:
-    # The fake fails on demand, which a real LiveKit cannot.
+    # A real LiveKit cannot fail on demand.
     livekit.status = 503
     failed = await client.post("/v1/sessions", json=CREATE, headers=KEY)
     livekit.status = 200

@@ -1,4 +1,4 @@
-"""POST /v1/sessions/{id}/token, and join tokens as LiveKit's own verifier reads them."""
+"""POST /v1/sessions/{id}/token, and join tokens checked with LiveKit's own verifier."""
 
 import json
 from datetime import timedelta
@@ -21,7 +21,7 @@ def _claims(token: str) -> api.access_token.Claims:
     return api.TokenVerifier(API_KEY, API_SECRET).verify(token)
 
 
-async def test_token_without_a_body_is_the_caller_s(client: httpx.AsyncClient, session_id: str) -> None:
+async def test_identity_defaults_to_caller(client: httpx.AsyncClient, session_id: str) -> None:
     response = await client.post(f"/v1/sessions/{session_id}/token")
 
     given = response.json()

@@ -1,4 +1,4 @@
-"""GET /v1/sessions/{id}/events as server-sent events: history, then live, without gaps, then the end."""
+"""GET /v1/sessions/{id}/events as server-sent events: history, then live events, without gaps, to the end."""
 
 import asyncio
 import json
@@ -224,7 +224,7 @@ async def test_missed_announcement_is_read_from_the_log(
     async with _stream(client, session_id) as blocks:
         await _next(blocks), await _next(blocks)
         with monkeypatch.context() as silence:
-            silence.setattr(type(persistence._bus), "announce", _say_nothing)
+            silence.setattr(type(persistence._bus), "announce", _publish_nothing)
             await persistence.commit(session_id, READY)
         await persistence.commit(session_id, CLOSED)
         async with asyncio.timeout(10):
@@ -233,7 +233,7 @@ async def test_missed_announcement_is_read_from_the_log(
     assert [event["id"] for event in rest] == [3, 4]
 
 
-async def _say_nothing(*_: object) -> None:
+async def _publish_nothing(*_: object) -> None:
     return
 
 

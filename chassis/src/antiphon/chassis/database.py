@@ -23,7 +23,7 @@ READY_DEADLINE_SECONDS = 2.0
 CLOSE_DEADLINE_SECONDS = 5.0
 
 # What asyncpg raises when the server is unreachable, starting, stopping, or full. An InterfaceError may also
-# be a mistake of the caller: `translate_errors` tells the two apart.
+# be a mistake of the caller: `translate_errors` distinguishes the two.
 TRANSIENT: tuple[type[Exception], ...] = (
     OSError,
     TimeoutError,
@@ -95,7 +95,7 @@ class Database:
                 yield connection
 
     async def ready(self, *, timeout_seconds: float = READY_DEADLINE_SECONDS) -> None:
-        """Prove by a round trip that Postgres answers.
+        """Check by a round trip that Postgres answers.
 
         Raises DatabaseUnavailable.
         """
@@ -124,7 +124,7 @@ async def _create_pool(dsn: str, min_size: int, max_size: int) -> "Pool":
 
 
 async def _skip_reset(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
-    """Save a round trip per use of the pool: no code sets, listens or locks in a pooled session.
+    """Skip the reset, a round trip per use of the pool: no code sets, listens or locks in a pooled session.
 
     asyncpg rolls an open transaction back in any case.
     """

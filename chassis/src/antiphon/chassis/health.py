@@ -1,4 +1,4 @@
-"""Health over HTTP: live means that the event loop runs, ready that every named check passes."""
+"""Health over HTTP: `live` if the event loop runs, `ready` if every named check passes."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping

@@ -6,7 +6,7 @@ import signal
 import socket
 import sys
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 
 import structlog
 import uvicorn
@@ -44,20 +44,21 @@ async def _supervised(main: Main) -> int:
 
 
 def _on_signal(number: signal.Signals, stop: asyncio.Event) -> None:
-    if stop.is_set():
-        log.warning("process.forced", signal=number.name)
+    forced = stop.is_set()
+    stop.set()
+    with suppress(OSError):  # the reader of the logs may be gone, and the process must end all the same
+        log.warning("process.forced" if forced else "process.stopping", signal=number.name)
         sys.stdout.flush()
         sys.stderr.flush()
+    if forced:
         os._exit(128 + number)
-    log.info("process.stopping", signal=number.name)
-    stop.set()
 
 
 class _Server(uvicorn.Server):
     """A uvicorn server that leaves signals to `run`."""
 
     def capture_signals(self) -> AbstractContextManager[None]:  # type: ignore[override]
-        """Capture none."""
+        """Install no signal handlers."""
         return nullcontext()
 
 

@@ -1,4 +1,4 @@
-"""Retry with exponential backoff and jitter: the one policy of every service."""
+"""Retry with exponential backoff and jitter, the same way in every service."""
 
 import asyncio
 import time
@@ -30,7 +30,7 @@ OnRetry = Callable[[BaseException, int], object]  # the error, and the attempt t
 class retrying:  # noqa: N801 - lower case, as contextlib.closing
     """A retry policy for some errors; call it with a function and its arguments.
 
-    It raises the last error after so many attempts, or when the next attempt would start after the deadline;
+    It raises the last error after `attempts`, or when the next attempt would start after the deadline;
     a running attempt is not cut short. Without both limits it never gives up.
     It raises ShuttingDown when `stop` is set during a backoff.
     """

@@ -36,7 +36,7 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 
 
 class Settings(BaseSettings):
-    """The base of a service's settings; compose a service's class from the blocks below."""
+    """The base class of settings; a service composes its own from the classes below."""
 
     model_config = SettingsConfigDict(
         frozen=True,
@@ -95,6 +95,9 @@ def _explain(problem: ErrorDetails) -> str:
     variable = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "missing":
         return f"{variable} is not set: it is required"
-    given = "(hidden)" if "SECRET" in variable else repr(_PASSWORD.sub("//…@", str(problem["input"])))
     allowed = problem["msg"].removeprefix("Value error, ")
+    if not variable:  # a check of several settings together: its input is all of them, secrets included
+        return allowed
+    hidden = "SECRET" in variable or variable.endswith("_KEY")
+    given = "(hidden)" if hidden else repr(_PASSWORD.sub("//…@", str(problem["input"])))
     return f"{variable} is {given}: {allowed[:1].lower()}{allowed[1:]}"

@@ -1,4 +1,4 @@
-"""Wait for a result, but no longer than the process runs."""
+"""Waits that end when a stop event is set."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -30,10 +30,10 @@ async def wait_or_stop(awaitable: Awaitable[T], stop: asyncio.Event) -> T:
 
 
 class StopAwareWait:
-    """Waits of one task, one after the other, each ended when one of the events is set.
+    """A wait that one task repeats; it ends early when one of the events is set.
 
-    A loop that waits often uses it instead of `wait_or_stop`: a wait starts no task. It runs in an
-    `asyncio.timeout` without a deadline; one watcher per event expires it.
+    Unlike `wait_or_stop`, it starts no task per wait, which matters in a busy loop. Each wait runs in an
+    `asyncio.timeout` without a deadline, which a watcher of the events expires.
     """
 
     def __init__(self, *events: asyncio.Event) -> None:

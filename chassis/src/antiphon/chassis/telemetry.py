@@ -10,6 +10,7 @@ from opentelemetry import trace
 from structlog.tracebacks import ExceptionDictTransformer
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from antiphon.chassis.library_log import EVENT
 from antiphon.chassis.settings import LogSettings
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def _configure_logs(service: str, settings: LogSettings) -> None:
         if pretty
         else structlog.processors.JSONRenderer()
     )
-    # Local variables may hold what people said: a traceback never shows them.
+    # Local variables may contain transcripts, so a traceback never shows them.
     tracebacks = structlog.processors.ExceptionRenderer(ExceptionDictTransformer(show_locals=False))
     final: list[Processor] = [renderer] if pretty else [tracebacks, renderer]
     structlog.configure(
@@ -92,7 +93,7 @@ def _configure_logs(service: str, settings: LogSettings) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[structlog.stdlib.ExtraAdder(), *shared],
+            foreign_pre_chain=[structlog.stdlib.ExtraAdder(), _name_event, *shared],
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *final],
         )
     )
@@ -106,6 +107,11 @@ def _add_service(service: str) -> Processor:
         return event
 
     return add
+
+
+def _name_event(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    event["event"] = event.pop(EVENT, event["event"])  # our libraries repeat the fields in the message
+    return event
 
 
 def _add_trace(_: WrappedLogger, __: str, event: EventDict) -> EventDict:

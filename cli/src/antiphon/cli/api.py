@@ -12,19 +12,19 @@ from antiphon.cli.errors import StackError
 from antiphon.contracts.session import TERMINAL_TYPES
 
 TIMEOUT_SECONDS = 15.0
-READ_SECONDS = 45.0  # a stream without a byte for so long is dead: the server sends a comment every 15 s
-STREAM_TRIES = 10  # in a row, without an event
+READ_SECONDS = 45.0  # the read timeout of a stream; the server sends a comment every 15 s
+STREAM_TRIES = 10  # consecutive failures without an event
 RETRY_SECONDS = 1.0
 
 Json = dict[str, Any]
 
 
 class ApiFailed(StackError):
-    """session-api refused a request or did not answer."""
+    """session-api refused a request or did not respond."""
 
 
 class SessionApi:
-    """The sessions of one session-api, over HTTP."""
+    """A client of one session-api, as an async context manager."""
 
     def __init__(self, url: str, key: str) -> None:
         self._http = httpx.AsyncClient(
@@ -40,7 +40,7 @@ class SessionApi:
         await self._http.aclose()
 
     async def create(self, flow: str, user: str) -> Json:
-        """Create a session; return it with the caller's token."""
+        """Create a session and return the response, with the caller's token."""
         return await self._json("POST", "/v1/sessions", json={"flow_id": flow, "user_id": user})
 
     async def session(self, session_id: str) -> Json:
@@ -61,9 +61,10 @@ class SessionApi:
         return self._pages(f"/v1/sessions/{session_id}/events", "events", "after")
 
     async def follow(self, session_id: str, *, after: int = 0) -> AsyncIterator[Json]:
-        """Iterate over a session's events, those that are there and those that come, until its last.
+        """Iterate over a session's events, past and live, to its last.
 
-        A stream that failures is taken up again after the last event that arrived.
+        A broken stream is resumed after the last event received.
+        Raises ApiFailed after ten failures in a row.
         """
         failures = 0
         while True:
@@ -75,7 +76,7 @@ class SessionApi:
                         return
             except httpx.TransportError as error:
                 if failures == STREAM_TRIES:
-                    raise ApiFailed(f"session-api does not answer: {error}") from error
+                    raise ApiFailed(f"session-api does not respond: {error}") from error
             failures += 1
             await asyncio.sleep(RETRY_SECONDS)
 
@@ -83,12 +84,14 @@ class SessionApi:
         headers = {"Accept": "text/event-stream", "Last-Event-ID": str(after)}
         timeout = httpx.Timeout(TIMEOUT_SECONDS, read=READ_SECONDS)
         path = f"/v1/sessions/{session_id}/events"
-        async with self._http.stream("GET", path, headers=headers, timeout=timeout) as answer:
-            if not answer.is_success:
-                await answer.aread()
-                raise ApiFailed(_problem(answer))
+        async with self._http.stream("GET", path, headers=headers, timeout=timeout) as response:
+            if not response.is_success:
+                await response.aread()
+                raise ApiFailed(_problem(response))
+            if not response.headers.get("content-type", "").startswith("text/event-stream"):
+                raise ApiFailed(f"{response.url} is not an event stream: is it session-api's address?")
             data: list[str] = []
-            async for line in answer.aiter_lines():
+            async for line in response.aiter_lines():
                 field, _, value = line.partition(":")
                 if field == "data":
                     data.append(value.removeprefix(" "))
@@ -108,19 +111,22 @@ class SessionApi:
 
     async def _json(self, method: str, path: str, **options: Any) -> Json:
         try:
-            answer = await self._http.request(method, path, **options)
+            response = await self._http.request(method, path, **options)
         except httpx.TransportError as error:
-            raise ApiFailed(f"session-api does not answer at {self._http.base_url}: {error}") from error
-        if not answer.is_success:
-            raise ApiFailed(_problem(answer))
-        document: Json = answer.json()
+            raise ApiFailed(f"session-api at {self._http.base_url} does not respond: {error}") from error
+        if not response.is_success:
+            raise ApiFailed(_problem(response))
+        try:
+            document: Json = response.json()
+        except ValueError as error:
+            raise ApiFailed(f"{response.url} is not JSON: is it session-api's address?") from error
         return document
 
 
-def _problem(answer: httpx.Response) -> str:
+def _problem(response: httpx.Response) -> str:
     """Return a problem document as one line."""
     try:
-        problem = answer.json()
-        return f"{problem['title']} ({answer.status_code}): {problem.get('detail') or problem['type']}"
+        problem = response.json()
+        return f"{problem['title']} ({response.status_code}): {problem.get('detail') or problem['type']}"
     except (ValueError, KeyError, TypeError):
-        return f"HTTP {answer.status_code}: {answer.text[:200]}"
+        return f"HTTP {response.status_code}: {response.text[:200]}"

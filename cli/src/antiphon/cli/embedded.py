@@ -26,9 +26,10 @@ POLL_SECONDS = 0.1
 
 
 class EmbeddedStack:
-    """A stack to start, watch and stop; as a context manager it runs for the length of the block.
+    """An embedded stack: started, watched and stopped here, run by a supervisor process.
 
-    A stack that is not detached ends with the thread that starts it (on Linux, even after SIGKILL).
+    As a context manager it runs for the length of the block. A stack that is not detached ends with
+    the thread that starts it (on Linux, even after SIGKILL).
     """
 
     def __init__(self, settings: StackSettings, *, supervisor: Sequence[str] = SUPERVISOR) -> None:
@@ -45,9 +46,9 @@ class EmbeddedStack:
         watching: Callable[[State], None] = lambda _: None,
         timeout_seconds: float = UP_SECONDS,
     ) -> None:
-        """Start the stack and wait until every service is ready; start nothing when it runs already.
+        """Start the stack unless it runs already, and wait until every service is ready.
 
-        Raises StackError with the reason when it does not start; no process is left running then.
+        Raises StackError if it does not start; no process is left running.
         """
         self._wait_for_previous()
         if not is_locked(self.settings.home):
@@ -57,7 +58,7 @@ class EmbeddedStack:
         self._follow(watching, timeout_seconds)
 
     def wait(self) -> None:
-        """Wait until the supervisor that this object started ends."""
+        """Wait for the supervisor that this object started to exit."""
         if self._supervisor:
             self._supervisor.wait()
 
@@ -66,7 +67,7 @@ class EmbeddedStack:
         return status_of(self.settings)
 
     def stop(self) -> bool:
-        """Stop everything gracefully; return whether anything ran."""
+        """Stop everything gracefully; return whether anything was running."""
         if self._supervisor and self._supervisor.poll() is None:
             _end(self._supervisor.pid, psutil.Process(self._supervisor.pid).create_time())
             self._supervisor.wait(10)
@@ -130,7 +131,7 @@ class EmbeddedStack:
             time.sleep(POLL_SECONDS)
 
     def _live_state(self) -> State | None:
-        """Return the state of the live supervisor; wait for one that starts to write it."""
+        """Return the state of the live supervisor, once it has written one."""
         while is_locked(self.settings.home):
             state = read_state(self.settings.home)
             if state and is_running(state.supervisor_pid, state.supervisor_started):

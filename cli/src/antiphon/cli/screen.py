@@ -14,7 +14,7 @@ from rich.text import Text
 
 from antiphon.cli.errors import StackError
 
-PLAIN_SECONDS = 10.0  # between two progress lines when the output is no terminal
+PLAIN_SECONDS = 10.0  # between two progress lines when the output is not a terminal
 
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -24,7 +24,7 @@ R = TypeVar("R")
 
 
 def program_name() -> str:
-    """Return what to type to run this command again from the current folder."""
+    """Return the command line name of this program in the current folder."""
     name = Path(sys.argv[0])
     found = shutil.which(name.name)
     if found and Path(found).resolve() == name.resolve():
@@ -33,7 +33,7 @@ def program_name() -> str:
 
 
 def report_errors(command: Callable[P, R]) -> Callable[P, R]:
-    """Make a command end with code 1 and a message on StackError, and with 130 on Ctrl-C."""
+    """Wrap a command: print a StackError and exit with 1; exit with 130 on Ctrl-C."""
 
     @functools.wraps(command)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -50,7 +50,7 @@ def report_errors(command: Callable[P, R]) -> Callable[P, R]:
 
 @contextmanager
 def progress(first: str) -> Iterator[Callable[[str], None]]:
-    """Show progress on one changing line; without a terminal, on a new line every 10 s at most."""
+    """Show progress in a spinner; without a terminal, on a new line at most every 10 s."""
     if out.is_terminal:
         with out.status(first) as spinner:
             yield spinner.update

@@ -2,7 +2,7 @@ import os
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, HttpUrl, model_validator
 
 from antiphon.chassis.settings import LiveKitUrl, Port, Settings, Text
 
@@ -22,10 +22,12 @@ Folder = Annotated[Path, AfterValidator(_absolute)]
 
 
 class ClientSettings(Settings):
-    """Settings of the commands that read sessions: which session-api, when it is not the embedded stack's."""
+    """The session-api that commands read sessions from, if it is not the embedded stack's."""
 
-    url: Text | None = Field(None, validation_alias="ANTIPHON_API_URL")
-    key: Text | None = Field(None, validation_alias="ANTIPHON_API_KEY", repr=False)
+    url: HttpUrl | None = Field(None, validation_alias="ANTIPHON_API_URL")
+    key: Annotated[str, Field(pattern=r"^[!-~]+$")] | None = Field(
+        None, validation_alias="ANTIPHON_API_KEY", repr=False
+    )
 
 
 class StackSettings(Settings):
@@ -54,13 +56,13 @@ class StackSettings(Settings):
     livekit_api_secret: Text | None = Field(None, validation_alias="LIVEKIT_API_SECRET", repr=False)
 
     @model_validator(mode="after")
-    def _given_server_needs_keys(self) -> "StackSettings":
+    def _external_livekit_needs_keys(self) -> "StackSettings":
         if self.livekit_url and not (self.livekit_api_key and self.livekit_api_secret):
             raise ValueError("LIVEKIT_URL needs LIVEKIT_API_KEY and LIVEKIT_API_SECRET")
         return self
 
     def environment(self) -> dict[str, str]:
-        """Return the variables that give another process the same settings."""
+        """Return the environment variables that reproduce these settings in another process."""
         variables = {}
         for name, field in type(self).model_fields.items():
             value = getattr(self, name)

@@ -71,7 +71,7 @@ SUMMARIES: dict[str, Callable[[Data], str]] = {
     "track_unsubscribed": _track,
     "track_muted": _track,
     "track_unmuted": _track,
-    "active_speakers_changed": lambda d: ", ".join(d["identities"]) or "nobody",
+    "active_speakers_changed": lambda d: ", ".join(d["identities"]) or "none",
     "usage.updated": lambda d: ", ".join(f"{m['kind']} {m['model']}" for m in d["models"]),
     "command.requested": lambda d: str(d["verb"]),
     "livekit.participant_joined": _webhook,
@@ -82,7 +82,7 @@ SUMMARIES: dict[str, Callable[[Data], str]] = {
 
 
 class Timeline:
-    """Formats the events of one session as lines; time starts at the first event."""
+    """A formatter of one session's events as lines, with times relative to the first event."""
 
     def __init__(self) -> None:
         self._began: datetime | None = None
@@ -93,7 +93,7 @@ class Timeline:
         self._began = self._began or at
         kind = str(event["type"])
         summarise = SUMMARIES.get(kind)
-        # LiveKit's webhooks have whole seconds, so they can precede their cause
+        # LiveKit's webhooks are in whole seconds, so they can precede their cause
         seconds = max((at - self._began).total_seconds(), 0.0)
         line = Text(f"{seconds:+9.3f} s  {event['sequence']:>4}  ", style="dim")
         line.append(f"{kind:<28}", style=FAMILY_STYLES.get(_family(kind), ""))

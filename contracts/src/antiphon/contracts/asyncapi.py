@@ -24,7 +24,7 @@ PRODUCERS: dict[Family, tuple[str, ...]] = {
 _PARAMETERS: Node = {
     "partition": {"description": "CRC-32 of the session id, modulo 16"},
     "tenant": {"description": "The tenant that owns the session"},
-    "session": {"description": "The session's id"},
+    "session": {"description": "The id of the session"},
 }
 
 
@@ -63,7 +63,7 @@ def _channel(family: Family) -> Node:
 def _committed() -> Node:
     return {
         "address": "committed.{partition}.{tenant}.{session}",
-        "description": "Core NATS: the envelopes that one commit added to a session, in order.",
+        "description": "Core NATS, not stored: the envelopes that one commit added to a session, in order.",
         "parameters": _PARAMETERS,
         "messages": {
             "committed": {
@@ -89,14 +89,14 @@ def _operations() -> Node:
         f"persistence.receives.{family}": {
             "action": "receive",
             "channel": {"$ref": f"#/channels/{family}"},
-            "summary": "persistence commits them to the event log",
+            "summary": f"persistence commits {family} events to the event log",
         }
         for family in Family
     }
     announce: Node = {
         "action": "send",
         "channel": {"$ref": "#/channels/committed"},
-        "summary": "persistence announces what it committed",
+        "summary": "persistence announces the events of a commit",
     }
     return sends | receives | {"persistence.announces": announce}
 

@@ -18,10 +18,10 @@ NonEmpty = Annotated[str, Meta(min_length=1, max_length=256)]
 
 
 class Envelope(Struct, frozen=True, kw_only=True):
-    """Wrap one event: who says what about which session, and when.
+    """One event with its CloudEvents attributes; `data` is the body, described by `dataschema`.
 
-    `time` is when it occurred, to the microsecond. `sequence` (dense per session) and `position`
-    (of the stream) are there once the event is committed. `data` stays raw until it is opened.
+    `time` is when the event occurred, with microseconds. `sequence` (dense per session) and
+    `position` (in the stream) are set once the event is committed.
     """
 
     specversion: Literal["1.0"] = "1.0"
@@ -31,7 +31,7 @@ class Envelope(Struct, frozen=True, kw_only=True):
     subject: SessionId
     time: Annotated[datetime, Meta(tz=True)]
     dataschema: NonEmpty
-    data: Raw
+    data: Raw  # decoded by open_event
     tenant: Tenant
     producer: NonEmpty
     producerseq: Annotated[int, Meta(ge=0)]
@@ -61,7 +61,7 @@ def seal(
     time: datetime,
     traceparent: str | None = None,
 ) -> Envelope:
-    """Wrap an event in its envelope."""
+    """Return the envelope of an event."""
     return Envelope(
         id=id,
         source=f"/{producer}",

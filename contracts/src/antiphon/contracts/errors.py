@@ -1,4 +1,4 @@
-"""Errors of a message that should be an event."""
+"""Errors of decoding events."""
 
 
 class ContractError(Exception):

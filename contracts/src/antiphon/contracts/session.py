@@ -1,4 +1,4 @@
-"""The fold: computes the state of a session from its events, for every reader alike."""
+"""The fold: the state of a session, computed from its events in the same way by every reader."""
 
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -18,7 +18,7 @@ from antiphon.contracts.registry import open_event
 
 
 class Status(StrEnum):
-    """How far a session has come."""
+    """The status of a session, in order of progress."""
 
     PENDING = "pending"
     DISPATCHED = "dispatched"
@@ -35,7 +35,7 @@ TERMINAL_TYPES = frozenset({session.SessionClosed.TYPE, session.SessionFailed.TY
 
 
 class Participant(Struct, frozen=True, kw_only=True):
-    """Know one participant, by its sid."""
+    """A participant of the session; its key in `participants` is its sid."""
 
     identity: str
     kind: str
@@ -44,7 +44,7 @@ class Participant(Struct, frozen=True, kw_only=True):
 
 
 class Session(Struct, frozen=True, kw_only=True):
-    """Hold the state of a session; `sequence` is that of the last event folded."""
+    """The state of a session, folded from its events; `sequence` is that of the last one."""
 
     session_id: str
     tenant: str
@@ -83,7 +83,7 @@ class Session(Struct, frozen=True, kw_only=True):
 
 
 def _advanced(state: Session, status: Status) -> Status:
-    """Return the later of two statuses; a terminal one stays."""
+    """Return the later of two statuses; a terminal status does not change."""
     return status if _RANK[status] > _RANK[state.status] and not state.ended else state.status
 
 

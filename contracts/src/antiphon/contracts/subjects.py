@@ -54,5 +54,5 @@ def committed_subject(tenant: str, session_id: str) -> str:
 
 
 def committed_filter(partition: int | None = None) -> str:
-    """Return the filter for the announcements of one partition, or of all."""
+    """Return the filter for the announcements of one partition, or of all partitions."""
     return "committed.>" if partition is None else f"committed.{partition}.>"

@@ -9,7 +9,7 @@ from antiphon.contracts.session import Session
 
 
 class SessionView(Struct, frozen=True, kw_only=True):
-    """Columns of `sessions`: the folded session in `state`, and what lists filter and page by."""
+    """A row of the view `sessions`: the folded session in `state`, and the columns to filter and page by."""
 
     session_id: str
     tenant: str
@@ -28,7 +28,7 @@ class SessionView(Struct, frozen=True, kw_only=True):
 
 
 class TurnView(Struct, frozen=True, kw_only=True):
-    """Declare the columns of `turns`: one row a turn, as `turn.saved` told it."""
+    """A row of the view `turns`: one turn of the conversation, from its `turn.saved`."""
 
     session_id: str
     turn: int

@@ -1,4 +1,4 @@
-"""The whole record of any LiveKit agent."""
+"""Record any LiveKit agent."""
 
 from antiphon.recorder.record import record, recording_of
 from antiphon.recorder.recording import Recording

@@ -1,4 +1,4 @@
-"""An AgentSession's events, in the words of the contract. One handler per LiveKit event, in one table."""
+"""Record the events of an AgentSession. One handler per LiveKit event, in one table."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -48,19 +48,19 @@ class Conversation:
         self._turns = TurnTracker()
         self._tools = ToolCalls(write)
         self._usage = Usage(write)
-        self._model_speeches: set[str] = set()  # whose text came from a model
+        self._model_speeches: set[str] = set()  # with text from a model
         self._language: str | None = None
         self._handoff_reason: str | None = None
         self._error_written = False  # since the last turn
 
     @property
     def turns(self) -> int:
-        """How many turns were saved."""
+        """The number of saved turns."""
         return self._turns.saved
 
     @property
     def usage(self) -> list[ModelUsage]:
-        """What each model has used so far."""
+        """The usage of each model so far."""
         return self._usage.models
 
     def handle(self, name: str, event: Any) -> None:
@@ -158,12 +158,12 @@ class Conversation:
             self._turns.tool_called(started)
 
     def on_tools_executed(self, event: FunctionToolsExecutedEvent) -> None:
-        """Record calls that failed before they started; note a handoff, which follows."""
+        """Record calls that failed before they started; expect the handoff that follows."""
         for call_id in self._tools.on_executed(event):
             self._turns.tool_called(call_id)
         if event.has_agent_handoff:
             self._handoff_reason = ", ".join(call.name for call in event.function_calls)
-            if available("on_enter"):  # else nothing would say that the handoff is finished
+            if available("on_enter"):  # else the handoff would never finish
                 self._turns.handoff_started()
 
     def on_usage(self, event: SessionUsageUpdatedEvent) -> None:
@@ -194,10 +194,10 @@ class Conversation:
             self._usage.write_changes()
 
     def _write_silent_answer(self, turn: TurnSaved) -> None:
-        # a TTS that fails with anything but an API error emits no error event, but the caller hears nothing
+        # a TTS that fails with anything but an API error emits no error event, but its answer is silent
         generated = turn.assistant_text_generated
         if generated and not turn.assistant_text and not turn.interrupted and not self._error_written:
-            message = f"nothing could be heard of the answer to turn {turn.turn}"
+            message = f"the answer to turn {turn.turn} was not audible"
             self._write(AgentError(source="agent", kind="Unheard", recoverable=True, message=message))
         self._error_written = False
 

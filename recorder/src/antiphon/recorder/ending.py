@@ -1,4 +1,4 @@
-"""Why a session ended, and on which side the fault was."""
+"""The reason why a session ended, and the side that was at fault."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ _EMPTY_ROOM = "room_closed"  # LiveKit closes a room in which only agents are le
 
 @dataclass(frozen=True, slots=True)
 class SessionEnd:
-    """What is known when a session ends.
+    """The signals that determine why a session ended.
 
     The reasons are LiveKit's: of the session's close event, of the room's disconnect, of the last
     participant's disconnect.

@@ -1,4 +1,4 @@
-"""Which session a job serves, and the event with which the job joins it."""
+"""The session that a job serves, and the first event of the job."""
 
 import re
 from dataclasses import dataclass

@@ -5,7 +5,6 @@ and logs one warning; it never raises into the agent.
 """
 
 import asyncio
-import logging
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -14,7 +13,9 @@ from typing import Any
 
 from livekit.agents import Agent, AgentSession, JobContext, __version__
 
-log = logging.getLogger(__name__)
+from antiphon.chassis.library_log import get_logger
+
+log = get_logger(__name__)
 
 JOB_TASK = "job_task"  # LiveKit's name of the task that runs and ends a job
 
@@ -55,8 +56,8 @@ def _job_task(_: JobContext) -> str:
     return JOB_TASK
 
 
-# The second half are public methods; that LiveKit calls them on the object, where they are replaced, is not
-# part of its API.
+# From "emit" on they are public methods. The recorder replaces them on the object; that LiveKit looks them up
+# there is not part of its API.
 INTERNALS: dict[str, Internal] = {
     "speech": Internal(
         name="livekit.agents.voice.agent_activity._SpeechHandleContextVar",
@@ -78,7 +79,7 @@ INTERNALS: dict[str, Internal] = {
     ),
     "job_task": Internal(
         name=f"livekit.agents.ipc.job_proc_lazy_main: task {JOB_TASK!r}",
-        used_for="telling a session that the worker closes from one that the agent's code closes",
+        used_for="distinguishing a session closed by the worker from one closed by the agent's code",
         lost_without="a worker's shutdown is recorded as agent_ended",
         find=_job_task,
     ),
@@ -90,26 +91,26 @@ INTERNALS: dict[str, Internal] = {
     ),
     "aclose": Internal(
         name="livekit.agents.AgentSession.aclose",
-        used_for="telling a session that the worker closes from one that the agent's code closes",
+        used_for="distinguishing a session closed by the worker from one closed by the agent's code",
         lost_without="a worker's shutdown is recorded as agent_ended",
         find=lambda _: AgentSession.aclose,
     ),
     "shutdown": Internal(
         name="livekit.agents.JobContext.shutdown",
-        used_for="noticing that the agent's code ends the job",
+        used_for="detecting that the agent's code ends the job",
         lost_without="a job that its code ends without a session is recorded as worker_shutdown",
         find=lambda _: JobContext.shutdown,
     ),
     "llm_node": Internal(
         name="livekit.agents.Agent.llm_node",
-        used_for="the text a model generates, of which LiveKit keeps only what was spoken",
-        lost_without="turns have no generated text but what reached the transcription",
+        used_for="the text that a model generates; LiveKit keeps only the part that was spoken",
+        lost_without="the generated text of a turn is only the part that was transcribed",
         find=lambda _: Agent.llm_node,
     ),
     "transcription_node": Internal(
         name="livekit.agents.Agent.transcription_node",
         used_for="the text given to session.say()",
-        lost_without="the generated text of session.say() is what was spoken of it",
+        lost_without="the generated text of session.say() is only the part that was spoken",
         find=lambda _: Agent.transcription_node,
     ),
     "on_enter": Internal(
@@ -124,7 +125,7 @@ _warned: set[str] = set()
 
 
 def available(key: str) -> bool:
-    """Whether this version of livekit-agents has one of the internals that need no job."""
+    """Return whether this version of livekit-agents has one of the internals that need no job."""
     return _find(key, None) is not None
 
 
@@ -156,7 +157,7 @@ def _speech_handle() -> Any:
 
 
 def in_job_task() -> bool:
-    """Whether LiveKit's own job task is running, and not the agent's code."""
+    """Return whether LiveKit's own job task is running, and not the agent's code."""
     task = asyncio.current_task()
     return task is not None and task.get_name() == _find("job_task", None)
 
@@ -174,6 +175,6 @@ def dispatch_times(ctx: JobContext) -> dict[str, float]:
 
 def _find(key: str, ctx: JobContext | None) -> Any:
     try:
-        return INTERNALS[key].find(ctx)  # type: ignore[arg-type] # only two of them look at the job
+        return INTERNALS[key].find(ctx)  # type: ignore[arg-type] # only two of them use the job
     except (AttributeError, ImportError):
         return None

@@ -1,23 +1,23 @@
 """The announcement that the agent is ready: an event, and a message to everyone in the room."""
 
 import asyncio
-import logging
 from collections.abc import Callable
 from datetime import datetime
 
 import msgspec
 from livekit import rtc
 
+from antiphon.chassis.library_log import get_logger
 from antiphon.contracts.events.agent import AgentReady
 from antiphon.recorder.outbox import WriteEvent
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 TOPIC = "agent-status"
 
 
 class AgentStatus(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """What participants receive on the data topic `agent-status`."""
+    """The message on the data topic `agent-status`."""
 
     type: str
     session_id: str
@@ -26,7 +26,7 @@ class AgentStatus(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class Readiness:
-    """Whether the agent has greeted, announced once."""
+    """The state of an agent, ready once it has greeted; it is announced once."""
 
     def __init__(
         self, room: rtc.Room, write: WriteEvent, *, session_id: str, now: Callable[[], datetime]

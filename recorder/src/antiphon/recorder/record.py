@@ -27,15 +27,19 @@ async def record(
 ) -> AsyncIterator[Recording]:
     """Record a job and its session to their end; enter the block before the session starts.
 
-    Recording goes on after the block. An exception that leaves the block is recorded as the job's failure.
+    Recording continues after the block. An exception that leaves the block is recorded as the job's failure.
     Journals left on this machine by killed jobs are published too, unless `adopt_orphans` is False.
     Settings are read from the environment by default. Raises ValueError for a wrong variable.
     """
     settings = settings or RecorderSettings.from_env()
     link = BusLink(partial(Bus.connect, settings.nats_url, name=f"recorder {ctx.job.id}"))
-    who = identity_of(ctx)
+    identity = identity_of(ctx)
     outbox = Outbox(
-        settings.journal_dir, link, session_id=who.session_id, tenant=who.tenant, job_id=ctx.job.id
+        settings.journal_dir,
+        link,
+        session_id=identity.session_id,
+        tenant=identity.tenant,
+        job_id=ctx.job.id,
     )
     recording = _recordings[ctx.job.id] = Recording(ctx, outbox, link)
     recording.start()

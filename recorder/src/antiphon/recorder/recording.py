@@ -1,7 +1,6 @@
 """The record of one job, from its start to the end of its session."""
 
 import asyncio
-import logging
 import time
 from collections.abc import Callable
 from datetime import datetime
@@ -9,6 +8,7 @@ from typing import Any
 
 from livekit.agents import AgentSession, CloseEvent, JobContext
 
+from antiphon.chassis.library_log import get_logger
 from antiphon.contracts.event import Event
 from antiphon.contracts.events.agent import AgentError
 from antiphon.contracts.events.session import SessionClosed
@@ -21,7 +21,7 @@ from antiphon.recorder.readiness import Readiness
 from antiphon.recorder.room import RoomRecorder
 from antiphon.recorder.taps import ErrorGuard, tap_aclose, tap_session, tap_shutdown
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 FLUSH_SECONDS = 5.0
 
@@ -80,7 +80,7 @@ class Recording:
     def attach(self, session: AgentSession[Any], *, greeting: str = "") -> None:
         """Record a session from now on; call it before the session starts.
 
-        `greeting` is what `agent.ready` shall say, if it is known before it is spoken.
+        `greeting` is the text for `agent.ready`, if it is known before it is spoken.
         """
         self._readiness.greeting = greeting
         self.guard.wrap("attach", self._attach)(session)
@@ -171,7 +171,7 @@ class Recording:
 
 
 class _EndSignals:
-    """What happens during a job and decides, at its end, why it ended."""
+    """The signals during a job that determine why it ended."""
 
     def __init__(self) -> None:
         self.failure: str | None = None

@@ -1,4 +1,4 @@
-"""The events of the room, in the words of the contract. One handler per event of `rtc.Room`, in one table."""
+"""Record the events of the room. One handler per event of `rtc.Room`, in one table."""
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -32,7 +32,7 @@ from antiphon.recorder.taps import ErrorGuard
 
 
 class RoomRecorder:
-    """Writer of the room's events, and the list of who took part."""
+    """Writer of the room's events, with the list of its participants."""
 
     def __init__(self, room: rtc.Room, write: WriteEvent) -> None:
         self.participants: dict[str, ParticipantSummary] = {}  # by sid
@@ -60,7 +60,7 @@ class RoomRecorder:
             self._write_present_participants()
 
     def on_disconnected(self, reason: int) -> None:
-        """Note why the agent was disconnected."""
+        """Remember why the agent was disconnected."""
         self.disconnect_reason = _disconnect_reason(reason)
 
     def on_participant_connected(self, participant: rtc.RemoteParticipant) -> None:
@@ -185,7 +185,7 @@ class RoomRecorder:
         )
 
 
-# LiveKit's enumerations in the contract's words: PARTICIPANT_KIND_STANDARD is `standard`
+# The contract's names of LiveKit's enum values: PARTICIPANT_KIND_STANDARD is `standard`
 
 
 def _participant_kind(participant: rtc.Participant) -> str:

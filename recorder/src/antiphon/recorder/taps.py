@@ -4,15 +4,15 @@ A tap replaces a method on one object, so it works on objects made elsewhere and
 """
 
 import inspect
-import logging
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine
 from typing import Any
 
 from livekit.agents import Agent, AgentSession, JobContext, llm
 
+from antiphon.chassis.library_log import get_logger
 from antiphon.recorder.livekit_internals import available, current_speech
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 OnText = Callable[[str, str], None]  # speech id, text
 

@@ -1,8 +1,8 @@
 """The turns of a conversation. Pure: messages and speeches go in, finished turns come out.
 
-A turn is one utterance of the user and everything the agent answers to it, including tools and handoffs. It
-ends when the last speech that answers it has ended. What the agent says before the user has said anything is
-the greeting and not a turn; what it says unprompted later is a turn without user text.
+A turn is one utterance of the user and all answers of the agent to it, including tools and handoffs. It ends
+when the last speech that answers it has ended. Speech before the first utterance is the greeting and not a
+turn; unprompted speech later is a turn without user text.
 """
 
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ _LISTS = "provider_request_ids"
 
 @dataclass(frozen=True, slots=True)
 class Utterance:
-    """What the user said."""
+    """A message of the user."""
 
     text: str
     language: str | None = None
@@ -29,7 +29,7 @@ class Utterance:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the agent said, up to an interruption."""
+    """A message of the agent, up to an interruption."""
 
     text: str
     interrupted: bool = False
@@ -38,7 +38,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Greeting:
-    """What the agent said before the user said anything."""
+    """The speech of the agent before the first utterance."""
 
     text: str
 
@@ -76,7 +76,7 @@ class TurnTracker:
     def speech_started(self, speech: str, *, parent: str | None = None, is_reply: bool = False) -> None:
         """Assign a speech to the open turn if a tool or the next agent created it during `parent`.
 
-        A reply belongs to the utterance that it answers, whatever its parent.
+        A reply belongs to the utterance that it answers and not to its parent.
         """
         turn = self._turns.get(parent) if parent and not is_reply else None
         if turn is not None and turn is self._open:
@@ -117,13 +117,13 @@ class TurnTracker:
             self._open.handoffs += 1
 
     def handoff_finished(self) -> list[Finished]:
-        """Note that the next agent has taken over and that its first speech, if any, has started."""
+        """End a handoff: the next agent has taken over, and its first speech, if any, has started."""
         if self._open is not None and self._open.handoffs:
             self._open.handoffs -= 1
         return self._finish_ended()
 
     def speech_finished(self, speech: str, *, interrupted: bool = False) -> list[Finished]:
-        """Note that a speech is over, whether or not it was played."""
+        """Mark a speech as over, whether or not it was played."""
         turn = self._turns.get(speech)
         if turn is None or turn is not self._open:
             self._forget(speech)

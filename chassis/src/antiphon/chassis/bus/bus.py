@@ -1,6 +1,5 @@
 """The bus: publish, pull, read, announce and subscribe over NATS JetStream."""
 
-import logging
 from collections.abc import AsyncIterator, Sequence
 
 from antiphon.chassis.bus import admin, publish, read
@@ -11,9 +10,10 @@ from antiphon.chassis.bus.kv import Bucket
 from antiphon.chassis.bus.messages import Ack, Incoming, Outgoing
 from antiphon.chassis.bus.publish import PUBLISH_DEADLINE_SECONDS
 from antiphon.chassis.bus.subscribe import Subscription, Subscriptions
+from antiphon.chassis.library_log import get_logger
 from antiphon.contracts.streams import SESSIONS, ConsumerDefinition
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 PULL_BATCH = 500
 READY_DEADLINE_SECONDS = 2.0
@@ -113,7 +113,10 @@ class Bus:
         await admin.verify(self.connection)
 
     async def ready(self, *, timeout_seconds: float = READY_DEADLINE_SECONDS) -> None:
-        """Prove by a round trip that the broker answers and has the stream of events."""
+        """Check by a round trip that the broker answers and has the stream of events.
+
+        Raises BusUnavailable.
+        """
         try:
             await self.connection.api(f"STREAM.INFO.{SESSIONS.name}", timeout_seconds=timeout_seconds)
         except ApiError as error:

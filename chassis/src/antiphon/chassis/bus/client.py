@@ -3,13 +3,14 @@
 nats-py puts each message into a queue and wakes a task for it, which is two thirds of the cost of receiving.
 """
 
-import logging
 from collections.abc import Callable, Iterator, Mapping
 
 from msgspec import Struct
 from nats.aio.client import Client
 
-log = logging.getLogger(__name__)
+from antiphon.chassis.library_log import get_logger
+
+log = get_logger(__name__)
 
 PREAMBLE = len(b"NATS/1.0")
 SPACE = ord(" ")

@@ -1,4 +1,4 @@
-"""The connection to NATS: it reconnects without limit, and `round_trip` proves that it works."""
+"""The connection to NATS: it reconnects without limit, and `round_trip` checks that it works."""
 
 import asyncio
 import json
@@ -12,21 +12,22 @@ from nats.nuid import NUID
 
 from antiphon.chassis.bus.client import Message, NatsClient, OnMessage
 from antiphon.chassis.bus.errors import ApiError, BusUnavailable, ConnectionLost, PayloadTooLarge
+from antiphon.chassis.library_log import get_logger
 from antiphon.chassis.retry import retrying
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 CONNECT_DEADLINE_SECONDS = 10.0
 RECONNECT_WAIT_SECONDS = 0.2
 RECONNECT_ATTEMPT_SECONDS = 5.0
-PING_INTERVAL_SECONDS = 3  # three pings without an answer: the server, or our read loop, is dead
+PING_INTERVAL_SECONDS = 3  # after three unanswered pings the server or our read loop is dead
 MAX_UNANSWERED_PINGS = 2
 CLOSE_FLUSH_SECONDS = 1.0
 API_DEADLINE_SECONDS = 5.0
-NO_RESPONDERS_SUBJECT = "antiphon.nobody"  # without subscribers: the server itself answers 503 at once
+NO_RESPONDERS_SUBJECT = "antiphon.nobody"  # has no subscribers: the server answers 503 at once
 HEADER_LINE_BYTES = 16  # "NATS/1.0" and line ends around the headers, rounded up
 
-# What a retry may cure.
+# Errors that a retry may resolve.
 TRANSIENT: tuple[type[Exception], ...] = (BusUnavailable, TimeoutError, nats.errors.Error, OSError)
 
 
@@ -79,6 +80,7 @@ class Connection:
 
     def __init__(self, url: str, name: str) -> None:
         self.url = url
+        self.address = url.rpartition("@")[2]  # without credentials, for messages
         self.name = name
         self.client = NatsClient()
         self.connected = asyncio.Event()
@@ -97,7 +99,7 @@ class Connection:
             self.client = await self._connect(timeout_seconds)
         except TRANSIENT as error:
             raise BusUnavailable(
-                f"no NATS server answered at {self.url} within {timeout_seconds:g} s"
+                f"no NATS server answered at {self.address} within {timeout_seconds:g} s"
             ) from error
         await self.subscribe(self.inbox.subject, self.inbox.on_message)
         self._open = True
@@ -191,7 +193,7 @@ class Connection:
         try:
             await self.request(NO_RESPONDERS_SUBJECT, timeout_seconds=timeout_seconds)
         except TRANSIENT as error:
-            raise BusUnavailable(f"NATS did not answer at {self.url}: {error!r}") from error
+            raise BusUnavailable(f"NATS did not answer at {self.address}: {error!r}") from error
 
     def on_reconnect(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Call back after every reconnect; return a function that removes the callback."""

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import logging
 import time
 from collections import deque
 from collections.abc import Mapping
@@ -14,16 +13,17 @@ from antiphon.chassis.bus.client import Message
 from antiphon.chassis.bus.connection import TRANSIENT, Connection, new_inbox
 from antiphon.chassis.bus.errors import ApiError, BusError, BusUnavailable, ConsumerGap, ConsumerLost
 from antiphon.chassis.bus.messages import Incoming
+from antiphon.chassis.library_log import get_logger
 from antiphon.contracts.streams import ConsumerDefinition
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 ACK_DEADLINE_SECONDS = 5.0
 EXPIRES_SECONDS = 2.0
 HEARTBEAT_SECONDS = 1.0
-STALL_SECONDS = 3.0  # after such a silence the pulls are lost
+STALL_SECONDS = 3.0  # without any message for this long, outstanding pulls count as lost
 BACKOFF_SECONDS = 0.2  # after the server has refused a pull
-UNANSWERED_SECONDS = 10.0  # without any answer for so long, the consumer is lost
+UNANSWERED_SECONDS = 10.0  # without any answer for this long, the consumer counts as lost
 
 
 class AckSubject(NamedTuple):
@@ -53,7 +53,7 @@ class AckSubject(NamedTuple):
 
 
 class Deliveries:
-    """A consumer's deliveries that were not taken yet, each checked to follow the one before."""
+    """A buffer of deliveries that checks that each one follows the last."""
 
     def __init__(self, consumer: str) -> None:
         self._consumer = consumer
@@ -116,7 +116,7 @@ class Deliveries:
 
 
 class Puller:
-    """The one reader of a consumer; it keeps up to two batches requested or buffered."""
+    """The only reader of a consumer, with up to two batches requested or buffered."""
 
     def __init__(self, connection: Connection, consumer: ConsumerDefinition, batch: int) -> None:
         self._connection = connection
@@ -156,11 +156,11 @@ class Puller:
 
     @property
     def buffered(self) -> int:
-        """The number of messages that have arrived and were not taken."""
+        """The number of messages that have arrived and are not taken yet."""
         return len(self._deliveries)
 
     async def next(self) -> list[Incoming]:
-        """Wait for messages and return at once those that have arrived, in order, at most a batch.
+        """Wait for messages and return those that have arrived, in order, at most a batch.
 
         Raises ConsumerGap, ConsumerLost.
         """
@@ -206,7 +206,7 @@ class Puller:
 
     async def _resume(self) -> None:
         # Messages in transit when the connection broke are lost, but the server counts them as delivered.
-        # Pulls that it may still hold end with their reply subject: a new one keeps late deliveries out.
+        # Pulls that it may still hold are tied to the old inbox: a new inbox ignores their late deliveries.
         await self._connection.unsubscribe(self._subscription)
         self._inbox = new_inbox()
         self._subscription = await self._connection.subscribe(self._inbox, self._on_message)
@@ -273,7 +273,7 @@ class Puller:
             self._wanted.set()
 
     def _on_no_answer(self) -> None:
-        # A server restart or a leader election looks like this for a moment; a deleted stream stays so.
+        # A server restart or a leader election causes this briefly, a deleted stream permanently.
         now = time.monotonic()
         self._unanswered_since = self._unanswered_since or now
         if now - self._unanswered_since > UNANSWERED_SECONDS:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from antiphon.chassis.bus.bus import Bus
 from antiphon.chassis.bus.errors import BusError, PayloadTooLarge
 from antiphon.chassis.bus.messages import Ack, Outgoing
-from antiphon.chassis.bus.publish import BATCH_LIMIT, PUBLISH_DEADLINE_SECONDS
+from antiphon.chassis.bus.publish import BATCH_LIMIT, PUBLISH_DEADLINE_SECONDS, Refused
 
 MAX_CONCURRENT = 12  # measured: one batch takes as long as about fifteen concurrent messages
 
@@ -49,13 +49,14 @@ class GroupCommit:
         return await acked
 
     async def _flush(self) -> None:
+        group: list[PendingCommit] = []
         try:
             while self._pending:
                 group, self._pending = self._pending[:BATCH_LIMIT], self._pending[BATCH_LIMIT:]
                 await self._commit(group)
         finally:
             self._flushing = None
-            for pending in self._pending:  # only when this task was cancelled
+            for pending in (*group, *self._pending):  # those without an answer: this task was cancelled
                 pending.acked.cancel()
             self._pending = []
 
@@ -72,9 +73,9 @@ class GroupCommit:
             acks = await self._bus.publish_many(
                 [pending.out for pending in group], timeout_seconds=self._timeout_seconds
             )
-        except PayloadTooLarge:
-            for pending in group:  # one message that is too large must not fail the others
-                await self._commit_one(pending)
+        except (PayloadTooLarge, Refused):
+            # One message that is too large or refused must not fail the others.
+            await asyncio.gather(*(self._commit_one(pending) for pending in group))
         except Exception as error:  # noqa: BLE001 - raised in every caller of publish
             for pending in group:
                 _fail(pending.acked, error)

@@ -1,7 +1,6 @@
 """Key-value buckets: read and written key by key, or watched as a whole."""
 
 import asyncio
-import logging
 from collections.abc import Iterator, Mapping
 from secrets import token_hex
 
@@ -11,10 +10,11 @@ from antiphon.chassis.bus.consume import AckSubject, Puller
 from antiphon.chassis.bus.errors import ApiError, BusError, BusUnavailable, KeyExists
 from antiphon.chassis.bus.messages import Incoming, Outgoing
 from antiphon.chassis.bus.read import last, read
+from antiphon.chassis.library_log import get_logger
 from antiphon.chassis.retry import retrying
 from antiphon.contracts.streams import ConsumerDefinition
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 OPERATION = "KV-Operation"
 REMOVED = ("DEL", "PURGE")
@@ -65,7 +65,10 @@ class Bucket:
         found: set[str] = set()
         async for entry in read(self._connection, self._stream, f"{self._prefix}>", 0):
             key = entry.subject.removeprefix(self._prefix)
-            (found.discard if _is_removal(entry) else found.add)(key)
+            if _is_removal(entry):
+                found.discard(key)
+            else:
+                found.add(key)
         return sorted(found)
 
     async def watch(self) -> "WatchedBucket":

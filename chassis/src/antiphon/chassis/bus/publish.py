@@ -115,8 +115,8 @@ async def publish_many(connection: Connection, outs: Sequence[Outgoing], timeout
         try:
             return await _publish_batch(connection, outs, deadline)
         except BATCH_FAILED:
-            # One message that is already stored makes the server refuse the whole batch, and after a lost
-            # answer the batch may be stored: one by one, each message finds out whether it is a duplicate.
+            # The server refuses a batch if one of its messages is a duplicate, and after a lost answer the
+            # batch may be stored. Published one by one, duplicates are acknowledged as such.
             pass
     acks = []
     for out in outs:

@@ -11,17 +11,14 @@ from antiphon.chassis.bus.connection import Connection, ServerSubscription
 QUEUE_LIMIT = 4096  # announcements that a slow subscriber may leave in its queue
 
 Announcement = tuple[str, bytes]  # subject and payload
-MISSED: Final[Announcement] = (
-    "",
-    b"",
-)  # announcements may have been missed before the next one: read the log
+# Announcements may have been missed before the next one: read the log.
+MISSED: Final[Announcement] = ("", b"")
 
 
 class Subscription:
     """A bounded queue of announcements; `MISSED` replaces what a reconnect or an overflow may have lost."""
 
     def __init__(self, on_close: Callable[["Subscription"], None], limit: int = QUEUE_LIMIT) -> None:
-        self.dropped = False  # whether MISSED was ever queued
         self._queue: deque[Announcement] = deque()
         self._limit = limit
         self._on_close = on_close
@@ -40,7 +37,6 @@ class Subscription:
 
     def put_missed(self) -> None:
         """Queue MISSED, unless it is the newest entry already."""
-        self.dropped = True
         if not self._queue or self._queue[-1] is not MISSED:
             self._queue.append(MISSED)
         self._wake()
@@ -97,7 +93,7 @@ class Subscription:
 
 
 class SharedSubscription:
-    """One server subscription and the local subscriptions that it feeds."""
+    """A server subscription and the local subscriptions that share it."""
 
     def __init__(self) -> None:
         self.subscribers: set[Subscription] = set()

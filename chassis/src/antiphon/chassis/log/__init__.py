@@ -1,4 +1,4 @@
-"""The log of record: read a session, follow a session, follow all sessions."""
+"""The event log: read a session, follow a session, follow all sessions."""
 
 from antiphon.chassis.log.log import Log
 from antiphon.chassis.log.read import sequence_of

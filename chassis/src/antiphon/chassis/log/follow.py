@@ -1,12 +1,12 @@
-"""Follow the log: one session, or all partitions. Announcements save queries; the log is what counts."""
+"""Follow the log: one session, or all partitions. Announcements save queries; the log is authoritative."""
 
 import asyncio
-import logging
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
 from antiphon.chassis.bus import Bus
 from antiphon.chassis.database import Database, DatabaseUnavailable
+from antiphon.chassis.library_log import get_logger
 from antiphon.chassis.log.notify import (
     ALL_PARTITIONS,
     PartitionNotifier,
@@ -19,7 +19,7 @@ from antiphon.contracts.cursor import Cursor
 from antiphon.contracts.envelope import Envelope
 from antiphon.contracts.subjects import partition_of
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 PAGE = 500
 SESSION_POLL_SECONDS = 5.0  # without announcements, the log is read this often

@@ -1,4 +1,4 @@
-"""The log of record."""
+"""The event log of all sessions, as its readers use it."""
 
 from collections.abc import AsyncGenerator
 
@@ -14,7 +14,7 @@ BATCH = 500
 
 
 class Log:
-    """The event log as its readers see it."""
+    """Read access to the event log."""
 
     def __init__(self, database: Database, bus: Bus) -> None:
         self._database = database
@@ -32,11 +32,11 @@ class Log:
     def follow_session(
         self, tenant: str, session_id: str, *, after: int = 0
     ) -> AsyncGenerator[Envelope, None]:
-        """Yield a session's events after a sequence: history, then live, without a gap and without an end."""
+        """Yield a session's events after a sequence: history, then live, without gaps and without end."""
         return follow_session(self._database, self._bus, tenant, session_id, after)
 
     def follow(self, cursor: Cursor, *, batch: int = BATCH) -> AsyncGenerator[list[Envelope], None]:
-        """Yield everything committed after a cursor, in order within each session, without an end.
+        """Yield everything committed after a cursor, in order within each session, without end.
 
         A list holds at most `batch` envelopes; the cursor after it is `cursor.advanced(envelopes)`.
         """

@@ -1,18 +1,18 @@
 """Announcements of commits: which session or partition has new events, and when to read the log instead."""
 
 import asyncio
-import logging
 from collections.abc import AsyncGenerator
 from functools import lru_cache
 
 import msgspec
 
 from antiphon.chassis.bus import MISSED, Announcement, Bus, BusUnavailable
+from antiphon.chassis.library_log import get_logger
 from antiphon.chassis.retry import retrying
 from antiphon.contracts.envelope import Envelope
 from antiphon.contracts.subjects import PARTITIONS, committed_filter, committed_subject
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 ALL_PARTITIONS = frozenset(range(PARTITIONS))
 POLL_SECONDS = 1.0  # while the bus is unavailable

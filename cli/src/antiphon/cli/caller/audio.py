@@ -1,4 +1,4 @@
-"""The caller's two directions of sound: a microphone that speaks text, and a recorder of what others send."""
+"""The caller's audio: a microphone that speaks text, and a recorder of the other participants."""
 
 import asyncio
 from array import array
@@ -13,11 +13,11 @@ from antiphon.agent_worker.providers.espeak import synthesize
 RECORDING_RATE = 16_000  # Hz
 FRAME_MILLISECONDS = 20
 SAMPLE_BYTES = 2
-QUEUE_MILLISECONDS = 500  # of sound, so that a busy process leaves no gap; the source paces what it sends
+QUEUE_MILLISECONDS = 500  # of audio, so that a busy process leaves no gap
 
 
 class Microphone:
-    """A published track without gaps: speech when there is any, else silence."""
+    """A published audio track: queued speech, else silence."""
 
     def __init__(self) -> None:
         self._rate, _ = synthesize("a")
@@ -30,7 +30,7 @@ class Microphone:
         self._samples = self._rate * FRAME_MILLISECONDS // 1000
 
     async def open(self, participant: rtc.LocalParticipant) -> None:
-        """Publish the track and start to send."""
+        """Publish the track and start sending."""
         track = rtc.LocalAudioTrack.create_audio_track("microphone", self._source)
         options = rtc.TrackPublishOptions(source=rtc.TrackSource.SOURCE_MICROPHONE)
         await participant.publish_track(track, options)
@@ -44,12 +44,12 @@ class Microphone:
         await self._source.aclose()
 
     async def say(self, text: str) -> None:
-        """Speak the text; return when its last sound has been sent."""
+        """Speak the text; return when all of it has been sent."""
         _, pcm = await asyncio.to_thread(synthesize, text)
         await self.play(pcm)
 
     async def play(self, pcm: bytes) -> None:
-        """Send mono signed 16-bit PCM at `rate` Hz; return when its last sound has been sent."""
+        """Send mono signed 16-bit PCM at `rate` Hz; return when all of it has been sent."""
         size = self._samples * SAMPLE_BYTES
         self._empty.clear()
         self._frames.extend(
@@ -74,14 +74,14 @@ class Microphone:
 
 @dataclass(frozen=True, slots=True)
 class AudioChunk:
-    """Mono signed 16-bit PCM at 16 kHz, and when it arrived (seconds, the loop's clock)."""
+    """Mono signed 16-bit PCM at 16 kHz, and its time of arrival in seconds of the loop's clock."""
 
     at: float
     pcm: bytes
 
 
 class AudioRecorder:
-    """Records the tracks of other participants."""
+    """A recorder of the other participants' tracks."""
 
     def __init__(self) -> None:
         self.chunks: list[AudioChunk] = []
@@ -94,11 +94,11 @@ class AudioRecorder:
         task.add_done_callback(self._tasks.discard)
 
     def pcm(self, *, since: float = 0.0, until: float = float("inf")) -> bytes:
-        """Return what was recorded between two moments of the loop's clock."""
+        """Return the recording between two times of the loop's clock."""
         return b"".join(chunk.pcm for chunk in self.chunks if since <= chunk.at <= until)
 
     def loudness(self, *, since: float = 0.0, until: float = float("inf")) -> float:
-        """Return the root mean square between two moments, from 0 (silence) to 32767."""
+        """Return the root mean square between two times, from 0 (silence) to 32767."""
         samples = array("h", self.pcm(since=since, until=until))
         return sqrt(sum(sample * sample for sample in samples) / len(samples)) if samples else 0.0
 

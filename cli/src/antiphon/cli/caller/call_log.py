@@ -6,7 +6,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Utterance:
-    """A complete transcript line: the speaker, the words, and when it was complete (the loop's clock)."""
+    """A final transcript: the speaker, the words, and its time by the loop's clock."""
 
     who: str
     text: str
@@ -15,7 +15,7 @@ class Utterance:
 
 @dataclass(frozen=True, slots=True)
 class StateChange:
-    """A state that the agent published: listening, thinking or speaking."""
+    """A state published by the agent: listening, thinking or speaking."""
 
     state: str
     at: float
@@ -23,7 +23,7 @@ class StateChange:
 
 @dataclass(frozen=True, slots=True)
 class DataMessage:
-    """A data message with its JSON decoded."""
+    """A data message with decoded JSON."""
 
     topic: str
     body: dict[str, Any]
@@ -33,17 +33,17 @@ class DataMessage:
 
 @dataclass(slots=True)
 class CallLog:
-    """What the caller received, in order; waiters are notified of each addition."""
+    """The transcripts, states and data messages that the caller received, in order."""
 
     lines: list[Utterance] = field(default_factory=list)
     states: list[StateChange] = field(default_factory=list)
     data: list[DataMessage] = field(default_factory=list)
-    ended: str | None = None  # why the agent is gone
+    ended: str | None = None  # why the agent left
     _changed: asyncio.Condition = field(default_factory=asyncio.Condition)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     def notify(self) -> None:
-        """Make all waiters test their conditions again."""
+        """Wake all waiters after an addition."""
         task = asyncio.create_task(self._notify_all())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

@@ -16,7 +16,7 @@ STATE = "lk.agent.state"
 TRANSCRIPTION = "lk.transcription"
 FINAL = "lk.transcription_final"
 READY_TOPIC = "agent-status"
-UNCLEAR = "(unclear)"  # the offline recogniser's transcript of words that it does not recognise
+UNCLEAR = "(unclear)"  # the offline recogniser's transcript of unrecognised speech
 SPEAKING = "speaking"
 QUIET = ("listening", "idle")
 SETTLE_SECONDS = 0.7
@@ -27,7 +27,7 @@ class AgentNeverReady(StackError):
 
 
 class AgentSilent(StackError):
-    """The agent did not answer."""
+    """The agent did not reply."""
 
 
 class Caller:
@@ -90,13 +90,13 @@ class Caller:
         return message
 
     async def say(self, text: str) -> None:
-        """Speak; return when the last sound has been sent."""
+        """Speak the text; return when all of it has been sent."""
         await self.microphone.say(text)
 
     async def converse(self, text: str, *, timeout_seconds: float = 20.0) -> list[Utterance]:
-        """Wait for quiet, speak, and return the agent's complete answer.
+        """Wait until the agent is quiet, speak, and return its complete reply.
 
-        Raises AgentSilent when there is no answer. An agent that hangs up after its answer is no error.
+        Raises AgentSilent without a reply. The agent may hang up after its reply.
         """
         await self.wait_for_quiet(timeout_seconds=timeout_seconds)
         lines, states = len(self.agent_lines), len(self.log.states)
@@ -105,14 +105,14 @@ class Caller:
             lambda: any(change.state == SPEAKING for change in self.log.states[states:]), timeout_seconds
         )
         if not spoke:
-            why = self.log.ended or f"no answer within {timeout_seconds:g} s"
-            raise AgentSilent(f"the agent did not answer “{text}”: {why}")
+            why = self.log.ended or f"no reply within {timeout_seconds:g} s"
+            raise AgentSilent(f"the agent did not reply to “{text}”: {why}")
         await self.wait_for_quiet(timeout_seconds=timeout_seconds)
-        # the transcript is complete shortly after the sound
+        # the transcript is complete shortly after the audio
         await self.log.wait_for(lambda: len(self.agent_lines) > lines, SETTLE_SECONDS)
         return self.agent_lines[lines:]
 
-    async def make_understood(
+    async def say_until_understood(
         self, text: str, *, tries: int = 3, timeout_seconds: float = 20.0
     ) -> list[Utterance]:
         """Speak as `converse` does; repeat while the agent's transcript is unclear.
@@ -128,9 +128,9 @@ class Caller:
                 return answer
 
     async def wait_for_quiet(self, *, timeout_seconds: float) -> None:
-        """Wait until the agent listens for 0.7 s, or is gone.
+        """Wait until the agent has been listening for 0.7 s, or has left.
 
-        It also listens shortly between two sentences and during a hand-off.
+        Between two sentences and during a hand-off it listens for a shorter time.
         """
         clock = asyncio.get_running_loop().time
         deadline = clock() + timeout_seconds
@@ -176,7 +176,7 @@ class Caller:
         try:
             body = json.loads(packet.data)
         except ValueError:
-            return  # not JSON: not one of the agent's
+            return  # not a message of the agent
         sender = packet.participant.identity if packet.participant else None
         if isinstance(body, dict):
             self.log.data.append(DataMessage(packet.topic or "", body, sender, self._now()))
@@ -206,7 +206,7 @@ class Caller:
 
     async def _read(self, reader: rtc.TextStreamReader, who: str) -> None:
         text = ""
-        with suppress(StreamError):  # the call ended within the line: keep what arrived
+        with suppress(StreamError):  # the call ended within the line: use the part that arrived
             async for piece in reader:
                 text += piece
         text = text.strip()

@@ -32,7 +32,7 @@ async def print_call(flow: str, lines: Sequence[str], ready_within: float) -> No
 async def record_call(api: SessionApi, lines: Sequence[str]) -> None:
     """Make a call and print its events as they are committed.
 
-    Raises StackError when the agent does not answer, or the session does not close within 60 s.
+    Raises StackError if the agent does not reply, or the session does not close within 60 s.
     """
     created = await api.create(FLOW, USER)
     session: str = created["session_id"]
@@ -51,7 +51,7 @@ async def record_call(api: SessionApi, lines: Sequence[str]) -> None:
 async def _talk(
     created: dict[str, str], lines: Sequence[str], *, ready_within: float, transcript: bool
 ) -> None:
-    # failures are raised or are events; LiveKit's log has a line for every room that closes
+    # failures are raised or recorded as events; LiveKit also logs every closed room
     logging.getLogger("livekit").setLevel(logging.CRITICAL)
     caller = Caller(created["livekit_url"], created["token"])
     if transcript:
@@ -61,8 +61,8 @@ async def _talk(
         for line in lines:
             if caller.log.ended:
                 break
-            await caller.make_understood(line)
-        # an agent ends the call itself after a good-bye
+            await caller.say_until_understood(line)
+        # after a goodbye the agent ends the call
         await caller.wait_until_gone(timeout_seconds=HANG_UP_SECONDS)
         if caller.log.ended and transcript:
             out.print(Text(caller.log.ended, style="dim"))

@@ -37,7 +37,7 @@ def _files(service: str | None) -> list[Path]:
 
 
 class LogReader:
-    """A log file that is printed as it grows."""
+    """A log file whose new lines are printed."""
 
     def __init__(self, path: Path, *, prefixed: bool) -> None:
         self._path = path

@@ -20,13 +20,13 @@ TERMINAL_STATUSES = ("closed", "failed")
 def open_api() -> SessionApi:
     """Open the session-api of ANTIPHON_API_URL, else that of the embedded stack.
 
-    Raises StackError when neither is there.
+    Raises StackError when there is neither.
     """
     client = load(ClientSettings)
     if client.url:
         if not client.key:
             raise StackError("ANTIPHON_API_URL needs ANTIPHON_API_KEY")
-        return SessionApi(client.url, client.key)
+        return SessionApi(str(client.url), client.key)
     settings = load(StackSettings)
     status = status_of(settings)
     if not any(service.ready for service in status.services):
@@ -75,7 +75,7 @@ def _print_turn(turn: Json) -> None:
 
 
 async def print_live(session: str | None) -> None:
-    """Print the events of one session, or of all that are not over, as they are committed."""
+    """Print the events of one session, or of all sessions that have not ended, as they are committed."""
     async with open_api() as api:
         if session is not None:
             await print_events(api, session)
@@ -88,19 +88,22 @@ async def print_live(session: str | None) -> None:
 
 async def _print_all(api: SessionApi) -> None:
     known: set[str] = set()
+    first = True
     async with asyncio.TaskGroup() as following:
         while True:
             for session in reversed(await api.sessions(limit=NEWEST)):
                 session_id = session["session_id"]
-                # sessions that were over at the start are skipped: `antiphon show` prints them
-                if session_id not in known and (known or session["status"] not in TERMINAL_STATUSES):
+                # sessions that had ended at the start are skipped; `antiphon show` prints them
+                ended_before = first and session["status"] in TERMINAL_STATUSES
+                if session_id not in known and not ended_before:
                     following.create_task(print_events(api, session_id, prefix=f"…{session_id[-6:]}  "))
                 known.add(session_id)
+            first = False
             await asyncio.sleep(POLL_SECONDS)
 
 
 async def print_events(api: SessionApi, session: str, *, prefix: str = "") -> None:
-    """Print one session's events, past and live, until its last."""
+    """Print one session's events, past and live, to its last."""
     timeline = Timeline()
     async for event in api.follow(session):
         out.print(Text(prefix, style="bold") + timeline.line(event))

@@ -19,12 +19,16 @@ from antiphon.cli.supervisor.state import State
 
 
 def start(*, first_call: Sequence[str] | None, foreground: bool) -> None:
-    """Start the stack, make a first call with these lines, and print how to go on."""
+    """Start the stack, make a first call with these lines, and print the next steps."""
     stack = EmbeddedStack(load(StackSettings))
     if stack.status().ready:
-        out.print(Text(f"The stack in {stack.settings.home} is up already.", style="bold"))
+        out.print(Text(f"The stack in {stack.settings.home} is already up.", style="bold"))
         _print_next_steps(stack.status())
         return
+    if not any(stack.settings.flows.glob("*.yaml")):
+        raise StackError(
+            f"There are no flow files (*.yaml) in {stack.settings.flows}. Name a folder with ANTIPHON_FLOWS."
+        )
     if foreground:
         # SIGTERM must stop the stack as Ctrl-C does
         signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -45,7 +49,7 @@ def start(*, first_call: Sequence[str] | None, foreground: bool) -> None:
 
 
 def stop() -> None:
-    """Stop the stack and print whether it was up."""
+    """Stop the stack and report whether it was up."""
     stack = EmbeddedStack(load(StackSettings))
     with out.status("Stopping"):
         stopped = stack.stop()

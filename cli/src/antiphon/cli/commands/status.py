@@ -20,7 +20,7 @@ def print_status(*, as_json: bool) -> bool:
 
 def _print_table(status: Status) -> None:
     if not status.services:
-        out.print(f"No stack was ever up in {status.addresses.home}.", markup=False)
+        out.print(f"There is no stack in {status.addresses.home}.", markup=False)
         return
     table(
         ("service", "pid", "restarts", "state"),

@@ -1,6 +1,6 @@
-"""Everything that only Linux offers, each with its fallback: the one place to look at for another system.
+"""Linux-only calls, each with a fallback for other POSIX systems.
 
-The rest of the code base needs POSIX. macOS takes the fallbacks; it is untested.
+No other module uses anything that is specific to Linux. macOS uses the fallbacks, untested.
 """
 
 import asyncio
@@ -20,9 +20,9 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def die_with_parent(signum: signal.Signals | None) -> Callable[[], None] | None:
-    """Return a `preexec_fn` that makes a child receive a signal when the thread that starts it dies.
+    """Return a `preexec_fn` that sends the child a signal when the thread that started it dies.
 
-    Elsewhere there is none: the next `antiphon up` ends what a killed supervisor left, by the state file.
+    Fallback: None; the next `antiphon up` ends the processes in the state file of a killed supervisor.
     """
     if signum is None or not LINUX:
         return None
@@ -30,14 +30,17 @@ def die_with_parent(signum: signal.Signals | None) -> Callable[[], None] | None:
 
     def in_child() -> None:
         _libc.prctl(PR_SET_PDEATHSIG, int(signum), 0, 0, 0)
-        if os.getppid() != parent:  # the parent died before the line above
+        if os.getppid() != parent:  # the parent died before prctl
             os._exit(1)
 
     return in_child
 
 
 async def wait_for_exit(process: subprocess.Popen[bytes]) -> int:
-    """Wait for a child process to end and return its exit code; elsewhere it is polled."""
+    """Wait for a child process and return its exit code.
+
+    Fallback: poll the process.
+    """
     if not LINUX:
         while (code := process.poll()) is None:  # noqa: ASYNC110 - there is no event to wait for
             await asyncio.sleep(POLL_SECONDS)
@@ -55,8 +58,8 @@ async def wait_for_exit(process: subprocess.Popen[bytes]) -> int:
 
 
 def working_directory_argument(directory: Path) -> str:
-    """Return how a process started in `directory` can name it without access to the folders above.
+    """Return a path to `directory` for a process started in it that needs no access to its parents.
 
-    Elsewhere it is the path, so that another user needs access to all of it.
+    Fallback: the path itself; the process then needs access to all its parents.
     """
     return "/proc/self/cwd" if LINUX else str(directory)

@@ -16,13 +16,13 @@ from antiphon.cli.stack.ports import free_port
 from antiphon.cli.stack.probe import http_client
 from antiphon.cli.stack.process import Command
 
-# after the first it waits for every participant to leave, sometimes without end; the second stops it
+# the first makes it wait for participants to leave, possibly without end; the second makes it exit
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGTERM)
 
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """The key and the secret that sign a LiveKit server's tokens and webhooks."""
+    """The API key and secret of a LiveKit server."""
 
     key: str
     secret: str
@@ -62,7 +62,7 @@ class LiveKitServer:
         return f"ws://{LOOPBACK}:{self.port}"
 
     def prepare(self) -> Command:
-        """Write the configuration and return how to start the server."""
+        """Write the configuration and return the command of the server."""
         self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         config = self.directory / "livekit.yaml"
         write_private(config, yaml.safe_dump(self._config(), sort_keys=False))
@@ -78,11 +78,11 @@ class LiveKitServer:
         )
 
     def ready(self) -> bool:
-        """Whether the server answers a request signed with our keys."""
-        return answers(self.url, self.keys)
+        """Return whether the server accepts a request signed with our keys."""
+        return accepts_keys(self.url, self.keys)
 
     def start(self, *, timeout_seconds: float = 20.0) -> None:
-        """Start the server and wait until it answers."""
+        """Start the server and wait until it is ready."""
         command = self.prepare()
         self.process = process.spawn(command, self.output)
         process.wait_until_ready(
@@ -106,35 +106,35 @@ class LiveKitServer:
             "rtc": {
                 "tcp_port": 0,  # off: its listener binds every interface
                 "udp_port": self.udp_port,
-                "node_ip": LOOPBACK,  # otherwise a STUN server is asked for it
+                "node_ip": LOOPBACK,  # otherwise LiveKit queries a STUN server
                 "use_external_ip": False,
                 "enable_loopback_candidate": True,
                 "ips": {"includes": [f"{LOOPBACK}/32"]},
             },
             "keys": {self.keys.key: self.keys.secret},
             "room": {"auto_create": True, "empty_timeout": 300, "departure_timeout": 20},
-            # a busy small machine must not lose a call: load never excludes a worker
+            # a busy machine must not refuse calls: no load excludes a worker
             "agents": {"target_load": 1000},
-            # "info" writes a line for each readiness probe
+            # "info" logs every readiness probe
             "logging": {"level": "warn", "json": True},
         }
         if self.webhook_url:
             config["webhook"] = {
                 "api_key": self.keys.key,
                 "urls": [self.webhook_url],
-                # keep events while the receiver restarts
+                # queue webhooks while the receiver restarts
                 "resource_url_notifier": {"max_age": "5m", "max_depth": 10000},
             }
         return config
 
 
-def answers(url: str, keys: Keys) -> bool:
+def accepts_keys(url: str, keys: Keys) -> bool:
     """Return whether the LiveKit server at this address accepts these keys."""
     grants = api.VideoGrants(room_list=True)
     token = api.AccessToken(keys.key, keys.secret).with_grants(grants).to_jwt()
     address = url.replace("ws", "http", 1).rstrip("/") + "/twirp/livekit.RoomService/ListRooms"
     try:
-        answer = http_client().post(address, json={}, headers={"Authorization": f"Bearer {token}"})
+        response = http_client().post(address, json={}, headers={"Authorization": f"Bearer {token}"})
     except httpx.TransportError:
         return False
-    return answer.status_code == httpx.codes.OK
+    return response.status_code == httpx.codes.OK

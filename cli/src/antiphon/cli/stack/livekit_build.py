@@ -24,7 +24,7 @@ class Progress:
     seconds: float
     modules: int = 0  # downloaded
     packages: int = 0  # compiled
-    waiting: bool = False  # for another build on this machine to end
+    waiting: bool = False  # for another build on this machine
 
 
 Report = Callable[[Progress], None]
@@ -43,7 +43,7 @@ def find_livekit(cache: Path, report: Report) -> Path:
         return program
     cache.mkdir(parents=True, exist_ok=True)
     with _locked(program.with_suffix(".lock"), report):
-        if not has_version(program):  # the build that held the lock may have made it
+        if not has_version(program):  # another build may have finished meanwhile
             _build(program, cache / f"build-livekit-{VERSION}", report)
     return program
 
@@ -56,12 +56,12 @@ def cached(cache: Path) -> Path:
 def has_version(program: Path) -> bool:
     """Return whether the program runs and has the pinned version."""
     try:
-        answer = subprocess.run(
+        result = subprocess.run(
             [program, "--version"], capture_output=True, text=True, timeout=30, check=False
         )
     except OSError:
         return False
-    return answer.stdout.split()[-1:] == [VERSION]
+    return result.stdout.split()[-1:] == [VERSION]
 
 
 @contextmanager
@@ -93,7 +93,7 @@ def _build(program: Path, folder: Path, report: Report) -> None:
     try:
         _watch(process, log, report)
     finally:
-        processes.kill(process)  # and its compilers, on an interruption
+        processes.kill(process)  # and its compilers, if interrupted
     if process.returncode != 0:
         raise StackError(
             f"building livekit-server failed (go install {MODULE}, code {process.returncode}):\n"
@@ -101,7 +101,7 @@ def _build(program: Path, folder: Path, report: Report) -> None:
             f"Set LIVEKIT_URL to use an existing server, or put livekit-server {VERSION} on PATH."
         )
     program.parent.mkdir(parents=True, exist_ok=True)
-    (folder / "gopath" / "bin" / "server").replace(program)  # same file system: in one step
+    (folder / "gopath" / "bin" / "server").replace(program)  # atomic: same file system
     shutil.rmtree(folder)
 
 
@@ -125,7 +125,7 @@ def _go_root() -> Path:
 
 
 def _go_environment(folder: Path) -> dict[str, str]:
-    # how modules are fetched (GOPROXY, GOSUMDB, HTTPS_PROXY …) is the user's choice
+    # the user's settings for fetching modules (GOPROXY, GOSUMDB, HTTPS_PROXY …) apply
     inherited = {k: v for k, v in os.environ.items() if k not in ("GOFLAGS", "GOOS", "GOARCH", "GO111MODULE")}
     config = Path(os.environ.get("XDG_CONFIG_HOME") or "~/.config").expanduser()
     own = {
@@ -139,8 +139,8 @@ def _go_environment(folder: Path) -> dict[str, str]:
         "GOTMPDIR": str(folder),
         "GOBIN": "",
         "GOWORK": "off",
-        "GOTOOLCHAIN": "local",  # never fetch another Go
-        "GOFLAGS": "-modcacherw",  # or the folder could not be removed
-        "CGO_ENABLED": "0",  # a fresh machine has no C compiler
+        "GOTOOLCHAIN": "local",  # do not download another Go
+        "GOFLAGS": "-modcacherw",  # otherwise the folder cannot be removed
+        "CGO_ENABLED": "0",  # do not require a C compiler
     }
     return inherited | own

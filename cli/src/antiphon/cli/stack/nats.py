@@ -28,7 +28,7 @@ feature_flags {{ js_ack_fc_v2: false }}
 
 
 class NatsServer:
-    """A nats-server with JetStream, its own folder, bound to loopback."""
+    """A nats-server with JetStream and its own folder, bound to loopback."""
 
     def __init__(self, directory: Path, *, port: int | None = None, output: Path | None = None) -> None:
         self.directory = directory
@@ -42,7 +42,7 @@ class NatsServer:
         return f"nats://{LOOPBACK}:{self.port}"
 
     def prepare(self) -> Command:
-        """Write the configuration and return how to start the server."""
+        """Write the configuration and return the command of the server."""
         self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         config = self.directory / "nats.conf"
         store = json.dumps(str(self.directory / "store"))
@@ -50,14 +50,14 @@ class NatsServer:
         return Command((_program(), "-c", str(config)), dict(os.environ), self.directory)
 
     def ready(self) -> bool:
-        """Whether JetStream answers a request."""
+        """Return whether JetStream responds to a request."""
         try:
-            return _jetstream_answers(self.port)
+            return _jetstream_responds(self.port)
         except OSError:
             return False
 
     def start(self, *, timeout_seconds: float = 20.0) -> None:
-        """Start the server and wait until JetStream answers."""
+        """Start the server and wait until JetStream responds."""
         command = self.prepare()
         self.process = process.spawn(command, self.output)
         process.wait_until_ready(
@@ -83,8 +83,8 @@ def _program() -> str:
     return str(program)
 
 
-def _jetstream_answers(port: int) -> bool:
-    """Speak the client protocol directly, so that only chassis.bus depends on the NATS client."""
+def _jetstream_responds(port: int) -> bool:
+    """Send a request over a plain socket, so that only chassis.bus depends on the NATS client."""
     with (
         socket.create_connection((LOOPBACK, port), timeout=1.0) as connection,
         connection.makefile("rb") as lines,

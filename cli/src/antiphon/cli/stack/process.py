@@ -15,7 +15,7 @@ REPEAT_SECONDS = 0.3  # between a signal and the next
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A server's command line, its environment, and the signals that stop it."""
+    """A command line with its environment, user and stop signals."""
 
     argv: tuple[str, ...]
     environment: Mapping[str, str]
@@ -28,9 +28,9 @@ class Command:
 
 
 def spawn(command: Command, output: Path) -> subprocess.Popen[bytes]:
-    """Start the command in a session of its own and append its output to a file.
+    """Start the command in its own session and append its output to a file.
 
-    With an orphan signal the child dies with the calling thread, not only with its process.
+    The orphan signal is sent when the calling thread ends, not only when the process ends.
     """
     with output.open("ab") as log:
         return subprocess.Popen(
@@ -85,9 +85,9 @@ def wait_until_ready(
     *,
     timeout_seconds: float,
 ) -> None:
-    """Wait for the probe to succeed.
+    """Wait until `ready` returns true.
 
-    Raises StackError with the end of the log when the process ends or the time is over.
+    Raises StackError with the end of the log if the process ends or the timeout expires.
     """
     deadline = time.monotonic() + timeout_seconds
     while not ready():

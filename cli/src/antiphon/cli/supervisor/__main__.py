@@ -1,4 +1,4 @@
-"""The background process that runs one stack; `antiphon up` starts it."""
+"""The background process that runs one stack, started by `antiphon up`."""
 
 import asyncio
 import signal
@@ -19,7 +19,7 @@ from antiphon.cli.supervisor.supervisor import Supervisor
 
 EXIT_FAILED = 1
 EXIT_LOCKED = 3
-LOCK_SECONDS = 2.0  # a command that tests the lock holds it for a moment
+LOCK_SECONDS = 2.0  # a command that tests the lock holds it briefly
 
 
 def main() -> int:

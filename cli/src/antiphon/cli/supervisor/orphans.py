@@ -1,4 +1,4 @@
-"""End processes that a dead supervisor or service left: by process id and start time, never by name."""
+"""End processes left by a dead supervisor or service, found by process id and start time."""
 
 import os
 import signal
@@ -8,12 +8,12 @@ import psutil
 
 from antiphon.cli.supervisor.state import State
 
-SAME_START_SECONDS = 2.0  # the clock may be set meanwhile; a process id is not reused so soon
+SAME_START_SECONDS = 2.0  # tolerates clock changes; process ids are not reused this fast
 TIMEOUT_SECONDS = 8.0
 
 
 def is_running(pid: int, started: float) -> bool:
-    """Return whether the process with this id and start time still runs."""
+    """Return whether the process with this id and start time is running."""
     try:
         process = psutil.Process(pid)
         same = abs(process.create_time() - started) < SAME_START_SECONDS
@@ -23,7 +23,7 @@ def is_running(pid: int, started: float) -> bool:
 
 
 def end_orphans(state: State) -> list[str]:
-    """End every process that the state names and that still runs; return their names."""
+    """End every process in the state that is still running; return their names."""
     ended = []
     for service in reversed(state.services):
         if service.pid is not None and service.started is not None:
@@ -35,7 +35,7 @@ def end_orphans(state: State) -> list[str]:
 
 
 def end_session(leader: int, started: float, *, timeout_seconds: float = TIMEOUT_SECONDS) -> None:
-    """Wait for the processes of a session to end, the leader included; kill those that do not."""
+    """Wait for the processes of a session to end, including the leader; kill the rest after the timeout."""
     deadline = time.monotonic() + timeout_seconds
     while members := _session(leader, started):
         if time.monotonic() > deadline:

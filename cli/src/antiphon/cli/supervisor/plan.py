@@ -1,4 +1,4 @@
-"""The processes of the stack: their commands, environments, ports and probes."""
+"""The processes of the stack, with their commands, environments, ports and probes."""
 
 import os
 import signal
@@ -14,10 +14,10 @@ from antiphon.cli.stack.livekit import LiveKitServer
 from antiphon.cli.stack.nats import NatsServer
 from antiphon.cli.stack.ports import PortUse
 from antiphon.cli.stack.postgres import Postgres
-from antiphon.cli.stack.probe import Probe, answering, healthy
+from antiphon.cli.stack.probe import Probe, healthy, responds
 from antiphon.cli.stack.process import Command
 from antiphon.cli.supervisor.runner import Service
-from antiphon.cli.supervisor.setup import Credentials, given_keys
+from antiphon.cli.supervisor.setup import Credentials, external_keys
 from antiphon.cli.supervisor.state import Addresses, addresses_of
 
 WEBHOOK_PATH = "/api/v1/webhooks/livekit"
@@ -52,11 +52,11 @@ class Plan:
         nats = (PortUse(settings.nats_port, "NATS", "ANTIPHON_NATS_PORT"),)
         postgres = (PortUse(settings.postgres_port, "Postgres", "ANTIPHON_POSTGRES_PORT"),)
         found = [
-            Service("nats", self.nats.prepare, answering(self.nats.ready), nats, self.nats.output),
+            Service("nats", self.nats.prepare, responds(self.nats.ready), nats, self.nats.output),
             Service(
                 "postgres",
                 self.postgres.prepare,
-                answering(self.postgres.ready),
+                responds(self.postgres.ready),
                 postgres,
                 self.postgres.output,
             ),
@@ -69,7 +69,7 @@ class Plan:
                 ),
             )
             server = self.livekit
-            found.append(Service("livekit", server.prepare, answering(server.ready), ports, server.output))
+            found.append(Service("livekit", server.prepare, responds(server.ready), ports, server.output))
         return tuple(found)
 
     def services(self) -> tuple[Service, ...]:
@@ -107,9 +107,9 @@ class Plan:
 
     def _agent_variables(self) -> dict[str, str]:
         defaults = {
-            # otherwise a busy small machine refuses calls without a message
+            # otherwise a busy machine refuses calls silently
             "ANTIPHON_AGENT_LOAD_THRESHOLD": "inf",
-            # `down` ends running calls after 5 s, not after a minute
+            # `down` ends running calls after 5 s instead of 60 s
             "ANTIPHON_AGENT_DRAIN_TIMEOUT_SECONDS": "5",
         }
         journal = {"ANTIPHON_JOURNAL_DIR": str(self.settings.home / "journal")}
@@ -127,7 +127,7 @@ class Plan:
         )
 
     def migrate(self) -> Command:
-        """Return the command that brings the database to the newest schema."""
+        """Return the command that migrates the database to the latest schema."""
         return self._command(
             ("antiphon.persistence", "migrate"), {"ANTIPHON_POSTGRES_DSN": self.postgres.dsn}
         )
@@ -162,16 +162,16 @@ class Plan:
         return Command(
             argv=(sys.executable, "-m", *module),
             environment=inherited | variables,
-            directory=self.settings.home,  # no file there shadows a module
+            directory=self.settings.home,  # no file in it shadows a module
             stop_signals=(signal.SIGTERM,),
             stop_seconds=20.0,
         )
 
 
-def given_livekit(settings: StackSettings) -> Probe:
+def external_livekit(settings: StackSettings) -> Probe:
     """Return the probe of the LiveKit server that the user runs."""
-    keys = given_keys(settings)
+    keys = external_keys(settings)
     if settings.livekit_url is None or keys is None:
         raise ValueError("the stack runs its own LiveKit server")
     url = settings.livekit_url
-    return lambda: None if livekit.answers(url, keys) else f"{url} does not answer to these keys"
+    return lambda: None if livekit.accepts_keys(url, keys) else f"{url} does not accept these keys"

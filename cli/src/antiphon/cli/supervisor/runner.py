@@ -18,15 +18,15 @@ from antiphon.cli.supervisor.state import ServiceState
 
 PROBE_SECONDS = 2.0  # between two probes of a ready service
 EAGER_PROBE_SECONDS = 0.1  # between two probes of one that is not ready
-FIRST_BACKOFF_SECONDS = 0.5  # before a restart; doubles while the service keeps ending
+FIRST_BACKOFF_SECONDS = 0.5  # before a restart; doubles with each failure in a row
 LONGEST_BACKOFF_SECONDS = 10.0
-STEADY_SECONDS = 60.0  # after so long the backoff starts anew
+STEADY_SECONDS = 60.0  # of running, after which the backoff is reset
 TRIES_AT_START = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """One process of the stack: its command, its readiness probe, the ports that it binds."""
+    """A process of the stack: its command, its readiness probe, the ports that it binds."""
 
     name: str
     prepare: Callable[[], Command]  # may write files and block
@@ -36,7 +36,7 @@ class Service:
 
 
 class ServiceRunner:
-    """Keeps one service running: starts it, probes it, restarts it when it ends."""
+    """A runner of one service: starts it, probes it, restarts it when it exits."""
 
     def __init__(self, service: Service, changed: Callable[[ServiceState], None]) -> None:
         self.service = service
@@ -50,7 +50,7 @@ class ServiceRunner:
     async def start(self, *, timeout_seconds: float) -> None:
         """Start the service and wait until it is ready.
 
-        Raises StackError with the end of its log when it ends several times or is not ready in time.
+        Raises StackError with the end of its log if it exits three times or is not ready in time.
         """
         self._task = asyncio.create_task(self._keep_running(), name=f"supervise {self.service.name}")
         deadline = time.monotonic() + timeout_seconds
@@ -80,9 +80,7 @@ class ServiceRunner:
             detail = await self._run_once(first=self._failures == 0 and self.state.restarts == 0)
             self._failures = 1 if time.monotonic() - began > STEADY_SECONDS else self._failures + 1
             backoff = min(FIRST_BACKOFF_SECONDS * 2 ** (self._failures - 1), LONGEST_BACKOFF_SECONDS)
-            self._update(
-                pid=None, started=None, ready=False, detail=f"{detail}; starts again in {backoff:g} s"
-            )
+            self._update(pid=None, started=None, ready=False, detail=f"{detail}; restarting in {backoff:g} s")
             await asyncio.sleep(backoff)
             self.state.restarts += 1
 
@@ -95,7 +93,7 @@ class ServiceRunner:
             if first:
                 raise
             return str(error)
-        # not in a worker thread: the child dies with the thread that starts it
+        # not in a worker thread: the child gets its orphan signal when the starting thread ends
         process = self._process = processes.spawn(self._command, self.service.output)
         started = psutil.Process(process.pid).create_time()
         self._update(pid=process.pid, started=started, ready=False, detail="starting")
@@ -105,7 +103,7 @@ class ServiceRunner:
         finally:
             probing.cancel()
         self._process = None
-        # children of the dead process may finish while its successor starts
+        # children of the old process may still be ending while the new one starts
         ending = asyncio.create_task(asyncio.to_thread(end_session, process.pid, started))
         self._ending.add(ending)
         ending.add_done_callback(self._ending.discard)

@@ -1,4 +1,4 @@
-"""What a stack needs before its services start: credentials, streams, the API key, tables, flows."""
+"""The set-up steps before the services start: credentials, streams, the API key, tables, flows."""
 
 import asyncio
 import hashlib
@@ -26,7 +26,7 @@ COMMAND_SECONDS = 120.0
 
 
 class Credentials(msgspec.Struct, frozen=True):
-    """The secrets of one stack, generated once and stored in its folder."""
+    """The credentials of one stack, generated once and stored in its folder."""
 
     api_key: str
     livekit_api_key: str
@@ -39,16 +39,16 @@ class Credentials(msgspec.Struct, frozen=True):
 
 
 def credentials_of(settings: StackSettings) -> Credentials:
-    """Return the stack's secrets; the keys of a given LiveKit server replace its own."""
+    """Return the stack's credentials, with the keys of an external LiveKit server if there is one."""
     own = _stored_credentials(settings.home / "credentials.json")
-    given = given_keys(settings)
-    if given is None:
+    external = external_keys(settings)
+    if external is None:
         return own
-    return msgspec.structs.replace(own, livekit_api_key=given.key, livekit_api_secret=given.secret)
+    return msgspec.structs.replace(own, livekit_api_key=external.key, livekit_api_secret=external.secret)
 
 
-def given_keys(settings: StackSettings) -> Keys | None:
-    """Return the keys of the given LiveKit server; None when the stack runs its own."""
+def external_keys(settings: StackSettings) -> Keys | None:
+    """Return the keys of an external LiveKit server; None if the stack runs its own."""
     if not (settings.livekit_url and settings.livekit_api_key and settings.livekit_api_secret):
         return None
     return Keys(settings.livekit_api_key, settings.livekit_api_secret)
@@ -65,7 +65,7 @@ def _stored_credentials(path: Path) -> Credentials:
 
 @asynccontextmanager
 async def connected(url: str) -> AsyncIterator[Bus]:
-    """Connect to the broker; raise its errors as StackError."""
+    """Connect to the broker; translate its errors to StackError."""
     try:
         bus = await Bus.connect(url, name="antiphon-up")
         try:
@@ -91,9 +91,9 @@ async def publish_key(bus: Bus, api_key: str, now: datetime) -> None:
 
 
 async def run_to_end(name: str, command: Command, output: Path) -> None:
-    """Run a command to its end.
+    """Run a command and wait for it.
 
-    Raises StackError with the end of its output when it fails or takes longer than 120 s.
+    Raises StackError with the end of its output if it fails or takes longer than 120 s.
     """
     process = processes.spawn(command, output)
     try:

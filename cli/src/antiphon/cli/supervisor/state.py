@@ -1,4 +1,4 @@
-"""The state file: written by the supervisor alone, read by every command."""
+"""The state file, written by the supervisor only and read by every command."""
 
 import os
 import time
@@ -19,7 +19,7 @@ Progress = Literal["waiting", "running", "done", "failed"]
 
 
 class Addresses(msgspec.Struct, frozen=True):
-    """The addresses of one stack and their keys; None for what does not exist yet."""
+    """The addresses and keys of one stack; None for those that do not exist yet."""
 
     home: str
     api_url: str
@@ -33,7 +33,7 @@ class Addresses(msgspec.Struct, frozen=True):
 
 
 class ServiceState(msgspec.Struct):
-    """The supervisor's knowledge of one service."""
+    """The state of one service."""
 
     name: str
     pid: int | None = None
@@ -70,7 +70,7 @@ def state_path(home: Path) -> Path:
 
 
 def read_state(home: Path) -> State | None:
-    """Return the state that a supervisor wrote last; None when there is none that can be decoded."""
+    """Return the last state written by a supervisor; None if the file is missing or invalid."""
     try:
         return msgspec.json.decode(state_path(home).read_bytes(), type=State)
     except (FileNotFoundError, msgspec.DecodeError):
@@ -106,7 +106,7 @@ class StateFile:
 
     @contextmanager
     def step(self, name: str) -> Iterator[Step]:
-        """Record that a step runs, how it ends and how long it took."""
+        """Record the progress, result and duration of a step."""
         step = next(step for step in self.state.steps if step.name == name)
         began = time.monotonic()
         step.progress = "running"
@@ -142,7 +142,7 @@ def addresses_of(settings: StackSettings) -> Addresses:
 
 
 def reachable(host: str) -> str:
-    """Return the address at which a server that binds `host` is reached from this machine."""
+    """Return the address for connecting from this machine to a server that binds `host`."""
     if host in ALL_INTERFACES:
         return LOOPBACK
     return f"[{host}]" if ":" in host else host

@@ -14,19 +14,19 @@ from antiphon.cli.stack.ports import require_free
 from antiphon.cli.stack.probe import Probe
 from antiphon.cli.supervisor import setup
 from antiphon.cli.supervisor.orphans import end_orphans
-from antiphon.cli.supervisor.plan import Plan, given_livekit
+from antiphon.cli.supervisor.plan import Plan, external_livekit
 from antiphon.cli.supervisor.runner import PROBE_SECONDS, Service, ServiceRunner
 from antiphon.cli.supervisor.state import ServiceState, State, StateFile, Step, read_state
 
 READY_SECONDS = 120.0
 STEPS = ("NATS", "Postgres", "LiveKit", "streams and key", "tables", "flows")
-THREADS = 24  # for probes, exits and files: they wait, none computes
+THREADS = 24  # for probes and files, which mostly wait
 LARGEST_LOG_BYTES = 10 * 1024 * 1024
 ROTATION_SECONDS = 30.0
 
 
 class Supervisor:
-    """Runs one stack: starts it in order, keeps it running, stops it in reverse order."""
+    """The supervisor of one stack: starts it in order, keeps it running, stops it in reverse order."""
 
     def __init__(self, settings: StackSettings, plan: Plan) -> None:
         self.settings = settings
@@ -51,7 +51,7 @@ class Supervisor:
     async def run(self, stop: asyncio.Event) -> None:
         """Start the stack, keep it running until `stop` is set, and stop it.
 
-        Raises StackError when it does not start; no process is left running then.
+        Raises StackError if it does not start; no process is left running.
         """
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS))
         self._background.append(asyncio.create_task(_rotate_logs(self.plan.logs), name="rotate logs"))
@@ -81,7 +81,7 @@ class Supervisor:
         await _run_together(
             self._start_broker(nats),
             self._start_database(postgres),
-            self._start("LiveKit", livekit[0]) if livekit else self._check_given_livekit(),
+            self._start("LiveKit", livekit[0]) if livekit else self._check_external_livekit(),
         )
         await _run_together(*(self._start(service.name, service) for service in services))
 
@@ -101,18 +101,18 @@ class Supervisor:
             output = self.plan.logs / "migrate.log"
             await setup.run_to_end("persistence migrate", self.plan.migrate(), output)
 
-    async def _check_given_livekit(self) -> None:
+    async def _check_external_livekit(self) -> None:
         with self.state.step("LiveKit") as step:
-            step.detail = f"yours, at {self.settings.livekit_url}"
-            probe = given_livekit(self.settings)
+            step.detail = f"external, at {self.settings.livekit_url}"
+            probe = external_livekit(self.settings)
             if reason := await asyncio.to_thread(probe):
                 raise StackError(reason)
-        self._background.append(asyncio.create_task(self._watch_given_livekit(probe), name="watch LiveKit"))
+        self._background.append(asyncio.create_task(self._watch_external_livekit(probe), name="LiveKit"))
 
-    async def _watch_given_livekit(self, probe: Probe) -> None:
+    async def _watch_external_livekit(self, probe: Probe) -> None:
         while True:
             reason = await asyncio.to_thread(probe)
-            detail = reason or f"yours, at {self.settings.livekit_url}"
+            detail = reason or f"external, at {self.settings.livekit_url}"
             self.state.set_service(ServiceState("livekit", ready=reason is None, detail=detail))
             await asyncio.sleep(PROBE_SECONDS)
 
@@ -123,7 +123,7 @@ class Supervisor:
             await runner.start(timeout_seconds=READY_SECONDS)
 
     async def _stop_all(self) -> None:
-        # reverse order of the plan, not of the start: services before the servers that they need
+        # in reverse order of the plan, so that services stop before the servers that they need
         order = [service.name for service in (*self.plan.infrastructure(), *self.plan.services())]
         for runner in sorted(self._runners, key=lambda s: order.index(s.state.name), reverse=True):
             await runner.stop()
@@ -148,7 +148,7 @@ async def _rotate_logs(folder: Path) -> None:
 
 
 def rotate_logs(folder: Path, largest_bytes: int = LARGEST_LOG_BYTES) -> None:
-    """Copy each log that is too large to `*.log.1` and truncate it: its writer has it open to append."""
+    """Copy each large log to `*.log.1` and truncate it in place, since its writer appends to it."""
     for log in folder.glob("*.log"):
         if log.stat().st_size > largest_bytes:
             shutil.copyfile(log, log.with_suffix(".log.1"))

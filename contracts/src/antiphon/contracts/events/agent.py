@@ -10,7 +10,7 @@ UserState = Literal["speaking", "listening", "away"]
 
 
 class AgentJoined(Event, frozen=True, kw_only=True):
-    """An agent's job began to serve the session; the epoch of its events is its job id."""
+    """An agent job started serving the session; its job id is the epoch of its events."""
 
     TYPE: ClassVar[str] = "agent.joined"
     FAMILY: ClassVar[Family] = Family.AGENT
@@ -27,7 +27,7 @@ class AgentJoined(Event, frozen=True, kw_only=True):
 
 
 class AgentReady(Event, frozen=True, kw_only=True):
-    """The agent has greeted the caller and listens."""
+    """The agent has greeted the caller and is listening."""
 
     TYPE: ClassVar[str] = "agent.ready"
     FAMILY: ClassVar[Family] = Family.AGENT
@@ -37,7 +37,7 @@ class AgentReady(Event, frozen=True, kw_only=True):
 
 
 class AgentLost(Event, frozen=True, kw_only=True):
-    """The agent died or fell silent while its session was open."""
+    """The agent crashed or stopped responding while its session was open."""
 
     TYPE: ClassVar[str] = "agent.lost"
     FAMILY: ClassVar[Family] = Family.AGENT
@@ -49,7 +49,7 @@ class AgentLost(Event, frozen=True, kw_only=True):
 
 
 class AgentResumed(Event, frozen=True, kw_only=True):
-    """A new job took the session up where an earlier one had left it."""
+    """A new agent job resumed the session of an earlier one."""
 
     TYPE: ClassVar[str] = "agent.resumed"
     FAMILY: ClassVar[Family] = Family.AGENT
@@ -61,7 +61,7 @@ class AgentResumed(Event, frozen=True, kw_only=True):
 
 
 class AgentStateChanged(Event, frozen=True, kw_only=True):
-    """The agent began to listen, think, speak or idle."""
+    """The state of the agent changed."""
 
     TYPE: ClassVar[str] = "agent_state_changed"
     FAMILY: ClassVar[Family] = Family.AGENT
@@ -71,7 +71,7 @@ class AgentStateChanged(Event, frozen=True, kw_only=True):
 
 
 class UserStateChanged(Event, frozen=True, kw_only=True):
-    """The user began to speak, fell silent or went away."""
+    """The state of the user changed."""
 
     TYPE: ClassVar[str] = "user_state_changed"
     FAMILY: ClassVar[Family] = Family.AGENT
@@ -81,7 +81,7 @@ class UserStateChanged(Event, frozen=True, kw_only=True):
 
 
 class AgentHandedOff(Event, frozen=True, kw_only=True):
-    """One agent of the flow gave the conversation to another."""
+    """One agent of the flow handed the conversation over to another."""
 
     TYPE: ClassVar[str] = "agent.handed_off"
     FAMILY: ClassVar[Family] = Family.AGENT
@@ -92,7 +92,7 @@ class AgentHandedOff(Event, frozen=True, kw_only=True):
 
 
 class AgentError(Event, frozen=True, kw_only=True):
-    """Something the agent depends on went wrong."""
+    """A component that the agent depends on failed."""
 
     TYPE: ClassVar[str] = "agent.error"
     FAMILY: ClassVar[Family] = Family.AGENT

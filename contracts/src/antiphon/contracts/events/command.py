@@ -18,7 +18,7 @@ class CommandRequested(Event, frozen=True, kw_only=True):
 
 
 class CommandApplied(Event, frozen=True, kw_only=True):
-    """The command was carried out."""
+    """The command was applied to the session."""
 
     TYPE: ClassVar[str] = "command.applied"
     FAMILY: ClassVar[Family] = Family.COMMAND
@@ -28,7 +28,7 @@ class CommandApplied(Event, frozen=True, kw_only=True):
 
 
 class CommandRejected(Event, frozen=True, kw_only=True):
-    """The command was refused."""
+    """The command was rejected."""
 
     TYPE: ClassVar[str] = "command.rejected"
     FAMILY: ClassVar[Family] = Family.COMMAND

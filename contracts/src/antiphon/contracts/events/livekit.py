@@ -1,4 +1,4 @@
-"""Events made from LiveKit's webhooks."""
+"""Events mapped from LiveKit's webhooks."""
 
 from typing import Annotated, Any, ClassVar
 
@@ -8,12 +8,12 @@ from antiphon.contracts.event import Event, Family
 
 Payload = Annotated[
     dict[str, Any],
-    Meta(description="the webhook's JSON, whole", extra_json_schema={"x-pii": True}),
+    Meta(description="the webhook's JSON, without secrets", extra_json_schema={"x-pii": True}),
 ]
 
 
 class LiveKitWebhook(Event, frozen=True, kw_only=True):
-    """One webhook of LiveKit."""
+    """A webhook sent by LiveKit."""
 
     FAMILY: ClassVar[Family] = Family.LIVEKIT
 
@@ -28,7 +28,7 @@ class LiveKitWebhook(Event, frozen=True, kw_only=True):
 
 
 class LiveKitRoomStarted(LiveKitWebhook, frozen=True, kw_only=True):
-    """LiveKit opened the room."""
+    """LiveKit created the room."""
 
     TYPE: ClassVar[str] = "livekit.room_started"
 
@@ -40,43 +40,43 @@ class LiveKitRoomFinished(LiveKitWebhook, frozen=True, kw_only=True):
 
 
 class LiveKitParticipantJoined(LiveKitWebhook, frozen=True, kw_only=True):
-    """LiveKit saw a participant become active."""
+    """A participant joined the room and became active, as reported by LiveKit."""
 
     TYPE: ClassVar[str] = "livekit.participant_joined"
 
 
 class LiveKitParticipantLeft(LiveKitWebhook, frozen=True, kw_only=True):
-    """LiveKit saw a participant leave."""
+    """A participant left the room, as reported by LiveKit."""
 
     TYPE: ClassVar[str] = "livekit.participant_left"
 
 
 class LiveKitParticipantConnectionAborted(LiveKitWebhook, frozen=True, kw_only=True):
-    """LiveKit saw a connection break before it was up."""
+    """A participant's connection failed before it was established, as reported by LiveKit."""
 
     TYPE: ClassVar[str] = "livekit.participant_connection_aborted"
 
 
 class LiveKitTrackPublished(LiveKitWebhook, frozen=True, kw_only=True):
-    """LiveKit saw a track published."""
+    """A track was published, as reported by LiveKit."""
 
     TYPE: ClassVar[str] = "livekit.track_published"
 
 
 class LiveKitTrackUnpublished(LiveKitWebhook, frozen=True, kw_only=True):
-    """LiveKit saw a track withdrawn."""
+    """A track was unpublished, as reported by LiveKit."""
 
     TYPE: ClassVar[str] = "livekit.track_unpublished"
 
 
 class LiveKitEgressStarted(LiveKitWebhook, frozen=True, kw_only=True):
-    """An egress began."""
+    """An egress started."""
 
     TYPE: ClassVar[str] = "livekit.egress_started"
 
 
 class LiveKitEgressUpdated(LiveKitWebhook, frozen=True, kw_only=True):
-    """An egress changed."""
+    """The state of an egress changed."""
 
     TYPE: ClassVar[str] = "livekit.egress_updated"
 
@@ -88,7 +88,7 @@ class LiveKitEgressEnded(LiveKitWebhook, frozen=True, kw_only=True):
 
 
 class LiveKitIngressStarted(LiveKitWebhook, frozen=True, kw_only=True):
-    """An ingress began."""
+    """An ingress started."""
 
     TYPE: ClassVar[str] = "livekit.ingress_started"
 
@@ -100,25 +100,25 @@ class LiveKitIngressEnded(LiveKitWebhook, frozen=True, kw_only=True):
 
 
 class LiveKitAgentJobPending(LiveKitWebhook, frozen=True, kw_only=True):
-    """LiveKit waits for a worker to take the job."""
+    """An agent job is waiting for a worker, as reported by LiveKit."""
 
     TYPE: ClassVar[str] = "livekit.agent_job_pending"
 
 
 class LiveKitAgentJobStarted(LiveKitWebhook, frozen=True, kw_only=True):
-    """LiveKit gave a job to a worker."""
+    """An agent job was assigned to a worker, as reported by LiveKit."""
 
     TYPE: ClassVar[str] = "livekit.agent_job_started"
 
 
 class LiveKitAgentJobEnded(LiveKitWebhook, frozen=True, kw_only=True):
-    """LiveKit saw a job end."""
+    """An agent job ended, as reported by LiveKit."""
 
     TYPE: ClassVar[str] = "livekit.agent_job_ended"
 
 
 class LiveKitOther(LiveKitWebhook, frozen=True, kw_only=True):
-    """LiveKit sent a webhook of a kind that this catalogue does not name yet."""
+    """A webhook of a kind that this version of the catalogue does not define."""
 
     TYPE: ClassVar[str] = "livekit.other"
 

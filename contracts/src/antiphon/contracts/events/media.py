@@ -6,7 +6,7 @@ from antiphon.contracts.event import Bytes, Event, Family, PersonalText, Seconds
 
 
 class TrackEvent(Event, frozen=True, kw_only=True):
-    """An event of one track."""
+    """An event about one track."""
 
     FAMILY: ClassVar[Family] = Family.MEDIA
 
@@ -25,19 +25,19 @@ class TrackPublished(TrackEvent, frozen=True, kw_only=True):
 
 
 class TrackUnpublished(TrackEvent, frozen=True, kw_only=True):
-    """A participant withdrew a track."""
+    """A participant unpublished a track."""
 
     TYPE: ClassVar[str] = "track_unpublished"
 
 
 class TrackSubscribed(TrackEvent, frozen=True, kw_only=True):
-    """The agent began to receive a track."""
+    """The agent subscribed to a track."""
 
     TYPE: ClassVar[str] = "track_subscribed"
 
 
 class TrackUnsubscribed(TrackEvent, frozen=True, kw_only=True):
-    """The agent stopped receiving a track."""
+    """The agent unsubscribed from a track."""
 
     TYPE: ClassVar[str] = "track_unsubscribed"
 
@@ -55,7 +55,7 @@ class TrackUnmuted(TrackEvent, frozen=True, kw_only=True):
 
 
 class ActiveSpeakersChanged(Event, frozen=True, kw_only=True):
-    """Other participants speak now."""
+    """The set of participants who are speaking changed."""
 
     TYPE: ClassVar[str] = "active_speakers_changed"
     FAMILY: ClassVar[Family] = Family.MEDIA
@@ -64,7 +64,7 @@ class ActiveSpeakersChanged(Event, frozen=True, kw_only=True):
 
 
 class ConnectionQualityChanged(Event, frozen=True, kw_only=True):
-    """A participant's connection became better or worse."""
+    """The quality of a participant's connection changed."""
 
     TYPE: ClassVar[str] = "connection_quality_changed"
     FAMILY: ClassVar[Family] = Family.MEDIA
@@ -85,7 +85,7 @@ class RoomMetadataChanged(Event, frozen=True, kw_only=True):
 
 
 class DataReceived(Event, frozen=True, kw_only=True):
-    """A participant sent a data packet; its bytes are not kept."""
+    """A participant sent a data packet; its payload is not stored."""
 
     TYPE: ClassVar[str] = "data_received"
     FAMILY: ClassVar[Family] = Family.MEDIA
@@ -97,7 +97,7 @@ class DataReceived(Event, frozen=True, kw_only=True):
 
 
 class FileReceived(Event, frozen=True, kw_only=True):
-    """A participant sent a file, and it was stored."""
+    """A participant sent a file, which was stored."""
 
     TYPE: ClassVar[str] = "file.received"
     FAMILY: ClassVar[Family] = Family.MEDIA
@@ -111,7 +111,7 @@ class FileReceived(Event, frozen=True, kw_only=True):
 
 
 class RecordingSaved(Event, frozen=True, kw_only=True):
-    """The audio of the session was stored."""
+    """The audio recording of the session was stored."""
 
     TYPE: ClassVar[str] = "recording.saved"
     FAMILY: ClassVar[Family] = Family.MEDIA

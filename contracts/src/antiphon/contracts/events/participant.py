@@ -10,7 +10,7 @@ PersonalAttributes = Annotated[dict[str, str], Meta(extra_json_schema={"x-pii": 
 
 
 class ParticipantConnected(Event, frozen=True, kw_only=True):
-    """A participant came into the room."""
+    """A participant joined the room."""
 
     TYPE: ClassVar[str] = "participant_connected"
     FAMILY: ClassVar[Family] = Family.PARTICIPANT
@@ -48,7 +48,7 @@ class ParticipantMetadataChanged(Event, frozen=True, kw_only=True):
 
 
 class ParticipantAttributesChanged(Event, frozen=True, kw_only=True):
-    """A participant's attributes changed; only the changed ones are carried."""
+    """A participant's attributes changed; only the changed ones are included."""
 
     TYPE: ClassVar[str] = "participant_attributes_changed"
     FAMILY: ClassVar[Family] = Family.PARTICIPANT

@@ -11,7 +11,7 @@ from antiphon.contracts.events.usage import ModelUsage
 
 
 class SessionRequested(Event, frozen=True, kw_only=True):
-    """A client asked for a session."""
+    """A client requested a session."""
 
     TYPE: ClassVar[str] = "session.requested"
     FAMILY: ClassVar[Family] = Family.SESSION
@@ -25,7 +25,7 @@ class SessionRequested(Event, frozen=True, kw_only=True):
 
 
 class SessionDispatched(Event, frozen=True, kw_only=True):
-    """LiveKit has the room, and with it the wish for an agent."""
+    """LiveKit created the room and accepted its agent dispatch."""
 
     TYPE: ClassVar[str] = "session.dispatched"
     FAMILY: ClassVar[Family] = Family.SESSION
@@ -36,7 +36,7 @@ class SessionDispatched(Event, frozen=True, kw_only=True):
 
 
 class SessionDispatchFailed(Event, frozen=True, kw_only=True):
-    """LiveKit could not be asked for the room or the agent."""
+    """The request to create the room with its agent dispatch failed."""
 
     TYPE: ClassVar[str] = "session.dispatch_failed"
     FAMILY: ClassVar[Family] = Family.SESSION
@@ -47,7 +47,7 @@ class SessionDispatchFailed(Event, frozen=True, kw_only=True):
 
 
 class CloseReason(StrEnum):
-    """Why a session closed."""
+    """The reason a session closed."""
 
     CALLER_LEFT = "caller_left"
     AGENT_ENDED = "agent_ended"
@@ -59,7 +59,7 @@ class CloseReason(StrEnum):
 
 
 class FaultSide(StrEnum):
-    """Whose fault an ending was."""
+    """The side that caused an abnormal end, if any."""
 
     NONE = "none"
     CALLER = "caller"
@@ -68,7 +68,7 @@ class FaultSide(StrEnum):
 
 
 class ParticipantSummary(Struct, frozen=True, kw_only=True):
-    """Who took part, and when."""
+    """A participant of the session, and when it was in the room."""
 
     identity: PersonalText
     kind: str
@@ -77,7 +77,7 @@ class ParticipantSummary(Struct, frozen=True, kw_only=True):
 
 
 class SessionClosed(Event, frozen=True, kw_only=True):
-    """The session came to its end in good order."""
+    """The session closed, after a normal end or an error."""
 
     TYPE: ClassVar[str] = "session.closed"
     FAMILY: ClassVar[Family] = Family.SESSION
@@ -93,7 +93,7 @@ class SessionClosed(Event, frozen=True, kw_only=True):
 
 
 class FailureReason(StrEnum):
-    """Why a session failed."""
+    """The reason a session failed."""
 
     DISPATCH_FAILED = "dispatch_failed"
     AGENT_NEVER_READY = "agent_never_ready"
@@ -101,7 +101,7 @@ class FailureReason(StrEnum):
 
 
 class SessionFailed(Event, frozen=True, kw_only=True):
-    """The session could not be given what it needs, and was given up."""
+    """The session failed: it was not dispatched, or its agent never became ready or was lost."""
 
     TYPE: ClassVar[str] = "session.failed"
     FAMILY: ClassVar[Family] = Family.SESSION

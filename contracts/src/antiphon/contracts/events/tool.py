@@ -17,7 +17,7 @@ class ToolStarted(Event, frozen=True, kw_only=True):
 
 
 class ToolCompleted(Event, frozen=True, kw_only=True):
-    """A tool answered, failed or was cancelled."""
+    """A tool call returned, failed or was cancelled."""
 
     TYPE: ClassVar[str] = "tool.completed"
     FAMILY: ClassVar[Family] = Family.TOOL

@@ -29,7 +29,7 @@ class TurnSaved(Event, frozen=True, kw_only=True):
 
 
 class UserInputTranscribed(Event, frozen=True, kw_only=True):
-    """The recogniser settled on what the user said."""
+    """The speech recogniser produced a final transcript of what the user said."""
 
     TYPE: ClassVar[str] = "user_input_transcribed"
     FAMILY: ClassVar[Family] = Family.TURN

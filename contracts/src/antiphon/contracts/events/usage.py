@@ -8,7 +8,7 @@ from antiphon.contracts.event import Count, Event, Family, Seconds
 
 
 class ModelUsage(Struct, frozen=True, kw_only=True):
-    """Count what one model has used since the session began."""
+    """The usage of one model since the session began."""
 
     kind: str
     provider: str
@@ -24,7 +24,7 @@ class ModelUsage(Struct, frozen=True, kw_only=True):
 
 
 class UsageUpdated(Event, frozen=True, kw_only=True):
-    """The usage of a session grew; the numbers are cumulative per provider and model."""
+    """The model usage of the session changed; the counts are cumulative per provider and model."""
 
     TYPE: ClassVar[str] = "usage.updated"
     FAMILY: ClassVar[Family] = Family.USAGE

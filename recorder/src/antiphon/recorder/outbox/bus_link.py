@@ -1,13 +1,13 @@
 """The one connection of a process to the broker, made as soon as the broker answers."""
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable
 
 from antiphon.chassis.bus import Bus, BusUnavailable
+from antiphon.chassis.library_log import get_logger
 from antiphon.chassis.retry import retrying
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 
 class BusLink:

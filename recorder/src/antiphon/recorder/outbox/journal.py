@@ -1,22 +1,23 @@
 """The journal of one job: a file with one line per event, which survives the kill of its process.
 
 The first line is a header of fixed width with the offset up to which the broker has acknowledged. Both are
-written by `pwrite` at a known offset: with O_APPEND, Linux would append the header too. The writer holds the
-file's lock (`flock`) while it lives, so a journal that can be locked has no writer.
+written by `pwrite` at a known offset; with O_APPEND, Linux would append the header too. The writer holds the
+file's lock (`flock`) until it ends, so a journal that can be locked has no writer.
 """
 
 import fcntl
-import logging
 import os
 from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 
-log = logging.getLogger(__name__)
+from antiphon.chassis.library_log import get_logger
+
+log = get_logger(__name__)
 
 SUFFIX = ".journal"
-READ_BYTES = 256 * 1024  # read at once, whatever the size of the journal
-LINES_IN_MEMORY = 10_000  # held when a write fails; events beyond are lost and counted
+READ_BYTES = 256 * 1024  # per read
+LINES_IN_MEMORY = 10_000  # while writes fail; further events are lost and counted
 
 _MAGIC = b"antiphon-journal-1 "
 _DIGITS = 20
@@ -49,9 +50,9 @@ class Journal:
 
     @classmethod
     def create(cls, path: Path) -> "Journal":
-        """Create a journal; it is locked before it has its name.
+        """Create a journal; it is locked before it gets its name.
 
-        If the disk refuses, the journal is in memory only.
+        If the file cannot be created, the journal is in memory only.
         """
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -116,7 +117,7 @@ class Journal:
             return False
         try:
             _write_all(self._descriptor, data, self.end)
-        except OSError:  # what was written of it is overwritten by the next line, or dropped as torn
+        except OSError:  # a partial write is overwritten by the next line, or dropped as torn
             log.exception("journal.write_failed", extra={"path": str(self.path)})
             return False
         self.end += len(data)
@@ -147,7 +148,7 @@ class Journal:
         unread = self.end - self.acknowledged
         size = min(READ_BYTES, unread)
         piece = os.pread(self._descriptor, size, self.acknowledged)
-        while b"\n" not in piece:  # one line longer than what is read at once
+        while b"\n" not in piece:  # a line that is longer than one read
             if len(piece) < size or size == unread:
                 raise OSError(f"{self.path} was truncated")
             size = min(2 * size, unread)
@@ -156,7 +157,7 @@ class Journal:
         return Batch(lines, self.acknowledged + sum(len(line) + 1 for line in lines))
 
     def acknowledge(self, batch: Batch) -> None:
-        """Note that the broker has stored a batch."""
+        """Mark a batch as stored by the broker."""
         for _ in range(batch.from_memory):
             self._memory.popleft()
         self.acknowledged = batch.end
@@ -184,7 +185,7 @@ def _header(offset: int) -> bytes:
 
 
 def _write_all(descriptor: int, data: bytes, offset: int) -> None:
-    while data:  # a disk that is almost full takes only a part
+    while data:  # a write to an almost full disk may be partial
         written = os.pwrite(descriptor, data, offset)
         data = data[written:]
         offset += written

@@ -1,18 +1,18 @@
 """Journals without a writer: a job that was killed, or that ended before the broker came back."""
 
 import asyncio
-import logging
 from pathlib import Path
 
 from antiphon.chassis.bus import BusUnavailable
+from antiphon.chassis.library_log import get_logger
 from antiphon.chassis.retry import retrying
 from antiphon.recorder.outbox.bus_link import BusLink
 from antiphon.recorder.outbox.journal import SUFFIX, Journal
 from antiphon.recorder.outbox.outbox import Pump
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
-SCAN_SECONDS = 10.0  # a job can outlive its worker, and then no one calls `wake` when it ends
+SCAN_SECONDS = 10.0  # a job can outlive its worker, and then nothing calls `wake` when it ends
 
 
 class Orphans:

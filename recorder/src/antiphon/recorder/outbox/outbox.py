@@ -1,13 +1,15 @@
 """The outbox of one job: events are written to its journal at once, and a pump publishes them in order."""
 
 import asyncio
-import logging
+import os
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 from antiphon.chassis.bus import BusError, BusUnavailable, outgoing
+from antiphon.chassis.library_log import get_logger
 from antiphon.chassis.retry import retrying
 from antiphon.contracts.envelope import decode, encode, seal
 from antiphon.contracts.errors import ContractError
@@ -16,7 +18,7 @@ from antiphon.contracts.ids import agent_event_id
 from antiphon.recorder.outbox.bus_link import BusLink
 from antiphon.recorder.outbox.journal import SUFFIX, Journal
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 PRODUCER = "agent"
 BATCH_LINES = 500
@@ -35,7 +37,7 @@ class WriteEvent(Protocol):
 
 
 class Outbox:
-    """A queue of events that never makes the writer wait."""
+    """A durable queue of events; writing never waits for the broker."""
 
     def __init__(
         self,
@@ -106,7 +108,7 @@ class Pump:
         self._drained = asyncio.Event()
 
     def wake(self) -> None:
-        """Publish what was appended to the journal."""
+        """Publish the new lines of the journal."""
         self._wake.set()
 
     async def run(self) -> None:
@@ -159,12 +161,16 @@ class Pump:
     def _set_aside(self, line: bytes, error: Exception) -> None:
         self.refused += 1
         log.error("outbox.event_refused", extra={"error": str(error), "refused": self.refused})
-        with self._journal.path.with_suffix(".refused").open("ab") as refused:
-            refused.write(line + b"\n")
+        path = self._journal.path.with_suffix(".refused")
+        try:
+            with open(path, "ab", opener=partial(os.open, mode=0o600)) as refused:
+                refused.write(line + b"\n")
+        except OSError:  # the events after it must still be published
+            log.exception("outbox.refused_event_lost", extra={"path": str(path)})
 
     def _log_retry(self, error: BaseException, attempt: int) -> None:
         extra = {"journal": self._journal.path.name, "attempt": attempt, "error": str(error)}
         if isinstance(error, BusUnavailable):
             log.warning("outbox.broker_unavailable", extra=extra)
         else:
-            log.error("outbox.publish_failed", extra=extra, exc_info=error)
+            log.error("outbox.publish_failed", extra=extra, exc_info=error if attempt == 1 else None)

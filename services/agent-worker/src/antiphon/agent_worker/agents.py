@@ -13,7 +13,7 @@ from antiphon.agent_worker.providers.table import PROVIDERS
 
 
 class FlowAgent(Agent):
-    """One agent of a flow. With `greets` it says its greeting on entry, as after a hand-off."""
+    """One agent of a flow. With `greets` it speaks its greeting on entry, as after a hand-off."""
 
     def __init__(
         self,

@@ -9,7 +9,7 @@ from antiphon.agent_worker.flow.model import Silence
 
 
 class SilencePrompter:
-    """Prompts a silent caller a limited number of times; the count starts again when the caller speaks.
+    """A prompter for a silent caller, with a limit; the count starts again when the caller speaks.
 
     LiveKit reports "away" once per silence, after the session's `user_away_timeout`. Later prompts in the
     same silence are scheduled here.
@@ -20,11 +20,6 @@ class SilencePrompter:
         self._silence = silence
         self._prompts = 0
         self._timer: asyncio.TimerHandle | None = None
-
-    @property
-    def is_scheduled(self) -> bool:
-        """Whether another prompt follows if the caller stays silent."""
-        return self._timer is not None
 
     def on_user_state(self, event: UserStateChangedEvent) -> None:
         """Prompt a caller who is away; reset the count when they are back."""
@@ -60,7 +55,7 @@ class SilencePrompter:
 
 
 def prompt_on_silence(session: AgentSession[Any], silence: Silence) -> SilencePrompter:
-    """Prompt the caller of a session on silence, as the flow says."""
+    """Prompt the caller of a session on silence, as the flow defines."""
     prompter = SilencePrompter(session, silence)
     session.on("user_state_changed", prompter.on_user_state)
     session.on("agent_state_changed", prompter.on_agent_state)

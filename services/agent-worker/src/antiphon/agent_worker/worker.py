@@ -1,4 +1,4 @@
-"""The worker process: an AgentServer that runs each job in a process of its own; orphaned journals."""
+"""The worker process: an AgentServer with a process per job, health, and orphaned journals."""
 
 import asyncio
 import math
@@ -92,7 +92,7 @@ def build_server(settings: AgentSettings) -> AgentServer:
         setup_fnc=prewarm_process,
         preload_modules=["antiphon.agent_worker.preload"],
         host="127.0.0.1",
-        port=0,  # of its own health route, which does not know whether it is connected
+        port=0,  # of LiveKit's health route, which ignores whether the worker is connected
         log_level=LIVEKIT_LOG_LEVELS.get(settings.log_level, settings.log_level),
     )
     server.rtc_session(
@@ -106,7 +106,7 @@ def _no_load() -> float:
 
 
 class Registration:
-    """Whether the worker is registered with LiveKit, and so receives jobs."""
+    """The worker's registration with LiveKit, without which it receives no jobs."""
 
     def __init__(self, server: AgentServer) -> None:
         self._server = server
@@ -126,7 +126,7 @@ class Registration:
 
 
 class JobProcesses:
-    """Whether job processes can start. LiveKit itself retries without limit and reports healthy."""
+    """The health of job processes. LiveKit itself restarts them without limit and reports healthy."""
 
     def __init__(self) -> None:
         self._initialised: WeakSet[object] = WeakSet()

@@ -6,9 +6,9 @@ from antiphon.chassis.database import TRANSIENT
 
 FENCED = "AP001"  # the SQLSTATE that our SQL functions raise when they find another writer
 INVALID = ("22", "54", "23")  # classes of SQLSTATE: bad values, program limits, violated constraints
-POSITION_TAKEN = "23505"  # a unique violation, and no fault of the data
+POSITION_TAKEN = "23505"  # a unique violation: another writer, not invalid data
 
-# Retried without end: an error that is neither Fenced nor Poisoned passes, or needs an operator.
+# Retried without limit: they are temporary, or an operator must act, unless `classify` says otherwise.
 POSTGRES_ERRORS: tuple[type[Exception], ...] = (asyncpg.PostgresError, *TRANSIENT)
 
 
@@ -21,7 +21,7 @@ class Poisoned(Exception):
 
 
 class TooManyDeadLetters(Exception):
-    """So many dead letters in a row point to a fault of ours: an operator has to look."""
+    """So many dead letters in a row point to a bug or a misconfiguration: an operator must check."""
 
 
 class NotReady(Exception):

@@ -1,8 +1,8 @@
 """Leases by Postgres advisory lock: one replica does a piece of work, the others wait to take over.
 
-Leases are advisory, the epoch fences: what keeps two writers apart is the epoch and the checkpoint that each
-transaction checks. So a broken connection alone does not stop the work; a lease is lost when another replica
-has taken it.
+Leases are advisory, the epoch fences: each transaction checks the epoch and the checkpoint, which excludes a
+second writer. So a broken connection alone does not stop the work; a lease is lost when another replica has
+taken it.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from antiphon.persistence.readiness import ReadinessCheck
 
 log = structlog.get_logger(__name__)
 
-POLL_SECONDS = 0.5  # how often we try the leases that another replica has, and check the connection
+POLL_SECONDS = 0.5  # between attempts to take leases that another replica holds
 TIMEOUT_SECONDS = 5.0
 
 # A replica whose machine is gone closes no connection: the server detects it within five seconds.
@@ -133,7 +133,7 @@ async def run_while_leased(
     """Call `run` while this process holds the lease, again after each loss, until stopped.
 
     `run` gets an event of its own, set when the lease is lost or `stop` is set, and is awaited to its end.
-    A replica that waits for its turn is ready: it can take over.
+    A replica that waits for the lease is ready: it can take over.
     """
 
     async def run_once() -> None:

@@ -57,8 +57,8 @@ class Projection:
 
     `fold` gets committed envelopes, in order within each session, and may read its own view. It may cache the
     rows that it has read or written; the cache is dropped after any error. `write` advances the checkpoint
-    ($1 to $4: a CheckpointAdvance) and writes the columns ($5 and on). It leaves rows alone that have seen an
-    event already, because the same events may come again.
+    ($1 to $4: a CheckpointAdvance) and writes the columns ($5 and on). It skips rows that include an
+    event already, because events may be delivered again.
     """
 
     name: str

@@ -24,7 +24,7 @@ VIEW_CONNECTIONS = 4  # one that writes and one that reads for each projection
 
 
 class Leased(NamedTuple):
-    """A piece of work that one replica at a time does, and the readiness check that it reports to."""
+    """A piece of work for one replica at a time, and its readiness check."""
 
     lease: str
     run: Run
@@ -32,9 +32,9 @@ class Leased(NamedTuple):
 
 
 async def run(settings: PersistenceSettings, stop: asyncio.Event) -> None:
-    """Serve until stopped; wait for Postgres and NATS if they are not there yet.
+    """Serve until stopped; wait for Postgres and NATS if they are unavailable.
 
-    Exits with 1 when the schema or the streams are not what this version works with.
+    Exits with 1 when the schema or the streams do not match this version.
     """
     startup = Startup(stop)
     health = Health({"start": startup.readiness.check})
@@ -62,7 +62,7 @@ async def _serve(
 
 
 def _asynchronous(dsn: str) -> str:
-    # Unlike the event log, views need not wait for the disk: rows and checkpoint commit atomically, and lost
+    # Unlike the event log, views need not wait for fsync: rows and checkpoint commit atomically, and lost
     # work is re-projected.
     return f"{dsn}{'&' if '?' in dsn else '?'}synchronous_commit=off"
 

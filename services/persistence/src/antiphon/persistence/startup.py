@@ -1,4 +1,4 @@
-"""Start in any order: wait for Postgres and NATS, and refuse what this version cannot work with."""
+"""Start in any order: wait for Postgres and NATS, and check that schema and streams match this version."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -46,7 +46,7 @@ class Startup:
         try:
             await self._retry("nats", bus.ensure)
         except DefinitionMismatch as error:
-            raise SystemExit(f"The broker does not hold what the contract defines: {error}") from error
+            raise SystemExit(f"The streams of the broker do not match the contract: {error}") from error
         return bus
 
     async def schema(self, database: Database) -> None:

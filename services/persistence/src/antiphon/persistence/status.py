@@ -82,7 +82,7 @@ class Status(msgspec.Struct):
 
 
 async def read_status(settings: StatusSettings) -> Status:
-    """Read the status; without NATS, only what Postgres knows.
+    """Read the status; without NATS, only the part in Postgres.
 
     Exits with 1 when Postgres does not answer or has no schema.
     """

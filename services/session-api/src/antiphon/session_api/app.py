@@ -11,10 +11,10 @@ from antiphon.session_api.dependencies import Dependencies
 from antiphon.session_api.middleware import RequestMiddleware
 
 DESCRIPTION = """\
-Create voice sessions, look at them, follow them live, end them.
+Create, inspect, follow and end voice sessions.
 
-Every session is a log of events: `GET /v1/sessions/{id}/events` is that log, as pages or as a stream,
-for running and for ended sessions alike. All else is a fold of it. Errors are `application/problem+json`.
+Every session is a log of events: `GET /v1/sessions/{id}/events` returns it, as pages or as a stream, for
+running and for ended sessions. All other state is computed from it. Errors are `application/problem+json`.
 """
 
 

@@ -1,4 +1,4 @@
-"""What the routes work with: the whole service is wired in one function."""
+"""The dependencies of the routes, and the function that wires the service."""
 
 import asyncio
 import os
@@ -26,7 +26,7 @@ from antiphon.session_api.settings import ApiSettings
 
 @dataclass(frozen=True, slots=True)
 class Dependencies:
-    """Everything that a request may need."""
+    """The dependencies of the routes."""
 
     keys: Keys
     flows: Flows
@@ -42,7 +42,7 @@ class Dependencies:
 
 
 class Readiness(Health):
-    """Required checks decide whether the service is ready; reported ones are shown only."""
+    """Readiness of the service: the required checks decide it, the others are only reported."""
 
     def __init__(self, required: Mapping[str, Check], reported: Mapping[str, Check]) -> None:
         super().__init__(required)

@@ -10,7 +10,7 @@ log = structlog.get_logger(__name__)
 
 
 class Flow(msgspec.Struct, frozen=True):
-    """Hold what clients see of one flow revision; its source stays in the bucket."""
+    """A revision of a flow, without its source."""
 
     flow_id: str
     revision: int

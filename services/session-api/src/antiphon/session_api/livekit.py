@@ -16,7 +16,7 @@ TOKEN_TTL_SECONDS = 600
 EMPTY_TIMEOUT_SECONDS = 300
 DEPARTURE_TIMEOUT_SECONDS = 20
 
-# Errors of LiveKit that a retry may heal: no connection, no answer in time, an overloaded or failing server.
+# Errors that a retry may fix: no connection, no response in time, an overloaded or failing server.
 TRANSIENT: tuple[type[Exception], ...] = (TimeoutError, aiohttp.ClientError)
 TRANSIENT_STATUSES = frozenset({429, *range(500, 600)})
 # LiveKit has closed an idle connection of the pool: one immediate retry opens a new one.
@@ -75,7 +75,7 @@ class LiveKit:
     async def create_room(self, session_id: str, tenant: str) -> str:
         """Create the session's room with its agent dispatch, and return its sid.
 
-        Idempotent: an existing room stays as it is.
+        Idempotent: an existing room is not changed.
         Raises LiveKitUnavailable, LiveKitRefused.
         """
         metadata = dispatch_metadata(session_id, tenant)
@@ -113,7 +113,7 @@ class LiveKit:
             raise kind(f"{method}: {error.status} {error.code}: {error.message}") from error
         except TRANSIENT as error:
             timed_out = isinstance(error, TimeoutError)
-            reason = f"no answer within {self._timeout.total:g} s" if timed_out else str(error)
+            reason = f"no response within {self._timeout.total:g} s" if timed_out else str(error)
             raise LiveKitUnavailable(f"{method}: {reason}") from error
 
     async def _request(self, method: str, request: Message, response: type[MessageT]) -> MessageT:

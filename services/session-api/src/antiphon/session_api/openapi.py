@@ -1,4 +1,4 @@
-"""The OpenAPI document: what FastAPI derives from the routes, plus our schemas and problems."""
+"""The OpenAPI document: FastAPI's, with the schemas of the contracts and the problem responses added."""
 
 from typing import Any
 
@@ -15,19 +15,19 @@ from antiphon.session_api.problems import MEDIA_TYPE, TYPE_BASE
 _COMPONENTS = "#/components/schemas/{name}"
 _MEANINGS = {
     400: ("malformed-json", "The body is not JSON"),
-    401: ("invalid-credentials", "No API key, or one that does not count"),
-    403: ("missing-scope", "The API key lacks the scope"),
-    404: ("unknown-session", "There is no such thing for this tenant"),
-    409: ("session-ended", "The session, or the key, is past its time"),
+    401: ("invalid-credentials", "The API key is missing, unknown or revoked"),
+    403: ("missing-scope", "The API key lacks the required scope"),
+    404: ("unknown-session", "The tenant has no such session or flow"),
+    409: ("session-ended", "The session has ended, or the Idempotency-Key has expired"),
     413: ("content-too-large", "The body is too large"),
     415: ("unsupported-media-type", "The body is not application/json"),
     422: ("invalid-request", "A field or parameter is not valid; `errors` names it"),
-    502: ("livekit-refused", "LiveKit refused; a retry cannot help"),
-    503: ("broker-unavailable", "Something this answer needs is away; try again after `Retry-After` seconds"),
+    502: ("livekit-refused", "LiveKit refused the request; retrying does not help"),
+    503: ("broker-unavailable", "A required server is unavailable; try again after `Retry-After` seconds"),
 }
 _PROBLEM = {
     "type": "object",
-    "description": "RFC 9457; some kinds carry more members",
+    "description": "A problem document (RFC 9457); some types have more members",
     "required": ["type", "title", "status", "detail", "instance"],
     "properties": {
         "type": {"type": "string", "format": "uri"},
@@ -109,7 +109,7 @@ def _document(app: FastAPI) -> dict[str, Any]:
 
 
 def _drop_derived_422(document: dict[str, Any]) -> None:
-    """Remove the 422 that FastAPI derives: ours are documented, and an invalid session id is a 404."""
+    """Remove the 422 that FastAPI adds: ours are documented, and an invalid session id is a 404."""
     for operations in document["paths"].values():
         for operation in operations.values():
             if "application/json" in operation["responses"].get("422", {}).get("content", {}):

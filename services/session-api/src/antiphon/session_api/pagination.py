@@ -23,7 +23,7 @@ _page_key = msgspec.json.Decoder(PageKey)
 
 
 def page(name: str, items: Iterable[bytes | str], following: str | int | None) -> Response:
-    """Return a page of items that are JSON already; `following` is its `next`, None on the last page."""
+    """Return a page of items encoded as JSON; `following` is its `next`, None on the last page."""
     joined = b",".join(item.encode() if isinstance(item, str) else item for item in items)
     body = b'{"%s":[%s],"next":%s}' % (name.encode(), joined, orjson.dumps(following))
     return Response(body, media_type="application/json")
@@ -47,7 +47,7 @@ def decode_page_cursor(cursor: str) -> PageKey:
 
 
 def decode_number_cursor(cursor: str) -> int:
-    """Return the number that a cursor of a numbered list is.
+    """Return the number that a cursor of a numbered list encodes.
 
     Raises Problem 422.
     """
@@ -57,4 +57,4 @@ def decode_number_cursor(cursor: str) -> int:
 
 
 def _invalid_cursor() -> Problem:
-    return invalid("cursor", "query", "is not a cursor that this list handed out")
+    return invalid("cursor", "query", "is not a cursor of this list")

@@ -52,18 +52,18 @@ class Problem(HTTPException):
 
 
 def broker_unavailable() -> Problem:
-    """Return the problem for a broker that does not answer."""
+    """Return the problem for an unavailable broker."""
     return Problem(
-        503, "broker-unavailable", "The event broker does not answer; try again.", retry_after_seconds=1
+        503, "broker-unavailable", "The event broker is unavailable; try again.", retry_after_seconds=1
     )
 
 
 def database_unavailable() -> Problem:
-    """Return the problem for a database that does not answer."""
+    """Return the problem for an unavailable database."""
     return Problem(
         503,
         "database-unavailable",
-        "The views cannot be read at this moment; sessions can still be created.",
+        "The database is unavailable; sessions can still be created.",
         retry_after_seconds=2,
     )
 

@@ -86,7 +86,7 @@ _IDEMPOTENCY_KEY = {
     "name": HEADER,
     "in": "header",
     "required": False,
-    "description": "makes retries safe: the same key and body is the same session",
+    "description": "makes retries safe: the same key and body return the same session",
     "schema": {"type": "string", "pattern": KEY_PATTERN},
     "example": "order-17",
 }
@@ -94,13 +94,13 @@ CREATE: dict[str, Any] = {
     "openapi_extra": {"parameters": [_IDEMPOTENCY_KEY]},
     "responses": {
         201: {
-            "description": "The session is on the log and its agent was asked for",
+            "description": "The session is recorded and its agent is dispatched",
             "content": {"application/json": {"example": _CREATED_EXAMPLE}},
             "headers": {
-                "Location": {"schema": {"type": "string"}, "description": "the session"},
+                "Location": {"schema": {"type": "string"}, "description": "the path of the session"},
                 "Idempotent-Replayed": {
                     "schema": {"type": "string", "const": "true"},
-                    "description": "there when the Idempotency-Key had made this session already",
+                    "description": "present if an earlier request with this key created the session",
                 },
             },
         },
@@ -144,7 +144,7 @@ EVENTS: dict[str, Any] = {
                 },
             },
         },
-        204: {"description": "The stream's last event was delivered before; do not come back"},
+        204: {"description": "The session has ended and has no further events; do not reconnect"},
         **ERRORS,
         **problems(404, 422, 503),
     },

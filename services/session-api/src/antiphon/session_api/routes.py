@@ -38,24 +38,25 @@ flows = APIRouter(prefix="/v1/flows", tags=["flows"], route_class=ApiRoute)
 SessionId = Annotated[
     str, Path(examples=["ses_01m7yq1we0eqq9xvayxnfetqqd"]), AfterValidator(valid_session_id)
 ]
-PageCursor = Annotated[str | None, Query(max_length=256, description="`next` of the page before")]
+PageCursor = Annotated[str | None, Query(max_length=256, description="`next` of the previous page")]
 Limit = Annotated[int, Query(ge=1, le=200)]
 EventLimit = Annotated[int, Query(ge=1, le=1000)]
-Sequence = Annotated[int | None, Query(ge=0, le=2**31 - 1, description="a sequence: what comes after it")]
+Sequence = Annotated[int | None, Query(ge=0, le=2**31 - 1, description="the sequence to start after")]
 LastEventId = Annotated[
-    int | None, Header(alias="Last-Event-ID", ge=0, le=2**31 - 1, description="resumes a stream")
+    int | None,
+    Header(alias="Last-Event-ID", ge=0, le=2**31 - 1, description="the sequence to resume after"),
 ]
 
 
 @sessions.post("", status_code=201, response_model=CreateResponse, **CREATE)
 async def create(request: Request, body: CreateRequest) -> Response:
-    """Create a session and ask for its agent; answers before the agent is there."""
+    """Create a session and dispatch its agent; the response does not wait for the agent."""
     dependencies, tenant = dependencies_of(request), caller(request).tenant
     created = await dependencies.create.create(tenant, body, idempotency_key(request.headers))
     session_id = request.state.session_id = created.session_id
     join = dependencies.join
     path = f"/v1/sessions/{session_id}"
-    answer = CreateResponse.model_construct(  # validated already
+    response = CreateResponse.model_construct(  # validated already
         session_id=session_id,
         status=created.status,
         room=session_id,
@@ -66,15 +67,15 @@ async def create(request: Request, body: CreateRequest) -> Response:
     headers = {"Location": path}
     if created.replayed:
         headers["Idempotent-Replayed"] = "true"
-    return _json(answer.model_dump_json(), 201, headers)
+    return _json(response.model_dump_json(), 201, headers)
 
 
 @sessions.get("", **SESSIONS)
 async def list_sessions(
     request: Request,
-    status: Annotated[list[Status] | None, Query(description="may be given more than once")] = None,
+    status: Annotated[list[Status] | None, Query(description="may be repeated")] = None,
     user_id: Annotated[Name | None, Query()] = None,
-    user: Annotated[Name | None, Query(description="the same as `user_id`")] = None,
+    user: Annotated[Name | None, Query(description="alias of `user_id`")] = None,
     cursor: PageCursor = None,
     limit: Limit = 50,
 ) -> Response:
@@ -91,7 +92,7 @@ async def list_sessions(
 
 @sessions.get("/{session_id}", **SESSION)
 async def get_session(request: Request, session_id: SessionId) -> Response:
-    """Return one session, as the fold of its events."""
+    """Return one session, computed from its events."""
     session = await dependencies_of(request).lookup.session(caller(request).tenant, session_id)
     return _json(session)
 
@@ -100,7 +101,7 @@ async def get_session(request: Request, session_id: SessionId) -> Response:
 async def list_turns(
     request: Request, session_id: SessionId, cursor: PageCursor = None, limit: Limit = 50
 ) -> Response:
-    """List what was said, turn by turn."""
+    """List the turns of the conversation, in order."""
     after = 0 if cursor is None else decode_number_cursor(cursor)
     found = await dependencies_of(request).lookup.turns(caller(request).tenant, session_id, after, limit + 1)
     more = str(found[limit - 1][0]) if len(found) > limit else None
@@ -115,7 +116,7 @@ async def list_events(
     limit: EventLimit = 100,
     last_event_id: LastEventId = None,
 ) -> Response:
-    """Return the session's events: a page as JSON, or with `Accept: text/event-stream` all of them, live."""
+    """Return the session's events: a page, or with `Accept: text/event-stream` a live stream."""
     if sse.MEDIA_TYPE in request.headers.get("accept", ""):
         resume = last_event_id if last_event_id is not None else after
         return await _stream(request, caller(request).tenant, session_id, resume or 0)
@@ -149,7 +150,7 @@ async def create_token(request: Request, session_id: SessionId, body: TokenReque
 
 @sessions.delete("/{session_id}", status_code=202, response_model=EndResponse, **END)
 async def end_session(request: Request, session_id: SessionId) -> Response:
-    """End the session; asking again changes nothing."""
+    """End the session; repeating the request changes nothing."""
     ending = await dependencies_of(request).end.end(caller(request), session_id)
     return _json(ending.model_dump_json(), 202)
 

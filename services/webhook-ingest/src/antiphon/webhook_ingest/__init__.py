@@ -1,1 +1,1 @@
-"""LiveKit webhooks to events."""
+"""The webhook service: publishes LiveKit's webhooks as events."""

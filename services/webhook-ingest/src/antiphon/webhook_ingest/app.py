@@ -1,4 +1,4 @@
-"""The ASGI application: one route, and a response for every failure."""
+"""The ASGI application: one route, with a response for every error."""
 
 import structlog
 from starlette.applications import Starlette
@@ -38,7 +38,7 @@ async def _handle(publisher: WebhookPublisher, request: Request) -> Response:
     try:
         body = await _body(request)
         outcome = await publisher.publish(body, request.headers.get("authorization", ""))
-    except Exception as error:  # noqa: BLE001 - a 503 makes LiveKit retry, so no error of ours loses a webhook
+    except Exception as error:  # noqa: BLE001 - LiveKit retries after a 503, so no internal error loses a webhook
         return _error_response(error)
     return JSONResponse({"outcome": outcome})
 
@@ -55,10 +55,10 @@ def _error_response(error: Exception) -> Response:
         case ClientDisconnect():
             return _problem(400, "client-disconnected", "the request body is incomplete")
         case BusUnavailable():
-            return _problem(503, "broker-unavailable", "the event broker does not answer; send it again")
+            return _problem(503, "broker-unavailable", "the event broker is unavailable; try again")
         case _:
             log.error("webhook.failed", exc_info=error)
-            return _problem(503, "internal-error", "internal error; send it again")
+            return _problem(503, "internal-error", "internal error; try again")
 
 
 def _problem(status: int, kind: str, detail: str) -> Response:

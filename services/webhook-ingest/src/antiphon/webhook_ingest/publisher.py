@@ -31,7 +31,7 @@ class Outcome(StrEnum):
 
 
 class WebhookPublisher:
-    """Publisher of LiveKit's webhooks; a webhook delivered twice is one event."""
+    """Publisher of LiveKit's webhooks; a webhook delivered twice becomes one event."""
 
     def __init__(
         self,

@@ -11,7 +11,7 @@ LEEWAY_SECONDS = 30
 
 
 class BadSignature(Exception):
-    """The signature is missing, forged, expired, or of another body."""
+    """The signature is missing, forged or expired, or belongs to another body."""
 
 
 def verify(body: bytes, authorization: str, *, api_key: str, api_secret: str) -> None:
@@ -31,13 +31,13 @@ def verify(body: bytes, authorization: str, *, api_key: str, api_secret: str) ->
     except jwt.InvalidTokenError as error:
         raise BadSignature(str(error)) from error
     if not hmac.compare_digest(_digest_in(claims), hashlib.sha256(body).digest()):
-        raise BadSignature("the token was signed over another body")
+        raise BadSignature("the token was signed for another body")
 
 
 def _digest_in(claims: dict[str, object]) -> bytes:
     claimed = claims.get("sha256")
     if not isinstance(claimed, str):
-        raise BadSignature("the token names no SHA-256 of the body")
+        raise BadSignature("the token has no SHA-256 of the body")
     try:
         return base64.b64decode(claimed, validate=True)
     except (binascii.Error, ValueError) as error:

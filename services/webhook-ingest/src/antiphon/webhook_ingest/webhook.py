@@ -44,7 +44,7 @@ class _Job(Struct, rename="camel"):
 
 
 class Webhook(Struct, rename="camel"):
-    """The fields of a webhook that are used here."""
+    """The fields of a webhook that are mapped to an event."""
 
     id: str
     event: str
@@ -90,7 +90,7 @@ _payload = msgspec.json.Decoder(dict[str, Any])
 
 
 def parse(body: bytes) -> tuple[Webhook, dict[str, Any]]:
-    """Parse a webhook; return the fields used here, and the whole payload without secrets.
+    """Parse a webhook; return its mapped fields and the payload without secrets.
 
     Raises MalformedWebhook.
     """

@@ -19,9 +19,9 @@ _MAX_SENTENCES = 20_000  # per phrase
 
 @dataclass(frozen=True, slots=True)
 class ProviderCatalog:
-    """The providers that a flow may name, by kind; the words that a recogniser knows, by its name.
+    """The providers that a flow may name, by kind; the vocabulary of each recogniser, by its name.
 
-    A recogniser without an entry in `vocabularies` knows any word. An entry raises ImportError when the
+    A recogniser without an entry in `vocabularies` accepts any word. An entry raises ImportError when the
     recogniser is not installed.
     """
 
@@ -90,7 +90,7 @@ def _check_vocabulary(flow: Flow, phrases: dict[Path, Choice], catalog: Provider
         return
     for path, word in _words(flow, phrases):
         if word not in known:
-            yield path, f"the recogniser does not know the word {word!r}"
+            yield path, f"the word {word!r} is not in the recogniser's vocabulary"
 
 
 def _words(flow: Flow, phrases: dict[Path, Choice]) -> Iterator[tuple[Path, str]]:
@@ -227,4 +227,4 @@ def _check_unused(flow: Flow, phrases: dict[Path, Choice]) -> Iterator[Fault]:
 
 
 def _unknown(kind: str, name: str, known: Iterable[str]) -> str:
-    return f"there is no {kind} {name!r}; there is {', '.join(known) or 'none'}"
+    return f"unknown {kind} {name!r}; defined: {', '.join(known) or 'none'}"

@@ -61,7 +61,7 @@ class Document:
 def load_flow(source: FilePath | str, catalog: ProviderCatalog, *, name: str = "flow") -> Flow:
     """Load a flow from a file (a Path) or from YAML text (a str; `name` replaces the file name in errors).
 
-    `catalog` says which providers a flow may name. Raises InvalidFlow with every problem found.
+    `catalog` has the providers that a flow may name. Raises InvalidFlow with every problem found.
     """
     if isinstance(source, FilePath):
         document = parse_yaml(_read(source), file=str(source))

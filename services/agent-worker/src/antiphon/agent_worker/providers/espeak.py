@@ -24,7 +24,7 @@ class SpeechSynthesisFailed(RuntimeError):
 
 
 def import_espeak() -> Any:
-    """Return the `espeakng_loader` module. Raises ImportError that says what to install."""
+    """Return the `espeakng_loader` module. Raises ImportError, which names the package to install."""
     try:
         import espeakng_loader
     except ImportError as error:

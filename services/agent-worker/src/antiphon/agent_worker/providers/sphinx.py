@@ -31,7 +31,7 @@ _SEARCH: Final = "flow"
 
 
 def import_pocketsphinx() -> Any:
-    """Return the `pocketsphinx` module. Raises ImportError that says what to install."""
+    """Return the `pocketsphinx` module. Raises ImportError, which names the package to install."""
     try:
         import pocketsphinx
     except ImportError as error:

@@ -25,7 +25,7 @@ class SttProvider:
     """A speech recogniser: `load` blocks while it loads the model, and returns the factory that calls use."""
 
     load: Callable[[], SttFactory]
-    vocabulary: Callable[[], Collection[str]] | None = None  # None: it knows any word
+    vocabulary: Callable[[], Collection[str]] | None = None  # None: it accepts any word
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Providers:
     tts: Mapping[str, TtsFactory]
 
     def catalog(self) -> ProviderCatalog:
-        """Return what the check of a flow needs to know."""
+        """Return the names and vocabularies for the check of a flow."""
         names = {"vad": self.vad, "stt": self.stt, "llm": self.llm, "tts": self.tts}
         vocabularies = {name: stt.vocabulary for name, stt in self.stt.items() if stt.vocabulary is not None}
         return ProviderCatalog(names, vocabularies)

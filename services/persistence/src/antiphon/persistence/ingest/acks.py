@@ -1,4 +1,4 @@
-"""Acknowledge commits in the background: one ack covers many, and only shows the progress of the consumer."""
+"""Acknowledge commits in the background: one ack covers many, and acks only report progress."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -15,7 +15,7 @@ MAX_UNACKNOWLEDGED = 2_000  # events; the consumer accepts five times as many
 
 
 class DelayedAcks:
-    """The newest commit that the consumer does not know of yet."""
+    """The newest commit that is not acknowledged yet."""
 
     def __init__(self, puller: Puller) -> None:
         self._puller = puller

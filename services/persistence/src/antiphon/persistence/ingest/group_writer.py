@@ -1,4 +1,4 @@
-"""Commit the batches of all partitions: those that wait go together, in one round trip and one fsync."""
+"""Commit the batches of all partitions: waiting batches share one round trip and one fsync."""
 
 import asyncio
 import json
@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import asyncpg
+
 from antiphon.chassis.database import Database
 from antiphon.persistence.errors import Fenced, Poisoned, classify
 from antiphon.persistence.ingest.validate import DeadLetter, ValidEvent
 from antiphon.persistence.sql import storable
 
-MAX_IN_FLIGHT = 2  # transactions: one is in Postgres while the next is put together
+MAX_IN_FLIGHT = 2  # transactions: one is in Postgres while the next is prepared
 
 INGEST_BATCH = "select partition, position, sequence from ingest_batch($1, $2, $3)"
 
@@ -20,7 +22,7 @@ Sequences = dict[int, int]  # position -> the sequence that the commit gave to a
 
 @dataclass(frozen=True, slots=True)
 class PendingCommit:
-    """The batch of one partition that waits for its commit, and the fence: epoch and expected checkpoint."""
+    """A batch of one partition that waits for its commit, with its fence: epoch and expected checkpoint."""
 
     partition: int
     epoch: int
@@ -62,7 +64,7 @@ class GroupWriter:
                 group, self._waiting = self._waiting, []
                 await self._commit_group(group)
         finally:
-            # With no await after the last look at `_waiting`: a commit that comes now starts a task again.
+            # No await since the last check of `_waiting`: a commit after this starts a new task.
             self._in_flight -= 1
 
     async def _commit_group(self, group: list[_Waiting]) -> None:
@@ -73,7 +75,7 @@ class GroupWriter:
             if len(group) == 1 or not isinstance(cause, (Fenced, Poisoned)):
                 _fail(group, cause)
                 return
-            for waiting in group:  # one partition caused it: each is committed alone
+            for waiting in group:  # one partition caused it: commit each separately
                 await self._commit_group([waiting])
         else:
             for pending, future in group:
@@ -82,9 +84,13 @@ class GroupWriter:
 
     async def _write(self, commits: Sequence[PendingCommit]) -> dict[int, Sequences]:
         async with self._database.pool.acquire() as connection:
-            rows = await connection.fetch(
-                INGEST_BATCH, _commit_rows(commits), _event_rows(commits), _dead_letter_rows(commits)
-            )
+            try:
+                rows = await connection.fetch(
+                    INGEST_BATCH, _commit_rows(commits), _event_rows(commits), _dead_letter_rows(commits)
+                )
+            except asyncpg.InternalServerError:
+                connection.terminate()  # it may cache the ids of types that were dropped and created again
+                raise
         sequences: dict[int, Sequences] = {commit.partition: {} for commit in commits}
         for partition, position, sequence in rows:
             sequences[partition][position] = sequence
@@ -97,7 +103,7 @@ def _fail(group: list[_Waiting], error: Exception) -> None:
             future.set_exception(error)
 
 
-# Rows of the composite types of migration 0001; asyncpg encodes tuples as such.
+# Rows of the composite types of migration 0002; asyncpg encodes tuples as such.
 
 
 def _commit_rows(commits: Sequence[PendingCommit]) -> list[tuple[Any, ...]]:

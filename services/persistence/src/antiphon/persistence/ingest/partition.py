@@ -38,7 +38,7 @@ class IngestOptions:
     """The limits of ingest."""
 
     batch: int = 500  # events in one commit
-    dead_letters_in_a_row: int = 100  # then the partition stops until an operator has looked
+    dead_letters_in_a_row: int = 100  # then the partition stops until the process is restarted
 
 
 class PartitionIngest:
@@ -68,7 +68,7 @@ class PartitionIngest:
         self._dead_letters = 0  # in a row, up to the last commit
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Ingest until stopped; the batch in hand is finished.
+        """Ingest until stopped; the current batch is finished first.
 
         Raises Fenced.
         """
@@ -82,7 +82,7 @@ class PartitionIngest:
         except ShuttingDown:
             return
         except TooManyDeadLetters as error:
-            # The cause would continue: leave what follows on the stream instead of setting it all aside.
+            # The cause probably persists: leave later messages on the stream.
             self._readiness.unhealthy(self._name, f"is stopped: {error}")
             await stop.wait()
         finally:
@@ -96,8 +96,7 @@ class PartitionIngest:
         committed = False
         try:
             if self._consumer_lost:
-                await self._bus.ensure()
-                self._consumer_lost = False
+                await self._create_consumer()
             # Not "skip what is at or before the checkpoint": after a crash the broker delivers new messages
             # before those that were delivered and not acknowledged, and skipping would lose the latter.
             await self._bus.reset_consumer(self._consumer, self.position + 1)
@@ -118,6 +117,13 @@ class PartitionIngest:
             self._on_bus_error(error)
             await wait_or_stop(asyncio.sleep(FIRST_SECONDS), stop)
 
+    async def _create_consumer(self) -> None:
+        self._consumer_lost = False
+        try:
+            await self._bus.ensure()
+        except BusError as error:  # of another stream, perhaps: the reset tells whether the consumer exists
+            self._on_bus_error(error)
+
     async def _ingest(self, batch: Sequence[Incoming], stop: asyncio.Event) -> None:
         validated = [validate(incoming, self._partition) for incoming in batch]
         with trace_commit(self._partition, validated):
@@ -130,7 +136,7 @@ class PartitionIngest:
     ) -> AsyncIterator[tuple[list[ValidEvent], Sequences]]:
         """Commit a batch and yield after each commit; it takes more than one if an event is poisoned.
 
-        A poisoned batch is halved until the event is alone, which is then committed as a dead letter.
+        A poisoned batch is halved until it is a single event, which is then committed as a dead letter.
         Raises Fenced, ShuttingDown, TooManyDeadLetters.
         """
         rest = list(batch)
@@ -150,7 +156,7 @@ class PartitionIngest:
             self._count_dead_letters(chunk)
 
     async def _commit_or_retry(self, chunk: Sequence[Validated], stop: asyncio.Event) -> Sequences:
-        uncertain = False  # a broken connection does not tell whether the commit came through
+        uncertain = False  # whether an attempt failed: its commit may have succeeded
 
         def on_retry(error: BaseException, _: int) -> None:
             nonlocal uncertain
@@ -186,7 +192,7 @@ class PartitionIngest:
         return sequences
 
     async def settle(self, batch: Sequence[Validated]) -> Sequences | None:
-        """Return the result of a commit whose outcome is unknown, or None if it did not come through.
+        """Return the result of a commit whose outcome is unknown, or None if it failed.
 
         Raises Fenced, and any of POSTGRES_ERRORS.
         """

@@ -80,7 +80,7 @@ def _check_subject(subject: str, envelope: Envelope, partition: int) -> None:
     try:
         family = family_of(envelope.type)
     except UnknownEventType:
-        return  # a newer producer knows its family
+        return  # from a newer producer
     if address.family != family:
         raise InvalidEvent(f"published on {subject}, but {envelope.type} belongs to family {family}")
 

@@ -1,4 +1,4 @@
--- Write sessions as they are now; leave a row alone that has seen a later event.
+-- Upsert sessions; skip a row that includes a later event.
 with advanced as materialized (select advance_projection($1, $2, $3, $4))
 insert into sessions (
     session_id, tenant, status, flow_id, flow_revision, user_id, created_at, updated_at, turns, sequence, state,

@@ -40,7 +40,7 @@ def _turn_saved(envelope: Envelope) -> TurnSaved | None:
     try:
         event = open_event(envelope)
     except UnsupportedEventVersion:
-        return None  # from a newer producer: left to newer readers
+        return None  # from a newer producer
     return event if isinstance(event, TurnSaved) else None
 
 

@@ -1,4 +1,4 @@
--- Write turns as they were saved; leave a row alone that a later event wrote.
+-- Upsert turns; skip a row from a later event.
 with advanced as materialized (select advance_projection($1, $2, $3, $4))
 insert into turns (
     session_id, turn, tenant, agent_id, interrupted, recovered, occurred_at, sequence, tool_call_ids, metrics,

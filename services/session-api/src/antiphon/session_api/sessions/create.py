@@ -34,7 +34,7 @@ log = structlog.get_logger(__name__)
 
 
 class Rooms(Protocol):
-    """LiveKit's room service, as far as sessions need it."""
+    """The part of LiveKit's room service that sessions use."""
 
     async def create_room(self, session_id: str, tenant: str) -> str:
         """Create the room if it does not exist, and return its sid; raises LiveKitError."""
@@ -157,13 +157,13 @@ def _dispatch_problem(session_id: str, error: LiveKitError) -> Problem:
         return Problem(
             503,
             "livekit-unavailable",
-            "LiveKit does not answer; try again.",
+            "LiveKit is unavailable; try again.",
             retry_after_seconds=2,
             session_id=session_id,
         )
     return Problem(
         502,
         "livekit-refused",
-        "LiveKit refused to make the room; an operator must look at its credentials and its log.",
+        "LiveKit refused to create the room; an operator must check the credentials and LiveKit's log.",
         session_id=session_id,
     )

@@ -1,4 +1,4 @@
-"""End a session: publish the command, delete the room, and close the session if no agent will."""
+"""End a session: publish the command, delete the room, and close the session if no agent has joined."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -40,7 +40,7 @@ class EndSession:
         self._clock = clock
 
     async def end(self, key: ApiKey, session_id: str) -> EndResponse:
-        """Publish the command, delete the room, and close the session if no agent ever joined.
+        """End a session.
 
         Raises Problem, DatabaseUnavailable, BusUnavailable.
         """

@@ -1,4 +1,4 @@
-"""A session's events on the bus: published by session-api, read back before Postgres has them."""
+"""A session's events on the bus: published by session-api, and read before they are in Postgres."""
 
 from collections.abc import Callable
 from contextlib import suppress

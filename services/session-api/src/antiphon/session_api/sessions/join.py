@@ -1,4 +1,4 @@
-"""Join tokens for LiveKit, signed locally, and who may have one."""
+"""Join tokens for LiveKit, signed locally for sessions that have not ended."""
 
 import hmac
 import time
@@ -94,7 +94,7 @@ class JoinSession:
             raise Problem(
                 409,
                 "session-ended",
-                f"The session is {session.status}; nobody can join it any more.",
+                f"The session is {session.status}; it can no longer be joined.",
                 session_id=session_id,
             )
         identity = request.identity or CALLER

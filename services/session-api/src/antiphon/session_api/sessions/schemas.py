@@ -16,13 +16,13 @@ AGENT_IDENTITY = re.compile(r"^agent-", re.IGNORECASE)
 def _within_limit(metadata: dict[str, Any]) -> dict[str, Any]:
     size = len(msgspec.json.encode(metadata))
     if size > METADATA_LIMIT_BYTES:
-        raise ValueError(f"{size} bytes as JSON; at most {METADATA_LIMIT_BYTES} are kept")
+        raise ValueError(f"{size} bytes as JSON; at most {METADATA_LIMIT_BYTES} are allowed")
     return metadata
 
 
 def _not_an_agent(identity: str) -> str:
     if AGENT_IDENTITY.match(identity):
-        raise ValueError("identities that begin with 'agent-' belong to agents")
+        raise ValueError("identities that begin with 'agent-' are reserved for agents")
     return identity
 
 
@@ -34,20 +34,21 @@ Identity = Annotated[Name, AfterValidator(_not_an_agent)]
 
 
 class CreateRequest(BaseModel):
-    """Ask for a session."""
+    """A request to create a session."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    flow_id: Annotated[Name, Field(description="what the agent shall do", examples=["booking"])]
-    user_id: Annotated[Name, Field(description="who will be on the call, in your words", examples=["ada"])]
+    flow_id: Annotated[Name, Field(description="the flow that the agent runs", examples=["booking"])]
+    user_id: Annotated[Name, Field(description="your identifier of the user", examples=["ada"])]
     metadata: Annotated[
         Metadata | None,
         Field(
-            description=f"yours; at most {METADATA_LIMIT_BYTES} bytes as JSON", examples=[{"order": "A-17"}]
+            description=f"your own data; at most {METADATA_LIMIT_BYTES} bytes as JSON",
+            examples=[{"order": "A-17"}],
         ),
     ] = None
     language: Annotated[
-        Language | None, Field(description="BCP 47; the flow's own when left out", examples=["en"])
+        Language | None, Field(description="BCP 47; defaults to the flow's language", examples=["en"])
     ] = None
 
     def as_event(self, session_id: str, flow_revision: int) -> SessionRequested:
@@ -63,14 +64,15 @@ class CreateRequest(BaseModel):
 
 
 class CreateResponse(BaseModel):
-    """Hold all that a caller needs to join and to follow."""
+    """The created session, and what is needed to join and follow it."""
 
     session_id: Annotated[str, Field(examples=["ses_01m7yq1we0eqq9xvayxnfetqqd"])]
     status: Annotated[Status, Field(examples=["dispatched"])]
     room: Annotated[str, Field(examples=["ses_01m7yq1we0eqq9xvayxnfetqqd"])]
     livekit_url: Annotated[str, Field(examples=["ws://127.0.0.1:7880"])]
     token: Annotated[
-        str | None, Field(description="a LiveKit join token; null when a replayed key's session has ended")
+        str | None,
+        Field(description="a LiveKit join token; null if a replayed session has ended"),
     ]
     events_url: Annotated[
         str, Field(examples=["http://127.0.0.1:8000/v1/sessions/ses_01m7yq1we0eqq9xvayxnfetqqd/events"])
@@ -78,21 +80,21 @@ class CreateResponse(BaseModel):
 
 
 class TokenRequest(BaseModel):
-    """Ask for a join token for one participant."""
+    """A request for a join token for one participant."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    identity: Annotated[Identity | None, Field(description="`caller` when left out", examples=["caller"])] = (
+    identity: Annotated[Identity | None, Field(description="defaults to `caller`", examples=["caller"])] = (
         None
     )
-    name: Annotated[Name | None, Field(description="shown to the others", examples=["Ada"])] = None
+    name: Annotated[Name | None, Field(description="the participant's display name", examples=["Ada"])] = None
     ttl_seconds: Annotated[
-        int | None, Field(ge=60, le=86_400, description="the server's setting when left out", examples=[600])
+        int | None, Field(ge=60, le=86_400, description="defaults to the server's setting", examples=[600])
     ] = None
 
 
 class TokenResponse(BaseModel):
-    """Hold a join token."""
+    """A join token for one participant."""
 
     session_id: str
     room: str
@@ -103,10 +105,10 @@ class TokenResponse(BaseModel):
 
 
 class EndResponse(BaseModel):
-    """Say how far the end of a session has come."""
+    """The result of a request to end a session."""
 
     session_id: str
     ended: Annotated[
         bool,
-        Field(description="true when the log holds the session's end; else its agent is about to say it"),
+        Field(description="true if the session has ended; false if its agent will still publish the end"),
     ]

@@ -47,7 +47,7 @@ def as_event(envelope: Envelope) -> bytes:
 
 
 async def replay(events: list[Envelope]) -> Chunks:
-    """Yield these events and end: those committed after the end of the session."""
+    """Yield the events that were committed after the session's end."""
     yield OPENING + b"".join(map(as_event, events))
 
 

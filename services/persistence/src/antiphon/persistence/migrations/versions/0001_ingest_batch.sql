@@ -1,52 +1,70 @@
--- Commit the batches of one or more partitions in one round trip: check the fence, advance the checkpoints,
--- insert dead letters and events. Returns the sequence of each new event; an event that is already in the log
--- is not returned.
+-- Commit what one or more partitions have in hand: fence, number, insert and move the checkpoints, in one
+-- round trip. Returns the sequence that each new event got; an event that is in the log already gets none.
 create function ingest_batch(
-    p_commits partition_commit[],
-    p_events new_event[],
-    p_dead_letters new_dead_letter[]
-) returns table (partition smallint, "position" bigint, sequence integer)
+    p_partitions smallint[],
+    p_epochs bigint[],
+    p_expected bigint[],
+    p_reached bigint[],
+    p_event_partitions smallint[],
+    p_positions bigint[],
+    p_sessions text[],
+    p_tenants text[],
+    p_events text[],
+    p_types text[],
+    p_versions smallint[],
+    p_times timestamptz[],
+    p_envelopes json[],
+    p_dead_partitions smallint[],
+    p_dead_positions bigint[],
+    p_dead_subjects text[],
+    p_dead_payloads bytea[],
+    p_dead_headers json[],
+    p_dead_errors text[]
+) returns table (ordinal integer, sequence integer)
 language plpgsql
--- The plan must not depend on how small the log was when it was made: always use the indexes.
+-- The plan must not depend on how small the log was when it was first made: always by index.
 set enable_seqscan = off
 set enable_bitmapscan = off
 set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
 declare
-    advanced integer;
+    moved integer;
 begin
     update checkpoints
-       set position = pending.reached, updated_at = now()
-      from unnest(p_commits) as pending
-     where checkpoints.name = 'ingest:' || pending.partition
-       and checkpoints.epoch = pending.epoch
-       and checkpoints.position = pending.expected;
-    get diagnostics advanced = row_count;
-    if advanced <> cardinality(p_commits) then
-        raise exception 'another writer owns one of the partitions %',
-              (select array_agg(partition) from unnest(p_commits))
-              using errcode = 'AP001';
+       set position = hand.reached, updated_at = now()
+      from unnest(p_partitions, p_epochs, p_expected, p_reached) as hand (partition, epoch, expected, reached)
+     where checkpoints.name = 'ingest:' || hand.partition
+       and checkpoints.epoch = hand.epoch
+       and checkpoints.position = hand.expected;
+    get diagnostics moved = row_count;
+    if moved <> cardinality(p_partitions) then
+        raise exception 'another writer holds one of the partitions %', p_partitions using errcode = 'AP001';
     end if;
 
-    if cardinality(p_dead_letters) > 0 then
+    if cardinality(p_dead_positions) > 0 then
         insert into dead_letters (partition, position, subject, payload, headers, error)
-        select letter.*
-          from unnest(p_dead_letters) as letter;
+        select dead.*
+          from unnest(p_dead_partitions, p_dead_positions, p_dead_subjects, p_dead_payloads, p_dead_headers,
+                      p_dead_errors) as dead;
     end if;
 
-    -- One writer per partition, fenced above: no event can be inserted between this check and the insert.
+    -- One writer per partition, fenced above: what is not in the log now cannot come in beside us.
     return query
     with incoming as (
         select *
-          from unnest(p_events)
+          from unnest(p_event_partitions, p_positions, p_sessions, p_tenants, p_events, p_types, p_versions,
+                      p_times, p_envelopes)
+               with ordinality
+               as batch (partition, position, session_id, tenant, event_id, type, version, occurred_at,
+                         envelope, ordinal)
     ), fresh as (
         select distinct on (session_id, event_id) *
           from incoming
          where (select true from event_log as known
                  where known.session_id = incoming.session_id and known.event_id = incoming.event_id
                  limit 1) is null
-         order by session_id, event_id, position
+         order by session_id, event_id, ordinal
     ), heads as materialized (
         select touched.session_id,
                coalesce(newest.sequence, 0) as sequence,
@@ -62,7 +80,7 @@ begin
     ), numbered as materialized (
         select fresh.*,
                case when fresh.tenant = heads.tenant
-                    then (heads.sequence + row_number() over (partition by session_id order by position))::integer
+                    then (heads.sequence + row_number() over (partition by session_id order by ordinal))::integer
                     else refuse_tenant(session_id, fresh.tenant)
                end as sequence
           from fresh join heads using (session_id)
@@ -72,6 +90,6 @@ begin
         select session_id, sequence, partition, position, tenant, event_id, type, version, occurred_at, envelope
           from numbered
     )
-    select partition, position, sequence from numbered;
+    select ordinal::integer, sequence from numbered order by ordinal;
 end
 $$

@@ -12,33 +12,16 @@ down_revision = None
 NAME = sa.Text(collation="C")
 INSTANT = sa.DateTime(timezone=True)
 
-# The arguments of ingest_batch: one row per partition, per event and per dead letter.
-TYPES = (
-    "create type partition_commit as (partition smallint, epoch bigint, expected bigint, reached bigint)",
-    """
-    create type new_event as (
-        partition smallint, position bigint, session_id text, tenant text, event_id text, type text,
-        version smallint, occurred_at timestamptz, envelope json
-    )
-    """,
-    """
-    create type new_dead_letter as (
-        partition smallint, position bigint, subject text, payload bytea, headers json, error text
-    )
-    """,
-)
-FUNCTIONS = ("refuse_tenant", "ingest_batch", "advance_projection")
+FUNCTIONS = ("refuse_tenant", "ingest_batch", "move_projection")
 
 
 def upgrade() -> None:
-    """Create the tables, and the types and functions that write them."""
+    """Create the tables, and the functions that write them."""
     _event_log()
     _checkpoints()
     _dead_letters()
     _sessions()
     _turns()
-    for statement in TYPES:
-        op.execute(sa.text(statement))
     for name in FUNCTIONS:
         function = read_sql("antiphon.persistence.migrations", f"versions/0001_{name}.sql")
         op.execute(sa.text(function.replace(":", r"\:")))

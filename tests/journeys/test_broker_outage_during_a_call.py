@@ -1,4 +1,4 @@
-"""An outage of the broker for 30 s of a call delays no answer and loses no event."""
+"""A broker outage of 30 s during a call delays no reply and loses no event."""
 
 import asyncio
 import time
@@ -8,15 +8,15 @@ from contextlib import AbstractContextManager
 from antiphon.cli.api import Json, SessionApi
 from antiphon.cli.caller import Caller
 
-AWAY_SECONDS = 30.0
+OUTAGE_SECONDS = 30.0
 BEFORE = "i would like to book a table for two"
 DURING = ("tomorrow at seven", "yes please")
 AFTER = "may i speak to the manager"
-NOT_SAID = (None, "(unclear)")  # the agent's prompt after a silence; a sentence that is repeated
-PROMPT_SECONDS = 6.0  # an answer that waited for the broker would take longer
+IGNORED_TEXTS = (None, "(unclear)")  # the prompt after a silence; an unclear line that is repeated
+REPLY_SECONDS = 6.0  # a reply that waits for the broker takes longer
 
 
-async def test_broker_away_mid_call(
+async def test_broker_outage_during_a_call(
     api: SessionApi,
     outage: Callable[[str], AbstractContextManager[None]],
     to_the_end: Callable[[str], Awaitable[list[Json]]],
@@ -24,23 +24,23 @@ async def test_broker_away_mid_call(
     created = await api.create("booking", "ada")
     async with Caller(created["livekit_url"], created["token"]) as caller:
         await caller.wait_until_ready(timeout_seconds=40)
-        await caller.make_understood(BEFORE)
+        await caller.say_until_understood(BEFORE)
         with outage("nats"):
-            went = time.monotonic()
+            outage_began = time.monotonic()
             for line in DURING:
                 await caller.wait_for_quiet(timeout_seconds=10)
                 said = asyncio.get_running_loop().time()
-                await caller.make_understood(line, timeout_seconds=AWAY_SECONDS)
-                began = next(s.at for s in caller.log.states if s.at > said and s.state == "speaking")
-                assert began - said < PROMPT_SECONDS
-            await asyncio.sleep(max(0.0, AWAY_SECONDS - (time.monotonic() - went)))
-        await caller.make_understood(AFTER)
+                await caller.say_until_understood(line, timeout_seconds=OUTAGE_SECONDS)
+                replied = next(s.at for s in caller.log.states if s.at > said and s.state == "speaking")
+                assert replied - said < REPLY_SECONDS
+            await asyncio.sleep(max(0.0, OUTAGE_SECONDS - (time.monotonic() - outage_began)))
+        await caller.say_until_understood(AFTER)
 
     events = await to_the_end(created["session_id"])
     turns = [event["data"]["user_text"] for event in events if event["type"] == "turn.saved"]
-    understood = [text for text in turns if text not in NOT_SAID]
-    mine = [event["producerseq"] for event in events if event["producer"] == "agent"]
+    understood = [text for text in turns if text not in IGNORED_TEXTS]
+    numbers = [event["producerseq"] for event in events if event["producer"] == "agent"]
     assert understood == [BEFORE, *DURING, AFTER]
     assert [event["sequence"] for event in events] == list(range(1, len(events) + 1))
-    assert mine == list(range(mine[0], mine[0] + len(mine)))
+    assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
     assert events[-1]["type"] == "session.closed"

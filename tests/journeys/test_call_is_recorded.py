@@ -1,4 +1,4 @@
-"""The main job end to end: a caller is understood and answered, and every event is on record."""
+"""A whole call: the agent understands the caller and replies, and every event is recorded."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -21,7 +21,7 @@ DIALOGUE = {
 GREETING = "Good evening, this is the table desk. How can I help you?"
 READ_LOG = "select envelope, sequence, position from event_log where session_id = $1 order by sequence"
 UNCLEAR = "(unclear)"
-MISHEARD_AT_MOST = 1
+MAX_UNCLEAR_TURNS = 1
 AUDIBLE = 100  # root mean square of 16-bit sound; silence is below 5
 
 
@@ -29,7 +29,7 @@ def of_type(events: list[Json], kind: str) -> list[Json]:
     return [event for event in events if event["type"] == kind]
 
 
-async def test_a_call_is_on_record(
+async def test_call_is_recorded(
     stack: EmbeddedStack, api: SessionApi, to_the_end: Callable[[str], Awaitable[list[Json]]]
 ) -> None:
     created = await api.create("booking", "ada")
@@ -42,14 +42,14 @@ async def test_a_call_is_on_record(
         joined = clock()
         await caller.wait_until_ready(timeout_seconds=40)
         greeted = clock()
-        heard = {line: [a.text for a in await caller.make_understood(line)] for line in DIALOGUE}
-        answered = clock()
+        replies = {line: [a.text for a in await caller.say_until_understood(line)] for line in DIALOGUE}
+        replied = clock()
 
     assert [line.text for line in caller.own_lines if line.text != UNCLEAR] == list(DIALOGUE)
-    for line, answer in DIALOGUE.items():
-        assert heard[line][0].startswith(answer)
+    for line, reply in DIALOGUE.items():
+        assert replies[line][0].startswith(reply)
     assert caller.audio.loudness(since=joined, until=greeted) > AUDIBLE
-    assert caller.audio.loudness(since=greeted, until=answered) > AUDIBLE
+    assert caller.audio.loudness(since=greeted, until=replied) > AUDIBLE
 
     events = await streamed
     assert [event["sequence"] for event in events] == list(range(1, len(events) + 1))
@@ -59,7 +59,7 @@ async def test_a_call_is_on_record(
     assert [turn["turn"] for turn in saved] == list(range(1, len(saved) + 1))
     # on a busy machine audio can be lost; the caller repeats a sentence that was not understood
     turns = [turn for turn in saved if turn["user_text"] != UNCLEAR]
-    assert len(saved) <= len(turns) + MISHEARD_AT_MOST
+    assert len(saved) <= len(turns) + MAX_UNCLEAR_TURNS
     assert [turn["user_text"] for turn in turns] == list(DIALOGUE)
     assert all(t["assistant_text"].startswith(a) for t, a in zip(turns, DIALOGUE.values(), strict=True))
     assert not any(turn["interrupted"] for turn in turns)
@@ -68,7 +68,7 @@ async def test_a_call_is_on_record(
     assert [turn["user_text"] for turn in shown] == [turn["user_text"] for turn in saved]
 
     tools = [event["data"]["name"] for event in of_type(events, "tool.started")]
-    assert tools == ["book_table", "hand_off_to_manager"]  # a hand-off is a tool call to the model
+    assert tools == ["book_table", "hand_off_to_manager"]  # the model makes a hand-off as a tool call
     started, completed = of_type(events, "tool.started")[0], of_type(events, "tool.completed")[0]
     assert completed["data"]["name"] == "book_table"
     assert completed["data"]["status"] == "done"
@@ -91,7 +91,7 @@ async def test_a_call_is_on_record(
     assert closed["data"]["turns"] == len(saved)
     assert closed["data"]["usage"]
 
-    assert await viewed(stack, session) == folded(await everything(stack, session))
+    assert await caught_up_view(stack, session) == folded(await complete_log(stack, session))
     assert (await api.session(session))["status"] == "closed"
 
 
@@ -100,24 +100,24 @@ def folded(envelopes: list[str]) -> Session:
     return fold(decoded[0].subject, decoded[0].tenant, decoded)
 
 
-async def everything(stack: EmbeddedStack, session: str) -> list[str]:
-    """Read the log of a session once its room has finished: webhooks arrive after our last event."""
+async def complete_log(stack: EmbeddedStack, session: str) -> list[str]:
+    """Return a session's log after `room_finished`, which arrives after the terminal event."""
     async with asyncio.timeout(40):
         while True:
             rows = await query(stack, READ_LOG, session)
             if any('"livekit.room_finished"' in row["envelope"] for row in rows):
-                return [numbered(row) for row in rows]
+                return [as_committed(row) for row in rows]
             await asyncio.sleep(0.2)
 
 
-def numbered(row: asyncpg.Record) -> str:
+def as_committed(row: asyncpg.Record) -> str:
     envelope = msgspec.json.decode(row["envelope"])
     return msgspec.json.encode(envelope | {"sequence": row["sequence"], "position": row["position"]}).decode()
 
 
-async def viewed(stack: EmbeddedStack, session: str) -> Session:
-    """Read the view's state once it has caught up with the log."""
-    last = len(await everything(stack, session))
+async def caught_up_view(stack: EmbeddedStack, session: str) -> Session:
+    """Return the session from the view once it has caught up with the log."""
+    last = len(await complete_log(stack, session))
     async with asyncio.timeout(10):
         while True:
             (row,) = await query(stack, "select state from sessions where session_id = $1", session)

@@ -1,4 +1,4 @@
-"""Speech outside the flow gets a polite answer and calls no tool; a goodbye ends the call."""
+"""Noise and speech outside the flow call no tool and get the fallback reply; a goodbye ends the call."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -9,7 +9,7 @@ from antiphon.cli.api import Json, SessionApi
 from antiphon.cli.caller import Caller
 
 RATE = 22_050  # Hz, the synthetic caller's
-POLITE = "I am sorry, I did not catch that."
+FALLBACK = "I am sorry, I did not catch that."
 
 
 def _cough() -> bytes:
@@ -18,26 +18,26 @@ def _cough() -> bytes:
     return bytes((sound / np.abs(sound).max() * 20_000).astype(np.int16).tobytes())
 
 
-async def test_a_cough_is_not_a_booking(
+async def test_noise_is_not_a_booking(
     api: SessionApi, to_the_end: Callable[[str], Awaitable[list[Json]]]
 ) -> None:
     created = await api.create("booking", "ada")
     streamed = asyncio.ensure_future(to_the_end(created["session_id"]))
     async with Caller(created["livekit_url"], created["token"]) as caller:
         await caller.wait_until_ready(timeout_seconds=40)
-        assert (await caller.make_understood("hello"))[0].text.startswith(
+        assert (await caller.say_until_understood("hello"))[0].text.startswith(
             "Hello. Would you like to book a table?"
         )
-        await caller.make_understood("i would like to book a table for five")
-        asked = await caller.make_understood("tomorrow at seven")
+        await caller.say_until_understood("i would like to book a table for five")
+        asked = await caller.say_until_understood("tomorrow at seven")
         assert asked[0].text.startswith("A table for five, tomorrow at seven. Shall I book it?")
         await caller.microphone.play(_cough())
         other = await caller.converse("what is the weather like in paris today")
-        assert other[0].text.startswith(POLITE)
-        assert (await caller.make_understood("no thank you"))[0].text.startswith(
+        assert other[0].text.startswith(FALLBACK)
+        assert (await caller.say_until_understood("no thank you"))[0].text.startswith(
             "Very well, I have not booked it."
         )
-        goodbye = await caller.make_understood("thank you good bye")
+        goodbye = await caller.say_until_understood("thank you good bye")
         assert goodbye[0].text == "Thank you for calling. Good bye."
         assert await caller.wait_until_gone(timeout_seconds=10)
 
@@ -47,5 +47,5 @@ async def test_a_cough_is_not_a_booking(
     unclear = [
         e["data"] for e in events if e["type"] == "turn.saved" and e["data"]["user_text"] == "(unclear)"
     ]
-    assert all(turn["assistant_text"].startswith(POLITE) for turn in unclear)
+    assert all(turn["assistant_text"].startswith(FALLBACK) for turn in unclear)
     assert events[-1]["type"] == "session.closed"

@@ -28,7 +28,7 @@ def antiphon(stack: EmbeddedStack) -> Run:
     return run
 
 
-def test_a_call_is_printed_and_can_be_listed_tailed_and_shown(antiphon: Run) -> None:
+def test_call_is_printed_and_can_be_listed_tailed_and_shown(antiphon: Run) -> None:
     call = antiphon("call", "--say", "hello|thank you good bye")
 
     assert call.returncode == 0, call.stderr
@@ -61,7 +61,7 @@ def test_tail_shows_new_sessions(stack: EmbeddedStack, antiphon: Run) -> None:
     assert "…" in seen
 
 
-def test_an_unknown_flow_is_reported_without_a_traceback(antiphon: Run) -> None:
+def test_unknown_flow_is_reported_without_a_traceback(antiphon: Run) -> None:
     call = antiphon("call", "--flow", "no-such-flow")
 
     assert call.returncode == 1
@@ -69,10 +69,10 @@ def test_an_unknown_flow_is_reported_without_a_traceback(antiphon: Run) -> None:
     assert "Traceback" not in call.stderr
 
 
-def test_a_call_without_an_agent_exits_with_1_and_the_reason(antiphon: Run, stack: EmbeddedStack) -> None:
+def test_call_without_an_agent_exits_with_1_and_the_reason(antiphon: Run, stack: EmbeddedStack) -> None:
     pid = next(service.pid for service in stack.status().services if service.name == "agent-worker")
     assert pid is not None
-    os.kill(pid, 9)  # restarted within seconds, after the caller has given up
+    os.kill(pid, 9)  # restarted after the caller's timeout
 
     call = antiphon("call", "--ready-within", "1")
 

@@ -1,4 +1,4 @@
-"""Readiness of the agent is pushed to the room and to the log."""
+"""`agent.ready` is sent to the room and published to the log."""
 
 from collections.abc import Awaitable, Callable
 
@@ -6,18 +6,18 @@ from antiphon.cli.api import Json, SessionApi
 from antiphon.cli.caller import Caller
 
 
-async def test_ready_is_pushed_on_both_channels(
+async def test_ready_is_sent_to_room_and_log(
     api: SessionApi, to_the_end: Callable[[str], Awaitable[list[Json]]]
 ) -> None:
     created = await api.create("booking", "ada")
     async with Caller(created["livekit_url"], created["token"]) as caller:
-        pushed = await caller.wait_until_ready(timeout_seconds=40)
+        sent = await caller.wait_until_ready(timeout_seconds=40)
 
     events = await to_the_end(created["session_id"])
     (logged,) = [event for event in events if event["type"] == "agent.ready"]
-    assert pushed.topic == "agent-status"
-    assert pushed.sender == f"agent-{created['session_id']}"
-    assert pushed.body["sessionId"] == logged["subject"] == created["session_id"]
-    assert pushed.body["greeting"] == logged["data"]["greeting"]
-    assert pushed.body["timestamp"]
+    assert sent.topic == "agent-status"
+    assert sent.sender == f"agent-{created['session_id']}"
+    assert sent.body["sessionId"] == logged["subject"] == created["session_id"]
+    assert sent.body["greeting"] == logged["data"]["greeting"]
+    assert sent.body["timestamp"]
     assert logged["data"]["ready_ms"] > 0

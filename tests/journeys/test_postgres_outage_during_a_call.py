@@ -1,4 +1,4 @@
-"""Without Postgres sessions are created and callers served; the log catches up afterwards."""
+"""Without Postgres, sessions are created and calls work; the log catches up afterwards."""
 
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
@@ -9,7 +9,7 @@ from antiphon.cli.api import Json, SessionApi
 from antiphon.cli.caller import Caller
 
 
-async def test_postgres_away_does_not_stop_a_call(
+async def test_postgres_outage_during_a_call(
     api: SessionApi,
     http: httpx.AsyncClient,
     outage: Callable[[str], AbstractContextManager[None]],
@@ -19,7 +19,7 @@ async def test_postgres_away_does_not_stop_a_call(
         created = await api.create("booking", "ada")
         async with Caller(created["livekit_url"], created["token"]) as caller:
             await caller.wait_until_ready(timeout_seconds=40)
-            await caller.make_understood("i would like to book a table for two")
+            await caller.say_until_understood("i would like to book a table for two")
         listed = await http.get("/v1/sessions")
         assert listed.status_code == 503
         assert listed.headers["Retry-After"]

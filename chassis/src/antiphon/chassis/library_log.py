@@ -1,0 +1,26 @@
+"""Loggers of the packages that run in other people's processes, whatever their logging setup is.
+
+A record carries the fields of an event twice: as text in the message, for a plain formatter, and as
+attributes, for a structured one.
+"""
+
+import logging
+from collections.abc import MutableMapping
+from typing import Any
+
+EVENT = "antiphon_event"  # the attribute of a record that holds the name of the event
+
+
+class LibraryLogger(logging.LoggerAdapter[logging.Logger]):
+    """A logger whose messages are the name of an event and the fields given as `extra`."""
+
+    def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
+        """Add the fields to the message, and the name of the event to the fields."""
+        fields = kwargs.get("extra") or {}
+        kwargs["extra"] = {**fields, EVENT: msg}
+        return " ".join([str(msg), *(f"{name}={value!r}" for name, value in fields.items())]), kwargs
+
+
+def get_logger(name: str) -> LibraryLogger:
+    """Return the logger of a module."""
+    return LibraryLogger(logging.getLogger(name))
