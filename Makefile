@@ -40,7 +40,7 @@ test: $(READY) ## run all tests, on their own servers (ARGS="-k name")
 	@$(BIN)/pytest -n $(WORKERS) $(ARGS)
 
 test-fast: $(READY) ## run the tests that need no sound, no LiveKit and no package index
-	@$(BIN)/pytest -n $(WORKERS) -m "not audio and not livekit and not packaging" $(ARGS)
+	@$(BIN)/pytest -n $(WORKERS) -m "not audio and not livekit and not slow" $(ARGS)
 
 test-platforms: $(READY) ## lock for all platforms; up and tests on Debian trixie (needs root, debootstrap)
 	@$(BIN)/python -m tests.platforms.wheels

@@ -38,9 +38,9 @@ GROUPS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
 )
 ORDER = ("calls", "agents", "packaging", "stacks", "run", "livekit", "recognition")
 
-# The duration of an example depends on the load of the machine, not on the code.
-settings.register_profile("side by side", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("side by side")
+# The time that an example takes depends on what else runs.
+settings.register_profile("parallel", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("parallel")
 
 _run = pytest.StashKey[leftovers.Run]()
 _left = pytest.StashKey[list[str]]()

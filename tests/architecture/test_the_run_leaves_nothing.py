@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 MARK = "ANTIPHON_TEST_OF_THE_RUN"  # in the environment of every process that such a run starts
 END_SECONDS = 120.0
 
-pytestmark = pytest.mark.xdist_group("run")
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("run")]
 
 USES_SERVERS = """
 import pytest

@@ -32,7 +32,7 @@ SERVERS = {
 }  # fmt: skip
 
 
-pytestmark = [pytest.mark.packaging, pytest.mark.xdist_group("packaging"), pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("packaging"), pytest.mark.timeout(900)]
 
 
 class Environment:
