@@ -1,5 +1,6 @@
 """`make` passes its arguments on unchanged."""
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -31,8 +32,17 @@ def _members() -> list[str]:
 
 
 def _make(checkout: Path, *arguments: str) -> list[str]:
+    # the tests may run in a make with arguments of its own, which would reach this one
+    ours = {"MAKEFLAGS", "MFLAGS", "MAKEOVERRIDES", "MAKELEVEL", "ARGS", "SERVICE", "FLOW", "SAY"}
+    environment = {name: value for name, value in os.environ.items() if name not in ours}
     done = subprocess.run(
-        ["make", *arguments], cwd=checkout, capture_output=True, text=True, timeout=60, check=True
+        ["make", *arguments],
+        cwd=checkout,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
     )
     return done.stdout.splitlines()
 
