@@ -98,3 +98,15 @@ async def test_serve_health_answers_until_stopped() -> None:
 
     stop.set()
     await asyncio.wait_for(serving, 10)
+
+
+async def test_a_check_added_during_a_report_is_in_the_next_one() -> None:
+    health = Health()
+
+    async def add_another() -> None:
+        health.add("late", add_another)
+
+    health.add("first", add_another)
+
+    assert list((await health.report())["checks"]) == ["first"]  # type: ignore[call-overload]
+    assert list((await health.report())["checks"]) == ["first", "late"]  # type: ignore[call-overload]

@@ -30,10 +30,11 @@ class Health:
 
     async def report(self) -> dict[str, object]:
         """Run all checks concurrently and report on each."""
-        results = await asyncio.gather(*(self._run(check) for check in self._checks.values()))
+        current = dict(self._checks)  # a check may be added while these run
+        results = await asyncio.gather(*(self._run(check) for check in current.values()))
         checks = {
             name: {"ok": detail is None, "detail": detail or ""}
-            for name, detail in zip(self._checks, results, strict=True)
+            for name, detail in zip(current, results, strict=True)
         }
         ready = all(detail is None for detail in results)
         return {"status": "ready" if ready else "unready", "checks": checks}
