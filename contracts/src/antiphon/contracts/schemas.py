@@ -1,6 +1,7 @@
 """JSON Schemas of all events, generated from their structs, and the check for breaking changes."""
 
 from collections.abc import Iterator
+from inspect import cleandoc
 from typing import Any
 
 import msgspec
@@ -42,6 +43,9 @@ def envelope_schema() -> Schema:
     (_,), definitions = msgspec.json.schema_components([Envelope], ref_template="#/$defs/{name}")
     body = definitions["Envelope"]
     body["properties"]["data"] = {"type": "object"}
+    body["description"] = cleandoc(
+        body["description"]
+    )  # before Python 3.13 a docstring keeps its indentation
     return {"$schema": DIALECT, "$id": f"{SCHEMA_BASE}/envelope/1", **body, "title": "Envelope"}
 
 
