@@ -43,9 +43,8 @@ def envelope_schema() -> Schema:
     (_,), definitions = msgspec.json.schema_components([Envelope], ref_template="#/$defs/{name}")
     body = definitions["Envelope"]
     body["properties"]["data"] = {"type": "object"}
-    body["description"] = cleandoc(
-        body["description"]
-    )  # before Python 3.13 a docstring keeps its indentation
+    # before Python 3.13 a docstring keeps its indentation
+    body["description"] = cleandoc(body["description"])
     return {"$schema": DIALECT, "$id": f"{SCHEMA_BASE}/envelope/1", **body, "title": "Envelope"}
 
 
