@@ -6,12 +6,16 @@ from collections.abc import Iterable
 from itertools import chain
 from typing import TYPE_CHECKING
 
+import pytest
+
 from antiphon.chassis.bus import Bus, outgoing
 from antiphon.chassis.database import Database
 from antiphon.contracts.envelope import Envelope
 
 if TYPE_CHECKING:
     from tests.persistence.conftest import Eventually, LogReader, NewSession, Replicas
+
+pytestmark = pytest.mark.slow
 
 EVENTS = 20_000
 CALLS = 100

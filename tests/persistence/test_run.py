@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from tests.persistence.conftest import Eventually, LogReader, NewSession, Publish, Replicas, RunningIngest
 
 
+pytestmark = pytest.mark.slow
+
+
 async def command(dsn: str, nats_url: str, *arguments: str) -> tuple[int, str, str]:
     environment = {**os.environ, "ANTIPHON_POSTGRES_DSN": dsn, "ANTIPHON_NATS_URL": nats_url}
     process = await asyncio.create_subprocess_exec(
