@@ -26,3 +26,11 @@ def test_a_disabled_level_costs_no_formatting() -> None:
 
     logging.getLogger("antiphon.quiet").setLevel(logging.ERROR)
     get_logger("antiphon.quiet").info("x", extra={"value": Unprintable()})
+
+
+def test_a_sentence_with_arguments_has_no_event(caplog: pytest.LogCaptureFixture) -> None:
+    get_logger("antiphon.test").warning("version %s lacks %s", "1.8.0", "a name")
+
+    (record,) = caplog.records
+    assert record.getMessage() == "version 1.8.0 lacks a name"
+    assert EVENT not in record.__dict__

@@ -16,7 +16,9 @@ class LibraryLogger(logging.LoggerAdapter[logging.Logger]):
 
     def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
         """Add the fields to the message, and the name of the event to the fields."""
-        fields = kwargs.get("extra") or {}
+        fields = kwargs.get("extra")
+        if not fields:  # a sentence, perhaps with arguments: the message is all there is
+            return msg, kwargs
         kwargs["extra"] = {**fields, EVENT: msg}
         return " ".join([str(msg), *(f"{name}={value!r}" for name, value in fields.items())]), kwargs
 
