@@ -1,0 +1,76 @@
+"""Background tasks whose failures are noticed: logged, reported by a check, and followed by a restart."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from antiphon.chassis.library_log import get_logger
+from antiphon.chassis.retry import retrying
+
+log = get_logger(__name__)
+
+SETTLED_SECONDS = 5.0  # a restarted task that has run this long works again
+
+
+class BackgroundTaskFailed(Exception):
+    """A background task fails; the message names it and its last error."""
+
+
+class BackgroundTask:
+    """A task that starts now and runs until its function returns or it is closed.
+
+    When the function raises, it is called again after a backoff, without limit: it must allow that.
+    """
+
+    def __init__(
+        self, run: Callable[[], Awaitable[object]], *, name: str, settled_seconds: float = SETTLED_SECONDS
+    ) -> None:
+        self.name = name
+        self.failures = 0  # since the start
+        self._run = run
+        self._settled_seconds = settled_seconds
+        self._error: BaseException | None = None
+        self._task = asyncio.create_task(
+            retrying(Exception, on_retry=self._on_failure)(self._attempt), name=name
+        )
+
+    @property
+    def done(self) -> bool:
+        """Whether the function returned or the task was closed."""
+        return self._task.done()
+
+    def check(self) -> None:
+        """Raise BackgroundTaskFailed while the task fails."""
+        if self._error is not None:
+            raise BackgroundTaskFailed(f"{self.name} fails: {self._error!r}")
+
+    async def ready(self) -> None:
+        """Raise BackgroundTaskFailed while the task fails; for `Health.add`."""
+        self.check()
+
+    async def close(self) -> None:
+        """Cancel the task and wait for its end."""
+        self._task.cancel()
+        await asyncio.wait([self._task])
+
+    async def _attempt(self) -> None:
+        settled = asyncio.get_running_loop().call_later(self._settled_seconds, self._settle)
+        try:
+            await self._run()
+        finally:
+            settled.cancel()
+        self._settle()
+
+    def _settle(self) -> None:
+        if self._error is not None:
+            log.info("background.recovered", extra={"task": self.name})
+        self._error = None
+
+    def _on_failure(self, error: BaseException, attempt: int) -> None:
+        self.failures = attempt
+        first = self._error is None  # the next ones are probably the same
+        self._error = error
+        log.error(
+            "background.failed",
+            extra={"task": self.name, "attempt": attempt, "error": repr(error)},
+            exc_info=error if first else None,
+        )

@@ -1,0 +1,81 @@
+"""Background tasks restart after a failure, and their check tells."""
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from antiphon.chassis.background import BackgroundTask, BackgroundTaskFailed
+
+
+async def _until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not condition():  # noqa: ASYNC110 - what is awaited has no event
+            await asyncio.sleep(0.01)
+
+
+async def test_a_failed_task_is_started_again() -> None:
+    runs = 0
+
+    async def run() -> None:
+        nonlocal runs
+        runs += 1
+        if runs < 3:
+            raise ValueError("not yet")
+        await asyncio.Event().wait()
+
+    task = BackgroundTask(run, name="worker")
+    await _until(lambda: runs == 3)
+    assert task.failures == 2
+    await task.close()
+    assert task.done
+
+
+async def test_check_raises_while_the_task_fails_and_passes_when_it_has_settled() -> None:
+    failing = asyncio.Event()
+    failing.set()
+
+    async def run() -> None:
+        if failing.is_set():
+            raise ValueError("broken")
+        await asyncio.Event().wait()
+
+    task = BackgroundTask(run, name="worker", settled_seconds=0.1)
+    task.check()
+    await _until(lambda: task.failures > 0)
+    with pytest.raises(BackgroundTaskFailed, match=r"worker fails: ValueError\('broken'\)"):
+        await task.ready()
+    failing.clear()
+    async with asyncio.timeout(20):
+        while True:
+            try:
+                task.check()
+                break
+            except BackgroundTaskFailed:
+                await asyncio.sleep(0.01)
+    await task.close()
+
+
+async def test_a_task_that_returns_is_done_and_not_started_again() -> None:
+    runs = 0
+
+    async def run() -> None:
+        nonlocal runs
+        runs += 1
+
+    task = BackgroundTask(run, name="worker")
+    await _until(lambda: task.done)
+    assert runs == 1
+    task.check()
+
+
+async def test_the_first_failure_is_logged_with_its_traceback(caplog: pytest.LogCaptureFixture) -> None:
+    async def run() -> None:
+        raise ValueError("broken")
+
+    task = BackgroundTask(run, name="worker")
+    await _until(lambda: task.failures >= 2)
+    await task.close()
+    first, second, *_ = [record for record in caplog.records if "background.failed" in record.getMessage()]
+    assert first.exc_info is not None
+    assert second.exc_info is None
