@@ -223,7 +223,7 @@ class Replica:
     def __init__(self, nats_url: str, dsn: str, log: Path, **settings: str) -> None:
         self.port = free_port()
         self.log = log
-        self._environment = {
+        self.environment = {
             **os.environ,
             "ANTIPHON_NATS_URL": nats_url,
             "ANTIPHON_POSTGRES_DSN": dsn,
@@ -240,7 +240,7 @@ class Replica:
                 "-m",
                 "antiphon.persistence",
                 "run",
-                env=self._environment,
+                env=self.environment,
                 stdout=output,
                 stderr=output,
             )

@@ -60,7 +60,16 @@ async def test_events_are_committed_and_seen_in_the_views(
     status, body = await persistence.health()
     assert (status, set(body["checks"])) == (
         200,
-        {"start", "postgres", "nats", "ingest", "projection sessions", "projection turns"},
+        {
+            "start",
+            "postgres",
+            "postgres views",
+            "nats",
+            "leases",
+            "ingest",
+            "projection sessions",
+            "projection turns",
+        },
     )
 
 

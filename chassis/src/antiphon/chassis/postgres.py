@@ -48,6 +48,7 @@ async def connect(
     name: str,
     connect_seconds: float = CONNECT_SECONDS,
     statement_seconds: float = STATEMENT_SECONDS,
+    client_margin_seconds: float = CLIENT_MARGIN_SECONDS,
     **more: str,
 ) -> "Connection":
     """Open one connection outside a pool; `more` are settings of the server.
@@ -57,7 +58,7 @@ async def connect(
     connection: Connection = await asyncpg.connect(
         dsn,
         timeout=connect_seconds,
-        command_timeout=statement_seconds + CLIENT_MARGIN_SECONDS,
+        command_timeout=statement_seconds + client_margin_seconds,
         server_settings=server_settings(dsn, name, statement_seconds, **more),
     )
     await keep_alive(connection)

@@ -7,6 +7,7 @@ from typing import TypeVar
 from antiphon.chassis.bus import Bus, BusUnavailable, DefinitionMismatch
 from antiphon.chassis.database import Database, DatabaseUnavailable
 from antiphon.chassis.retry import retrying
+from antiphon.chassis.settings import PostgresSettings
 from antiphon.chassis.shutdown import wait_or_stop
 from antiphon.persistence import migrations
 from antiphon.persistence.readiness import ReadinessCheck
@@ -21,18 +22,25 @@ class Startup:
 
     def __init__(self, stop: asyncio.Event) -> None:
         self.readiness = ReadinessCheck()
-        self.readiness.starting("nats")
-        self.readiness.starting("postgres")
+        for name in ("postgres", "schema", "nats", "streams"):
+            self.readiness.starting(name)
         self._stop = stop
 
-    async def database(self, dsn: str, *, connections: int) -> Database:
-        """Connect to Postgres.
+    async def database(self, settings: PostgresSettings, purpose: str, *, connections: int) -> Database:
+        """Connect to Postgres, which shows the purpose of each connection.
 
         Raises ShuttingDown.
         """
         return await self._retry(
             "postgres",
-            lambda: Database.connect(dsn, max_size=connections, connect_timeout_seconds=CONNECT_SECONDS),
+            lambda: Database.connect(
+                settings.postgres_dsn,
+                name=f"persistence {purpose}",
+                max_size=connections,
+                connect_timeout_seconds=CONNECT_SECONDS,
+                acquire_timeout_seconds=settings.postgres_pool_timeout_seconds,
+                statement_timeout_seconds=settings.postgres_statement_timeout_seconds,
+            ),
         )
 
     async def bus(self, url: str) -> Bus:
@@ -44,7 +52,7 @@ class Startup:
             "nats", lambda: Bus.connect(url, name="persistence", connect_timeout_seconds=CONNECT_SECONDS)
         )
         try:
-            await self._retry("nats", bus.ensure)
+            await self._retry("streams", bus.ensure)
         except DefinitionMismatch as error:
             raise SystemExit(f"The streams of the broker do not match the contract: {error}") from error
         return bus
@@ -54,7 +62,7 @@ class Startup:
 
         Raises ShuttingDown. Exits with 1 when this version needs another revision.
         """
-        current = await self._retry("postgres", lambda: _revision(database))
+        current = await self._retry("schema", lambda: _revision(database))
         if current != (needed := migrations.head()):
             raise SystemExit(
                 f"The database is at schema revision {current or 'none'}, this version needs {needed}: "
