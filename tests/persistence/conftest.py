@@ -217,6 +217,12 @@ def event_log(database: Database) -> LogReader:
     return LogReader(database)
 
 
+@pytest.fixture
+def event_log_of() -> type[LogReader]:
+    """Read the event log of another database."""
+    return LogReader
+
+
 class Replica:
     """A real `python -m antiphon.persistence run` process."""
 
