@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from typing import NamedTuple
 
 import asyncpg
@@ -50,6 +51,9 @@ order by found.partition, found.position
 """
 
 
+PARTITION = 4  # its column: by number, which is faster than by name
+
+
 class Page(NamedTuple):
     """Committed envelopes; `more` unless these are all: the page was limited by number or by size."""
 
@@ -82,8 +86,8 @@ async def read_partitions(database: Database, after: Mapping[int, int], limit: i
     share = PAGE_BYTES // max(1, len(after))
     with translate_errors():
         rows = await database.pool.fetch(READ_PARTITIONS, [*after], [*after.values()], limit, share)
-    newest = {row["partition"]: row for row in rows}
-    counts = Counter(row["partition"] for row in rows)
+    newest = {row[PARTITION]: row for row in rows}
+    counts = Counter(map(itemgetter(PARTITION), rows))
     unfinished = {p for p, row in newest.items() if counts[p] >= limit or _is_full(row, share)}
     return PartitionsPage(_envelopes(rows), unfinished)
 
