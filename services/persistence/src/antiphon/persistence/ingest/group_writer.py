@@ -14,6 +14,7 @@ from antiphon.persistence.ingest.validate import DeadLetter, ValidEvent
 from antiphon.persistence.sql import storable
 
 MAX_IN_FLIGHT = 2  # transactions: one is in Postgres while the next is prepared
+MAX_GROUP_BYTES = 8 * 2**20  # of payloads in one statement; Postgres refuses an argument of 1 GiB
 
 INGEST_BATCH = "select partition, position, sequence from ingest_batch($1, $2, $3)"
 
@@ -30,6 +31,12 @@ class PendingCommit:
     reached: int
     events: Sequence[ValidEvent]
     dead_letters: Sequence[DeadLetter]
+
+    def bytes(self) -> int:
+        """Return the size of all payloads."""
+        return sum(len(event.incoming.payload) for event in self.events) + sum(
+            len(letter.incoming.payload) for letter in self.dead_letters
+        )
 
 
 _Waiting = tuple[PendingCommit, asyncio.Future[Sequences]]
@@ -61,11 +68,22 @@ class GroupWriter:
     async def _flush(self) -> None:
         try:
             while self._waiting:
-                group, self._waiting = self._waiting, []
+                group = self._take_group()
                 await self._commit_group(group)
         finally:
             # No await since the last check of `_waiting`: a commit after this starts a new task.
             self._in_flight -= 1
+
+    def _take_group(self) -> list[_Waiting]:
+        """Remove and return the first waiting batches: at least one, and no more than the limit in bytes."""
+        size, count = self._waiting[0][0].bytes(), 1
+        for pending, _ in self._waiting[1:]:
+            size += pending.bytes()
+            if size > MAX_GROUP_BYTES:
+                break
+            count += 1
+        group, self._waiting = self._waiting[:count], self._waiting[count:]
+        return group
 
     async def _commit_group(self, group: list[_Waiting]) -> None:
         try:
