@@ -10,6 +10,10 @@ from antiphon.chassis.settings import LogSettings, NatsSettings, Port, PostgresS
 class MigrateSettings(PostgresSettings, LogSettings):
     """The settings of `migrate`."""
 
+    migrate_statement_timeout_seconds: Annotated[float, Field(gt=0)] = Field(
+        3600.0, validation_alias="ANTIPHON_MIGRATE_STATEMENT_TIMEOUT_SECONDS"
+    )
+
 
 class StatusSettings(NatsSettings, PostgresSettings, LogSettings):
     """The settings of `status`."""

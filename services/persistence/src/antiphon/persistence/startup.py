@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
+import structlog
+
 from antiphon.chassis.bus import Bus, BusUnavailable, DefinitionMismatch
 from antiphon.chassis.database import Database, DatabaseUnavailable
 from antiphon.chassis.retry import retrying
@@ -11,6 +13,8 @@ from antiphon.chassis.settings import PostgresSettings
 from antiphon.chassis.shutdown import wait_or_stop
 from antiphon.persistence import migrations
 from antiphon.persistence.readiness import ReadinessCheck
+
+log = structlog.get_logger(__name__)
 
 CONNECT_SECONDS = 2.0  # per attempt
 
@@ -60,14 +64,14 @@ class Startup:
     async def schema(self, database: Database) -> None:
         """Check the revision of the schema.
 
-        Raises ShuttingDown. Exits with 1 when this version needs another revision.
+        Raises ShuttingDown. Exits with 1 when this version cannot run with it.
         """
-        current = await self._retry("schema", lambda: _revision(database))
-        if current != (needed := migrations.head()):
-            raise SystemExit(
-                f"The database is at schema revision {current or 'none'}, this version needs {needed}: "
-                "run `python -m antiphon.persistence migrate` first."
-            )
+        try:
+            revision = await self._retry("schema", lambda: _check_schema(database))
+        except migrations.SchemaMismatch as error:
+            raise SystemExit(str(error)) from error
+        if revision != (needed := migrations.head()):
+            log.warning("schema.newer", revision=revision, needed=needed)
 
     async def _retry(self, name: str, action: Callable[[], Awaitable[T]]) -> T:
         async def attempt() -> T:
@@ -84,6 +88,6 @@ class Startup:
         return result
 
 
-async def _revision(database: Database) -> str | None:
+async def _check_schema(database: Database) -> str:
     async with database.transaction() as connection:
-        return await migrations.current(connection)
+        return await migrations.check(connection)
