@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from asyncio.subprocess import PIPE
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import asyncpg
@@ -15,6 +16,7 @@ from tests.fixtures.broker import erase
 
 from antiphon.chassis.bus import Bus, outgoing
 from antiphon.chassis.database import Database
+from antiphon.cli.stack import nats
 from antiphon.cli.stack.nats import NatsServer
 from antiphon.cli.stack.postgres import Postgres
 from antiphon.persistence.migrations import head
@@ -241,6 +243,26 @@ async def test_it_refuses_a_stream_that_differs_from_its_definition(bus: Bus, re
         "The streams of the broker do not match the contract: stream SESSIONS" in persistence.log.read_text()
     )
     await erase(bus)
+
+
+async def test_a_broker_with_too_little_disk_is_explained_in_a_line(
+    replica: "Replicas", tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limited = nats.CONFIG.replace("store_dir: {store}", "store_dir: {store}\n  max_file_store: 10MB")
+    monkeypatch.setattr(nats, "CONFIG", limited)
+    small = NatsServer(tmp_path / "small")
+    small.start()
+    persistence = replica()
+    persistence.environment["ANTIPHON_NATS_URL"] = small.url
+    await persistence.start()
+
+    assert await asyncio.wait_for(persistence.process.wait(), 60) == 1
+    small.stop()
+    output = persistence.log.read_text()
+    [line] = [line for line in output.splitlines() if "The broker refuses the streams" in line]
+    assert "insufficient storage resources" in line
+    assert "Traceback" not in output
+    assert "ExceptionGroup" not in output
 
 
 async def test_a_wrong_setting_is_named(postgres_dsn: str, nats_server: NatsServer) -> None:
