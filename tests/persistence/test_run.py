@@ -198,7 +198,7 @@ async def test_a_commit_is_a_span_in_the_trace_of_the_request(
     persistence = replica(OTEL_TRACES_EXPORTER="console")
     await persistence.start()
     await bus.publish(outgoing(envelope))
-    await event_log.until(1)
+    await event_log.until(1, seconds=60)
     assert await persistence.end(signal.SIGTERM) == 0
 
     output = persistence.log.read_text()
@@ -229,7 +229,7 @@ async def test_it_runs_with_a_newer_schema_that_declares_itself_compatible(
     await persistence.until_ready()
     await publish([new_session("rolling").requested()])
 
-    await event_log.until(1)
+    await event_log.until(1, seconds=60)
 
 
 async def test_it_refuses_a_stream_that_differs_from_its_definition(bus: Bus, replica: "Replicas") -> None:

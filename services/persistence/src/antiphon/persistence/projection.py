@@ -13,8 +13,8 @@ import structlog
 from antiphon.chassis.bus import BusError
 from antiphon.chassis.database import TRANSIENT, Database, DatabaseUnavailable
 from antiphon.chassis.log import Log
-from antiphon.chassis.retry import FIRST_SECONDS, retrying
-from antiphon.chassis.shutdown import ShuttingDown, StopAwareWait, wait_or_stop
+from antiphon.chassis.retry import retrying
+from antiphon.chassis.shutdown import ShuttingDown, StopAwareWait
 from antiphon.contracts.cursor import Cursor
 from antiphon.contracts.envelope import Envelope
 from antiphon.contracts.subjects import PARTITIONS
@@ -28,6 +28,7 @@ log = structlog.get_logger(__name__)
 
 BATCH = 500  # events of one partition in one transaction, at most
 REST_SECONDS = 0.0015  # between two batches: events that arrive meanwhile share the next transaction
+SETTLED_SECONDS = 5.0  # a loop that fails after this long starts its backoff again
 MAX_CACHED_BYTES = 32 << 20  # of rows as JSON, and of the events folded into them since
 
 _CREATE_CHECKPOINTS = """
@@ -122,7 +123,6 @@ class ProjectionLoop:
         self._log = event_log
         self._readiness = readiness
         self._name = f"projection {projection.name}"
-        self._progressed = False  # since the last error
 
     async def run(self, stop: asyncio.Event) -> None:
         """Follow the log until stopped; report and retry every error.
@@ -131,16 +131,15 @@ class ProjectionLoop:
         """
         self._readiness.starting(self._name)
         try:
-            while True:
-                # A call returns when it fails after a batch: the next failure backs off from the start.
-                await retrying(_Failed, stop=stop)(self._follow_until_error, stop)
+            await retrying(_Failed, stop=stop, settled_seconds=SETTLED_SECONDS)(
+                self._follow_until_error, stop
+            )
         except ShuttingDown:
             return
         finally:
             self._readiness.healthy(self._name)
 
     async def _follow_until_error(self, stop: asyncio.Event) -> None:
-        self._progressed = False
         try:
             await self._follow(stop)
         except (Fenced, ShuttingDown):
@@ -150,9 +149,7 @@ class ProjectionLoop:
             self._readiness.unhealthy(self._name, f"cannot continue: {error!r}")
             if not isinstance(error, (DatabaseUnavailable, BusError, *TRANSIENT)):
                 log.exception("projection.failed", projection=self._projection.name)
-            if not self._progressed:
-                raise _Failed from error
-            await wait_or_stop(asyncio.sleep(FIRST_SECONDS), stop)
+            raise _Failed from error
 
     async def _follow(self, stop: asyncio.Event) -> None:
         # Commits do not wait for the disk, so a crash of Postgres may lose the last of them. A crash also
@@ -185,7 +182,6 @@ class ProjectionLoop:
             if envelopes:
                 cursor = await self._apply(connection, cursor, envelopes, cache.rows)
                 cache.trim(envelopes)
-                self._progressed = True
                 await asyncio.sleep(REST_SECONDS)
             # A batch is applied or there is none: an event that fails keeps the view unready.
             self._readiness.healthy(self._name)
