@@ -311,6 +311,26 @@ async def test_status_shows_the_progress_of_ingest_and_projections(
     assert ("  behind" in out) == (what == "behind")
 
 
+async def test_status_names_the_replica_that_holds_each_partition_and_view(
+    bus: Bus, replica: "Replicas", postgres_dsn: str, nats_server: NatsServer, eventually: "Eventually"
+) -> None:
+    persistence = replica()
+    await persistence.start()
+
+    async def holds_all() -> bool:
+        status, body = await persistence.health()
+        return status == 200 and "waits" not in body["checks"]["leases"]["detail"]
+
+    await eventually(holds_all, seconds=60)
+    _, out, _ = await command(postgres_dsn, nats_server.url, "status", "--json")
+    found = json.loads(out)
+
+    holders = {each["holder"] for each in found["partitions"] + found["projections"]}
+    [holder] = holders
+    assert holder.startswith("persistence leases ")
+    assert f":{persistence.process.pid} from 127.0.0.1" in holder
+
+
 async def test_status_of_a_database_without_schema_names_the_command(
     nats_server: NatsServer, postgres_server: Postgres, postgres_dsn: str
 ) -> None:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import asyncpg
@@ -94,18 +95,19 @@ class BoundedCache:
         self.rows: Cache = {}
         self.bytes = 0  # at most: an event counts in full, however little of it its row keeps
         self._max_bytes = max_bytes
-        self._known: set[str] = set()
+        self._counted = 0  # rows
 
     def trim(self, envelopes: Sequence[Envelope]) -> None:
         """Count the rows that are new, and the events that were folded into the others."""
-        for key in self.rows.keys() - self._known:
-            self._known.add(key)
-            self.bytes += len(msgspec.json.encode(self.rows[key], enc_hook=repr))
+        new = max(0, len(self.rows) - self._counted)  # the last ones: a dict keeps the order of insertion
+        self.bytes += sum(
+            len(msgspec.json.encode(row, enc_hook=repr)) for row in islice(reversed(self.rows.values()), new)
+        )
         self.bytes += sum(len(envelope.data) for envelope in envelopes)
         if self.bytes > self._max_bytes:
             self.rows.clear()
-            self._known.clear()
             self.bytes = 0
+        self._counted = len(self.rows)
 
 
 class _Failed(Exception):
