@@ -38,7 +38,7 @@ async def test_ten_kills_lose_no_event_duplicate_none_and_keep_the_order(
     for kill in range(1, KILLS + 1):
         persistence = replica(ANTIPHON_INGEST_BATCH="100")
         await persistence.start()
-        await event_log.until(EVENTS * kill // (KILLS + 2), seconds=30)
+        await event_log.until(EVENTS * kill // (KILLS + 2), seconds=60)
         await persistence.end(signal.SIGKILL)
         assert await event_log.count() < EVENTS, "killed after the end proves nothing"
     last = replica()
