@@ -13,7 +13,8 @@ from antiphon.agent_worker.flow.phrase import PhraseMatcher, to_grammar
 from antiphon.agent_worker.flow.scripted import ScriptedLLM
 from antiphon.agent_worker.providers.espeak import import_espeak
 from antiphon.agent_worker.providers.espeak_tts import EspeakTTS
-from antiphon.agent_worker.providers.sphinx import Recogniser, SphinxSTT, import_pocketsphinx, known_words
+from antiphon.agent_worker.providers.sphinx import Recogniser, known_words, load_library
+from antiphon.agent_worker.providers.sphinx_stt import SphinxSTT
 
 SttFactory = Callable[[Flow, vad.VAD], stt.STT[Any]]
 LlmFactory = Callable[[Flow, str], llm.LLM[Any]]  # the flow, and the name of one of its agents
@@ -81,8 +82,8 @@ _LOADED = __name__  # the key in a job process's userdata
 
 
 def check_installed() -> None:
-    """Raise ImportError when a library is missing that has no wheel for every platform."""
-    import_pocketsphinx()
+    """Raise ImportError when a library is missing that has no wheel for every platform, or is unusable."""
+    load_library()
     import_espeak()
 
 
