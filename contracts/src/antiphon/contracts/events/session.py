@@ -24,6 +24,20 @@ class SessionRequested(Event, frozen=True, kw_only=True):
     metadata: PersonalMap = {}
 
 
+class SessionAdopted(Event, frozen=True, kw_only=True):
+    """A recorder started in a room that no client had requested a session for."""
+
+    TYPE: ClassVar[str] = "session.adopted"
+    FAMILY: ClassVar[Family] = Family.SESSION
+
+    room: str
+    room_sid: str | None = None
+    agent_name: str | None = None
+    user_id: PersonalText | None = None
+    language: str | None = None
+    metadata: PersonalMap = {}
+
+
 class SessionDispatched(Event, frozen=True, kw_only=True):
     """LiveKit created the room and accepted its agent dispatch."""
 
@@ -77,7 +91,7 @@ class ParticipantSummary(Struct, frozen=True, kw_only=True):
 
 
 class SessionClosed(Event, frozen=True, kw_only=True):
-    """The session closed, after a normal end or an error."""
+    """The session closed, after a normal end or an error: its last agent has left."""
 
     TYPE: ClassVar[str] = "session.closed"
     FAMILY: ClassVar[Family] = Family.SESSION
