@@ -27,7 +27,8 @@ _SHORTEST_FRAMES: Final = 10
 _DITHER: Final = 16  # of 32,768: digital silence has no logarithm, and shifts the mean of every frame
 _SEARCH: Final = b"flow"
 
-_FUNCTIONS: Final[dict[str, tuple[Any, list[Any]]]] = {  # the type of the result, and of the arguments
+# the type of the result, and of the arguments
+_FUNCTIONS: Final[dict[str, tuple[Any, list[Any]]]] = {
     "ps_config_init": (ctypes.c_void_p, [ctypes.c_void_p]),
     "ps_config_set_str": (ctypes.c_void_p, [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_char_p]),
     "ps_config_set_bool": (ctypes.c_void_p, [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int]),
@@ -60,7 +61,6 @@ def import_pocketsphinx() -> Any:
     return pocketsphinx
 
 
-@cache
 def load_library() -> ctypes.CDLL:
     """Return the C library in PocketSphinx's extension module; its functions release the GIL.
 
