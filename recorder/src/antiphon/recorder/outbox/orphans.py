@@ -23,6 +23,7 @@ class Orphans:
         self._link = link
         self._wake = asyncio.Event()
         self._failed: set[Path] = set()  # each is logged once
+        self._adopting = asyncio.Lock()  # a second scan would pass over the journal that the first publishes
 
     def wake(self) -> None:
         """Scan now: a job has just ended."""
@@ -40,7 +41,14 @@ class Orphans:
                 continue
 
     async def adopt_all(self) -> int:
-        """Publish every orphaned journal, waiting for the broker; return how many there were."""
+        """Publish every orphaned journal, waiting for the broker; return how many there were.
+
+        One scan runs at a time: a call during another one waits for its end, then scans.
+        """
+        async with self._adopting:
+            return await self._scan()
+
+    async def _scan(self) -> int:
         adopted = 0
         for path in sorted(self._journal_dir.glob(f"*{SUFFIX}")):
             try:
