@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator, Mapping
 from msgspec import Struct
 from nats.aio.client import Client
 
+from antiphon.chassis.bus.protocol import Parser
 from antiphon.chassis.library_log import get_logger
 
 log = get_logger(__name__)
 
 PREAMBLE = len(b"NATS/1.0")
-SPACE = ord(" ")
 
 
 class Headers(Mapping[str, str]):
@@ -28,7 +28,19 @@ class Headers(Mapping[str, str]):
     @property
     def has_status(self) -> bool:
         """Whether the first line carries a status."""
-        return self._raw[PREAMBLE] == SPACE
+        return self._raw[PREAMBLE : PREAMBLE + 1] == b" "
+
+    def added(self, name: str) -> str | None:
+        """Return a header that the server has added to a stored message, exactly as it was sent.
+
+        The server adds its headers after the publisher's, which may have the same names or be damaged.
+        """
+        start = self._raw.rfind(b"\r\n%b: " % name.encode())
+        if start < 0:
+            return None
+        start += len(name) + 4
+        end = self._raw.find(b"\r\n", start)
+        return self._raw[start : end if end >= 0 else None].decode("utf-8", "surrogateescape")
 
     def __getitem__(self, name: str) -> str:
         return self._all()[name]
@@ -76,6 +88,7 @@ class NatsClient(Client):
 
     def __init__(self) -> None:
         super().__init__()
+        self._ps = Parser(self)
         self._handlers: dict[int, OnMessage] = {}
 
     async def add_handler(self, subject: str, on_message: OnMessage) -> int:
@@ -97,9 +110,16 @@ class NatsClient(Client):
             return
         self.stats["in_msgs"] += 1
         self.stats["in_bytes"] += len(data)
-        message = Message(subject.decode(), reply.decode(), data, Headers(headers) if headers else None)
         try:
-            handler(message)
+            # A subject need not be UTF-8: the server delivers any bytes.
+            handler(
+                Message(
+                    subject.decode("utf-8", "surrogateescape"),
+                    reply.decode("utf-8", "surrogateescape"),
+                    data,
+                    Headers(headers) if headers else None,
+                )
+            )
         except Exception:
             # An exception here would end the read loop, and with it every request on this connection.
-            log.exception("nats.handler_failed", extra={"subject": message.subject})
+            log.exception("nats.handler_failed", extra={"subject": repr(subject)})

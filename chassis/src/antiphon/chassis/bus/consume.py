@@ -48,7 +48,10 @@ class AckSubject(NamedTuple):
             deliveries, position, consumer_sequence, nanoseconds, pending = tokens[6:11]
         else:
             raise ValueError(f"not an ack subject: {text!r}")
-        published_at = datetime.fromtimestamp(int(nanoseconds) / 1e9, UTC)
+        try:
+            published_at = datetime.fromtimestamp(int(nanoseconds) / 1e9, UTC)
+        except (OverflowError, OSError) as error:
+            raise ValueError(f"not an ack subject: {text!r}") from error
         return cls(int(position), int(consumer_sequence), int(deliveries), published_at, int(pending))
 
 
@@ -235,6 +238,12 @@ class Puller:
             await self._connection.publish(self._next_subject, body, reply=self._inbox)
 
     def _on_message(self, msg: Message) -> None:
+        try:
+            self._receive(msg)
+        except Exception as error:  # noqa: BLE001 - raised by `next`: the message would be lost unseen
+            self._fail(ConsumerGap(f"{self._consumer.name}: a delivery could not be read: {error!r}"))
+
+    def _receive(self, msg: Message) -> None:
         self._last_message_at = time.monotonic()
         if not msg.reply.startswith("$JS.ACK."):
             self._on_status(msg)
