@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Sequence
 from antiphon.chassis.bus import admin, publish, read
 from antiphon.chassis.bus.connection import CONNECT_DEADLINE_SECONDS, TRANSIENT, Connection
 from antiphon.chassis.bus.consume import Puller
-from antiphon.chassis.bus.errors import ApiError, BusUnavailable
+from antiphon.chassis.bus.errors import ApiError, BusUnavailable, PayloadTooLarge
 from antiphon.chassis.bus.kv import Bucket
 from antiphon.chassis.bus.messages import Ack, Incoming, Outgoing
 from antiphon.chassis.bus.publish import PUBLISH_DEADLINE_SECONDS
@@ -47,7 +47,7 @@ class Bus:
     ) -> Ack:
         """Store a message and return its position; `expect_empty` is a subject filter that must be empty.
 
-        Raises SubjectNotEmpty, PayloadTooLarge, StreamFull.
+        Raises SubjectNotEmpty, PayloadTooLarge, StreamFull, InvalidSubject.
         """
         return await publish.publish(self.connection, out, expect_empty, timeout_seconds)
 
@@ -56,7 +56,7 @@ class Bus:
     ) -> list[Ack]:
         """Store messages in order, as one atomic batch unless one of them is stored already.
 
-        Raises PayloadTooLarge, StreamFull.
+        Raises PayloadTooLarge, StreamFull, InvalidSubject.
         """
         return await publish.publish_many(self.connection, outs, timeout_seconds)
 
@@ -86,16 +86,22 @@ class Bus:
         return await read.last(self.connection, SESSIONS.name, subject_filter)
 
     async def announce(self, subject: str, payload: bytes) -> None:
-        """Send a message to the current subscribers; it is not stored, and an outage raises nothing."""
+        """Send a message to the current subscribers; it is not stored, and an outage raises nothing.
+
+        Raises InvalidSubject.
+        """
         if not self.connection.connected.is_set():
             return  # subscribers notice the broken connection and read the log
         try:
             await self.connection.publish(subject, payload)
-        except TRANSIENT as error:
+        except (*TRANSIENT, PayloadTooLarge) as error:
             log.warning("announce.failed", extra={"subject": subject, "error": repr(error)})
 
     async def subscribe(self, subject: str) -> Subscription:
-        """Subscribe to the announcements of a subject from now on."""
+        """Subscribe to the announcements of a subject from now on.
+
+        Raises InvalidSubject.
+        """
         return await self._subscriptions.subscribe(subject)
 
     async def ensure(self) -> None:

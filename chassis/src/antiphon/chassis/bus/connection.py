@@ -11,7 +11,14 @@ import nats.errors
 from nats.nuid import NUID
 
 from antiphon.chassis.bus.client import Message, NatsClient, OnMessage
-from antiphon.chassis.bus.errors import ApiError, BusUnavailable, ConnectionLost, PayloadTooLarge
+from antiphon.chassis.bus.errors import (
+    ApiError,
+    BusUnavailable,
+    ConnectionLost,
+    InvalidSubject,
+    PayloadTooLarge,
+)
+from antiphon.chassis.bus.protocol import check_subject
 from antiphon.chassis.library_log import get_logger
 from antiphon.chassis.retry import retrying
 
@@ -110,8 +117,9 @@ class Connection:
     ) -> None:
         """Send a message without waiting for an answer.
 
-        Raises one of TRANSIENT, PayloadTooLarge.
+        Raises one of TRANSIENT, PayloadTooLarge, InvalidSubject.
         """
+        check_subject(subject)
         self._check_size(payload, headers)
         await self.client.publish(subject, payload, reply=reply, headers=headers)
 
@@ -124,7 +132,7 @@ class Connection:
     ) -> Message:
         """Send a message once, as soon as there is a connection, and return the reply.
 
-        Raises one of TRANSIENT, PayloadTooLarge.
+        Raises one of TRANSIENT, PayloadTooLarge, InvalidSubject.
         """
         if not self.connected.is_set():
             async with asyncio.timeout(timeout_seconds):
@@ -164,8 +172,11 @@ class Connection:
     async def subscribe(self, subject: str, on_message: OnMessage) -> ServerSubscription:
         """Subscribe until `unsubscribe`; the subscription survives reconnects.
 
-        Raises BusUnavailable.
+        Raises BusUnavailable, InvalidSubject.
         """
+        check_subject(subject)
+        if ">" in subject.split(".")[:-1]:
+            raise InvalidSubject(f"{subject[:200]!r} is not a subject: > stands for the last tokens only")
         subscription = ServerSubscription(subject, on_message)
         try:
             await self._register(subscription)
@@ -277,7 +288,10 @@ class Connection:
         self.connected.set()
         log.info("nats.reconnected")
         for callback in tuple(self._on_reconnect):
-            callback()
+            try:
+                callback()
+            except Exception:  # it would end the reconnect, and the others would never be called
+                log.exception("nats.callback_failed")
 
     async def _closed(self) -> None:
         if self._open and (self._reopening is None or self._reopening.done()):

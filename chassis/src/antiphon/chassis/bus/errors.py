@@ -23,6 +23,10 @@ class PayloadTooLarge(BusError):
     """The message is larger than the broker accepts; a retry cannot succeed."""
 
 
+class InvalidSubject(BusError):
+    """The subject is not valid; a retry cannot succeed."""
+
+
 class SubjectNotEmpty(BusError):
     """The subject filter that had to be empty holds another message."""
 

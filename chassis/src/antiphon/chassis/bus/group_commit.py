@@ -4,7 +4,7 @@ import asyncio
 from typing import NamedTuple
 
 from antiphon.chassis.bus.bus import Bus
-from antiphon.chassis.bus.errors import BusError, PayloadTooLarge
+from antiphon.chassis.bus.errors import BusError, InvalidSubject, PayloadTooLarge
 from antiphon.chassis.bus.messages import Ack, Outgoing
 from antiphon.chassis.bus.publish import BATCH_LIMIT, PUBLISH_DEADLINE_SECONDS, Refused
 
@@ -40,7 +40,7 @@ class GroupCommit:
     async def publish(self, out: Outgoing) -> Ack:
         """Store a message and return its own ack.
 
-        Raises BusUnavailable, PayloadTooLarge, StreamFull.
+        Raises BusUnavailable, PayloadTooLarge, StreamFull, InvalidSubject.
         """
         acked: asyncio.Future[Ack] = asyncio.get_running_loop().create_future()
         self._pending.append(PendingCommit(out, acked))
@@ -73,8 +73,8 @@ class GroupCommit:
             acks = await self._bus.publish_many(
                 [pending.out for pending in group], timeout_seconds=self._timeout_seconds
             )
-        except (PayloadTooLarge, Refused):
-            # One message that is too large or refused must not fail the others.
+        except (PayloadTooLarge, InvalidSubject, Refused):
+            # One message that cannot be stored must not fail the others.
             await asyncio.gather(*(self._commit_one(pending) for pending in group))
         except Exception as error:  # noqa: BLE001 - raised in every caller of publish
             for pending in group:

@@ -1,4 +1,4 @@
-"""The parser of the client protocol: whatever bytes a subject has, the connection goes on.
+"""The client protocol: subjects that a server accepts, and a parser that takes any subject.
 
 nats-py takes a vertical tab or form feed in a subject, which nats-server delivers, for the end of the
 subject, and drops the connection: again and again when the message is stored.
@@ -9,10 +9,34 @@ import json
 from nats.errors import ProtocolError
 from nats.protocol import parser
 
+from antiphon.chassis.bus.errors import InvalidSubject
+
 AWAITING_CONTROL_LINE = parser.AWAITING_CONTROL_LINE
 AWAITING_MSG_PAYLOAD = parser.AWAITING_MSG_PAYLOAD
 LINE_END = b"\r\n"
 LONGEST_LINE = 1 << 20  # bytes; a server's list of its cluster is the longest line that it sends
+
+LONGEST_SUBJECT = 2048  # bytes; the server ends the connection of a client whose line is over 4096
+
+
+def check_subject(subject: str) -> None:
+    """Check a subject before it is sent: the server ends the whole connection for a wrong one.
+
+    Raises InvalidSubject.
+    """
+    if (
+        not subject.isprintable()  # line ends, tabs, surrogates
+        or " " in subject
+        or ".." in subject
+        or subject[:1] in ("", ".")
+        or subject[-1] == "."
+        or len(subject) > LONGEST_SUBJECT
+        or (not subject.isascii() and len(subject.encode()) > LONGEST_SUBJECT)
+    ):
+        raise InvalidSubject(
+            f"{subject[:200]!r} is not a subject: tokens of printable characters without spaces, "
+            f"separated by dots, {LONGEST_SUBJECT} bytes at most"
+        )
 
 
 class Parser(parser.Parser):
