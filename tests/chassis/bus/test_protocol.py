@@ -9,7 +9,19 @@ from nats.errors import ProtocolError
 from antiphon.chassis.bus import Bus, InvalidSubject, Outgoing, protocol
 from antiphon.chassis.bus.protocol import Parser
 
-WRONG = ["", " ", "a b", "a\tb", "a\r\nPUB x 0\r\n\r\n", "a..b", ".a", "a.", "a\udcff", "x" * 2049, "é" * 1025]
+WRONG = [
+    "",
+    " ",
+    "a b",
+    "a\tb",
+    "a\r\nPUB x 0\r\n\r\n",
+    "a..b",
+    ".a",
+    "a.",
+    "a\udcff",
+    "x" * 2049,
+    "é" * 1025,
+]
 
 
 @pytest.mark.parametrize("subject", WRONG)
