@@ -133,7 +133,7 @@ async def test_poison_becomes_dead_letters_and_the_partition_goes_on(
     subject = f"sessions.{session.partition}.".encode()
     for token, headers, payload in POISON:
         raw.publish(subject + token, payload, headers)
-    odd = [
+    odd: list[dict[str, Any]] = [
         {"id": "odd-1", "type": ODD},
         {"id": ODD},
         {"id": "odd-2", "data": {"text": ODD, ODD: 1}, "type": "turn.praised"},

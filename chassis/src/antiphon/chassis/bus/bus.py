@@ -1,6 +1,8 @@
 """The bus: publish, pull, read, announce and subscribe over NATS JetStream."""
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 
 from antiphon.chassis.bus import admin, publish, read
 from antiphon.chassis.bus.connection import CONNECT_DEADLINE_SECONDS, TRANSIENT, Connection
@@ -17,6 +19,8 @@ log = get_logger(__name__)
 
 PULL_BATCH = 500
 READY_DEADLINE_SECONDS = 2.0
+ADMIN_DEADLINE_SECONDS = 60.0  # for all streams, consumers and buckets together
+NOT_ANNOUNCED: tuple[type[Exception], ...] = (*TRANSIENT, PayloadTooLarge)
 
 
 class Bus:
@@ -94,7 +98,7 @@ class Bus:
             return  # subscribers notice the broken connection and read the log
         try:
             await self.connection.publish(subject, payload)
-        except (*TRANSIENT, PayloadTooLarge) as error:
+        except NOT_ANNOUNCED as error:
             log.warning("announce.failed", extra={"subject": subject, "error": repr(error)})
 
     async def subscribe(self, subject: str) -> Subscription:
@@ -109,14 +113,16 @@ class Bus:
 
         Raises DefinitionMismatch.
         """
-        await admin.ensure(self.connection)
+        async with _deadline("ensure"):
+            await admin.ensure(self.connection)
 
     async def verify(self) -> None:
         """Check that the streams, consumers and buckets of the contract exist as defined.
 
         Raises DefinitionMismatch.
         """
-        await admin.verify(self.connection)
+        async with _deadline("verify"):
+            await admin.verify(self.connection)
 
     async def ready(self, *, timeout_seconds: float = READY_DEADLINE_SECONDS) -> None:
         """Check by a round trip that the broker answers and has the stream of events.
@@ -135,3 +141,12 @@ class Bus:
     async def close(self) -> None:
         """Flush and disconnect, within a few seconds."""
         await self.connection.close()
+
+
+@asynccontextmanager
+async def _deadline(what: str) -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout(ADMIN_DEADLINE_SECONDS):
+            yield
+    except TimeoutError as error:
+        raise BusUnavailable(f"{what} took longer than {ADMIN_DEADLINE_SECONDS:g} s") from error

@@ -3,6 +3,7 @@
 nats-py puts each message into a queue and wakes a task for it, which is two thirds of the cost of receiving.
 """
 
+import asyncio
 from collections.abc import Callable, Iterator, Mapping
 
 from msgspec import Struct
@@ -13,6 +14,7 @@ from antiphon.chassis.library_log import get_logger
 
 log = get_logger(__name__)
 
+CLOSE_SECONDS = 2.0
 PREAMBLE = len(b"NATS/1.0")
 
 
@@ -103,6 +105,20 @@ class NatsClient(Client):
         subscription = self._subs.get(sid)
         if subscription is not None:
             await subscription.unsubscribe()
+
+    async def end(self) -> None:
+        """Disconnect for good, within seconds; what has not been sent is dropped."""
+        # nats-py would flush into a broken connection, fail, and leave its tasks running.
+        self._pending, self._pending_data_size = [], 0
+        closing = asyncio.ensure_future(self.close())
+        await asyncio.wait([closing], timeout=CLOSE_SECONDS)
+        if closing.done() and not closing.cancelled() and closing.exception() is None:
+            return
+        closing.cancel()
+        writer = getattr(self._transport, "_io_writer", None)
+        if writer is not None:
+            writer.transport.abort()  # a graceful end waits for a server that may not read
+        await asyncio.wait([closing], timeout=CLOSE_SECONDS)
 
     async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
         handler = self._handlers.get(sid)

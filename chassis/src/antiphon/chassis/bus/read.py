@@ -13,7 +13,8 @@ from antiphon.chassis.bus.messages import Incoming
 from antiphon.chassis.retry import retrying
 
 BATCH = 500
-READ_DEADLINE_SECONDS = 10.0
+READ_DEADLINE_SECONDS = 10.0  # for one batch, with its retries
+ATTEMPT_SECONDS = 4.0
 ATTEMPTS = 3
 
 SEQUENCE = "Nats-Sequence"
@@ -36,7 +37,8 @@ async def read(
     while more:
         request = {"seq": position + 1, "next_by_subj": subject_filter, "batch": BATCH}
         try:
-            batch, more = await retry(_read_batch, connection, stream, request)
+            async with asyncio.timeout(READ_DEADLINE_SECONDS):
+                batch, more = await retry(_read_batch, connection, stream, request)
         except _IncompleteBatch as error:
             raise HistoryGap(f"{subject_filter} after {position}: {error}") from error
         except TRANSIENT as error:
@@ -80,7 +82,7 @@ async def _read_batch(
             if more is not None:
                 done.set_result(more)
 
-    async with asyncio.timeout(READ_DEADLINE_SECONDS):
+    async with asyncio.timeout(ATTEMPT_SECONDS):
         await connection.connected.wait()
         reply_subject = connection.inbox.add(on_message, done)
         try:
