@@ -153,6 +153,10 @@ class Connection:
         try:
             await self.publish(subject, payload, headers, reply_subject)
             return await reply
+        except BaseException:
+            if reply.done() and not reply.cancelled():
+                reply.exception()  # it may have expired while the socket took nothing: nobody else asks
+            raise
         finally:
             timer.cancel()
             self.inbox.remove(reply_subject)

@@ -16,7 +16,7 @@ class ConnectionLost(BusUnavailable):
 
 
 class StreamFull(BusUnavailable):
-    """The stream has reached its limits; it refuses new events and never drops old ones."""
+    """The stream has reached its limits or is sealed; it refuses new events and never drops old ones."""
 
 
 class PayloadTooLarge(BusError):

@@ -53,7 +53,7 @@ def envelopes_in(announcement: Announcement) -> tuple[Envelope, ...]:
     subject, payload = announcement
     try:
         return _decode(payload)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         log.warning("announcement.malformed", extra={"subject": subject, "error": str(error)})
         return ()
 

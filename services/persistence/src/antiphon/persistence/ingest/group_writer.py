@@ -74,7 +74,8 @@ class GroupWriter:
         finally:
             # No await since the last check of `_waiting`: a commit after this starts a new task.
             self._in_flight -= 1
-            for _, future in group:  # those without an answer: this task was cancelled
+            left = group if self._in_flight else [*group, *self._waiting]
+            for _, future in left:  # those without an answer: this task was cancelled
                 future.cancel()
 
     async def _commit_group(self, group: list[_Waiting]) -> None:
