@@ -1,11 +1,13 @@
 """The bus: publish, pull, read, announce and subscribe over NATS JetStream."""
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 
 from antiphon.chassis.bus import admin, publish, read
 from antiphon.chassis.bus.connection import CONNECT_DEADLINE_SECONDS, TRANSIENT, Connection
 from antiphon.chassis.bus.consume import Puller
-from antiphon.chassis.bus.errors import ApiError, BusUnavailable
+from antiphon.chassis.bus.errors import ApiError, BusUnavailable, PayloadTooLarge
 from antiphon.chassis.bus.kv import Bucket
 from antiphon.chassis.bus.messages import Ack, Incoming, Outgoing
 from antiphon.chassis.bus.publish import PUBLISH_DEADLINE_SECONDS
@@ -17,6 +19,8 @@ log = get_logger(__name__)
 
 PULL_BATCH = 500
 READY_DEADLINE_SECONDS = 2.0
+ADMIN_DEADLINE_SECONDS = 60.0  # for all streams, consumers and buckets together
+NOT_ANNOUNCED: tuple[type[Exception], ...] = (*TRANSIENT, PayloadTooLarge)
 
 
 class Bus:
@@ -47,7 +51,7 @@ class Bus:
     ) -> Ack:
         """Store a message and return its position; `expect_empty` is a subject filter that must be empty.
 
-        Raises SubjectNotEmpty, PayloadTooLarge, StreamFull.
+        Raises SubjectNotEmpty, PayloadTooLarge, StreamFull, InvalidSubject.
         """
         return await publish.publish(self.connection, out, expect_empty, timeout_seconds)
 
@@ -56,7 +60,7 @@ class Bus:
     ) -> list[Ack]:
         """Store messages in order, as one atomic batch unless one of them is stored already.
 
-        Raises PayloadTooLarge, StreamFull.
+        Raises PayloadTooLarge, StreamFull, InvalidSubject.
         """
         return await publish.publish_many(self.connection, outs, timeout_seconds)
 
@@ -86,16 +90,22 @@ class Bus:
         return await read.last(self.connection, SESSIONS.name, subject_filter)
 
     async def announce(self, subject: str, payload: bytes) -> None:
-        """Send a message to the current subscribers; it is not stored, and an outage raises nothing."""
+        """Send a message to the current subscribers; it is not stored, and an outage raises nothing.
+
+        Raises InvalidSubject.
+        """
         if not self.connection.connected.is_set():
             return  # subscribers notice the broken connection and read the log
         try:
             await self.connection.publish(subject, payload)
-        except TRANSIENT as error:
+        except NOT_ANNOUNCED as error:
             log.warning("announce.failed", extra={"subject": subject, "error": repr(error)})
 
     async def subscribe(self, subject: str) -> Subscription:
-        """Subscribe to the announcements of a subject from now on."""
+        """Subscribe to the announcements of a subject from now on.
+
+        Raises InvalidSubject.
+        """
         return await self._subscriptions.subscribe(subject)
 
     async def ensure(self) -> None:
@@ -103,14 +113,16 @@ class Bus:
 
         Raises DefinitionMismatch.
         """
-        await admin.ensure(self.connection)
+        async with _deadline("ensure"):
+            await admin.ensure(self.connection)
 
     async def verify(self) -> None:
         """Check that the streams, consumers and buckets of the contract exist as defined.
 
         Raises DefinitionMismatch.
         """
-        await admin.verify(self.connection)
+        async with _deadline("verify"):
+            await admin.verify(self.connection)
 
     async def ready(self, *, timeout_seconds: float = READY_DEADLINE_SECONDS) -> None:
         """Check by a round trip that the broker answers and has the stream of events.
@@ -129,3 +141,12 @@ class Bus:
     async def close(self) -> None:
         """Flush and disconnect, within a few seconds."""
         await self.connection.close()
+
+
+@asynccontextmanager
+async def _deadline(what: str) -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout(ADMIN_DEADLINE_SECONDS):
+            yield
+    except TimeoutError as error:
+        raise BusUnavailable(f"{what} took longer than {ADMIN_DEADLINE_SECONDS:g} s") from error

@@ -41,7 +41,7 @@ async def serve(settings: AgentSettings, stop: asyncio.Event) -> None:
 
     adopting = BackgroundTask(orphans.run, name="orphans")
     checks = {"livekit": registration.check, "broker": broker, "processes": processes.check}
-    health = Health(checks | {"orphans": adopting.ready})
+    health = Health(checks | {"journals": adopting.ready})
     serving = asyncio.create_task(server.run(), name="agent-server")
     stopped = asyncio.Event()
     reporting = asyncio.create_task(
