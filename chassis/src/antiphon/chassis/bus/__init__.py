@@ -13,6 +13,7 @@ from antiphon.chassis.bus.errors import (
     KeyExists,
     PayloadTooLarge,
     StreamFull,
+    StreamMissing,
     StreamReplaced,
     SubjectNotEmpty,
 )
@@ -20,6 +21,7 @@ from antiphon.chassis.bus.group_commit import GroupCommit
 from antiphon.chassis.bus.kv import Bucket, WatchedBucket
 from antiphon.chassis.bus.messages import TRACEPARENT, Ack, Incoming, Outgoing, outgoing
 from antiphon.chassis.bus.publish import BATCH_LIMIT
+from antiphon.chassis.bus.stored import StreamState
 from antiphon.chassis.bus.subscribe import MISSED, Announcement, Subscription
 
 __all__ = [
@@ -44,7 +46,9 @@ __all__ = [
     "PayloadTooLarge",
     "Puller",
     "StreamFull",
+    "StreamMissing",
     "StreamReplaced",
+    "StreamState",
     "SubjectNotEmpty",
     "Subscription",
     "WatchedBucket",

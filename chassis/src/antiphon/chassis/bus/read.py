@@ -117,11 +117,11 @@ def _incoming(msg: Message) -> Incoming:
         position=int(headers["Nats-Sequence"]),
         consumer_sequence=0,
         headers=headers,
-        published_at=_parse_time(headers.get("Nats-Time-Stamp")),
+        published_at=parse_time(headers.get("Nats-Time-Stamp")),
     )
 
 
-def _parse_time(text: str | None) -> datetime | None:
+def parse_time(text: str | None) -> datetime | None:
     if text is None:
         return None
     # RFC 3339 with up to nine digits of a second; datetime takes six.

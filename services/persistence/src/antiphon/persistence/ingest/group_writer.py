@@ -14,15 +14,19 @@ from antiphon.persistence.ingest.validate import DeadLetter, ValidEvent
 from antiphon.persistence.sql import storable
 
 MAX_IN_FLIGHT = 2  # transactions: one is in Postgres while the next is prepared
+MAX_GROUP_BYTES = 32 * 2**20  # of payloads in one statement; Postgres refuses an argument of 1 GiB
 
-INGEST_BATCH = "select partition, position, sequence from ingest_batch($1, $2, $3)"
+INGEST_BATCH = "select partition, position, sequence from ingest_batch($1, $2, $3, $4)"
 
 Sequences = dict[int, int]  # position -> the sequence that the commit gave to a new event
 
 
 @dataclass(frozen=True, slots=True)
 class PendingCommit:
-    """A batch of one partition that waits for its commit, with its fence: epoch and expected checkpoint."""
+    """A batch of one partition that waits for its commit, with its fence: epoch and expected checkpoint.
+
+    `last_event_id` identifies the message at `reached`.
+    """
 
     partition: int
     epoch: int
@@ -30,6 +34,13 @@ class PendingCommit:
     reached: int
     events: Sequence[ValidEvent]
     dead_letters: Sequence[DeadLetter]
+    last_event_id: str
+
+    def bytes(self) -> int:
+        """Return the size of all payloads."""
+        return sum(len(event.incoming.payload) for event in self.events) + sum(
+            len(letter.incoming.payload) for letter in self.dead_letters
+        )
 
 
 _Waiting = tuple[PendingCommit, asyncio.Future[Sequences]]
@@ -61,11 +72,22 @@ class GroupWriter:
     async def _flush(self) -> None:
         try:
             while self._waiting:
-                group, self._waiting = self._waiting, []
+                group = self._take_group()
                 await self._commit_group(group)
         finally:
             # No await since the last check of `_waiting`: a commit after this starts a new task.
             self._in_flight -= 1
+
+    def _take_group(self) -> list[_Waiting]:
+        """Remove and return the first waiting batches: at least one, and no more than the limit in bytes."""
+        size, count = self._waiting[0][0].bytes(), 1
+        for pending, _ in self._waiting[1:]:
+            size += pending.bytes()
+            if size > MAX_GROUP_BYTES:
+                break
+            count += 1
+        group, self._waiting = self._waiting[:count], self._waiting[count:]
+        return group
 
     async def _commit_group(self, group: list[_Waiting]) -> None:
         try:
@@ -86,7 +108,11 @@ class GroupWriter:
         async with self._database.pool.acquire() as connection:
             try:
                 rows = await connection.fetch(
-                    INGEST_BATCH, _commit_rows(commits), _event_rows(commits), _dead_letter_rows(commits)
+                    INGEST_BATCH,
+                    _commit_rows(commits),
+                    _event_rows(commits),
+                    _dead_letter_rows(commits),
+                    [_encodable(commit.last_event_id) for commit in commits],
                 )
             except asyncpg.InternalServerError:
                 connection.terminate()  # it may cache the ids of types that were dropped and created again
