@@ -140,7 +140,7 @@ class Bus:
         return await stored.payload_at(self.connection, SESSIONS.name, position)
 
     async def delivered_all(self, consumer: ConsumerDefinition, position: int) -> bool:
-        """Return whether a consumer has delivered every message that it has, none of them after a position."""
+        """Return whether a consumer has delivered all that it has, none of it after a position."""
         return await stored.delivered_all(self.connection, consumer.stream, consumer.name, position)
 
     async def ready(self, *, timeout_seconds: float = READY_DEADLINE_SECONDS) -> None:

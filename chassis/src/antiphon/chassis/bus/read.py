@@ -122,6 +122,7 @@ def _incoming(msg: Message) -> Incoming:
 
 
 def parse_time(text: str | None) -> datetime | None:
+    """Return a time of the server, cut to microseconds."""
     if text is None:
         return None
     # RFC 3339 with up to nine digits of a second; datetime takes six.

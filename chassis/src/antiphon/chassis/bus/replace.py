@@ -4,7 +4,9 @@ While its subjects are closed, publishers get "no responders" and retry: nothing
 can be missed by a copy.
 """
 
+import json
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from antiphon.chassis.bus.admin import create_consumers, stream_config
 from antiphon.chassis.bus.connection import Connection
@@ -15,6 +17,9 @@ from antiphon.chassis.bus.read import read
 from antiphon.chassis.bus.stored import NOT_FOUND, stream_state
 from antiphon.contracts.streams import SESSIONS, StreamDefinition
 
+KEPT = ("description", "max_age", "max_bytes", "num_replicas", "placement")  # of the replaced stream
+KEPT_FIELDS = "antiphon.kept"
+
 CLOSED = "closed."  # before the subjects of a stream that takes no messages
 COPIES = "copies."  # before the subjects of copied messages
 REFILL = "refill."  # before the subjects of a new stream that only takes copies
@@ -24,25 +29,39 @@ UNREAD = f"{SESSIONS.name}_UNREAD"  # a stream: the copies, while the stream of 
 
 
 async def close_intake(connection: Connection, definition: StreamDefinition) -> None:
-    """Make a stream refuse messages and keep those that it has."""
+    """Make a stream refuse messages and keep those that it has; create the stream of copies."""
     config = (await connection.api(f"STREAM.INFO.{definition.name}"))["config"]
     subjects = [f"{CLOSED}{subject}" for subject in definition.subjects]
     config.pop("subject_transform", None)
     await connection.api(f"STREAM.UPDATE.{definition.name}", config | {"subjects": subjects})
-
-
-async def open_copies(connection: Connection) -> None:
-    """Create the stream of copies, or keep the one that an interrupted run has left."""
     if await stream_state(connection, UNREAD) is None:
-        config = {
-            "name": UNREAD,
-            "description": f"Copies of messages, while {SESSIONS.name} is replaced",
-            "subjects": [f"{COPIES}>"],
-            "storage": "file",
-            "allow_direct": True,
-            "allow_atomic": True,
-        }
-        await connection.api(f"STREAM.CREATE.{UNREAD}", config)
+        kept = {name: config[name] for name in KEPT if name in config}
+        await connection.api(f"STREAM.CREATE.{UNREAD}", _copies_config(kept))
+
+
+def _copies_config(kept: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "name": UNREAD,
+        "description": f"Copies of messages, while {SESSIONS.name} is replaced",
+        "subjects": [f"{COPIES}>"],
+        "storage": "file",
+        "num_replicas": kept.get("num_replicas", 1),
+        "allow_direct": True,
+        "allow_atomic": True,
+        "metadata": {KEPT_FIELDS: json.dumps(kept)},
+    }
+
+
+async def _final_config(connection: Connection, definition: StreamDefinition) -> dict[str, Any]:
+    """Return the definition, with the fields that an operator had changed in the replaced stream."""
+    try:
+        info = await connection.api(f"STREAM.INFO.{UNREAD}")
+    except ApiError as error:
+        if error.code != NOT_FOUND:
+            raise
+        return stream_config(definition)
+    kept: dict[str, Any] = json.loads(info["config"].get("metadata", {}).get(KEPT_FIELDS, "{}"))
+    return stream_config(definition) | kept
 
 
 async def copy(connection: Connection, messages: Iterable[Incoming]) -> None:
@@ -53,7 +72,7 @@ async def copy(connection: Connection, messages: Iterable[Incoming]) -> None:
 
 async def create_closed(connection: Connection, definition: StreamDefinition, first: int) -> None:
     """Create the stream with `first` as its first position; until it is opened, it only takes copies."""
-    config = stream_config(definition) | {
+    config = await _final_config(connection, definition) | {
         "first_seq": first,
         "subjects": [f"{REFILL}{subject}" for subject in definition.subjects],
         "subject_transform": {"src": f"{REFILL}>", "dest": ">"},
@@ -79,7 +98,8 @@ async def refill(connection: Connection) -> int:
 
 async def open_intake(connection: Connection, definition: StreamDefinition) -> None:
     """Give the new stream its consumers and its subjects: publishers continue."""
-    await connection.api(f"STREAM.UPDATE.{definition.name}", stream_config(definition))
+    config = await _final_config(connection, definition)
+    await connection.api(f"STREAM.UPDATE.{definition.name}", config)
     await create_consumers(connection)
 
 

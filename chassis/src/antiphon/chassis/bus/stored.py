@@ -39,7 +39,7 @@ async def stream_state(connection: Connection, stream: str) -> StreamState | Non
         raise ValueError(f"stream {stream} has no time of creation")
     return StreamState(
         created_at=created_at,
-        first=state["first_seq"],
+        first=max(1, state["first_seq"]),  # a new stream says 0
         last=state["last_seq"],
         messages=state["messages"],
         subjects=tuple(info["config"].get("subjects") or ()),

@@ -82,9 +82,7 @@ class PartitionIngest:
             while True:
                 checkpoint = await claim(self.claim)
                 try:
-                    if checkpoint.stopped is not None:
-                        raise StreamChanged(checkpoint.stopped)
-                    await self._consume_without_end(stop)
+                    await self._consume_without_end(checkpoint, stop)
                 except StreamChanged as error:
                     await self._wait_for_operator(str(error), stop)
         except ShuttingDown:
@@ -113,13 +111,15 @@ class PartitionIngest:
         if stream is not None and await self._bus.delivered_all(self._consumer, position):
             await self._checkpoints.read_through(self._epoch, position, stream.last)
 
-    async def _consume_without_end(self, stop: asyncio.Event) -> None:
+    async def _consume_without_end(self, checkpoint: Checkpoint, stop: asyncio.Event) -> None:
+        if checkpoint.stopped is not None:
+            raise StreamChanged(checkpoint.stopped)
         while True:
             # A call returns when the bus fails after a commit: the next failure backs off from the start.
             await retrying(BusError, on_retry=self._on_bus_error, stop=stop)(self._consume, stop)
 
     async def _wait_for_operator(self, reason: str, stop: asyncio.Event) -> None:
-        """Return when an operator has recreated the stream; the reason is stored, so a restart waits as well."""
+        """Store the reason, so that restarts wait too; return when an operator has recreated the stream."""
         retry = retrying(*POSTGRES_ERRORS, on_retry=self._on_claim_error, stop=stop)
         await retry(self._checkpoints.stop, self._epoch, reason)
         self._readiness.unhealthy(self._name, f"is stopped: {reason}")

@@ -1,4 +1,4 @@
-"""Check that the stream is the one that was read: the last event is compared with the message at its position.
+"""Check that the stream is the one that was read, by the last event: its message is still at its position.
 
 Positions alone do not tell: a stream that was recreated, or restored shorter, gives them out again.
 """

@@ -26,7 +26,7 @@ update checkpoints
 
 
 def upgrade() -> None:
-    """Add the columns and tables, and replace `ingest_batch`; a replica of the last version goes on working."""
+    """Add columns and tables, and replace `ingest_batch`; a replica of the last version goes on working."""
     for column in (
         sa.Column("last_event_id", sa.Text),
         sa.Column("read_through", sa.BigInteger, nullable=False, server_default=sa.text("0")),
