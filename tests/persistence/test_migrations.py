@@ -1,6 +1,7 @@
 """The migrations create the schema that the metadata defines."""
 
 import asyncio
+import hashlib
 import os
 import sys
 from asyncio.subprocess import PIPE
@@ -111,6 +112,27 @@ async def test_a_database_of_the_first_revision_is_upgraded(empty_dsn: str, post
 
     assert before != await functions(empty_dsn) == await functions(postgres_dsn)
     assert await catalogue(empty_dsn) == await catalogue(postgres_dsn)
+
+
+async def test_the_last_event_of_each_partition_is_known_after_an_upgrade(empty_dsn: str) -> None:
+    await asyncio.to_thread(command.upgrade, migrations._config(empty_dsn), "0002")
+    connection = await asyncpg.connect(empty_dsn)
+    await connection.execute(
+        """
+        insert into checkpoints (name, position) values ('ingest:0', 7), ('ingest:1', 9), ('ingest:2', 11);
+        insert into event_log values ('s', 1, 0, 7, 't', 'the event', 'x', 1, now(), '{}');
+        insert into dead_letters (partition, position, subject, payload, error) values (1, 9, '', 'raw', '');
+        """
+    )
+    migrations.migrate(empty_dsn)
+
+    rows = await connection.fetch("select last_event_id, read_through from checkpoints order by name")
+    assert [tuple(row) for row in rows] == [
+        ("the event", 7),
+        ("sha256:" + hashlib.sha256(b"raw").hexdigest(), 9),
+        (None, 11),
+    ]
+    await connection.close()
 
 
 async def test_a_database_without_schema_has_no_revision(empty_dsn: str) -> None:

@@ -44,7 +44,7 @@ def raw(session: "SampleSession", payload: bytes, number: int) -> Outgoing:
 def batch_statements() -> list[str]:
     """Return the statements that create `ingest_batch` and its types."""
     revision = ScriptDirectory.from_config(migrations._config()).get_revision("0002")
-    function = read_sql("antiphon.persistence.migrations", "versions/0002_ingest_batch.sql")
+    function = read_sql("antiphon.persistence.migrations", "versions/0003_ingest_batch.sql")
     return [*revision.module.TYPES, function]
 
 
@@ -209,6 +209,31 @@ async def test_too_many_dead_letters_in_a_row_stop_the_partition(
     assert len(await event_log.events(other.session_id)) == 1  # the other partition continues
 
 
+async def test_a_restart_continues_after_the_dead_letters_that_stopped_the_partition(
+    bus: Bus,
+    publish: "Publish",
+    ingest: "RunningIngest",
+    event_log: "LogReader",
+    new_session: "NewSession",
+    eventually: "Eventually",
+) -> None:
+    """The count starts again: each restart of a partition that goes on failing costs one more run of them."""
+    session = new_session("stopped twice")
+    ingest.options = replace(ingest.options, dead_letters_in_a_row=5)
+    for number in range(8):
+        await bus.publish(raw(session, b"wrong", number))
+    await publish([session.requested()])
+    ingest.start(session.partition)
+    await eventually(lambda: ingest.is_unready_because("stopped"))
+    await ingest.end()
+
+    ingest.restart(session.partition)
+    await event_log.until(1)
+
+    assert await ingest.reason() == ""
+    assert len(await event_log.dead_letters()) == 8
+
+
 async def test_a_valid_event_resets_the_count_of_dead_letters(
     bus: Bus, publish: "Publish", ingest: "RunningIngest", event_log: "LogReader", new_session: "NewSession"
 ) -> None:
@@ -342,7 +367,7 @@ async def test_a_recreated_stream_is_detected(
     await publish([session.requested()])
     ingest.start(session.partition)
 
-    await eventually(lambda: ingest.is_unready_because("recreated or restored"))
+    await eventually(lambda: ingest.is_unready_because("recreated or restored"), seconds=60)
 
 
 async def test_ingest_ends_when_the_partition_is_taken_over(

@@ -1,10 +1,17 @@
 """The streams, consumers and buckets of the contract: create them, verify them, reset a consumer."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from antiphon.chassis.bus.connection import Connection
-from antiphon.chassis.bus.errors import ApiError, ConsumerLost, DefinitionMismatch, StreamReplaced
+from antiphon.chassis.bus.errors import (
+    ApiError,
+    ConsumerLost,
+    DefinitionMismatch,
+    DefinitionMissing,
+    StreamMissing,
+    StreamReplaced,
+)
 from antiphon.contracts.streams import (
     BUCKETS,
     CONSUMERS,
@@ -16,6 +23,8 @@ from antiphon.contracts.streams import (
 
 SECOND = 1_000_000_000  # JetStream durations are in nanoseconds
 NOT_FOUND = 404
+STREAM_NOT_FOUND = 10059
+MISSING = "does not exist"
 
 Config = dict[str, Any]
 
@@ -77,18 +86,50 @@ def consumer_config(definition: ConsumerDefinition) -> Config:
 TUNABLE = frozenset({"description", "max_bytes", "max_age", "ack_wait"})
 
 
-async def ensure(connection: Connection) -> None:
+async def ensure(connection: Connection, *, create_streams: bool) -> None:
     """Create what is missing, then verify everything (see Bus.ensure)."""
-    for config in _stream_configs():
-        if await _stream(connection, config["name"]) is None:
+    await ensure_buckets(connection)
+    for stream in STREAMS:
+        if await _stream(connection, stream.name) is None:
+            if not create_streams:
+                raise StreamMissing(f"stream {stream.name} does not exist")
+            await connection.api(f"STREAM.CREATE.{stream.name}", stream_config(stream))
+    await create_consumers(connection)
+    await verify(connection)
+
+
+async def ensure_buckets(connection: Connection) -> None:
+    """Create the buckets that are missing, and verify all (see Bus.ensure_buckets)."""
+    differences: list[str] = []
+    for config in map(bucket_config, BUCKETS):
+        found = await _stream(connection, config["name"])
+        if found is None:
             await connection.api(f"STREAM.CREATE.{config['name']}", config)
-    for consumer in CONSUMERS:
-        if await _consumer(connection, consumer) is None:
+        else:
+            differences += _compare(f"stream {config['name']}", config, found)
+    if differences:
+        raise DefinitionMismatch("; ".join(differences))
+
+
+async def create_consumers(
+    connection: Connection, consumers: Iterable[ConsumerDefinition] = CONSUMERS
+) -> None:
+    """Create the consumers that are missing, never their stream.
+
+    Raises StreamMissing.
+    """
+    for consumer in consumers:
+        if await _consumer(connection, consumer) is not None:
+            continue
+        try:
             await connection.api(
                 f"CONSUMER.CREATE.{consumer.stream}.{consumer.name}.{consumer.filter_subject}",
                 {"stream_name": consumer.stream, "config": consumer_config(consumer), "action": "create"},
             )
-    await verify(connection)
+        except ApiError as error:
+            if error.err_code == STREAM_NOT_FOUND:
+                raise StreamMissing(f"stream {consumer.stream} does not exist") from error
+            raise
 
 
 async def verify(connection: Connection) -> None:
@@ -101,7 +142,8 @@ async def verify(connection: Connection) -> None:
         found = await _consumer(connection, consumer)
         differences += _compare(f"consumer {consumer.name}", consumer_config(consumer), found)
     if differences:
-        raise DefinitionMismatch("; ".join(differences))
+        missing = all(difference.endswith(MISSING) for difference in differences)
+        raise (DefinitionMissing if missing else DefinitionMismatch)("; ".join(differences))
 
 
 async def reset_consumer(connection: Connection, consumer: ConsumerDefinition, start: int) -> None:
@@ -146,7 +188,7 @@ async def _config(connection: Connection, verb: str) -> Config | None:
 
 def _compare(what: str, wanted: Config, found: Config | None) -> list[str]:
     if found is None:
-        return [f"{what} does not exist"]
+        return [f"{what} {MISSING}"]
     return [
         f"{what}: {name} is {found.get(name)!r}, not {value!r}"
         for name, value in wanted.items()

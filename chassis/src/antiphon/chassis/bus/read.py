@@ -133,7 +133,7 @@ def _incoming(msg: Message) -> Incoming | None:
         position=int(sequence),
         consumer_sequence=0,
         headers=headers,
-        published_at=_parse_time(headers.added(TIME_STAMP)),
+        published_at=parse_time(headers.added(TIME_STAMP)),
     )
 
 
@@ -142,7 +142,8 @@ def _number(msg: Message, name: str, default: int = 0) -> int:
     return default if value is None else int(value)
 
 
-def _parse_time(text: str | None) -> datetime | None:
+def parse_time(text: str | None) -> datetime | None:
+    """Return a time of the server, cut to microseconds."""
     if text is None:
         return None
     # RFC 3339 with up to nine digits of a second; datetime takes six.

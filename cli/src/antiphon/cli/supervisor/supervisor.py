@@ -20,7 +20,7 @@ from antiphon.cli.supervisor.runner import PROBE_SECONDS, Service, ServiceRunner
 from antiphon.cli.supervisor.state import ServiceState, State, StateFile, Step, read_state
 
 READY_SECONDS = 120.0
-STEPS = ("NATS", "Postgres", "LiveKit", "streams and key", "tables", "flows")
+STEPS = ("NATS", "Postgres", "LiveKit", "buckets and key", "tables", "flows")
 THREADS = 24  # for probes and files, which mostly wait
 LARGEST_LOG_BYTES = 10 * 1024 * 1024
 ROTATION_SECONDS = 30.0
@@ -89,9 +89,10 @@ class Supervisor:
 
     async def _start_broker(self, nats: Service) -> None:
         await self._start("NATS", nats)
-        with self.state.step("streams and key"):
+        with self.state.step("buckets and key"):
             async with setup.connected(self.plan.nats.url) as bus:
-                await bus.ensure()
+                # Only persistence creates the stream of events: it knows what was read from it.
+                await bus.ensure_buckets()
                 await setup.publish_key(bus, self.plan.credentials.api_key, datetime.now(UTC))
         with self.state.step("flows"):
             output = self.plan.logs / "flows.log"

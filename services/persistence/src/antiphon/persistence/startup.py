@@ -4,12 +4,17 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from antiphon.chassis.bus import Bus, BusUnavailable, DefinitionMismatch
+import structlog
+
+from antiphon.chassis.bus import Bus, BusUnavailable, DefinitionMismatch, StreamMissing
 from antiphon.chassis.database import Database, DatabaseUnavailable
 from antiphon.chassis.retry import retrying
 from antiphon.chassis.shutdown import wait_or_stop
 from antiphon.persistence import migrations
+from antiphon.persistence.ingest.stream_check import RECREATE
 from antiphon.persistence.readiness import ReadinessCheck
+
+log = structlog.get_logger(__name__)
 
 CONNECT_SECONDS = 2.0  # per attempt
 
@@ -35,16 +40,20 @@ class Startup:
             lambda: Database.connect(dsn, max_size=connections, connect_timeout_seconds=CONNECT_SECONDS),
         )
 
-    async def bus(self, url: str) -> Bus:
-        """Connect to NATS and create the streams that are missing.
+    async def bus(self, url: str, database: Database) -> Bus:
+        """Connect to NATS and create what is missing, but no stream that the log was read from.
 
         Raises ShuttingDown. Exits with 1 when a stream differs from its definition.
         """
         bus = await self._retry(
             "nats", lambda: Bus.connect(url, name="persistence", connect_timeout_seconds=CONNECT_SECONDS)
         )
+        fresh = await self._retry("postgres", lambda: _nothing_read(database))
         try:
-            await self._retry("nats", bus.ensure)
+            await self._retry("nats", lambda: bus.ensure(create_streams=fresh))
+        except StreamMissing as error:
+            # Everything else works without it; each partition reports it until an operator has acted.
+            log.warning("startup.stream_missing", error=str(error), action=RECREATE)
         except DefinitionMismatch as error:
             raise SystemExit(f"The streams of the broker do not match the contract: {error}") from error
         return bus
@@ -74,6 +83,11 @@ class Startup:
         result: T = await policy(attempt)
         self.readiness.healthy(name)
         return result
+
+
+async def _nothing_read(database: Database) -> bool:
+    async with database.transaction() as connection:
+        return not await connection.fetchval("select exists (select from checkpoints where position > 0)")
 
 
 async def _revision(database: Database) -> str | None:

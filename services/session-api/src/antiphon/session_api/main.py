@@ -13,6 +13,7 @@ from antiphon.session_api.livekit import LiveKit
 from antiphon.session_api.settings import ApiSettings
 
 SERVICE = "session-api"
+STREAMS_SECONDS = 15.0  # for persistence, which creates the streams at its first start
 
 
 async def serve(settings: ApiSettings, stop: asyncio.Event) -> None:
@@ -25,7 +26,7 @@ async def serve(settings: ApiSettings, stop: asyncio.Event) -> None:
         stack.callback(flush)
         bus = await Bus.connect(settings.nats_url, name=SERVICE)
         stack.push_async_callback(bus.close)
-        await bus.verify()
+        await bus.verify(wait_seconds=STREAMS_SECONDS)
         keys = await (await bus.bucket("keys")).watch()
         stack.push_async_callback(keys.close)
         flows = await (await bus.bucket("flows")).watch()

@@ -12,6 +12,8 @@ from antiphon.webhook_ingest.app import create_app
 from antiphon.webhook_ingest.publisher import PRODUCER, WebhookPublisher
 from antiphon.webhook_ingest.settings import WebhookSettings
 
+STREAMS_SECONDS = 15.0  # for persistence, which creates the streams at its first start
+
 
 def _now() -> datetime:
     return datetime.now(UTC)
@@ -27,7 +29,7 @@ async def serve(settings: WebhookSettings, stop: asyncio.Event) -> None:
         stack.callback(flush)
         bus = await Bus.connect(settings.nats_url, name=PRODUCER)
         stack.push_async_callback(bus.close)
-        await bus.verify()
+        await bus.verify(wait_seconds=STREAMS_SECONDS)
         publisher = WebhookPublisher(
             bus,
             api_key=settings.livekit_api_key,
