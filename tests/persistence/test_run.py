@@ -60,7 +60,16 @@ async def test_events_are_committed_and_seen_in_the_views(
     status, body = await persistence.health()
     assert (status, set(body["checks"])) == (
         200,
-        {"start", "postgres", "nats", "ingest", "projection sessions", "projection turns"},
+        {
+            "start",
+            "postgres",
+            "postgres views",
+            "nats",
+            "leases",
+            "ingest",
+            "projection sessions",
+            "projection turns",
+        },
     )
 
 
@@ -205,6 +214,20 @@ async def test_it_refuses_another_schema_revision(bus: Bus, replica: "Replicas",
         f"The database is at schema revision 0000, this version needs {head()}: "
         "run `python -m antiphon.persistence migrate` first." in persistence.log.read_text()
     )
+
+
+async def test_it_runs_with_a_newer_schema_that_declares_itself_compatible(
+    bus: Bus, publish: "Publish", replica: "Replicas", event_log: "LogReader", new_session: "NewSession"
+) -> None:
+    """In a rolling upgrade the old version restarts after the new one has migrated."""
+    await event_log.pool.execute("update alembic_version set version_num = '9000'")
+    await event_log.pool.execute("update schema_compatibility set compatible_from = $1", head())
+    persistence = replica()
+    await persistence.start()
+    await persistence.until_ready()
+    await publish([new_session("rolling").requested()])
+
+    await event_log.until(1)
 
 
 async def test_it_refuses_a_stream_that_differs_from_its_definition(bus: Bus, replica: "Replicas") -> None:

@@ -347,3 +347,51 @@ async def test_a_quiet_consumer_is_not_silent(bus: Bus, monkeypatch: pytest.Monk
     async with bus.pull(CONSUMER) as puller:
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(puller.next(), 6)
+
+
+async def test_pulls_and_batches_of_large_messages_are_bounded_in_bytes(bus: Bus, message: MessageOf) -> None:
+    for first in range(0, 300, 10):
+        await bus.publish_many([message(number, size=100_000) for number in range(first, first + 10)])
+    sizes: list[int] = []
+    buffered: list[int] = []
+
+    async with bus.pull(CONSUMER) as puller:
+        limit = puller._max_bytes
+        received: list[Incoming] = []
+        async with asyncio.timeout(60):
+            while len(received) < 300:
+                batch = await puller.next()
+                received += batch
+                sizes.append(sum(len(incoming.payload) for incoming in batch))
+                buffered.append(puller._deliveries.bytes)
+                await asyncio.sleep(0.02)  # more arrives meanwhile, if it may
+                buffered.append(puller._deliveries.bytes)
+                await puller.ack_through(received[-1])
+
+    assert [incoming.payload.strip() for incoming in received] == [b"%d" % n for n in range(300)]
+    assert max(sizes) <= limit < 2 << 20
+    assert max(buffered) <= 4 * limit
+    assert len(sizes) < 100  # and it does not pull them one by one
+
+
+async def test_a_message_of_the_largest_size_is_pulled(bus: Bus, message: MessageOf) -> None:
+    largest = bus.connection.client.max_payload - 500
+    await bus.publish(message(1, size=largest))
+    await bus.publish(message(2, size=largest))
+
+    async with bus.pull(CONSUMER) as puller, asyncio.timeout(60):
+        received: list[Incoming] = []
+        while len(received) < 2:
+            received += await puller.next()
+
+    assert [incoming.payload.strip() for incoming in received] == [b"1", b"2"]
+
+
+async def test_a_message_larger_than_a_pull_is_pulled_by_a_larger_one(bus: Bus, message: MessageOf) -> None:
+    await bus.publish(message(1, size=200_000))
+
+    async with bus.pull(CONSUMER) as puller, asyncio.timeout(60):
+        puller._max_bytes = 50_000  # as for a message from a time when the server allowed more
+        [incoming] = await puller.next()
+
+    assert len(incoming.payload) == 200_000

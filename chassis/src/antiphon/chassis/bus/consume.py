@@ -20,6 +20,9 @@ from antiphon.contracts.streams import ConsumerDefinition
 log = get_logger(__name__)
 
 ACK_DEADLINE_SECONDS = 5.0
+PULL_BYTES = 1 << 20  # of one pull, and of what `next` returns; at least the largest message
+ENVELOPE_BYTES = 16 << 10  # around a payload: subject, ack subject, protocol
+TOO_LARGE = "Message Size Exceeds MaxBytes"  # the next message does not fit into the rest of the pull
 EXPIRES_SECONDS = 2.0
 HEARTBEAT_SECONDS = 1.0
 STALL_SECONDS = 3.0  # without any message for this long, outstanding pulls count as lost
@@ -61,9 +64,10 @@ class Deliveries:
 
     def __init__(self, consumer: str) -> None:
         self._consumer = consumer
-        self._buffer: deque[Incoming] = deque()
+        self._buffer: deque[tuple[Incoming, int]] = deque()
         self._sequence = 0
         self._position = 0
+        self.bytes = 0  # of what is buffered
 
     def __len__(self) -> int:
         return len(self._buffer)
@@ -98,34 +102,50 @@ class Deliveries:
                 f"came after {self._sequence} of position {self._position}"
             )
         self._sequence, self._position = ack.consumer_sequence, ack.position
-        self._buffer.append(
-            Incoming(
-                subject=msg.subject,
-                payload=msg.data,
-                position=ack.position,
-                consumer_sequence=ack.consumer_sequence,
-                headers=msg.headers,
-                published_at=ack.published_at,
-                ack_subject=msg.reply,
-            )
+        incoming = Incoming(
+            subject=msg.subject,
+            payload=msg.data,
+            position=ack.position,
+            consumer_sequence=ack.consumer_sequence,
+            headers=msg.headers,
+            published_at=ack.published_at,
+            ack_subject=msg.reply,
         )
+        size = msg.size
+        self._buffer.append((incoming, size))
+        self.bytes += size
 
-    def take(self, limit: int) -> list[Incoming]:
-        """Remove and return the oldest deliveries, at most `limit`."""
-        if len(self._buffer) <= limit:
-            taken = list(self._buffer)
+    def take(self, limit: int, limit_bytes: int) -> list[Incoming]:
+        """Remove and return the oldest deliveries: at least one, at most `limit`, within `limit_bytes`."""
+        if len(self._buffer) <= limit and self.bytes <= limit_bytes:
+            taken = [incoming for incoming, _ in self._buffer]
             self._buffer.clear()
+            self.bytes = 0
             return taken
-        return [self._buffer.popleft() for _ in range(limit)]
+        taken = []
+        rest = limit_bytes
+        while self._buffer and len(taken) < limit and (not taken or self._buffer[0][1] <= rest):
+            incoming, size = self._buffer.popleft()
+            taken.append(incoming)
+            rest -= size
+            self.bytes -= size
+        return taken
 
 
 class Puller:
-    """The only reader of a consumer, with up to two batches requested or buffered."""
+    """The only reader of a consumer, with up to two batches requested or buffered.
 
-    def __init__(self, connection: Connection, consumer: ConsumerDefinition, batch: int) -> None:
+    Pulls and batches are limited in bytes too: the server ends the connection of a client that asked for more
+    than it can take, and a backlog of large messages must fit into memory.
+    """
+
+    def __init__(
+        self, connection: Connection, consumer: ConsumerDefinition, batch: int, max_bytes: int = PULL_BYTES
+    ) -> None:
         self._connection = connection
         self._consumer = consumer
         self._batch = batch
+        self._max_bytes = max(max_bytes, connection.client.max_payload + ENVELOPE_BYTES)
         self._deliveries = Deliveries(consumer.name)
         self._arrived = asyncio.Event()
         self._wanted = asyncio.Event()
@@ -164,7 +184,7 @@ class Puller:
         return len(self._deliveries)
 
     async def next(self) -> list[Incoming]:
-        """Wait for messages and return those that have arrived, in order, at most a batch.
+        """Wait for messages and return those that have arrived, in order, at most a batch (see PULL_BYTES).
 
         Raises ConsumerGap, ConsumerLost, and BusUnavailable when the server is silent for ten seconds.
         """
@@ -174,7 +194,7 @@ class Puller:
             self._arrived.clear()
             await self._arrived.wait()
         self._wanted.set()
-        return self._deliveries.take(self._batch)
+        return self._deliveries.take(self._batch, self._max_bytes)
 
     async def ack_through(self, incoming: Incoming, *, timeout_seconds: float = ACK_DEADLINE_SECONDS) -> None:
         """Acknowledge everything up to this message, and wait until the server has confirmed it.
@@ -247,11 +267,12 @@ class Puller:
             self._outstanding = 0
         request = {
             "batch": self._batch,
+            "max_bytes": self._max_bytes,
             "expires": int(EXPIRES_SECONDS * 1e9),
             "idle_heartbeat": int(HEARTBEAT_SECONDS * 1e9),
         }
         body = json.dumps(request).encode()
-        while self._outstanding + len(self._deliveries) <= self._batch:
+        while self._wants_more():
             if self._outstanding == 0:
                 self._last_message_at = now
             self._outstanding += self._batch
@@ -291,6 +312,10 @@ class Puller:
             self._unanswered_since = None
         elif code == "503":
             self._on_no_answer()
+        elif description == TOO_LARGE:
+            self._unanswered_since = None
+            if int(headers.get("Nats-Pending-Bytes", 0)) == self._max_bytes:  # it does not fit into any pull
+                self._max_bytes *= 2
         elif code == "409" and "Deleted" not in description:
             log.info("pull.refused", extra={"consumer": self._consumer.name, "description": description})
             self._not_before = time.monotonic() + BACKOFF_SECONDS
@@ -299,8 +324,12 @@ class Puller:
 
     def _reduce_outstanding(self, count: int) -> None:
         self._outstanding = max(0, self._outstanding - count)
-        if self._outstanding + len(self._deliveries) <= self._batch:
+        if self._wants_more():
             self._wanted.set()
+
+    def _wants_more(self) -> bool:
+        deliveries = self._deliveries
+        return self._outstanding + len(deliveries) <= self._batch and deliveries.bytes <= self._max_bytes
 
     def _on_no_answer(self) -> None:
         # A server restart or a leader election causes this briefly, a deleted stream permanently.

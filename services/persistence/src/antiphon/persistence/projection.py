@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import asyncpg
+import msgspec
 import structlog
 
 from antiphon.chassis.bus import BusError
@@ -27,7 +28,7 @@ log = structlog.get_logger(__name__)
 
 BATCH = 500  # events of one partition in one transaction, at most
 REST_SECONDS = 0.0015  # between two batches: events that arrive meanwhile share the next transaction
-MAX_CACHED_ROWS = 5_000
+MAX_CACHED_BYTES = 32 << 20  # of rows as JSON, and of the events folded into them since
 
 _CREATE_CHECKPOINTS = """
 insert into projection_checkpoints (projection, partition, position)
@@ -85,6 +86,27 @@ def transpose(rows: Iterable[Sequence[Any]]) -> Columns:
     return list(zip(*rows, strict=True))
 
 
+class BoundedCache:
+    """Rows of a view; all are dropped when together they are too large."""
+
+    def __init__(self, max_bytes: int = MAX_CACHED_BYTES) -> None:
+        self.rows: Cache = {}
+        self.bytes = 0  # at most: an event counts in full, however little of it its row keeps
+        self._max_bytes = max_bytes
+        self._known: set[str] = set()
+
+    def trim(self, envelopes: Sequence[Envelope]) -> None:
+        """Count the rows that are new, and the events that were folded into the others."""
+        for key in self.rows.keys() - self._known:
+            self._known.add(key)
+            self.bytes += len(msgspec.json.encode(self.rows[key], enc_hook=repr))
+        self.bytes += sum(len(envelope.data) for envelope in envelopes)
+        if self.bytes > self._max_bytes:
+            self.rows.clear()
+            self._known.clear()
+            self.bytes = 0
+
+
 class _Failed(Exception):
     """The loop failed and reported it; it is retried."""
 
@@ -100,7 +122,6 @@ class ProjectionLoop:
         self._log = event_log
         self._readiness = readiness
         self._name = f"projection {projection.name}"
-        self._fails_at_events = False  # then only a batch that succeeds makes it healthy again
         self._progressed = False  # since the last error
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -128,7 +149,6 @@ class ProjectionLoop:
             # Only this view is affected: the log and the other views continue.
             self._readiness.unhealthy(self._name, f"cannot continue: {error!r}")
             if not isinstance(error, (DatabaseUnavailable, BusError, *TRANSIENT)):
-                self._fails_at_events = True
                 log.exception("projection.failed", projection=self._projection.name)
             if not self._progressed:
                 raise _Failed from error
@@ -145,8 +165,6 @@ class ProjectionLoop:
                 aclosing(self._log.follow(cursor, batch=BATCH)) as batches,
                 StopAwareWait(stop, broken) as wait,
             ):
-                if not self._fails_at_events:
-                    self._readiness.healthy(self._name)
                 try:
                     await self._apply_batches(connection, cursor, batches, wait)
                 except ShuttingDown:
@@ -161,16 +179,16 @@ class ProjectionLoop:
         batches: AsyncIterator[list[Envelope]],
         wait: StopAwareWait,
     ) -> None:
-        cache: Cache = {}
+        cache = BoundedCache()
         while True:
             envelopes = await wait(batches.__anext__)
-            cursor = await self._apply(connection, cursor, envelopes, cache)
-            if len(cache) > MAX_CACHED_ROWS:
-                cache.clear()
-            self._fails_at_events = False
-            self._progressed = True
+            if envelopes:
+                cursor = await self._apply(connection, cursor, envelopes, cache.rows)
+                cache.trim(envelopes)
+                self._progressed = True
+                await asyncio.sleep(REST_SECONDS)
+            # A batch is applied or there is none: an event that fails keeps the view unready.
             self._readiness.healthy(self._name)
-            await asyncio.sleep(REST_SECONDS)
 
     async def _read_checkpoint(self, connection: "Connection") -> Cursor:
         await connection.execute(_CREATE_CHECKPOINTS, self._projection.name, PARTITIONS - 1)

@@ -116,6 +116,13 @@ erased_sessions = Table(
     required("erased_at", Instant, server_default=func.now()),
 )
 
+# One row: the oldest revision whose code can run with the schema (see migrations/compatibility.py).
+schema_compatibility = Table(
+    "schema_compatibility",
+    metadata,
+    required("compatible_from", Name, primary_key=True),
+)
+
 # The columns of the views are those that contracts.views declares; a test compares them.
 sessions = Table(
     "sessions",

@@ -32,7 +32,14 @@ async def serve(settings: ApiSettings, stop: asyncio.Event) -> None:
         flows = await (await bus.bucket("flows")).watch()
         stack.push_async_callback(flows.close)
         # Connects on the first read: creating sessions needs no Postgres.
-        database = await Database.connect(settings.postgres_dsn, min_size=0, max_size=settings.pool_size)
+        database = await Database.connect(
+            settings.postgres_dsn,
+            name=SERVICE,
+            min_size=0,
+            max_size=settings.pool_size,
+            acquire_timeout_seconds=settings.postgres_pool_timeout_seconds,
+            statement_timeout_seconds=settings.postgres_statement_timeout_seconds,
+        )
         stack.push_async_callback(database.close)
         livekit = LiveKit(
             settings.livekit_url,

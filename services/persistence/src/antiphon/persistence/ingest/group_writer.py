@@ -17,7 +17,7 @@ from antiphon.persistence.sql import storable
 log = structlog.get_logger(__name__)
 
 MAX_IN_FLIGHT = 2  # transactions: one is in Postgres while the next is prepared
-MAX_GROUP_BYTES = 32 * 2**20  # of payloads in one statement; Postgres refuses an argument of 1 GiB
+MAX_GROUP_BYTES = 8 * 2**20  # of payloads in one statement; Postgres refuses an argument of 1 GiB
 
 INGEST_BATCH = "select partition, position, sequence from ingest_batch($1, $2, $3, $4)"
 
