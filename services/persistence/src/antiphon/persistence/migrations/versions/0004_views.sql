@@ -1,4 +1,9 @@
-create temporary table sessions_before on commit drop as select * from sessions;
+-- Postgres cannot take a document apart that has \u0000 in it: U+FFFD stands for it in the rows that are kept.
+create temporary table sessions_before on commit drop as
+select session_id, tenant, status, flow_id, flow_revision, user_id, created_at, updated_at, turns, sequence,
+       regexp_replace(state::text, '(?<!\\)((\\\\)*)\\u0000', '\1\\ufffd', 'g')::json as state,
+       language, ended_at, reason
+  from sessions;
 create temporary table turns_before on commit drop as select * from turns;
 drop table sessions, turns;
 create table sessions (
@@ -25,11 +30,10 @@ create table sessions (
     updated_at timestamptz not null,
     sequence integer not null
 ) with (fillfactor = 70);
--- The operator ->> fails on \u0000, so documents are taken apart as json.
 insert into sessions
 select session_id, tenant, created_at,
        nullif(flow_id, ''), case when flow_id <> '' then flow_revision end, nullif(user_id, ''),
-       case when position('\u0000' in (state -> 'room')::text) = 0 then nullif(left(state ->> 'room', 256), '') end,
+       nullif(left(state ->> 'room', 256), ''),
        language, ended_at, reason,
        state -> 'metadata',
        (
