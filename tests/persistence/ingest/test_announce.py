@@ -15,6 +15,8 @@ from antiphon.persistence.ingest.validate import ValidEvent, validate
 if TYPE_CHECKING:
     from tests.persistence.conftest import NewSession
 
+LARGEST = 1 << 20
+
 _decoder = msgspec.json.Decoder(list[Envelope])
 
 
@@ -34,7 +36,7 @@ def test_each_session_gets_one_message_with_its_new_events_in_order(new_session:
         event_of(envelope, 10 + n, partitions[envelope.subject]) for n, envelope in enumerate(envelopes)
     ]
 
-    messages = dict(announcements(events, {10: 5, 11: 1, 13: 6}))  # the third was in the log already
+    messages = dict(announcements(events, {10: 5, 11: 1, 13: 6}, LARGEST))  # the third was in the log already
 
     subjects = {
         each.session_id: f"committed.{each.partition}.default.{each.session_id}" for each in (first, second)
@@ -48,13 +50,13 @@ def test_each_session_gets_one_message_with_its_new_events_in_order(new_session:
 
 def test_a_commit_without_new_events_is_not_announced(new_session: "NewSession") -> None:
     session = new_session("quiet")
-    assert announcements([event_of(session.requested(), 1, session.partition)], {}) == []
+    assert announcements([event_of(session.requested(), 1, session.partition)], {}, LARGEST) == []
 
 
 def test_white_space_after_the_envelope_is_dropped(new_session: "NewSession") -> None:
     session = new_session("spaces")
     envelope = session.requested()
-    [(_, payload)] = announcements([event_of(envelope, 3, session.partition, tail=b" \r\n")], {3: 1})
+    [(_, payload)] = announcements([event_of(envelope, 3, session.partition, tail=b" \r\n")], {3: 1}, LARGEST)
 
     assert _decoder.decode(payload) == [committed(envelope, 1, 3)]
 
@@ -68,7 +70,8 @@ def test_a_large_commit_is_split_into_messages_that_nats_accepts(
     envelopes = [session.turn(n, "x" * size) for n, size in enumerate(sizes, 1)]
     events = [event_of(envelope, n, session.partition) for n, envelope in enumerate(envelopes, 1)]
 
-    payloads = [payload for _, payload in announcements(events, {n: n for n in range(1, len(envelopes) + 1)})]
+    sequences = {n: n for n in range(1, len(envelopes) + 1)}
+    payloads = [payload for _, payload in announcements(events, sequences, LARGEST)]
 
     parts = [_decoder.decode(payload) for payload in payloads]
     assert [envelope for part in parts for envelope in part] == [
@@ -78,3 +81,22 @@ def test_a_large_commit_is_split_into_messages_that_nats_accepts(
         len(part) == 1 or len(payload) < MAX_BYTES + 1000
         for part, payload in zip(parts, payloads, strict=True)
     )
+
+
+def test_an_envelope_that_fits_only_without_its_numbers_is_announced_without_a_body(
+    new_session: "NewSession",
+) -> None:
+    """Followers of the session read the log; the other events are announced as usual."""
+    session = new_session("largest")
+    before, large, after = session.turn(1), session.turn(2, "x" * 10_000), session.turn(3)
+    events = [
+        event_of(envelope, n, session.partition) for n, envelope in enumerate((before, large, after), 1)
+    ]
+
+    payloads = announcements(events, {1: 1, 2: 2, 3: 3}, largest=len(events[1].incoming.payload) + 10)
+
+    assert [_decoder.decode(payload) for _, payload in payloads] == [
+        [committed(before, 1, 1)],
+        [],
+        [committed(after, 3, 3)],
+    ]

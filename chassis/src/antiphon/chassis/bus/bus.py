@@ -87,6 +87,11 @@ class Bus:
         """Return the newest stored message of a filter."""
         return await read.last(self.connection, SESSIONS.name, subject_filter)
 
+    @property
+    def max_payload(self) -> int:
+        """The largest payload in bytes that the broker accepts."""
+        return self.connection.client.max_payload
+
     async def announce(self, subject: str, payload: bytes) -> None:
         """Send a message to the current subscribers; it is not stored, and an outage raises nothing."""
         if not self.connection.connected.is_set():

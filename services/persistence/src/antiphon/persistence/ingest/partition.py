@@ -179,7 +179,7 @@ class PartitionIngest:
         validated = [validate(incoming, self._partition) for incoming in batch]
         with trace_commit(self._partition, validated):
             async for events, sequences in self._commit_all(validated, stop):
-                for subject, payload in announcements(events, sequences):
+                for subject, payload in announcements(events, sequences, self._bus.max_payload):
                     await self._bus.announce(subject, payload)
 
     async def _commit_all(
