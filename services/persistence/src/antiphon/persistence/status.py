@@ -1,4 +1,4 @@
-"""The status: progress of ingest per partition and of each projection, and the dead letters."""
+"""The status: progress of ingest per partition and of each projection, dead letters, gaps of the log."""
 
 from datetime import datetime
 
@@ -10,6 +10,7 @@ from antiphon.contracts.subjects import PARTITIONS, partition_filter
 from antiphon.persistence.migrations import current, head
 from antiphon.persistence.projections import PROJECTIONS
 from antiphon.persistence.settings import StatusSettings
+from antiphon.persistence.streams.status import READ_GAPS, Gap, render_gaps
 
 CONNECT_SECONDS = 3.0
 
@@ -17,7 +18,8 @@ _PARTITIONS = """
 select partition,
        coalesce(checkpoint.position, 0),
        coalesce(checkpoint.epoch, 0),
-       checkpoint.updated_at
+       checkpoint.updated_at,
+       checkpoint.stopped
   from generate_series(0, $1::integer) as partition
   left join checkpoints as checkpoint on checkpoint.name = 'ingest:' || partition
  order by partition
@@ -49,6 +51,7 @@ class Partition(msgspec.Struct):
     caught_up: bool | None
     epoch: int
     updated_at: datetime | None
+    stopped: str | None  # why, if an operator must act
 
 
 class View(msgspec.Struct):
@@ -75,6 +78,7 @@ class Status(msgspec.Struct):
     partitions: list[Partition]
     projections: list[View]
     dead_letters: DeadLetters
+    gaps: list[Gap]
 
     def to_json(self) -> str:
         """Return the status as JSON."""
@@ -107,21 +111,28 @@ async def _read(database: Database, heads: dict[int, int] | None) -> Status:
         ingest = await connection.fetch(_PARTITIONS, PARTITIONS - 1)
         views = await connection.fetch(_PROJECTIONS, [projection.name for projection in PROJECTIONS])
         [dead] = await connection.fetch(_DEAD_LETTERS)
+        gaps = await connection.fetch(READ_GAPS)
     return Status(
         revision,
         head(),
         [_partition(heads, *row) for row in ingest],
         [View(*row) for row in views],
         DeadLetters(*dead),
+        [Gap(*row) for row in gaps],
     )
 
 
 def _partition(
-    heads: dict[int, int] | None, number: int, checkpoint: int, epoch: int, updated_at: datetime | None
+    heads: dict[int, int] | None,
+    number: int,
+    checkpoint: int,
+    epoch: int,
+    updated_at: datetime | None,
+    stopped: str | None,
 ) -> Partition:
     newest = None if heads is None else heads.get(number, 0)
     caught_up = None if newest is None else checkpoint >= newest
-    return Partition(number, checkpoint, newest, caught_up, epoch, updated_at)
+    return Partition(number, checkpoint, newest, caught_up, epoch, updated_at, stopped)
 
 
 async def _heads(nats_url: str) -> dict[int, int] | None:
@@ -145,6 +156,7 @@ def render(status: Status) -> str:
     for partition in status.partitions:
         newest = "NATS is down" if partition.head is None else str(partition.head)
         mark = "  behind" if partition.caught_up is False else ""
+        mark = f"  stopped: {partition.stopped}" if partition.stopped else mark
         lines.append(
             f"{partition.partition:>9}  {partition.checkpoint:>12}  {newest:>12}  {partition.epoch:>6}{mark}"
         )
@@ -155,4 +167,4 @@ def render(status: Status) -> str:
     dead = status.dead_letters
     newest_letter = f", the newest at {dead.newest_at}: {dead.newest_error}" if dead.count else ""
     lines.append(f"dead letters {dead.count}{newest_letter}")
-    return "\n".join(lines)
+    return "\n".join([*lines, *render_gaps(status.gaps)])

@@ -69,6 +69,7 @@ class PartitionIngest:
         self._readiness = readiness
         self._options = options
         self._dead_letters = 0  # in a row, up to the last commit
+        self._postgres_failed = False  # since the stream was checked
 
     async def run(self, stop: asyncio.Event) -> None:
         """Ingest until stopped; the current batch is finished first.
@@ -156,6 +157,10 @@ class PartitionIngest:
                     await self._ingest(batch, stop)
                     acks.add(batch)
                     committed = True
+                    if self._postgres_failed:
+                        # The stream may have dropped messages meanwhile, which no delivery tells.
+                        self._postgres_failed = False
+                        return
         except BusError as error:
             if not committed:
                 raise
@@ -221,6 +226,7 @@ class PartitionIngest:
         try:
             return await retrying(*POSTGRES_ERRORS, on_retry=on_retry, stop=stop)(attempt)
         finally:
+            self._postgres_failed = self._postgres_failed or uncertain
             if uncertain:
                 self._readiness.healthy(self._name)
 
