@@ -1,19 +1,23 @@
 """An announcement carries what one commit added to one session."""
 
+import asyncio
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import msgspec
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from antiphon.chassis.bus import Incoming, outgoing
+from antiphon.chassis.bus import Bus, Incoming, outgoing
+from antiphon.chassis.database import Database
+from antiphon.chassis.log import Log
 from antiphon.contracts.envelope import Envelope, committed
 from antiphon.persistence.ingest.announce import MAX_BYTES, announcements
 from antiphon.persistence.ingest.validate import ValidEvent, validate
 
 if TYPE_CHECKING:
-    from tests.persistence.conftest import NewSession
+    from tests.persistence.conftest import LogReader, NewSession, Publish, RunningIngest
 
 LARGEST = 1 << 20
 
@@ -100,3 +104,40 @@ def test_an_envelope_that_fits_only_without_its_numbers_is_announced_without_a_b
         [],
         [committed(after, 3, 3)],
     ]
+
+
+async def test_the_largest_event_is_committed_and_followed(
+    bus: Bus,
+    database: Database,
+    publish: "Publish",
+    ingest: "RunningIngest",
+    event_log: "LogReader",
+    new_session: "NewSession",
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With sequence and position it is larger than a message may be, if its publisher sent no headers."""
+    session = new_session("largest")
+    first, last = session.requested(), session.turn(2)
+    text = "x" * (bus.max_payload - len(outgoing(session.turn(1, "")).payload) - 4)
+    large = session.turn(1, text)
+    followed: list[Envelope] = []
+    reported: list[tuple[str, str]] = []
+    monkeypatch.setattr(ingest.readiness, "unhealthy", lambda *reason: reported.append(reason))
+
+    async def follow() -> None:
+        async for envelope in Log(database, bus).follow_session("default", session.session_id):
+            followed.append(envelope)
+            if len(followed) == 3:
+                return
+
+    following = asyncio.create_task(follow())
+    ingest.start(session.partition)
+    await publish([first])
+    await event_log.until(1)
+    out = outgoing(large)
+    await bus.connection.request(out.subject, out.payload)
+    await publish([last])
+    await asyncio.wait_for(following, 60)
+
+    assert [envelope.id for envelope in followed] == [first.id, large.id, last.id]
+    assert reported == []

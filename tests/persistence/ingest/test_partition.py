@@ -11,7 +11,6 @@ from alembic.script import ScriptDirectory
 
 from antiphon.chassis.bus import Bus, Outgoing, outgoing
 from antiphon.chassis.database import Database
-from antiphon.chassis.log import Log
 from antiphon.cli.stack.nats import NatsServer
 from antiphon.cli.stack.postgres import Postgres
 from antiphon.contracts.envelope import Envelope
@@ -82,43 +81,6 @@ async def test_every_commit_is_announced(
     assert [(envelope.sequence, envelope.id) for envelope in announced] == [
         (n, e.id) for n, e in enumerate(call, 1)
     ]
-
-
-async def test_the_largest_event_is_committed_and_followed(
-    bus: Bus,
-    database: Database,
-    publish: "Publish",
-    ingest: "RunningIngest",
-    event_log: "LogReader",
-    new_session: "NewSession",
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """With sequence and position it is larger than a message may be, if its publisher sent no headers."""
-    session = new_session("largest")
-    first, last = session.requested(), session.turn(2)
-    text = "x" * (bus.max_payload - len(outgoing(session.turn(1, "")).payload) - 4)
-    large = session.turn(1, text)
-    followed: list[Envelope] = []
-    reported: list[tuple[str, str]] = []
-    monkeypatch.setattr(ingest.readiness, "unhealthy", lambda *reason: reported.append(reason))
-
-    async def follow() -> None:
-        async for envelope in Log(database, bus).follow_session("default", session.session_id):
-            followed.append(envelope)
-            if len(followed) == 3:
-                return
-
-    following = asyncio.create_task(follow())
-    ingest.start(session.partition)
-    await publish([first])
-    await event_log.until(1)
-    out = outgoing(large)
-    await bus.connection.request(out.subject, out.payload)
-    await publish([last])
-    await asyncio.wait_for(following, 60)
-
-    assert [envelope.id for envelope in followed] == [first.id, large.id, last.id]
-    assert reported == []
 
 
 async def test_a_restart_continues_after_the_checkpoint(
@@ -245,31 +207,6 @@ async def test_too_many_dead_letters_in_a_row_stop_the_partition(
     assert len(await event_log.dead_letters()) == 5
     assert len(await event_log.events(session.session_id)) == 1
     assert len(await event_log.events(other.session_id)) == 1  # the other partition continues
-
-
-async def test_a_restart_continues_after_the_dead_letters_that_stopped_the_partition(
-    bus: Bus,
-    publish: "Publish",
-    ingest: "RunningIngest",
-    event_log: "LogReader",
-    new_session: "NewSession",
-    eventually: "Eventually",
-) -> None:
-    """The count starts again: each restart of a partition that goes on failing costs one more run of them."""
-    session = new_session("stopped twice")
-    ingest.options = replace(ingest.options, dead_letters_in_a_row=5)
-    for number in range(8):
-        await bus.publish(raw(session, b"wrong", number))
-    await publish([session.requested()])
-    ingest.start(session.partition)
-    await eventually(lambda: ingest.is_unready_because("stopped"))
-    await ingest.end()
-
-    ingest.restart(session.partition)
-    await event_log.until(1)
-
-    assert await ingest.reason() == ""
-    assert len(await event_log.dead_letters()) == 8
 
 
 async def test_a_valid_event_resets_the_count_of_dead_letters(

@@ -19,6 +19,7 @@ log = get_logger(__name__)
 
 PULL_BATCH = 500
 READY_DEADLINE_SECONDS = 2.0
+VERIFY_SECONDS = 15.0  # at the start of a service: for persistence, which creates the streams when it starts
 
 
 class Bus:
