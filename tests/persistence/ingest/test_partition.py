@@ -210,31 +210,6 @@ async def test_too_many_dead_letters_in_a_row_stop_the_partition(
     assert len(await event_log.events(other.session_id)) == 1  # the other partition continues
 
 
-async def test_a_restart_continues_after_the_dead_letters_that_stopped_the_partition(
-    bus: Bus,
-    publish: "Publish",
-    ingest: "RunningIngest",
-    event_log: "LogReader",
-    new_session: "NewSession",
-    eventually: "Eventually",
-) -> None:
-    """The count starts again: each restart of a partition that goes on failing costs one more run of them."""
-    session = new_session("stopped twice")
-    ingest.options = replace(ingest.options, dead_letters_in_a_row=5)
-    for number in range(8):
-        await bus.publish(raw(session, b"wrong", number))
-    await publish([session.requested()])
-    ingest.start(session.partition)
-    await eventually(lambda: ingest.is_unready_because("stopped"))
-    await ingest.end()
-
-    ingest.restart(session.partition)
-    await event_log.until(1)
-
-    assert await ingest.reason() == ""
-    assert len(await event_log.dead_letters()) == 8
-
-
 async def test_a_valid_event_resets_the_count_of_dead_letters(
     bus: Bus, publish: "Publish", ingest: "RunningIngest", event_log: "LogReader", new_session: "NewSession"
 ) -> None:

@@ -10,6 +10,8 @@ from tests.fixtures.broker import erase
 
 from antiphon.chassis.bus import Bus, Outgoing
 from antiphon.cli.stack.nats import NatsServer
+from antiphon.cli.stack.postgres import Postgres
+from antiphon.persistence.ingest.partition import IngestOptions
 
 if TYPE_CHECKING:
     from tests.persistence.conftest import (
@@ -263,3 +265,35 @@ async def test_a_checkpoint_without_identity_adopts_the_stream(
     assert row is not None
     assert row["last_event_id"]
     assert row["stream_created_at"]
+
+
+async def test_events_that_were_dropped_while_postgres_was_down_are_recorded_as_a_gap(
+    bus: Bus,
+    publish: "Publish",
+    ingest: "RunningIngest",
+    event_log: "LogReader",
+    new_session: "NewSession",
+    postgres_server: Postgres,
+    eventually: "Eventually",
+) -> None:
+    """The deliveries before and after them are consecutive."""
+    session = new_session("dropped")
+    ingest.options = IngestOptions(batch=1)
+    ingest.start(session.partition)
+    await publish([session.requested()])
+    await event_log.until(1)
+    postgres_server.kill()
+    await publish(session.turn(n) for n in range(1, 20))
+    await eventually(lambda: ingest.is_unready_because("cannot commit"), seconds=60)
+    await bus.connection.api("STREAM.PURGE.SESSIONS")
+
+    postgres_server.start()
+    await publish([session.turn(20)])
+
+    async def committed() -> bool:
+        return bool(await event_log.pool.fetchval("select true from event_log where position = 21"))
+
+    await eventually(committed, seconds=60)
+    [gap] = await event_log.pool.fetch("select first, last from log_gaps")
+    count = await event_log.count()
+    assert tuple(gap) == (count, 20)  # the last one committed is at the position before it

@@ -1,6 +1,6 @@
 """The bus: the only access to NATS."""
 
-from antiphon.chassis.bus.bus import Bus
+from antiphon.chassis.bus.bus import VERIFY_SECONDS, Bus
 from antiphon.chassis.bus.consume import Puller
 from antiphon.chassis.bus.errors import (
     ApiError,
@@ -30,6 +30,7 @@ __all__ = [
     "BATCH_LIMIT",
     "MISSED",
     "TRACEPARENT",
+    "VERIFY_SECONDS",
     "Ack",
     "Announcement",
     "ApiError",

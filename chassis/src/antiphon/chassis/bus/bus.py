@@ -23,6 +23,7 @@ PULL_BATCH = 500
 READY_DEADLINE_SECONDS = 2.0
 ADMIN_DEADLINE_SECONDS = 60.0  # for all streams, consumers and buckets together
 NOT_ANNOUNCED: tuple[type[Exception], ...] = (*TRANSIENT, PayloadTooLarge)
+VERIFY_SECONDS = 15.0  # at the start of a service: for persistence, which creates the streams when it starts
 
 
 class Bus:
@@ -90,6 +91,11 @@ class Bus:
     async def last(self, subject_filter: str) -> Incoming | None:
         """Return the newest stored message of a filter."""
         return await read.last(self.connection, SESSIONS.name, subject_filter)
+
+    @property
+    def max_payload(self) -> int:
+        """The largest payload in bytes that the broker accepts."""
+        return self.connection.client.max_payload
 
     async def announce(self, subject: str, payload: bytes) -> None:
         """Send a message to the current subscribers; it is not stored, and an outage raises nothing.

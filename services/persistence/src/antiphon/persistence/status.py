@@ -1,4 +1,4 @@
-"""The status: progress of ingest per partition and of each projection, and the dead letters."""
+"""The status: progress of ingest per partition and of each projection, dead letters, gaps of the log."""
 
 from datetime import datetime
 
@@ -11,6 +11,7 @@ from antiphon.persistence.lease import holders, ingest_lease, projection_lease
 from antiphon.persistence.migrations import current, head
 from antiphon.persistence.projections import PROJECTIONS
 from antiphon.persistence.settings import StatusSettings
+from antiphon.persistence.streams.status import READ_GAPS, Gap, render_gaps
 
 CONNECT_SECONDS = 3.0
 NOBODY = "nobody"
@@ -19,7 +20,8 @@ _PARTITIONS = """
 select partition,
        coalesce(checkpoint.position, 0),
        coalesce(checkpoint.epoch, 0),
-       checkpoint.updated_at
+       checkpoint.updated_at,
+       checkpoint.stopped
   from generate_series(0, $1::integer) as partition
   left join checkpoints as checkpoint on checkpoint.name = 'ingest:' || partition
  order by partition
@@ -52,6 +54,7 @@ class Partition(msgspec.Struct):
     epoch: int
     updated_at: datetime | None
     holder: str | None  # the replica that ingests it: its connection
+    stopped: str | None  # why, if an operator must act
 
 
 class View(msgspec.Struct):
@@ -79,6 +82,7 @@ class Status(msgspec.Struct):
     partitions: list[Partition]
     projections: list[View]
     dead_letters: DeadLetters
+    gaps: list[Gap]
 
     def to_json(self) -> str:
         """Return the status as JSON."""
@@ -118,6 +122,7 @@ async def _read(database: Database, heads: dict[int, int] | None) -> Status:
         leases = [ingest_lease(number) for number in range(PARTITIONS)]
         leases += [projection_lease(projection.name) for projection in PROJECTIONS]
         held = await holders(connection, leases)
+        gaps = await connection.fetch(READ_GAPS)
     return Status(
         revision,
         head(),
@@ -127,6 +132,7 @@ async def _read(database: Database, heads: dict[int, int] | None) -> Status:
             for name, behind, updated_at in views
         ],
         DeadLetters(*dead),
+        [Gap(*row) for row in gaps],
     )
 
 
@@ -137,11 +143,12 @@ def _partition(
     checkpoint: int,
     epoch: int,
     updated_at: datetime | None,
+    stopped: str | None,
 ) -> Partition:
     newest = None if heads is None else heads.get(number, 0)
     caught_up = None if newest is None else checkpoint >= newest
     holder = held.get(ingest_lease(number))
-    return Partition(number, checkpoint, newest, caught_up, epoch, updated_at, holder)
+    return Partition(number, checkpoint, newest, caught_up, epoch, updated_at, holder, stopped)
 
 
 async def _heads(nats_url: str) -> dict[int, int] | None:
@@ -165,6 +172,7 @@ def render(status: Status) -> str:
     for partition in status.partitions:
         newest = "NATS is down" if partition.head is None else str(partition.head)
         mark = "  behind" if partition.caught_up is False else ""
+        mark = f"  stopped: {partition.stopped}" if partition.stopped else mark
         lines.append(
             f"{partition.partition:>9}  {partition.checkpoint:>12}  {newest:>12}  {partition.epoch:>6}"
             f"  {partition.holder or NOBODY}{mark}"
@@ -177,4 +185,4 @@ def render(status: Status) -> str:
     dead = status.dead_letters
     newest_letter = f", the newest at {dead.newest_at}: {dead.newest_error}" if dead.count else ""
     lines.append(f"dead letters {dead.count}{newest_letter}")
-    return "\n".join(lines)
+    return "\n".join([*lines, *render_gaps(status.gaps)])

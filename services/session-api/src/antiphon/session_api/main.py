@@ -3,7 +3,7 @@
 import asyncio
 from contextlib import AsyncExitStack
 
-from antiphon.chassis.bus import Bus
+from antiphon.chassis.bus import VERIFY_SECONDS, Bus
 from antiphon.chassis.database import Database
 from antiphon.chassis.process import serve_http
 from antiphon.chassis.telemetry import configure, flush
@@ -13,7 +13,6 @@ from antiphon.session_api.livekit import LiveKit
 from antiphon.session_api.settings import ApiSettings
 
 SERVICE = "session-api"
-STREAMS_SECONDS = 15.0  # for persistence, which creates the streams at its first start
 
 
 async def serve(settings: ApiSettings, stop: asyncio.Event) -> None:
@@ -26,7 +25,7 @@ async def serve(settings: ApiSettings, stop: asyncio.Event) -> None:
         stack.callback(flush)
         bus = await Bus.connect(settings.nats_url, name=SERVICE)
         stack.push_async_callback(bus.close)
-        await bus.verify(wait_seconds=STREAMS_SECONDS)
+        await bus.verify(wait_seconds=VERIFY_SECONDS)
         keys = await (await bus.bucket("keys")).watch()
         stack.push_async_callback(keys.close)
         flows = await (await bus.bucket("flows")).watch()

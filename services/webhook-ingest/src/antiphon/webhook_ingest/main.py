@@ -4,15 +4,13 @@ import asyncio
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 
-from antiphon.chassis.bus import Bus
+from antiphon.chassis.bus import VERIFY_SECONDS, Bus
 from antiphon.chassis.health import Health
 from antiphon.chassis.process import serve_http
 from antiphon.chassis.telemetry import configure, flush
 from antiphon.webhook_ingest.app import create_app
 from antiphon.webhook_ingest.publisher import PRODUCER, WebhookPublisher
 from antiphon.webhook_ingest.settings import WebhookSettings
-
-STREAMS_SECONDS = 15.0  # for persistence, which creates the streams at its first start
 
 
 def _now() -> datetime:
@@ -29,7 +27,7 @@ async def serve(settings: WebhookSettings, stop: asyncio.Event) -> None:
         stack.callback(flush)
         bus = await Bus.connect(settings.nats_url, name=PRODUCER)
         stack.push_async_callback(bus.close)
-        await bus.verify(wait_seconds=STREAMS_SECONDS)
+        await bus.verify(wait_seconds=VERIFY_SECONDS)
         publisher = WebhookPublisher(
             bus,
             api_key=settings.livekit_api_key,

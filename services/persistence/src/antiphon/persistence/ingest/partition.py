@@ -77,6 +77,7 @@ class PartitionIngest:
         self._options = options
         self._commit_limit = options.batch  # messages; lower after a commit that timed out
         self._dead_letters = 0  # in a row, up to the last commit
+        self._postgres_failed = False  # since the stream was checked
 
     async def run(self, stop: asyncio.Event) -> None:
         """Ingest until stopped; the current batch is finished first.
@@ -164,6 +165,10 @@ class PartitionIngest:
                     await self._ingest(batch, stop)
                     acks.add(batch)
                     committed = True
+                    if self._postgres_failed:
+                        # The stream may have dropped messages meanwhile, which no delivery tells.
+                        self._postgres_failed = False
+                        return
         except BusError as error:
             if not committed:
                 raise
@@ -187,7 +192,7 @@ class PartitionIngest:
         validated = [validate(incoming, self._partition) for incoming in batch]
         with trace_commit(self._partition, validated):
             async for events, sequences in self._commit_all(validated, stop):
-                for subject, payload in announcements(events, sequences):
+                for subject, payload in announcements(events, sequences, self._bus.max_payload):
                     await self._bus.announce(subject, payload)
 
     async def _commit_all(
@@ -237,6 +242,7 @@ class PartitionIngest:
         try:
             return await retrying(*POSTGRES_ERRORS, on_retry=on_retry, stop=stop)(attempt)
         finally:
+            self._postgres_failed = self._postgres_failed or uncertain
             if uncertain:
                 self._readiness.healthy(self._name)
 

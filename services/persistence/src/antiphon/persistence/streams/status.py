@@ -23,7 +23,7 @@ select number,
   left join checkpoints on name = 'ingest:' || number
  order by number
 """
-_GAPS = "select partition, first, last, reason, noticed_at from log_gaps order by noticed_at, partition"
+READ_GAPS = "select partition, first, last, reason, noticed_at from log_gaps order by noticed_at, partition"
 
 
 class Gap(msgspec.Struct):
@@ -94,7 +94,7 @@ async def read_stream_status(bus: Bus, database: Database) -> StreamStatus:
         )
         for number, checkpoint in (await read_checkpoints(database)).items()
     ]
-    gaps = [Gap(*row) for row in await database.pool.fetch(_GAPS)]
+    gaps = [Gap(*row) for row in await database.pool.fetch(READ_GAPS)]
     return StreamStatus(await bus.stream_state(), partitions, gaps)
 
 
