@@ -64,4 +64,4 @@ def routes(health: Health) -> list[BaseRoute]:
 
 async def serve_health(health: Health, host: str, port: int, stop: asyncio.Event) -> None:
     """Serve the health routes until stopped, in a process without another HTTP server."""
-    await serve_http(Starlette(routes=routes(health)), host, port, stop)
+    await serve_http(Starlette(routes=routes(health)), host, port, stop, lifespan=False)

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import asyncpg
@@ -13,8 +14,8 @@ import structlog
 from antiphon.chassis.bus import BusError
 from antiphon.chassis.database import TRANSIENT, Database, DatabaseUnavailable
 from antiphon.chassis.log import Log
-from antiphon.chassis.retry import FIRST_SECONDS, retrying
-from antiphon.chassis.shutdown import ShuttingDown, StopAwareWait, wait_or_stop
+from antiphon.chassis.retry import retrying
+from antiphon.chassis.shutdown import ShuttingDown, StopAwareWait
 from antiphon.contracts.cursor import Cursor
 from antiphon.contracts.envelope import Envelope
 from antiphon.contracts.subjects import PARTITIONS
@@ -28,6 +29,7 @@ log = structlog.get_logger(__name__)
 
 BATCH = 500  # events of one partition in one transaction, at most
 REST_SECONDS = 0.0015  # between two batches: events that arrive meanwhile share the next transaction
+SETTLED_SECONDS = 5.0  # a loop that fails after this long starts its backoff again
 MAX_CACHED_BYTES = 32 << 20  # of rows as JSON, and of the events folded into them since
 
 _CREATE_CHECKPOINTS = """
@@ -93,18 +95,19 @@ class BoundedCache:
         self.rows: Cache = {}
         self.bytes = 0  # at most: an event counts in full, however little of it its row keeps
         self._max_bytes = max_bytes
-        self._known: set[str] = set()
+        self._counted = 0  # rows
 
     def trim(self, envelopes: Sequence[Envelope]) -> None:
         """Count the rows that are new, and the events that were folded into the others."""
-        for key in self.rows.keys() - self._known:
-            self._known.add(key)
-            self.bytes += len(msgspec.json.encode(self.rows[key], enc_hook=repr))
+        new = max(0, len(self.rows) - self._counted)  # the last ones: a dict keeps the order of insertion
+        self.bytes += sum(
+            len(msgspec.json.encode(row, enc_hook=repr)) for row in islice(reversed(self.rows.values()), new)
+        )
         self.bytes += sum(len(envelope.data) for envelope in envelopes)
         if self.bytes > self._max_bytes:
             self.rows.clear()
-            self._known.clear()
             self.bytes = 0
+        self._counted = len(self.rows)
 
 
 class _Failed(Exception):
@@ -122,7 +125,6 @@ class ProjectionLoop:
         self._log = event_log
         self._readiness = readiness
         self._name = f"projection {projection.name}"
-        self._progressed = False  # since the last error
 
     async def run(self, stop: asyncio.Event) -> None:
         """Follow the log until stopped; report and retry every error.
@@ -131,16 +133,15 @@ class ProjectionLoop:
         """
         self._readiness.starting(self._name)
         try:
-            while True:
-                # A call returns when it fails after a batch: the next failure backs off from the start.
-                await retrying(_Failed, stop=stop)(self._follow_until_error, stop)
+            await retrying(_Failed, stop=stop, settled_seconds=SETTLED_SECONDS)(
+                self._follow_until_error, stop
+            )
         except ShuttingDown:
             return
         finally:
             self._readiness.healthy(self._name)
 
     async def _follow_until_error(self, stop: asyncio.Event) -> None:
-        self._progressed = False
         try:
             await self._follow(stop)
         except (Fenced, ShuttingDown):
@@ -150,9 +151,7 @@ class ProjectionLoop:
             self._readiness.unhealthy(self._name, f"cannot continue: {error!r}")
             if not isinstance(error, (DatabaseUnavailable, BusError, *TRANSIENT)):
                 log.exception("projection.failed", projection=self._projection.name)
-            if not self._progressed:
-                raise _Failed from error
-            await wait_or_stop(asyncio.sleep(FIRST_SECONDS), stop)
+            raise _Failed from error
 
     async def _follow(self, stop: asyncio.Event) -> None:
         # Commits do not wait for the disk, so a crash of Postgres may lose the last of them. A crash also
@@ -185,7 +184,6 @@ class ProjectionLoop:
             if envelopes:
                 cursor = await self._apply(connection, cursor, envelopes, cache.rows)
                 cache.trim(envelopes)
-                self._progressed = True
                 await asyncio.sleep(REST_SECONDS)
             # A batch is applied or there is none: an event that fails keeps the view unready.
             self._readiness.healthy(self._name)

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 import structlog
 
-from antiphon.chassis.bus import Bus, BusUnavailable, DefinitionMismatch, StreamMissing
+from antiphon.chassis.bus import ApiError, Bus, BusUnavailable, DefinitionMismatch, StreamMissing
 from antiphon.chassis.database import Database, DatabaseUnavailable
 from antiphon.chassis.retry import retrying
 from antiphon.chassis.settings import PostgresSettings
@@ -64,6 +64,11 @@ class Startup:
             log.warning("startup.stream_missing", error=str(error), action=RECREATE)
         except DefinitionMismatch as error:
             raise SystemExit(f"The streams of the broker do not match the contract: {error}") from error
+        except ApiError as error:
+            raise SystemExit(
+                f"The broker refuses the streams of the contract: {error}. "
+                "Its disk, or max_file_store, may be too small: they reserve 8 GiB."
+            ) from error
         return bus
 
     async def schema(self, database: Database) -> None:
