@@ -13,6 +13,7 @@ from antiphon.chassis.bus.messages import Ack, Incoming, Outgoing
 from antiphon.chassis.bus.publish import PUBLISH_DEADLINE_SECONDS
 from antiphon.chassis.bus.subscribe import Subscription, Subscriptions
 from antiphon.chassis.library_log import get_logger
+from antiphon.chassis.nats_access import NatsAccess
 from antiphon.contracts.streams import SESSIONS, ConsumerDefinition
 
 log = get_logger(__name__)
@@ -32,13 +33,18 @@ class Bus:
 
     @classmethod
     async def connect(
-        cls, url: str, *, name: str = "antiphon", connect_timeout_seconds: float = CONNECT_DEADLINE_SECONDS
+        cls,
+        access: str | NatsAccess,
+        *,
+        name: str = "antiphon",
+        connect_timeout_seconds: float = CONNECT_DEADLINE_SECONDS,
     ) -> "Bus":
         """Connect to a NATS server or cluster; once connected, the bus reconnects without limit.
 
-        Raises BusUnavailable when the first connect does not succeed in time.
+        `access` may be just the URL. Raises BusUnavailable when the first connect does not succeed in time,
+        ValueError for a wrong URL or a file without certificate or key.
         """
-        connection = Connection(url, name)
+        connection = Connection(NatsAccess(url=access) if isinstance(access, str) else access, name)
         await connection.open(connect_timeout_seconds)
         return cls(connection)
 
@@ -108,21 +114,23 @@ class Bus:
         """
         return await self._subscriptions.subscribe(subject)
 
-    async def ensure(self) -> None:
+    async def ensure(self, *, replicas: int | None = None) -> None:
         """Create the streams, consumers and buckets of the contract that do not exist yet, and verify all.
 
-        Raises DefinitionMismatch.
+        New streams and buckets get that many replicas, by default one. Raises DefinitionMismatch.
         """
         async with _deadline("ensure"):
-            await admin.ensure(self.connection)
+            await admin.ensure(self.connection, replicas)
 
-    async def verify(self) -> None:
+    async def verify(self, *, replicas: int | None = None) -> None:
         """Check that the streams, consumers and buckets of the contract exist as defined.
+
+        The number of replicas is checked only when it is given.
 
         Raises DefinitionMismatch.
         """
         async with _deadline("verify"):
-            await admin.verify(self.connection)
+            await admin.verify(self.connection, replicas)
 
     async def ready(self, *, timeout_seconds: float = READY_DEADLINE_SECONDS) -> None:
         """Check by a round trip that the broker answers and has the stream of events.

@@ -54,7 +54,7 @@ async def _serve(
         views = await startup.database(_asynchronous(settings.postgres_dsn), connections=VIEW_CONNECTIONS)
         stack.push_async_callback(views.close)
         await startup.schema(database)
-        bus = await startup.bus(settings.nats_url)
+        bus = await startup.bus(settings.nats, replicas=settings.nats_replicas)
         stack.push_async_callback(bus.close)
         health.add("postgres", database.ready)
         health.add("nats", bus.ready)
