@@ -32,7 +32,7 @@ async def record(
     Settings are read from the environment by default. Raises ValueError for a wrong variable.
     """
     settings = settings or RecorderSettings.from_env()
-    link = BusLink(partial(Bus.connect, settings.nats_url, name=f"recorder {ctx.job.id}"))
+    link = BusLink(partial(Bus.connect, settings.nats, name=f"recorder {ctx.job.id}"))
     identity = identity_of(ctx)
     outbox = Outbox(
         settings.journal_dir,

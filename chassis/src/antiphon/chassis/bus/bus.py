@@ -14,6 +14,7 @@ from antiphon.chassis.bus.publish import PUBLISH_DEADLINE_SECONDS
 from antiphon.chassis.bus.stored import StreamState
 from antiphon.chassis.bus.subscribe import Subscription, Subscriptions
 from antiphon.chassis.library_log import get_logger
+from antiphon.chassis.nats_access import NatsAccess
 from antiphon.chassis.retry import retrying
 from antiphon.contracts.streams import SESSIONS, ConsumerDefinition
 
@@ -35,13 +36,18 @@ class Bus:
 
     @classmethod
     async def connect(
-        cls, url: str, *, name: str = "antiphon", connect_timeout_seconds: float = CONNECT_DEADLINE_SECONDS
+        cls,
+        access: str | NatsAccess,
+        *,
+        name: str = "antiphon",
+        connect_timeout_seconds: float = CONNECT_DEADLINE_SECONDS,
     ) -> "Bus":
         """Connect to a NATS server or cluster; once connected, the bus reconnects without limit.
 
-        Raises BusUnavailable when the first connect does not succeed in time.
+        `access` may be just the URL. Raises BusUnavailable when the first connect does not succeed in time,
+        ValueError for a wrong URL or a file without certificate or key.
         """
-        connection = Connection(url, name)
+        connection = Connection(NatsAccess(url=access) if isinstance(access, str) else access, name)
         await connection.open(connect_timeout_seconds)
         return cls(connection)
 
@@ -116,14 +122,15 @@ class Bus:
         """
         return await self._subscriptions.subscribe(subject)
 
-    async def ensure(self, *, create_streams: bool = True) -> None:
+    async def ensure(self, *, create_streams: bool = True, replicas: int | None = None) -> None:
         """Create the streams, consumers and buckets of the contract that do not exist yet, and verify all.
 
         With `create_streams=False` a missing stream is an error: what was stored in it may be unread.
+        New streams and buckets get one replica, or as many as are given; then existing ones must have them too.
         Raises DefinitionMismatch, StreamMissing.
         """
         async with _deadline("ensure"):
-            await admin.ensure(self.connection, create_streams=create_streams)
+            await admin.ensure(self.connection, create_streams=create_streams, replicas=replicas)
 
     async def ensure_buckets(self) -> None:
         """Create the buckets of the contract that do not exist yet, and verify them.
@@ -141,18 +148,19 @@ class Bus:
         async with _deadline("ensure_consumer"):
             await admin.create_consumers(self.connection, [consumer])
 
-    async def verify(self, *, wait_seconds: float = 0.0) -> None:
+    async def verify(self, *, wait_seconds: float = 0.0, replicas: int | None = None) -> None:
         """Check that the streams, consumers and buckets of the contract exist as defined.
 
-        Waits for those that do not exist: another service may be about to create them.
+        Waits for those that do not exist: another service may be about to create them. The number of
+        replicas is checked only when it is given.
         Raises DefinitionMismatch.
         """
         retry = retrying(DefinitionMissing, timeout_seconds=wait_seconds)
-        await retry(self._verify)
+        await retry(self._verify, replicas)
 
-    async def _verify(self) -> None:
+    async def _verify(self, replicas: int | None) -> None:
         async with _deadline("verify"):
-            await admin.verify(self.connection)
+            await admin.verify(self.connection, replicas)
 
     async def stream_state(self) -> StreamState | None:
         """Return the state of the stream of events, or None if it does not exist."""

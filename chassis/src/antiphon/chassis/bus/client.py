@@ -98,8 +98,9 @@ OnMessage = Callable[[Message], None]
 class NatsClient(Client):
     """The nats-py client with synchronous message handlers."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, require_tls: bool = False) -> None:
         super().__init__()
+        self._require_tls = require_tls
         self._ps = Parser(self)
         self._handlers: dict[int, OnMessage] = {}
 
@@ -115,6 +116,14 @@ class NatsClient(Client):
         subscription = self._subs.get(sid)
         if subscription is not None:
             await subscription.unsubscribe()
+
+    def _connect_command(self) -> bytes:
+        # nats-py follows the server's word: without TLS it would send the credentials in the clear.
+        secure = self._server_info.get("tls_required")
+        scheme = self._current_server.uri.scheme if self._current_server is not None else ""
+        if self._require_tls and scheme != "wss" and not secure:
+            raise ConnectionError("the server does not offer TLS, which the settings require")
+        return super()._connect_command()
 
     async def end(self) -> None:
         """Disconnect for good, within seconds; what has not been sent is dropped."""

@@ -22,6 +22,7 @@ from antiphon.chassis.bus.errors import (
 )
 from antiphon.chassis.bus.protocol import check_subject
 from antiphon.chassis.library_log import get_logger
+from antiphon.chassis.nats_access import NatsAccess
 from antiphon.chassis.retry import retrying
 
 log = get_logger(__name__)
@@ -89,10 +90,11 @@ class Inbox:
 class Connection:
     """A NATS connection that reconnects, with requests and subscriptions that survive a reconnect."""
 
-    def __init__(self, url: str, name: str) -> None:
-        self.url = url
-        self.address = url.rpartition("@")[2]  # without credentials, for messages
+    def __init__(self, access: NatsAccess, name: str) -> None:
+        self.access = access
+        self.address = ", ".join(access.servers)  # for messages
         self.name = name
+        self._last_error: Exception | None = None
         self.client = NatsClient()
         self.connected = asyncio.Event()
         self.inbox = Inbox()
@@ -104,13 +106,14 @@ class Connection:
     async def open(self, timeout_seconds: float) -> None:
         """Connect for the first time.
 
-        Raises BusUnavailable.
+        Raises BusUnavailable, ValueError when a file with a certificate or key has none.
         """
         try:
             self.client = await self._connect(timeout_seconds)
         except TRANSIENT as error:
+            reason = f": {self._last_error}" if self._last_error else ""
             raise BusUnavailable(
-                f"no NATS server answered at {self.address} within {timeout_seconds:g} s"
+                f"no NATS server answered at {self.address} within {timeout_seconds:g} s{reason}"
             ) from error
         await self.subscribe(self.inbox.subject, self.inbox.on_message)
         self._open = True
@@ -248,7 +251,8 @@ class Connection:
             raise PayloadTooLarge(f"{size} bytes with headers; the broker accepts {limit}")
 
     async def _connect(self, timeout_seconds: float) -> NatsClient:
-        client = NatsClient()
+        options = self.access.options()  # again: certificates and credentials may have been renewed
+        client = NatsClient(require_tls=self.access.uses_tls)
 
         def current(callback: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
             async def call() -> None:
@@ -258,7 +262,7 @@ class Connection:
             return call
 
         connecting = client.connect(
-            self.url,
+            self.access.servers,
             name=self.name,
             max_reconnect_attempts=-1,
             reconnect_time_wait=RECONNECT_WAIT_SECONDS,  # type: ignore[arg-type] # a fraction works
@@ -269,6 +273,7 @@ class Connection:
             reconnected_cb=current(self._reconnected),
             closed_cb=current(self._closed),
             skip_subject_validation=True,  # subjects are made by contracts.subjects
+            **options,
         )
         try:
             await asyncio.wait_for(connecting, timeout_seconds)
@@ -300,6 +305,7 @@ class Connection:
             raise
 
     async def _error(self, error: Exception) -> None:
+        self._last_error = error
         # While disconnected, every reconnect attempt reports an error; the first one is enough.
         level = logging.WARNING if self.connected.is_set() else logging.DEBUG
         log.log(level, "nats.error", extra={"error": repr(error)})

@@ -29,7 +29,7 @@ PRELOAD_INFERENCE = "LIVEKIT_AGENTS_PRELOAD_LOCAL_INFERENCE"  # 244 MB for a tur
 async def serve(settings: AgentSettings, stop: asyncio.Event) -> None:
     """Run until `stop` is set; then drain, for at most `drain_timeout_seconds`."""
     os.environ.setdefault(PRELOAD_INFERENCE, "0")
-    link = BusLink(partial(Bus.connect, settings.nats_url, name="agent-worker"))
+    link = BusLink(partial(Bus.connect, settings.nats, name="agent-worker"))
     orphans = Orphans(settings.journal_dir, link)
     server = build_server(settings)
     registration = Registration(server)

@@ -8,6 +8,7 @@ import structlog
 
 from antiphon.chassis.bus import ApiError, Bus, BusUnavailable, DefinitionMismatch, StreamMissing
 from antiphon.chassis.database import Database, DatabaseUnavailable
+from antiphon.chassis.nats_access import NatsAccess
 from antiphon.chassis.retry import retrying
 from antiphon.chassis.settings import PostgresSettings
 from antiphon.chassis.shutdown import wait_or_stop
@@ -48,17 +49,17 @@ class Startup:
             ),
         )
 
-    async def bus(self, url: str, database: Database) -> Bus:
+    async def bus(self, access: NatsAccess, database: Database, *, replicas: int | None) -> Bus:
         """Connect to NATS and create what is missing, but no stream that the log was read from.
 
         Raises ShuttingDown. Exits with 1 when a stream differs from its definition.
         """
         bus = await self._retry(
-            "nats", lambda: Bus.connect(url, name="persistence", connect_timeout_seconds=CONNECT_SECONDS)
+            "nats", lambda: Bus.connect(access, name="persistence", connect_timeout_seconds=CONNECT_SECONDS)
         )
         fresh = await self._retry("postgres", lambda: _nothing_read(database))
         try:
-            await self._retry("streams", lambda: bus.ensure(create_streams=fresh))
+            await self._retry("streams", lambda: bus.ensure(create_streams=fresh, replicas=replicas))
         except StreamMissing as error:
             # Everything else works without it; each partition reports it until an operator has acted.
             log.warning("startup.stream_missing", error=str(error), action=RECREATE)
