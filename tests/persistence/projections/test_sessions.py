@@ -113,6 +113,22 @@ async def test_metadata_is_neither_cached_nor_lost(view: "View", new_session: "N
     assert cache[session.session_id][0].metadata == {}
 
 
+async def test_a_session_with_large_documents_is_not_cached(view: "View", new_session: "NewSession") -> None:
+    from antiphon.contracts.events.agent import AgentReady
+
+    session = new_session("large")
+    ready = session.seal(AgentReady(greeting="x" * 10_000, ready_ms=1.0))
+    cache: dict[str, Row] = {}
+    log = view.committed([session.requested(), ready, session.turn(1), session.turn(2)])
+
+    await view(SESSIONS).again(log[:1], cache)
+    assert cache
+    for envelope in log[1:]:
+        await view(SESSIONS).again([envelope], cache)
+        assert cache == {}
+    assert await view.state(session.session_id) == view.folded(log)
+
+
 def test_an_event_that_was_folded_already_changes_no_row(view: "View", new_session: "NewSession") -> None:
     log = view.committed(new_session("pure").whole_call())
     rows = fold({}, log)
