@@ -14,7 +14,10 @@ from msgspec.structs import replace
 from structlog.testing import capture_logs
 from tests.contracts.strategies import SESSION_ID, _strategy, histories, history
 
+from antiphon.chassis.bus import Bus, outgoing
 from antiphon.chassis.database import Database
+from antiphon.chassis.log import Log
+from antiphon.contracts import registry
 from antiphon.contracts.envelope import SCHEMA_BASE, Envelope
 from antiphon.contracts.event import Event
 from antiphon.contracts.events.agent import AgentJoined
@@ -23,13 +26,14 @@ from antiphon.contracts.events.turn import TurnSaved, TurnStarted
 from antiphon.contracts.registry import EVENTS
 from antiphon.contracts.session import Session, fold
 from antiphon.contracts.views import session_json
-from antiphon.persistence.projection import Cache, CheckpointAdvance
+from antiphon.persistence.projection import Cache, CheckpointAdvance, ProjectionLoop
 from antiphon.persistence.projections import PROJECTIONS
 from antiphon.persistence.projections.sessions import SESSIONS
 from antiphon.persistence.projections.turns import TURNS
+from antiphon.persistence.readiness import ReadinessCheck
 
 if TYPE_CHECKING:
-    from tests.persistence.conftest import NewSession
+    from tests.persistence.conftest import Eventually, LogReader, NewSession, Publish, RunningIngest
     from tests.persistence.projections.conftest import View
 
 LONG = "".join(map(chr, range(0x4E00, 0x9FFF))) * 16  # 1 MB in UTF-8, and too random to compress to nothing
@@ -126,6 +130,44 @@ async def test_a_body_that_was_stored_before_its_type_was_known_stops_no_view(
     assert ((await view.state(ours.session_id)).turns, (await view.state(ours.session_id)).skipped) == (2, 1)
     assert (await view.state(theirs.session_id)).turns == 1
     assert sorted(row["turn"] for row in await view.rows("turns")) == [1, 2]
+
+
+async def test_a_type_that_becomes_known_after_its_events_were_stored(
+    bus: Bus,
+    database: Database,
+    ingest: "RunningIngest",
+    publish: "Publish",
+    event_log: "LogReader",
+    eventually: "Eventually",
+    new_session: "NewSession",
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The body was stored by an ingest that did not know its type, so nobody has checked it."""
+    ours, theirs = new_session("stored"), new_session("of another tenant", tenant="other")
+    wrong = replace(ours.turn(1), data=Raw(b'{"turn": "first"}'))
+    stored = [outgoing(envelope) for envelope in (ours.requested(), wrong)]
+    ingest.start(*{ours.partition, theirs.partition})
+    with monkeypatch.context() as older:
+        known = {name: event for name, event in registry.BY_TYPE.items() if name != TurnSaved.TYPE}
+        older.setattr(registry, "BY_TYPE", known)
+        older.delitem(registry._DECODERS, TurnSaved.TYPE)
+        await bus.publish_many(stored)
+        await event_log.until(2, 60)
+    await publish([ours.turn(2), theirs.requested(), theirs.turn(1)])
+
+    stop = asyncio.Event()
+    log = Log(database, bus)
+    loops = [ProjectionLoop(each, database, log, ReadinessCheck()).run(stop) for each in PROJECTIONS]
+    running = asyncio.gather(*loops)
+
+    async def caught_up() -> bool:
+        counts = await database.pool.fetch("select turns, skipped from sessions order by skipped")
+        turns = await database.pool.fetchval("select count(*) from turns")
+        return ([tuple(row) for row in counts], turns) == ([(1, 0), (2, 1)], 2)
+
+    await eventually(caught_up, 60)
+    stop.set()
+    await asyncio.wait_for(running, 60)
 
 
 @pytest.mark.parametrize("projection", [SESSIONS, TURNS])

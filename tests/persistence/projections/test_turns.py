@@ -4,11 +4,13 @@ import asyncio
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from antiphon.chassis.database import Database
+from antiphon.contracts import upcasters
 from antiphon.contracts.envelope import Envelope, committed
 from antiphon.contracts.events.turn import TurnSaved, TurnStarted
 from antiphon.persistence.projection import CheckpointAdvance
@@ -189,6 +191,23 @@ async def _row(dsn: str, batches: list[list[Envelope]]) -> dict[str, Any]:
         [row] = await connection.fetch("select * from turns")
     await database.close()
     return dict(row)
+
+
+async def test_stored_turns_of_an_older_version_are_upcast(
+    view: "View", new_session: "NewSession", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = new_session("older")
+    stored = [session.turn(number) for number in (1, 2, 3)]
+    monkeypatch.setattr(TurnSaved, "VERSION", 2)
+    steps = {("turn.saved", 1): lambda body: {**body, "language": "en"}}
+    monkeypatch.setattr(upcasters, "UPCASTERS", steps)
+    await view(TURNS).given(stored)
+
+    assert [(row["turn"], row["language"]) for row in await view.rows("turns", order="turn")] == [
+        (1, "en"),
+        (2, "en"),
+        (3, "en"),
+    ]
 
 
 async def test_a_turn_of_a_newer_version_is_skipped(view: "View", new_session: "NewSession") -> None:
