@@ -37,10 +37,10 @@ SHORT_FILES = {
     "agent_worker/preload.py": "the module that LiveKit's fork server preloads",
     "persistence/ingest/tracing.py": "the only user of the OpenTelemetry SDK in ingest",
     "persistence/migrations/versions/0002_batch_types.py": "one file per revision",
+    "persistence/migrations/versions/0004_views.py": "one file per revision",
     "persistence/migrations/versions/0005_compatibility.py": "one file per revision",
     "persistence/readiness.py": "used by ingest, projections, leases and startup",
     "persistence/settings.py": "every service has its settings there",
-    "persistence/sql.py": "the convention for SQL, and its loader",
     "webhook_ingest/main.py": "every HTTP service is wired there",
     "webhook_ingest/settings.py": "every service has its settings there",
 }

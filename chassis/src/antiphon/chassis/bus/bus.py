@@ -126,7 +126,7 @@ class Bus:
         """Create the streams, consumers and buckets of the contract that do not exist yet, and verify all.
 
         With `create_streams=False` a missing stream is an error: what was stored in it may be unread.
-        New streams and buckets get one replica, or as many as are given; then existing ones must have them too.
+        New streams and buckets get one replica, or as many as are given, which others must have too.
         Raises DefinitionMismatch, StreamMissing.
         """
         async with _deadline("ensure"):
