@@ -35,7 +35,7 @@ async def test_failing_adoption_makes_the_worker_unready_and_ends_no_call(
     for name, value in {
         "LIVEKIT_URL": f"ws://127.0.0.1:{free_port()}",
         "LIVEKIT_API_KEY": "key",
-        "LIVEKIT_API_SECRET": "secret",
+        "LIVEKIT_API_SECRET": "secret" * 6,
         "ANTIPHON_NATS_URL": nats_server.url,
         "ANTIPHON_JOURNAL_DIR": str(tmp_path),
         "ANTIPHON_AGENT_HEALTH_PORT": str(port),

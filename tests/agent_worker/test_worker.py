@@ -110,11 +110,10 @@ async def test_a_call_goes_on_while_its_worker_drains(
     async with live_sessions.caller(session_id) as caller:
         await caller.wait_until_ready(timeout_seconds=READY_SECONDS)
         worker.process.send_signal(signal.SIGTERM)
-        for words in ("hello", "i would like to book a table for two"):
-            assert await caller.say_until_understood(words)
-            assert await live_sessions.is_open(session_id)
-            assert caller.log.ended is None
-            assert worker.process.poll() is None
+        assert await caller.say_until_understood("hello")
+        assert await live_sessions.is_open(session_id)
+        assert caller.log.ended is None
+        assert worker.process.poll() is None
         await caller.say_until_understood("thank you good bye")
         assert await caller.wait_until_gone(timeout_seconds=READY_SECONDS)
     ending = await closed(live_sessions, session_id)
