@@ -35,7 +35,7 @@ async def test_failing_adoption_makes_the_worker_unready_and_ends_no_call(
     for name, value in {
         "LIVEKIT_URL": f"ws://127.0.0.1:{free_port()}",
         "LIVEKIT_API_KEY": "key",
-        "LIVEKIT_API_SECRET": "secret",
+        "LIVEKIT_API_SECRET": "secret" * 6,
         "ANTIPHON_NATS_URL": nats_server.url,
         "ANTIPHON_JOURNAL_DIR": str(tmp_path),
         "ANTIPHON_AGENT_HEALTH_PORT": str(port),
@@ -47,20 +47,20 @@ async def test_failing_adoption_makes_the_worker_unready_and_ends_no_call(
     stop = asyncio.Event()
     serving = asyncio.create_task(worker.serve(load(AgentSettings), stop))
 
-    await _orphans_report(serving, port, "orphans fails: OSError('no such disk')")
+    await _journals_report(serving, port, "orphans fails: OSError('no such disk')")
     monkeypatch.setattr(FailingOrphans, "failing", False)
-    await _orphans_report(serving, port, "")
+    await _journals_report(serving, port, "")
     stop.set()
     await asyncio.wait_for(serving, ANSWER_SECONDS)
 
 
-async def _orphans_report(serving: asyncio.Task[None], port: int, expected: str) -> None:
+async def _journals_report(serving: asyncio.Task[None], port: int, expected: str) -> None:
     async with asyncio.timeout(ANSWER_SECONDS), httpx.AsyncClient() as client:
         while True:
             assert not serving.done(), serving
             try:
                 answer = await client.get(f"http://127.0.0.1:{port}/health/ready", timeout=5)
-                if answer.json()["checks"]["orphans"]["detail"] == expected:
+                if answer.json()["checks"]["journals"]["detail"] == expected:
                     return
             except httpx.TransportError:
                 pass

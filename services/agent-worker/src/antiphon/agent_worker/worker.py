@@ -39,10 +39,10 @@ async def serve(settings: AgentSettings, stop: asyncio.Event) -> None:
     async def broker() -> None:
         await (await link.bus()).ready()
 
-    adopting = BackgroundTask(orphans.run, name="orphans")
-    checks = {"livekit": registration.check, "broker": broker, "processes": processes.check}
-    health = Health(checks | {"journals": adopting.ready})
+    health = Health({"livekit": registration.check, "broker": broker, "processes": processes.check})
     serving = asyncio.create_task(server.run(), name="agent-server")
+    adopting = BackgroundTask(orphans.run, name="orphans")
+    health.add("journals", adopting.ready)
     stopped = asyncio.Event()
     reporting = asyncio.create_task(
         serve_health(health, settings.health_host, settings.health_port, stopped), name="health"
