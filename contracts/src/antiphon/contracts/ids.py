@@ -51,6 +51,11 @@ def dispatch_failed_id(session_id: str, attempt: int) -> str:
     return f"{session_id}:dispatch_failed:{attempt}"
 
 
+def closed_id(session_id: str) -> str:
+    """Return the id of a session's only `session.closed`, whichever agent writes it."""
+    return f"{session_id}:closed"
+
+
 def agent_event_id(session_id: str, job_id: str, number: int) -> str:
     """Return the id of the n-th event of an agent job."""
     return f"{session_id}:agent:{job_id}:{number}"

@@ -63,12 +63,15 @@ class Outbox:
         """Start publishing, on the running loop."""
         self._pumping = asyncio.create_task(self._pump.run(), name="outbox-pump")
 
-    def write(self, event: Event, *, at: float | None = None) -> None:
-        """Write an event; `at` is when it occurred, in unix seconds, by default now."""
+    def write(self, event: Event, *, at: float | None = None, id: str | None = None) -> None:  # noqa: A002 - as in CloudEvents
+        """Write an event; `at` is when it occurred, in unix seconds, by default now.
+
+        `id` is for an event that other jobs may write too; the default is unique.
+        """
         number = self._number + 1
         envelope = seal(
             event,
-            id=agent_event_id(self.session_id, self.job_id, number),
+            id=id or agent_event_id(self.session_id, self.job_id, number),
             session_id=self.session_id,
             tenant=self.tenant,
             producer=PRODUCER,
