@@ -62,7 +62,7 @@ async def test_room_events_are_recorded(recorded: RecordedSession) -> None:
 async def test_data_packets_of_a_window_become_one_event() -> None:
     written: list[Event] = []
 
-    def write(event: Event, *, at: float | None = None) -> None:
+    def write(event: Event, *, at: float | None = None, settles: str | None = None) -> None:
         written.append(event)
 
     packets = DataPackets(write, ErrorGuard().wrap, window_seconds=0.05)
@@ -85,7 +85,7 @@ async def test_data_packets_of_a_window_become_one_event() -> None:
 async def test_many_senders_share_one_count() -> None:
     written: list[Event] = []
 
-    def write(event: Event, *, at: float | None = None) -> None:
+    def write(event: Event, *, at: float | None = None, settles: str | None = None) -> None:
         written.append(event)
 
     packets = DataPackets(write, ErrorGuard().wrap)
