@@ -395,3 +395,45 @@ async def test_a_message_larger_than_a_pull_is_pulled_by_a_larger_one(bus: Bus, 
         [incoming] = await puller.next()
 
     assert len(incoming.payload) == 200_000
+
+
+async def test_a_pull_that_reaches_its_limits_is_not_refused(
+    bus: Bus, message: MessageOf, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A backoff after each full pull would slow ingest down."""
+    await fill(bus, message, 3000)
+
+    with caplog.at_level("INFO"):
+        assert len(await drain(bus, 3000)) == 3000
+        for number in range(3000, 3040):
+            await bus.publish(message(number, size=100_000))
+        await bus.reset_consumer(CONSUMER, 3001)
+        async with bus.pull(CONSUMER) as puller, asyncio.timeout(60):
+            received: list[Incoming] = []
+            while len(received) < 40:
+                received += await puller.next()
+
+    assert "pull.refused" not in caplog.text
+    assert "pull.stalled" not in caplog.text
+
+
+async def test_a_pull_whose_messages_are_on_their_way_is_not_lost(
+    bus: Bus, message: MessageOf, until: Until, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More pulls would overload a slow connection."""
+    async with bus.pull(CONSUMER) as puller:
+        await until(lambda: puller._outstanding > 0)
+        round_trip = bus.connection.round_trip
+
+        async def slow() -> None:
+            await bus.publish(message(1))
+            await until(lambda: puller.buffered == 1)
+            await round_trip()
+
+        with monkeypatch.context() as slowly:
+            slowly.setattr(bus.connection, "round_trip", slow)
+            await puller._check_stalled()
+        assert puller._outstanding > 0
+
+        await puller._check_stalled()  # nothing arrived before the answer
+        assert puller._outstanding == 0

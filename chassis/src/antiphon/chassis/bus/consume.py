@@ -22,7 +22,8 @@ log = get_logger(__name__)
 ACK_DEADLINE_SECONDS = 5.0
 PULL_BYTES = 1 << 20  # of one pull, and of what `next` returns; at least the largest message
 ENVELOPE_BYTES = 16 << 10  # around a payload: subject, ack subject, protocol
-TOO_LARGE = "Message Size Exceeds MaxBytes"  # the next message does not fit into the rest of the pull
+# The ends of a pull with a limit in bytes: it is used up, or the next message does not fit into the rest.
+COMPLETED, TOO_LARGE = "Batch Completed", "Message Size Exceeds MaxBytes"
 EXPIRES_SECONDS = 2.0
 HEARTBEAT_SECONDS = 1.0
 STALL_SECONDS = 3.0  # without any message for this long, outstanding pulls count as lost
@@ -68,6 +69,7 @@ class Deliveries:
         self._sequence = 0
         self._position = 0
         self.bytes = 0  # of what is buffered
+        self.mean_bytes = 0.0  # of the last messages
 
     def __len__(self) -> int:
         return len(self._buffer)
@@ -114,6 +116,7 @@ class Deliveries:
         size = msg.size
         self._buffer.append((incoming, size))
         self.bytes += size
+        self.mean_bytes += (size - self.mean_bytes) / 32
 
     def take(self, limit: int, limit_bytes: int) -> list[Incoming]:
         """Remove and return the oldest deliveries: at least one, at most `limit`, within `limit_bytes`."""
@@ -259,12 +262,8 @@ class Puller:
         self._outstanding = 0
 
     async def _request_batches(self) -> None:
-        now = time.monotonic()
-        if self._outstanding > 0 and now - self._last_message_at > STALL_SECONDS:
-            log.warning(
-                "pull.stalled", extra={"consumer": self._consumer.name, "outstanding": self._outstanding}
-            )
-            self._outstanding = 0
+        if self._outstanding > 0 and time.monotonic() - self._last_message_at > STALL_SECONDS:
+            await self._check_stalled()
         request = {
             "batch": self._batch,
             "max_bytes": self._max_bytes,
@@ -274,9 +273,19 @@ class Puller:
         body = json.dumps(request).encode()
         while self._wants_more():
             if self._outstanding == 0:
-                self._last_message_at = now
+                self._last_message_at = time.monotonic()
             self._outstanding += self._batch
             await self._connection.publish(self._next_subject, body, reply=self._inbox)
+
+    async def _check_stalled(self) -> None:
+        # A slow connection is not stalled: what the server has sent before this answer arrives before it.
+        latest = self._last_message_at
+        await self._connection.round_trip()
+        if self._last_message_at == latest:
+            log.warning(
+                "pull.stalled", extra={"consumer": self._consumer.name, "outstanding": self._outstanding}
+            )
+            self._outstanding = 0
 
     def _on_message(self, msg: Message) -> None:
         try:
@@ -312,7 +321,7 @@ class Puller:
             self._unanswered_since = None
         elif code == "503":
             self._on_no_answer()
-        elif description == TOO_LARGE:
+        elif description in (COMPLETED, TOO_LARGE):
             self._unanswered_since = None
             if int(headers.get("Nats-Pending-Bytes", 0)) == self._max_bytes:  # it does not fit into any pull
                 self._max_bytes *= 2
@@ -329,7 +338,10 @@ class Puller:
 
     def _wants_more(self) -> bool:
         deliveries = self._deliveries
-        return self._outstanding + len(deliveries) <= self._batch and deliveries.bytes <= self._max_bytes
+        if self._outstanding + len(deliveries) > self._batch:
+            return False
+        # Large messages: one pull at a time, or those of all consumers are too much for the connection.
+        return deliveries.bytes + self._outstanding * deliveries.mean_bytes <= self._max_bytes
 
     def _on_no_answer(self) -> None:
         # A server restart or a leader election causes this briefly, a deleted stream permanently.
