@@ -50,8 +50,9 @@ class Session(Struct, frozen=True, kw_only=True):
     tenant: str
     status: Status = Status.PENDING
     sequence: int = 0
-    flow_id: str = ""
-    flow_revision: int = 0
+    flow_id: str | None = None
+    flow_revision: int | None = None
+    agent_name: str | None = None
     user_id: str = ""
     room: str = ""
     language: str | None = None
@@ -90,8 +91,9 @@ def _advanced(state: Session, status: Status) -> Status:
 def _requested(state: Session, event: session.SessionRequested, at: datetime) -> Session:
     return replace(
         state,
-        flow_id=event.flow_id,
-        flow_revision=event.flow_revision,
+        flow_id=event.flow_id or None,
+        flow_revision=event.flow_revision or None,
+        agent_name=event.agent_name,
         user_id=event.user_id,
         room=event.room,
         language=event.language,
