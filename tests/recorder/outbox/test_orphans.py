@@ -15,6 +15,7 @@ import pytest
 from antiphon.chassis.bus import Bus
 from antiphon.cli.stack.nats import NatsServer
 from antiphon.contracts.envelope import decode
+from antiphon.contracts.event import Event
 from antiphon.contracts.events.turn import TurnSaved
 from antiphon.contracts.ids import session_id_for_key
 from antiphon.contracts.subjects import session_filter
@@ -32,11 +33,11 @@ from antiphon.contracts.events.turn import TurnSaved
 async def never(): ...
 
 folder, session_id = Path(sys.argv[1]), sys.argv[2]
-outbox = Outbox(folder, BusLink(never), session_id=session_id, tenant="default", job_id="AJ_killed")
+writer = Outbox(folder, BusLink(never), job_id="AJ_killed").writer(session_id, "default")
 number = 0
 while True:
     number += 1
-    outbox.write(TurnSaved(turn=number, agent_id="host"))
+    writer.write(TurnSaved(turn=number, agent_id="host"))
     if number == 500:
         print("written", flush=True)
 """
@@ -47,6 +48,10 @@ async def link(bus: Bus, nats_server: NatsServer) -> AsyncIterator[BusLink]:
     link = BusLink(partial(Bus.connect, nats_server.url, name="orphans"))
     yield link
     await link.close()
+
+
+def write(outbox: Outbox, event: Event) -> None:
+    outbox.writer(SESSION, "default").write(event)
 
 
 async def numbers(bus: Bus) -> list[int]:
@@ -84,9 +89,9 @@ async def test_journal_of_a_killed_job_is_published_completely_and_in_order(
 
 
 async def test_torn_last_line_does_not_block_the_others(bus: Bus, link: BusLink, tmp_path: Path) -> None:
-    outbox = Outbox(tmp_path, link, session_id=SESSION, tenant="default", job_id="AJ_1")
-    outbox.write(TurnSaved(turn=1, agent_id="host"))
-    outbox.write(TurnSaved(turn=2, agent_id="host"))
+    outbox = Outbox(tmp_path, link, job_id="AJ_1")
+    write(outbox, TurnSaved(turn=1, agent_id="host"))
+    write(outbox, TurnSaved(turn=2, agent_id="host"))
     assert not await outbox.close(0)  # it never began to publish
     (journal,) = files_in(tmp_path)
     journal.write_bytes(journal.read_bytes()[:-20])
@@ -98,8 +103,8 @@ async def test_torn_last_line_does_not_block_the_others(bus: Bus, link: BusLink,
 
 
 async def test_journal_of_a_running_job_is_not_adopted(bus: Bus, link: BusLink, tmp_path: Path) -> None:
-    outbox = Outbox(tmp_path, link, session_id=SESSION, tenant="default", job_id="AJ_1")
-    outbox.write(TurnSaved(turn=1, agent_id="host"))
+    outbox = Outbox(tmp_path, link, job_id="AJ_1")
+    write(outbox, TurnSaved(turn=1, agent_id="host"))
     assert await Orphans(tmp_path, link).adopt_all() == 0
     assert await numbers(bus) == []
     await outbox.close(0)
@@ -108,8 +113,8 @@ async def test_journal_of_a_running_job_is_not_adopted(bus: Bus, link: BusLink, 
 async def test_wake_adopts_at_once(bus: Bus, link: BusLink, tmp_path: Path) -> None:
     orphans = Orphans(tmp_path, link)
     running = asyncio.create_task(orphans.run())
-    outbox = Outbox(tmp_path, link, session_id=SESSION, tenant="default", job_id="AJ_1")
-    outbox.write(TurnSaved(turn=1, agent_id="host"))
+    outbox = Outbox(tmp_path, link, job_id="AJ_1")
+    write(outbox, TurnSaved(turn=1, agent_id="host"))
     await outbox.close(0)
     orphans.wake()
     async with asyncio.timeout(5):
@@ -122,8 +127,8 @@ async def test_adoption_waits_for_the_broker(
     bus: Bus, link: BusLink, nats_server: NatsServer, tmp_path: Path
 ) -> None:
     await link.bus()
-    outbox = Outbox(tmp_path, link, session_id=SESSION, tenant="default", job_id="AJ_1")
-    outbox.write(TurnSaved(turn=1, agent_id="host"))
+    outbox = Outbox(tmp_path, link, job_id="AJ_1")
+    write(outbox, TurnSaved(turn=1, agent_id="host"))
     await outbox.close(0)
     nats_server.kill()
     adopting = asyncio.create_task(Orphans(tmp_path, link).adopt_all())
@@ -140,8 +145,8 @@ async def test_other_journals_are_adopted_beside_a_foreign_file(
     foreign = tmp_path / "a.journal"
     foreign.write_bytes(b"another program's\nfile\n")
     (tmp_path / "b.journal").mkdir()
-    outbox = Outbox(tmp_path, link, session_id=SESSION, tenant="default", job_id="AJ_1")
-    outbox.write(TurnSaved(turn=1, agent_id="host"))
+    outbox = Outbox(tmp_path, link, job_id="AJ_1")
+    write(outbox, TurnSaved(turn=1, agent_id="host"))
     await outbox.close(0)
     orphans = Orphans(tmp_path, link)
 
@@ -158,8 +163,8 @@ async def test_other_journals_are_adopted_beside_a_foreign_file(
 async def test_line_that_is_not_an_event_is_set_aside_and_not_published(
     bus: Bus, link: BusLink, tmp_path: Path
 ) -> None:
-    outbox = Outbox(tmp_path, link, session_id=SESSION, tenant="default", job_id="AJ_1")
-    outbox.write(TurnSaved(turn=1, agent_id="host"))
+    outbox = Outbox(tmp_path, link, job_id="AJ_1")
+    write(outbox, TurnSaved(turn=1, agent_id="host"))
     await outbox.close(0)
     (journal,) = files_in(tmp_path)
     with journal.open("ab") as file:
@@ -187,8 +192,8 @@ sys.stdin.readline()
 
 async def test_processes_never_adopt_the_same_journal(link: BusLink, tmp_path: Path) -> None:
     for job in range(20):
-        outbox = Outbox(tmp_path, link, session_id=SESSION, tenant="default", job_id=f"AJ_{job}")
-        outbox.write(TurnSaved(turn=1, agent_id="host"))
+        outbox = Outbox(tmp_path, link, job_id=f"AJ_{job}")
+        write(outbox, TurnSaved(turn=1, agent_id="host"))
         await outbox.close(0)
 
     adopted = await asyncio.to_thread(adopt_in_processes, tmp_path, 3)

@@ -12,6 +12,7 @@ import pytest
 from antiphon.chassis.bus import Bus, outgoing
 from antiphon.cli.stack.nats import NatsServer
 from antiphon.contracts.envelope import Envelope, decode
+from antiphon.contracts.event import Event
 from antiphon.contracts.events.agent import AgentStateChanged
 from antiphon.contracts.events.turn import TurnSaved
 from antiphon.contracts.ids import session_id_for_key
@@ -29,7 +30,11 @@ async def link(bus: Bus, nats_server: NatsServer) -> AsyncIterator[BusLink]:
 
 
 def make_outbox(folder: Path, link: BusLink, job_id: str = "AJ_1") -> Outbox:
-    return Outbox(folder, link, session_id=SESSION, tenant="default", job_id=job_id)
+    return Outbox(folder, link, job_id=job_id)
+
+
+def write(outbox: Outbox, event: Event, *, at: float | None = None) -> None:
+    outbox.writer(SESSION, "default").write(event, at=at)
 
 
 def turn(number: int, text: str = "") -> TurnSaved:
@@ -50,7 +55,7 @@ async def test_events_are_published_in_order_with_dense_numbers_and_deterministi
     outbox = make_outbox(tmp_path, link)
     outbox.start()
     for number in range(1, 2001):
-        outbox.write(turn(number))
+        write(outbox, turn(number))
 
     assert await outbox.close(20)
 
@@ -63,12 +68,12 @@ async def test_events_are_published_in_order_with_dense_numbers_and_deterministi
 async def test_event_can_be_dated_before_its_write(bus: Bus, link: BusLink, tmp_path: Path) -> None:
     outbox = make_outbox(tmp_path, link)
     outbox.start()
-    outbox.traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-    outbox.write(AgentStateChanged(old_state="listening", new_state="thinking"), at=1_700_000_000.5)
+    outbox.writer(SESSION, "default").traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    write(outbox, AgentStateChanged(old_state="listening", new_state="thinking"), at=1_700_000_000.5)
     assert await outbox.close(10)
     (event,) = await history(bus)
     assert event.time.timestamp() == 1_700_000_000.5
-    assert event.traceparent == outbox.traceparent
+    assert event.traceparent == outbox.writer(SESSION, "default").traceparent
 
 
 async def test_broker_restart_loses_nothing_and_keeps_the_order(
@@ -77,12 +82,12 @@ async def test_broker_restart_loses_nothing_and_keeps_the_order(
     outbox = make_outbox(tmp_path, link)
     outbox.start()
     for number in range(1, 51):
-        outbox.write(turn(number))
+        write(outbox, turn(number))
     assert await outbox.flush(10)
 
     nats_server.kill()
     for number in range(51, 1051):
-        outbox.write(turn(number))
+        write(outbox, turn(number))
         if number % 50 == 0:
             await asyncio.sleep(0)
     assert not await outbox.flush(0.5)
@@ -99,7 +104,7 @@ async def test_outbox_waits_for_a_broker_that_is_down_at_start(
     link = BusLink(partial(Bus.connect, nats_server.url, connect_timeout_seconds=0.5))
     outbox = make_outbox(tmp_path, link)
     outbox.start()
-    outbox.write(turn(1))
+    write(outbox, turn(1))
     assert not await outbox.flush(1)
     nats_server.start()  # not in a thread: the server dies with the thread that started it
     assert await outbox.close(30)
@@ -110,7 +115,7 @@ async def test_outbox_waits_for_a_broker_that_is_down_at_start(
 async def test_already_stored_events_are_not_duplicated(bus: Bus, link: BusLink, tmp_path: Path) -> None:
     outbox = make_outbox(tmp_path, link)
     for number in range(1, 11):
-        outbox.write(turn(number))
+        write(outbox, turn(number))
     (journal,) = files_in(tmp_path)
     for line in journal.read_bytes().splitlines()[3:6]:  # 3, 4, 5: by an earlier pump
         await bus.publish(outgoing(decode(line)))
@@ -124,9 +129,9 @@ async def test_refused_event_is_set_aside_and_does_not_block_others(
     bus: Bus, link: BusLink, tmp_path: Path
 ) -> None:
     outbox = make_outbox(tmp_path, link)
-    outbox.write(turn(1))
-    outbox.write(turn(2, text="x" * 2_000_000))
-    outbox.write(turn(3))
+    write(outbox, turn(1))
+    write(outbox, turn(2, text="x" * 2_000_000))
+    write(outbox, turn(3))
     outbox.start()
     assert await outbox.close(20)
     assert [event.producerseq for event in await history(bus)] == [1, 3]
@@ -140,27 +145,27 @@ async def test_unpublished_events_stay_in_the_journal(
 ) -> None:
     outbox = make_outbox(tmp_path, link)
     outbox.start()
-    outbox.write(turn(1))
+    write(outbox, turn(1))
     assert await outbox.flush(10)
     nats_server.stop()
-    outbox.write(turn(2))
+    write(outbox, turn(2))
     assert not await outbox.close(0.5)
     (journal,) = files_in(tmp_path)
-    assert journal.name == f"{SESSION}.AJ_1.journal"
+    assert journal.name == "AJ_1.journal"
 
 
 async def test_events_held_in_memory_are_published_when_the_disk_is_full(
     bus: Bus, link: BusLink, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     outbox = make_outbox(tmp_path, link)
-    outbox.write(turn(1))
+    write(outbox, turn(1))
 
     def full(*_: object) -> int:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "pwrite", full)
-    outbox.write(turn(2))
-    outbox.write(turn(3))
+    write(outbox, turn(2))
+    write(outbox, turn(3))
     outbox.start()
     assert await outbox.close(20)
     assert [event.producerseq for event in await history(bus)] == [1, 2, 3]
@@ -175,7 +180,7 @@ async def test_pump_retries_a_journal_that_cannot_be_read(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     outbox = make_outbox(tmp_path, link)
-    outbox.write(turn(1))
+    write(outbox, turn(1))
     with monkeypatch.context() as disk:
         disk.setattr(os, "pread", lambda *_: b"")
         outbox.start()
@@ -189,9 +194,9 @@ async def test_refused_event_blocks_nothing_when_it_cannot_be_set_aside(
     bus: Bus, link: BusLink, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     outbox = make_outbox(tmp_path, link)
-    (tmp_path / f"{outbox.session_id}.{outbox.job_id}.refused").mkdir()
-    outbox.write(turn(1, "x" * 2_000_000))
-    outbox.write(turn(2))
+    (tmp_path / "AJ_1.refused").mkdir()
+    write(outbox, turn(1, "x" * 2_000_000))
+    write(outbox, turn(2))
     outbox.start()
     assert await outbox.close(20)
     assert [event.producerseq for event in await history(bus)] == [2]

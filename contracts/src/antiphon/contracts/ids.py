@@ -6,6 +6,8 @@ from datetime import datetime
 
 SESSION_ID_PATTERN = "^ses_[0-9a-hjkmnp-tv-z]{26}$"
 
+LONGEST_KEY = 100  # of a note; a longer one is hashed
+
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base32: text sorts like the number
 _LENGTH = 26
 _session_id = re.compile(SESSION_ID_PATTERN)
@@ -54,6 +56,16 @@ def dispatch_failed_id(session_id: str, attempt: int) -> str:
 def agent_event_id(session_id: str, job_id: str, number: int) -> str:
     """Return the id of the n-th event of an agent job."""
     return f"{session_id}:agent:{job_id}:{number}"
+
+
+def agent_note_id(session_id: str, job_id: str, key: str) -> str:
+    """Return the id of the event that a note becomes when its agent job was killed.
+
+    A key that is long or not plain ASCII is replaced by its hash.
+    """
+    if len(key) > LONGEST_KEY or not (key.isascii() and key.isprintable()):
+        key = hashlib.sha256(key.encode(errors="surrogatepass")).hexdigest()
+    return f"{session_id}:agent:{job_id}:note:{key}"
 
 
 def webhook_event_id(webhook_id: str) -> str:

@@ -34,14 +34,9 @@ async def record(
     settings = settings or RecorderSettings.from_env()
     link = BusLink(partial(Bus.connect, settings.nats_url, name=f"recorder {ctx.job.id}"))
     identity = identity_of(ctx)
-    outbox = Outbox(
-        settings.journal_dir,
-        link,
-        session_id=identity.session_id,
-        tenant=identity.tenant,
-        job_id=ctx.job.id,
-    )
-    recording = _recordings[ctx.job.id] = Recording(ctx, outbox, link)
+    outbox = Outbox(settings.journal_dir, link, job_id=ctx.job.id)
+    writer = outbox.writer(identity.session_id, identity.tenant)
+    recording = _recordings[ctx.job.id] = Recording(ctx, outbox, writer, link)
     recording.start()
     if session is not None:
         recording.attach(session)

@@ -16,7 +16,7 @@ from antiphon.recorder import livekit_internals
 from antiphon.recorder.conversation import Conversation
 from antiphon.recorder.ending import REPLACED, SessionEnd, close_reason
 from antiphon.recorder.identity import agent_joined
-from antiphon.recorder.outbox import BusLink, Outbox, utc_now
+from antiphon.recorder.outbox import BusLink, Outbox, SessionWriter, utc_now
 from antiphon.recorder.readiness import Readiness
 from antiphon.recorder.room import RoomRecorder
 from antiphon.recorder.taps import ErrorGuard, tap_aclose, tap_session, tap_shutdown
@@ -30,16 +30,23 @@ class Recording:
     """The record of a job; writes nothing once the session is closed."""
 
     def __init__(
-        self, ctx: JobContext, outbox: Outbox, link: BusLink, *, now: Callable[[], datetime] = utc_now
+        self,
+        ctx: JobContext,
+        outbox: Outbox,
+        writer: SessionWriter,
+        link: BusLink,
+        *,
+        now: Callable[[], datetime] = utc_now,
     ) -> None:
         self.guard = ErrorGuard()
         self.link = link
         self._ctx = ctx
         self._outbox = outbox
+        self._writer = writer
         self._started = time.monotonic()
         self._room = RoomRecorder(ctx.room, self._write)
         self._conversation: Conversation | None = None
-        self._readiness = Readiness(ctx.room, self._write, session_id=outbox.session_id, now=now)
+        self._readiness = Readiness(ctx.room, self._write, session_id=writer.session_id, now=now)
         self._end = _EndSignals()
         self._closed = False
         self._finishing: asyncio.Task[bool] | None = None
@@ -47,7 +54,7 @@ class Recording:
     @property
     def session_id(self) -> str:
         """The session that is recorded."""
-        return self._outbox.session_id
+        return self._writer.session_id
 
     @property
     def is_ready(self) -> bool:
@@ -96,7 +103,7 @@ class Recording:
     def set_request(self, requested_at: datetime, traceparent: str | None) -> None:
         """Set when the session was requested, and the trace that events from now on belong to."""
         self._readiness.requested_at = requested_at
-        self._outbox.traceparent = traceparent
+        self._writer.traceparent = traceparent
 
     def ready(self, greeting: str) -> None:
         """Announce in the record and in the room that the agent has greeted; once."""
@@ -126,9 +133,13 @@ class Recording:
             log.warning("recorder.left_in_journal", extra={"session": self.session_id})
         return published
 
-    def _write(self, event: Event, *, at: float | None = None) -> None:
+    def _write(self, event: Event, *, at: float | None = None, settles: str | None = None) -> None:
         if not self._closed:
-            self._outbox.write(event, at=at)
+            self._writer.write(event, at=at, settles=settles)
+
+    def _note(self, key: str, event: Event, *, at: float | None = None) -> None:
+        if not self._closed:
+            self._writer.note(key, event, at=at)
 
     def _on_session_event(self, name: str, event: Any) -> None:
         if self._conversation is not None:

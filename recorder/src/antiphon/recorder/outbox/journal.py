@@ -107,10 +107,16 @@ class Journal:
         """Whether every line is acknowledged."""
         return not self._memory and self.acknowledged >= self.end
 
-    def append(self, line: bytes) -> None:
-        """Write one line; while writes fail, hold lines in memory, in order, until they are published."""
+    def append(self, line: bytes, settles: bytes = b"") -> None:
+        """Write one line; while writes fail, hold lines in memory, in order, until they are published.
+
+        It makes the note under the key `settles` void.
+        """
         if self._memory or not self._write(line + b"\n"):
             self._hold(line)
+
+    def note(self, key: bytes, line: bytes) -> None:
+        """Write a line that is published only if this process is killed; it replaces the key's note."""
 
     def _write(self, data: bytes) -> bool:
         if self._descriptor is None:

@@ -8,7 +8,7 @@ from antiphon.chassis.library_log import get_logger
 from antiphon.chassis.retry import retrying
 from antiphon.recorder.outbox.bus_link import BusLink
 from antiphon.recorder.outbox.journal import SUFFIX, Journal
-from antiphon.recorder.outbox.outbox import Pump
+from antiphon.recorder.outbox.pump import Pump
 
 log = get_logger(__name__)
 
