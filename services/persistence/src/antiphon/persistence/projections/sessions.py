@@ -53,7 +53,7 @@ def _values(state: Session, created_at: datetime) -> tuple[object, ...]:
         state.status,
         storable(state.flow_id or ""),
         state.flow_revision or 0,
-        indexable(state.user_id),
+        indexable(state.user_id or ""),
         created_at,
         state.updated_at,
         state.turns,
