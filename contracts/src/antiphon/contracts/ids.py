@@ -43,6 +43,11 @@ def requested_id(session_id: str) -> str:
     return f"{session_id}:requested"
 
 
+def adopted_id(session_id: str) -> str:
+    """Return the id of a session's only `session.adopted`, the same for every agent that adopts its room."""
+    return f"{session_id}:adopted"
+
+
 def dispatched_id(session_id: str, attempt: int) -> str:
     """Return the id of `session.dispatched` for one dispatch attempt."""
     return f"{session_id}:dispatched:{attempt}"
@@ -51,6 +56,11 @@ def dispatched_id(session_id: str, attempt: int) -> str:
 def dispatch_failed_id(session_id: str, attempt: int) -> str:
     """Return the id of `session.dispatch_failed` for one dispatch attempt."""
     return f"{session_id}:dispatch_failed:{attempt}"
+
+
+def closed_id(session_id: str) -> str:
+    """Return the id of a session's only `session.closed`, whichever agent writes it."""
+    return f"{session_id}:closed"
 
 
 def agent_event_id(session_id: str, job_id: str, number: int) -> str:

@@ -1,6 +1,7 @@
 """The settings of a recording whatever the environment holds: a wrong variable never ends the host's job."""
 
 import os
+import stat
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -28,8 +29,9 @@ def usable_settings(environment: Mapping[str, str] = os.environ) -> tuple[Record
         return RecorderSettings.from_env(environment), True
     except ValueError as error:
         problem = str(error)
-    journal_dir, tenant = _journal_dir(environment), environment.get(TENANT)
-    settings = RecorderSettings(journal_dir=journal_dir, tenant=tenant if is_tenant(tenant) else DEFAULT_TENANT)
+    journal_dir, tenant = _journal_dir(environment), environment.get(TENANT, DEFAULT_TENANT)
+    tenant = tenant if is_tenant(tenant) else DEFAULT_TENANT
+    settings = RecorderSettings(journal_dir=journal_dir, tenant=tenant)
     mended = {**environment, JOURNAL_DIR: str(journal_dir), TENANT: settings.tenant}
     publishes = True
     try:
@@ -50,4 +52,17 @@ def _journal_dir(environment: Mapping[str, str]) -> Path:
     try:
         return default_journal_dir()
     except ValueError:  # a user without a home directory
-        return Path(tempfile.gettempdir()) / f"antiphon-journals-{os.getuid()}"
+        return _temporary_folder()
+
+
+def _temporary_folder() -> Path:
+    """Return the user's folder for journals among the temporary files, where others can plant folders too."""
+    folder = Path(tempfile.gettempdir()) / f"antiphon-journals-{os.getuid()}"
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        found = folder.lstat()
+        if stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid():
+            return folder
+        return Path(tempfile.mkdtemp(prefix="antiphon-journals-"))
+    except OSError:  # there is no place on disk: the journal is in memory
+        return folder

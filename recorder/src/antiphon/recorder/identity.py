@@ -20,7 +20,7 @@ METADATA_LIMIT = 64 * 1024  # characters; that of session-api has about a hundre
 class Identity:
     """A session and its tenant.
 
-    `requested` tells whether a client requested the session: its id is in the metadata of the job or the room.
+    `requested` tells whether a client requested the session: its id is in the metadata of job or room.
     `problem` says what was wrong with that metadata, if anything was.
     """
 
@@ -38,29 +38,38 @@ class _Metadata(msgspec.Struct):
 _metadata = msgspec.json.Decoder(_Metadata)
 
 
-def identity_of(ctx: JobContext | JobRequest, *, default_tenant: str = DEFAULT_TENANT) -> Identity:
+def identity_of(
+    ctx: JobContext | JobRequest, *, default_tenant: str = DEFAULT_TENANT, tenant: str | None = None
+) -> Identity:
     """Return the session of a job; never raises, whatever the metadata is.
 
     The first of: the id in the metadata of the job, then of the room; the room's name if it is a session id;
     an id derived from tenant and room sid, so that several agents in a room write to the same session.
+    `tenant` overrides the tenant in the metadata.
     """
     room = ctx.job.room
-    problem = None
-    tenant = default_tenant
-    for metadata in (_decoded(room.metadata), _decoded(ctx.job.metadata)):  # the job's own is the last word
-        if is_tenant(metadata.tenant):
-            tenant = metadata.tenant
-        elif metadata.tenant is not None:
-            tenant = default_tenant
-            problem = f"the tenant in the dispatch metadata is not one; the record belongs to {tenant!r}"
-    for metadata in (_decoded(ctx.job.metadata), _decoded(room.metadata)):
+    sources = [_decoded(ctx.job.metadata), _decoded(room.metadata)]
+    owner, problem = _tenant(sources, default_tenant) if tenant is None else (tenant, None)
+    for metadata in sources:
         if isinstance(metadata.session_id, str) and is_session_id(metadata.session_id):
-            return Identity(metadata.session_id, tenant, requested=True, problem=problem)
+            return Identity(metadata.session_id, owner, requested=True, problem=problem)
         if metadata.session_id is not None:
             problem = problem or "the session_id in the dispatch metadata is not the id of a session"
     if is_session_id(room.name):
-        return Identity(room.name, tenant, problem=problem)
-    return Identity(adopted_session_id(tenant, room.sid or room.name), tenant, problem=problem)
+        return Identity(room.name, owner, problem=problem)
+    return Identity(adopted_session_id(owner, room.sid or room.name), owner, problem=problem)
+
+
+def _tenant(sources: list[_Metadata], default: str) -> tuple[str, str | None]:
+    for metadata in sources:
+        if is_tenant(metadata.tenant):
+            return str(metadata.tenant), None
+        if metadata.tenant is not None:
+            return (
+                default,
+                f"the tenant in the dispatch metadata is not one; the record belongs to {default!r}",
+            )
+    return default, None
 
 
 def adopted_session_id(tenant: str, room_sid: str) -> str:

@@ -68,6 +68,11 @@ class Outbox:
             self._writers[session_id] = writer
         return writer
 
+    @property
+    def intact(self) -> bool:
+        """Whether no event was refused by the broker or lost for want of disk and memory."""
+        return not self._pump.refused and not self._journal.lost
+
     async def flush(self, timeout_seconds: float) -> bool:
         """Wait until everything written is acknowledged; return False on timeout."""
         return await self._pump.wait_until_drained(timeout_seconds)
@@ -106,13 +111,22 @@ class SessionWriter:
         self._now = now
         self._number = 0
 
-    def write(self, event: Event, *, at: float | None = None, settles: str | None = None) -> None:
+    def write(
+        self,
+        event: Event,
+        *,
+        at: float | None = None,
+        settles: str | None = None,
+        id: str | None = None,  # noqa: A002 - as in CloudEvents
+    ) -> None:
         """Write an event; `at` is when it occurred, in unix seconds, by default now.
 
-        The note under the key `settles` is void from now on.
+        The note under the key `settles` is void from now on. `id` is for an event that other jobs may write
+        too; the default is unique.
         """
         number = self._number + 1
-        sealed = self._sealed(event, agent_event_id(self.session_id, self._job_id, number), number, at)
+        event_id = id or agent_event_id(self.session_id, self._job_id, number)
+        sealed = self._sealed(event, event_id, number, at)
         self._journal.append(sealed, b"" if settles is None else self._key(settles))
         self._number = number  # an event that cannot be encoded takes no number
         self._pump.wake()
