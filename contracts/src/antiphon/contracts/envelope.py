@@ -9,11 +9,12 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 from antiphon.contracts.errors import MalformedEvent
 from antiphon.contracts.event import Event
 from antiphon.contracts.ids import SESSION_ID_PATTERN
+from antiphon.contracts.tenant import TENANT_PATTERN
 
 SCHEMA_BASE = "https://antiphon.dev/schemas"
 LARGEST_VERSION = 2**15 - 1  # the largest value of a `smallint` column in Postgres
 
-Tenant = Annotated[str, Meta(pattern="^[a-z0-9][a-z0-9-]{0,62}$")]
+Tenant = Annotated[str, Meta(pattern=TENANT_PATTERN)]
 SessionId = Annotated[str, Meta(pattern=SESSION_ID_PATTERN)]
 NonEmpty = Annotated[str, Meta(min_length=1, max_length=256)]
 

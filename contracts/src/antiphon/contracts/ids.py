@@ -38,6 +38,11 @@ def session_id_for_key(tenant: str, idempotency_key: str) -> str:
     return "ses_" + _base32(int.from_bytes(digest[:16], "big"))
 
 
+def adopted_session_id(tenant: str, room_sid: str) -> str:
+    """Return the session id of a room that no client requested."""
+    return session_id_for_key(tenant, f"room:{room_sid}")
+
+
 def requested_id(session_id: str) -> str:
     """Return the id of a session's only `session.requested`."""
     return f"{session_id}:requested"

@@ -7,13 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from antiphon.chassis.library_log import get_logger
+from antiphon.contracts.tenant import DEFAULT_TENANT, is_tenant
 from antiphon.recorder.settings import (
-    DEFAULT_TENANT,
     JOURNAL_DIR,
     TENANT,
     RecorderSettings,
     default_journal_dir,
-    is_tenant,
 )
 
 log = get_logger(__name__)

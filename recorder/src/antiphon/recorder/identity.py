@@ -8,9 +8,9 @@ import msgspec
 from livekit.agents import JobContext, JobRequest
 
 from antiphon.contracts.events.agent import AgentJoined
-from antiphon.contracts.ids import is_session_id, session_id_for_key
+from antiphon.contracts.ids import adopted_session_id, is_session_id
+from antiphon.contracts.tenant import DEFAULT_TENANT, is_tenant
 from antiphon.recorder.livekit_internals import agent_identity, dispatch_times
-from antiphon.recorder.settings import DEFAULT_TENANT, is_tenant
 
 COLD_START_SECONDS = 0.25  # a job that waited longer had its process started for it
 METADATA_LIMIT = 64 * 1024  # characters; that of session-api has about a hundred
@@ -70,11 +70,6 @@ def _tenant(sources: list[_Metadata], default: str) -> tuple[str, str | None]:
                 f"the tenant in the dispatch metadata is not one; the record belongs to {default!r}",
             )
     return default, None
-
-
-def adopted_session_id(tenant: str, room_sid: str) -> str:
-    """Return the session id of a room that nobody requested."""
-    return session_id_for_key(tenant, f"room:{room_sid}")
 
 
 def _decoded(metadata: str) -> _Metadata:

@@ -8,12 +8,13 @@ from livekit.agents import AgentSession, JobContext
 
 from antiphon.chassis.library_log import get_logger
 from antiphon.contracts.ids import is_session_id
+from antiphon.contracts.tenant import is_tenant
 from antiphon.recorder.adoption import session_adopted
 from antiphon.recorder.fallback import usable_settings
 from antiphon.recorder.identity import Identity, identity_of
 from antiphon.recorder.job import JobRecorder
 from antiphon.recorder.recording import Recording
-from antiphon.recorder.settings import RecorderSettings, is_tenant
+from antiphon.recorder.settings import RecorderSettings
 
 log = get_logger(__name__)
 

@@ -1,26 +1,20 @@
 """The settings of the recorder."""
 
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
+
+from antiphon.contracts.tenant import DEFAULT_TENANT, is_tenant
 
 NATS_URL = "ANTIPHON_NATS_URL"
 JOURNAL_DIR = "ANTIPHON_JOURNAL_DIR"
 TENANT = "ANTIPHON_TENANT"
 
 DEFAULT_NATS_URL = "nats://127.0.0.1:4222"
-DEFAULT_TENANT = "default"
 
 _SCHEMES = ("nats://", "tls://", "ws://", "wss://")
-_TENANT = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
-
-
-def is_tenant(name: object) -> bool:
-    """Return whether this is the name of a tenant: at most 63 of a-z, 0-9 and -."""
-    return isinstance(name, str) and _TENANT.fullmatch(name) is not None
 
 
 def default_journal_dir() -> Path:

@@ -14,7 +14,7 @@ from antiphon.chassis import process, telemetry
 from antiphon.chassis.bus import Bus, BusError
 from antiphon.chassis.settings import NatsSettings, load
 from antiphon.recorder.outbox import utc_now
-from antiphon.recorder.settings import DEFAULT_TENANT
+from antiphon.contracts.tenant import DEFAULT_TENANT
 
 
 def main() -> None:
