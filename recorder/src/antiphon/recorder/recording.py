@@ -95,7 +95,12 @@ class Recording:
     def _attach(self, session: AgentSession[Any]) -> None:
         wrap = self.guard.wrap
         self._conversation = Conversation(
-            session, self._write, self.guard, on_greeting=wrap("greeting", self.ready)
+            session,
+            self._write,
+            self._note,
+            self.guard,
+            epoch=self._ctx.job.id,
+            on_greeting=wrap("greeting", self.ready),
         )
         tap_session(session, wrap("session", self._on_session_event))
         tap_aclose(session, wrap("aclose", self._end.on_aclose))
