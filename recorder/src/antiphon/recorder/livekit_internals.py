@@ -71,7 +71,7 @@ INTERNALS: dict[str, Internal] = {
     "speech": Internal(
         name="livekit.agents.voice.agent_activity._SpeechHandleContextVar",
         used_for="assigning messages and tool calls to the speech, and so to the turn, they belong to",
-        lost_without="an answer belongs to the utterance before it, even to another one's, without its generated text",
+        lost_without="each answer belongs to the newest utterance, without its generated text",
         find=_speech_context,
     ),
     "heard": Internal(
