@@ -139,8 +139,15 @@ class Recording:
         if any(known.session is session for known in self._sessions):
             log.warning("recorder.session_recorded_already", extra={"session": self.session_id})
             return
+        number = len(self._sessions) + 1
         conversation = Conversation(
-            session, self._write, self.guard, on_greeting=wrap("greeting", self.ready)
+            session,
+            self._write,
+            self._note,
+            self.guard,
+            # turns are numbered per epoch, and each session counts its own
+            epoch=self._epoch if number == 1 else f"{self._epoch}.{number}",
+            on_greeting=wrap("greeting", self.ready),
         )
         attached = _Session(session, conversation)
         self._sessions.append(attached)
