@@ -10,6 +10,7 @@ from typing import Any
 from livekit import rtc
 from livekit.agents import AgentSession, CloseEvent, JobContext
 
+from antiphon.chassis.bus import BusError
 from antiphon.chassis.library_log import get_logger
 from antiphon.contracts.event import Event
 from antiphon.contracts.events.agent import AgentError, AgentLeft
@@ -120,7 +121,8 @@ class Recording:
 
         def on_connection_state(state: int) -> None:
             if state == rtc.ConnectionState.CONN_CONNECTED and self._marking is None:
-                self._marking = asyncio.create_task(presence.mark(room, self.session_id), name="mark")
+                marking = presence.mark(room, self.session_id)
+                self._marking = asyncio.create_task(marking, name="mark-agent")
 
         room.on("connection_state_changed", self.guard.wrap("mark", on_connection_state))
         if room.isconnected():
@@ -182,21 +184,27 @@ class Recording:
 
     async def _finish(self, timeout_seconds: float) -> bool:
         self.guard.wrap("close", self._close)()
-        if self._left is not None:
-            await self._close_after_the_others(self._left)
         await self._readiness.wait_sent(timeout_seconds)
+        if self._left is not None:
+            await self._close_after_the_others(self._left, timeout_seconds)
         # the journal stays open: the job may record another session
         drained = await self._outbox.flush(timeout_seconds if self.link.enabled else 0)
         if not drained:
             log.warning("recorder.left_in_journal", extra={"session": self.session_id})
         return drained and self._outbox.intact
 
-    async def _close_after_the_others(self, closing: Closing) -> None:
-        # Two agents that leave at the same time both saw the other. Removing the mark first means that at
-        # least one of them sees that it is the last; the event has the same id from both.
-        room = self._ctx.room
-        await presence.mark(room, "")
-        if room.isconnected() and not presence.has_other_agent(room, self.session_id):
+    async def _close_after_the_others(self, closing: Closing, timeout_seconds: float) -> None:
+        # Agents that leave together all saw another in the room. The last one in the log closes the session.
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                if not await self._outbox.flush(timeout_seconds):
+                    return
+                bus = await self.link.bus()
+                remaining = await presence.agents_in(bus, self._writer.tenant, self.session_id)
+        except (TimeoutError, BusError) as error:
+            log.warning("recorder.others_unknown", extra={"session": self.session_id, "error": repr(error)})
+            return
+        if not remaining:
             self._left = None
             self._writer.write(self._session_closed(closing), id=closed_id(self.session_id))
 

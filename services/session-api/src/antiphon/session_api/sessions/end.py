@@ -7,6 +7,7 @@ import structlog
 
 from antiphon.contracts.events.command import CommandRequested
 from antiphon.contracts.events.session import CloseReason, FaultSide, SessionClosed
+from antiphon.contracts.ids import closed_id
 from antiphon.contracts.session import Session
 from antiphon.session_api.auth import ApiKey
 from antiphon.session_api.livekit import LiveKitError
@@ -79,5 +80,5 @@ class EndSession:
             turns=0,
             detail="ended before an agent joined",
         )
-        event_id = f"{session.session_id}:closed"
+        event_id = closed_id(session.session_id)
         await self._publisher.publish(tenant, session.session_id, closed, event_id=event_id, number=number)
