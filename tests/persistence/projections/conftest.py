@@ -11,6 +11,7 @@ import pytest
 from antiphon.chassis.database import Database
 from antiphon.contracts.envelope import Envelope, committed
 from antiphon.contracts.session import Session, fold
+from antiphon.contracts.views import session_json
 from antiphon.persistence.projection import CheckpointAdvance, Projection
 
 VIEWS = ("sessions", "turns")
@@ -56,10 +57,9 @@ class View:
         ]
 
     async def state(self, session_id: str) -> Session:
-        text = await self._database.pool.fetchval(
-            "select state from sessions where session_id = $1", session_id
-        )
-        return msgspec.json.decode(text, type=Session)
+        row = await self._database.pool.fetchrow("select * from sessions where session_id = $1", session_id)
+        assert row is not None
+        return msgspec.json.decode(session_json(row), type=Session)
 
     async def empty(self) -> None:
         await self._database.pool.execute(f"truncate {', '.join(VIEWS)}")

@@ -70,7 +70,7 @@ async def test_a_session_without_its_request_is_created_at_its_first_event(
 
     [row] = await view.rows("sessions")
     assert (row["created_at"], row["updated_at"]) == (first.time, second.time)
-    assert (row["status"], row["flow_id"]) == ("active", "")
+    assert (row["status"], row["flow_id"]) == ("active", None)
 
 
 async def test_texts_that_postgres_cannot_store_or_index_do_not_block_the_view(

@@ -15,6 +15,7 @@ async def test_each_turn_is_one_row(view: "View", new_session: "NewSession") -> 
     saved = session.seal(
         TurnSaved(
             turn=2,
+            epoch="AJ_1",
             agent_id="manager",
             user_text="nul \0 inside",
             assistant_text="With plea",
@@ -32,13 +33,17 @@ async def test_each_turn_is_one_row(view: "View", new_session: "NewSession") -> 
     assert [row["turn"] for row in await view.rows("turns", order="turn")] == [1, 2]
     assert (await view.rows("turns", order="turn"))[1] == {
         "session_id": session.session_id,
+        "epoch": "AJ_1",
         "turn": 2,
+        "state": "saved",
+        "started_at": None,
         "tenant": "default",
         "agent_id": "manager",
         "interrupted": True,
         "recovered": True,
         "occurred_at": saved.time,
         "sequence": 3,
+        "first_sequence": 3,
         "tool_call_ids": '["call_1","call_2"]',
         "metrics": '{"e2e_latency":0.25}',
         "user_text": "nul \N{REPLACEMENT CHARACTER} inside",
