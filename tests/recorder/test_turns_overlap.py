@@ -42,7 +42,7 @@ async def spoken(bus: Bus, nats_server: NatsServer, tmp_path: Path) -> AsyncIter
 
 
 async def test_overlapping_replies_are_two_turns_with_their_own_texts(spoken: RecordedSession) -> None:
-    await spoken.start(Agent(instructions="", id="host"))
+    await spoken.start(Host())
     first = spoken.session.generate_reply(user_input="one two three four")
     await asyncio.sleep(0.5)  # it speaks
     second = spoken.session.generate_reply(user_input="five")
@@ -60,7 +60,7 @@ async def test_overlapping_replies_are_two_turns_with_their_own_texts(spoken: Re
 
 
 async def test_interrupted_overlapping_reply_leaves_the_other_alone(spoken: RecordedSession) -> None:
-    await spoken.start(Agent(instructions="", id="host"))
+    await spoken.start(Host())
     first = spoken.session.generate_reply(user_input="one two three four")
     await asyncio.sleep(0.5)
     second = spoken.session.generate_reply(user_input="five")
