@@ -69,7 +69,7 @@ class JournalFile:
             _check_regular(path, descriptor)
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if os.fstat(descriptor).st_nlink:  # else another process has just published and removed it
-                with suppress(FileNotFoundError):
+                with suppress(OSError):
                     _temporary(path).unlink()  # of a writer that was killed before the rename
                 return cls(path, descriptor)
         except BlockingIOError:
