@@ -75,4 +75,5 @@ async def recorded_session(bus: Bus, nats_url: str, journal_dir: Path) -> AsyncI
         yield RecordedSession(session, recording, ctx, outbox, writer, bus)
         await session.aclose()
         await recording.finish()
+        await outbox.close(5)
         await link.close()

@@ -77,6 +77,11 @@ class Outbox:
             self._writers[session_id] = writer
         return writer
 
+    @property
+    def intact(self) -> bool:
+        """Whether no event was refused by the broker or lost for want of disk and memory."""
+        return not self._pump.refused and not self._journal.lost
+
     async def flush(self, timeout_seconds: float) -> bool:
         """Wait until everything written is acknowledged; return False on timeout."""
         return await self._pump.wait_until_drained(timeout_seconds)
@@ -128,14 +133,23 @@ class SessionWriter:
         self._number = 0
         self._notes: dict[str, tuple[Event, datetime]] = {}
 
-    def write(self, event: Event, *, at: float | None = None, settles: str | None = None) -> None:
+    def write(
+        self,
+        event: Event,
+        *,
+        at: float | None = None,
+        settles: str | None = None,
+        id: str | None = None,  # noqa: A002 - as in CloudEvents
+    ) -> None:
         """Write an event; `at` is when it occurred, in unix seconds, by default now.
 
-        The note under the key `settles` is void from now on.
+        The note under the key `settles` is void from now on. `id` is for an event that other jobs may write
+        too; the default is unique.
         """
         number = self._number + 1
         time = self._now() if at is None else datetime.fromtimestamp(at, UTC)
-        sealed = self._sealed(event, agent_event_id(self.session_id, self._epoch, number), number, time)
+        event_id = id or agent_event_id(self.session_id, self._epoch, number)
+        sealed = self._sealed(event, event_id, number, time)
         if settles is None:
             self._journal.append(sealed)
         else:

@@ -12,6 +12,7 @@ from antiphon.contracts.envelope import decode
 from antiphon.contracts.errors import ContractError
 from antiphon.recorder.outbox.bus_link import BusLink
 from antiphon.recorder.outbox.journal import Journal
+from antiphon.recorder.outbox.rooms import announce_room
 
 log = get_logger(__name__)
 
@@ -82,7 +83,8 @@ class Pump:
             return
         bus = await self._link.bus()
         try:
-            messages = [outgoing(decode(line)) for line in lines]
+            envelopes = [decode(line) for line in lines]
+            messages = [outgoing(envelope) for envelope in envelopes]
             if len(messages) == 1:
                 await bus.publish(messages[0])
             else:
@@ -95,6 +97,9 @@ class Pump:
                 return
             for line in lines:  # publish one by one, so that only the refused one is set aside
                 await self.publish([line])
+            return
+        for envelope in envelopes:
+            await announce_room(bus, envelope)
 
     def _set_aside(self, line: bytes, error: Exception) -> None:
         self.refused += 1
