@@ -79,8 +79,8 @@ class Outbox:
 
     @property
     def intact(self) -> bool:
-        """Whether no event was refused by the broker or lost for want of disk and memory."""
-        return not self._pump.refused and not self._journal.lost
+        """Whether no event was refused by the broker, damaged on the disk, or lost."""
+        return not self._pump.refused and not self._journal.lost and not self._journal.damage
 
     async def flush(self, timeout_seconds: float) -> bool:
         """Wait until everything written is acknowledged; return False on timeout."""
