@@ -42,6 +42,7 @@ SHORT_FILES = {
     "persistence/readiness.py": "used by ingest, projections, leases and startup",
     "persistence/settings.py": "every service has its settings there",
     "persistence/sql.py": "the convention for SQL, and its loader",
+    "recorder/outbox/text_journal.py": "the earlier format, to be deleted with the need for it",
     "webhook_ingest/main.py": "every HTTP service is wired there",
     "webhook_ingest/settings.py": "every service has its settings there",
 }

@@ -80,4 +80,5 @@ async def recorded_session(
         yield RecordedSession(session, recording, ctx, outbox, writer, bus)
         await session.aclose()
         await recording.finish()
+        await outbox.close(5)
         await link.close()

@@ -9,10 +9,12 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 from antiphon.contracts.errors import MalformedEvent
 from antiphon.contracts.event import Event
 from antiphon.contracts.ids import SESSION_ID_PATTERN
+from antiphon.contracts.tenant import TENANT_PATTERN
 
 SCHEMA_BASE = "https://antiphon.dev/schemas"
+LARGEST_VERSION = 2**15 - 1  # the largest value of a `smallint` column in Postgres
 
-Tenant = Annotated[str, Meta(pattern="^[a-z0-9][a-z0-9-]{0,62}$")]
+Tenant = Annotated[str, Meta(pattern=TENANT_PATTERN)]
 SessionId = Annotated[str, Meta(pattern=SESSION_ID_PATTERN)]
 NonEmpty = Annotated[str, Meta(min_length=1, max_length=256)]
 
@@ -41,9 +43,10 @@ class Envelope(Struct, frozen=True, kw_only=True):
 
     @property
     def version(self) -> int:
-        """Return the schema version of the event; 0 when `dataschema` has none."""
+        """Return the schema version of the event; 0 when `dataschema` has none that can be read."""
         tail = self.dataschema.rpartition("/")[2]
-        return int(tail) if tail.isascii() and tail.isdigit() else 0
+        version = int(tail) if tail.isascii() and tail.isdigit() else 0
+        return version if version <= LARGEST_VERSION else 0
 
 
 _encoder = msgspec.json.Encoder()

@@ -38,9 +38,19 @@ def session_id_for_key(tenant: str, idempotency_key: str) -> str:
     return "ses_" + _base32(int.from_bytes(digest[:16], "big"))
 
 
+def adopted_session_id(tenant: str, room_sid: str) -> str:
+    """Return the session id of a room that no client requested."""
+    return session_id_for_key(tenant, f"room:{room_sid}")
+
+
 def requested_id(session_id: str) -> str:
     """Return the id of a session's only `session.requested`."""
     return f"{session_id}:requested"
+
+
+def adopted_id(session_id: str) -> str:
+    """Return the id of a session's only `session.adopted`, the same for every agent that adopts its room."""
+    return f"{session_id}:adopted"
 
 
 def dispatched_id(session_id: str, attempt: int) -> str:
@@ -51,6 +61,11 @@ def dispatched_id(session_id: str, attempt: int) -> str:
 def dispatch_failed_id(session_id: str, attempt: int) -> str:
     """Return the id of `session.dispatch_failed` for one dispatch attempt."""
     return f"{session_id}:dispatch_failed:{attempt}"
+
+
+def closed_id(session_id: str) -> str:
+    """Return the id of a session's only `session.closed`, whichever agent writes it."""
+    return f"{session_id}:closed"
 
 
 def agent_event_id(session_id: str, job_id: str, number: int) -> str:

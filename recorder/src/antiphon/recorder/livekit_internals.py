@@ -117,6 +117,12 @@ INTERNALS: dict[str, Internal] = {
         lost_without="a job that its code ends without a session is recorded as worker_shutdown",
         find=lambda _: JobContext.shutdown,
     ),
+    "api": Internal(
+        name="livekit.agents.JobContext.api",
+        used_for="distinguishing a room that the agent's code deletes from one that is ended by the API",
+        lost_without="an agent that hangs up by deleting the room is recorded as ended_by_api",
+        find=lambda _: JobContext.api,
+    ),
     "llm_node": Internal(
         name="livekit.agents.Agent.llm_node",
         used_for="the text that a model generates; LiveKit keeps only the part that was spoken",

@@ -80,6 +80,30 @@ def tap_shutdown(ctx: JobContext, on_shutdown: Callable[[], None]) -> None:
     vars(ctx)["shutdown"] = shutdown
 
 
+def tap_hang_up(ctx: JobContext, on_hang_up: Callable[[], None]) -> None:
+    """Call `on_hang_up` whenever the job's code deletes the room or removes a participant.
+
+    This covers `ctx.delete_room` and `ctx.api`, and no other client of LiveKit's API.
+    """
+    vars(ctx)["delete_room"] = _called_before(ctx.delete_room, on_hang_up)
+    if not available("api"):
+        return
+    try:
+        rooms = ctx.api.room
+    except (RuntimeError, ValueError):  # outside of a job process, or without credentials: nobody can use it
+        return
+    for name in ("delete_room", "remove_participant"):
+        vars(rooms)[name] = _called_before(getattr(rooms, name), on_hang_up)
+
+
+def _called_before(method: Callable[..., Any], action: Callable[[], None]) -> Callable[..., Any]:
+    def call(*arguments: Any, **options: Any) -> Any:
+        action()
+        return method(*arguments, **options)
+
+    return call
+
+
 def tap_agent(
     agent: Agent,
     *,

@@ -47,15 +47,23 @@ async def print_sessions(limit: int) -> None:
     """Print the newest sessions as a table."""
     async with open_api() as api:
         found = await api.sessions(limit=limit)
-    columns = ("session_id", "status", "flow_id", "turns", "created_at")
-    table(columns, [[str(session[column]) for column in columns] for session in found])
+    columns = ("session_id", "status", "serves", "turns", "created_at")
+    rows = [{**session, "serves": _serves(session)} for session in found]
+    table(columns, [[str(row[column]) for column in columns] for row in rows])
+
+
+def _serves(session: Json) -> str:
+    if session["flow_id"]:
+        return f"flow {session['flow_id']}"
+    agent, room = session.get("agent_name"), session.get("room")
+    return f"agent {agent}" if agent else f"room {room or 'unknown'}"
 
 
 async def print_session(session_id: str) -> None:
     """Print a session's turns and its events."""
     async with open_api() as api:
         session = await api.session(session_id)
-        out.print(Text.assemble((session_id, "bold"), f"  {session['status']}, flow {session['flow_id']}"))
+        out.print(Text.assemble((session_id, "bold"), f"  {session['status']}, {_serves(session)}"))
         out.print(Text("\nConversation", style="bold"))
         async for turn in api.turns(session_id):
             _print_turn(turn)

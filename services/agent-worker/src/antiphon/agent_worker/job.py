@@ -122,8 +122,8 @@ async def on_session_end(ctx: JobContext) -> None:
     if recording is None:
         return
     await recording.finish()
-    if recording.replaced:
-        return  # the room belongs to a newer agent
+    if recording.session_continues:
+        return  # the room belongs to another agent
     try:
         async with asyncio.timeout(DELETE_ROOM_SECONDS):
             await ctx.delete_room(ctx.job.room.name)
