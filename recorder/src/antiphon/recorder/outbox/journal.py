@@ -21,7 +21,7 @@ from antiphon.recorder.outbox.records import (
 
 log = get_logger(__name__)
 
-SHRINK_BYTES = 4 * 1024 * 1024  # of acknowledged records, before the file is written anew without them
+SHRINK_BYTES = 4 * 1024 * 1024  # of acknowledged records, before the file is rewritten without them
 UNREAD_BYTES = 1024 * 1024  # more of them are not copied
 
 
@@ -37,7 +37,7 @@ class Batch:
 class Journal:
     """A file of records, and the offset up to which they are acknowledged.
 
-    Offsets count from the beginning of the first file, also after the file was written anew. Without a file,
+    Offsets count from the beginning of the first file, also after the file was rewritten. Without a file,
     the journal is in memory only.
     """
 
@@ -208,7 +208,7 @@ class Journal:
                 log.exception("journal.acknowledge_failed", extra={"path": str(self.path)})
 
     def shrink(self, notes: Iterable[tuple[bytes, bytes]]) -> None:
-        """Write the file anew without the acknowledged records; `notes` are the keys and events to keep."""
+        """Rewrite the file without the acknowledged records; `notes` are the keys and events to keep."""
         unread = self.end - self.acknowledged
         try:
             file = self._open_file()

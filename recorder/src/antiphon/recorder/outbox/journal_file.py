@@ -69,7 +69,7 @@ class JournalFile:
             _check_regular(path, descriptor)
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if os.fstat(descriptor).st_nlink:  # else another process has just published and removed it
-                with suppress(FileNotFoundError):
+                with suppress(OSError):
                     _temporary(path).unlink()  # of a writer that was killed before the rename
                 return cls(path, descriptor)
         except BlockingIOError:
@@ -103,7 +103,7 @@ class JournalFile:
             return None
         # a power failure can leave a part of the header, or zeros
         if self.size > START or not (_MAGIC.startswith(header[: len(_MAGIC)]) or not header.strip(b"\0")):
-            raise NotAJournal(f"{self.path} is not a journal; delete it, or move it to another folder")
+            raise NotAJournal(f"{str(self.path)!a} is not a journal; delete or move it")
         return START
 
     def acknowledge(self, offset: int) -> None:
@@ -174,7 +174,7 @@ class JournalFile:
 
 def _check_regular(path: Path, descriptor: int) -> None:
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        raise NotAJournal(f"{path} is not a regular file")
+        raise NotAJournal(f"{str(path)!a} is not a regular file")
 
 
 def _create_locked(path: Path) -> int | None:

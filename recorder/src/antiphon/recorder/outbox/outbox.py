@@ -79,8 +79,8 @@ class Outbox:
 
     @property
     def intact(self) -> bool:
-        """Whether no event was refused by the broker or lost for want of disk and memory."""
-        return not self._pump.refused and not self._journal.lost
+        """Whether no event was refused by the broker, damaged on the disk, or lost."""
+        return not self._pump.refused and not self._journal.lost and not self._journal.damage
 
     async def flush(self, timeout_seconds: float) -> bool:
         """Wait until everything written is acknowledged; return False on timeout."""
@@ -104,7 +104,7 @@ class Outbox:
             self._journal.remove()
         else:
             self._journal.release()
-        return drained and not self._journal.lost
+        return drained
 
     def _shrink(self) -> None:
         if self._journal.has_waste:
@@ -181,7 +181,7 @@ class SessionWriter:
         return f"{self.session_id} {key}".encode(errors="surrogatepass")
 
     def _sealed_note(self, key: str, event: Event, time: datetime) -> bytes:
-        # with the number of the last event: whoever publishes the note numbers it after the last one
+        # with the number of the last event; the process that publishes the note counts on from there
         return self._sealed(event, agent_note_id(self.session_id, self._epoch, key), self._number, time)
 
     def _sealed(self, event: Event, event_id: str, number: int, time: datetime) -> bytes:
