@@ -281,7 +281,6 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[...
 @pytest.mark.parametrize(
     "url",
     [
-        "",
         "htp://broker",
         "nats://user:secret",
         "nats://broker:port",

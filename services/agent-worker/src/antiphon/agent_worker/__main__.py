@@ -47,7 +47,7 @@ def _run() -> None:
 async def _publish(folder: Path, tenant: str) -> int:
     settings = load(NatsSettings)
     try:
-        bus = await Bus.connect(settings.nats_url, name="publish-flows")
+        bus = await Bus.connect(settings.nats, name="publish-flows")
         try:
             await bus.ensure()  # creates the bucket if it does not exist
             published = await publish_flows(bus, folder, tenant=tenant, now=utc_now)

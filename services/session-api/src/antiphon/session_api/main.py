@@ -23,7 +23,7 @@ async def serve(settings: ApiSettings, stop: asyncio.Event) -> None:
     configure(SERVICE, settings)
     async with AsyncExitStack() as stack:
         stack.callback(flush)
-        bus = await Bus.connect(settings.nats_url, name=SERVICE)
+        bus = await Bus.connect(settings.nats, name=SERVICE)
         stack.push_async_callback(bus.close)
         await bus.verify()
         keys = await (await bus.bucket("keys")).watch()
