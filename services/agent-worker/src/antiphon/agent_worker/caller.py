@@ -6,7 +6,7 @@ from livekit import rtc
 from livekit.agents import AgentSession, JobContext
 
 CALLER = "caller"  # the identity in the tokens that session-api signs by default
-PATIENCE_SECONDS = 2.0  # for the participant `caller`, when another one came first
+UNSURE_SECONDS = 2.0  # for the participant `caller`, when another one came first
 
 _PHONE = rtc.ParticipantKind.PARTICIPANT_KIND_SIP
 
@@ -50,7 +50,7 @@ async def _wait_for_certain_caller(ctx: JobContext) -> str | None:
     waits = (ctx.wait_for_participant(identity=CALLER), ctx.wait_for_participant(kind=_PHONE))
     tasks = [asyncio.create_task(wait) for wait in waits]
     try:
-        done, _ = await asyncio.wait(tasks, timeout=PATIENCE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        done, _ = await asyncio.wait(tasks, timeout=UNSURE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
         return next((task.result().identity for task in done), None)
     finally:
         for task in tasks:
