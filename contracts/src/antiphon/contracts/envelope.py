@@ -8,8 +8,7 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from antiphon.contracts.errors import MalformedEvent
 from antiphon.contracts.event import Event
-from antiphon.contracts.ids import SESSION_ID_PATTERN
-from antiphon.contracts.tenant import TENANT_PATTERN
+from antiphon.contracts.ids import SESSION_ID_PATTERN, TENANT_PATTERN
 
 SCHEMA_BASE = "https://antiphon.dev/schemas"
 LARGEST_VERSION = 2**15 - 1  # the largest value of a `smallint` column in Postgres

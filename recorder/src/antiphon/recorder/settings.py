@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from antiphon.chassis.nats_access import DEFAULT_NATS_URL, NatsAccess
-from antiphon.contracts.tenant import DEFAULT_TENANT, is_tenant
+from antiphon.contracts.ids import DEFAULT_TENANT, is_tenant
 
 JOURNAL_DIR = "ANTIPHON_JOURNAL_DIR"
 TENANT = "ANTIPHON_TENANT"
