@@ -32,6 +32,7 @@ SHORT_FILES = {
     "contracts/events/command.py": "one file per family of events",
     "contracts/events/tool.py": "one file per family of events",
     "contracts/events/usage.py": "one file per family of events",
+    "contracts/rooms.py": "the one value that recorders and webhook-ingest share",
     "agent_worker/flow/schema.py": "a script that prints the schema",
     "agent_worker/flow/template.py": "the template language of a flow",
     "agent_worker/preload.py": "the module that LiveKit's fork server preloads",
@@ -41,6 +42,9 @@ SHORT_FILES = {
     "persistence/migrations/versions/0005_compatibility.py": "one file per revision",
     "persistence/readiness.py": "used by ingest, projections, leases and startup",
     "persistence/settings.py": "every service has its settings there",
+    "persistence/sql.py": "the convention for SQL, and its loader",
+    "recorder/outbox/rooms.py": "what the pump does after it published an event",
+    "recorder/outbox/text_journal.py": "the earlier format, to be deleted with the need for it",
     "webhook_ingest/main.py": "every HTTP service is wired there",
     "webhook_ingest/settings.py": "every service has its settings there",
 }

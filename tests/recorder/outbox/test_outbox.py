@@ -18,6 +18,8 @@ from antiphon.contracts.events.turn import TurnSaved
 from antiphon.contracts.ids import session_id_for_key
 from antiphon.contracts.subjects import session_filter
 from antiphon.recorder.outbox import BusLink, Outbox
+from antiphon.recorder.outbox.journal_file import START
+from antiphon.recorder.outbox.records import read_records
 
 SESSION = session_id_for_key("default", "outbox")
 
@@ -117,8 +119,11 @@ async def test_already_stored_events_are_not_duplicated(bus: Bus, link: BusLink,
     for number in range(1, 11):
         write(outbox, turn(number))
     (journal,) = files_in(tmp_path)
-    for line in journal.read_bytes().splitlines()[3:6]:  # 3, 4, 5: by an earlier pump
-        await bus.publish(outgoing(decode(line)))
+    descriptor = os.open(journal, os.O_RDONLY)
+    records = list(read_records(descriptor, START, journal.stat().st_size))
+    os.close(descriptor)
+    for record in records[2:5]:  # 3, 4, 5: by an earlier pump
+        await bus.publish(outgoing(decode(record.payload)))
     outbox.start()
     assert await outbox.close(20)
     stored = await history(bus)

@@ -95,8 +95,14 @@ async def test_session_of_another_tenant_responds_404(client: httpx.AsyncClient,
 
 
 def _signed_claims(**changes: object) -> api.access_token.Claims:
-    arguments = {"identity": "caller", "ttl_seconds": 600, **changes}
-    token = JoinTokens(API_KEY, API_SECRET, "antiphon").sign(SESSION, "default", **arguments)  # type: ignore[arg-type]
+    arguments = {
+        "room": SESSION,
+        "agent_name": "antiphon",
+        "identity": "caller",
+        "ttl_seconds": 600,
+        **changes,
+    }
+    token = JoinTokens(API_KEY, API_SECRET).sign(SESSION, "default", **arguments)  # type: ignore[arg-type]
     return api.TokenVerifier(API_KEY, API_SECRET).verify(token)
 
 
@@ -123,8 +129,8 @@ def test_token_repeats_the_dispatch_of_the_room() -> None:
 
 
 def test_token_expires() -> None:
-    token = JoinTokens(API_KEY, API_SECRET, "antiphon", now=lambda: 1_000_000).sign(
-        SESSION, "default", identity="caller", ttl_seconds=60
+    token = JoinTokens(API_KEY, API_SECRET, now=lambda: 1_000_000).sign(
+        SESSION, "default", room=SESSION, agent_name="antiphon", identity="caller", ttl_seconds=60
     )
 
     with pytest.raises(Exception, match="expired"):

@@ -39,9 +39,10 @@ class SessionApi:
     ) -> None:
         await self._http.aclose()
 
-    async def create(self, flow: str, user: str) -> Json:
-        """Create a session and return the response, with the caller's token."""
-        return await self._json("POST", "/v1/sessions", json={"flow_id": flow, "user_id": user})
+    async def create(self, flow: str | None, user: str, *, agent_name: str | None = None) -> Json:
+        """Create a session of a flow or an agent, and return the response, with the caller's token."""
+        body = {"flow_id": flow, "agent_name": agent_name, "user_id": user}
+        return await self._json("POST", "/v1/sessions", json=body)
 
     async def session(self, session_id: str) -> Json:
         """Return one session."""

@@ -52,6 +52,12 @@ def _closed(data: Data) -> str:
     return f"{data['reason']}, {data['turns']} turns, {data['duration_seconds']:.1f} s"
 
 
+def _requested(data: Data) -> str:
+    if data.get("agent_name"):
+        return f"agent {data['agent_name']}"
+    return f"flow {data['flow_id']} revision {data['flow_revision']}"
+
+
 def _states(data: Data) -> str:
     return f"{data['old_state']} → {data['new_state']}"
 
@@ -65,7 +71,7 @@ def _webhook(data: Data) -> str:
 
 
 SUMMARIES: dict[str, Callable[[Data], str]] = {
-    "session.requested": lambda d: f"flow {d['flow_id']} revision {d['flow_revision']}",
+    "session.requested": _requested,
     "session.adopted": lambda d: f"room {d['room']}",
     "session.dispatched": lambda d: f"room {d['room_sid']}",
     "session.dispatch_failed": lambda d: str(d["reason"]),

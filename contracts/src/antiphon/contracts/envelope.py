@@ -1,18 +1,18 @@
 """The envelope of every event: CloudEvents 1.0 in JSON, with extensions for order and tracing."""
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from antiphon.contracts.errors import MalformedEvent
 from antiphon.contracts.event import Event
-from antiphon.contracts.ids import SESSION_ID_PATTERN
+from antiphon.contracts.ids import SESSION_ID_PATTERN, TENANT_PATTERN
 
 SCHEMA_BASE = "https://antiphon.dev/schemas"
 
-Tenant = Annotated[str, Meta(pattern="^[a-z0-9][a-z0-9-]{0,62}$")]
+Tenant = Annotated[str, Meta(pattern=TENANT_PATTERN)]
 SessionId = Annotated[str, Meta(pattern=SESSION_ID_PATTERN)]
 NonEmpty = Annotated[str, Meta(min_length=1, max_length=256)]
 
@@ -61,7 +61,11 @@ def seal(
     time: datetime,
     traceparent: str | None = None,
 ) -> Envelope:
-    """Return the envelope of an event."""
+    """Return the envelope of an event; a lone surrogate, which UTF-8 cannot encode, becomes U+FFFD."""
+    try:
+        data = _encoder.encode(event)
+    except UnicodeEncodeError:
+        data = _encoder.encode(_without_surrogates(msgspec.to_builtins(event)))
     return Envelope(
         id=id,
         source=f"/{producer}",
@@ -69,12 +73,22 @@ def seal(
         subject=session_id,
         time=time,
         dataschema=f"{SCHEMA_BASE}/{event.TYPE}/{event.VERSION}",
-        data=Raw(_encoder.encode(event)),
+        data=Raw(data),
         tenant=tenant,
         producer=producer,
         producerseq=producerseq,
         traceparent=traceparent or UNSET,
     )
+
+
+def _without_surrogates(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, dict):
+        return {_without_surrogates(name): _without_surrogates(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_surrogates(inner) for inner in value]
+    return value
 
 
 def committed(envelope: Envelope, sequence: int, position: int) -> Envelope:

@@ -115,8 +115,9 @@ def _advanced(state: Session, status: Status) -> Status:
 def _requested(state: Session, event: session.SessionRequested, at: datetime) -> Session:
     return replace(
         state,
-        flow_id=event.flow_id,
-        flow_revision=event.flow_revision,
+        flow_id=event.flow_id or None,
+        flow_revision=event.flow_revision or None,
+        agent_name=event.agent_name,
         user_id=event.user_id,
         room=event.room,
         language=event.language,

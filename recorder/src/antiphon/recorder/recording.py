@@ -14,9 +14,9 @@ from antiphon.chassis.bus import BusError
 from antiphon.chassis.library_log import get_logger
 from antiphon.contracts.event import Event
 from antiphon.contracts.events.agent import AgentError, AgentLeft
-from antiphon.contracts.events.session import FaultSide, SessionClosed
+from antiphon.contracts.events.session import FaultSide, SessionAdopted, SessionClosed
 from antiphon.contracts.events.usage import ModelUsage
-from antiphon.contracts.ids import closed_id
+from antiphon.contracts.ids import adopted_id, closed_id
 from antiphon.recorder import livekit_internals, presence
 from antiphon.recorder.conversation import Conversation
 from antiphon.recorder.ending import REPLACED, Closing, SessionEnd, close_reason
@@ -41,6 +41,9 @@ class Recording:
         writer: SessionWriter,
         link: BusLink,
         *,
+        epoch: str | None = None,
+        adopted: SessionAdopted | None = None,
+        notify_room: bool = True,
         now: Callable[[], datetime] = utc_now,
     ) -> None:
         self.guard = ErrorGuard()
@@ -48,10 +51,14 @@ class Recording:
         self._ctx = ctx
         self._outbox = outbox
         self._writer = writer
+        self._epoch = epoch or ctx.job.id
+        self._adopted = adopted  # None for a session that a client requested
         self._started = time.monotonic()
         self._room = RoomRecorder(ctx.room, self._write, self.guard)
         self._sessions: list[_Session] = []
-        self._readiness = Readiness(ctx.room, self._write, session_id=writer.session_id, now=now)
+        self._readiness = Readiness(
+            ctx.room, self._write, session_id=writer.session_id, now=now, notify_room=notify_room
+        )
         self._end = _EndSignals()
         self._closed = False
         self._left: Closing | None = None  # the agent left, and the session goes on
@@ -74,6 +81,11 @@ class Recording:
         return self._finishing is not None and self._finishing.done()
 
     @property
+    def closed(self) -> bool:
+        """Whether the record is closed: nothing more is written to it."""
+        return self._closed
+
+    @property
     def failure(self) -> str | None:
         """The error that made the agent unable to serve, if any."""
         errors = (session.conversation.unrecoverable_error for session in self._sessions)
@@ -93,11 +105,16 @@ class Recording:
         """Start publishing, and record the job and its room from now on."""
         self._outbox.start()
         self.guard.wrap("check", livekit_internals.check)(self._ctx)
-        self.guard.wrap("joined", lambda: self._write(agent_joined(self._ctx)))()
+        self.guard.wrap("adopted", self._write_adopted)()
+        self.guard.wrap("joined", lambda: self._write(agent_joined(self._ctx, self._epoch)))()
         self.guard.wrap("room", self._room.attach)()
         self.guard.wrap("mark", self._mark_when_connected)()
         self.guard.wrap("shutdown", tap_shutdown)(self._ctx, self._end.on_shutdown)
         self.guard.wrap("hang_up", tap_hang_up)(self._ctx, self._end.on_hang_up)
+
+    def _write_adopted(self) -> None:
+        if self._adopted is not None:
+            self._writer.write(self._adopted, id=adopted_id(self.session_id))
 
     def _mark_when_connected(self) -> None:
         room = self._ctx.room
@@ -121,10 +138,20 @@ class Recording:
 
     def _attach(self, session: AgentSession[Any]) -> None:
         wrap = self.guard.wrap
+        if any(known.session is session for known in self._sessions):
+            log.warning("recorder.session_recorded_already", extra={"session": self.session_id})
+            return
+        number = len(self._sessions) + 1
         conversation = Conversation(
-            session, self._write, self.guard, on_greeting=wrap("greeting", self.ready)
+            session,
+            self._write,
+            self._note,
+            self.guard,
+            # turns are numbered per epoch, and each session counts its own
+            epoch=self._epoch if number == 1 else f"{self._epoch}.{number}",
+            on_greeting=wrap("greeting", self.ready),
         )
-        attached = _Session(conversation)
+        attached = _Session(session, conversation)
         self._sessions.append(attached)
         tap_session(session, wrap("session", partial(self._on_session_event, attached)))
         tap_aclose(session, wrap("aclose", attached.on_aclose))
@@ -137,7 +164,7 @@ class Recording:
     def ready(self, greeting: str) -> None:
         """Announce in the record and in the room that the agent has greeted; once."""
         if not self._closed:
-            self._readiness.announce(greeting)
+            self.guard.wrap("ready", self._readiness.announce)(greeting)
 
     def failed(self, error: Exception) -> None:
         """Record that the job cannot serve its session."""
@@ -148,7 +175,8 @@ class Recording:
     async def finish(self, timeout_seconds: float = FLUSH_SECONDS) -> bool:
         """Close the record and publish the rest of it; may be called several times.
 
-        Returns whether everything is published; if not, the journal is left to be adopted.
+        Returns whether every event of the job so far is published: False if one was refused or lost, or is
+        still in the journal, from which another process publishes it.
         """
         if self._finishing is None:
             self._finishing = asyncio.create_task(self._finish(timeout_seconds), name="finish-record")
@@ -159,10 +187,11 @@ class Recording:
         await self._readiness.wait_sent(timeout_seconds)
         if self._left is not None:
             await self._close_after_the_others(self._left, timeout_seconds)
-        published = await self._outbox.close(timeout_seconds)
-        if not published:
+        # the journal stays open: the job may record another session
+        drained = await self._outbox.flush(timeout_seconds if self.link.enabled else 0)
+        if not drained:
             log.warning("recorder.left_in_journal", extra={"session": self.session_id})
-        return published
+        return drained and self._outbox.intact
 
     async def _close_after_the_others(self, closing: Closing, timeout_seconds: float) -> None:
         # Agents that leave together all saw another in the room. The last one in the log closes the session.
@@ -253,7 +282,7 @@ class Recording:
         _, fault, detail = closing
         return AgentLeft(
             job_id=self._ctx.job.id,
-            epoch=self._ctx.job.id,
+            epoch=self._epoch,
             reason=reason,
             fault=FaultSide.NONE if self.replaced else fault,
             detail=None if self.replaced else detail,
@@ -272,7 +301,8 @@ class Recording:
 class _Session:
     """A session that is recorded, and how it closed."""
 
-    def __init__(self, conversation: Conversation) -> None:
+    def __init__(self, session: AgentSession[Any], conversation: Conversation) -> None:
+        self.session = session
         self.conversation = conversation
         self.closed: CloseEvent | None = None
         self._closed_by_job_task = False

@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from antiphon.chassis.nats_access import DEFAULT_NATS_URL, NatsAccess
+from antiphon.contracts.ids import DEFAULT_TENANT, is_tenant
 
 JOURNAL_DIR = "ANTIPHON_JOURNAL_DIR"
+TENANT = "ANTIPHON_TENANT"
 
 
 def default_journal_dir() -> Path:
@@ -25,16 +27,24 @@ def default_journal_dir() -> Path:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecorderSettings:
-    """How the recorder reaches NATS, and its journal directory."""
+    """How the recorder reaches NATS, its journal directory, and the tenant of sessions that name none.
+
+    Raises ValueError for a tenant that is not at most 63 of a-z, 0-9 and -.
+    """
 
     nats_url: str = field(default=DEFAULT_NATS_URL, repr=False)  # may hold a password
     journal_dir: Path = field(default_factory=default_journal_dir)
+    tenant: str = DEFAULT_TENANT
     nats_creds: Path | None = None
     nats_user: str | None = None
     nats_password: str | None = field(default=None, repr=False)
     nats_ca: Path | None = None
     nats_cert: Path | None = None
     nats_key: Path | None = None
+
+    def __post_init__(self) -> None:
+        if not is_tenant(self.tenant):
+            raise ValueError(f"{TENANT} is {self.tenant!r}: a tenant is at most 63 of a-z, 0-9 and -")
 
     @classmethod
     def from_env(cls, environment: Mapping[str, str] = os.environ) -> "RecorderSettings":
@@ -49,6 +59,7 @@ class RecorderSettings:
         return cls(
             nats_url=access.url,
             journal_dir=default_journal_dir() if journal_dir is None else Path(journal_dir),
+            tenant=environment.get(TENANT) or DEFAULT_TENANT,
             nats_creds=access.creds,
             nats_user=access.user,
             nats_password=access.password,

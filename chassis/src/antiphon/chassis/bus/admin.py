@@ -60,6 +60,7 @@ def bucket_config(definition: BucketDefinition) -> Config:
         "discard": "new",
         "max_msgs_per_subject": definition.history,
         "max_msg_size": definition.max_value_bytes,
+        "max_age": definition.max_age_seconds * SECOND,
         "deny_delete": True,
         "deny_purge": False,
         "allow_rollup_hdrs": True,

@@ -76,8 +76,10 @@ async def print_session(session_id: str) -> None:
 
 
 def _headline(session: Json) -> str:
-    what = f"flow {session['flow_id']}" if session["flow_id"] else f"no flow, room {session['room']}"
-    return f"{session['status']}, {what}"
+    if session["flow_id"]:
+        return f"{session['status']}, flow {session['flow_id']}"
+    agent = f"agent {session['agent_name']}" if session["agent_name"] else "no flow"
+    return f"{session['status']}, {agent}, room {session['room']}"
 
 
 def _print_turn(turn: Json) -> None:

@@ -2,22 +2,25 @@
 
 import asyncio
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
+from antiphon.chassis.background import BackgroundTask
 from antiphon.chassis.library_log import get_logger
 from antiphon.contracts.envelope import encode, seal
 from antiphon.contracts.event import Event
 from antiphon.contracts.ids import agent_event_id, agent_note_id
 from antiphon.recorder.outbox.bus_link import BusLink
-from antiphon.recorder.outbox.journal import SUFFIX, Journal
+from antiphon.recorder.outbox.journal import Journal
+from antiphon.recorder.outbox.journal_file import SUFFIX
 from antiphon.recorder.outbox.pump import Pump
 
 log = get_logger(__name__)
 
 PRODUCER = "agent"
+LIVE_NOTES = 64  # per session
 
 
 def utc_now() -> datetime:
@@ -43,7 +46,10 @@ class WriteNote(Protocol):
 
 
 class Outbox:
-    """A durable queue of the events of a job, of one or several sessions; writing never waits."""
+    """A durable queue of the events of a job, of one or several sessions; writing never waits.
+
+    A job has one outbox for its whole life: a second one has a journal of its own, and ids of its own.
+    """
 
     def __init__(
         self, journal_dir: Path, link: BusLink, *, job_id: str, now: Callable[[], datetime] = utc_now
@@ -52,37 +58,57 @@ class Outbox:
         self._now = now
         self._writers: dict[str, SessionWriter] = {}
         self._journal = Journal.create(journal_dir / f"{file_name(job_id)}{SUFFIX}")
-        self._pump = Pump(self._journal, link)
-        self._pumping: asyncio.Task[None] | None = None
+        self._pump = Pump(self._journal, link, on_acknowledged=self._shrink)
+        self._pumping: BackgroundTask | None = None
+        self._closing: asyncio.Task[bool] | None = None
 
     def start(self) -> None:
         """Start publishing, on the running loop; calls after the first do nothing."""
         if self._pumping is None:
-            self._pumping = asyncio.create_task(self._pump.run(), name="outbox-pump")
+            self._pumping = BackgroundTask(self._pump.run, name="outbox-pump")
 
     def writer(self, session_id: str, tenant: str) -> "SessionWriter":
         """Return the session's writer, the same one for every call."""
         writer = self._writers.get(session_id)
         if writer is None:
-            writer = SessionWriter(self._journal, self._pump, session_id, tenant, self.job_id, self._now)
+            number = self._journal.number
+            epoch = self.job_id if number == 1 else f"{self.job_id}~{number}"
+            writer = SessionWriter(self._journal, self._pump, session_id, tenant, epoch, self._now)
             self._writers[session_id] = writer
         return writer
+
+    @property
+    def intact(self) -> bool:
+        """Whether no event was refused by the broker, damaged on the disk, or lost."""
+        return not self._pump.refused and not self._journal.lost and not self._journal.damage
 
     async def flush(self, timeout_seconds: float) -> bool:
         """Wait until everything written is acknowledged; return False on timeout."""
         return await self._pump.wait_until_drained(timeout_seconds)
 
     async def close(self, timeout_seconds: float) -> bool:
-        """Flush, stop, and remove the journal; on timeout leave it to be adopted and return False."""
+        """Flush, stop, and remove the journal; on timeout leave it to be adopted and return False.
+
+        May be called several times. What is written afterwards is lost, and logged.
+        """
+        if self._closing is None:
+            self._closing = asyncio.create_task(self._close(timeout_seconds), name="close-outbox")
+        return await asyncio.shield(self._closing)
+
+    async def _close(self, timeout_seconds: float) -> bool:
         drained = await self.flush(timeout_seconds)
         if self._pumping is not None:
-            self._pumping.cancel()
-            await asyncio.wait([self._pumping])
+            await self._pumping.close()
+        drained = drained and self._journal.drained  # not if something was written meanwhile
         if drained:
             self._journal.remove()
         else:
             self._journal.release()
         return drained
+
+    def _shrink(self) -> None:
+        if self._journal.has_waste:
+            self._journal.shrink(note for writer in self._writers.values() for note in writer.live_notes())
 
 
 class SessionWriter:
@@ -94,7 +120,7 @@ class SessionWriter:
         pump: Pump,
         session_id: str,
         tenant: str,
-        job_id: str,
+        epoch: str,
         now: Callable[[], datetime],
     ) -> None:
         self.session_id = session_id
@@ -102,9 +128,10 @@ class SessionWriter:
         self.traceparent: str | None = None
         self._journal = journal
         self._pump = pump
-        self._job_id = job_id
+        self._epoch = epoch
         self._now = now
         self._number = 0
+        self._notes: dict[str, tuple[Event, datetime]] = {}
 
     def write(
         self,
@@ -120,24 +147,44 @@ class SessionWriter:
         too; the default is unique.
         """
         number = self._number + 1
-        event_id = id or agent_event_id(self.session_id, self._job_id, number)
-        sealed = self._sealed(event, event_id, number, at)
-        self._journal.append(sealed, b"" if settles is None else self._key(settles))
+        time = self._now() if at is None else datetime.fromtimestamp(at, UTC)
+        event_id = id or agent_event_id(self.session_id, self._epoch, number)
+        sealed = self._sealed(event, event_id, number, time)
+        if settles is None:
+            self._journal.append(sealed)
+        else:
+            self._journal.append(sealed, self._key(settles))
+            self._notes.pop(settles, None)
         self._number = number  # an event that cannot be encoded takes no number
         self._pump.wake()
 
     def note(self, key: str, event: Event, *, at: float | None = None) -> None:
         """Write an event that is published only if this process is killed.
 
-        It replaces the note under the same key.
+        It replaces the note under the same key. Of more than 64 keys, the oldest are forgotten.
         """
-        sealed = self._sealed(event, agent_note_id(self.session_id, self._job_id, key), self._number, at)
-        self._journal.note(self._key(key), sealed)
+        time = self._now() if at is None else datetime.fromtimestamp(at, UTC)
+        self._journal.note(self._key(key), self._sealed_note(key, event, time))
+        self._notes.pop(key, None)
+        self._notes[key] = event, time
+        if len(self._notes) > LIVE_NOTES:
+            forgotten = next(iter(self._notes))
+            del self._notes[forgotten]
+            log.warning("outbox.note_forgotten", extra={"session": self.session_id, "key": forgotten})
+
+    def live_notes(self) -> Iterator[tuple[bytes, bytes]]:
+        """Yield the journal's keys and events of the notes that are not settled."""
+        for key, (event, time) in self._notes.items():
+            yield self._key(key), self._sealed_note(key, event, time)
 
     def _key(self, key: str) -> bytes:
-        return f"{self.session_id} {key}".encode()
+        return f"{self.session_id} {key}".encode(errors="surrogatepass")
 
-    def _sealed(self, event: Event, event_id: str, number: int, at: float | None) -> bytes:
+    def _sealed_note(self, key: str, event: Event, time: datetime) -> bytes:
+        # with the number of the last event; the process that publishes the note counts on from there
+        return self._sealed(event, agent_note_id(self.session_id, self._epoch, key), self._number, time)
+
+    def _sealed(self, event: Event, event_id: str, number: int, time: datetime) -> bytes:
         envelope = seal(
             event,
             id=event_id,
@@ -145,7 +192,7 @@ class SessionWriter:
             tenant=self.tenant,
             producer=PRODUCER,
             producerseq=number,
-            time=self._now() if at is None else datetime.fromtimestamp(at, UTC),
+            time=time,
             traceparent=self.traceparent,
         )
         return encode(envelope)

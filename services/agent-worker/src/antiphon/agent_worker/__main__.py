@@ -13,7 +13,7 @@ from antiphon.agent_worker.worker import serve
 from antiphon.chassis import process, telemetry
 from antiphon.chassis.bus import Bus, BusError
 from antiphon.chassis.settings import NatsSettings, load
-from antiphon.recorder.identity import DEFAULT_TENANT
+from antiphon.contracts.ids import DEFAULT_TENANT
 from antiphon.recorder.outbox import utc_now
 
 

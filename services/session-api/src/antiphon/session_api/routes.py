@@ -61,7 +61,7 @@ async def create(request: Request, body: CreateRequest) -> Response:
         status=created.status,
         room=session_id,
         livekit_url=join.livekit_url,
-        token=join.caller_token(tenant, session_id) if created.joinable else None,
+        token=join.caller_token(tenant, session_id, body.agent_name) if created.joinable else None,
         events_url=f"{_origin(request)}{path}/events",
     )
     headers = {"Location": path}

@@ -52,15 +52,15 @@ class EndSession:
         number = session.dispatch_attempts + 1
         event_id = f"{session_id}:command:{COMMAND}"
         await self._publisher.publish(key.tenant, session_id, command, event_id=event_id, number=number)
-        await self._delete_room(session_id)
+        await self._delete_room(session_id, session.room or session_id)
         if await self._reader.agent_joined(key.tenant, session_id):
             return EndResponse(session_id=session_id, ended=False)
         await self._close(key.tenant, session, number + 1)
         return EndResponse(session_id=session_id, ended=True)
 
-    async def _delete_room(self, session_id: str) -> None:
+    async def _delete_room(self, session_id: str, room: str) -> None:
         try:
-            await self._rooms.delete_room(session_id)
+            await self._rooms.delete_room(room)
         except LiveKitError as error:
             log.warning("session.room_not_deleted", session_id=session_id, reason=str(error))
             raise Problem(
