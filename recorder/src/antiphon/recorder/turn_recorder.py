@@ -24,7 +24,7 @@ class TurnRecorder:
     """Writer of `turn.started` and `turn.saved`, and of the notes between them.
 
     `epoch` is unique to the session and the agent's job. `on_saved` is called after each turn, `on_greeting`
-    with the text of the greeting once it was spoken, `on_enter_failed` with the id of an agent whose `on_enter`
+    with the greeting's text once it was spoken, `on_enter_failed` with the id of an agent whose `on_enter`
     raised, and its error.
     """
 
