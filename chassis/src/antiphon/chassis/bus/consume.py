@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 from antiphon.chassis.background import BackgroundTask
-from antiphon.chassis.bus.client import Message
+from antiphon.chassis.bus.client import Headers, Message
 from antiphon.chassis.bus.connection import TRANSIENT, Connection, new_inbox
 from antiphon.chassis.bus.errors import ApiError, BusError, BusUnavailable, ConsumerGap, ConsumerLost
 from antiphon.chassis.bus.messages import Incoming
@@ -65,11 +65,11 @@ class Deliveries:
 
     def __init__(self, consumer: str) -> None:
         self._consumer = consumer
-        self._buffer: deque[tuple[Incoming, int]] = deque()
+        self._buffer: deque[Incoming] = deque()
         self._sequence = 0
         self._position = 0
         self.bytes = 0  # of what is buffered
-        self.mean_bytes = 0.0  # of the last messages
+        self.mean_bytes = 0.0  # of the messages that were taken last
 
     def __len__(self) -> int:
         return len(self._buffer)
@@ -104,35 +104,42 @@ class Deliveries:
                 f"came after {self._sequence} of position {self._position}"
             )
         self._sequence, self._position = ack.consumer_sequence, ack.position
-        incoming = Incoming(
-            subject=msg.subject,
-            payload=msg.data,
-            position=ack.position,
-            consumer_sequence=ack.consumer_sequence,
-            headers=msg.headers,
-            published_at=ack.published_at,
-            ack_subject=msg.reply,
+        self._buffer.append(
+            Incoming(
+                subject=msg.subject,
+                payload=msg.data,
+                position=ack.position,
+                consumer_sequence=ack.consumer_sequence,
+                headers=msg.headers,
+                published_at=ack.published_at,
+                ack_subject=msg.reply,
+            )
         )
-        size = msg.size
-        self._buffer.append((incoming, size))
-        self.bytes += size
-        self.mean_bytes += (size - self.mean_bytes) / 32
+        self.bytes += msg.size
 
     def take(self, limit: int, limit_bytes: int) -> list[Incoming]:
         """Remove and return the oldest deliveries: at least one, at most `limit`, within `limit_bytes`."""
-        if len(self._buffer) <= limit and self.bytes <= limit_bytes:
-            taken = [incoming for incoming, _ in self._buffer]
+        size = self.bytes
+        if len(self._buffer) <= limit and size <= limit_bytes:
+            taken = list(self._buffer)
             self._buffer.clear()
-            self.bytes = 0
-            return taken
-        taken = []
-        rest = limit_bytes
-        while self._buffer and len(taken) < limit and (not taken or self._buffer[0][1] <= rest):
-            incoming, size = self._buffer.popleft()
-            taken.append(incoming)
-            rest -= size
-            self.bytes -= size
+        else:
+            taken, size = [], 0
+            while self._buffer and len(taken) < limit:
+                next_size = _size(self._buffer[0])
+                if taken and size + next_size > limit_bytes:
+                    break
+                taken.append(self._buffer.popleft())
+                size += next_size
+        self.bytes -= size
+        self.mean_bytes = size / len(taken)
         return taken
+
+
+def _size(incoming: Incoming) -> int:
+    """Return the same as the size of its message."""
+    headers = incoming.headers
+    return len(incoming.payload) + (headers.size if isinstance(headers, Headers) else 0)
 
 
 class Puller:
@@ -333,7 +340,7 @@ class Puller:
 
     def _reduce_outstanding(self, count: int) -> None:
         self._outstanding = max(0, self._outstanding - count)
-        if self._wants_more():
+        if self._outstanding + len(self._deliveries) <= self._batch and self._wants_more():
             self._wanted.set()
 
     def _wants_more(self) -> bool:
