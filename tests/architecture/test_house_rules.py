@@ -42,7 +42,6 @@ SHORT_FILES = {
     "persistence/migrations/versions/0005_compatibility.py": "one file per revision",
     "persistence/readiness.py": "used by ingest, projections, leases and startup",
     "persistence/settings.py": "every service has its settings there",
-    "persistence/sql.py": "the convention for SQL, and its loader",
     "recorder/outbox/rooms.py": "what the pump does after it published an event",
     "recorder/outbox/text_journal.py": "the earlier format, to be deleted with the need for it",
     "webhook_ingest/main.py": "every HTTP service is wired there",
