@@ -18,7 +18,6 @@ from antiphon.contracts.streams import ingest_consumer
 from antiphon.contracts.subjects import committed_filter
 from antiphon.persistence import migrations
 from antiphon.persistence.errors import Fenced
-from antiphon.persistence.ingest.group_writer import GroupWriter
 from antiphon.persistence.sql import read_sql
 
 if TYPE_CHECKING:
@@ -365,33 +364,3 @@ async def test_ingest_ends_when_the_partition_is_taken_over(
     with pytest.raises(Fenced):
         await asyncio.wait_for(ingest.tasks[session.partition], 10)
     assert await event_log.count() == 1
-
-
-SLOW_INSERT = """
-create function slow() returns trigger language plpgsql as 'begin perform pg_sleep(0.02); return new; end';
-create trigger slow before insert on event_log for each row execute function slow()
-"""
-
-
-async def test_a_batch_that_takes_too_long_is_committed_in_smaller_parts(
-    publish: "Publish",
-    ingest: "RunningIngest",
-    event_log: "LogReader",
-    new_session: "NewSession",
-    postgres_dsn: str,
-) -> None:
-    """A commit of all events always times out; repeating it would never end."""
-    await event_log.pool.execute(SLOW_INSERT)
-    slow = await Database.connect(postgres_dsn, statement_timeout_seconds=1.0)
-    ingest.database, ingest.writer = slow, GroupWriter(slow)
-    session = new_session("slow")
-    call = [session.turn(number) for number in range(1, 121)]
-    await publish(call)
-    ingest.start(session.partition)
-
-    await event_log.until(len(call), seconds=90)
-    assert await event_log.events(session.session_id) == [(n, e.id) for n, e in enumerate(call, 1)]
-    assert await event_log.dead_letters() == []
-    assert await ingest.reason() == ""
-    await ingest.end()
-    await slow.close()
