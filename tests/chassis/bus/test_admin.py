@@ -80,7 +80,7 @@ async def test_a_missing_stream_is_created_only_if_that_is_allowed(bus: Bus) -> 
         await bus.ensure_consumer(CONSUMERS[0])
     await bus.ensure_buckets()
     assert await bus.stream_state() is None
-    with pytest.raises(DefinitionMissing, match=r"^stream SESSIONS does not exist; consumer"):
+    with pytest.raises(DefinitionMissing, match=r"^stream SESSIONS does not exist \(persistence creates it"):
         await bus.verify()
 
 

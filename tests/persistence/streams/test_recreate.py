@@ -60,7 +60,7 @@ async def test_a_deleted_stream_is_created_after_everything_in_the_log(
     await publish(call[8:])
     await ingest_all(ingest, event_log, session.partition, 16)
 
-    assert (result.first, result.taken_over, result.most) == (9, 0, 0)
+    assert (result.first, result.taken_over, result.missing, result.most) == (9, 0, {}, 0)
     assert "it starts at position 9" in render_recreated(result)
     assert await event_log.events(session.session_id) == [(n, e.id) for n, e in enumerate(call, 1)]
     assert (await read_stream_status(bus, database)).problems == []

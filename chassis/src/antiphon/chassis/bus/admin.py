@@ -137,15 +137,20 @@ async def create_consumers(
 async def verify(connection: Connection, replicas: int | None = None) -> None:
     """Verify everything and change nothing (see Bus.verify)."""
     differences: list[str] = []
+    streams: set[str] = set()
     for config in _stream_configs(replicas):
         found = await _stream(connection, config["name"])
+        if found is not None:
+            streams.add(config["name"])
         differences += _compare(f"stream {config['name']}", config, found)
     for consumer in CONSUMERS:
-        found = await _consumer(connection, consumer)
-        differences += _compare(f"consumer {consumer.name}", consumer_config(consumer), found)
+        if consumer.stream in streams:
+            found = await _consumer(connection, consumer)
+            differences += _compare(f"consumer {consumer.name}", consumer_config(consumer), found)
+    if all(difference.endswith(MISSING) for difference in differences) and differences:
+        raise DefinitionMissing(f"{'; '.join(differences)} (persistence creates it, or says why not)")
     if differences:
-        missing = all(difference.endswith(MISSING) for difference in differences)
-        raise (DefinitionMissing if missing else DefinitionMismatch)("; ".join(differences))
+        raise DefinitionMismatch("; ".join(differences))
 
 
 async def reset_consumer(connection: Connection, consumer: ConsumerDefinition, start: int) -> None:

@@ -71,13 +71,13 @@ async def recreate(bus: Bus, database: Database, *, replace_existing: bool) -> R
     """
     async with _alone(database):
         existing = await bus.stream_state()
-        unread_of = {
+        stopped = {
             number: checkpoint
             for number, checkpoint in (await read_checkpoints(database)).items()
             if checkpoint.stopped not in (None, RECREATING) or await problem_of(bus, checkpoint)
         }
         if existing is not None and not _interrupted(existing) and not replace_existing:
-            raise Refused(_why_not(existing, list(unread_of)))
+            raise Refused(_why_not(existing, list(stopped)))
         await database.pool.execute(_STOP_ALL, PARTITIONS - 1, RECREATING)
         checkpoints = await read_checkpoints(database)
         first = 1 + max(checkpoint.read_through for checkpoint in checkpoints.values())
@@ -85,9 +85,9 @@ async def recreate(bus: Bus, database: Database, *, replace_existing: bool) -> R
             await _set_unread_aside(bus, database)
         await replace.create_closed(bus.connection, SESSIONS, first)
         taken_over = await replace.refill(bus.connection)
-        result = await _what_is_missing(
-            database, first, taken_over, {number: checkpoints[number] for number in unread_of}
-        )
+        changed = {number: checkpoints[number] for number in stopped}
+        replaced = existing is not None
+        result = await _what_is_missing(database, first, taken_over, changed, replaced=replaced)
         await _record(database, await bus.stream_state(), result)
         await replace.open_intake(bus.connection, SESSIONS)
         await replace.delete(bus.connection, replace.UNREAD)
@@ -127,7 +127,7 @@ async def _set_unread_aside(bus: Bus, database: Database) -> None:
 
 
 async def _what_is_missing(
-    database: Database, first: int, taken_over: int, changed: dict[int, Checkpoint]
+    database: Database, first: int, taken_over: int, changed: dict[int, Checkpoint], *, replaced: bool
 ) -> Recreated:
     missing = {
         number: (checkpoint.read_through + 1, first - 1)
@@ -138,7 +138,11 @@ async def _what_is_missing(
         return Recreated(first, taken_over, missing, 0)
     start = min(low for low, _ in missing.values()) - 1
     known = await database.pool.fetchval(_KNOWN, list(range(PARTITIONS)), start, first - 1)
-    return Recreated(first, taken_over, missing, first - 1 - start - known)
+    most = first - 1 - start - known
+    # A partition that went on with another stream may have positions of that one: it proves nothing then.
+    if most == 0 and not replaced:
+        missing = {}
+    return Recreated(first, taken_over, missing, most)
 
 
 async def _record(database: Database, stream: StreamState | None, result: Recreated) -> None:
