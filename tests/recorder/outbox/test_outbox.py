@@ -250,7 +250,7 @@ async def test_unusual_job_id_is_a_file_in_the_folder(
     bus: Bus, link: BusLink, tmp_path: Path, job_id: str
 ) -> None:
     outbox = Outbox(tmp_path / "journals", link, job_id=job_id)
-    assert len(files_in(tmp_path / "journals")) == 1
+    assert [path.suffix for path in files_in(tmp_path / "journals")] == [".journal"]
     assert len(files_in(tmp_path)) == 1
     await outbox.close(5)
 
