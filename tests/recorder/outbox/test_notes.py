@@ -1,4 +1,4 @@
-"""What a killed job had noted and not written is published by whoever adopts its journal."""
+"""What a killed job had noted and not written is published by the process that adopts its journal."""
 
 import asyncio
 import os

@@ -119,7 +119,7 @@ class OpenTurn:
         """Return the turn as it is now; `recovered` if it is to be published only by another process."""
         utterance = self.utterance
         answered = [answer.text for answer in self.answers]
-        spoken = _join([*answered, *(speech.heard for speech in self.speeches)])
+        spoken = _join([*answered, *(speech.heard.strip() for speech in self.speeches)])
         return TurnSaved(
             turn=self.number or 0,
             epoch=self.epoch,

@@ -188,8 +188,8 @@ class TurnTracker:
         if not (was_scheduled or known.is_settled):
             return self._leave_turn(known)
         turn.interrupted = turn.interrupted or interrupted
-        if known.heard:  # LiveKit adds no message for it, such as by `add_to_chat_ctx=False`
-            turn.answers.append(Answer(known.heard, interrupted))
+        if known.heard.strip():  # LiveKit adds no message for it, such as by `add_to_chat_ctx=False`
+            turn.answers.append(Answer(known.heard.strip(), interrupted))
             known.heard = ""
         _changed(turn)
         return self._finish_if_ended(turn)

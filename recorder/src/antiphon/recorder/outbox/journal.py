@@ -141,11 +141,15 @@ class Journal:
         self._write(frame(NOTE, event, key))
 
     def _write(self, data: bytes) -> bool:
-        if self._file is None:
+        file, offset = self._file, self.end - self._cut
+        if file is None:
             return False
         try:
-            self._file.write(data, self.end - self._cut)
+            # few calls: this delays the voice loop
+            if os.pwrite(file.descriptor, data, offset) < len(data):  # as on an almost full disk
+                file.write(data, offset)
         except OSError:
+            file.cut(offset)
             if not self._failing:  # the next failures are probably the same
                 log.exception("journal.write_failed", extra={"path": str(self.path)})
             self._failing = True

@@ -114,18 +114,16 @@ class JournalFile:
         _write_all(self.descriptor, _header(offset), 0)
 
     def write(self, data: bytes, offset: int) -> None:
-        """Write at an offset; after an error, the file ends there.
+        """Write all of the data at an offset.
 
         Raises OSError.
         """
-        try:
-            written = os.pwrite(self.descriptor, data, offset)
-            if written < len(data):  # a write to an almost full disk may be partial
-                _write_all(self.descriptor, data[written:], offset + written)
-        except OSError:
-            with suppress(OSError):
-                os.ftruncate(self.descriptor, offset)
-            raise
+        _write_all(self.descriptor, data, offset)
+
+    def cut(self, offset: int) -> None:
+        """Remove what a failed write has left at the end."""
+        with suppress(OSError):
+            os.ftruncate(self.descriptor, offset)
 
     def replace(self, pieces: Iterable[bytes]) -> int:
         """Put a new file with these records in the place of this one; return its size.

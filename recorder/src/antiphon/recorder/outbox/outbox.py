@@ -148,12 +148,20 @@ class SessionWriter:
         """
         number = self._number + 1
         time = self._now() if at is None else datetime.fromtimestamp(at, UTC)
-        event_id = id or agent_event_id(self.session_id, self._epoch, number)
-        sealed = self._sealed(event, event_id, number, time)
+        envelope = seal(
+            event,
+            id=id or agent_event_id(self.session_id, self._epoch, number),
+            session_id=self.session_id,
+            tenant=self.tenant,
+            producer=PRODUCER,
+            producerseq=number,
+            time=time,
+            traceparent=self.traceparent,
+        )
         if settles is None:
-            self._journal.append(sealed)
+            self._journal.append(encode(envelope))
         else:
-            self._journal.append(sealed, self._key(settles))
+            self._journal.append(encode(envelope), self._key(settles))
             self._notes.pop(settles, None)
         self._number = number  # an event that cannot be encoded takes no number
         self._pump.wake()
@@ -181,17 +189,13 @@ class SessionWriter:
         return f"{self.session_id} {key}".encode(errors="surrogatepass")
 
     def _sealed_note(self, key: str, event: Event, time: datetime) -> bytes:
-        # with the number of the last event; the process that publishes the note counts on from there
-        return self._sealed(event, agent_note_id(self.session_id, self._epoch, key), self._number, time)
-
-    def _sealed(self, event: Event, event_id: str, number: int, time: datetime) -> bytes:
         envelope = seal(
             event,
-            id=event_id,
+            id=agent_note_id(self.session_id, self._epoch, key),
             session_id=self.session_id,
             tenant=self.tenant,
             producer=PRODUCER,
-            producerseq=number,
+            producerseq=self._number,  # the process that publishes the note counts on from there
             time=time,
             traceparent=self.traceparent,
         )
@@ -200,4 +204,4 @@ class SessionWriter:
 
 def file_name(job_id: str) -> str:
     """Return the job id as a file name."""
-    return re.sub(r"[^A-Za-z0-9_-]", "_", job_id)[:100]
+    return re.sub(r"[^A-Za-z0-9_-]", "_", job_id)[:100] or "job"

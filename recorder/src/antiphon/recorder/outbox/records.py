@@ -39,11 +39,8 @@ def frame(kind: bytes, payload: bytes, key: bytes = b"") -> bytes:
     size = len(body)
     if size > LARGEST_BYTES or len(key) > 0xFFFF:
         raise ValueError(f"a record of {size} bytes; the limit is {LARGEST_BYTES}, and 65,535 for its key")
-    return _pack(_MARKER, kind, len(key), size, _checksum(kind, len(key), body)) + body
-
-
-def _checksum(kind: bytes, key_size: int, body: bytes) -> int:
-    return crc32(body, len(body) ^ key_size << 8 ^ kind[0] << 24)
+    checksum = crc32(body, size ^ len(key) << 8 ^ kind[0] << 24)  # of the head's fields too
+    return _pack(_MARKER, kind, len(key), size, checksum) + body
 
 
 def read_records(descriptor: int, start: int, end: int) -> Iterator[Record]:
@@ -83,7 +80,7 @@ def _record_at(window: "_Window", offset: int) -> Record | None:
     if marker != _MARKER or key_size > size or size > LARGEST_BYTES or end > window.end:
         return None
     body = window.read(body_start, size)
-    if _checksum(kind, key_size, body) != checksum:
+    if crc32(body, size ^ key_size << 8 ^ kind[0] << 24) != checksum:
         return None
     return Record(kind, body[:key_size], body[key_size:], offset, end)
 
