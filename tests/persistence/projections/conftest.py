@@ -12,7 +12,7 @@ from antiphon.chassis.database import Database
 from antiphon.contracts.envelope import Envelope, committed
 from antiphon.contracts.session import Session, fold
 from antiphon.contracts.views import session_json
-from antiphon.persistence.projection import CheckpointAdvance, Projection
+from antiphon.persistence.projection import Cache, CheckpointAdvance, Projection
 
 VIEWS = ("sessions", "turns")
 
@@ -45,11 +45,11 @@ class View:
         await self.again(log)
         return log
 
-    async def again(self, log: Sequence[Envelope]) -> None:
+    async def again(self, log: Sequence[Envelope], cache: Cache | None = None) -> None:
         """Fold committed events."""
         nowhere = CheckpointAdvance(self._projection.name, [], [], [])
         async with self._database.pool.acquire() as connection:
-            await self._projection.apply(connection, log, nowhere, {})
+            await self._projection.apply(connection, log, nowhere, {} if cache is None else cache)
 
     async def rows(self, table: str, order: str = "1, 2") -> list[dict[str, Any]]:
         return [

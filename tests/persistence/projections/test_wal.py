@@ -64,7 +64,7 @@ def _project(cache: Cache) -> Write:
 
 
 def _rewrite_the_state() -> Write:
-    """Return the plain way to compare with: one document per session, written anew by each event."""
+    """Return the plain way to compare with: one document per session, written whole by each event."""
     seen: list[Envelope] = []
 
     async def rewrite(connection: Any, envelope: Envelope) -> None:

@@ -124,7 +124,7 @@ async def test_turns_are_paginated_in_order(
     assert [t["assistant_text"] for t in rest["turns"]] == ["answer 3"]
     assert rest["next"] is None
     shown = first["turns"][0]
-    assert (shown["epoch"], shown["state"], shown["recovered"]) == (None, "saved", False)
+    assert (shown["epoch"], shown["state"], shown["recovered"]) == ("", "saved", False)
     assert {"turn", "agent_id", "user_text", "assistant_text", "assistant_text_generated"} <= set(shown)
     assert (shown["metrics"], shown["interrupted"]) == (turn.metrics, False)
 

@@ -11,7 +11,6 @@ from antiphon.contracts.event import Event
 from antiphon.contracts.ids import SESSION_ID_PATTERN, TENANT_PATTERN
 
 SCHEMA_BASE = "https://antiphon.dev/schemas"
-LARGEST_VERSION = 2**15 - 1  # the largest value of a `smallint` column in Postgres
 
 Tenant = Annotated[str, Meta(pattern=TENANT_PATTERN)]
 SessionId = Annotated[str, Meta(pattern=SESSION_ID_PATTERN)]
@@ -42,10 +41,9 @@ class Envelope(Struct, frozen=True, kw_only=True):
 
     @property
     def version(self) -> int:
-        """Return the schema version of the event; 0 when `dataschema` has none that can be read."""
+        """Return the schema version of the event; 0 when `dataschema` has none."""
         tail = self.dataschema.rpartition("/")[2]
-        version = int(tail) if tail.isascii() and tail.isdigit() else 0
-        return version if version <= LARGEST_VERSION else 0
+        return int(tail) if tail.isascii() and tail.isdigit() else 0
 
 
 _encoder = msgspec.json.Encoder()

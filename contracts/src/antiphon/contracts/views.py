@@ -1,9 +1,8 @@
 """Columns of the views that other services may read; persistence creates and writes the tables."""
 
-from collections.abc import Mapping
 from datetime import datetime
 from operator import attrgetter
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import msgspec
 from msgspec import Raw, Struct
@@ -108,7 +107,14 @@ def details_json(values: tuple[Any, ...]) -> str:
     return _encode(dict(zip(DETAILS, values, strict=True))).decode()
 
 
-def session_json(row: Mapping[str, Any]) -> bytes:
+class Row(Protocol):
+    """A row of a query: a mapping, or a record of asyncpg."""
+
+    def __getitem__(self, column: str, /) -> Any:
+        """Return the value of a column."""
+
+
+def session_json(row: Row) -> bytes:
     """Return the session of a row as JSON; the row has STATE_COLUMNS, its documents as text."""
     columns = {name: row[name] for name in STATE_COLUMNS}
     written: str = columns.pop("details") or "{}"

@@ -47,9 +47,9 @@ async def print_sessions(limit: int, room: str | None) -> None:
     """Print the newest sessions, of one room or of all, as a table."""
     async with open_api() as api:
         found = await api.sessions(limit=limit, room=room)
-    columns = ("session_id", "status", "flow_id", "turns", "created_at")
+    columns = ["session_id", "status", "flow_id", "turns", "created_at"]
     if any(session["room"] != session["session_id"] for session in found):
-        columns = (*columns, "room")
+        columns.append("room")
     table(columns, [[_cell(session[column]) for column in columns] for session in found])
 
 

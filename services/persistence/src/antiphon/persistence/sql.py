@@ -7,7 +7,7 @@ statements are .sql files beside that module, loaded by `read_sql`.
 from datetime import UTC, datetime
 from importlib.resources import files
 
-FIRST, LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
+FIRST, LAST = datetime(2, 1, 1, tzinfo=UTC), datetime(9998, 12, 31, tzinfo=UTC)
 INDEXED_LENGTH = 256  # characters: an index entry has an upper bound
 
 
@@ -37,10 +37,8 @@ def indexable_or_none(value: str | None) -> str | None:
 
 
 def instant(value: datetime) -> datetime:
-    """Return a time in UTC; in the first or last hours of the calendar, the nearest that UTC can express."""
-    if value.tzinfo is UTC:
+    """Return a time that Postgres can store and return; those of the years 1 and 9999 move to the next."""
+    # UTC cannot express all of these years, and asyncpg takes their first and last instant for infinity
+    if 1 < value.year < 9999:
         return value
-    try:
-        return value.astimezone(UTC)
-    except OverflowError:
-        return FIRST if value.year == 1 else LAST
+    return FIRST if value.year == 1 else LAST

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec.structs import replace
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 _COLUMNS = ", ".join(column for column in STATE_COLUMNS if column != "metadata")
 _READ = f"select created_at, null as metadata, {_COLUMNS} from sessions where session_id = any($1)"
 
+MAX_CACHED_CHARACTERS = 8_192  # of a document; a session with a longer one is read again for each batch
+_CACHED_DOCUMENTS = ("details", "participants", "usage")
+_WRITTEN_DOCUMENTS = slice(11, 14)  # their places in `_values`
+
 _state = msgspec.json.Decoder(Session)
 _encode = msgspec.json.Encoder().encode
 
@@ -32,14 +36,28 @@ skipped = SkippedEvents("sessions")
 async def columns(connection: "Connection", envelopes: Sequence[Envelope], cache: Cache) -> Columns:
     """Fold events into the rows of their sessions; rows that are not cached are read from the view."""
     unknown = {envelope.subject for envelope in envelopes} - cache.keys()
+    large = set()
     if unknown:
         for row in await connection.fetch(_READ, list(unknown)):
             cache[row["session_id"]] = _state.decode(session_json(row)), row["created_at"]
+            if _is_large(row[name] for name in _CACHED_DOCUMENTS):
+                large.add(row["session_id"])
     changed = fold(cache, envelopes)
     written = [_values(cache.get(session_id), row) for session_id, row in changed.items()]
-    for session_id, (state, created_at) in changed.items():
+    for values, (session_id, (state, created_at)) in zip(written, changed.items(), strict=True):
+        if _is_large(values[_WRITTEN_DOCUMENTS]):
+            large.add(session_id)
         cache[session_id] = replace(state, metadata={}) if state.metadata else state, created_at
+    for session_id in large:
+        del cache[session_id]
     return transpose(written)
+
+
+def _is_large(documents: Iterable[Any]) -> bool:
+    for document in documents:  # noqa: SIM110 - any() of a generator costs twice as much, for every row
+        if document is not None and len(document) > MAX_CACHED_CHARACTERS:
+            return True
+    return False
 
 
 def fold(rows: Mapping[str, Row], envelopes: Iterable[Envelope]) -> dict[str, Row]:

@@ -22,15 +22,14 @@ order by created_at desc, session_id desc
 limit ${limit}
 """
 
-# The session may end before a turn is saved: then the turn stays unfinished.
-_COMPUTED = {
-    "epoch": "nullif(epoch, '') as epoch",
-    "state": """case when state = 'open' and exists (
-                    select from sessions where sessions.session_id = turns.session_id and ended_at is not null
-                ) then 'unfinished' else state end as state""",
-}
+# A turn that is open when its session has ended is never saved, except from the journal of a killed agent.
+_TURN_STATE = """
+case when state = 'open' and exists (
+    select from sessions where sessions.session_id = turns.session_id and sessions.ended_at is not null
+) then 'unfinished' else state end as state
+"""
 _TURN_COLUMNS = ", ".join(
-    _COMPUTED.get(field, field) for field in TurnView.__struct_fields__ if field != "tenant"
+    _TURN_STATE if field == "state" else field for field in TurnView.__struct_fields__ if field != "tenant"
 )
 TURNS = f"""
 select first_sequence, row_to_json(page)::text as page
