@@ -28,7 +28,7 @@ _SEED_PREFIX_BYTES, _SEED_BYTES = 2, 32
 class NatsAccess:
     """The URLs of the servers of one cluster, and what they ask for; secrets are not in its repr.
 
-    A URL may carry a user and password, or a token. Raises ValueError, which names the variable and no secret.
+    A URL may carry a user and password, or a token. Raises ValueError, which names the variable, no secret.
     """
 
     url: str = field(default=DEFAULT_NATS_URL, repr=False, metadata={"variable": URL})  # comma-separated
@@ -160,10 +160,10 @@ def _read_creds(path: Path) -> tuple[str, bytes]:
     try:
         jwt, seed = _block(path.read_text(), "JWT"), _block(path.read_text(), "SEED")
         raw = b32decode(seed + "=" * (-len(seed) % 8))[_SEED_PREFIX_BYTES:][:_SEED_BYTES]
-        if not seed.startswith("SU") or len(raw) != _SEED_BYTES:
-            raise ValueError
     except (ValueError, OSError) as error:
         raise ValueError(f"{CREDS} is {str(path)!r}: not the credentials of a NATS user") from error
+    if not seed.startswith("SU") or len(raw) != _SEED_BYTES:
+        raise ValueError(f"{CREDS} is {str(path)!r}: it holds no seed of a user")
     return jwt, raw
 
 

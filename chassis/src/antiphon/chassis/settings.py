@@ -13,7 +13,7 @@ from antiphon.chassis.nats_access import DEFAULT_NATS_URL, NatsAccess, check_url
 
 EXIT_BAD_SETTINGS = 2
 
-_USER = re.compile(r"//[^,]*@")  # a password may contain a slash, and a token is a user without one
+_USER = re.compile(r"//.*@")  # a password may hold slashes and commas, and a token is a user without one
 
 
 def _url_with_scheme(*schemes: str) -> AfterValidator:
@@ -55,6 +55,7 @@ class NatsSettings(Settings):
     nats_url: NatsUrl = Field(
         DEFAULT_NATS_URL,
         validation_alias="ANTIPHON_NATS_URL",
+        repr=False,
         description="one URL, or those of several servers of one cluster, separated by commas",
     )
     nats_creds: Path | None = Field(None, validation_alias="ANTIPHON_NATS_CREDS")

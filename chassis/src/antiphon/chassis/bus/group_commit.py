@@ -58,7 +58,7 @@ class GroupCommit:
                 group, self._pending = self._pending[:BATCH_LIMIT], self._pending[BATCH_LIMIT:]
                 try:
                     await self._commit(group)
-                except Exception as error:  # it is ours: the callers must not wait for ever
+                except Exception as error:  # it is ours: the callers must not wait without end
                     log.exception("group_commit.failed")
                     for pending in group:
                         _fail(pending.acked, error)

@@ -43,4 +43,6 @@ async def serve(settings: ApiSettings, stop: asyncio.Event) -> None:
         dependencies = wire(
             settings, bus=bus, database=database, rooms=livekit, keys=keys, flows=flows, stopping=stop
         )
+        dependencies.health.add("keys", keys.ready)  # a key that was revoked must not open anything
+        dependencies.health.add("flows", flows.ready)
         await serve_http(create_app(dependencies), settings.host, settings.port, stop)

@@ -68,7 +68,7 @@ class GroupWriter:
                 group, self._waiting = self._waiting, []
                 try:
                     await self._commit_group(group)
-                except Exception as error:  # it is ours: nobody may wait for ever
+                except Exception as error:  # it is ours: nobody may wait without end
                     log.exception("ingest.commit_failed")
                     _fail(group, error)
         finally:
