@@ -11,7 +11,7 @@ from msgspec import Raw
 from msgspec.structs import replace
 from tests.contracts.strategies import SESSION_ID, events
 
-from antiphon.contracts.envelope import committed, decode, encode, seal
+from antiphon.contracts.envelope import committed, decode, encode, seal, seal_encoded
 from antiphon.contracts.errors import MalformedEvent
 from antiphon.contracts.event import Event
 from antiphon.contracts.events.session import SessionRequested
@@ -22,17 +22,31 @@ REQUEST: dict[str, Any] = {"flow_id": "f", "flow_revision": 1, "user_id": "u", "
 NOW = datetime(2026, 11, 21, 9, 30, 0, 123456, tzinfo=UTC)
 
 
+ATTRIBUTES: dict[str, Any] = {
+    "id": f"{SESSION_ID}:agent:AJ_1:7",
+    "session_id": SESSION_ID,
+    "tenant": "default",
+    "producer": "agent",
+    "producerseq": 7,
+    "time": NOW,
+}
+
+
 def sealed(event: Event, traceparent: str | None = None) -> Any:
-    return seal(
-        event,
-        id=f"{SESSION_ID}:agent:AJ_1:7",
-        session_id=SESSION_ID,
-        tenant="default",
-        producer="agent",
-        producerseq=7,
-        time=NOW,
-        traceparent=traceparent,
-    )
+    return seal(event, **ATTRIBUTES, traceparent=traceparent)
+
+
+@pytest.mark.parametrize("traceparent", [None, "00-ab-cd-01"])
+@given(event=events())
+def test_both_ways_to_seal_and_encode_give_the_same_bytes(event: Event, traceparent: str | None) -> None:
+    assert seal_encoded(event, **ATTRIBUTES, traceparent=traceparent) == encode(sealed(event, traceparent))
+
+
+def test_lone_surrogate_is_replaced_by_both_ways_to_seal() -> None:
+    event = TurnSaved(turn=1, agent_id="host", user_text="a\ud800b")
+    raw = seal_encoded(event, **ATTRIBUTES)
+    assert raw == encode(sealed(event))
+    assert open_event(decode(raw)) == TurnSaved(turn=1, agent_id="host", user_text="a\ufffdb")
 
 
 @given(events())

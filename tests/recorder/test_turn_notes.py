@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from antiphon.contracts.event import Event
 from antiphon.contracts.events.agent import AgentStateChanged
 from antiphon.contracts.events.tool import ToolStarted
 from antiphon.contracts.events.turn import TurnSaved, TurnStarted
+from antiphon.recorder.livekit_internals import INTERNALS
 
 SENTENCE = "one two three four five six seven eight nine ten"
 
@@ -143,3 +145,22 @@ async def test_turn_starts_before_everything_that_it_causes(recorded: RecordedSe
     assert [event for event in of_type(AgentStateChanged, between) if event.new_state == "speaking"] == []
     assert events.index(second) < events.index(saved[1])
     assert [turn.epoch for turn in saved] == ["AJ_1", "AJ_1"]
+
+
+async def test_without_livekits_synchroniser_notes_have_nothing_heard(
+    spoken: RecordedSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def absent(_: Any) -> None:
+        raise AttributeError("renamed in this version")
+
+    monkeypatch.setitem(INTERNALS, "heard", replace(INTERNALS["heard"], find=absent))
+    notes = Notes(spoken, monkeypatch)
+    await spoken.start(Host())
+    reply = spoken.session.generate_reply(user_input="one two three four")
+    await notes.until(lambda turn: turn.assistant_text_generated)
+    await asyncio.sleep(0.8)  # it speaks
+    assert notes.newest.assistant_text is None
+    await reply
+    (turn,) = of_type(TurnSaved, await spoken.finish())
+    assert turn.assistant_text == "You said: one two three four"
+    assert spoken.recording.guard.errors == 0

@@ -162,6 +162,31 @@ async def test_reply_to_a_tool_is_in_the_turn_of_its_call(
     assert of_type(AgentError, events) == []
 
 
+async def test_interrupted_tool_call_is_not_waited_for(
+    bus: Bus, nats_server: NatsServer, tmp_path: Path
+) -> None:
+    model = RealtimeDouble(auto_tool_reply_generation=True)
+    async with served(bus, nats_server, tmp_path, model) as recorded:
+        server = model.newest
+        server.user_speaks()
+        server.transcribe("book a table", "item_1")
+        reply = server.respond()
+        reply.say("One moment.")
+        reply.functions.send_nowait(FunctionCall(call_id="call_1", name="book", arguments="{}"))
+        await settle()
+        server.user_speaks()  # interrupts
+        await settle()
+        server.transcribe("never mind", "item_2")
+        reply = server.respond()
+        reply.say("As you like.")
+        reply.end()
+        await settle()
+        events = await recorded.finish()
+
+    turns = [(turn.user_text, turn.assistant_text) for turn in of_type(TurnSaved, events)]
+    assert turns == [("book a table", "One moment."), ("never mind", "As you like.")]
+
+
 async def test_words_from_a_separate_recogniser_are_the_turns_user_text(
     bus: Bus, nats_server: NatsServer, tmp_path: Path
 ) -> None:

@@ -91,6 +91,74 @@ def _without_surrogates(value: Any) -> Any:
     return value
 
 
+class _Unsealed(Struct, frozen=True, gc=False):
+    # an envelope whose body is not encoded yet; the fields have the order of Envelope's
+    specversion: str
+    id: str
+    source: str
+    type: str
+    subject: str
+    time: datetime
+    dataschema: str
+    data: Event
+    tenant: str
+    producer: str
+    producerseq: int
+    traceparent: str | UnsetType
+
+
+_types: dict[type[Event], tuple[str, str]] = {}  # and their `dataschema`
+
+
+def seal_encoded(
+    event: Event,
+    *,
+    id: str,  # noqa: A002 - the attribute name in CloudEvents
+    session_id: str,
+    tenant: str,
+    producer: str,
+    producerseq: int,
+    time: datetime,
+    traceparent: str | None = None,
+) -> bytes:
+    """Return `encode(seal(…))` in half the time, for those who do not need the envelope."""
+    kind = type(event)
+    known = _types.get(kind)
+    if known is None:
+        known = _types[kind] = (kind.TYPE, f"{SCHEMA_BASE}/{kind.TYPE}/{kind.VERSION}")
+    event_type, dataschema = known
+    trace = traceparent or UNSET
+    source = f"/{producer}"
+    unsealed = _Unsealed(
+        "1.0",
+        id,
+        source,
+        event_type,
+        session_id,
+        time,
+        dataschema,
+        event,
+        tenant,
+        producer,
+        producerseq,
+        trace,
+    )
+    try:
+        return _encoder.encode(unsealed)
+    except UnicodeEncodeError:  # a lone surrogate, which `seal` replaces
+        sealed = seal(
+            event,
+            id=id,
+            session_id=session_id,
+            tenant=tenant,
+            producer=producer,
+            producerseq=producerseq,
+            time=time,
+            traceparent=traceparent,
+        )
+        return _encoder.encode(sealed)
+
+
 def committed(envelope: Envelope, sequence: int, position: int) -> Envelope:
     """Return the envelope with the sequence and position assigned at commit."""
     return msgspec.structs.replace(envelope, sequence=sequence, position=position)

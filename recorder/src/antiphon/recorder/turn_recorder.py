@@ -67,7 +67,7 @@ class TurnRecorder:
     def speech_created(self, event: SpeechCreatedEvent) -> None:
         """Track a speech until it is done."""
         handle = event.speech_handle
-        self._speeches[handle.id] = _Texts(is_say=event.source == "say")
+        self._speeches[handle.id] = _Texts(handle, is_say=event.source == "say")
         handle.add_done_callback(self._guard.wrap("speech_done", self._speech_done))
         answers_voice = event.source == "generate_reply" and handle.input_details.modality == "audio"
         model = self._speech_model
@@ -128,7 +128,9 @@ class TurnRecorder:
             if available("on_enter"):  # else the handoff would never finish
                 self._turns.handoff_started(speech)
         elif event.has_tool_reply and model is not None and model.capabilities.auto_tool_reply_generation:
-            self._turns.tool_reply_expected(speech)
+            texts = self._speeches.get(speech or "")
+            if texts is not None and not texts.handle.interrupted:
+                self._turns.tool_reply_expected(speech)
 
     def agent_takes_over(self) -> None:
         """Tap the agent that speaks from now on."""
@@ -218,6 +220,7 @@ class TurnRecorder:
 class _Texts:
     """The texts of a speech that LiveKit has handled so far."""
 
+    handle: SpeechHandle
     is_say: bool
     is_from_model: bool = False
     is_shown: bool = False  # as text, and heard as soon as it is written

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from antiphon.chassis.background import BackgroundTask
 from antiphon.chassis.library_log import get_logger
-from antiphon.contracts.envelope import encode, seal
+from antiphon.contracts.envelope import seal_encoded
 from antiphon.contracts.event import Event
 from antiphon.contracts.ids import agent_event_id, agent_note_id
 from antiphon.recorder.outbox.bus_link import BusLink
@@ -148,7 +148,7 @@ class SessionWriter:
         """
         number = self._number + 1
         time = self._now() if at is None else datetime.fromtimestamp(at, UTC)
-        envelope = seal(
+        sealed = seal_encoded(
             event,
             id=id or agent_event_id(self.session_id, self._epoch, number),
             session_id=self.session_id,
@@ -159,9 +159,9 @@ class SessionWriter:
             traceparent=self.traceparent,
         )
         if settles is None:
-            self._journal.append(encode(envelope))
+            self._journal.append(sealed)
         else:
-            self._journal.append(encode(envelope), self._key(settles))
+            self._journal.append(sealed, self._key(settles))
             self._notes.pop(settles, None)
         self._number = number  # an event that cannot be encoded takes no number
         self._pump.wake()
@@ -189,7 +189,7 @@ class SessionWriter:
         return f"{self.session_id} {key}".encode(errors="surrogatepass")
 
     def _sealed_note(self, key: str, event: Event, time: datetime) -> bytes:
-        envelope = seal(
+        return seal_encoded(
             event,
             id=agent_note_id(self.session_id, self._epoch, key),
             session_id=self.session_id,
@@ -199,7 +199,6 @@ class SessionWriter:
             time=time,
             traceparent=self.traceparent,
         )
-        return encode(envelope)
 
 
 def file_name(job_id: str) -> str:
