@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 from msgspec import Raw
 from msgspec.structs import replace
 from tests.contracts.strategies import SESSION_ID, events
@@ -47,6 +48,20 @@ def test_encode_and_decode_round_trip(event: Event) -> None:
 
     assert decode(encode(envelope)) == envelope
     assert open_event(decode(encode(envelope))) == event
+
+
+@given(st.text(alphabet=st.characters(), max_size=20), st.text(max_size=5))
+def test_lone_surrogates_become_replacement_characters(text: str, name: str) -> None:
+    lone = f"{text}\ud83d {text}\udc00"
+    event = TurnSaved(turn=1, agent_id="host", user_text=lone, metrics={f"{name}\ud83d": [lone]})
+
+    stored = open_event(decode(encode(sealed(event))))
+
+    expected = f"{text}\N{REPLACEMENT CHARACTER} {text}\N{REPLACEMENT CHARACTER}"
+    assert isinstance(stored, TurnSaved)
+    assert stored.user_text == expected
+    assert stored.metrics == {f"{name}\N{REPLACEMENT CHARACTER}": [expected]}
+    assert seal_encoded(event, **ATTRIBUTES) == encode(sealed(event))
 
 
 def test_envelope_is_a_cloud_event() -> None:

@@ -56,8 +56,15 @@ class RecordedSession:
 
 
 @asynccontextmanager
-async def recorded_session(bus: Bus, nats_url: str, journal_dir: Path) -> AsyncIterator[RecordedSession]:
-    """Return a recorded session with an `EchoLLM`, not started."""
+async def recorded_session(
+    bus: Bus, nats_url: str, journal_dir: Path, **options: Any
+) -> AsyncIterator[RecordedSession]:
+    """Return a recorded session, not started; by default with an `EchoLLM`, in text."""
+    defaults: dict[str, Any] = {
+        "vad": None,
+        "llm": EchoLLM(),
+        "turn_handling": {"turn_detection": "manual"},
+    }
 
     async def connect() -> Bus:
         return await Bus.connect(nats_url, name="recorder")
@@ -68,9 +75,7 @@ async def recorded_session(bus: Bus, nats_url: str, journal_dir: Path) -> AsyncI
         writer = outbox.writer(SESSION_ID, "default")
         recording = Recording(ctx, outbox, writer, link)
         recording.start()
-        session: AgentSession[Any] = AgentSession(
-            vad=None, llm=EchoLLM(), turn_handling={"turn_detection": "manual"}
-        )
+        session: AgentSession[Any] = AgentSession(**(defaults | options))
         recording.attach(session)
         yield RecordedSession(session, recording, ctx, outbox, writer, bus)
         await session.aclose()

@@ -283,3 +283,50 @@ def test_speaking_times_of_both_sides_are_prefixed() -> None:
         "agent_started_speaking_at": 3.0,
         "agent_stopped_speaking_at": 6.0,
     }
+
+
+def test_handoff_that_never_finishes_ends_with_the_next_utterance() -> None:
+    turns = greeted()
+    ask(turns, "s1", "the manager please")
+    turns.handoff_started("s1")
+    assert turns.speech_finished("s1") == []
+    first, second = ask(turns, "s2", "hello")
+    assert isinstance(first, TurnSaved)
+    assert (first.turn, first.user_text) == (1, "the manager please")
+    assert isinstance(second, TurnStarted)
+
+
+def test_message_in_the_context_of_another_speech_is_a_turn_of_its_own() -> None:
+    turns = greeted()
+    ask(turns, "s1", "book a table")
+    assert started(turns.user_said("s1", "task", asked("for two"))).turn == 2  # the task's context leaks
+    assert saved(turns.speech_finished("s1")).user_text == "book a table"
+    turns.speech_created("s2")
+    turns.agent_said("s2", "task", Answer("For two."))
+    assert saved(turns.speech_finished("s2")).user_text == "for two"
+
+
+def test_reply_that_a_tool_requests_for_a_message_is_that_messages_turn() -> None:
+    turns = greeted()
+    ask(turns, "s1", "book a table")
+    turns.speech_created("s2", parent="s1")
+    assert started(turns.user_said("s2", "host", asked("from the tool"))).turn == 2
+    turns.agent_said("s2", "host", Answer("To the tool."))
+    turns.agent_said("s1", "host", Answer("Booked."))
+    assert saved(turns.speech_finished("s1")).assistant_text == "Booked."
+    assert saved(turns.speech_finished("s2")).assistant_text == "To the tool."
+
+
+def test_texts_are_in_the_order_in_which_they_were_generated() -> None:
+    turns = greeted()
+    ask(turns, "s1", "book a table")
+    turns.text_generated("s1", "One moment.")
+    turns.agent_said("s1", "host", Answer("One moment."))
+    turns.speech_created("s2", parent="s1")
+    turns.text_generated("s2", "Looking.")
+    turns.agent_said("s2", "host", Answer("Looking."))
+    turns.speech_finished("s2")
+    turns.text_generated("s1", "Done.")
+    turns.agent_said("s1", "host", Answer("Done."))
+    turn = saved(turns.speech_finished("s1"))
+    assert turn.assistant_text == turn.assistant_text_generated == "One moment. Looking. Done."

@@ -1,7 +1,7 @@
 """The envelope of every event: CloudEvents 1.0 in JSON, with extensions for order and tracing."""
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
@@ -64,7 +64,11 @@ def seal(
     time: datetime,
     traceparent: str | None = None,
 ) -> Envelope:
-    """Return the envelope of an event."""
+    """Return the envelope of an event; a lone surrogate, which UTF-8 cannot encode, becomes U+FFFD."""
+    try:
+        data = _encoder.encode(event)
+    except UnicodeEncodeError:
+        data = _encoder.encode(_without_surrogates(msgspec.to_builtins(event)))
     return Envelope(
         id=id,
         source=f"/{producer}",
@@ -72,7 +76,7 @@ def seal(
         subject=session_id,
         time=time,
         dataschema=f"{SCHEMA_BASE}/{event.TYPE}/{event.VERSION}",
-        data=Raw(_encoder.encode(event)),
+        data=Raw(data),
         tenant=tenant,
         producer=producer,
         producerseq=producerseq,
@@ -89,7 +93,7 @@ class _Unsealed(Struct, frozen=True, gc=False):
     subject: str
     time: datetime
     dataschema: str
-    data: Event
+    data: Event | Raw
     tenant: str
     producer: str
     producerseq: int
@@ -116,24 +120,35 @@ def seal_encoded(
     if known is None:
         known = _types[kind] = (kind.TYPE, f"{SCHEMA_BASE}/{kind.TYPE}/{kind.VERSION}")
     event_type, dataschema = known
-    trace = traceparent or UNSET
-    source = f"/{producer}"
-    return _encoder.encode(
-        _Unsealed(
-            "1.0",
-            id,
-            source,
-            event_type,
-            session_id,
-            time,
-            dataschema,
-            event,
-            tenant,
-            producer,
-            producerseq,
-            trace,
-        )
+    unsealed = _Unsealed(
+        specversion="1.0",
+        id=id,
+        source=f"/{producer}",
+        type=event_type,
+        subject=session_id,
+        time=time,
+        dataschema=dataschema,
+        data=event,
+        tenant=tenant,
+        producer=producer,
+        producerseq=producerseq,
+        traceparent=traceparent or UNSET,
     )
+    try:
+        return _encoder.encode(unsealed)
+    except UnicodeEncodeError:
+        clean = _encoder.encode(_without_surrogates(msgspec.to_builtins(event)))
+        return _encoder.encode(msgspec.structs.replace(unsealed, data=Raw(clean)))
+
+
+def _without_surrogates(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, dict):
+        return {_without_surrogates(name): _without_surrogates(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_surrogates(inner) for inner in value]
+    return value
 
 
 def committed(envelope: Envelope, sequence: int, position: int) -> Envelope:

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 class Conversation:
     """Writer of a session's events; `on_greeting` gets the greeting's text once it was spoken.
 
-    `epoch` is the id of the agent's job.
+    `epoch` is unique to the session and the agent's job.
     """
 
     def __init__(
@@ -55,7 +55,6 @@ class Conversation:
         on_greeting: Callable[[str], None],
     ) -> None:
         self.unrecoverable_error: str | None = None
-        self._session = session
         self._write = write
         self._on_greeting = on_greeting
         self._turns = TurnRecorder(
@@ -66,7 +65,7 @@ class Conversation:
             epoch=epoch,
             on_saved=self._on_turn_saved,
             on_greeting=self._on_greeted,
-            on_entered=self._on_entered,
+            on_enter_failed=self._on_enter_failed,
         )
         self._tools = ToolCalls(write)
         self._usage = Usage(write)
@@ -155,15 +154,14 @@ class Conversation:
             self._write(handed_off)
             self._turns.agent_takes_over()
 
-    def _on_entered(self, error: Exception | None) -> None:
-        if error is not None:  # LiveKit only logs it
-            failed = AgentError(
-                source=f"{self._session.current_agent.id}.on_enter",
-                kind=type(error).__name__,
-                recoverable=True,
-                message=str(error) or repr(error),
-            )
-            self._write(failed)
+    def _on_enter_failed(self, agent_id: str, error: Exception) -> None:  # LiveKit only logs it
+        failed = AgentError(
+            source=f"{agent_id}.on_enter",
+            kind=type(error).__name__,
+            recoverable=True,
+            message=str(error) or repr(error),
+        )
+        self._write(failed)
 
     def on_tool_update(self, event: ToolExecutionUpdatedEvent) -> None:
         """Record that a tool call started or ended."""

@@ -48,6 +48,15 @@ class Wait(Enum):
     TOOL_REPLY = auto()  # the model will answer its tool's output by a speech of its own
 
 
+@dataclass(slots=True)
+class GeneratedText:
+    """What the agent intended to say up to one of its answers; `order` is that of its beginning."""
+
+    order: int
+    pieces: list[str] = field(default_factory=list)
+    answered: bool = False
+
+
 @dataclass(slots=True, eq=False)
 class Speech:
     """A speech, and the open turn that it is a part of."""
@@ -56,7 +65,7 @@ class Speech:
     turn: "OpenTurn | None" = None
     is_settled: bool = False  # it cannot move to another turn: it has begun, or answers a message
     done: bool = False
-    generated: list[str] = field(default_factory=list)
+    generated: list[GeneratedText] = field(default_factory=list)
     heard: str = ""  # by the user, since its last answer
 
 
@@ -110,7 +119,7 @@ class OpenTurn:
         """Return the turn as it is now; `recovered` if it is to be published only by another process."""
         utterance = self.utterance
         answered = [answer.text for answer in self.answers]
-        spoken = _join([*answered, *(speech.heard for speech in self.speeches)])
+        spoken = _join([*answered, *(speech.heard.strip() for speech in self.speeches)])
         return TurnSaved(
             turn=self.number or 0,
             epoch=self.epoch,
@@ -128,7 +137,9 @@ class OpenTurn:
 
     @property
     def _generated(self) -> str | None:
-        return _join("".join(speech.generated).strip() for speech in self.speeches)
+        texts = [text for speech in self.speeches for text in speech.generated]
+        texts.sort(key=lambda text: text.order)
+        return _join("".join(text.pieces).strip() for text in texts)
 
 
 def _join(texts: Any) -> str | None:

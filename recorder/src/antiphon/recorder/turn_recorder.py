@@ -2,9 +2,10 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from livekit.agents import AgentSession, FunctionToolsExecutedEvent, SpeechCreatedEvent
+from livekit.agents import Agent, AgentSession, FunctionToolsExecutedEvent, SpeechCreatedEvent
 from livekit.agents.llm import ChatMessage, RealtimeModel
 from livekit.agents.utils import is_given
 from livekit.agents.voice import SpeechHandle
@@ -22,8 +23,9 @@ from antiphon.recorder.turns import Fact, TurnTracker
 class TurnRecorder:
     """Writer of `turn.started` and `turn.saved`, and of the notes between them.
 
-    `epoch` is the id of the agent's job. `on_saved` is called after each turn, `on_greeting` with the text of
-    the greeting once it was spoken, `on_entered` when an agent's `on_enter` has ended, with its error.
+    `epoch` is unique to the session and the agent's job. `on_saved` is called after each turn, `on_greeting`
+    with the greeting's text once it was spoken, `on_enter_failed` with the id of an agent whose `on_enter`
+    raised, and its error.
     """
 
     def __init__(
@@ -36,7 +38,7 @@ class TurnRecorder:
         epoch: str,
         on_saved: Callable[[TurnSaved], None],
         on_greeting: Callable[[str], None],
-        on_entered: Callable[[Exception | None], None],
+        on_enter_failed: Callable[[str, Exception], None],
     ) -> None:
         self.language: str | None = None  # in which the user spoke last
         self._session = session
@@ -44,7 +46,8 @@ class TurnRecorder:
         self._guard = guard
         self._on_saved = on_saved
         self._on_greeting = on_greeting
-        self._on_enter_ended = on_entered
+        self._on_enter_failed = on_enter_failed
+        self._agent: Agent | None = None  # that speaks; LiveKit's `current_agent` is ahead in a handoff
         self._turns = TurnTracker(epoch)
         self._notes = TurnNotes(self._turns, note, guard, on_tick=self._on_tick)
         self._heard = HeardText(session)
@@ -64,7 +67,7 @@ class TurnRecorder:
     def speech_created(self, event: SpeechCreatedEvent) -> None:
         """Track a speech until it is done."""
         handle = event.speech_handle
-        self._speeches[handle.id] = _Texts(is_say=event.source == "say")
+        self._speeches[handle.id] = _Texts(handle, is_say=event.source == "say")
         handle.add_done_callback(self._guard.wrap("speech_done", self._speech_done))
         answers_voice = event.source == "generate_reply" and handle.input_details.modality == "audio"
         model = self._speech_model
@@ -125,27 +128,30 @@ class TurnRecorder:
             if available("on_enter"):  # else the handoff would never finish
                 self._turns.handoff_started(speech)
         elif event.has_tool_reply and model is not None and model.capabilities.auto_tool_reply_generation:
-            self._turns.tool_reply_expected(speech)
+            texts = self._speeches.get(speech or "")
+            if texts is not None and not texts.handle.interrupted:
+                self._turns.tool_reply_expected(speech)
 
     def agent_takes_over(self) -> None:
         """Tap the agent that speaks from now on."""
         wrap = self._guard.wrap
+        agent = self._agent = self._session.current_agent
         tap_agent(
-            self._session.current_agent,
+            agent,
             on_model_text=wrap("model_text", self._on_model_text),
             on_spoken_text=wrap("spoken_text", self._on_spoken_text),
             on_transcript=wrap("transcript", self._on_transcript),
-            on_entered=wrap("entered", self._on_entered),
+            on_entered=wrap("entered", partial(self._on_entered, agent.id)),
         )
 
     @property
     def _agent_id(self) -> str:
-        return self._session.current_agent.id
+        return (self._agent or self._session.current_agent).id
 
     @property
     def _speech_model(self) -> RealtimeModel | None:
-        own = self._session.current_agent.llm
-        model = own if is_given(own) else self._session.llm
+        own = self._agent.llm if self._agent else None
+        model = own if own and is_given(own) else self._session.llm
         return model if isinstance(model, RealtimeModel) else None
 
     def _on_model_text(self, speech: str, text: str) -> None:
@@ -162,8 +168,9 @@ class TurnRecorder:
         if (texts := self._speeches.get(speech)) is not None:
             texts.transcript += text
 
-    def _on_entered(self, error: Exception | None) -> None:
-        self._on_enter_ended(error)
+    def _on_entered(self, agent_id: str, error: Exception | None) -> None:
+        if error is not None:
+            self._on_enter_failed(agent_id, error)
         self._apply(self._turns.handoff_finished(originating_speech()))
 
     def _speech_done(self, handle: SpeechHandle) -> None:
@@ -213,6 +220,7 @@ class TurnRecorder:
 class _Texts:
     """The texts of a speech that LiveKit has handled so far."""
 
+    handle: SpeechHandle
     is_say: bool
     is_from_model: bool = False
     is_shown: bool = False  # as text, and heard as soon as it is written

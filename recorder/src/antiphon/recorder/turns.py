@@ -9,7 +9,7 @@ speech later is a turn without user text. Turns are numbered in the order in whi
 from dataclasses import replace
 
 from antiphon.contracts.events.turn import TurnSaved, TurnStarted
-from antiphon.recorder.open_turn import Answer, Greeting, OpenTurn, Speech, Utterance, Wait
+from antiphon.recorder.open_turn import Answer, GeneratedText, Greeting, OpenTurn, Speech, Utterance, Wait
 
 Fact = TurnStarted | TurnSaved | Greeting
 
@@ -21,6 +21,7 @@ class TurnTracker:
         self.saved = 0
         self._epoch = epoch
         self._started = 0
+        self._texts = 0
         self._open: list[OpenTurn] = []  # in the order of their start
         self._speeches: dict[str, Speech] = {}  # running, or a part of an open turn
         self._agent_has_spoken = False
@@ -65,9 +66,13 @@ class TurnTracker:
     def text_generated(self, speech: str, text: str) -> None:
         """Add a piece of text that the agent intends to say."""
         known = self._speeches.get(speech)
-        if known is not None:
-            known.generated.append(text)
-            _changed(known.turn)
+        if known is None:
+            return
+        if not known.generated or known.generated[-1].answered:
+            self._texts += 1
+            known.generated.append(GeneratedText(self._texts))
+        known.generated[-1].pieces.append(text)
+        _changed(known.turn)
 
     def text_heard(self, speech: str, text: str) -> None:
         """Set what the user has heard of a speech since its last answer."""
@@ -128,6 +133,8 @@ class TurnTracker:
         known = self._speech(speech or "")
         facts = self.speech_began(known.id, agent_id)
         known.heard = ""
+        if known.generated:
+            known.generated[-1].answered = True
         if known.turn is not None:
             known.turn.answers.append(answer)
             _changed(known.turn)
@@ -181,8 +188,8 @@ class TurnTracker:
         if not (was_scheduled or known.is_settled):
             return self._leave_turn(known)
         turn.interrupted = turn.interrupted or interrupted
-        if known.heard:  # LiveKit adds no message for it, such as by `add_to_chat_ctx=False`
-            turn.answers.append(Answer(known.heard, interrupted))
+        if known.heard.strip():  # LiveKit adds no message for it, such as by `add_to_chat_ctx=False`
+            turn.answers.append(Answer(known.heard.strip(), interrupted))
             known.heard = ""
         _changed(turn)
         return self._finish_if_ended(turn)
