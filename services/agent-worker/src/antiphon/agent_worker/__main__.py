@@ -13,8 +13,8 @@ from antiphon.agent_worker.worker import serve
 from antiphon.chassis import process, telemetry
 from antiphon.chassis.bus import Bus, BusError
 from antiphon.chassis.settings import NatsSettings, load
-from antiphon.recorder.outbox import utc_now
 from antiphon.contracts.tenant import DEFAULT_TENANT
+from antiphon.recorder.outbox import utc_now
 
 
 def main() -> None:
