@@ -68,6 +68,7 @@ def test_lone_surrogates_become_replacement_characters(text: str, name: str) -> 
     assert isinstance(stored, TurnSaved)
     assert stored.user_text == expected
     assert stored.metrics == {f"{name}\N{REPLACEMENT CHARACTER}": [expected]}
+    assert seal_encoded(event, **ATTRIBUTES) == encode(sealed(event))
 
 
 def test_envelope_is_a_cloud_event() -> None:
