@@ -144,6 +144,7 @@ class RunningIngest:
         self.options = IngestOptions()
         self.stop = asyncio.Event()
         self.tasks: dict[int, asyncio.Task[None]] = {}
+        self.partitions: dict[int, PartitionIngest] = {}
 
     def start(self, *partitions: int) -> None:
         """Start loops, without a lease: a test may run two of one partition."""
@@ -151,7 +152,17 @@ class RunningIngest:
             partition = PartitionIngest(
                 number, self.bus, self.database, self.writer, self.readiness, self.options
             )
+            self.partitions[number] = partition
             self.tasks[number] = asyncio.create_task(partition.run(self.stop))
+
+    def restart(self, *partitions: int) -> None:
+        """Start new loops after `end`."""
+        self.stop = asyncio.Event()
+        self.start(*partitions)
+
+    def partition(self, number: int) -> PartitionIngest:
+        """Return the loop of a partition."""
+        return self.partitions[number]
 
     async def end(self) -> None:
         """Stop gracefully."""

@@ -311,6 +311,19 @@ async def test_status_shows_the_progress_of_ingest_and_projections(
     assert ("  behind" in out) == (what == "behind")
 
 
+async def test_status_shows_gaps_and_stopped_partitions(
+    bus: Bus, database: Database, postgres_dsn: str, nats_server: NatsServer
+) -> None:
+    await database.pool.execute("insert into checkpoints (name, stopped) values ('ingest:3', 'for a reason')")
+    await database.pool.execute("insert into log_gaps values (3, 7, 9, 'dropped')")
+
+    code, out, _ = await command(postgres_dsn, nats_server.url, "status")
+
+    assert code == 0
+    assert "stopped: for a reason" in out
+    assert "gap: partition 3, positions 7 to 9: dropped" in out
+
+
 async def test_status_names_the_replica_that_holds_each_partition_and_view(
     bus: Bus, replica: "Replicas", postgres_dsn: str, nats_server: NatsServer, eventually: "Eventually"
 ) -> None:

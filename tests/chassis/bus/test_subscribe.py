@@ -128,3 +128,12 @@ async def test_a_queue_of_large_announcements_is_bounded_in_bytes() -> None:
     assert [payload[:1] for _, payload in received[1:]] == [b"8", b"9"]
     subscription.put("a", bytes(QUEUE_BYTES // 4))
     assert await subscription.next() == ("a", bytes(QUEUE_BYTES // 4))  # what was taken no longer counts
+
+
+async def test_announcing_more_than_the_broker_accepts_raises_nothing(bus: Bus) -> None:
+    subscription = await bus.subscribe("live.a")
+
+    await bus.announce("live.a", b"x" * (bus.connection.client.max_payload + 1))
+    await bus.announce("live.a", b"next")
+
+    assert await subscription.next(30) == ("live.a", b"next")

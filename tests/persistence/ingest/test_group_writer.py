@@ -85,6 +85,18 @@ async def test_batches_that_wait_share_a_transaction(partitions: list[Partition]
     assert len({row["xmin"] for row in rows}) < len(partitions)
 
 
+async def test_a_group_is_limited_in_bytes(
+    partitions: list[Partition], database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Postgres refuses a statement whose argument has 1 GiB: one event in each of many partitions could."""
+    monkeypatch.setattr("antiphon.persistence.ingest.group_writer.MAX_GROUP_BYTES", 100_000)
+    batches = [partition.batch(partition.session.turn(1, "x" * 60_000)) for partition in partitions]
+    await asyncio.gather(*(p.ingest.commit(batch) for p, batch in zip(partitions, batches, strict=True)))
+
+    rows = await database.pool.fetch("select xmin::text from event_log")
+    assert len({row["xmin"] for row in rows}) == len(partitions)
+
+
 async def test_a_fenced_or_poisoned_batch_does_not_affect_the_others(
     partitions: list[Partition], database: Database, new_partition: "NewPartition", event_log: "LogReader"
 ) -> None:
@@ -115,3 +127,21 @@ async def test_a_commit_at_the_end_of_a_flush_is_flushed(
         for number in range(1, 6):
             await first.ingest.commit(first.batch(first.session.turn(number)))
     assert await event_log.count() == 5
+
+
+async def test_a_mistake_of_ours_fails_the_group_and_not_the_next(
+    partitions: list[Partition], writer: GroupWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second, *_ = partitions
+
+    async def fail(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(writer, "_commit_group", fail)
+    with pytest.raises(ZeroDivisionError):
+        await asyncio.wait_for(first.ingest.commit(first.batch(first.session.requested())), 60)
+
+    monkeypatch.undo()
+    assert await asyncio.wait_for(second.ingest.commit(second.batch(second.session.requested())), 60) == {
+        1: 1
+    }

@@ -16,11 +16,15 @@ class ConnectionLost(BusUnavailable):
 
 
 class StreamFull(BusUnavailable):
-    """The stream has reached its limits; it refuses new events and never drops old ones."""
+    """The stream has reached its limits or is sealed; it refuses new events and never drops old ones."""
 
 
 class PayloadTooLarge(BusError):
     """The message is larger than the broker accepts; a retry cannot succeed."""
+
+
+class InvalidSubject(BusError):
+    """The subject is not valid; a retry cannot succeed."""
 
 
 class SubjectNotEmpty(BusError):
@@ -32,7 +36,11 @@ class ConsumerGap(BusError):
 
 
 class ConsumerLost(BusError):
-    """The consumer or its stream is gone: run `ensure`, then reset the consumer and pull again."""
+    """The consumer or its stream is gone: create the consumer, then reset it and pull again."""
+
+
+class StreamMissing(BusError):
+    """The stream does not exist: created again, it would lose the events that were not read."""
 
 
 class StreamReplaced(BusError):
@@ -49,6 +57,10 @@ class KeyExists(BusError):
 
 class DefinitionMismatch(BusError):
     """A stream, consumer or bucket differs from its definition in a field that matters."""
+
+
+class DefinitionMissing(DefinitionMismatch):
+    """A stream, consumer or bucket does not exist; everything else is as defined."""
 
 
 class ApiError(BusError):

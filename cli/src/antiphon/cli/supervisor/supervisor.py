@@ -8,6 +8,7 @@ from pathlib import Path
 
 import psutil
 
+from antiphon.chassis.background import BackgroundTask
 from antiphon.cli.errors import StackError
 from antiphon.cli.settings import StackSettings
 from antiphon.cli.stack.ports import require_free
@@ -19,7 +20,8 @@ from antiphon.cli.supervisor.runner import PROBE_SECONDS, Service, ServiceRunner
 from antiphon.cli.supervisor.state import ServiceState, State, StateFile, Step, read_state
 
 READY_SECONDS = 120.0
-STEPS = ("NATS", "Postgres", "LiveKit", "streams and key", "tables", "flows")
+STEPS = ("NATS", "Postgres", "LiveKit", "buckets and key", "tables", "flows")
+RECREATE = "stream"  # a step, if the operator asks for it
 THREADS = 24  # for probes and files, which mostly wait
 LARGEST_LOG_BYTES = 10 * 1024 * 1024
 ROTATION_SECONDS = 30.0
@@ -32,10 +34,11 @@ class Supervisor:
         self.settings = settings
         self.plan = plan
         self._runners: list[ServiceRunner] = []
-        self._background: list[asyncio.Task[None]] = []
+        self._background: list[BackgroundTask] = []
         before = read_state(settings.home)
         self.ended_orphans = end_orphans(before) if before else []
         names = ["nats", "postgres", "livekit", *(service.name for service in self.plan.services())]
+        steps = [*STEPS, *([RECREATE] if settings.recreate_streams else []), *names[3:]]
         own = psutil.Process(os.getpid())
         self.state = StateFile(
             settings.home,
@@ -43,7 +46,7 @@ class Supervisor:
                 supervisor_pid=own.pid,
                 supervisor_started=own.create_time(),
                 addresses=self.plan.addresses(),
-                steps=[Step(name) for name in (*STEPS, *names[3:])],
+                steps=[Step(name) for name in steps],
                 services=[ServiceState(name) for name in names],
             ),
         )
@@ -54,7 +57,7 @@ class Supervisor:
         Raises StackError if it does not start; no process is left running.
         """
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS))
-        self._background.append(asyncio.create_task(_rotate_logs(self.plan.logs), name="rotate logs"))
+        self._background.append(BackgroundTask(lambda: _rotate_logs(self.plan.logs), name="rotate logs"))
         starting = asyncio.create_task(self._start_all(), name="start")
         stopping = asyncio.create_task(stop.wait(), name="wait for stop")
         try:
@@ -65,10 +68,11 @@ class Supervisor:
                 await stopping
             self.state.set_phase("stopping")
         finally:
-            tasks = (*self._background, starting, stopping)
-            for task in tasks:
+            for task in (starting, stopping):
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.gather(starting, stopping, return_exceptions=True)
+            for background in self._background:
+                await background.close()
             await self._stop_all()
         self.state.set_phase("stopped")
 
@@ -83,13 +87,18 @@ class Supervisor:
             self._start_database(postgres),
             self._start("LiveKit", livekit[0]) if livekit else self._check_external_livekit(),
         )
+        if self.settings.recreate_streams:
+            with self.state.step(RECREATE):
+                output = self.plan.logs / "streams.log"
+                await setup.run_to_end("streams recreate", self.plan.recreate_streams(), output)
         await _run_together(*(self._start(service.name, service) for service in services))
 
     async def _start_broker(self, nats: Service) -> None:
         await self._start("NATS", nats)
-        with self.state.step("streams and key"):
+        with self.state.step("buckets and key"):
             async with setup.connected(self.plan.nats.url) as bus:
-                await bus.ensure()
+                # Only persistence creates the stream of events: it knows what was read from it.
+                await bus.ensure_buckets()
                 await setup.publish_key(bus, self.plan.credentials.api_key, datetime.now(UTC))
         with self.state.step("flows"):
             output = self.plan.logs / "flows.log"
@@ -107,7 +116,8 @@ class Supervisor:
             probe = external_livekit(self.settings)
             if reason := await asyncio.to_thread(probe):
                 raise StackError(reason)
-        self._background.append(asyncio.create_task(self._watch_external_livekit(probe), name="LiveKit"))
+        watching = BackgroundTask(lambda: self._watch_external_livekit(probe), name="LiveKit")
+        self._background.append(watching)
 
     async def _watch_external_livekit(self, probe: Probe) -> None:
         while True:

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import ClassVar, Literal
 
 from antiphon.contracts.event import Count, Event, Family, Milliseconds, PersonalText, Seconds
-from antiphon.contracts.events.session import CloseReason, FaultSide
+from antiphon.contracts.events.session import FaultSide
 from antiphon.contracts.events.usage import ModelUsage
 
 AgentState = Literal["initializing", "idle", "listening", "thinking", "speaking"]
@@ -39,14 +39,17 @@ class AgentReady(Event, frozen=True, kw_only=True):
 
 
 class AgentLeft(Event, frozen=True, kw_only=True):
-    """An agent left the session, which goes on with another agent in the room."""
+    """An agent left the session, which goes on with another agent in the room.
+
+    `reason` is one of those of `session.closed`, or `replaced`: a newer job took its identity.
+    """
 
     TYPE: ClassVar[str] = "agent.left"
     FAMILY: ClassVar[Family] = Family.AGENT
 
     job_id: str
     epoch: str
-    reason: CloseReason
+    reason: str
     fault: FaultSide
     duration_seconds: Seconds
     turns: Count

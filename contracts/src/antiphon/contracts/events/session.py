@@ -11,7 +11,10 @@ from antiphon.contracts.events.usage import ModelUsage
 
 
 class SessionRequested(Event, frozen=True, kw_only=True):
-    """A client requested a session."""
+    """A client requested a session.
+
+    For an agent without a flow, `flow_id` is "" and `flow_revision` is 0.
+    """
 
     TYPE: ClassVar[str] = "session.requested"
     FAMILY: ClassVar[Family] = Family.SESSION
@@ -20,6 +23,7 @@ class SessionRequested(Event, frozen=True, kw_only=True):
     flow_revision: Count
     user_id: PersonalText
     room: str
+    agent_name: str | None = None
     language: str | None = None
     metadata: PersonalMap = {}
 

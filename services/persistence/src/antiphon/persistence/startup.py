@@ -6,12 +6,14 @@ from typing import TypeVar
 
 import structlog
 
-from antiphon.chassis.bus import ApiError, Bus, BusUnavailable, DefinitionMismatch
+from antiphon.chassis.bus import ApiError, Bus, BusUnavailable, DefinitionMismatch, StreamMissing
 from antiphon.chassis.database import Database, DatabaseUnavailable
+from antiphon.chassis.nats_access import NatsAccess
 from antiphon.chassis.retry import retrying
 from antiphon.chassis.settings import PostgresSettings
 from antiphon.chassis.shutdown import wait_or_stop
 from antiphon.persistence import migrations
+from antiphon.persistence.ingest.stream_check import RECREATE
 from antiphon.persistence.readiness import ReadinessCheck
 
 log = structlog.get_logger(__name__)
@@ -47,16 +49,22 @@ class Startup:
             ),
         )
 
-    async def bus(self, url: str) -> Bus:
-        """Connect to NATS and create the streams that are missing.
+    async def bus(self, access: NatsAccess, database: Database, *, replicas: int | None) -> Bus:
+        """Connect to NATS and create what is missing, but no stream that the log was read from.
 
         Raises ShuttingDown. Exits with 1 when a stream differs from its definition.
         """
+        fresh = await self._retry("postgres", lambda: _nothing_read(database))
         bus = await self._retry(
-            "nats", lambda: Bus.connect(url, name="persistence", connect_timeout_seconds=CONNECT_SECONDS)
+            "nats", lambda: Bus.connect(access, name="persistence", connect_timeout_seconds=CONNECT_SECONDS)
         )
+        self.readiness.starting("nats")  # it is not ready without its stream
         try:
-            await self._retry("streams", bus.ensure)
+            await self._retry("streams", lambda: bus.ensure(create_streams=fresh, replicas=replicas))
+        except StreamMissing as error:
+            # Everything else works without it; each partition reports it until an operator has acted.
+            log.warning("startup.stream_missing", error=str(error), action=RECREATE)
+            self.readiness.healthy("nats")
         except DefinitionMismatch as error:
             raise SystemExit(f"The streams of the broker do not match the contract: {error}") from error
         except ApiError as error:
@@ -91,6 +99,11 @@ class Startup:
         result: T = await policy(attempt)
         self.readiness.healthy(name)
         return result
+
+
+async def _nothing_read(database: Database) -> bool:
+    async with database.transaction() as connection:
+        return not await connection.fetchval("select exists (select from checkpoints where position > 0)")
 
 
 async def _check_schema(database: Database) -> str:

@@ -1,4 +1,4 @@
-"""The status: progress of ingest per partition and of each projection, and the dead letters."""
+"""The status: progress of ingest per partition and of each projection, dead letters, gaps of the log."""
 
 from datetime import datetime
 
@@ -6,11 +6,13 @@ import msgspec
 
 from antiphon.chassis.bus import Bus, BusError
 from antiphon.chassis.database import Database, DatabaseUnavailable
+from antiphon.chassis.nats_access import NatsAccess
 from antiphon.contracts.subjects import PARTITIONS, partition_filter
 from antiphon.persistence.lease import holders, ingest_lease, projection_lease
 from antiphon.persistence.migrations import current, head
 from antiphon.persistence.projections import PROJECTIONS
 from antiphon.persistence.settings import StatusSettings
+from antiphon.persistence.streams.status import READ_GAPS, Gap, render_gaps
 
 CONNECT_SECONDS = 3.0
 NOBODY = "nobody"
@@ -19,7 +21,8 @@ _PARTITIONS = """
 select partition,
        coalesce(checkpoint.position, 0),
        coalesce(checkpoint.epoch, 0),
-       checkpoint.updated_at
+       checkpoint.updated_at,
+       checkpoint.stopped
   from generate_series(0, $1::integer) as partition
   left join checkpoints as checkpoint on checkpoint.name = 'ingest:' || partition
  order by partition
@@ -52,6 +55,7 @@ class Partition(msgspec.Struct):
     epoch: int
     updated_at: datetime | None
     holder: str | None  # the replica that ingests it: its connection
+    stopped: str | None  # why, if an operator must act
 
 
 class View(msgspec.Struct):
@@ -79,6 +83,7 @@ class Status(msgspec.Struct):
     partitions: list[Partition]
     projections: list[View]
     dead_letters: DeadLetters
+    gaps: list[Gap]
 
     def to_json(self) -> str:
         """Return the status as JSON."""
@@ -90,7 +95,7 @@ async def read_status(settings: StatusSettings) -> Status:
 
     Exits with 1 when Postgres does not answer or has no schema.
     """
-    heads = await _heads(settings.nats_url)
+    heads = await _heads(settings.nats)
     try:
         database = await Database.connect(
             settings.postgres_dsn,
@@ -118,6 +123,7 @@ async def _read(database: Database, heads: dict[int, int] | None) -> Status:
         leases = [ingest_lease(number) for number in range(PARTITIONS)]
         leases += [projection_lease(projection.name) for projection in PROJECTIONS]
         held = await holders(connection, leases)
+        gaps = await connection.fetch(READ_GAPS)
     return Status(
         revision,
         head(),
@@ -127,6 +133,7 @@ async def _read(database: Database, heads: dict[int, int] | None) -> Status:
             for name, behind, updated_at in views
         ],
         DeadLetters(*dead),
+        [Gap(*row) for row in gaps],
     )
 
 
@@ -137,16 +144,17 @@ def _partition(
     checkpoint: int,
     epoch: int,
     updated_at: datetime | None,
+    stopped: str | None,
 ) -> Partition:
     newest = None if heads is None else heads.get(number, 0)
     caught_up = None if newest is None else checkpoint >= newest
     holder = held.get(ingest_lease(number))
-    return Partition(number, checkpoint, newest, caught_up, epoch, updated_at, holder)
+    return Partition(number, checkpoint, newest, caught_up, epoch, updated_at, holder, stopped)
 
 
-async def _heads(nats_url: str) -> dict[int, int] | None:
+async def _heads(access: NatsAccess) -> dict[int, int] | None:
     try:
-        bus = await Bus.connect(nats_url, name="persistence status", connect_timeout_seconds=CONNECT_SECONDS)
+        bus = await Bus.connect(access, name="persistence status", connect_timeout_seconds=CONNECT_SECONDS)
     except BusError:
         return None
     try:
@@ -165,6 +173,7 @@ def render(status: Status) -> str:
     for partition in status.partitions:
         newest = "NATS is down" if partition.head is None else str(partition.head)
         mark = "  behind" if partition.caught_up is False else ""
+        mark = f"  stopped: {partition.stopped}" if partition.stopped else mark
         lines.append(
             f"{partition.partition:>9}  {partition.checkpoint:>12}  {newest:>12}  {partition.epoch:>6}"
             f"  {partition.holder or NOBODY}{mark}"
@@ -177,4 +186,4 @@ def render(status: Status) -> str:
     dead = status.dead_letters
     newest_letter = f", the newest at {dead.newest_at}: {dead.newest_error}" if dead.count else ""
     lines.append(f"dead letters {dead.count}{newest_letter}")
-    return "\n".join(lines)
+    return "\n".join([*lines, *render_gaps(status.gaps)])

@@ -3,7 +3,7 @@
 import asyncio
 from contextlib import AsyncExitStack
 
-from antiphon.chassis.bus import Bus
+from antiphon.chassis.bus import VERIFY_SECONDS, Bus
 from antiphon.chassis.database import Database
 from antiphon.chassis.process import serve_http
 from antiphon.chassis.telemetry import configure, flush
@@ -23,9 +23,9 @@ async def serve(settings: ApiSettings, stop: asyncio.Event) -> None:
     configure(SERVICE, settings)
     async with AsyncExitStack() as stack:
         stack.callback(flush)
-        bus = await Bus.connect(settings.nats_url, name=SERVICE)
+        bus = await Bus.connect(settings.nats, name=SERVICE)
         stack.push_async_callback(bus.close)
-        await bus.verify()
+        await bus.verify(wait_seconds=VERIFY_SECONDS)
         keys = await (await bus.bucket("keys")).watch()
         stack.push_async_callback(keys.close)
         flows = await (await bus.bucket("flows")).watch()
@@ -44,11 +44,12 @@ async def serve(settings: ApiSettings, stop: asyncio.Event) -> None:
             settings.livekit_url,
             settings.livekit_api_key,
             settings.livekit_api_secret,
-            agent_name=settings.agent_name,
             timeout_seconds=settings.livekit_timeout_seconds,
         )
         stack.push_async_callback(livekit.close)
         dependencies = wire(
             settings, bus=bus, database=database, rooms=livekit, keys=keys, flows=flows, stopping=stop
         )
+        dependencies.health.add("keys", keys.ready)  # a key that was revoked must not open anything
+        dependencies.health.add("flows", flows.ready)
         await serve_http(create_app(dependencies), settings.host, settings.port, stop)

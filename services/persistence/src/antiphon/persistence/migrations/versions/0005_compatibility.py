@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0005"
-down_revision = "0002"
+down_revision = "0004"
 # The oldest revision whose code can run with this schema; without this line, only code of this revision can.
 compatible_from = "0005"
 
