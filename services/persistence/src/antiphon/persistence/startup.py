@@ -58,13 +58,12 @@ class Startup:
         bus = await self._retry(
             "nats", lambda: Bus.connect(access, name="persistence", connect_timeout_seconds=CONNECT_SECONDS)
         )
-        self.readiness.starting("nats")  # it is not ready without its stream
         try:
             await self._retry("streams", lambda: bus.ensure(create_streams=fresh, replicas=replicas))
         except StreamMissing as error:
             # Everything else works without it; each partition reports it until an operator has acted.
             log.warning("startup.stream_missing", error=str(error), action=RECREATE)
-            self.readiness.healthy("nats")
+            self.readiness.healthy("streams")
         except DefinitionMismatch as error:
             raise SystemExit(f"The streams of the broker do not match the contract: {error}") from error
         except ApiError as error:
