@@ -39,7 +39,6 @@ SHORT_FILES = {
     "persistence/ingest/tracing.py": "the only user of the OpenTelemetry SDK in ingest",
     "persistence/migrations/env.py": "named by Alembic",
     "persistence/migrations/versions/0002_batch_types.py": "one file per revision",
-    "persistence/readiness.py": "used by ingest, projections, leases and startup",
     "persistence/settings.py": "every service has its settings there",
     "persistence/sql.py": "the convention for SQL, and its loader",
     "webhook_ingest/main.py": "every HTTP service is wired there",
