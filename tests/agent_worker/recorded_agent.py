@@ -29,7 +29,8 @@ async def entry(ctx: JobContext) -> None:
         ctx.shutdown()
 
 
-async def main() -> None:
+async def serve(server: AgentServer) -> None:
+    """Run the agents of a server, with a health route."""
     registered = asyncio.Event()
     server.on("worker_registered", lambda *_: registered.set())
     health = Health({"livekit": registered.wait})
@@ -38,4 +39,4 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    asyncio.run(serve(server))

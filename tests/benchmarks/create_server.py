@@ -23,11 +23,11 @@ from antiphon.session_api.settings import ApiSettings
 class NoRooms:
     """A room service that does nothing."""
 
-    async def create_room(self, session_id: str, tenant: str) -> str:
+    async def create_room(self, session_id: str, tenant: str, agent_name: str) -> str:
         """Return a sid."""
         return "RM_none"
 
-    async def delete_room(self, session_id: str) -> None:
+    async def delete_room(self, room: str) -> None:
         """Do nothing."""
 
 

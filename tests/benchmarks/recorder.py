@@ -26,7 +26,7 @@ from antiphon.contracts.events.agent import AgentStateChanged
 from antiphon.contracts.events.turn import TurnSaved
 from antiphon.contracts.ids import session_id_for_key
 from antiphon.recorder import Recording
-from antiphon.recorder.outbox import BusLink, Outbox
+from antiphon.recorder.outbox import BusLink, Outbox, SessionWriter
 
 from .report import Report, Result, Servers
 
@@ -77,9 +77,10 @@ async def run(servers: Servers, report: Report) -> None:
 
 
 async def _writing(folder: Path, link: BusLink) -> tuple[list[Cost], list[Cost]]:
-    outbox = _outbox(folder, link, "writing")
+    outbox = Outbox(folder, link, job_id="AJ_writing")
     outbox.start()
-    costs = await _compare([partial(outbox.write, event) for event in WRITTEN])
+    writer = _writer(outbox, "writing")
+    costs = await _compare([partial(writer.write, event) for event in WRITTEN])
     assert await outbox.close(60)
     return costs
 
@@ -87,7 +88,8 @@ async def _writing(folder: Path, link: BusLink) -> tuple[list[Cost], list[Cost]]
 async def _emitting(folder: Path, link: BusLink) -> tuple[list[Cost], list[Cost]]:
     session: AgentSession[Any] = AgentSession(vad=None, turn_handling={"turn_detection": "manual"})
     with fake_job_context(job_id="AJ_emitting") as ctx:
-        recording = Recording(ctx, _outbox(folder, link, "emitting"), link)
+        outbox = Outbox(folder, link, job_id=ctx.job.id)
+        recording = Recording(ctx, outbox, _writer(outbox, "emitting"), link)
         recording.start()
         recording.attach(session)
         costs = await _compare([partial(session.emit, name, event) for name, event in EMITTED])
@@ -95,9 +97,8 @@ async def _emitting(folder: Path, link: BusLink) -> tuple[list[Cost], list[Cost]
     return costs
 
 
-def _outbox(folder: Path, link: BusLink, name: str) -> Outbox:
-    session_id = session_id_for_key("default", f"benchmark {name} {time.time_ns()}")
-    return Outbox(folder, link, session_id=session_id, tenant="default", job_id=f"AJ_{name}")
+def _writer(outbox: Outbox, name: str) -> SessionWriter:
+    return outbox.writer(session_id_for_key("default", f"benchmark {name} {time.time_ns()}"), "default")
 
 
 async def _compare(acts: Sequence[Act]) -> tuple[list[Cost], list[Cost]]:

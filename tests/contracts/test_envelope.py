@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 from msgspec import Raw
 from msgspec.structs import replace
 from tests.contracts.strategies import SESSION_ID, events
 
-from antiphon.contracts.envelope import committed, decode, encode, seal
+from antiphon.contracts.envelope import committed, decode, encode, seal, seal_encoded
 from antiphon.contracts.errors import MalformedEvent
 from antiphon.contracts.event import Event
 from antiphon.contracts.events.session import SessionRequested
@@ -21,17 +22,31 @@ REQUEST: dict[str, Any] = {"flow_id": "f", "flow_revision": 1, "user_id": "u", "
 NOW = datetime(2026, 11, 21, 9, 30, 0, 123456, tzinfo=UTC)
 
 
+ATTRIBUTES: dict[str, Any] = {
+    "id": f"{SESSION_ID}:agent:AJ_1:7",
+    "session_id": SESSION_ID,
+    "tenant": "default",
+    "producer": "agent",
+    "producerseq": 7,
+    "time": NOW,
+}
+
+
 def sealed(event: Event, traceparent: str | None = None) -> Any:
-    return seal(
-        event,
-        id=f"{SESSION_ID}:agent:AJ_1:7",
-        session_id=SESSION_ID,
-        tenant="default",
-        producer="agent",
-        producerseq=7,
-        time=NOW,
-        traceparent=traceparent,
-    )
+    return seal(event, **ATTRIBUTES, traceparent=traceparent)
+
+
+@pytest.mark.parametrize("traceparent", [None, "00-ab-cd-01"])
+@given(event=events())
+def test_both_ways_to_seal_and_encode_give_the_same_bytes(event: Event, traceparent: str | None) -> None:
+    assert seal_encoded(event, **ATTRIBUTES, traceparent=traceparent) == encode(sealed(event, traceparent))
+
+
+def test_lone_surrogate_is_replaced_by_both_ways_to_seal() -> None:
+    event = TurnSaved(turn=1, agent_id="host", user_text="a\ud800b")
+    raw = seal_encoded(event, **ATTRIBUTES)
+    assert raw == encode(sealed(event))
+    assert open_event(decode(raw)) == TurnSaved(turn=1, agent_id="host", user_text="a\ufffdb")
 
 
 @given(events())
@@ -40,6 +55,20 @@ def test_encode_and_decode_round_trip(event: Event) -> None:
 
     assert decode(encode(envelope)) == envelope
     assert open_event(decode(encode(envelope))) == event
+
+
+@given(st.text(alphabet=st.characters(), max_size=20), st.text(max_size=5))
+def test_lone_surrogates_become_replacement_characters(text: str, name: str) -> None:
+    lone = f"{text}\ud83d {text}\udc00"
+    event = TurnSaved(turn=1, agent_id="host", user_text=lone, metrics={f"{name}\ud83d": [lone]})
+
+    stored = open_event(decode(encode(sealed(event))))
+
+    expected = f"{text}\N{REPLACEMENT CHARACTER} {text}\N{REPLACEMENT CHARACTER}"
+    assert isinstance(stored, TurnSaved)
+    assert stored.user_text == expected
+    assert stored.metrics == {f"{name}\N{REPLACEMENT CHARACTER}": [expected]}
+    assert seal_encoded(event, **ATTRIBUTES) == encode(sealed(event))
 
 
 def test_envelope_is_a_cloud_event() -> None:

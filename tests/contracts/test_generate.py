@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from antiphon.contracts import generate
+from antiphon.contracts.events.turn import TurnSaved
 
 
 @pytest.fixture
@@ -51,3 +52,30 @@ def test_removed_event_is_a_breaking_change(committed: Path) -> None:
     (committed / "schemas" / "turn.sung.v1.schema.json").write_text("{}")
 
     assert generate.main(["--check"]) == 1
+
+
+@pytest.fixture
+def second_version(committed: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A package folder with generated schemas of version 1, before `turn.saved` is raised to version 2."""
+    monkeypatch.setattr(TurnSaved, "VERSION", 2)
+    return committed
+
+
+def test_an_older_version_keeps_its_schema(second_version: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(generate, "UPCASTERS", {("turn.saved", 1): dict})
+    first = second_version / "schemas" / "turn.saved.v1.schema.json"
+    text = first.read_text()
+
+    assert generate.main([]) == 0
+    assert generate.main(["--check"]) == 0
+    assert (first.read_text(), first.with_name("turn.saved.v2.schema.json").exists()) == (text, True)
+
+    first.unlink()
+    assert generate.main(["--check"]) == 1
+
+
+def test_a_missing_step_between_versions_fails(
+    second_version: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert generate.main(["--check"]) == 1
+    assert "turn.saved: no upcaster from version 1 to 2" in capsys.readouterr().err

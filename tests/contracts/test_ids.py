@@ -8,7 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from antiphon.contracts.envelope import SessionId
-from antiphon.contracts.ids import agent_event_id, is_session_id, new_session_id, session_id_for_key
+from antiphon.contracts.ids import (
+    agent_event_id,
+    agent_note_id,
+    is_session_id,
+    new_session_id,
+    session_id_for_key,
+)
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
 _decoder = msgspec.json.Decoder(SessionId)
@@ -55,6 +61,20 @@ def test_idempotency_key_gives_one_session_id_per_tenant() -> None:
 
 def test_agent_event_id_has_session_job_and_number() -> None:
     assert agent_event_id("ses_1", "AJ_1", 7) == "ses_1:agent:AJ_1:7"
+
+
+def test_note_id_has_session_job_and_key() -> None:
+    assert agent_note_id("ses_1", "AJ_1", "turn:AJ_1:3") == "ses_1:agent:AJ_1:note:turn:AJ_1:3"
+
+
+@pytest.mark.parametrize("key", ["k" * 101, "two\r\nlines", "ключ", "\ud800"])
+def test_note_id_has_the_hash_of_an_unusual_key(key: str) -> None:
+    made = agent_note_id("ses_1", "AJ_1", key)
+
+    assert made == agent_note_id("ses_1", "AJ_1", key) != agent_note_id("ses_1", "AJ_1", f"{key}2")
+    assert made.isascii()
+    assert made.isprintable()
+    assert len(made) < 100
 
 
 @pytest.mark.parametrize(

@@ -36,10 +36,16 @@ def test_unregistered_type_is_unknown() -> None:
         family_of("turn.eaten")
 
 
-@pytest.mark.parametrize("schema", ["https://antiphon.dev/schemas/turn.saved/2", "turn.saved", "x/-1"])
-def test_other_version_is_unsupported(schema: str) -> None:
-    with pytest.raises(UnsupportedEventVersion, match=r"turn\.saved"):
-        open_event(replace(envelope(), dataschema=schema))
+def test_a_newer_version_is_unsupported() -> None:
+    with pytest.raises(UnsupportedEventVersion, match=r"turn\.saved version 2"):
+        open_event(replace(envelope(), dataschema="https://antiphon.dev/schemas/turn.saved/2"))
+
+
+@pytest.mark.parametrize("schema", ["turn.saved", "x/-1", "x/0", "x/1.0", "x/٣", "x/32768", "x/" + "9" * 250])
+@pytest.mark.parametrize("event_type", ["turn.saved", "turn.eaten"])
+def test_a_dataschema_without_a_readable_version_is_malformed(schema: str, event_type: str) -> None:
+    with pytest.raises(MalformedEvent, match="dataschema"):
+        open_event(replace(envelope(), type=event_type, dataschema=schema))
 
 
 @pytest.mark.parametrize("data", [b"{}", b'{"turn":0,"agent_id":"a"}', b'{"turn":"1","agent_id":"a"}', b"7"])

@@ -228,13 +228,19 @@ def event_log(database: Database) -> LogReader:
     return LogReader(database)
 
 
+@pytest.fixture
+def event_log_of() -> type[LogReader]:
+    """Read the event log of another database."""
+    return LogReader
+
+
 class Replica:
     """A real `python -m antiphon.persistence run` process."""
 
     def __init__(self, nats_url: str, dsn: str, log: Path, **settings: str) -> None:
         self.port = free_port()
         self.log = log
-        self._environment = {
+        self.environment = {
             **os.environ,
             "ANTIPHON_NATS_URL": nats_url,
             "ANTIPHON_POSTGRES_DSN": dsn,
@@ -251,7 +257,7 @@ class Replica:
                 "-m",
                 "antiphon.persistence",
                 "run",
-                env=self._environment,
+                env=self.environment,
                 stdout=output,
                 stderr=output,
             )

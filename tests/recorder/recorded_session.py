@@ -17,7 +17,7 @@ from antiphon.contracts.ids import session_id_for_key
 from antiphon.contracts.registry import open_event
 from antiphon.contracts.subjects import session_filter
 from antiphon.recorder import Recording
-from antiphon.recorder.outbox import BusLink, Outbox
+from antiphon.recorder.outbox import BusLink, Outbox, SessionWriter
 
 SESSION_ID = session_id_for_key("default", "a recorded session")
 
@@ -30,6 +30,7 @@ class RecordedSession:
     recording: Recording
     ctx: JobContext
     outbox: Outbox
+    writer: SessionWriter
     bus: Bus
 
     async def start(self, agent: Agent) -> None:
@@ -55,22 +56,29 @@ class RecordedSession:
 
 
 @asynccontextmanager
-async def recorded_session(bus: Bus, nats_url: str, journal_dir: Path) -> AsyncIterator[RecordedSession]:
-    """Return a recorded session with an `EchoLLM`, not started."""
+async def recorded_session(
+    bus: Bus, nats_url: str, journal_dir: Path, **options: Any
+) -> AsyncIterator[RecordedSession]:
+    """Return a recorded session, not started; by default with an `EchoLLM`, in text."""
+    defaults: dict[str, Any] = {
+        "vad": None,
+        "llm": EchoLLM(),
+        "turn_handling": {"turn_detection": "manual"},
+    }
 
     async def connect() -> Bus:
         return await Bus.connect(nats_url, name="recorder")
 
     link = BusLink(connect)
     with fake_job_context(job_id="AJ_1", agent_identity=f"agent-{SESSION_ID}") as ctx:
-        outbox = Outbox(journal_dir, link, session_id=SESSION_ID, tenant="default", job_id=ctx.job.id)
-        recording = Recording(ctx, outbox, link)
+        outbox = Outbox(journal_dir, link, job_id=ctx.job.id)
+        writer = outbox.writer(SESSION_ID, "default")
+        recording = Recording(ctx, outbox, writer, link)
         recording.start()
-        session: AgentSession[Any] = AgentSession(
-            vad=None, llm=EchoLLM(), turn_handling={"turn_detection": "manual"}
-        )
+        session: AgentSession[Any] = AgentSession(**(defaults | options))
         recording.attach(session)
-        yield RecordedSession(session, recording, ctx, outbox, bus)
+        yield RecordedSession(session, recording, ctx, outbox, writer, bus)
         await session.aclose()
         await recording.finish()
+        await outbox.close(5)
         await link.close()

@@ -89,10 +89,8 @@ WHOLE = [
 ]
 LOST: dict[str, list[tuple[str | None, str | None, str | None]]] = {
     "speech": [
-        ("one", None, None),
-        (None, "YOU SAID: ONE", "YOU SAID: ONE"),
-        ("second()", None, None),
-        (None, "I am the second.", "I am the second."),
+        ("one", "YOU SAID: ONE", "YOU SAID: ONE"),  # the text that was spoken
+        ("second()", "I am the second.", "I am the second."),
     ],
     "emit": [],
     "llm_node": [("one", "YOU SAID: ONE", "You said: one"), WHOLE[1]],  # from the transcription

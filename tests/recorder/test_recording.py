@@ -5,15 +5,18 @@ from collections.abc import Iterable
 from itertools import pairwise
 from typing import Any, TypeVar
 
+import livekit.agents
 import pytest
-from livekit.agents import Agent, RunContext, function_tool
+from livekit.agents import Agent, AgentSession, RunContext, function_tool
 from livekit.agents.llm import ToolError
+from tests.fixtures.echo_llm import EchoLLM
 from tests.recorder.recorded_session import RecordedSession
 
 from antiphon.contracts.events.agent import (
     AgentError,
     AgentHandedOff,
     AgentJoined,
+    AgentLeft,
     AgentReady,
     AgentStateChanged,
 )
@@ -237,8 +240,11 @@ async def test_replaced_job_does_not_close_the_session(recorded: RecordedSession
     await recorded.start(Host())
     recorded.ctx.room.emit("disconnected", 2)  # DUPLICATE_IDENTITY
     events = await recorded.finish()
-    assert recorded.recording.replaced
+    assert recorded.recording.session_continues
     assert of_type(SessionClosed, events) == []
+    left = events[-1]
+    assert isinstance(left, AgentLeft)
+    assert (left.reason, left.epoch) == ("replaced", "AJ_1")
 
 
 async def test_failing_listener_of_the_user_does_not_affect_the_record(
@@ -260,6 +266,22 @@ async def test_worker_shutdown_is_not_agent_ended(
     await asyncio.create_task(_close_as_livekit_does(recorded), name=JOB_TASK)
     closed = (await recorded.finish())[-1]
     assert isinstance(closed, SessionClosed)
+    assert (closed.reason, closed.fault) == (CloseReason.WORKER_SHUTDOWN, FaultSide.PLATFORM)
+
+
+async def test_a_second_session_that_the_job_closes_is_not_closed_by_code(
+    recorded: RecordedSession,
+) -> None:
+    second: AgentSession[Any] = AgentSession(
+        vad=None, llm=EchoLLM(), turn_handling={"turn_detection": "manual"}
+    )
+    recorded.recording.attach(second)
+    await recorded.start(Host())
+    await second.start(Host(), record=False)
+    await second._aclose_impl(reason=livekit.agents.CloseReason.JOB_SHUTDOWN)
+    assert of_type(SessionClosed, await recorded.events()) == []  # the first session is open
+    await asyncio.create_task(_close_as_livekit_does(recorded), name=JOB_TASK)
+    (closed,) = of_type(SessionClosed, await recorded.finish())
     assert (closed.reason, closed.fault) == (CloseReason.WORKER_SHUTDOWN, FaultSide.PLATFORM)
 
 

@@ -15,13 +15,24 @@ def test_unset_variables_have_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_settings_are_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ANTIPHON_NATS_URL", "tls://broker:4222")
     monkeypatch.setenv("ANTIPHON_JOURNAL_DIR", "/var/journals")
-    expected = RecorderSettings(nats_url="tls://broker:4222", journal_dir=Path("/var/journals"))
+    monkeypatch.setenv("ANTIPHON_TENANT", "acme")
+    expected = RecorderSettings(
+        nats_url="tls://broker:4222", journal_dir=Path("/var/journals"), tenant="acme"
+    )
     assert RecorderSettings.from_env() == expected
 
 
 @pytest.mark.parametrize(
     ("variable", "value"),
-    [("ANTIPHON_NATS_URL", "http://user:secret@broker"), ("ANTIPHON_JOURNAL_DIR", "  ")],
+    [
+        ("ANTIPHON_NATS_URL", "http://user:secret@broker"),
+        ("ANTIPHON_NATS_URL", "nats://user:secret"),
+        ("ANTIPHON_NATS_URL", "nats://:4222"),
+        ("ANTIPHON_NATS_URL", "nats://broker:99999"),
+        ("ANTIPHON_NATS_URL", "nats://[::1"),
+        ("ANTIPHON_JOURNAL_DIR", "  "),
+        ("ANTIPHON_TENANT", "Acme Ltd"),
+    ],
 )
 def test_wrong_value_raises_and_names_the_variable(variable: str, value: str) -> None:
     with pytest.raises(ValueError, match=variable) as raised:

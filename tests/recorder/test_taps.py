@@ -54,7 +54,7 @@ async def test_room_continues_when_handlers_fail(recorded: RecordedSession) -> N
 async def test_session_continues_when_the_outbox_fails(
     recorded: RecordedSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recorded.outbox, "write", fail)
+    monkeypatch.setattr(recorded.writer, "write", fail)
     await recorded.start(Agent(instructions=""))
     await recorded.say("hello")
     monkeypatch.undo()

@@ -128,7 +128,6 @@ def rooms_for(settings: ApiSettings) -> LiveKit:
         settings.livekit_url,
         settings.livekit_api_key,
         settings.livekit_api_secret,
-        agent_name=settings.agent_name,
         timeout_seconds=settings.livekit_timeout_seconds,
     )
 

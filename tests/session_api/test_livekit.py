@@ -15,13 +15,13 @@ SESSION = "ses_01m7yq1we0eqq9xvayxnfetqqd"
 @pytest.fixture
 async def rooms(livekit: Any) -> AsyncIterator[LiveKit]:
     """The client under test."""
-    client = LiveKit(livekit.url, API_KEY, API_SECRET, agent_name="antiphon", timeout_seconds=0.3)
+    client = LiveKit(livekit.url, API_KEY, API_SECRET, timeout_seconds=0.3)
     yield client
     await client.close()
 
 
 async def test_create_room_carries_the_agent_dispatch(rooms: LiveKit, livekit: Any) -> None:
-    sid = await rooms.create_room(SESSION, "default")
+    sid = await rooms.create_room(SESSION, "default", "antiphon")
 
     [room] = livekit.created
     assert sid == livekit.rooms[SESSION]
@@ -36,7 +36,7 @@ async def test_transient_status_raises_unavailable(status: int, rooms: LiveKit, 
     livekit.status = status
 
     with pytest.raises(LiveKitUnavailable):
-        await rooms.create_room(SESSION, "default")
+        await rooms.create_room(SESSION, "default", "antiphon")
 
 
 @pytest.mark.parametrize("status", [400, 401, 403])
@@ -44,26 +44,26 @@ async def test_client_error_raises_refused(status: int, rooms: LiveKit, livekit:
     livekit.status = status
 
     with pytest.raises(LiveKitRefused):
-        await rooms.create_room(SESSION, "default")
+        await rooms.create_room(SESSION, "default", "antiphon")
 
 
 async def test_timeout_raises_unavailable(rooms: LiveKit, livekit: Any) -> None:
     livekit.delay_seconds = 2
 
     with pytest.raises(LiveKitUnavailable, match=r"no response within 0\.3 s"):
-        await rooms.create_room(SESSION, "default")
+        await rooms.create_room(SESSION, "default", "antiphon")
 
 
 async def test_refused_connection_raises_unavailable() -> None:
-    client = LiveKit("ws://127.0.0.1:1", API_KEY, API_SECRET, agent_name="antiphon", timeout_seconds=1)
+    client = LiveKit("ws://127.0.0.1:1", API_KEY, API_SECRET, timeout_seconds=1)
 
     with pytest.raises(LiveKitUnavailable):
-        await client.create_room(SESSION, "default")
+        await client.create_room(SESSION, "default", "antiphon")
     await client.close()
 
 
 async def test_deleting_a_missing_room_succeeds(rooms: LiveKit, livekit: Any) -> None:
-    await rooms.create_room(SESSION, "default")
+    await rooms.create_room(SESSION, "default", "antiphon")
 
     await rooms.delete_room(SESSION)
     await rooms.delete_room(SESSION)

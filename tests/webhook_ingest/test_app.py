@@ -1,18 +1,24 @@
 """POST /api/v1/webhooks/livekit, on a real broker."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
+from tests.fixtures.clock import FixedClock
 
 from antiphon.chassis.bus import Bus
 from antiphon.cli.stack.nats import NatsServer
 from antiphon.contracts.envelope import Envelope, decode
+from antiphon.contracts.ids import session_id_for_key
 from antiphon.contracts.registry import open_event
+from antiphon.contracts.rooms import AdoptedRoom, encode_room
 from antiphon.contracts.subjects import ALL_EVENTS
-from antiphon.webhook_ingest import tenants
+from antiphon.webhook_ingest import rooms
 from antiphon.webhook_ingest.app import BODY_LIMIT_BYTES, PATH
+
+ADOPTED = session_id_for_key("acme", "adopted")
 
 Webhook = Callable[..., bytes]
 Sign = Callable[..., str]
@@ -72,7 +78,38 @@ async def test_webhook_of_a_track_is_published_to_its_session(
 async def test_webhook_of_an_unknown_room_is_not_published(
     client: httpx.AsyncClient, bus: Bus, webhook: Webhook, sign: Sign
 ) -> None:
-    body = webhook(room={"sid": "RM_9", "name": "foreign-room"})
+    body = webhook("participant_joined", room={"sid": "RM_9", "name": "foreign-room"})
+
+    response = await _post(client, body, sign(body))
+
+    assert (response.status_code, response.json()) == (200, {"outcome": "not_ours"})
+    assert await _log(bus) == []
+
+
+async def test_start_of_an_unknown_room_is_sent_again_until_the_room_is_adopted(
+    client: httpx.AsyncClient, bus: Bus, webhook: Webhook, sign: Sign, clock: FixedClock
+) -> None:
+    created_at = str(int(clock().timestamp()))
+    body = webhook(room={"sid": "RM_9", "name": "lobby"}, createdAt=created_at)
+
+    early = await _post(client, body, sign(body))
+    await (await bus.bucket("rooms")).put("RM_9", encode_room(AdoptedRoom(ADOPTED, "acme")))
+    adopted = await _post(client, body, sign(body))
+
+    assert early.status_code == 503
+    assert early.json()["type"].endswith("/room-not-yet-adopted")
+    assert "retry-after" not in early.headers
+    assert adopted.json() == {"outcome": "published"}
+    [envelope] = await _log(bus)
+    assert (envelope.type, envelope.subject, envelope.tenant) == ("livekit.room_started", ADOPTED, "acme")
+
+
+@pytest.mark.parametrize("age_seconds", [12, 15, 3600, -3600])
+async def test_start_of_a_room_that_nobody_adopts_is_not_published(
+    age_seconds: int, client: httpx.AsyncClient, bus: Bus, webhook: Webhook, sign: Sign, clock: FixedClock
+) -> None:
+    created_at = str(int(clock().timestamp()) - age_seconds)
+    body = webhook(room={"sid": "RM_9", "name": "lobby"}, createdAt=created_at)
 
     response = await _post(client, body, sign(body))
 
@@ -130,7 +167,7 @@ async def test_broker_outage_responds_503(
     response = await _post(client, body, sign(body))
 
     assert response.status_code == 503
-    assert response.headers["retry-after"] == "1"
+    assert response.headers["retry-after"] == "10"
 
 
 async def test_internal_error_responds_503(
@@ -139,7 +176,7 @@ async def test_internal_error_responds_503(
     def fail(*_: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(tenants.Tenants, "of_room", fail)
+    monkeypatch.setattr(rooms.RoomSessions, "of_room", fail)
     body = webhook()
 
     response = await _post(client, body, sign(body))
@@ -157,3 +194,16 @@ async def test_ready_when_the_broker_answers(client: httpx.AsyncClient) -> None:
     response = await client.get("/health/ready")
 
     assert (response.status_code, response.json()["checks"]["broker"]["ok"]) == (200, True)
+
+
+async def test_a_sealed_stream_fails_every_webhook(
+    bus: Bus, client: httpx.AsyncClient, webhook: Webhook, sign: Sign
+) -> None:
+    info = await bus.connection.api("STREAM.INFO.SESSIONS")
+    await bus.connection.api("STREAM.UPDATE.SESSIONS", info["config"] | {"sealed": True})
+    bodies = [webhook(id=f"EV_{number}") for number in range(20)]
+
+    async with asyncio.timeout(60):
+        responses = await asyncio.gather(*(_post(client, body, sign(body)) for body in bodies))
+
+    assert {response.status_code for response in responses} == {503}

@@ -8,17 +8,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.recorder.outbox.journal_process import PACKAGE, WITHOUT_LIVEKIT
 
-from antiphon.recorder.outbox import Journal, NotAJournal
-from antiphon.recorder.outbox import journal as module
-from antiphon.recorder.outbox.journal import READ_BYTES
+from antiphon.recorder.outbox import Journal, NotAJournal, held
+from antiphon.recorder.outbox.records import EVENT, PIECE_BYTES, Record, frame
 
-WRITER = """
-import runpy
-import sys
-from pathlib import Path
-
-Journal = runpy.run_path(sys.argv[1])["Journal"]  # without LiveKit, which takes seconds to import
+WRITER = (
+    WITHOUT_LIVEKIT
+    + """
 journal = Journal.create(Path(sys.argv[2]))
 number = 0
 while True:
@@ -28,6 +25,7 @@ while True:
     if number % 10 == 0:
         journal.acknowledge(journal.next_batch(7))
 """
+)
 
 
 @pytest.fixture
@@ -41,11 +39,19 @@ def lines_of(journal: Journal, limit: int = 100) -> list[bytes]:
 
 
 def drain(journal: Journal) -> list[bytes]:
-    lines = []
+    lines: list[bytes] = []
     while batch := journal.next_batch(10):
         lines += batch.lines
         journal.acknowledge(batch)
     return lines
+
+
+def records_in(path: Path) -> list[Record]:
+    journal = Journal.adopt(path)
+    assert journal is not None
+    records = list(journal.scan())
+    journal.release()
+    return records
 
 
 def is_drained(journal: Journal) -> bool:
@@ -55,6 +61,8 @@ def is_drained(journal: Journal) -> bool:
 def adopted(path: Path) -> Journal:
     journal = Journal.adopt(path)
     assert journal is not None
+    for _ in journal.scan():
+        pass
     return journal
 
 
@@ -89,14 +97,14 @@ def test_long_journal_is_read_in_pieces(path: Path) -> None:
         journal.append(line)
     batch = journal.next_batch(1000)
     assert batch is not None
-    assert sum(map(len, batch.lines)) <= READ_BYTES
+    assert sum(map(len, batch.lines)) <= PIECE_BYTES
 
 
 def test_line_longer_than_a_piece_is_read_completely(path: Path) -> None:
     journal = Journal.create(path)
-    journal.append(b"y" * (3 * READ_BYTES))
+    journal.append(b"y" * (3 * PIECE_BYTES))
     journal.append(b"next")
-    assert [len(line) for line in lines_of(journal)][:1] == [3 * READ_BYTES]
+    assert [len(line) for line in lines_of(journal)][:1] == [3 * PIECE_BYTES]
     assert [line[:1] for line in drain(journal)] == [b"y", b"n"]
 
 
@@ -118,7 +126,9 @@ def test_adopted_journal_continues_after_the_acknowledged_lines(path: Path) -> N
     assert lines_of(adopted(path)) == [b"second"]
 
 
-@pytest.mark.parametrize("torn", [b'{"half', b"\0" * 100, b"x" * (READ_BYTES + 1)])
+@pytest.mark.parametrize(
+    "torn", [b"\n", b"\n\xff", frame(EVENT, b"half")[:-1], frame(EVENT, b"x" * 300_000)[:-9], b"\0" * 100]
+)
 def test_torn_last_line_is_dropped_with_a_warning(
     path: Path, torn: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -130,10 +140,10 @@ def test_torn_last_line_is_dropped_with_a_warning(
     journal = adopted(path)
     assert drain(journal) == [b"complete"]
     assert journal.drained
-    assert [message.split()[0] for message in caplog.messages] == ["journal.torn_line_dropped"]
+    assert [message.split()[0] for message in caplog.messages] == ["journal.torn_record_dropped"]
 
 
-@pytest.mark.parametrize("torn", [b"", b"antiphon-jour", b"antiphon-journal-1 0000", b"\0" * 40])
+@pytest.mark.parametrize("torn", [b"", b"antiphon-jour", b"antiphon-journal-2 0000", b"\0" * 40])
 def test_torn_header_is_an_empty_journal(path: Path, torn: bytes) -> None:
     path.parent.mkdir(parents=True)
     path.write_bytes(torn)
@@ -154,7 +164,7 @@ def test_acknowledged_offset_beyond_the_file_is_a_drained_journal(path: Path) ->
     journal.append(b"line")
     drain(journal)
     journal.release()
-    os.truncate(path, 42)  # a power failure can lose the lines and keep the header
+    os.truncate(path, 52)  # a power failure can lose the lines and keep the header
     assert adopted(path).drained
 
 
@@ -192,13 +202,14 @@ def test_refused_writes_are_held_in_memory_in_order(path: Path, monkeypatch: pyt
     assert drain(journal) == [b"1", b"2", b"3"]
     journal.append(b"4")
     assert lines_of(journal) == [b"4"]
-    assert path.read_bytes().endswith(b"\n1\n4\n")
+    journal.release()
+    assert [record.payload for record in records_in(path)] == [b"1", b"4"]
 
 
 def test_memory_is_bounded_and_lost_lines_are_counted(
     path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(module, "LINES_IN_MEMORY", 2)
+    monkeypatch.setattr(held, "EVENTS_HELD", 2)
     monkeypatch.setattr(os, "pwrite", refuse)
     journal = Journal.create(path)
     for line in (b"1", b"2", b"3", b"4"):
@@ -284,7 +295,7 @@ def test_removed_journal_is_gone(path: Path) -> None:
 def test_killed_writer_loses_no_appended_line(path: Path, attempt: int) -> None:
     """Kill a process while it appends and acknowledges; what it reported is in the journal, in order."""
     limit = 300 + random.randrange(300)
-    command = [sys.executable, "-c", WRITER, module.__file__, str(path)]
+    command = [sys.executable, "-c", WRITER, str(PACKAGE), str(path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as writer:
         assert writer.stdout is not None
         for _ in range(limit):

@@ -124,6 +124,53 @@ async def test_invalid_field_is_named(
     assert field in problem["detail"]
 
 
+async def test_agent_of_ones_own_is_dispatched_without_a_flow(
+    client: httpx.AsyncClient, bus: Bus, livekit: Any
+) -> None:
+    body = {"agent_name": "front desk", "user_id": "ada", "metadata": {"order": "A-17"}}
+
+    created = (await client.post("/v1/sessions", json=body)).json()
+
+    session_id = created["session_id"]
+    requested, dispatched = map(open_event, await _log(bus))
+    assert isinstance(requested, SessionRequested)
+    assert (requested.flow_id, requested.flow_revision, requested.agent_name) == ("", 0, "front desk")
+    assert isinstance(dispatched, SessionDispatched)
+    assert dispatched.agent_name == "front desk"
+    [dispatch] = livekit.created[0].agents
+    assert dispatch.agent_name == "front desk"
+    assert json.loads(dispatch.metadata) == {"session_id": session_id, "tenant": "default"}
+    further = (await client.post(f"/v1/sessions/{session_id}/token")).json()["token"]
+    for token in (created["token"], further):
+        config = api.TokenVerifier(API_KEY, API_SECRET).verify(token).room_config
+        assert config is not None
+        assert [agent.agent_name for agent in config.agents] == ["front desk"]
+    shown = (await client.get(f"/v1/sessions/{session_id}")).json()
+    assert (shown["flow_id"], shown["flow_revision"], shown["agent_name"]) == (None, None, "front desk")
+
+
+@pytest.mark.parametrize(
+    ("body", "field", "message"),
+    [
+        ({}, "flow_id", "pass exactly one of flow_id and agent_name"),
+        ({"flow_id": "booking", "agent_name": "desk"}, "flow_id", "pass exactly one of"),
+        ({"agent_name": ""}, "agent_name", "at least 1 character"),
+        ({"agent_name": "x" * 129}, "agent_name", "at most 128 characters"),
+        ({"agent_name": "line\nbreak"}, "agent_name", "should match pattern"),
+        ({"agent_name": 7}, "agent_name", "valid string"),
+        ({"agent_name": "antiphon"}, "agent_name", "'antiphon' runs flows: pass flow_id instead"),
+    ],
+)
+async def test_session_needs_either_a_flow_or_an_agent(
+    body: dict[str, Any], field: str, message: str, rejecting: httpx.AsyncClient
+) -> None:
+    response = await rejecting.post("/v1/sessions", json={"user_id": "ada", **body})
+
+    [error] = response.json()["errors"]
+    assert (response.status_code, error["field"], error["in"]) == (422, field, "body")
+    assert message in error["message"]
+
+
 async def test_missing_field_is_named(rejecting: httpx.AsyncClient) -> None:
     response = await rejecting.post("/v1/sessions", json={"flow_id": "booking"})
 
@@ -253,3 +300,13 @@ async def test_metadata_is_not_sent_to_livekit(client: httpx.AsyncClient, liveki
 
     assert "4111" not in str(livekit.created)
     assert set(json.loads(livekit.created[0].metadata)) == {"session_id", "tenant"}
+
+
+async def test_a_sealed_stream_fails_every_create(client: httpx.AsyncClient, bus: Bus) -> None:
+    info = await bus.connection.api("STREAM.INFO.SESSIONS")
+    await bus.connection.api("STREAM.UPDATE.SESSIONS", info["config"] | {"sealed": True})
+
+    async with asyncio.timeout(60):
+        responses = await asyncio.gather(*(client.post("/v1/sessions", json=CREATE) for _ in range(20)))
+
+    assert {response.status_code for response in responses} == {503}

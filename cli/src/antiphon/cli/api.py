@@ -39,17 +39,19 @@ class SessionApi:
     ) -> None:
         await self._http.aclose()
 
-    async def create(self, flow: str, user: str) -> Json:
-        """Create a session and return the response, with the caller's token."""
-        return await self._json("POST", "/v1/sessions", json={"flow_id": flow, "user_id": user})
+    async def create(self, flow: str | None, user: str, *, agent_name: str | None = None) -> Json:
+        """Create a session of a flow or an agent, and return the response, with the caller's token."""
+        body = {"flow_id": flow, "agent_name": agent_name, "user_id": user}
+        return await self._json("POST", "/v1/sessions", json=body)
 
     async def session(self, session_id: str) -> Json:
         """Return one session."""
         return await self._json("GET", f"/v1/sessions/{session_id}")
 
-    async def sessions(self, *, limit: int) -> list[Json]:
-        """Return the newest sessions, newest first."""
-        page = await self._json("GET", "/v1/sessions", params={"limit": limit})
+    async def sessions(self, *, limit: int, room: str | None = None) -> list[Json]:
+        """Return the newest sessions, newest first; with `room` only those of that room."""
+        wanted = {"limit": limit} if room is None else {"limit": limit, "room": room}
+        page = await self._json("GET", "/v1/sessions", params=wanted)
         return list(page["sessions"])
 
     def turns(self, session_id: str) -> AsyncIterator[Json]:

@@ -67,7 +67,12 @@ def logs(
 
 
 def call(
-    flow: Annotated[str, typer.Option(help="Id of the flow to call.")] = "booking",
+    flow: Annotated[
+        str | None, typer.Option(help="Id of the flow to call; default: booking.", show_default=False)
+    ] = None,
+    agent: Annotated[
+        str | None, typer.Option(help="Name of a LiveKit agent of your own to call, instead of a flow.")
+    ] = None,
     say: Annotated[str, typer.Option(help="Lines that the caller speaks.", metavar='"A|B|C"')] = "|".join(
         FIRST_CALL
     ),
@@ -85,7 +90,11 @@ def call(
     from antiphon.cli.commands.call import print_call
 
     lines = [line.strip() for line in say.split("|") if line.strip()]
-    asyncio.run(print_call(flow, lines, ready_within))
+    if flow and agent:
+        raise typer.BadParameter("pass --flow or --agent, not both")
+    if not agent:
+        flow = flow or "booking"
+    asyncio.run(print_call(lines, ready_within, flow=flow, agent=agent))
 
 
 def tail(
@@ -102,11 +111,12 @@ def tail(
 
 def sessions(
     limit: Annotated[int, typer.Option(help="Maximum number of sessions.", min=1, max=100)] = 20,
+    room: Annotated[str | None, typer.Option(help="Only the sessions of this LiveKit room.")] = None,
 ) -> None:
     """List the newest sessions."""
     from antiphon.cli.commands.sessions import print_sessions
 
-    asyncio.run(print_sessions(limit))
+    asyncio.run(print_sessions(limit, room))
 
 
 def show(session: Annotated[str, typer.Argument(help="Id of the session.")]) -> None:

@@ -1,18 +1,18 @@
 """The envelope of every event: CloudEvents 1.0 in JSON, with extensions for order and tracing."""
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from antiphon.contracts.errors import MalformedEvent
 from antiphon.contracts.event import Event
-from antiphon.contracts.ids import SESSION_ID_PATTERN
+from antiphon.contracts.ids import SESSION_ID_PATTERN, TENANT_PATTERN
 
 SCHEMA_BASE = "https://antiphon.dev/schemas"
 
-Tenant = Annotated[str, Meta(pattern="^[a-z0-9][a-z0-9-]{0,62}$")]
+Tenant = Annotated[str, Meta(pattern=TENANT_PATTERN)]
 SessionId = Annotated[str, Meta(pattern=SESSION_ID_PATTERN)]
 NonEmpty = Annotated[str, Meta(min_length=1, max_length=256)]
 
@@ -61,7 +61,11 @@ def seal(
     time: datetime,
     traceparent: str | None = None,
 ) -> Envelope:
-    """Return the envelope of an event."""
+    """Return the envelope of an event; a lone surrogate, which UTF-8 cannot encode, becomes U+FFFD."""
+    try:
+        data = _encoder.encode(event)
+    except UnicodeEncodeError:
+        data = _encoder.encode(_without_surrogates(msgspec.to_builtins(event)))
     return Envelope(
         id=id,
         source=f"/{producer}",
@@ -69,12 +73,90 @@ def seal(
         subject=session_id,
         time=time,
         dataschema=f"{SCHEMA_BASE}/{event.TYPE}/{event.VERSION}",
-        data=Raw(_encoder.encode(event)),
+        data=Raw(data),
         tenant=tenant,
         producer=producer,
         producerseq=producerseq,
         traceparent=traceparent or UNSET,
     )
+
+
+def _without_surrogates(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, dict):
+        return {_without_surrogates(name): _without_surrogates(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_surrogates(inner) for inner in value]
+    return value
+
+
+class _Unsealed(Struct, frozen=True, gc=False):
+    # an envelope whose body is not encoded yet; the fields have the order of Envelope's
+    specversion: str
+    id: str
+    source: str
+    type: str
+    subject: str
+    time: datetime
+    dataschema: str
+    data: Event
+    tenant: str
+    producer: str
+    producerseq: int
+    traceparent: str | UnsetType
+
+
+_types: dict[type[Event], tuple[str, str]] = {}  # and their `dataschema`
+
+
+def seal_encoded(
+    event: Event,
+    *,
+    id: str,  # noqa: A002 - the attribute name in CloudEvents
+    session_id: str,
+    tenant: str,
+    producer: str,
+    producerseq: int,
+    time: datetime,
+    traceparent: str | None = None,
+) -> bytes:
+    """Return `encode(seal(…))` in half the time, for those who do not need the envelope."""
+    kind = type(event)
+    known = _types.get(kind)
+    if known is None:
+        known = _types[kind] = (kind.TYPE, f"{SCHEMA_BASE}/{kind.TYPE}/{kind.VERSION}")
+    event_type, dataschema = known
+    trace = traceparent or UNSET
+    source = f"/{producer}"
+    unsealed = _Unsealed(
+        "1.0",
+        id,
+        source,
+        event_type,
+        session_id,
+        time,
+        dataschema,
+        event,
+        tenant,
+        producer,
+        producerseq,
+        trace,
+    )
+    try:
+        return _encoder.encode(unsealed)
+    except UnicodeEncodeError:  # a lone surrogate, which `seal` replaces
+        sealed = seal(
+            event,
+            id=id,
+            session_id=session_id,
+            tenant=tenant,
+            producer=producer,
+            producerseq=producerseq,
+            time=time,
+            traceparent=traceparent,
+        )
+        return _encoder.encode(sealed)
 
 
 def committed(envelope: Envelope, sequence: int, position: int) -> Envelope:

@@ -14,4 +14,4 @@ class UnknownEventType(ContractError):
 
 
 class UnsupportedEventVersion(ContractError):
-    """The type is known, but not in this version."""
+    """The type is known, but not in this version; it may come from a newer producer."""

@@ -1,18 +1,28 @@
-"""Session ids, and deterministic event ids: a retry produces the same id, so it is never a second event."""
+"""Tenants, session ids, and deterministic event ids: a retry produces the same id, never a second event."""
 
 import hashlib
 import re
 from datetime import datetime
 
+TENANT_PATTERN = "^[a-z0-9][a-z0-9-]{0,62}$"  # a name can be a token of a subject
+DEFAULT_TENANT = "default"
 SESSION_ID_PATTERN = "^ses_[0-9a-hjkmnp-tv-z]{26}$"
+
+LONGEST_KEY = 100  # of a note; a longer one is hashed
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base32: text sorts like the number
 _LENGTH = 26
+_tenant = re.compile(TENANT_PATTERN)
 _session_id = re.compile(SESSION_ID_PATTERN)
 
 
 def _base32(number: int) -> str:
     return "".join(_ALPHABET[(number >> shift) & 31] for shift in range(5 * (_LENGTH - 1), -1, -5))
+
+
+def is_tenant(name: object) -> bool:
+    """Return whether this is the name of a tenant: at most 63 of a-z, 0-9 and -."""
+    return isinstance(name, str) and _tenant.fullmatch(name) is not None
 
 
 def is_session_id(text: str) -> bool:
@@ -36,9 +46,19 @@ def session_id_for_key(tenant: str, idempotency_key: str) -> str:
     return "ses_" + _base32(int.from_bytes(digest[:16], "big"))
 
 
+def adopted_session_id(tenant: str, room_sid: str) -> str:
+    """Return the session id of a room that no client requested."""
+    return session_id_for_key(tenant, f"room:{room_sid}")
+
+
 def requested_id(session_id: str) -> str:
     """Return the id of a session's only `session.requested`."""
     return f"{session_id}:requested"
+
+
+def adopted_id(session_id: str) -> str:
+    """Return the id of a session's only `session.adopted`, the same for every agent that adopts its room."""
+    return f"{session_id}:adopted"
 
 
 def dispatched_id(session_id: str, attempt: int) -> str:
@@ -51,9 +71,24 @@ def dispatch_failed_id(session_id: str, attempt: int) -> str:
     return f"{session_id}:dispatch_failed:{attempt}"
 
 
+def closed_id(session_id: str) -> str:
+    """Return the id of a session's only `session.closed`, whichever agent writes it."""
+    return f"{session_id}:closed"
+
+
 def agent_event_id(session_id: str, job_id: str, number: int) -> str:
     """Return the id of the n-th event of an agent job."""
     return f"{session_id}:agent:{job_id}:{number}"
+
+
+def agent_note_id(session_id: str, job_id: str, key: str) -> str:
+    """Return the id of the event that a note becomes when its agent job was killed.
+
+    A key that is long or not plain ASCII is replaced by its hash.
+    """
+    if len(key) > LONGEST_KEY or not (key.isascii() and key.isprintable()):
+        key = hashlib.sha256(key.encode(errors="surrogatepass")).hexdigest()
+    return f"{session_id}:agent:{job_id}:note:{key}"
 
 
 def webhook_event_id(webhook_id: str) -> str:

@@ -1,4 +1,4 @@
-"""The event catalogue, version 1: every event type, and how to decode its body."""
+"""The event catalogue: every event type, and how to decode its body in any version up to its own."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -9,28 +9,35 @@ from antiphon.contracts.envelope import Envelope
 from antiphon.contracts.errors import MalformedEvent, UnknownEventType, UnsupportedEventVersion
 from antiphon.contracts.event import Event
 from antiphon.contracts.events import agent, command, livekit, media, participant, session, tool, turn, usage
+from antiphon.contracts.upcasters import upcast
 
 EVENTS: tuple[type[Event], ...] = (
     session.SessionRequested,
+    session.SessionAdopted,
     session.SessionDispatched,
     session.SessionDispatchFailed,
     session.SessionClosed,
     session.SessionFailed,
     agent.AgentJoined,
     agent.AgentReady,
+    agent.AgentLeft,
     agent.AgentLost,
     agent.AgentResumed,
     agent.AgentStateChanged,
     agent.UserStateChanged,
     agent.AgentHandedOff,
     agent.AgentError,
+    turn.TurnStarted,
     turn.TurnSaved,
     turn.UserInputTranscribed,
+    turn.AgentFalseInterruption,
+    turn.OverlappingSpeech,
     tool.ToolStarted,
     tool.ToolCompleted,
     participant.ParticipantConnected,
     participant.ParticipantDisconnected,
     participant.ParticipantMetadataChanged,
+    participant.ParticipantNameChanged,
     participant.ParticipantAttributesChanged,
     media.TrackPublished,
     media.TrackUnpublished,
@@ -38,6 +45,10 @@ EVENTS: tuple[type[Event], ...] = (
     media.TrackUnsubscribed,
     media.TrackMuted,
     media.TrackUnmuted,
+    media.TrackSubscriptionFailed,
+    media.Reconnecting,
+    media.Reconnected,
+    media.SipDtmfReceived,
     media.ActiveSpeakersChanged,
     media.ConnectionQualityChanged,
     media.RoomMetadataChanged,
@@ -68,6 +79,7 @@ EVENTS: tuple[type[Event], ...] = (
 
 BY_TYPE: Mapping[str, type[Event]] = MappingProxyType({event.TYPE: event for event in EVENTS})
 _DECODERS = {event.TYPE: msgspec.json.Decoder(event) for event in EVENTS}
+LARGEST_VERSION = 2**15 - 1  # the largest value of a `smallint` column in Postgres
 
 
 def family_of(event_type: str) -> str:
@@ -82,17 +94,23 @@ def family_of(event_type: str) -> str:
 
 
 def open_event(envelope: Envelope) -> Event:
-    """Decode the body of an envelope as the event of its type.
+    """Decode the body of an envelope as the event of its type; a body of an older version is upcast.
 
-    Raises UnknownEventType, UnsupportedEventVersion, MalformedEvent.
+    Raises MalformedEvent (also when `dataschema` has no version), UnknownEventType, UnsupportedEventVersion.
     """
-    decoder = _DECODERS.get(envelope.type)
+    name, version = envelope.type, envelope.version
+    if not 1 <= version <= LARGEST_VERSION:
+        raise MalformedEvent(f"{name}: dataschema {envelope.dataschema!r} does not end in a version")
+    decoder = _DECODERS.get(name)
     if decoder is None:
-        raise UnknownEventType(f"unknown event type {envelope.type!r}")
-    version, known = envelope.version, BY_TYPE[envelope.type].VERSION
-    if version != known:
-        raise UnsupportedEventVersion(f"{envelope.type} version {version} is not supported, only {known}")
+        raise UnknownEventType(f"unknown event type {name!r}")
+    newest = BY_TYPE[name].VERSION
+    if version > newest:
+        raise UnsupportedEventVersion(f"{name} version {version} is not supported, only up to {newest}")
     try:
-        return decoder.decode(envelope.data)
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise MalformedEvent(f"{envelope.type}: {error}") from error
+        if version == newest:
+            return decoder.decode(envelope.data)
+        body = upcast(name, msgspec.json.decode(envelope.data), version, newest)
+        return decoder.decode(msgspec.json.encode(body))
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        raise MalformedEvent(f"{name}: {error}") from error

@@ -15,9 +15,9 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 Schema = dict[str, Any]
 
 
-def file_name(event: type[Event]) -> str:
-    """Return the file name of an event's schema."""
-    return f"{event.TYPE}.v{event.VERSION}.schema.json"
+def file_name(event: type[Event], version: int | None = None) -> str:
+    """Return the file name of an event's schema, in its newest version by default."""
+    return f"{event.TYPE}.v{version or event.VERSION}.schema.json"
 
 
 def event_schema(event: type[Event]) -> Schema:
@@ -52,6 +52,11 @@ def schema_files() -> dict[str, Schema]:
     """Return every schema by file name."""
     files = {file_name(event): event_schema(event) for event in EVENTS}
     return {"envelope.v1.schema.json": envelope_schema(), **files}
+
+
+def older_files() -> list[str]:
+    """Return the file names of the schemas of older versions."""
+    return [file_name(event, number) for event in EVENTS for number in range(1, event.VERSION)]
 
 
 def breaking_changes(old: Schema, new: Schema, where: str = "") -> Iterator[str]:

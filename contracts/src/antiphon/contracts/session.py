@@ -1,20 +1,21 @@
 """The fold: the state of a session, computed from its events in the same way by every reader."""
 
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeVar
 
 from msgspec import UNSET, Struct
 from msgspec.structs import replace
 
 from antiphon.contracts.envelope import Envelope
-from antiphon.contracts.errors import UnsupportedEventVersion
-from antiphon.contracts.event import Event
+from antiphon.contracts.errors import ContractError
+from antiphon.contracts.event import LARGEST_COUNT, Event
 from antiphon.contracts.events import agent, participant, session, turn
 from antiphon.contracts.events.usage import ModelUsage, UsageUpdated
-from antiphon.contracts.registry import open_event
+from antiphon.contracts.registry import BY_TYPE, open_event
+
+T = TypeVar("T")
 
 
 class Status(StrEnum):
@@ -43,17 +44,39 @@ class Participant(Struct, frozen=True, kw_only=True):
     left_at: datetime | None = None
 
 
+class Agent(Struct, frozen=True, kw_only=True):
+    """An agent of the session; its key in `agents` is its epoch, the id of its job.
+
+    `reason` tells why it left: that of `agent.left`, that of the session's end, or `lost`.
+    """
+
+    identity: str | None = None
+    joined_at: datetime | None = None
+    left_at: datetime | None = None
+    reason: str | None = None
+
+
+MAX_AGENTS = 16  # of one session whose details are kept; the oldest are forgotten, but their turns count
+
+
 class Session(Struct, frozen=True, kw_only=True):
-    """The state of a session, folded from its events; `sequence` is that of the last one."""
+    """The state of a session, folded from its events; `sequence` is that of the last one.
+
+    `turns` counts the turns of all agents, and `turns_by_epoch` those of the newest ones. `skipped` counts
+    events that could not be read: of an unknown type, of a newer version, or with a wrong body. Until a
+    session is requested or adopted, its flow, user and room are unknown.
+    """
 
     session_id: str
     tenant: str
     status: Status = Status.PENDING
     sequence: int = 0
-    flow_id: str = ""
-    flow_revision: int = 0
-    user_id: str = ""
-    room: str = ""
+    skipped: int = 0
+    flow_id: str | None = None
+    flow_revision: int | None = None
+    user_id: str | None = None
+    room: str | None = None
+    agent_name: str | None = None
     language: str | None = None
     metadata: dict[str, Any] = {}
     created_at: datetime | None = None
@@ -68,6 +91,8 @@ class Session(Struct, frozen=True, kw_only=True):
     agent_state: str | None = None
     user_state: str | None = None
     turns: int = 0
+    turns_by_epoch: dict[str, int] = {}
+    agents: dict[str, Agent] = {}
     participants: dict[str, Participant] = {}
     usage: list[ModelUsage] = []
     ended_at: datetime | None = None
@@ -90,10 +115,25 @@ def _advanced(state: Session, status: Status) -> Status:
 def _requested(state: Session, event: session.SessionRequested, at: datetime) -> Session:
     return replace(
         state,
-        flow_id=event.flow_id,
-        flow_revision=event.flow_revision,
+        flow_id=event.flow_id or None,
+        flow_revision=event.flow_revision or None,
+        agent_name=event.agent_name,
         user_id=event.user_id,
         room=event.room,
+        language=event.language,
+        metadata=event.metadata,
+        created_at=at,
+    )
+
+
+def _adopted(state: Session, event: session.SessionAdopted, at: datetime) -> Session:
+    if state.created_at is not None:
+        return state  # requested, or adopted by an earlier agent
+    return replace(
+        state,
+        user_id=event.user_id,
+        room=event.room,
+        agent_name=event.agent_name,
         language=event.language,
         metadata=event.metadata,
         created_at=at,
@@ -106,6 +146,7 @@ def _dispatched(state: Session, event: session.SessionDispatched, at: datetime) 
         status=_advanced(state, Status.DISPATCHED),
         dispatch_attempts=max(state.dispatch_attempts, event.attempt),
         dispatched_at=state.dispatched_at or at,
+        agent_name=event.agent_name,
         detail=None if state.status is Status.PENDING else state.detail,
     )
 
@@ -114,8 +155,44 @@ def _dispatch_failed(state: Session, event: session.SessionDispatchFailed, at: d
     return replace(state, dispatch_attempts=max(state.dispatch_attempts, event.attempt), detail=event.reason)
 
 
+def _agents(state: Session, epoch: str, agent: Agent) -> dict[str, Agent]:
+    return _newest({**state.agents, epoch: agent})
+
+
+def _newest(by_epoch: dict[str, T]) -> dict[str, T]:
+    """Return the entries that were added last, at most MAX_AGENTS."""
+    return dict(list(by_epoch.items())[-MAX_AGENTS:]) if len(by_epoch) > MAX_AGENTS else by_epoch
+
+
 def _joined(state: Session, event: agent.AgentJoined, at: datetime) -> Session:
-    return replace(state, status=_advanced(state, Status.JOINED), job_id=event.job_id, joined_at=at)
+    joined = replace(state.agents.get(event.epoch, Agent()), identity=event.identity, joined_at=at)
+    return replace(
+        state,
+        status=_advanced(state, Status.JOINED),
+        job_id=event.job_id,
+        joined_at=at,
+        agents=_agents(state, event.epoch, joined),
+    )
+
+
+def _left(state: Session, event: agent.AgentLeft, at: datetime) -> Session:
+    left = replace(state.agents.get(event.epoch, Agent()), left_at=at, reason=event.reason)
+    return replace(state, agents=_agents(state, event.epoch, left), usage=event.usage or state.usage)
+
+
+def _lost(state: Session, event: agent.AgentLost, at: datetime) -> Session:
+    known = state.agents.get(event.job_id, Agent())
+    if known.left_at is not None:
+        return state
+    return replace(state, agents=_agents(state, event.job_id, replace(known, left_at=at, reason="lost")))
+
+
+def _all_left(state: Session, at: datetime, reason: str) -> dict[str, Agent]:
+    """Return the agents when the session ends: those that are still there leave with it."""
+    return {
+        epoch: agent if agent.left_at else replace(agent, left_at=at, reason=reason)
+        for epoch, agent in state.agents.items()
+    }
 
 
 def _ready(state: Session, event: agent.AgentReady, at: datetime) -> Session:
@@ -137,7 +214,17 @@ def _handed_off(state: Session, event: agent.AgentHandedOff, at: datetime) -> Se
 
 
 def _turn(state: Session, event: turn.TurnSaved, at: datetime) -> Session:
-    return replace(state, status=_advanced(state, Status.ACTIVE), turns=max(state.turns, event.turn))
+    # Numbers are unique within an epoch; events from before there were epochs have none.
+    epoch = event.epoch or ""
+    known = state.turns_by_epoch.get(epoch, 0)
+    if event.turn <= known:
+        return replace(state, status=_advanced(state, Status.ACTIVE))
+    return replace(
+        state,
+        status=_advanced(state, Status.ACTIVE),
+        turns=min(state.turns + event.turn - known, LARGEST_COUNT),
+        turns_by_epoch=_newest({**state.turns_by_epoch, epoch: event.turn}),
+    )
 
 
 def _connected(state: Session, event: participant.ParticipantConnected, at: datetime) -> Session:
@@ -166,23 +253,32 @@ def _closed(state: Session, event: session.SessionClosed, at: datetime) -> Sessi
         duration_seconds=event.duration_seconds,
         detail=event.detail,
         usage=event.usage or state.usage,
+        agents=_all_left(state, at, event.reason),
     )
 
 
 def _failed(state: Session, event: session.SessionFailed, at: datetime) -> Session:
     return replace(
-        state, status=_advanced(state, Status.FAILED), ended_at=at, reason=event.reason, detail=event.detail
+        state,
+        status=_advanced(state, Status.FAILED),
+        ended_at=at,
+        reason=event.reason,
+        detail=event.detail,
+        agents=_all_left(state, at, event.reason),
     )
 
 
 _APPLY: dict[type[Event], Callable[[Session, Any, datetime], Session]] = {
     session.SessionRequested: _requested,
+    session.SessionAdopted: _adopted,
     session.SessionDispatched: _dispatched,
     session.SessionDispatchFailed: _dispatch_failed,
     session.SessionClosed: _closed,
     session.SessionFailed: _failed,
     agent.AgentJoined: _joined,
     agent.AgentReady: _ready,
+    agent.AgentLeft: _left,
+    agent.AgentLost: _lost,
     agent.AgentStateChanged: _agent_state,
     agent.UserStateChanged: _user_state,
     agent.AgentHandedOff: _handed_off,
@@ -197,20 +293,24 @@ _APPLY_BY_TYPE = {event.TYPE: apply for event, apply in _APPLY.items()}
 def evolve(state: Session, envelope: Envelope) -> Session:
     """Return the state of the session after one more event.
 
-    Pure and total: an unknown event changes only `sequence` and `updated_at`, and an event that was
-    folded before changes nothing. Events without a sequence, which are not committed yet, fold too.
-    Raises MalformedEvent for a body that violates its schema.
+    Pure and total: an event that cannot be read changes only `skipped`, `sequence` and `updated_at`, and one
+    that was folded before changes nothing. Events without a sequence, which are not committed yet, fold too.
     """
     if envelope.sequence is not UNSET and envelope.sequence <= state.sequence:
         return state
+    skipped = state.skipped
     apply = _APPLY_BY_TYPE.get(envelope.type)
+    if apply is None:
+        skipped += envelope.type not in BY_TYPE
     # The first terminal event decides; later events still update the other fields.
-    if apply is not None and not (state.ended and envelope.type in TERMINAL_TYPES):
-        with suppress(UnsupportedEventVersion):  # from a newer producer: this reader cannot decode it
+    elif not (state.ended and envelope.type in TERMINAL_TYPES):
+        try:
             state = apply(state, open_event(envelope), envelope.time)
+        except ContractError:
+            skipped += 1
     updated = envelope.time if state.updated_at is None else max(state.updated_at, envelope.time)
     sequence = state.sequence if envelope.sequence is UNSET else envelope.sequence
-    return replace(state, sequence=sequence, updated_at=updated)
+    return replace(state, sequence=sequence, updated_at=updated, skipped=skipped)
 
 
 def fold(session_id: str, tenant: str, envelopes: Iterable[Envelope]) -> Session:

@@ -42,6 +42,7 @@ class BucketDefinition:
     description: str
     history: int
     max_value_bytes: int
+    max_age_seconds: int = 0  # 0 is without end
 
 
 SESSIONS = StreamDefinition(
@@ -56,9 +57,16 @@ SESSIONS = StreamDefinition(
 
 KEYS = BucketDefinition("keys", "API keys by their SHA-256", history=1, max_value_bytes=4096)
 FLOWS = BucketDefinition("flows", "Flow revisions, immutable", history=1, max_value_bytes=512 * 1024)
+ROOMS = BucketDefinition(
+    "rooms",
+    "Sessions of adopted rooms, by the sid of the room",
+    history=1,
+    max_value_bytes=1024,
+    max_age_seconds=7 * DAY_SECONDS,
+)
 
 STREAMS = (SESSIONS,)
-BUCKETS = (KEYS, FLOWS)
+BUCKETS = (KEYS, FLOWS, ROOMS)
 
 
 def ingest_consumer(partition: int) -> ConsumerDefinition:

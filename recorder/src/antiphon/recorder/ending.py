@@ -21,6 +21,7 @@ class SessionEnd:
     room_reason: str | None = None
     departure_reason: str | None = None
     participant_joined: bool = False
+    hung_up: bool = False  # by the agent: it deleted the room or removed the caller
     ended_by_code: bool = False  # by the agent or its job, not by the worker
     failure: str | None = None
 
@@ -30,13 +31,13 @@ Closing = tuple[CloseReason, FaultSide, str | None]
 
 def close_reason(end: SessionEnd) -> Closing:
     """Return reason, fault and detail; the first that applies of: API, error, caller, agent, room, worker."""
-    if end.room_reason in _ENDED_BY_API or end.departure_reason == "room_deleted":
+    if not end.hung_up and (end.room_reason in _ENDED_BY_API or end.departure_reason == "room_deleted"):
         return CloseReason.ENDED_BY_API, FaultSide.NONE, None
     if end.failure is not None or end.session_reason == "error":
         return CloseReason.ERROR, FaultSide.AGENT, end.failure
-    if end.session_reason == "participant_disconnected":
+    if end.session_reason == "participant_disconnected" and not end.hung_up:
         return CloseReason.CALLER_LEFT, FaultSide.NONE, None
-    if end.session_reason == "task_completed" or end.ended_by_code:
+    if end.session_reason == "task_completed" or end.ended_by_code or end.hung_up:
         return CloseReason.AGENT_ENDED, FaultSide.NONE, None
     if end.room_reason == _EMPTY_ROOM:
         return _empty_room_reason(end)

@@ -1,53 +1,86 @@
-"""The session that a job serves, and the first event of the job."""
+"""The session that a job serves, and the first events of the job."""
 
-import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 import msgspec
 from livekit.agents import JobContext, JobRequest
 
 from antiphon.contracts.events.agent import AgentJoined
-from antiphon.contracts.ids import session_id_for_key
+from antiphon.contracts.ids import DEFAULT_TENANT, adopted_session_id, is_session_id, is_tenant
 from antiphon.recorder.livekit_internals import agent_identity, dispatch_times
 
-DEFAULT_TENANT = "default"
 COLD_START_SECONDS = 0.25  # a job that waited longer had its process started for it
-
-_SESSION_ID = re.compile(r"ses_[0-9a-hjkmnp-tv-z]{26}")
+METADATA_LIMIT = 64 * 1024  # characters; that of session-api has about a hundred
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """A session and its tenant."""
+    """A session and its tenant.
+
+    `requested` tells whether a client requested the session: its id is in the metadata of job or room.
+    `problem` says what was wrong with that metadata, if anything was.
+    """
 
     session_id: str
     tenant: str
+    requested: bool = False
+    problem: str | None = None
 
 
 class _Metadata(msgspec.Struct):
-    session_id: str = ""
-    tenant: str = DEFAULT_TENANT
+    session_id: Any = None
+    tenant: Any = None
 
 
-def identity_of(ctx: JobContext | JobRequest) -> Identity:
-    """Return the session of a job, from the dispatch metadata that session-api writes.
+_metadata = msgspec.json.Decoder(_Metadata)
 
-    For other rooms: the room's name if it is a session id, else an id derived from the room's sid, so that
-    several agents in a room write to the same session.
+
+def identity_of(
+    ctx: JobContext | JobRequest, *, default_tenant: str = DEFAULT_TENANT, tenant: str | None = None
+) -> Identity:
+    """Return the session of a job; never raises, whatever the metadata is.
+
+    The first of: the id in the metadata of the job, then of the room; the room's name if it is a session id;
+    an id derived from tenant and room sid, so that several agents in a room write to the same session.
+    `tenant` overrides the tenant in the metadata.
     """
+    room = ctx.job.room
+    sources = [_decoded(ctx.job.metadata), _decoded(room.metadata)]
+    owner, problem = _tenant(sources, default_tenant) if tenant is None else (tenant, None)
+    for metadata in sources:
+        if isinstance(metadata.session_id, str) and is_session_id(metadata.session_id):
+            return Identity(metadata.session_id, owner, requested=True, problem=problem)
+        if metadata.session_id is not None:
+            problem = problem or "the session_id in the dispatch metadata is not the id of a session"
+    if is_session_id(room.name):
+        return Identity(room.name, owner, problem=problem)
+    return Identity(adopted_session_id(owner, room.sid or room.name), owner, problem=problem)
+
+
+def _tenant(sources: list[_Metadata], default: str) -> tuple[str, str | None]:
+    for metadata in sources:
+        if is_tenant(metadata.tenant):
+            return str(metadata.tenant), None
+        if metadata.tenant is not None:
+            return (
+                default,
+                f"the tenant in the dispatch metadata is not one; the record belongs to {default!r}",
+            )
+    return default, None
+
+
+def _decoded(metadata: str) -> _Metadata:
+    if not metadata or len(metadata) > METADATA_LIMIT:
+        return _Metadata()
     try:
-        metadata = msgspec.json.decode(ctx.job.metadata or "{}", type=_Metadata)
-    except msgspec.DecodeError:  # not written by session-api
-        metadata = _Metadata()
-    for candidate in (metadata.session_id, ctx.job.room.name):
-        if _SESSION_ID.fullmatch(candidate):
-            return Identity(candidate, metadata.tenant)
-    room = ctx.job.room.sid or ctx.job.room.name
-    return Identity(session_id_for_key(metadata.tenant, f"room:{room}"), metadata.tenant)
+        return _metadata.decode(metadata)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):  # not written by session-api
+        return _Metadata()
 
 
-def agent_joined(ctx: JobContext) -> AgentJoined:
+def agent_joined(ctx: JobContext, epoch: str) -> AgentJoined:
     """Return the first event of a job: which worker serves it, and LiveKit's dispatch timeline."""
     times = dispatch_times(ctx)
     assigned_at = times.get("assigned_at")
@@ -55,7 +88,7 @@ def agent_joined(ctx: JobContext) -> AgentJoined:
     return AgentJoined(
         job_id=ctx.job.id,
         worker_id=ctx.worker_id,
-        epoch=ctx.job.id,
+        epoch=epoch,
         identity=agent_identity(ctx),
         cold_start=waited > COLD_START_SECONDS,
         **{name: datetime.fromtimestamp(at, UTC) for name, at in times.items() if at},

@@ -49,6 +49,15 @@ def _dispatch_times(ctx: JobContext) -> dict[str, float]:
     }
 
 
+def _synchronized_transcript(_: JobContext) -> object:
+    synchronizer = import_module("livekit.agents.voice.transcription.synchronizer")
+    used = {"_SyncedTextOutput": "_synchronizer", "TranscriptSynchronizer": "_impl"}
+    for owner, attribute in used.items():
+        if attribute not in getattr(synchronizer, owner).__init__.__code__.co_names:
+            raise AttributeError(f"{owner} has no {attribute}")
+    return synchronizer._SegmentSynchronizerImpl.synchronized_transcript
+
+
 def _job_task(_: JobContext) -> str:
     start_job = import_module("livekit.agents.ipc.job_proc_lazy_main")._JobProc._start_job
     if JOB_TASK not in start_job.__code__.co_consts:
@@ -62,8 +71,15 @@ INTERNALS: dict[str, Internal] = {
     "speech": Internal(
         name="livekit.agents.voice.agent_activity._SpeechHandleContextVar",
         used_for="assigning messages and tool calls to the speech, and so to the turn, they belong to",
-        lost_without="each utterance and each answer is a turn of its own, without its generated text",
+        lost_without="each answer belongs to the newest utterance, without its generated text",
         find=_speech_context,
+    ),
+    "heard": Internal(
+        name="livekit.agents.voice.transcription.synchronizer: _SyncedTextOutput._synchronizer, "
+        "TranscriptSynchronizer._impl, _SegmentSynchronizerImpl.synchronized_transcript",
+        used_for="the text that was heard so far, in the turn of an agent that is killed while it speaks",
+        lost_without="a turn completed after a crash lacks the text of the answer that was being spoken",
+        find=_synchronized_transcript,
     ),
     "identity": Internal(
         name="livekit.agents.JobContext._info.accept_arguments",
@@ -100,6 +116,12 @@ INTERNALS: dict[str, Internal] = {
         used_for="detecting that the agent's code ends the job",
         lost_without="a job that its code ends without a session is recorded as worker_shutdown",
         find=lambda _: JobContext.shutdown,
+    ),
+    "api": Internal(
+        name="livekit.agents.JobContext.api",
+        used_for="distinguishing a room that the agent's code deletes from one that is ended by the API",
+        lost_without="an agent that hangs up by deleting the room is recorded as ended_by_api",
+        find=lambda _: JobContext.api,
     ),
     "llm_node": Internal(
         name="livekit.agents.Agent.llm_node",
@@ -154,6 +176,19 @@ def originating_speech() -> str | None:
 def _speech_handle() -> Any:
     context = _find("speech", None)
     return None if context is None else context.get(None)
+
+
+def transcript_segment(session: AgentSession[Any]) -> Any:
+    """Return the part of the transcript that is spoken now, with `synchronized_transcript`.
+
+    None if the transcript is not synchronised with audio.
+    """
+    if not available("heard"):
+        return None
+    synchronizer = getattr(session.output.transcription, "_synchronizer", None)
+    if synchronizer is None or not synchronizer.enabled:
+        return None
+    return getattr(synchronizer, "_impl", None)
 
 
 def in_job_task() -> bool:

@@ -29,25 +29,36 @@ class Readiness:
     """The state of an agent, ready once it has greeted; it is announced once."""
 
     def __init__(
-        self, room: rtc.Room, write: WriteEvent, *, session_id: str, now: Callable[[], datetime]
+        self,
+        room: rtc.Room,
+        write: WriteEvent,
+        *,
+        session_id: str,
+        now: Callable[[], datetime],
+        notify_room: bool = True,
     ) -> None:
         self.requested_at = now()
         self.greeting = ""  # overrides the spoken one
         self.announced = False
-        self._room = room
+        self._room = room if notify_room else None
         self._write = write
         self._session_id = session_id
         self._now = now
         self._sending: asyncio.Task[None] | None = None
 
     def announce(self, greeting: str) -> None:
-        """Write `agent.ready` and send it to the room; calls after the first do nothing."""
+        """Write `agent.ready` and send it to the room; calls after the first do nothing.
+
+        Lone surrogates in the greeting are replaced: no encoding of JSON can hold them.
+        """
         if self.announced:
             return
         self.announced = True
-        greeting = self.greeting or greeting
+        greeting = encodable(self.greeting or greeting)
         waited = self._now() - self.requested_at
         self._write(AgentReady(greeting=greeting, ready_ms=max(0.0, waited.total_seconds() * 1000)))
+        if self._room is None:
+            return
         status = AgentStatus(
             type=AgentReady.TYPE, session_id=self._session_id, greeting=greeting, timestamp=self._now()
         )
@@ -57,6 +68,15 @@ class Readiness:
         """Wait until the room has the announcement, if there was one."""
         if self._sending is not None:
             await asyncio.wait([self._sending], timeout=timeout_seconds)
+
+
+def encodable(text: str) -> str:
+    """Return the text with lone surrogates replaced by U+FFFD, and pairs of them by their character."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
 
 
 async def _send(room: rtc.Room, status: AgentStatus) -> None:

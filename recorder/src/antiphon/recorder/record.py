@@ -1,20 +1,23 @@
 """Record any LiveKit agent: `async with record(ctx, session)`."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from functools import partial
 from typing import Any
 
 from livekit.agents import AgentSession, JobContext
 
-from antiphon.chassis.bus import Bus
-from antiphon.recorder.identity import identity_of
-from antiphon.recorder.outbox import BusLink, Orphans, Outbox
+from antiphon.chassis.library_log import get_logger
+from antiphon.contracts.ids import is_session_id, is_tenant
+from antiphon.recorder.adoption import session_adopted
+from antiphon.recorder.fallback import usable_settings
+from antiphon.recorder.identity import Identity, identity_of
+from antiphon.recorder.job import JobRecorder
 from antiphon.recorder.recording import Recording
 from antiphon.recorder.settings import RecorderSettings
 
-_recordings: dict[str, Recording] = {}  # by job id: `on_session_end` gets only the job
+log = get_logger(__name__)
+
+_jobs: dict[str, JobRecorder] = {}  # by job id: `on_session_end` gets only the job
 
 
 @asynccontextmanager
@@ -22,40 +25,45 @@ async def record(
     ctx: JobContext,
     session: AgentSession[Any] | None = None,
     *,
+    session_id: str | None = None,
+    user_id: str | None = None,
+    language: str | None = None,
+    metadata: dict[str, Any] | None = None,
+    tenant: str | None = None,
+    notify_room: bool = True,
     settings: RecorderSettings | None = None,
     adopt_orphans: bool = True,
 ) -> AsyncIterator[Recording]:
     """Record a job and its session to their end; enter the block before the session starts.
 
     Recording continues after the block. An exception that leaves the block is recorded as the job's failure.
+    `session_id` and `tenant` override what the dispatch metadata says. `user_id`, `language` and `metadata`
+    describe a session that no client requested. Without `notify_room`, no message is sent to the room.
     Journals left on this machine by killed jobs are published too, unless `adopt_orphans` is False.
-    Settings are read from the environment by default. Raises ValueError for a wrong variable.
+    Several sessions of one job can be recorded; the settings of the first call hold for all of them.
+
+    Raises ValueError for a `session_id` or `tenant` argument that is not one, and nothing else: without a
+    broker, a journal folder or a valid variable in the environment, it logs that and the agent goes on.
     """
-    settings = settings or RecorderSettings.from_env()
-    link = BusLink(partial(Bus.connect, settings.nats_url, name=f"recorder {ctx.job.id}"))
-    identity = identity_of(ctx)
-    outbox = Outbox(
-        settings.journal_dir,
-        link,
-        session_id=identity.session_id,
-        tenant=identity.tenant,
-        job_id=ctx.job.id,
+    if session_id is not None and not is_session_id(session_id):
+        raise ValueError(
+            f"session_id {session_id!r} is not one: session_id_for_key(tenant, key) makes one of any key"
+        )
+    if tenant is not None and not is_tenant(tenant):
+        raise ValueError(f"tenant {tenant!r} is not at most 63 of a-z, 0-9 and -")
+    job = _jobs.get(ctx.job.id) or _start_job(ctx, settings)
+    identity = _identity(ctx, job.settings.tenant, session_id, tenant)
+    described = session_adopted(ctx, user_id=user_id, language=language, metadata=metadata)
+    recording = job.recording(
+        identity.session_id,
+        identity.tenant,
+        adopted=None if identity.requested else described,
+        notify_room=notify_room,
     )
-    recording = _recordings[ctx.job.id] = Recording(ctx, outbox, link)
-    recording.start()
     if session is not None:
         recording.attach(session)
-    orphans = Orphans(settings.journal_dir, link)
-    adopting = asyncio.create_task(orphans.adopt_all(), name="orphans") if adopt_orphans else None
-
-    async def finish() -> None:
-        await recording.finish()
-        _recordings.pop(ctx.job.id, None)
-        if adopting is not None:
-            adopting.cancel()
-        await link.close()
-
-    ctx.add_shutdown_callback(finish)
+    if adopt_orphans:
+        job.adopt_orphans()
     try:
         yield recording
     except Exception as error:
@@ -64,5 +72,31 @@ async def record(
 
 
 def recording_of(ctx: JobContext) -> Recording | None:
-    """Return the recording of a job, for `on_session_end`."""
-    return _recordings.get(ctx.job.id)
+    """Return the newest recording of a job, for `on_session_end`."""
+    job = _jobs.get(ctx.job.id)
+    return job.recordings[-1] if job is not None and job.recordings else None
+
+
+def _start_job(ctx: JobContext, settings: RecorderSettings | None) -> JobRecorder:
+    usable, publishes = (settings, True) if settings is not None else usable_settings()
+    job = _jobs[ctx.job.id] = JobRecorder(ctx, usable, publishes=publishes)
+
+    async def close() -> None:
+        try:
+            await job.close()
+        finally:
+            _jobs.pop(ctx.job.id, None)
+
+    ctx.add_shutdown_callback(close)
+    return job
+
+
+def _identity(ctx: JobContext, default_tenant: str, session_id: str | None, tenant: str | None) -> Identity:
+    found = identity_of(ctx, default_tenant=default_tenant, tenant=tenant)
+    if found.problem is not None and not (session_id and tenant):
+        log.warning(
+            "recorder.metadata_ignored", extra={"problem": found.problem, "session": found.session_id}
+        )
+    if session_id is None or session_id == found.session_id:
+        return found
+    return Identity(session_id, found.tenant)

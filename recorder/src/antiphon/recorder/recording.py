@@ -4,22 +4,27 @@ import asyncio
 import time
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from typing import Any
 
+from livekit import rtc
 from livekit.agents import AgentSession, CloseEvent, JobContext
 
+from antiphon.chassis.bus import BusError
 from antiphon.chassis.library_log import get_logger
 from antiphon.contracts.event import Event
-from antiphon.contracts.events.agent import AgentError
-from antiphon.contracts.events.session import SessionClosed
-from antiphon.recorder import livekit_internals
+from antiphon.contracts.events.agent import AgentError, AgentLeft
+from antiphon.contracts.events.session import FaultSide, SessionAdopted, SessionClosed
+from antiphon.contracts.events.usage import ModelUsage
+from antiphon.contracts.ids import adopted_id, closed_id
+from antiphon.recorder import livekit_internals, presence
 from antiphon.recorder.conversation import Conversation
-from antiphon.recorder.ending import REPLACED, SessionEnd, close_reason
+from antiphon.recorder.ending import REPLACED, Closing, SessionEnd, close_reason
 from antiphon.recorder.identity import agent_joined
-from antiphon.recorder.outbox import BusLink, Outbox, utc_now
+from antiphon.recorder.outbox import BusLink, Outbox, SessionWriter, utc_now
 from antiphon.recorder.readiness import Readiness
 from antiphon.recorder.room import RoomRecorder
-from antiphon.recorder.taps import ErrorGuard, tap_aclose, tap_session, tap_shutdown
+from antiphon.recorder.taps import ErrorGuard, tap_aclose, tap_hang_up, tap_session, tap_shutdown
 
 log = get_logger(__name__)
 
@@ -30,24 +35,40 @@ class Recording:
     """The record of a job; writes nothing once the session is closed."""
 
     def __init__(
-        self, ctx: JobContext, outbox: Outbox, link: BusLink, *, now: Callable[[], datetime] = utc_now
+        self,
+        ctx: JobContext,
+        outbox: Outbox,
+        writer: SessionWriter,
+        link: BusLink,
+        *,
+        epoch: str | None = None,
+        adopted: SessionAdopted | None = None,
+        notify_room: bool = True,
+        now: Callable[[], datetime] = utc_now,
     ) -> None:
         self.guard = ErrorGuard()
         self.link = link
         self._ctx = ctx
         self._outbox = outbox
+        self._writer = writer
+        self._epoch = epoch or ctx.job.id
+        self._adopted = adopted  # None for a session that a client requested
         self._started = time.monotonic()
-        self._room = RoomRecorder(ctx.room, self._write)
-        self._conversation: Conversation | None = None
-        self._readiness = Readiness(ctx.room, self._write, session_id=outbox.session_id, now=now)
+        self._room = RoomRecorder(ctx.room, self._write, self.guard)
+        self._sessions: list[_Session] = []
+        self._readiness = Readiness(
+            ctx.room, self._write, session_id=writer.session_id, now=now, notify_room=notify_room
+        )
         self._end = _EndSignals()
         self._closed = False
+        self._left: Closing | None = None  # the agent left, and the session goes on
+        self._marking: asyncio.Task[None] | None = None
         self._finishing: asyncio.Task[bool] | None = None
 
     @property
     def session_id(self) -> str:
         """The session that is recorded."""
-        return self._outbox.session_id
+        return self._writer.session_id
 
     @property
     def is_ready(self) -> bool:
@@ -60,25 +81,55 @@ class Recording:
         return self._finishing is not None and self._finishing.done()
 
     @property
+    def closed(self) -> bool:
+        """Whether the record is closed: nothing more is written to it."""
+        return self._closed
+
+    @property
     def failure(self) -> str | None:
         """The error that made the agent unable to serve, if any."""
-        return self._end.failure or (self._conversation.unrecoverable_error if self._conversation else None)
+        errors = (session.conversation.unrecoverable_error for session in self._sessions)
+        return self._end.failure or next(filter(None, errors), None)
 
     @property
     def replaced(self) -> bool:
         """Whether a newer job serves the session."""
         return self._room.disconnect_reason == REPLACED
 
+    @property
+    def session_continues(self) -> bool:
+        """Whether another agent serves the session, so that its room must stay."""
+        return self.replaced or self._left is not None
+
     def start(self) -> None:
         """Start publishing, and record the job and its room from now on."""
         self._outbox.start()
         self.guard.wrap("check", livekit_internals.check)(self._ctx)
-        self.guard.wrap("joined", lambda: self._write(agent_joined(self._ctx)))()
-        self.guard.wrap("room", self._room.attach)(self.guard)
+        self.guard.wrap("adopted", self._write_adopted)()
+        self.guard.wrap("joined", lambda: self._write(agent_joined(self._ctx, self._epoch)))()
+        self.guard.wrap("room", self._room.attach)()
+        self.guard.wrap("mark", self._mark_when_connected)()
         self.guard.wrap("shutdown", tap_shutdown)(self._ctx, self._end.on_shutdown)
+        self.guard.wrap("hang_up", tap_hang_up)(self._ctx, self._end.on_hang_up)
+
+    def _write_adopted(self) -> None:
+        if self._adopted is not None:
+            self._writer.write(self._adopted, id=adopted_id(self.session_id))
+
+    def _mark_when_connected(self) -> None:
+        room = self._ctx.room
+
+        def on_connection_state(state: int) -> None:
+            if state == rtc.ConnectionState.CONN_CONNECTED and self._marking is None:
+                marking = presence.mark(room, self.session_id)
+                self._marking = asyncio.create_task(marking, name="mark-agent")
+
+        room.on("connection_state_changed", self.guard.wrap("mark", on_connection_state))
+        if room.isconnected():
+            on_connection_state(rtc.ConnectionState.CONN_CONNECTED)
 
     def attach(self, session: AgentSession[Any], *, greeting: str = "") -> None:
-        """Record a session from now on; call it before the session starts.
+        """Record a session from now on, beside those attached before; call it before the session starts.
 
         `greeting` is the text for `agent.ready`, if it is known before it is spoken.
         """
@@ -87,21 +138,33 @@ class Recording:
 
     def _attach(self, session: AgentSession[Any]) -> None:
         wrap = self.guard.wrap
-        self._conversation = Conversation(
-            session, self._write, self.guard, on_greeting=wrap("greeting", self.ready)
+        if any(known.session is session for known in self._sessions):
+            log.warning("recorder.session_recorded_already", extra={"session": self.session_id})
+            return
+        number = len(self._sessions) + 1
+        conversation = Conversation(
+            session,
+            self._write,
+            self._note,
+            self.guard,
+            # turns are numbered per epoch, and each session counts its own
+            epoch=self._epoch if number == 1 else f"{self._epoch}.{number}",
+            on_greeting=wrap("greeting", self.ready),
         )
-        tap_session(session, wrap("session", self._on_session_event))
-        tap_aclose(session, wrap("aclose", self._end.on_aclose))
+        attached = _Session(session, conversation)
+        self._sessions.append(attached)
+        tap_session(session, wrap("session", partial(self._on_session_event, attached)))
+        tap_aclose(session, wrap("aclose", attached.on_aclose))
 
     def set_request(self, requested_at: datetime, traceparent: str | None) -> None:
         """Set when the session was requested, and the trace that events from now on belong to."""
         self._readiness.requested_at = requested_at
-        self._outbox.traceparent = traceparent
+        self._writer.traceparent = traceparent
 
     def ready(self, greeting: str) -> None:
         """Announce in the record and in the room that the agent has greeted; once."""
         if not self._closed:
-            self._readiness.announce(greeting)
+            self.guard.wrap("ready", self._readiness.announce)(greeting)
 
     def failed(self, error: Exception) -> None:
         """Record that the job cannot serve its session."""
@@ -112,62 +175,147 @@ class Recording:
     async def finish(self, timeout_seconds: float = FLUSH_SECONDS) -> bool:
         """Close the record and publish the rest of it; may be called several times.
 
-        Returns whether everything is published; if not, the journal is left to be adopted.
+        Returns whether every event of the job so far is published: False if one was refused or lost, or is
+        still in the journal, from which another process publishes it.
         """
         if self._finishing is None:
             self._finishing = asyncio.create_task(self._finish(timeout_seconds), name="finish-record")
         return await asyncio.shield(self._finishing)
 
     async def _finish(self, timeout_seconds: float) -> bool:
-        self.guard.wrap("close", self._close)(None)
+        self.guard.wrap("close", self._close)()
         await self._readiness.wait_sent(timeout_seconds)
-        published = await self._outbox.close(timeout_seconds)
-        if not published:
+        if self._left is not None:
+            await self._close_after_the_others(self._left, timeout_seconds)
+        # the journal stays open: the job may record another session
+        drained = await self._outbox.flush(timeout_seconds if self.link.enabled else 0)
+        if not drained:
             log.warning("recorder.left_in_journal", extra={"session": self.session_id})
-        return published
+        return drained and self._outbox.intact
 
-    def _write(self, event: Event, *, at: float | None = None) -> None:
+    async def _close_after_the_others(self, closing: Closing, timeout_seconds: float) -> None:
+        # Agents that leave together all saw another in the room. The last one in the log closes the session.
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                if not await self._outbox.flush(timeout_seconds):
+                    return
+                bus = await self.link.bus()
+                remaining = await presence.agents_in(bus, self._writer.tenant, self.session_id)
+        except (TimeoutError, BusError) as error:
+            log.warning("recorder.others_unknown", extra={"session": self.session_id, "error": repr(error)})
+            return
+        if not remaining:
+            self._left = None
+            self._writer.write(self._session_closed(closing), id=closed_id(self.session_id))
+
+    def _write(self, event: Event, *, at: float | None = None, settles: str | None = None) -> None:
         if not self._closed:
-            self._outbox.write(event, at=at)
+            self._writer.write(event, at=at, settles=settles)
 
-    def _on_session_event(self, name: str, event: Any) -> None:
-        if self._conversation is not None:
-            self._conversation.handle(name, event)
+    def _note(self, key: str, event: Event, *, at: float | None = None) -> None:
+        if not self._closed:
+            self._writer.note(key, event, at=at)
+
+    def _on_session_event(self, attached: "_Session", name: str, event: Any) -> None:
+        attached.conversation.handle(name, event)
         if name == "close":
-            self._close(event)
+            attached.conversation.close()
+            attached.closed = event
+            if all(session.closed is not None for session in self._sessions):
+                self._close()
 
-    def _close(self, event: CloseEvent | None) -> None:
+    def _close(self) -> None:
         if self._closed:
             return
-        if self._conversation is not None:
-            self._conversation.close()
-        if not self.replaced:
-            self._write(self._session_closed(event))
+        for session in self._sessions:
+            session.conversation.close()
+        self._room.close()
+        closing = self._closing()
+        if self.replaced:
+            self._write(self._agent_left(closing, reason="replaced"))
+        elif self._others_continue():
+            self._left = closing
+            self._write(self._agent_left(closing, reason=closing[0]))
+        else:
+            self._writer.write(self._session_closed(closing), id=closed_id(self.session_id))
         self._closed = True
 
-    def _session_closed(self, event: CloseEvent | None) -> SessionClosed:
-        by_code = event is not None and not self._end.closed_by_job_task
+    def _others_continue(self) -> bool:
+        room = self._ctx.room
+        return (
+            self._room.disconnect_reason is None
+            and room.isconnected()
+            and presence.has_other_agent(room, self.session_id)
+            and presence.has_caller(room)
+        )
+
+    def _closing(self) -> Closing:
+        # the session attached first is the one that the caller talks to
+        attached = next((session for session in self._sessions if session.closed is not None), None)
+        event = attached.closed if attached is not None else None
         by_error = event is not None and event.reason.value == "error"
-        reason, fault, detail = close_reason(
+        return close_reason(
             SessionEnd(
                 session_reason=event.reason.value if event else None,
                 room_reason=self._room.disconnect_reason,
                 departure_reason=self._room.last_departure,
                 participant_joined=bool(self._room.participants),
-                ended_by_code=self._end.shutdown_called or by_code,
+                hung_up=self._end.hung_up,
+                ended_by_code=self._end.shutdown_called or (attached is not None and attached.closed_by_code),
                 failure=self.failure if by_error else self._end.failure,
             )
         )
-        conversation = self._conversation
+
+    def _session_closed(self, closing: Closing) -> SessionClosed:
+        reason, fault, detail = closing
         return SessionClosed(
             reason=reason,
             fault=fault,
             detail=detail,
             duration_seconds=time.monotonic() - self._started,
-            turns=conversation.turns if conversation else 0,
+            turns=self._turns(),
             participants=list(self._room.participants.values()),
-            usage=conversation.usage if conversation else [],
+            usage=self._usage(),
         )
+
+    def _agent_left(self, closing: Closing, *, reason: str) -> AgentLeft:
+        _, fault, detail = closing
+        return AgentLeft(
+            job_id=self._ctx.job.id,
+            epoch=self._epoch,
+            reason=reason,
+            fault=FaultSide.NONE if self.replaced else fault,
+            detail=None if self.replaced else detail,
+            duration_seconds=time.monotonic() - self._started,
+            turns=self._turns(),
+            usage=self._usage(),
+        )
+
+    def _turns(self) -> int:
+        return sum(session.conversation.turns for session in self._sessions)
+
+    def _usage(self) -> list[ModelUsage]:
+        return [model for session in self._sessions for model in session.conversation.usage]
+
+
+class _Session:
+    """A session that is recorded, and how it closed."""
+
+    def __init__(self, session: AgentSession[Any], conversation: Conversation) -> None:
+        self.session = session
+        self.conversation = conversation
+        self.closed: CloseEvent | None = None
+        self._closed_by_job_task = False
+
+    def on_aclose(self) -> None:
+        # LiveKit gives the same reason when code closes a session and when the worker's shutdown does
+        self._closed_by_job_task = livekit_internals.in_job_task()
+
+    @property
+    def closed_by_code(self) -> bool:
+        """Whether the agent's code closed it, and not the job's end (`job_shutdown` of a second session)."""
+        by_user = self.closed is not None and self.closed.reason.value == "user_initiated"
+        return by_user and not self._closed_by_job_task
 
 
 class _EndSignals:
@@ -176,11 +324,10 @@ class _EndSignals:
     def __init__(self) -> None:
         self.failure: str | None = None
         self.shutdown_called = False
-        self.closed_by_job_task = False
+        self.hung_up = False
 
     def on_shutdown(self) -> None:
         self.shutdown_called = True
 
-    def on_aclose(self) -> None:
-        # LiveKit gives the same reason when code closes a session and when the worker's shutdown does
-        self.closed_by_job_task = livekit_internals.in_job_task()
+    def on_hang_up(self) -> None:
+        self.hung_up = True

@@ -1,5 +1,6 @@
 """Record the events of the room. One handler per event of `rtc.Room`, in one table."""
 
+import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -10,12 +11,15 @@ from msgspec.structs import replace
 from antiphon.contracts.events.media import (
     ActiveSpeakersChanged,
     ConnectionQualityChanged,
-    DataReceived,
+    Reconnected,
+    Reconnecting,
     RoomMetadataChanged,
+    SipDtmfReceived,
     TrackEvent,
     TrackMuted,
     TrackPublished,
     TrackSubscribed,
+    TrackSubscriptionFailed,
     TrackUnmuted,
     TrackUnpublished,
     TrackUnsubscribed,
@@ -25,8 +29,10 @@ from antiphon.contracts.events.participant import (
     ParticipantConnected,
     ParticipantDisconnected,
     ParticipantMetadataChanged,
+    ParticipantNameChanged,
 )
 from antiphon.contracts.events.session import ParticipantSummary
+from antiphon.recorder.data_packets import DataPackets
 from antiphon.recorder.outbox import WriteEvent
 from antiphon.recorder.taps import ErrorGuard
 
@@ -34,18 +40,21 @@ from antiphon.recorder.taps import ErrorGuard
 class RoomRecorder:
     """Writer of the room's events, with the list of its participants."""
 
-    def __init__(self, room: rtc.Room, write: WriteEvent) -> None:
+    def __init__(self, room: rtc.Room, write: WriteEvent, guard: ErrorGuard) -> None:
         self.participants: dict[str, ParticipantSummary] = {}  # by sid
         self.disconnect_reason: str | None = None  # of the agent
         self.last_departure: str | None = None  # why the last participant left
         self._room = room
         self._write = write
+        self._guard = guard
         self._speaking: list[str] = []
+        self._data = DataPackets(write, guard.wrap)
+        self._reconnecting_since: float | None = None
 
-    def attach(self, guard: ErrorGuard) -> None:
+    def attach(self) -> None:
         """Record the room's events from now on."""
         for name, handler in _HANDLERS.items():
-            self._room.on(name, guard.wrap(name, handler.__get__(self)))
+            self._room.on(name, self._guard.wrap(name, handler.__get__(self)))
         if self._room.isconnected():
             self._write_present_participants()
 
@@ -53,6 +62,10 @@ class RoomRecorder:
         # LiveKit does not announce those who were in the room before the agent
         for participant in self._room.remote_participants.values():
             self.on_participant_connected(participant)
+
+    def close(self) -> None:
+        """Write what was not written yet."""
+        self._data.flush()
 
     def on_connection_state(self, state: int) -> None:
         """Record who is in the room when the agent joins it."""
@@ -62,6 +75,17 @@ class RoomRecorder:
     def on_disconnected(self, reason: int) -> None:
         """Remember why the agent was disconnected."""
         self.disconnect_reason = _disconnect_reason(reason)
+
+    def on_reconnecting(self) -> None:
+        """Record that the agent lost its connection."""
+        if self._reconnecting_since is None:
+            self._reconnecting_since = time.monotonic()
+            self._write(Reconnecting())
+
+    def on_reconnected(self) -> None:
+        """Record that the agent is connected again, and how long it was not."""
+        since, self._reconnecting_since = self._reconnecting_since, None
+        self._write(Reconnected(gap_seconds=None if since is None else time.monotonic() - since))
 
     def on_participant_connected(self, participant: rtc.RemoteParticipant) -> None:
         """Record a participant, once per sid."""
@@ -99,6 +123,13 @@ class RoomRecorder:
         )
         self._write(changed)
 
+    def on_name(self, participant: rtc.Participant, old: str, new: str) -> None:
+        """Record a change of a participant's name."""
+        changed = ParticipantNameChanged(
+            identity=participant.identity, sid=participant.sid, old_name=old, name=new
+        )
+        self._write(changed)
+
     def on_attributes(self, changed: dict[str, str], participant: rtc.Participant) -> None:
         """Record a change of a participant's attributes; the agent's own only repeat its state."""
         if isinstance(participant, rtc.RemoteParticipant):
@@ -122,6 +153,17 @@ class RoomRecorder:
         """Record that the agent receives a track."""
         self.on_participant_connected(participant)
         self._track(TrackSubscribed, publication, participant)
+
+    def on_subscription_failed(self, participant: rtc.RemoteParticipant, track_sid: str, error: str) -> None:
+        """Record that the agent cannot receive a track."""
+        self._write(
+            TrackSubscriptionFailed(
+                identity=participant.identity,
+                participant_sid=participant.sid,
+                track_sid=track_sid,
+                error=str(error),
+            )
+        )
 
     def on_unsubscribed(
         self, _: rtc.Track, publication: rtc.TrackPublication, participant: rtc.RemoteParticipant
@@ -172,17 +214,14 @@ class RoomRecorder:
         """Record a change of the room's metadata."""
         self._write(RoomMetadataChanged(old_metadata=old, metadata=new))
 
+    def on_dtmf(self, dtmf: rtc.SipDTMF) -> None:
+        """Record a key that a caller pressed."""
+        identity = dtmf.participant.identity if dtmf.participant else None
+        self._write(SipDtmfReceived(code=dtmf.code, digit=dtmf.digit, identity=identity))
+
     def on_data(self, packet: rtc.DataPacket) -> None:
         """Record the size and topic of a data packet, not its content."""
-        sender = packet.participant.identity if packet.participant else None
-        self._write(
-            DataReceived(
-                size_bytes=len(packet.data),
-                kind=_data_kind(packet.kind),
-                topic=packet.topic or None,
-                identity=sender,
-            )
-        )
+        self._data.add(packet)
 
 
 # The contract's names of LiveKit's enum values: PARTICIPANT_KIND_STANDARD is `standard`
@@ -211,25 +250,26 @@ def _disconnect_reason(value: int | None) -> str:
         return f"reason_{value}"
 
 
-def _data_kind(value: int) -> str:
-    return rtc.DataPacketKind.Name(value).removeprefix("KIND_").lower()  # type: ignore[arg-type]
-
-
 _HANDLERS: Mapping[Any, Callable[..., None]] = {
     "connection_state_changed": RoomRecorder.on_connection_state,
     "disconnected": RoomRecorder.on_disconnected,
+    "reconnecting": RoomRecorder.on_reconnecting,
+    "reconnected": RoomRecorder.on_reconnected,
     "participant_connected": RoomRecorder.on_participant_connected,
     "participant_disconnected": RoomRecorder.on_participant_disconnected,
     "participant_metadata_changed": RoomRecorder.on_metadata,
+    "participant_name_changed": RoomRecorder.on_name,
     "participant_attributes_changed": RoomRecorder.on_attributes,
     "track_published": RoomRecorder.on_published,
     "track_unpublished": RoomRecorder.on_unpublished,
     "track_subscribed": RoomRecorder.on_subscribed,
+    "track_subscription_failed": RoomRecorder.on_subscription_failed,
     "track_unsubscribed": RoomRecorder.on_unsubscribed,
     "track_muted": RoomRecorder.on_muted,
     "track_unmuted": RoomRecorder.on_unmuted,
     "active_speakers_changed": RoomRecorder.on_speakers,
     "connection_quality_changed": RoomRecorder.on_quality,
     "room_metadata_changed": RoomRecorder.on_room_metadata,
+    "sip_dtmf_received": RoomRecorder.on_dtmf,
     "data_received": RoomRecorder.on_data,
 }

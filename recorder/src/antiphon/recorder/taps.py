@@ -80,13 +80,42 @@ def tap_shutdown(ctx: JobContext, on_shutdown: Callable[[], None]) -> None:
     vars(ctx)["shutdown"] = shutdown
 
 
-def tap_agent(
-    agent: Agent, *, on_model_text: OnText, on_spoken_text: OnText, on_entered: Callable[[], None]
-) -> None:
-    """Receive an agent's text and the return of its `on_enter`; once per agent object.
+def tap_hang_up(ctx: JobContext, on_hang_up: Callable[[], None]) -> None:
+    """Call `on_hang_up` whenever the job's code deletes the room or removes a participant.
 
-    A model's text passes `llm_node`; text given to `session.say` passes only `transcription_node`. The
-    agent's own overrides of these methods are called as before.
+    This covers `ctx.delete_room` and `ctx.api`, and no other client of LiveKit's API.
+    """
+    vars(ctx)["delete_room"] = _called_before(ctx.delete_room, on_hang_up)
+    if not available("api"):
+        return
+    try:
+        rooms = ctx.api.room
+    except (RuntimeError, ValueError):  # outside of a job process, or without credentials: nobody can use it
+        return
+    for name in ("delete_room", "remove_participant"):
+        vars(rooms)[name] = _called_before(getattr(rooms, name), on_hang_up)
+
+
+def _called_before(method: Callable[..., Any], action: Callable[[], None]) -> Callable[..., Any]:
+    def call(*arguments: Any, **options: Any) -> Any:
+        action()
+        return method(*arguments, **options)
+
+    return call
+
+
+def tap_agent(
+    agent: Agent,
+    *,
+    on_model_text: OnText,
+    on_spoken_text: OnText,
+    on_transcript: OnText,
+    on_entered: Callable[[Exception | None], None],
+) -> None:
+    """Receive an agent's text and the end of its `on_enter`, with its error; once per agent object.
+
+    A model's text passes `llm_node`; text given to `session.say` passes only `transcription_node`, and what
+    that returns is the transcript. The agent's own overrides of these methods are called as before.
     """
     attributes = vars(agent)
     if attributes.get(_TAPPED):
@@ -96,7 +125,7 @@ def tap_agent(
         attributes["llm_node"] = _tapped_llm_node(agent.llm_node, on_model_text)
     if available("transcription_node"):
         attributes["transcription_node"] = _tapped_transcription_node(
-            agent.transcription_node, on_spoken_text
+            agent.transcription_node, on_spoken_text, on_transcript
         )
     if available("on_enter"):
         attributes["on_enter"] = _tapped_on_enter(agent.on_enter, on_entered)
@@ -117,23 +146,40 @@ def _tapped_llm_node(node: Callable[..., Any], on_text: OnText) -> Callable[...,
     return llm_node
 
 
-def _tapped_transcription_node(node: Callable[..., Any], on_text: OnText) -> Callable[..., Any]:
+def _tapped_transcription_node(
+    node: Callable[..., Any], on_text: OnText, on_transcript: OnText
+) -> Callable[..., Any]:
     def transcription_node(text: AsyncIterable[str], *arguments: Any, **options: Any) -> Any:
         speech = current_speech()
-        tapped = text if speech is None else _tapped_stream(text, speech, on_text)
-        return node(tapped, *arguments, **options)
+        if speech is None:
+            return node(text, *arguments, **options)
+        result = node(_tapped_stream(text, speech, on_text), *arguments, **options)
+        if inspect.iscoroutine(result):
+            return _tapped_result(result, speech, on_transcript)
+        return _tapped_stream(result, speech, on_transcript) if isinstance(result, AsyncIterable) else result
 
     return transcription_node
 
 
-def _tapped_on_enter(on_enter: Callable[[], Any], on_entered: Callable[[], None]) -> Callable[[], Any]:
+def _tapped_on_enter(
+    on_enter: Callable[[], Any], on_entered: Callable[[Exception | None], None]
+) -> Callable[[], Any]:
     async def tapped() -> None:
+        error: Exception | None = None
         try:
             await on_enter()
+        except Exception as raised:
+            error = raised
+            raise
         finally:
-            on_entered()
+            on_entered(error)
 
     return tapped
+
+
+async def _tapped_result(result: Coroutine[Any, Any, Any], speech: str, on_text: OnText) -> Any:
+    awaited = await result
+    return _tapped_stream(awaited, speech, on_text) if isinstance(awaited, AsyncIterable) else awaited
 
 
 async def _tapped_stream(chunks: AsyncIterable[Any], speech: str, on_text: OnText) -> AsyncIterator[Any]:

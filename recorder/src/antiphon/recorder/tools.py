@@ -24,13 +24,12 @@ class ToolCalls:
         self._running: dict[str, tuple[str, float]] = {}  # call id: name, start
         self._seen: set[str] = set()
 
-    def on_update(self, event: ToolExecutionUpdatedEvent) -> str | None:
-        """Record that a call started or ended; return the id of a call that started."""
+    def on_update(self, event: ToolExecutionUpdatedEvent) -> None:
+        """Record that a call started or ended."""
         update = event.update
         if isinstance(update, ToolCallStarted):
             self._start(update.function_call, event.created_at)
-            return update.function_call.call_id
-        if isinstance(update, ToolCallEnded) and update.call_id in self._running:
+        elif isinstance(update, ToolCallEnded) and update.call_id in self._running:
             name, started = self._running.pop(update.call_id)
             self._write(
                 ToolCompleted(
@@ -42,11 +41,9 @@ class ToolCalls:
                 ),
                 at=event.created_at,
             )
-        return None
 
-    def on_executed(self, event: FunctionToolsExecutedEvent) -> list[str]:
-        """Record calls that failed before they started (unknown tool, invalid JSON); return their ids."""
-        never_started = []
+    def on_executed(self, event: FunctionToolsExecutedEvent) -> None:
+        """Record calls that failed before they started (unknown tool, invalid JSON)."""
         for call, output in event.zipped():
             if call.call_id in self._seen:
                 continue
@@ -59,8 +56,6 @@ class ToolCalls:
                 output=output.output,
             )
             self._write(completed, at=event.created_at)
-            never_started.append(call.call_id)
-        return never_started
 
     def _start(self, call: FunctionCall, at: float) -> None:
         self._seen.add(call.call_id)

@@ -1,216 +1,273 @@
-"""The turns of a conversation. Pure: messages and speeches go in, finished turns come out.
+"""The turns of a conversation. Pure: facts about speeches and messages go in, events of turns come out.
 
-A turn is one utterance of the user and all answers of the agent to it, including tools and handoffs. It ends
-when the last speech that answers it has ended. Speech before the first utterance is the greeting and not a
-turn; unprompted speech later is a turn without user text.
+A turn is one utterance of the user and all answers of the agent to it, including tools and handoffs. Every
+fact belongs to a speech and so to that speech's turn. Several turns can be open; each ends when the last of
+its own speeches has ended. Speech before the first utterance is the greeting and not a turn; unprompted
+speech later is a turn without user text. Turns are numbered in the order in which they start.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from numbers import Real
-from typing import Any
+from dataclasses import replace
 
-from antiphon.contracts.events.turn import TurnSaved
+from antiphon.contracts.events.turn import TurnSaved, TurnStarted
+from antiphon.recorder.open_turn import Answer, GeneratedText, Greeting, OpenTurn, Speech, Utterance, Wait
 
-_SPOKEN_AT = ("started_speaking_at", "stopped_speaking_at")  # of both sides: prefixed
-_LAST_COUNTS = "agent_stopped_speaking_at"
-_LISTS = "provider_request_ids"
-
-
-@dataclass(frozen=True, slots=True)
-class Utterance:
-    """A message of the user."""
-
-    text: str
-    language: str | None = None
-    confidence: float | None = None
-    metrics: Mapping[str, object] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A message of the agent, up to an interruption."""
-
-    text: str
-    interrupted: bool = False
-    metrics: Mapping[str, object] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Greeting:
-    """The speech of the agent before the first utterance."""
-
-    text: str
-
-
-Finished = TurnSaved | Greeting
-
-
-@dataclass(slots=True)
-class _Turn:
-    agent_id: str
-    utterance: Utterance | None = None
-    answers: list[Answer] = field(default_factory=list)
-    speeches: list[str] = field(default_factory=list)  # all that answered, in order
-    running: set[str] = field(default_factory=set)  # those that have not ended
-    handoffs: int = 0  # in progress: the next agent may speak
-    interrupted: bool = False
-    tool_call_ids: list[str] = field(default_factory=list)
-    is_greeting: bool = False
-
-    @property
-    def ended(self) -> bool:
-        return not self.running and not self.handoffs
+Fact = TurnStarted | TurnSaved | Greeting
 
 
 class TurnTracker:
-    """The open turn. Methods that can finish it return what they finished, in order."""
+    """The open turns. Methods that can start or finish one return its events, in order."""
 
-    def __init__(self) -> None:
+    def __init__(self, epoch: str) -> None:
         self.saved = 0
-        self._open: _Turn | None = None
-        self._turns: dict[str, _Turn] = {}  # by speech, while either lasts
-        self._generated: dict[str, list[str]] = {}  # text by speech
-        self._greeting_over = False
+        self._epoch = epoch
+        self._started = 0
+        self._texts = 0
+        self._open: list[OpenTurn] = []  # in the order of their start
+        self._speeches: dict[str, Speech] = {}  # running, or a part of an open turn
+        self._agent_has_spoken = False
 
-    def speech_started(self, speech: str, *, parent: str | None = None, is_reply: bool = False) -> None:
-        """Assign a speech to the open turn if a tool or the next agent created it during `parent`.
+    @property
+    def open_turns(self) -> list[OpenTurn]:
+        """The turns that have started and not ended."""
+        return [turn for turn in self._open if turn.number is not None]
 
-        A reply belongs to the utterance that it answers and not to its parent.
+    @property
+    def is_greeting(self) -> bool:
+        """Whether the greeting has begun and not ended."""
+        return any(turn.number is None for turn in self._open)
+
+    def speech_created(self, speech: str, *, parent: str | None = None, awaits_message: bool = False) -> None:
+        """Expect a speech. A tool or the next agent that made it during `parent` speaks in that one's turn.
+
+        Of a reply that awaits the user's message, the message opens the turn.
         """
-        turn = self._turns.get(parent) if parent and not is_reply else None
-        if turn is not None and turn is self._open:
-            self._assign(speech, turn)
+        created = self._speech(speech)
+        origin = self._speeches.get(parent) if parent else None
+        if origin is not None and origin.turn is not None and not awaits_message:
+            self._assign(created, origin.turn)
+
+    def reply_created(self, speech: str, agent_id: str, *, transcribed: bool) -> list[Fact]:
+        """Open the turn of a speech-to-speech model's reply; the user's words may not be known yet.
+
+        A reply to a tool's output, or to words already known, joins their turn. Without `transcribed`, no
+        transcript is to be expected.
+        """
+        reply = self._speech(speech)
+        reply.is_settled = True
+        for wait in (Wait.TOOL_REPLY, Wait.ANSWER):
+            if (turn := self._waiting(wait)) is not None:
+                self._assign(reply, turn)
+                turn.waits.discard(wait)
+                return []
+        turn = self._new_turn(agent_id, waits={Wait.TRANSCRIPT} if transcribed else set())
+        self._assign(reply, turn)
+        return [turn.started()]
 
     def text_generated(self, speech: str, text: str) -> None:
         """Add a piece of text that the agent intends to say."""
-        self._generated.setdefault(speech, []).append(text)
+        known = self._speeches.get(speech)
+        if known is None:
+            return
+        if not known.generated or known.generated[-1].answered:
+            self._texts += 1
+            known.generated.append(GeneratedText(self._texts))
+        known.generated[-1].pieces.append(text)
+        _changed(known.turn)
 
-    def user_said(self, speech: str | None, agent_id: str, utterance: Utterance) -> list[Finished]:
-        """Open a turn; `speech` will answer it, None if none will."""
-        finished = self._finish_open()
-        self._greeting_over = True
-        turn = self._open = _Turn(agent_id, utterance=utterance)
-        if speech is not None:
-            self._assign(speech, turn)
-        return finished + self._finish_ended()
+    def text_heard(self, speech: str, text: str) -> None:
+        """Set what the user has heard of a speech since its last answer."""
+        known = self._speeches.get(speech)
+        if known is not None and known.heard != text:
+            known.heard = text
+            _changed(known.turn)
 
-    def agent_said(self, speech: str | None, agent_id: str, answer: Answer) -> list[Finished]:
-        """Add an answer to the open turn, or open a turn without user text."""
-        turn = self._open
-        if turn is None:
-            turn = self._open = _Turn(agent_id, is_greeting=not self._greeting_over)
-            self._greeting_over = True
-            if speech is not None:
-                self._assign(speech, turn)
-        turn.answers.append(answer)
-        return self._finish_ended()
+    def user_said(
+        self, speech: str | None, agent_id: str, utterance: Utterance, *, continues: bool = False
+    ) -> list[Fact]:
+        """Start a turn that `speech` answers.
 
-    def tool_called(self, call_id: str) -> None:
-        """Add a tool call to the open turn."""
-        if self._open is not None and call_id not in self._open.tool_call_ids:
-            self._open.tool_call_ids.append(call_id)
-
-    def handoff_started(self) -> None:
-        """Keep the turn open: another agent takes over and may speak."""
-        if self._open is not None:
-            self._open.handoffs += 1
-
-    def handoff_finished(self) -> list[Finished]:
-        """End a handoff: the next agent has taken over, and its first speech, if any, has started."""
-        if self._open is not None and self._open.handoffs:
-            self._open.handoffs -= 1
-        return self._finish_ended()
-
-    def speech_finished(self, speech: str, *, interrupted: bool = False) -> list[Finished]:
-        """Mark a speech as over, whether or not it was played."""
-        turn = self._turns.get(speech)
-        if turn is None or turn is not self._open:
-            self._forget(speech)
+        Without a speech of its own, the message belongs to the running reply that has none, else it starts a
+        turn that stays open for the next reply. `continues` adds it to a message that is not answered yet.
+        """
+        reply = self._speeches.get(speech) if speech else None
+        if reply is not None and not reply.is_settled:
+            facts = self._leave_turn(reply)
+            facts += self._finish_unanswered()
+            turn = self._new_turn(agent_id, utterance=utterance)
+            reply.is_settled = True
+            self._assign(reply, turn)
+            return [*facts, turn.started()]
+        if (late := self._waiting(Wait.TRANSCRIPT)) is not None:
+            late.utterance = utterance
+            late.waits.discard(Wait.TRANSCRIPT)
+            _changed(late)
+            return self._finish_if_ended(late)
+        unanswered = self._waiting(Wait.ANSWER)
+        if continues and unanswered is not None and unanswered.utterance is not None:
+            earlier = unanswered.utterance
+            unanswered.utterance = replace(earlier, text=f"{earlier.text} {utterance.text}")
+            _changed(unanswered)
             return []
+        facts = self._finish_unanswered()
+        turn = self._new_turn(agent_id, utterance=utterance, waits={Wait.ANSWER})
+        return [*facts, turn.started()]
+
+    def speech_began(self, speech: str, agent_id: str) -> list[Fact]:
+        """Note that a speech is heard or calls a tool; it starts a turn if it is unprompted."""
+        known = self._speech(speech)
+        known.is_settled = True
+        if known.turn is not None or known.done:
+            return []
+        facts: list[Fact] = []
+        turn = self._waiting(Wait.ANSWER)
+        if turn is None:
+            turn = self._new_turn(agent_id, is_unprompted=True)
+            facts = [turn.started()] if turn.number is not None else []
+        turn.waits.discard(Wait.ANSWER)
+        self._assign(known, turn)
+        return facts
+
+    def agent_said(self, speech: str | None, agent_id: str, answer: Answer) -> list[Fact]:
+        """Add an answer to the turn of its speech; an answer of no known speech ends its turn at once."""
+        anonymous = speech is None
+        known = self._speech(speech or "")
+        facts = self.speech_began(known.id, agent_id)
+        known.heard = ""
+        if known.generated:
+            known.generated[-1].answered = True
+        if known.turn is not None:
+            known.turn.answers.append(answer)
+            _changed(known.turn)
+        return facts + self.speech_finished(known.id) if anonymous else facts
+
+    def tool_called(self, speech: str | None, agent_id: str, call_id: str) -> list[Fact]:
+        """Add a tool call to the turn of its speech."""
+        if speech is None:  # the best guess without LiveKit's context
+            turn, facts = (self._open[-1] if self._open else None), []
+        else:
+            facts = self.speech_began(speech, agent_id) if speech in self._speeches else []
+            turn = self._turn_of(speech)
+        if turn is not None and call_id not in turn.tool_call_ids:
+            turn.tool_call_ids.append(call_id)
+            _changed(turn)
+        return facts
+
+    def tool_reply_expected(self, speech: str | None) -> None:
+        """Keep a turn open: its model will answer the tool's output by another speech."""
+        if (turn := self._turn_of(speech)) is not None:
+            turn.waits.add(Wait.TOOL_REPLY)
+
+    def handoff_started(self, speech: str | None) -> None:
+        """Keep a turn open: another agent takes over and may speak."""
+        if (turn := self._turn_of(speech)) is not None:
+            turn.handoffs += 1
+
+    def handoff_finished(self, speech: str | None) -> list[Fact]:
+        """End a handoff: the next agent has taken over, and its first speech, if any, has been created."""
+        turn = self._turn_of(speech)
+        if turn is None or not turn.handoffs:
+            return []
+        turn.handoffs -= 1
+        return self._finish_if_ended(turn)
+
+    def speech_finished(
+        self, speech: str, *, interrupted: bool = False, was_scheduled: bool = True
+    ) -> list[Fact]:
+        """Mark a speech as over, whether or not it was played.
+
+        One that was never scheduled is a preemptive generation that LiveKit discarded: it leaves nothing.
+        """
+        known = self._speeches.get(speech)
+        if known is None:
+            return []
+        known.done = True
+        turn = known.turn
+        if turn is None:
+            del self._speeches[speech]
+            return []
+        if not (was_scheduled or known.is_settled):
+            return self._leave_turn(known)
         turn.interrupted = turn.interrupted or interrupted
-        turn.running.discard(speech)
-        return self._finish_ended()
+        if known.heard.strip():  # LiveKit adds no message for it, such as by `add_to_chat_ctx=False`
+            turn.answers.append(Answer(known.heard.strip(), interrupted))
+            known.heard = ""
+        _changed(turn)
+        return self._finish_if_ended(turn)
 
-    def close(self) -> list[Finished]:
-        """Finish the open turn as it is."""
-        return self._finish_open()
+    def stop_waiting(self, turn: OpenTurn) -> list[Fact]:
+        """Finish a turn without the transcript or tool reply that it waits for."""
+        turn.waits -= {Wait.TRANSCRIPT, Wait.TOOL_REPLY}
+        return self._finish_if_ended(turn)
 
-    def _assign(self, speech: str, turn: _Turn) -> None:
-        self._turns[speech] = turn
-        turn.running.add(speech)
-        if speech not in turn.speeches:
-            turn.speeches.append(speech)
+    def close(self) -> list[Fact]:
+        """Finish all open turns as they are."""
+        return [fact for turn in list(self._open) for fact in self._finish(turn)]
 
-    def _forget(self, speech: str) -> None:
-        self._turns.pop(speech, None)
-        self._generated.pop(speech, None)
+    def _speech(self, speech: str) -> Speech:
+        return self._speeches.setdefault(speech, Speech(speech))
 
-    def _finish_ended(self) -> list[Finished]:
-        return self._finish_open() if self._open is not None and self._open.ended else []
+    def _turn_of(self, speech: str | None) -> OpenTurn | None:
+        known = self._speeches.get(speech) if speech else None
+        return known.turn if known else None
 
-    def _finish_open(self) -> list[Finished]:
-        turn, self._open = self._open, None
+    def _waiting(self, wait: Wait) -> OpenTurn | None:
+        return next((turn for turn in self._open if wait in turn.waits), None)
+
+    def _new_turn(
+        self,
+        agent_id: str,
+        *,
+        utterance: Utterance | None = None,
+        waits: set[Wait] | None = None,
+        is_unprompted: bool = False,
+    ) -> OpenTurn:
+        is_greeting = is_unprompted and not self._agent_has_spoken
+        self._agent_has_spoken = True
+        if not is_greeting:
+            self._started += 1
+        number = None if is_greeting else self._started
+        turn = OpenTurn(number, self._epoch, agent_id, utterance, waits=waits or set())
+        self._open.append(turn)
+        return turn
+
+    def _assign(self, speech: Speech, turn: OpenTurn) -> None:
+        speech.turn = turn
+        turn.speeches.append(speech)
+        _changed(turn)
+
+    def _leave_turn(self, speech: Speech) -> list[Fact]:
+        turn, speech.turn = speech.turn, None
+        if speech.done:
+            del self._speeches[speech.id]
         if turn is None:
             return []
-        pieces = ["".join(self._generated.pop(speech, [])).strip() for speech in turn.speeches]
-        for speech in set(turn.speeches) - turn.running:
-            self._forget(speech)
-        spoken = _join([answer.text for answer in turn.answers])
-        generated = _join(pieces) or spoken
-        if turn.is_greeting:
-            return [Greeting(generated or "")]
-        self.saved += 1
-        return [_turn_saved(turn, self.saved, spoken, generated)]
+        turn.speeches.remove(speech)
+        _changed(turn)
+        return self._finish_if_ended(turn)
+
+    def _finish_unanswered(self) -> list[Fact]:
+        """Finish what the next utterance shows to be over: no answer came, or a handoff has failed."""
+        over = [turn for turn in self._open if Wait.ANSWER in turn.waits or _only_handoff(turn)]
+        return [fact for turn in over for fact in self._finish(turn)]
+
+    def _finish_if_ended(self, turn: OpenTurn) -> list[Fact]:
+        return self._finish(turn) if turn.ended and turn in self._open else []
+
+    def _finish(self, turn: OpenTurn) -> list[Fact]:
+        self._open.remove(turn)
+        for speech in turn.speeches:
+            speech.turn = None
+            if speech.done:
+                del self._speeches[speech.id]
+        if turn.number is not None:
+            self.saved += 1
+        return [turn.finished()]
 
 
-def _turn_saved(turn: _Turn, number: int, spoken: str | None, generated: str | None) -> TurnSaved:
-    return TurnSaved(
-        turn=number,
-        agent_id=turn.agent_id,
-        user_text=turn.utterance.text if turn.utterance else None,
-        assistant_text=spoken,
-        assistant_text_generated=generated,
-        interrupted=turn.interrupted or any(answer.interrupted for answer in turn.answers),
-        language=turn.utterance.language if turn.utterance else None,
-        confidence=turn.utterance.confidence if turn.utterance else None,
-        tool_call_ids=turn.tool_call_ids,
-        metrics=_merge_metrics(turn),
-    )
+def _only_handoff(turn: OpenTurn) -> bool:
+    return turn.handoffs > 0 and not turn.waits and not turn.is_speaking
 
 
-def _join(texts: list[str]) -> str | None:
-    return " ".join(text for text in texts if text) or None
-
-
-def _merge_metrics(turn: _Turn) -> dict[str, object]:
-    """Return LiveKit's metrics of all messages of a turn; of several answers, the first one's figures."""
-    metrics: dict[str, object] = {}
-    if turn.utterance is not None:
-        for name, value in turn.utterance.metrics.items():
-            metrics[f"user_{name}" if name in _SPOKEN_AT else name] = _to_json(value)
-    for answer in turn.answers:
-        for name, value in answer.metrics.items():
-            _add_agent_metric(metrics, f"agent_{name}" if name in _SPOKEN_AT else name, value)
-    return metrics
-
-
-def _add_agent_metric(metrics: dict[str, object], name: str, value: object) -> None:
-    known = metrics.get(name)
-    if name == _LISTS and isinstance(known, list) and isinstance(value, list):
-        metrics[name] = known + _to_json(value)
-    elif name == _LAST_COUNTS or known is None:
-        metrics[name] = _to_json(value)
-
-
-def _to_json(value: Any) -> Any:
-    """Return a value as JSON can hold it: providers put any object into their metrics."""
-    if value is None or isinstance(value, bool | int):
-        return value
-    if isinstance(value, Real):  # numpy's floats too
-        return float(value)
-    if isinstance(value, Mapping):
-        return {str(name): _to_json(inner) for name, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_to_json(inner) for inner in value]
-    return str(value)
+def _changed(turn: OpenTurn | None) -> None:
+    if turn is not None:
+        turn.changes += 1

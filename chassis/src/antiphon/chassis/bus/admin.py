@@ -60,6 +60,7 @@ def bucket_config(definition: BucketDefinition) -> Config:
         "discard": "new",
         "max_msgs_per_subject": definition.history,
         "max_msg_size": definition.max_value_bytes,
+        "max_age": definition.max_age_seconds * SECOND,
         "deny_delete": True,
         "deny_purge": False,
         "allow_rollup_hdrs": True,
@@ -86,25 +87,26 @@ def consumer_config(definition: ConsumerDefinition) -> Config:
 TUNABLE = frozenset({"description", "max_bytes", "max_age", "ack_wait"})
 
 
-async def ensure(connection: Connection, *, create_streams: bool) -> None:
+async def ensure(connection: Connection, *, create_streams: bool, replicas: int | None = None) -> None:
     """Create what is missing, then verify everything (see Bus.ensure)."""
-    await ensure_buckets(connection)
+    await ensure_buckets(connection, replicas)
     for stream in STREAMS:
         if await _stream(connection, stream.name) is None:
             if not create_streams:
                 raise StreamMissing(f"stream {stream.name} does not exist")
-            await connection.api(f"STREAM.CREATE.{stream.name}", stream_config(stream))
+            config = stream_config(stream) | {"num_replicas": replicas or 1}
+            await connection.api(f"STREAM.CREATE.{stream.name}", config)
     await create_consumers(connection)
-    await verify(connection)
+    await verify(connection, replicas)
 
 
-async def ensure_buckets(connection: Connection) -> None:
+async def ensure_buckets(connection: Connection, replicas: int | None = None) -> None:
     """Create the buckets that are missing, and verify all (see Bus.ensure_buckets)."""
     differences: list[str] = []
     for config in map(bucket_config, BUCKETS):
         found = await _stream(connection, config["name"])
         if found is None:
-            await connection.api(f"STREAM.CREATE.{config['name']}", config)
+            await connection.api(f"STREAM.CREATE.{config['name']}", config | {"num_replicas": replicas or 1})
         else:
             differences += _compare(f"stream {config['name']}", config, found)
     if differences:
@@ -132,11 +134,11 @@ async def create_consumers(
             raise
 
 
-async def verify(connection: Connection) -> None:
+async def verify(connection: Connection, replicas: int | None = None) -> None:
     """Verify everything and change nothing (see Bus.verify)."""
     differences: list[str] = []
     streams: set[str] = set()
-    for config in _stream_configs():
+    for config in _stream_configs(replicas):
         found = await _stream(connection, config["name"])
         if found is not None:
             streams.add(config["name"])
@@ -168,8 +170,11 @@ async def reset_consumer(connection: Connection, consumer: ConsumerDefinition, s
         raise ConsumerLost(f"{consumer.name} cannot be reset to {start}: {error}") from error
 
 
-def _stream_configs() -> list[Config]:
-    return [stream_config(stream) for stream in STREAMS] + [bucket_config(bucket) for bucket in BUCKETS]
+def _stream_configs(replicas: int | None = None) -> list[Config]:
+    # Not part of the definition: an operator may change it, unless a setting says how many there are.
+    extra = {} if replicas is None else {"num_replicas": replicas}
+    configs = [stream_config(stream) for stream in STREAMS] + [bucket_config(bucket) for bucket in BUCKETS]
+    return [config | extra for config in configs]
 
 
 async def _stream(connection: Connection, name: str) -> Config | None:

@@ -1,17 +1,20 @@
 """The bus: publish, pull, read, announce and subscribe over NATS JetStream."""
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 
 from antiphon.chassis.bus import admin, publish, read, stored
 from antiphon.chassis.bus.connection import CONNECT_DEADLINE_SECONDS, TRANSIENT, Connection
 from antiphon.chassis.bus.consume import Puller
-from antiphon.chassis.bus.errors import ApiError, BusUnavailable, DefinitionMissing
+from antiphon.chassis.bus.errors import ApiError, BusUnavailable, DefinitionMissing, PayloadTooLarge
 from antiphon.chassis.bus.kv import Bucket
 from antiphon.chassis.bus.messages import Ack, Incoming, Outgoing
 from antiphon.chassis.bus.publish import PUBLISH_DEADLINE_SECONDS
 from antiphon.chassis.bus.stored import StreamState
 from antiphon.chassis.bus.subscribe import Subscription, Subscriptions
 from antiphon.chassis.library_log import get_logger
+from antiphon.chassis.nats_access import NatsAccess
 from antiphon.chassis.retry import retrying
 from antiphon.contracts.streams import SESSIONS, ConsumerDefinition
 
@@ -19,6 +22,8 @@ log = get_logger(__name__)
 
 PULL_BATCH = 500
 READY_DEADLINE_SECONDS = 2.0
+ADMIN_DEADLINE_SECONDS = 60.0  # for all streams, consumers and buckets together
+NOT_ANNOUNCED: tuple[type[Exception], ...] = (*TRANSIENT, PayloadTooLarge)
 VERIFY_SECONDS = 15.0  # at the start of a service: for persistence, which creates the streams when it starts
 
 
@@ -31,13 +36,18 @@ class Bus:
 
     @classmethod
     async def connect(
-        cls, url: str, *, name: str = "antiphon", connect_timeout_seconds: float = CONNECT_DEADLINE_SECONDS
+        cls,
+        access: str | NatsAccess,
+        *,
+        name: str = "antiphon",
+        connect_timeout_seconds: float = CONNECT_DEADLINE_SECONDS,
     ) -> "Bus":
         """Connect to a NATS server or cluster; once connected, the bus reconnects without limit.
 
-        Raises BusUnavailable when the first connect does not succeed in time.
+        `access` may be just the URL. Raises BusUnavailable when the first connect does not succeed in time,
+        ValueError for a wrong URL or a file without certificate or key.
         """
-        connection = Connection(url, name)
+        connection = Connection(NatsAccess(url=access) if isinstance(access, str) else access, name)
         await connection.open(connect_timeout_seconds)
         return cls(connection)
 
@@ -50,7 +60,7 @@ class Bus:
     ) -> Ack:
         """Store a message and return its position; `expect_empty` is a subject filter that must be empty.
 
-        Raises SubjectNotEmpty, PayloadTooLarge, StreamFull.
+        Raises SubjectNotEmpty, PayloadTooLarge, StreamFull, InvalidSubject.
         """
         return await publish.publish(self.connection, out, expect_empty, timeout_seconds)
 
@@ -59,7 +69,7 @@ class Bus:
     ) -> list[Ack]:
         """Store messages in order, as one atomic batch unless one of them is stored already.
 
-        Raises PayloadTooLarge, StreamFull.
+        Raises PayloadTooLarge, StreamFull, InvalidSubject.
         """
         return await publish.publish_many(self.connection, outs, timeout_seconds)
 
@@ -94,48 +104,63 @@ class Bus:
         return self.connection.client.max_payload
 
     async def announce(self, subject: str, payload: bytes) -> None:
-        """Send a message to the current subscribers; it is not stored, and an outage raises nothing."""
+        """Send a message to the current subscribers; it is not stored, and an outage raises nothing.
+
+        Raises InvalidSubject.
+        """
         if not self.connection.connected.is_set():
             return  # subscribers notice the broken connection and read the log
         try:
             await self.connection.publish(subject, payload)
-        except TRANSIENT as error:
+        except NOT_ANNOUNCED as error:
             log.warning("announce.failed", extra={"subject": subject, "error": repr(error)})
 
     async def subscribe(self, subject: str) -> Subscription:
-        """Subscribe to the announcements of a subject from now on."""
+        """Subscribe to the announcements of a subject from now on.
+
+        Raises InvalidSubject.
+        """
         return await self._subscriptions.subscribe(subject)
 
-    async def ensure(self, *, create_streams: bool = True) -> None:
+    async def ensure(self, *, create_streams: bool = True, replicas: int | None = None) -> None:
         """Create the streams, consumers and buckets of the contract that do not exist yet, and verify all.
 
         With `create_streams=False` a missing stream is an error: what was stored in it may be unread.
+        New streams and buckets get one replica, or as many as are given, which others must have too.
         Raises DefinitionMismatch, StreamMissing.
         """
-        await admin.ensure(self.connection, create_streams=create_streams)
+        async with _deadline("ensure"):
+            await admin.ensure(self.connection, create_streams=create_streams, replicas=replicas)
 
     async def ensure_buckets(self) -> None:
         """Create the buckets of the contract that do not exist yet, and verify them.
 
         Raises DefinitionMismatch.
         """
-        await admin.ensure_buckets(self.connection)
+        async with _deadline("ensure_buckets"):
+            await admin.ensure_buckets(self.connection)
 
     async def ensure_consumer(self, consumer: ConsumerDefinition) -> None:
         """Create a consumer that does not exist, never its stream.
 
         Raises StreamMissing.
         """
-        await admin.create_consumers(self.connection, [consumer])
+        async with _deadline("ensure_consumer"):
+            await admin.create_consumers(self.connection, [consumer])
 
-    async def verify(self, *, wait_seconds: float = 0.0) -> None:
+    async def verify(self, *, wait_seconds: float = 0.0, replicas: int | None = None) -> None:
         """Check that the streams, consumers and buckets of the contract exist as defined.
 
-        Waits for those that do not exist: another service may be about to create them.
+        Waits for those that do not exist: another service may be about to create them. The number of
+        replicas is checked only when it is given.
         Raises DefinitionMismatch.
         """
         retry = retrying(DefinitionMissing, timeout_seconds=wait_seconds)
-        await retry(admin.verify, self.connection)
+        await retry(self._verify, replicas)
+
+    async def _verify(self, replicas: int | None) -> None:
+        async with _deadline("verify"):
+            await admin.verify(self.connection, replicas)
 
     async def stream_state(self) -> StreamState | None:
         """Return the state of the stream of events, or None if it does not exist."""
@@ -166,3 +191,12 @@ class Bus:
     async def close(self) -> None:
         """Flush and disconnect, within a few seconds."""
         await self.connection.close()
+
+
+@asynccontextmanager
+async def _deadline(what: str) -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout(ADMIN_DEADLINE_SECONDS):
+            yield
+    except TimeoutError as error:
+        raise BusUnavailable(f"{what} took longer than {ADMIN_DEADLINE_SECONDS:g} s") from error

@@ -7,8 +7,11 @@ from typing import Final
 
 from antiphon.chassis.bus.client import Message
 from antiphon.chassis.bus.connection import Connection, ServerSubscription
+from antiphon.chassis.bus.errors import BusUnavailable
 
+SUBSCRIBE_DEADLINE_SECONDS = 10.0  # with those that wait for their turn
 QUEUE_LIMIT = 4096  # announcements that a slow subscriber may leave in its queue
+QUEUE_BYTES = 4 << 20  # of their payloads, all but the newest
 
 Announcement = tuple[str, bytes]  # subject and payload
 # Announcements may have been missed before the next one: read the log.
@@ -20,6 +23,7 @@ class Subscription:
 
     def __init__(self, on_close: Callable[["Subscription"], None], limit: int = QUEUE_LIMIT) -> None:
         self._queue: deque[Announcement] = deque()
+        self._bytes = 0
         self._limit = limit
         self._on_close = on_close
         self._closed = False
@@ -29,10 +33,12 @@ class Subscription:
 
     def put(self, subject: str, payload: bytes) -> None:
         """Queue an announcement; a full queue is cleared first and starts again with MISSED."""
-        if len(self._queue) >= self._limit:
+        if len(self._queue) >= self._limit or self._bytes > QUEUE_BYTES:
             self._queue.clear()
+            self._bytes = 0
             self.put_missed()
         self._queue.append((subject, payload))
+        self._bytes += len(payload)
         self._wake()
 
     def put_missed(self) -> None:
@@ -45,7 +51,11 @@ class Subscription:
         """Return the next announcement, or None after `timeout_seconds` without one, or once closed."""
         if not self._queue and not self._closed:
             await self._wait(timeout_seconds)
-        return self._queue.popleft() if self._queue else None
+        if not self._queue:
+            return None
+        announcement = self._queue.popleft()
+        self._bytes -= len(announcement[1])
+        return announcement
 
     async def __aiter__(self) -> AsyncIterator[Announcement]:
         while (announcement := await self.next()) is not None:
@@ -117,13 +127,16 @@ class Subscriptions:
 
     async def subscribe(self, subject: str) -> Subscription:
         """Subscribe; once this returns, the server has registered the subscription (see Bus.subscribe)."""
-        async with self._subscribing:
-            shared = self._by_subject.get(subject)
-            if shared is None:
-                shared = await self._subscribe_on_server(subject)
-            subscription = Subscription(lambda closed: self._remove(subject, closed))
-            shared.subscribers.add(subscription)
-            return subscription
+        try:
+            async with asyncio.timeout(SUBSCRIBE_DEADLINE_SECONDS), self._subscribing:
+                shared = self._by_subject.get(subject)
+                if shared is None:
+                    shared = await self._subscribe_on_server(subject)
+        except TimeoutError as error:
+            raise BusUnavailable(f"cannot subscribe to {subject}: no answer in time") from error
+        subscription = Subscription(lambda closed: self._remove(subject, closed))
+        shared.subscribers.add(subscription)
+        return subscription
 
     async def _subscribe_on_server(self, subject: str) -> SharedSubscription:
         shared = SharedSubscription()

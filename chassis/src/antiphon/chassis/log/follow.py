@@ -1,9 +1,9 @@
 """Follow the log: one session, or all partitions. Announcements save queries; the log is authoritative."""
 
-import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
+from antiphon.chassis.background import BackgroundTask
 from antiphon.chassis.bus import Bus
 from antiphon.chassis.database import Database, DatabaseUnavailable
 from antiphon.chassis.library_log import get_logger
@@ -17,7 +17,6 @@ from antiphon.chassis.log.read import read_partitions, read_session, sequence_of
 from antiphon.chassis.retry import retrying
 from antiphon.contracts.cursor import Cursor
 from antiphon.contracts.envelope import Envelope
-from antiphon.contracts.subjects import partition_of
 
 log = get_logger(__name__)
 
@@ -54,10 +53,10 @@ async def _history(
     retry = retrying(DatabaseUnavailable, on_retry=_log_first_failure)
     while True:
         page = await retry(read_session, database, tenant, session_id, after, PAGE)
-        for envelope in page:
+        for envelope in page.envelopes:
             yield envelope
             after = sequence_of(envelope)
-        if len(page) < PAGE:
+        if not page.more:
             return
 
 
@@ -77,32 +76,21 @@ async def follow_partitions(
 ) -> AsyncGenerator[list[Envelope], None]:
     """Yield everything committed after a cursor (see Log.follow)."""
     notifier = PartitionNotifier()
-    notifying = asyncio.create_task(notifier.run(bus), name="follow: notifier")
+    notifying = BackgroundTask(lambda: notifier.run(bus), name="follow: notifier")
     retry = retrying(DatabaseUnavailable, on_retry=_log_first_failure)
     partitions: set[int] = set(ALL_PARTITIONS)
     try:
         while True:
             limit = max(1, batch // len(partitions))
             after = {partition: cursor.after(partition) for partition in partitions}
-            envelopes = await retry(read_partitions, database, after, limit)
-            if envelopes:
-                cursor = cursor.advanced(envelopes)
-                yield envelopes
-            partitions = _unfinished(envelopes, limit) | notifier.take()
+            page = await retry(read_partitions, database, after, limit)
+            cursor = cursor.advanced(page.envelopes)
+            yield page.envelopes
+            partitions = page.unfinished | notifier.take()
             if not partitions:
                 partitions = await notifier.wait(PARTITIONS_POLL_SECONDS)
     finally:
-        notifying.cancel()
-        await asyncio.gather(notifying, return_exceptions=True)
-
-
-def _unfinished(envelopes: list[Envelope], limit: int) -> set[int]:
-    """Return the partitions that reached the limit, and so may hold more."""
-    counts: dict[int, int] = {}
-    for envelope in envelopes:
-        partition = partition_of(envelope.subject)
-        counts[partition] = counts.get(partition, 0) + 1
-    return {partition for partition, count in counts.items() if count >= limit}
+        await notifying.close()
 
 
 def _log_first_failure(error: BaseException, attempt: int) -> None:

@@ -19,10 +19,12 @@ CLOSING_SECONDS = 60.0  # from the caller's last line to the last event of the l
 HANG_UP_SECONDS = 4.0
 
 
-async def print_call(flow: str, lines: Sequence[str], ready_within: float) -> None:
-    """Make a call and print the transcript."""
+async def print_call(
+    lines: Sequence[str], ready_within: float, *, flow: str | None = None, agent: str | None = None
+) -> None:
+    """Call a flow, or an agent without one, and print the transcript."""
     async with open_api() as api:
-        created = await api.create(flow, USER)
+        created = await api.create(flow, USER, agent_name=agent)
         session = created["session_id"]
         out.print(Text.assemble(("session ", "dim"), (session, "bold")))
         await _talk(created, lines, ready_within=ready_within, transcript=True)

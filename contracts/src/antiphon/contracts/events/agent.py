@@ -4,6 +4,8 @@ from datetime import datetime
 from typing import ClassVar, Literal
 
 from antiphon.contracts.event import Count, Event, Family, Milliseconds, PersonalText, Seconds
+from antiphon.contracts.events.session import FaultSide
+from antiphon.contracts.events.usage import ModelUsage
 
 AgentState = Literal["initializing", "idle", "listening", "thinking", "speaking"]
 UserState = Literal["speaking", "listening", "away"]
@@ -34,6 +36,25 @@ class AgentReady(Event, frozen=True, kw_only=True):
 
     greeting: PersonalText
     ready_ms: Milliseconds
+
+
+class AgentLeft(Event, frozen=True, kw_only=True):
+    """An agent left the session, which goes on with another agent in the room.
+
+    `reason` is one of those of `session.closed`, or `replaced`: a newer job took its identity.
+    """
+
+    TYPE: ClassVar[str] = "agent.left"
+    FAMILY: ClassVar[Family] = Family.AGENT
+
+    job_id: str
+    epoch: str
+    reason: str
+    fault: FaultSide
+    duration_seconds: Seconds
+    turns: Count
+    usage: list[ModelUsage] = []
+    detail: str | None = None
 
 
 class AgentLost(Event, frozen=True, kw_only=True):

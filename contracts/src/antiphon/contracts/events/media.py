@@ -2,7 +2,7 @@
 
 from typing import ClassVar
 
-from antiphon.contracts.event import Bytes, Event, Family, PersonalText, Seconds
+from antiphon.contracts.event import Bytes, Count, Event, Family, PersonalText, Seconds
 
 
 class TrackEvent(Event, frozen=True, kw_only=True):
@@ -54,6 +54,45 @@ class TrackUnmuted(TrackEvent, frozen=True, kw_only=True):
     TYPE: ClassVar[str] = "track_unmuted"
 
 
+class TrackSubscriptionFailed(Event, frozen=True, kw_only=True):
+    """The agent could not subscribe to a track, so it does not receive its audio or video."""
+
+    TYPE: ClassVar[str] = "track_subscription_failed"
+    FAMILY: ClassVar[Family] = Family.MEDIA
+
+    identity: PersonalText
+    participant_sid: str
+    track_sid: str
+    error: str
+
+
+class Reconnecting(Event, frozen=True, kw_only=True):
+    """The agent lost its connection to the room and is trying to restore it."""
+
+    TYPE: ClassVar[str] = "reconnecting"
+    FAMILY: ClassVar[Family] = Family.MEDIA
+
+
+class Reconnected(Event, frozen=True, kw_only=True):
+    """The agent restored its connection to the room."""
+
+    TYPE: ClassVar[str] = "reconnected"
+    FAMILY: ClassVar[Family] = Family.MEDIA
+
+    gap_seconds: Seconds | None = None
+
+
+class SipDtmfReceived(Event, frozen=True, kw_only=True):
+    """A caller pressed a key of the telephone."""
+
+    TYPE: ClassVar[str] = "sip_dtmf_received"
+    FAMILY: ClassVar[Family] = Family.MEDIA
+
+    code: Count
+    digit: PersonalText
+    identity: PersonalText | None = None
+
+
 class ActiveSpeakersChanged(Event, frozen=True, kw_only=True):
     """The set of participants who are speaking changed."""
 
@@ -85,12 +124,16 @@ class RoomMetadataChanged(Event, frozen=True, kw_only=True):
 
 
 class DataReceived(Event, frozen=True, kw_only=True):
-    """A participant sent a data packet; its payload is not stored."""
+    """A participant sent data packets; their payload is not stored.
+
+    Packets of one sender and topic within a second are counted together; `size_bytes` is their total.
+    """
 
     TYPE: ClassVar[str] = "data_received"
     FAMILY: ClassVar[Family] = Family.MEDIA
 
     size_bytes: Bytes
+    packets: Count = 1
     kind: str
     topic: str | None = None
     identity: PersonalText | None = None

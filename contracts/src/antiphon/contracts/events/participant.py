@@ -47,6 +47,18 @@ class ParticipantMetadataChanged(Event, frozen=True, kw_only=True):
     metadata: PersonalText
 
 
+class ParticipantNameChanged(Event, frozen=True, kw_only=True):
+    """A participant's name changed."""
+
+    TYPE: ClassVar[str] = "participant_name_changed"
+    FAMILY: ClassVar[Family] = Family.PARTICIPANT
+
+    identity: PersonalText
+    sid: str
+    old_name: PersonalText
+    name: PersonalText
+
+
 class ParticipantAttributesChanged(Event, frozen=True, kw_only=True):
     """A participant's attributes changed; only the changed ones are included."""
 

@@ -11,7 +11,10 @@ from antiphon.contracts.events.usage import ModelUsage
 
 
 class SessionRequested(Event, frozen=True, kw_only=True):
-    """A client requested a session."""
+    """A client requested a session.
+
+    For an agent without a flow, `flow_id` is "" and `flow_revision` is 0.
+    """
 
     TYPE: ClassVar[str] = "session.requested"
     FAMILY: ClassVar[Family] = Family.SESSION
@@ -20,6 +23,21 @@ class SessionRequested(Event, frozen=True, kw_only=True):
     flow_revision: Count
     user_id: PersonalText
     room: str
+    agent_name: str | None = None
+    language: str | None = None
+    metadata: PersonalMap = {}
+
+
+class SessionAdopted(Event, frozen=True, kw_only=True):
+    """A recorder started in a room that no client had requested a session for."""
+
+    TYPE: ClassVar[str] = "session.adopted"
+    FAMILY: ClassVar[Family] = Family.SESSION
+
+    room: str
+    room_sid: str | None = None
+    agent_name: str | None = None
+    user_id: PersonalText | None = None
     language: str | None = None
     metadata: PersonalMap = {}
 
@@ -77,7 +95,7 @@ class ParticipantSummary(Struct, frozen=True, kw_only=True):
 
 
 class SessionClosed(Event, frozen=True, kw_only=True):
-    """The session closed, after a normal end or an error."""
+    """The session closed, after a normal end or an error: its last agent has left."""
 
     TYPE: ClassVar[str] = "session.closed"
     FAMILY: ClassVar[Family] = Family.SESSION

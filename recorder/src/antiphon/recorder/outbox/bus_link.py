@@ -1,9 +1,10 @@
 """The one connection of a process to the broker, made as soon as the broker answers."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import logging
+from collections.abc import Awaitable, Callable, Mapping
 
-from antiphon.chassis.bus import Bus, BusUnavailable
+from antiphon.chassis.bus import Bus, BusError
 from antiphon.chassis.library_log import get_logger
 from antiphon.chassis.retry import retrying
 
@@ -11,11 +12,23 @@ log = get_logger(__name__)
 
 
 class BusLink:
-    """A bus that connects on first use and retries until the broker answers."""
+    """A bus that connects on first use and retries until the broker answers, whatever the error is.
 
-    def __init__(self, connect: Callable[[], Awaitable[Bus]]) -> None:
+    The first failure is logged, with the fields of `about`: where to look, and where the events are until
+    then. Without `connect` it never connects.
+    """
+
+    def __init__(
+        self, connect: Callable[[], Awaitable[Bus]] | None, *, about: Mapping[str, str] | None = None
+    ) -> None:
         self._connect = connect
+        self._about = dict(about or {})
         self._connecting: asyncio.Task[Bus] | None = None
+
+    @property
+    def enabled(self) -> bool:
+        """Whether it can ever connect."""
+        return self._connect is not None
 
     async def bus(self) -> Bus:
         """Return the connected bus; it waits without a deadline."""
@@ -28,18 +41,36 @@ class BusLink:
         return connecting.done() and (connecting.cancelled() or connecting.exception() is not None)
 
     async def _connect_with_retry(self) -> Bus:
-        return await retrying(BusUnavailable, on_retry=_log_retry)(self._connect)
+        if self._connect is None:
+            await asyncio.Event().wait()  # until it is closed
+        assert self._connect is not None
+        failures = 0
+
+        def on_retry(error: BaseException, attempt: int) -> None:
+            nonlocal failures
+            failures = attempt
+            self._log_failure(error, attempt)
+
+        bus = await retrying(Exception, on_retry=on_retry)(self._connect)
+        if failures:
+            log.warning("bus.reached", extra={**self._about, "failed_attempts": failures})
+        return bus
+
+    def _log_failure(self, error: BaseException, attempt: int) -> None:
+        # an unexpected error may quote the URL, with its password
+        reason = str(error) if isinstance(error, BusError) else type(error).__name__
+        level = logging.WARNING if attempt == 1 else logging.DEBUG
+        log.log(level, "bus.unreachable", extra={**self._about, "error": reason, "attempt": attempt})
 
     async def close(self) -> None:
-        """Disconnect, or stop trying to connect."""
+        """Disconnect, or stop trying to connect; raises nothing."""
         connecting, self._connecting = self._connecting, None
         if connecting is None:
             return
         if not connecting.done():
             connecting.cancel()
         elif not self._failed(connecting):
-            await connecting.result().close()
-
-
-def _log_retry(error: BaseException, attempt: int) -> None:
-    log.warning("bus.unreachable", extra={"error": str(error), "attempt": attempt})
+            try:
+                await connecting.result().close()
+            except Exception as error:  # noqa: BLE001 - nothing is left to publish
+                log.warning("bus.close_failed", extra={"error": repr(error)})

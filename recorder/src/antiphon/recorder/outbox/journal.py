@@ -1,36 +1,33 @@
-"""The journal of one job: a file with one line per event, which survives the kill of its process.
+"""The journal of one job: its events and notes in a file, which survives the kill of its process."""
 
-The first line is a header of fixed width with the offset up to which the broker has acknowledged. Both are
-written by `pwrite` at a known offset; with O_APPEND, Linux would append the header too. The writer holds the
-file's lock (`flock`) until it ends, so a journal that can be locked has no writer.
-"""
-
-import fcntl
 import os
-from collections import deque
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from antiphon.chassis.library_log import get_logger
+from antiphon.recorder.outbox.held import Held
+from antiphon.recorder.outbox.journal_file import START, JournalFile
+from antiphon.recorder.outbox.records import (
+    EVENT,
+    NOTE,
+    PIECE_BYTES,
+    VOID,
+    Record,
+    frame,
+    is_torn,
+    read_records,
+)
 
 log = get_logger(__name__)
 
-SUFFIX = ".journal"
-READ_BYTES = 256 * 1024  # per read
-LINES_IN_MEMORY = 10_000  # while writes fail; further events are lost and counted
-
-_MAGIC = b"antiphon-journal-1 "
-_DIGITS = 20
-_START = len(_MAGIC) + _DIGITS + 1
-
-
-class NotAJournal(Exception):
-    """The file was not written by this module."""
+SHRINK_BYTES = 4 * 1024 * 1024  # of acknowledged records, before the file is rewritten without them
+UNREAD_BYTES = 1024 * 1024  # more of them are not copied
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """The next lines to publish, and the offset to acknowledge afterwards."""
+    """The next events to publish, perhaps none, and the offset to acknowledge afterwards."""
 
     lines: list[bytes]
     end: int
@@ -38,33 +35,34 @@ class Batch:
 
 
 class Journal:
-    """A file of lines, and the offset up to which they are acknowledged."""
+    """A file of records, and the offset up to which they are acknowledged.
 
-    def __init__(self, path: Path, descriptor: int | None) -> None:
-        self.path = path
-        self.acknowledged = _START
-        self.end = _START
-        self.lost = 0
-        self._descriptor = descriptor
-        self._memory: deque[bytes] = deque()
+    Offsets count from the beginning of the first file, also after the file was rewritten. Without a file,
+    the journal is in memory only.
+    """
+
+    def __init__(self, path: Path, file: JournalFile | None) -> None:
+        self.path = file.path if file else path
+        self.number = file.number if file else 1  # among the journals of its job
+        self.acknowledged = START
+        self.end = START
+        self.lost = 0  # events
+        self.damage: dict[int, int] = {}  # unreadable bytes by their offset
+        self._file = file
+        self._held = Held()
+        self._closed = False
+        self._failing = False
+        self._cut = 0  # bytes that are no longer in the file
+        self._shrink_at = SHRINK_BYTES
 
     @classmethod
     def create(cls, path: Path) -> "Journal":
-        """Create a journal; it is locked before it gets its name.
-
-        If the file cannot be created, the journal is in memory only.
-        """
+        """Create a journal; while another one has its name, under another name."""
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            unnamed = path.with_suffix(".new")
-            descriptor = os.open(unnamed, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            _write_all(descriptor, _header(_START), 0)
-            unnamed.rename(path)
+            return cls(path, JournalFile.create(path))
         except OSError:
             log.exception("journal.create_failed", extra={"path": str(path)})
-            return cls(path, None)
-        return cls(path, descriptor)
+        return cls(path, None)
 
     @classmethod
     def adopt(cls, path: Path) -> "Journal | None":
@@ -72,131 +70,194 @@ class Journal:
 
         Raises NotAJournal, OSError.
         """
-        try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
-        except FileNotFoundError:
+        file = JournalFile.adopt(path)
+        if file is None:
             return None
-        journal = cls(path, descriptor)
+        journal = cls(path, file)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.fstat(descriptor).st_nlink:  # else another process has just published and removed it
-                journal._resume(descriptor)
-                return journal
-        except BlockingIOError:
-            pass
+            acknowledged = file.acknowledged()
+            journal.end = max(START, file.size)
         except BaseException:
             journal.release()
             raise
-        journal.release()
-        return None
+        if acknowledged is None:
+            journal._note_damage(0, START)
+        else:  # a power failure can lose records that were published
+            journal.acknowledged = min(max(START, acknowledged), journal.end)
+        return journal
 
-    def _resume(self, descriptor: int) -> None:
-        size = os.fstat(descriptor).st_size
-        header = os.pread(descriptor, _START, 0)
-        # a power failure can leave a part of the header, or zeros
-        if not (_MAGIC.startswith(header[: len(_MAGIC)]) or not header.strip(b"\0")):
-            raise NotAJournal(str(self.path))
-        offset = header[len(_MAGIC) :].strip()
-        self.acknowledged = max(_START, int(offset)) if offset.isdigit() else _START
-        self.end = _end_of_last_line(descriptor, self.acknowledged, size)
-        if self.end < size:
-            log.warning("journal.torn_line_dropped", extra={"path": str(self.path), "offset": self.end})
+    def scan(self) -> Iterator[Record]:
+        """Yield every record of an adopted journal; after the last one, its damage and its end are known.
+
+        Raises OSError.
+        """
+        descriptor, offset = self._open_file().descriptor, START
+        for record in read_records(descriptor, START, self.end):
+            self._note_damage(offset, record.start)
+            offset = record.end
+            yield record
+        offset = max(offset, self.acknowledged)
+        if offset < self.end:
+            if is_torn(descriptor, offset, self.end):
+                log.warning("journal.torn_record_dropped", extra={"path": str(self.path), "offset": offset})
+            else:
+                self._note_damage(offset, self.end)
+            self.end = offset
+
+    def _note_damage(self, start: int, end: int) -> None:
+        if start < end:
+            self.damage[start] = end - start
 
     @property
     def drained(self) -> bool:
-        """Whether every line is acknowledged."""
-        return not self._memory and self.acknowledged >= self.end
+        """Whether every event is acknowledged."""
+        return not self._held and self.acknowledged >= self.end
 
-    def append(self, line: bytes) -> None:
-        """Write one line; while writes fail, hold lines in memory, in order, until they are published."""
-        if self._memory or not self._write(line + b"\n"):
-            self._hold(line)
+    @property
+    def has_waste(self) -> bool:
+        """Whether `shrink` is worth its time now."""
+        return (
+            self.acknowledged - self._cut > self._shrink_at
+            and self.end - self.acknowledged < UNREAD_BYTES
+            and not self._held
+            and not self.damage
+        )
+
+    def append(self, event: bytes, settles: bytes = b"") -> None:
+        """Write an event, which makes the note under the key `settles` void.
+
+        While writes fail, events are held in memory, in order, until they are published. Raises ValueError
+        for an event that is too large.
+        """
+        data = frame(EVENT, event, settles)
+        if self._held.size or not self._write(data):
+            self._hold(event, settles)
+
+    def note(self, key: bytes, event: bytes) -> None:
+        """Write an event that only a process that adopts the journal publishes.
+
+        It replaces the note under the same key. Raises ValueError for an event that is too large.
+        """
+        self._write(frame(NOTE, event, key))
 
     def _write(self, data: bytes) -> bool:
-        if self._descriptor is None:
+        file, offset = self._file, self.end - self._cut
+        if file is None:
             return False
         try:
-            _write_all(self._descriptor, data, self.end)
-        except OSError:  # a partial write is overwritten by the next line, or dropped as torn
-            log.exception("journal.write_failed", extra={"path": str(self.path)})
+            # few calls: this delays the voice loop
+            if os.pwrite(file.descriptor, data, offset) < len(data):  # as on an almost full disk
+                file.write(data, offset)
+        except OSError:
+            file.cut(offset)
+            if not self._failing:  # the next failures are probably the same
+                log.exception("journal.write_failed", extra={"path": str(self.path)})
+            self._failing = True
             return False
         self.end += len(data)
+        self._failing = False
         return True
 
-    def _hold(self, line: bytes) -> None:
-        if len(self._memory) >= LINES_IN_MEMORY:
+    def _hold(self, event: bytes, settles: bytes) -> None:
+        if self._closed or not self._held.add(event, settles):
             self.lost += 1
             log.error("journal.event_lost", extra={"path": str(self.path), "lost": self.lost})
-            return
-        self._memory.append(line)
 
     def next_batch(self, limit: int) -> Batch | None:
-        """Return the oldest unacknowledged lines, at most `limit`; None if there are none.
+        """Return the oldest unacknowledged events, at most `limit`; None if everything is acknowledged.
 
         Raises OSError.
         """
         if self.acknowledged < self.end:
             return self._read(limit)
-        if self._memory:
-            lines = [self._memory[index] for index in range(min(limit, len(self._memory)))]
+        if self._held:
+            lines = self._held.first(limit, PIECE_BYTES)
             return Batch(lines, self.acknowledged, from_memory=len(lines))
         return None
 
     def _read(self, limit: int) -> Batch:
-        if self._descriptor is None:
+        lines: list[bytes] = []
+        start = offset = self.acknowledged - self._cut
+        end = self.end - self._cut
+        for record in read_records(self._open_file().descriptor, start, end):
+            if record.end - start > PIECE_BYTES and offset > start:
+                break
+            self._note_damage(offset, record.start)
+            offset = record.end
+            if record.kind == EVENT:
+                lines.append(record.payload)
+                if len(lines) == limit:
+                    break
+        else:
+            self._note_damage(offset, end)
+            offset = end
+        return Batch(lines, offset + self._cut)
+
+    def _open_file(self) -> JournalFile:
+        if self._file is None:
             raise OSError(f"{self.path} is closed")
-        unread = self.end - self.acknowledged
-        size = min(READ_BYTES, unread)
-        piece = os.pread(self._descriptor, size, self.acknowledged)
-        while b"\n" not in piece:  # a line that is longer than one read
-            if len(piece) < size or size == unread:
-                raise OSError(f"{self.path} was truncated")
-            size = min(2 * size, unread)
-            piece = os.pread(self._descriptor, size, self.acknowledged)
-        lines = piece[: piece.rindex(b"\n")].split(b"\n")[:limit]
-        return Batch(lines, self.acknowledged + sum(len(line) + 1 for line in lines))
+        return self._file
 
     def acknowledge(self, batch: Batch) -> None:
         """Mark a batch as stored by the broker."""
-        for _ in range(batch.from_memory):
-            self._memory.popleft()
+        if batch.from_memory:
+            for settled in self._held.remove(batch.from_memory):
+                self._write(frame(VOID, b"", settled))
+            return
         self.acknowledged = batch.end
-        if self._descriptor is not None and not batch.from_memory:
+        if self._file is not None:
             try:
-                _write_all(self._descriptor, _header(batch.end), 0)
-            except OSError:  # publishing a line again is harmless
+                self._file.acknowledge(batch.end - self._cut)
+            except OSError:  # publishing an event again is harmless
                 log.exception("journal.acknowledge_failed", extra={"path": str(self.path)})
 
-    def remove(self) -> None:
-        """Delete the file and release the lock."""
-        if self._descriptor is not None:
-            self.path.unlink(missing_ok=True)
+    def shrink(self, notes: Iterable[tuple[bytes, bytes]]) -> None:
+        """Rewrite the file without the acknowledged records; `notes` are the keys and events to keep."""
+        unread = self.end - self.acknowledged
+        try:
+            file = self._open_file()
+            copied = os.pread(file.descriptor, unread, self.acknowledged - self._cut)
+            kept = b"".join(frame(NOTE, event, key) for key, event in notes)
+            file.replace([copied, kept])
+        except OSError:
+            self._shrink_at *= 2
+            log.exception("journal.shrink_failed", extra={"path": str(self.path)})
+        else:
+            self._cut = self.acknowledged - START
+            self.end += len(kept)
+
+    def remove(self) -> bool:
+        """Delete the file and release the lock; a damaged file gets another name instead.
+
+        Returns False if that failed; the file is left to be adopted again.
+        """
+        removed = True
+        if self._file is not None:
+            try:
+                if self.damage:
+                    extra = {"parts": len(self.damage), "bytes": sum(self.damage.values())}
+                    log.error("journal.damaged", extra=extra | {"kept": str(self._file.set_aside())})
+                else:
+                    self.path.unlink(missing_ok=True)
+            except OSError:
+                removed = False
+                log.exception("journal.remove_failed", extra={"path": str(self.path)})
         self.release()
+        return removed
 
     def release(self) -> None:
-        """Close the file, which releases the lock, and leave it to be adopted."""
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-        self._descriptor = None
+        """Close the file, which releases the lock, and leave it to be adopted.
 
-
-def _header(offset: int) -> bytes:
-    return b"%s%0*d\n" % (_MAGIC, _DIGITS, offset)
-
-
-def _write_all(descriptor: int, data: bytes, offset: int) -> None:
-    while data:  # a write to an almost full disk may be partial
-        written = os.pwrite(descriptor, data, offset)
-        data = data[written:]
-        offset += written
-
-
-def _end_of_last_line(descriptor: int, start: int, size: int) -> int:
-    position = size
-    while position > start:
-        begin = max(start, position - READ_BYTES)
-        newline = os.pread(descriptor, position - begin, begin).rfind(b"\n")
-        if newline >= 0:
-            return begin + newline + 1
-        position = begin
-    return start
+        What is written afterwards is lost.
+        """
+        while self._held and self._write(frame(EVENT, *self._held.oldest())):
+            self._held.remove(1)
+        if self._held:
+            self.lost += len(self._held)
+            extra = {"path": str(self.path), "events": len(self._held), "bytes": self._held.size}
+            log.error("journal.held_events_lost", extra=extra)
+            self._held.clear()
+        self._closed = True
+        if self._file is not None:
+            self._file.close()
+        self._file = None

@@ -13,7 +13,8 @@ from livekit.agents.voice.room_io import RoomOptions
 
 from antiphon.agent_worker.agents import build_entry_agent
 from antiphon.agent_worker.assignment import Assignment, read_assignment
-from antiphon.agent_worker.providers.table import prewarm, session_options
+from antiphon.agent_worker.caller import CALLER, link_caller
+from antiphon.agent_worker.providers.table import llm_factory, prewarm, session_options
 from antiphon.agent_worker.settings import SERVICE, AgentSettings
 from antiphon.agent_worker.silence import prompt_on_silence
 from antiphon.chassis import telemetry, tracing
@@ -23,7 +24,6 @@ from antiphon.recorder.identity import identity_of
 
 log = structlog.get_logger(__name__)
 
-CALLER = "caller"  # the caller's identity in the room
 TRANSCRIPT_TIMEOUT_SECONDS = 1.0  # for the last transcript when the session closes
 DELETE_ROOM_SECONDS = 5.0
 
@@ -69,7 +69,7 @@ async def entry(ctx: JobContext) -> None:
 
 async def _start_session(ctx: JobContext, recording: Recording, assignment: Assignment) -> None:
     flow = assignment.flow
-    options = session_options(flow, ctx.proc.userdata)
+    options = await asyncio.to_thread(session_options, flow, ctx.proc.userdata)
     session: AgentSession[None] = AgentSession(
         **options, session_close_transcript_timeout=TRANSCRIPT_TIMEOUT_SECONDS
     )
@@ -81,7 +81,7 @@ async def _start_session(ctx: JobContext, recording: Recording, assignment: Assi
 
     session.on("close", end_job)
     await session.start(
-        build_entry_agent(flow),
+        build_entry_agent(flow, llm_factory(flow, ctx.proc.userdata)),
         room=ctx.room,
         room_options=RoomOptions(participant_identity=CALLER),
         session_host=False,  # it publishes the agent's instructions to the whole room
@@ -96,7 +96,7 @@ async def _start_session(ctx: JobContext, recording: Recording, assignment: Assi
 async def _greet(ctx: JobContext, session: AgentSession[Any], recording: Recording, text: str) -> None:
     """Wait for the caller, speak the greeting, and check that it was audible."""
     try:
-        await ctx.wait_for_participant(identity=CALLER)
+        await link_caller(ctx, session)
     except RuntimeError:  # the room is closed, and LiveKit ends the job
         log.info("job.no_caller")
         return
@@ -122,8 +122,8 @@ async def on_session_end(ctx: JobContext) -> None:
     if recording is None:
         return
     await recording.finish()
-    if recording.replaced:
-        return  # the room belongs to a newer agent
+    if recording.session_continues:
+        return  # the room belongs to another agent
     try:
         async with asyncio.timeout(DELETE_ROOM_SECONDS):
             await ctx.delete_room(ctx.job.room.name)

@@ -34,13 +34,27 @@ def run() -> None:
 @app.command()
 def migrate() -> None:
     """Migrate the database to the schema that this version needs; safe to run again."""
-    from antiphon.persistence.migrations import head
+    from sqlalchemy.exc import DBAPIError
+
+    from antiphon.persistence.errors import POSTGRES_ERRORS
+    from antiphon.persistence.migrations import SchemaMismatch, head
     from antiphon.persistence.migrations import migrate as upgrade
 
     settings = load(MigrateSettings)
     telemetry.configure("persistence", settings)
-    upgrade(settings.postgres_dsn)
-    typer.echo(f"The schema is at revision {head()}.")
+    try:
+        revision = upgrade(
+            settings.postgres_dsn, statement_timeout_seconds=settings.migrate_statement_timeout_seconds
+        )
+    except SchemaMismatch as error:
+        raise SystemExit(str(error)) from error
+    except DBAPIError as error:
+        raise SystemExit(f"Postgres refused the migration, nothing was changed: {error.orig}") from error
+    except POSTGRES_ERRORS as error:
+        raise SystemExit(f"Postgres cannot be migrated, nothing was changed: {error!r}") from error
+    typer.echo(f"The schema is at revision {revision}.")
+    if revision != head():
+        typer.echo(f"It is newer than this version's, {head()}, which can run with it.")
 
 
 @app.command()

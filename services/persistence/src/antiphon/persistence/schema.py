@@ -116,27 +116,44 @@ erased_sessions = Table(
     required("erased_at", Instant, server_default=func.now()),
 )
 
+# One row: the oldest revision whose code can run with the schema (see migrations/compatibility.py).
+schema_compatibility = Table(
+    "schema_compatibility",
+    metadata,
+    required("compatible_from", Name, primary_key=True),
+)
+
 # The columns of the views are those that contracts.views declares; a test compares them.
+# An update logs the bytes from the first that changed to the last: what changes most often comes last.
 sessions = Table(
     "sessions",
     metadata,
     required("session_id", Name, primary_key=True),
     required("tenant", Name),
-    required("status", Name),
-    required("flow_id", Name),
-    required("flow_revision", Integer),
-    required("user_id", Name),
     required("created_at", Instant),
-    required("updated_at", Instant),
-    required("turns", Integer),
-    required("sequence", Integer),
-    required("state", Document),
+    Column("flow_id", Name),
+    Column("flow_revision", Integer),
+    Column("user_id", Name),
+    Column("room", Name),
     Column("language", Text),
     Column("ended_at", Instant),
     Column("reason", Text),
+    Column("metadata", Document),
+    Column("details", Document),
+    Column("participants", Document),
+    Column("usage", Document),
+    required("status", Name),
+    Column("agent_state", Text),
+    Column("user_state", Text),
+    required("turns", Integer),
+    Column("turns_by_epoch", Document),
+    required("skipped", Integer),
+    required("updated_at", Instant),
+    required("sequence", Integer),
     Index(None, "tenant", "created_at", "session_id"),
     Index(None, "tenant", "status", "created_at", "session_id"),
     Index(None, "tenant", "user_id", "created_at", "session_id"),
+    Index(None, "tenant", "room", "created_at", "session_id"),
     postgresql_with={"fillfactor": 70},  # every event updates a row: leave room to do it in place
 )
 
@@ -144,19 +161,23 @@ turns = Table(
     "turns",
     metadata,
     required("session_id", Name),
+    required("epoch", Name),
     required("turn", Integer),
     required("tenant", Name),
     required("agent_id", Text),
+    required("state", Text),
     required("interrupted", Boolean),
     required("recovered", Boolean),
     required("occurred_at", Instant),
     required("sequence", Integer),
+    required("first_sequence", Integer),
     required("tool_call_ids", Document),
     required("metrics", Document),
+    Column("started_at", Instant),
     Column("user_text", Text),
     Column("assistant_text", Text),
     Column("assistant_text_generated", Text),
     Column("language", Text),
     Column("confidence", Float),
-    PrimaryKeyConstraint("session_id", "turn"),
+    PrimaryKeyConstraint("session_id", "epoch", "turn"),
 )

@@ -4,22 +4,29 @@ from typing import Annotated
 
 from pydantic import Field
 
-from antiphon.chassis.settings import LogSettings, NatsSettings, Port, PostgresSettings, Text
+from antiphon.chassis.settings import LogSettings, NatsSettings, Port, PostgresSettings, StreamSettings, Text
 
 
 class MigrateSettings(PostgresSettings, LogSettings):
     """The settings of `migrate`."""
+
+    migrate_statement_timeout_seconds: Annotated[float, Field(gt=0)] = Field(
+        3600.0, validation_alias="ANTIPHON_MIGRATE_STATEMENT_TIMEOUT_SECONDS"
+    )
 
 
 class StatusSettings(NatsSettings, PostgresSettings, LogSettings):
     """The settings of `status`."""
 
 
-class PersistenceSettings(NatsSettings, PostgresSettings, LogSettings):
+class PersistenceSettings(StreamSettings, PostgresSettings, LogSettings):
     """The settings of `run`."""
 
     health_host: Text = Field("127.0.0.1", validation_alias="ANTIPHON_PERSISTENCE_HEALTH_HOST")
     health_port: Port = Field(8002, validation_alias="ANTIPHON_PERSISTENCE_HEALTH_PORT")
+    lease_timeout_seconds: Annotated[float, Field(ge=1, le=60)] = Field(
+        4.0, validation_alias="ANTIPHON_LEASE_TIMEOUT_SECONDS"
+    )
     ingest_batch: Annotated[int, Field(ge=1, le=10_000)] = Field(
         500, validation_alias="ANTIPHON_INGEST_BATCH"
     )

@@ -81,7 +81,7 @@ def wire(
     log, reader, views = Log(database, bus), EventReader(bus), Views(database)
     lookup = Lookup(views, reader, log)
     publisher = EventPublisher(bus, clock, timeout_seconds=settings.broker_timeout_seconds)
-    tokens = JoinTokens(settings.livekit_api_key, settings.livekit_api_secret, settings.agent_name)
+    tokens = JoinTokens(settings.livekit_api_key, settings.livekit_api_secret)
     known_flows = Flows(flows)
     return Dependencies(
         keys=Keys(keys),
@@ -98,6 +98,7 @@ def wire(
         join=JoinSession(
             lookup,
             tokens,
+            agent_name=settings.agent_name,
             livekit_url=settings.callers_livekit_url,
             ttl_seconds=settings.token_ttl_seconds,
         ),

@@ -57,7 +57,6 @@ class LiveKit:
         api_key: str,
         api_secret: str,
         *,
-        agent_name: str,
         timeout_seconds: float,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -67,13 +66,12 @@ class LiveKit:
         self._twirp = TwirpClient(self._http, url, "livekit", failover=False)
         self._api_key = api_key
         self._api_secret = api_secret
-        self._agent_name = agent_name
         self._now = now
         self._authorization: dict[str, str] = {}
         self._renew_at = float("-inf")
 
-    async def create_room(self, session_id: str, tenant: str) -> str:
-        """Create the session's room with its agent dispatch, and return its sid.
+    async def create_room(self, session_id: str, tenant: str, agent_name: str) -> str:
+        """Create the session's room with the dispatch of an agent, and return its sid.
 
         Idempotent: an existing room is not changed.
         Raises LiveKitUnavailable, LiveKitRefused.
@@ -84,18 +82,18 @@ class LiveKit:
             empty_timeout=EMPTY_TIMEOUT_SECONDS,
             departure_timeout=DEPARTURE_TIMEOUT_SECONDS,
             metadata=metadata,
-            agents=[api.RoomAgentDispatch(agent_name=self._agent_name, metadata=metadata)],
+            agents=[api.RoomAgentDispatch(agent_name=agent_name, metadata=metadata)],
         )
         room = await self._call("CreateRoom", request, Room)
         return room.sid
 
-    async def delete_room(self, session_id: str) -> None:
-        """Delete the session's room and disconnect its participants; a missing room is no error.
+    async def delete_room(self, room: str) -> None:
+        """Delete a room and disconnect its participants; a missing room is no error.
 
         Raises LiveKitUnavailable, LiveKitRefused.
         """
         try:
-            await self._call("DeleteRoom", api.DeleteRoomRequest(room=session_id), api.DeleteRoomResponse)
+            await self._call("DeleteRoom", api.DeleteRoomRequest(room=room), api.DeleteRoomResponse)
         except LiveKitRefused as refused:
             cause = refused.__cause__
             if not (isinstance(cause, ServerError) and cause.code == "not_found"):

@@ -23,7 +23,7 @@ async def serve(settings: ApiSettings, stop: asyncio.Event) -> None:
     configure(SERVICE, settings)
     async with AsyncExitStack() as stack:
         stack.callback(flush)
-        bus = await Bus.connect(settings.nats_url, name=SERVICE)
+        bus = await Bus.connect(settings.nats, name=SERVICE)
         stack.push_async_callback(bus.close)
         await bus.verify(wait_seconds=VERIFY_SECONDS)
         keys = await (await bus.bucket("keys")).watch()
@@ -31,17 +31,25 @@ async def serve(settings: ApiSettings, stop: asyncio.Event) -> None:
         flows = await (await bus.bucket("flows")).watch()
         stack.push_async_callback(flows.close)
         # Connects on the first read: creating sessions needs no Postgres.
-        database = await Database.connect(settings.postgres_dsn, min_size=0, max_size=settings.pool_size)
+        database = await Database.connect(
+            settings.postgres_dsn,
+            name=SERVICE,
+            min_size=0,
+            max_size=settings.pool_size,
+            acquire_timeout_seconds=settings.postgres_pool_timeout_seconds,
+            statement_timeout_seconds=settings.postgres_statement_timeout_seconds,
+        )
         stack.push_async_callback(database.close)
         livekit = LiveKit(
             settings.livekit_url,
             settings.livekit_api_key,
             settings.livekit_api_secret,
-            agent_name=settings.agent_name,
             timeout_seconds=settings.livekit_timeout_seconds,
         )
         stack.push_async_callback(livekit.close)
         dependencies = wire(
             settings, bus=bus, database=database, rooms=livekit, keys=keys, flows=flows, stopping=stop
         )
+        dependencies.health.add("keys", keys.ready)  # a key that was revoked must not open anything
+        dependencies.health.add("flows", flows.ready)
         await serve_http(create_app(dependencies), settings.host, settings.port, stop)

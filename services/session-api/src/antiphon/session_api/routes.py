@@ -61,7 +61,7 @@ async def create(request: Request, body: CreateRequest) -> Response:
         status=created.status,
         room=session_id,
         livekit_url=join.livekit_url,
-        token=join.caller_token(tenant, session_id) if created.joinable else None,
+        token=join.caller_token(tenant, session_id, body.agent_name) if created.joinable else None,
         events_url=f"{_origin(request)}{path}/events",
     )
     headers = {"Location": path}
@@ -76,6 +76,7 @@ async def list_sessions(
     status: Annotated[list[Status] | None, Query(description="may be repeated")] = None,
     user_id: Annotated[Name | None, Query()] = None,
     user: Annotated[Name | None, Query(description="alias of `user_id`")] = None,
+    room: Annotated[Name | None, Query(description="the name of the LiveKit room")] = None,
     cursor: PageCursor = None,
     limit: Limit = 50,
 ) -> Response:
@@ -83,6 +84,7 @@ async def list_sessions(
     wanted = SessionsFilter(
         statuses=tuple(status or ()),
         user_id=user if user_id is None else user_id,
+        room=room,
         after=None if cursor is None else decode_page_cursor(cursor),
     )
     found = await dependencies_of(request).views.sessions(caller(request).tenant, wanted, limit + 1)
@@ -101,7 +103,7 @@ async def get_session(request: Request, session_id: SessionId) -> Response:
 async def list_turns(
     request: Request, session_id: SessionId, cursor: PageCursor = None, limit: Limit = 50
 ) -> Response:
-    """List the turns of the conversation, in order."""
+    """List the turns of the conversation, in order; the one that goes on has the state `open`."""
     after = 0 if cursor is None else decode_number_cursor(cursor)
     found = await dependencies_of(request).lookup.turns(caller(request).tenant, session_id, after, limit + 1)
     more = str(found[limit - 1][0]) if len(found) > limit else None
@@ -123,8 +125,9 @@ async def list_events(
     found = await dependencies_of(request).lookup.events(
         caller(request).tenant, session_id, after or 0, limit + 1
     )
-    more = sequence_of(found[limit - 1]) if len(found) > limit else None
-    return page("events", map(encode, found[:limit]), more)
+    shown = found.envelopes[:limit]
+    more = sequence_of(shown[-1]) if found.more and shown else None
+    return page("events", map(encode, shown), more)
 
 
 async def _stream(request: Request, tenant: str, session_id: str, after: int) -> Response:

@@ -1,5 +1,7 @@
 """The ASGI application: one route, with a response for every error."""
 
+from collections.abc import Mapping
+
 import structlog
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
@@ -10,12 +12,14 @@ from antiphon.chassis.bus import BusUnavailable, PayloadTooLarge
 from antiphon.chassis.health import Health
 from antiphon.chassis.health import routes as health_routes
 from antiphon.chassis.tracing import continue_from, span
-from antiphon.webhook_ingest.publisher import WebhookPublisher
+from antiphon.webhook_ingest.publisher import RoomNotYetAdopted, WebhookPublisher
 from antiphon.webhook_ingest.signatures import BadSignature
 from antiphon.webhook_ingest.webhook import MalformedWebhook
 
 PATH = "/api/v1/webhooks/livekit"
 BODY_LIMIT_BYTES = 512 * 1024
+# LiveKit makes four more attempts, so an outage of forty seconds loses no webhook
+OUTAGE_HEADERS = {"Retry-After": "10"}
 
 log = structlog.get_logger(__name__)
 
@@ -54,6 +58,10 @@ def _error_response(error: Exception) -> Response:
             return _problem(413, "content-too-large", str(error) or f"at most {BODY_LIMIT_BYTES} bytes")
         case ClientDisconnect():
             return _problem(400, "client-disconnected", "the request body is incomplete")
+        case RoomNotYetAdopted():
+            # without Retry-After, LiveKit tries again after 1, 2, 4 and 8 seconds
+            log.info("webhook.deferred", reason=str(error))
+            return _response(503, "room-not-yet-adopted", str(error))
         case BusUnavailable():
             return _problem(503, "broker-unavailable", "the event broker is unavailable; try again")
         case _:
@@ -63,6 +71,10 @@ def _error_response(error: Exception) -> Response:
 
 def _problem(status: int, kind: str, detail: str) -> Response:
     log.warning("webhook.rejected", status=status, kind=kind, detail=detail)
+    return _response(status, kind, detail, OUTAGE_HEADERS if status == 503 else None)
+
+
+def _response(status: int, kind: str, detail: str, headers: Mapping[str, str] | None = None) -> Response:
     body = {
         "type": f"https://antiphon.dev/problems/{kind}",
         "title": kind.replace("-", " ").capitalize(),
@@ -70,7 +82,6 @@ def _problem(status: int, kind: str, detail: str) -> Response:
         "detail": detail,
         "instance": PATH,
     }
-    headers = {"Retry-After": "1"} if status == 503 else None
     return JSONResponse(body, status, headers, "application/problem+json")
 
 

@@ -11,9 +11,9 @@ from antiphon.chassis.bus import Bus, GroupCommit, outgoing
 from antiphon.chassis.tracing import current_traceparent
 from antiphon.contracts.envelope import seal
 from antiphon.contracts.ids import webhook_event_id
+from antiphon.webhook_ingest.rooms import RoomSessions
 from antiphon.webhook_ingest.signatures import verify
-from antiphon.webhook_ingest.tenants import Tenants
-from antiphon.webhook_ingest.webhook import as_event, parse
+from antiphon.webhook_ingest.webhook import Webhook, as_event, parse
 
 PRODUCER = "webhook-ingest"
 
@@ -21,6 +21,16 @@ log = structlog.get_logger(__name__)
 _webhooks = metrics.get_meter(PRODUCER).create_counter(
     "antiphon.webhooks", unit="{webhook}", description="Webhooks received, by outcome"
 )
+
+
+# LiveKit sends a webhook again 1, 3, 7 and 15 seconds after the first time, and those of the same room wait
+# behind it: a recorder has this long to adopt a room. Then the room is not a session, for now.
+ADOPTION_SECONDS = 12.0
+ROOM_STARTED = "room_started"
+
+
+class RoomNotYetAdopted(Exception):
+    """A room has just started that may become a session: LiveKit is to send this webhook again."""
 
 
 class Outcome(StrEnum):
@@ -43,7 +53,7 @@ class WebhookPublisher:
         timeout_seconds: float,
     ) -> None:
         self._group = GroupCommit(bus, timeout_seconds=timeout_seconds)
-        self._tenants = Tenants(bus)
+        self._sessions = RoomSessions(bus)
         self._api_key = api_key
         self._api_secret = api_secret
         self._clock = clock
@@ -51,20 +61,21 @@ class WebhookPublisher:
     async def publish(self, body: bytes, authorization: str) -> Outcome:
         """Publish one webhook; return NOT_OURS for a room that is not a session.
 
-        Raises BadSignature, MalformedWebhook, BusUnavailable, PayloadTooLarge.
+        Raises BadSignature, MalformedWebhook, RoomNotYetAdopted, BusUnavailable, PayloadTooLarge.
         """
         verify(body, authorization, api_key=self._api_key, api_secret=self._api_secret)
         webhook, payload = parse(body)
-        tenant = await self._tenants.of_room(webhook.room_name, webhook.room_metadata)
-        if tenant is None:
+        session = await self._sessions.of_room(webhook.room_name, webhook.room_sid, webhook.room_metadata)
+        if session is None:
+            self._wait_for_adoption(webhook)
             fields = {"webhook_id": webhook.id, "pii.room": webhook.room_name}
             log.info("webhook.ignored", webhook=webhook.event, **fields)
             return self._counted(webhook.event, Outcome.NOT_OURS)
         envelope = seal(
             as_event(webhook, payload),
             id=webhook_event_id(webhook.id),
-            session_id=webhook.room_name,
-            tenant=tenant,
+            session_id=session.session_id,
+            tenant=session.tenant,
             producer=PRODUCER,
             producerseq=0,  # LiveKit does not number its webhooks
             time=webhook.occurred_at(self._clock()),
@@ -75,12 +86,20 @@ class WebhookPublisher:
             "webhook.published",
             webhook=webhook.event,
             webhook_id=webhook.id,
-            session_id=webhook.room_name,
-            tenant=tenant,
+            session_id=session.session_id,
+            tenant=session.tenant,
             position=ack.position,
             duplicate=ack.duplicate,
         )
         return self._counted(webhook.event, Outcome.PUBLISHED)
+
+    def _wait_for_adoption(self, webhook: Webhook) -> None:
+        if webhook.event != ROOM_STARTED:
+            return  # it waited behind that of its room's start
+        age = self._clock() - webhook.occurred_at(self._clock())
+        if abs(age.total_seconds()) < ADOPTION_SECONDS:
+            _webhooks.add(1, {"webhook": webhook.event, "outcome": "deferred"})
+            raise RoomNotYetAdopted("no session has this room yet")
 
     def _counted(self, name: str, outcome: Outcome) -> Outcome:
         _webhooks.add(1, {"webhook": name, "outcome": outcome})

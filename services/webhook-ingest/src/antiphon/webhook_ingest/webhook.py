@@ -37,6 +37,7 @@ class _Track(Struct, rename="camel"):
 
 class _Media(Struct, rename="camel"):
     room_name: str = ""
+    room_id: str = ""
 
 
 class _Job(Struct, rename="camel"):
@@ -63,6 +64,11 @@ class Webhook(Struct, rename="camel"):
         return (
             self.room.name or self.egress_info.room_name or self.ingress_info.room_name or self.job.room.name
         )
+
+    @property
+    def room_sid(self) -> str:
+        """The sid of the room; "" in webhooks of ingresses, which lack it."""
+        return self.room.sid or self.egress_info.room_id or self.job.room.sid
 
     @property
     def room_metadata(self) -> str:
@@ -120,7 +126,7 @@ def as_event(webhook: Webhook, payload: dict[str, Any]) -> LiveKitWebhook:
         "webhook_id": webhook.id,
         "room": webhook.room_name,
         "payload": payload,
-        "room_sid": webhook.room.sid or webhook.job.room.sid or None,
+        "room_sid": webhook.room_sid or None,
         "participant_identity": webhook.participant.identity,
         "participant_sid": webhook.participant.sid,
         "track_sid": webhook.track.sid,

@@ -7,14 +7,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import asyncpg
+import structlog
 
 from antiphon.chassis.database import Database
 from antiphon.persistence.errors import Fenced, Poisoned, classify
 from antiphon.persistence.ingest.validate import DeadLetter, ValidEvent
 from antiphon.persistence.sql import storable
 
+log = structlog.get_logger(__name__)
+
 MAX_IN_FLIGHT = 2  # transactions: one is in Postgres while the next is prepared
-MAX_GROUP_BYTES = 32 * 2**20  # of payloads in one statement; Postgres refuses an argument of 1 GiB
+MAX_GROUP_BYTES = 8 * 2**20  # of payloads in one statement; Postgres refuses an argument of 1 GiB
 
 INGEST_BATCH = "select partition, position, sequence from ingest_batch($1, $2, $3, $4)"
 
@@ -70,13 +73,21 @@ class GroupWriter:
         return await future
 
     async def _flush(self) -> None:
+        group: list[_Waiting] = []
         try:
             while self._waiting:
                 group = self._take_group()
-                await self._commit_group(group)
+                try:
+                    await self._commit_group(group)
+                except Exception as error:  # it is ours: nobody may wait without end
+                    log.exception("ingest.commit_failed")
+                    _fail(group, error)
         finally:
             # No await since the last check of `_waiting`: a commit after this starts a new task.
             self._in_flight -= 1
+            left = group if self._in_flight else [*group, *self._waiting]
+            for _, future in left:  # those without an answer: this task was cancelled
+                future.cancel()
 
     def _take_group(self) -> list[_Waiting]:
         """Remove and return the first waiting batches: at least one, and no more than the limit in bytes."""

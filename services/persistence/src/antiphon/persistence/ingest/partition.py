@@ -13,7 +13,14 @@ from antiphon.chassis.database import Database
 from antiphon.chassis.retry import FIRST_SECONDS, retrying
 from antiphon.chassis.shutdown import ShuttingDown, StopAwareWait, wait_or_stop
 from antiphon.contracts.streams import ingest_consumer
-from antiphon.persistence.errors import POSTGRES_ERRORS, Fenced, Poisoned, TooManyDeadLetters
+from antiphon.persistence.errors import (
+    POSTGRES_ERRORS,
+    CommitTimedOut,
+    Fenced,
+    Poisoned,
+    TooManyDeadLetters,
+    is_timeout,
+)
 from antiphon.persistence.ingest.acks import delayed_acks
 from antiphon.persistence.ingest.announce import announcements
 from antiphon.persistence.ingest.checkpoint import Checkpoint, Checkpoints
@@ -68,6 +75,7 @@ class PartitionIngest:
         self._writer = writer
         self._readiness = readiness
         self._options = options
+        self._commit_limit = options.batch  # messages; lower after a commit that timed out
         self._dead_letters = 0  # in a row, up to the last commit
         self._postgres_failed = False  # since the stream was checked
 
@@ -192,15 +200,19 @@ class PartitionIngest:
     ) -> AsyncIterator[tuple[list[ValidEvent], Sequences]]:
         """Commit a batch and yield after each commit; it takes more than one if an event is poisoned.
 
-        A poisoned batch is halved until it is a single event, which is then committed as a dead letter.
+        A poisoned batch is halved until it is a single event, which is then committed as a dead letter. After
+        a time-out commits have half the size, and grow again slowly.
         Raises Fenced, ShuttingDown, TooManyDeadLetters.
         """
         rest = list(batch)
         size = len(rest)
         while rest:
-            chunk = self._until_limit(rest[:size])
+            chunk = self._until_limit(rest[: min(size, self._commit_limit)])
             try:
                 sequences = await self._commit_or_retry(chunk, stop)
+            except CommitTimedOut:
+                self._commit_limit = max(1, len(chunk) // 2)
+                continue
             except Poisoned as error:
                 size = max(1, len(chunk) // 2)
                 if len(chunk) == 1:
@@ -209,18 +221,22 @@ class PartitionIngest:
             yield [event for event in chunk if isinstance(event, ValidEvent)], sequences
             rest = rest[len(chunk) :]
             size *= 2
+            self._commit_limit = min(self._options.batch, self._commit_limit + self._commit_limit // 8 + 1)
             self._count_dead_letters(chunk)
 
     async def _commit_or_retry(self, chunk: Sequence[Validated], stop: asyncio.Event) -> Sequences:
         uncertain = False  # whether an attempt failed: its commit may have succeeded
+        timed_out = False
 
         def on_retry(error: BaseException, _: int) -> None:
-            nonlocal uncertain
-            uncertain = True
+            nonlocal uncertain, timed_out
+            uncertain, timed_out = True, is_timeout(error)
             self._readiness.unhealthy(self._name, f"cannot commit {len(chunk)} messages: {error!r}")
 
         async def attempt() -> Sequences:
             settled = await self.settle(chunk) if uncertain else None
+            if settled is None and timed_out and len(chunk) > 1:
+                raise CommitTimedOut
             return await self.commit(chunk) if settled is None else settled
 
         try:

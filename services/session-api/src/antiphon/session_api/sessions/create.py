@@ -25,7 +25,7 @@ from antiphon.contracts.ids import (
 from antiphon.contracts.session import TERMINAL, Status
 from antiphon.session_api.flows import Flows
 from antiphon.session_api.livekit import LiveKitError
-from antiphon.session_api.problems import Problem
+from antiphon.session_api.problems import Problem, invalid
 from antiphon.session_api.sessions.events import EventPublisher, EventReader
 from antiphon.session_api.sessions.idempotency import replayed_session
 from antiphon.session_api.sessions.schemas import CreateRequest
@@ -36,10 +36,10 @@ log = structlog.get_logger(__name__)
 class Rooms(Protocol):
     """The part of LiveKit's room service that sessions use."""
 
-    async def create_room(self, session_id: str, tenant: str) -> str:
+    async def create_room(self, session_id: str, tenant: str, agent_name: str) -> str:
         """Create the room if it does not exist, and return its sid; raises LiveKitError."""
 
-    async def delete_room(self, session_id: str) -> None:
+    async def delete_room(self, room: str) -> None:
         """Delete the room if it exists; raises LiveKitError."""
 
 
@@ -83,11 +83,7 @@ class CreateSession:
 
         Raises Problem, BusUnavailable.
         """
-        revision = self._flows.latest_revision(tenant, request.flow_id)
-        if revision is None:
-            raise Problem(
-                404, "unknown-flow", f"There is no flow {request.flow_id!r}.", flow_id=request.flow_id
-            )
+        revision = self._revision(tenant, request)
         if idempotency_key is not None:
             return await self._create_once(tenant, request, revision, idempotency_key)
         session_id = new_session_id(self._clock(), self._entropy(10))
@@ -96,11 +92,29 @@ class CreateSession:
             tenant, session_id, requested, event_id=requested_id(session_id), number=0
         )
         try:
-            await self._dispatch(tenant, session_id, attempt=1)
+            await self._dispatch(tenant, session_id, request.agent_name or self._agent_name, attempt=1)
         except Problem:
             await self._fail(tenant, session_id)  # without a key no retry can reach this session
             raise
         return Created(session_id, Status.DISPATCHED)
+
+    def _revision(self, tenant: str, request: CreateRequest) -> int:
+        """Return the newest revision of the flow, or 0 for an agent without one.
+
+        Raises Problem 404, 422.
+        """
+        if (request.flow_id is None) == (request.agent_name is None):
+            raise invalid("flow_id", "body", "pass exactly one of flow_id and agent_name")
+        if request.flow_id is None:
+            if request.agent_name == self._agent_name:
+                raise invalid("agent_name", "body", f"{self._agent_name!r} runs flows: pass flow_id instead")
+            return 0
+        revision = self._flows.latest_revision(tenant, request.flow_id)
+        if revision is None:
+            raise Problem(
+                404, "unknown-flow", f"There is no flow {request.flow_id!r}.", flow_id=request.flow_id
+            )
+        return revision
 
     async def _create_once(
         self, tenant: str, request: CreateRequest, revision: int, idempotency_key: str
@@ -108,7 +122,7 @@ class CreateSession:
         session_id = session_id_for_key(tenant, idempotency_key)
         requested = request.as_event(session_id, revision)
         if await self._publisher.publish_first(tenant, session_id, requested):
-            await self._dispatch(tenant, session_id, attempt=1)
+            await self._dispatch(tenant, session_id, request.agent_name or self._agent_name, attempt=1)
             return Created(session_id, Status.DISPATCHED)
         return await self._replay(tenant, session_id, requested)
 
@@ -117,16 +131,17 @@ class CreateSession:
         if session.ended or session.dispatched_at is not None:
             return Created(session_id, session.status, replayed=True)
         # The dispatch failed, is in progress, or was lost in a crash; repeating it is harmless.
-        await self._dispatch(tenant, session_id, attempt=session.dispatch_attempts + 1)
+        agent_name = requested.agent_name or self._agent_name
+        await self._dispatch(tenant, session_id, agent_name, attempt=session.dispatch_attempts + 1)
         return Created(session_id, Status.DISPATCHED, replayed=True)
 
-    async def _dispatch(self, tenant: str, session_id: str, *, attempt: int) -> None:
+    async def _dispatch(self, tenant: str, session_id: str, agent_name: str, *, attempt: int) -> None:
         try:
-            room_sid = await self._rooms.create_room(session_id, tenant)
+            room_sid = await self._rooms.create_room(session_id, tenant, agent_name)
         except LiveKitError as error:
             await self._publish_failure(tenant, session_id, attempt, error)
             raise _dispatch_problem(session_id, error) from error
-        dispatched = SessionDispatched(attempt=attempt, room_sid=room_sid, agent_name=self._agent_name)
+        dispatched = SessionDispatched(attempt=attempt, room_sid=room_sid, agent_name=agent_name)
         event_id = dispatched_id(session_id, attempt)
         try:
             await self._publisher.publish(tenant, session_id, dispatched, event_id=event_id, number=attempt)

@@ -7,6 +7,7 @@ import structlog
 
 from antiphon.contracts.events.command import CommandRequested
 from antiphon.contracts.events.session import CloseReason, FaultSide, SessionClosed
+from antiphon.contracts.ids import closed_id
 from antiphon.contracts.session import Session
 from antiphon.session_api.auth import ApiKey
 from antiphon.session_api.livekit import LiveKitError
@@ -51,15 +52,15 @@ class EndSession:
         number = session.dispatch_attempts + 1
         event_id = f"{session_id}:command:{COMMAND}"
         await self._publisher.publish(key.tenant, session_id, command, event_id=event_id, number=number)
-        await self._delete_room(session_id)
+        await self._delete_room(session_id, session.room or session_id)
         if await self._reader.agent_joined(key.tenant, session_id):
             return EndResponse(session_id=session_id, ended=False)
         await self._close(key.tenant, session, number + 1)
         return EndResponse(session_id=session_id, ended=True)
 
-    async def _delete_room(self, session_id: str) -> None:
+    async def _delete_room(self, session_id: str, room: str) -> None:
         try:
-            await self._rooms.delete_room(session_id)
+            await self._rooms.delete_room(room)
         except LiveKitError as error:
             log.warning("session.room_not_deleted", session_id=session_id, reason=str(error))
             raise Problem(
@@ -79,5 +80,5 @@ class EndSession:
             turns=0,
             detail="ended before an agent joined",
         )
-        event_id = f"{session.session_id}:closed"
+        event_id = closed_id(session.session_id)
         await self._publisher.publish(tenant, session.session_id, closed, event_id=event_id, number=number)

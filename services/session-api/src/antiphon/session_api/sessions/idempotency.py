@@ -14,7 +14,7 @@ HEADER = "Idempotency-Key"
 KEY_PATTERN = r"^[\x21-\x7e]{1,255}$"
 
 _key = re.compile(KEY_PATTERN)
-_COMPARED = ("flow_id", "user_id", "language", "metadata")
+_COMPARED = ("flow_id", "agent_name", "user_id", "language", "metadata")
 
 
 def idempotency_key(headers: Headers) -> str | None:

@@ -30,18 +30,23 @@ class JoinTokens:
     LiveKit creates it again and dispatches an agent; while the room exists, LiveKit ignores it.
     """
 
-    def __init__(
-        self, api_key: str, api_secret: str, agent_name: str, *, now: Callable[[], float] = time.time
-    ) -> None:
+    def __init__(self, api_key: str, api_secret: str, *, now: Callable[[], float] = time.time) -> None:
         self._api_key = api_key
         self._api_secret = api_secret.encode()
-        self._agent_name = agent_name
         self._now = now
 
     def sign(
-        self, session_id: str, tenant: str, *, identity: str, ttl_seconds: int, name: str | None = None
+        self,
+        session_id: str,
+        tenant: str,
+        *,
+        room: str,
+        agent_name: str | None,
+        identity: str,
+        ttl_seconds: int,
+        name: str | None = None,
     ) -> str:
-        """Return a token that admits `identity` to the session's room only."""
+        """Return a token that admits `identity` to the room only, and dispatches `agent_name` to it."""
         now = int(self._now())
         metadata = dispatch_metadata(session_id, tenant)
         claims: dict[str, Any] = {
@@ -51,16 +56,17 @@ class JoinTokens:
             "exp": now + ttl_seconds,
             "video": {
                 "roomJoin": True,
-                "room": session_id,
+                "room": room,
                 "canPublish": True,
                 "canSubscribe": True,
                 "canPublishData": True,
             },
-            "roomConfig": {
-                "metadata": metadata,
-                "agents": [{"agentName": self._agent_name, "metadata": metadata}],
-            },
         }
+        if agent_name is not None:
+            claims["roomConfig"] = {
+                "metadata": metadata,
+                "agents": [{"agentName": agent_name, "metadata": metadata}],
+            }
         if name is not None:
             claims["name"] = name
         return self._sign(claims)
@@ -74,15 +80,25 @@ class JoinTokens:
 class JoinSession:
     """Join tokens for sessions that have not ended."""
 
-    def __init__(self, lookup: Lookup, tokens: JoinTokens, *, livekit_url: str, ttl_seconds: int) -> None:
+    def __init__(
+        self, lookup: Lookup, tokens: JoinTokens, *, agent_name: str, livekit_url: str, ttl_seconds: int
+    ) -> None:
         self._lookup = lookup
         self._tokens = tokens
+        self._agent_name = agent_name  # of the agent that runs flows
         self.livekit_url = livekit_url
         self._ttl_seconds = ttl_seconds
 
-    def caller_token(self, tenant: str, session_id: str) -> str:
+    def caller_token(self, tenant: str, session_id: str, agent_name: str | None) -> str:
         """Return the caller's token for a session that was just created."""
-        return self._tokens.sign(session_id, tenant, identity=CALLER, ttl_seconds=self._ttl_seconds)
+        return self._tokens.sign(
+            session_id,
+            tenant,
+            room=session_id,
+            agent_name=agent_name or self._agent_name,
+            identity=CALLER,
+            ttl_seconds=self._ttl_seconds,
+        )
 
     async def token(self, tenant: str, session_id: str, request: TokenRequest) -> TokenResponse:
         """Return a token for one participant.
@@ -97,14 +113,21 @@ class JoinSession:
                 f"The session is {session.status}; it can no longer be joined.",
                 session_id=session_id,
             )
+        room = session.room or session_id  # an adopted room has its own name, and its agent came by itself
         identity = request.identity or CALLER
         ttl_seconds = request.ttl_seconds or self._ttl_seconds
         token = self._tokens.sign(
-            session_id, tenant, identity=identity, name=request.name, ttl_seconds=ttl_seconds
+            session_id,
+            tenant,
+            room=room,
+            agent_name=session.agent_name or self._agent_name if room == session_id else None,
+            identity=identity,
+            name=request.name,
+            ttl_seconds=ttl_seconds,
         )
         return TokenResponse(
             session_id=session_id,
-            room=session_id,
+            room=room,
             livekit_url=self.livekit_url,
             identity=identity,
             token=token,

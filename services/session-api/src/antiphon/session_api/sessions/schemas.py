@@ -28,6 +28,7 @@ def _not_an_agent(identity: str) -> str:
 
 # No control characters: Postgres cannot store NUL.
 Name = Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f]+$")]
+AgentName = Annotated[Name, Field(max_length=128)]
 Metadata = Annotated[dict[str, Any], AfterValidator(_within_limit)]
 Language = Annotated[str, Field(pattern=r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*$", max_length=35)]
 Identity = Annotated[Name, AfterValidator(_not_an_agent)]
@@ -36,9 +37,20 @@ Identity = Annotated[Name, AfterValidator(_not_an_agent)]
 class CreateRequest(BaseModel):
     """A request to create a session."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(
+        extra="forbid",
+        strict=True,
+        json_schema_extra={"oneOf": [{"required": ["flow_id"]}, {"required": ["agent_name"]}]},
+    )
 
-    flow_id: Annotated[Name, Field(description="the flow that the agent runs", examples=["booking"])]
+    flow_id: Annotated[
+        Name | None,
+        Field(description="the flow that the agent runs; not with `agent_name`", examples=["booking"]),
+    ] = None
+    agent_name: Annotated[
+        AgentName | None,
+        Field(description="the LiveKit agent to dispatch, for one without a flow; not with `flow_id`"),
+    ] = None
     user_id: Annotated[Name, Field(description="your identifier of the user", examples=["ada"])]
     metadata: Annotated[
         Metadata | None,
@@ -54,10 +66,11 @@ class CreateRequest(BaseModel):
     def as_event(self, session_id: str, flow_revision: int) -> SessionRequested:
         """Return the request as an event."""
         return SessionRequested(
-            flow_id=self.flow_id,
+            flow_id=self.flow_id or "",
             flow_revision=flow_revision,
             user_id=self.user_id,
             room=session_id,
+            agent_name=self.agent_name,
             language=self.language,
             metadata=self.metadata or {},
         )

@@ -1,0 +1,88 @@
+"""What the recordings of one job share: the connection, the outbox and the adoption of orphaned journals."""
+
+import asyncio
+from functools import partial
+
+from livekit.agents import JobContext
+
+from antiphon.chassis.background import BackgroundTask
+from antiphon.chassis.bus import Bus
+from antiphon.chassis.library_log import get_logger
+from antiphon.chassis.nats_access import URL, NatsAccess
+from antiphon.contracts.events.session import SessionAdopted
+from antiphon.recorder.outbox import BusLink, Orphans, Outbox
+from antiphon.recorder.recording import FLUSH_SECONDS, Recording
+from antiphon.recorder.settings import RecorderSettings
+
+log = get_logger(__name__)
+
+
+class JobRecorder:
+    """The recordings of one job; a session that is recorded twice has one recording."""
+
+    def __init__(self, ctx: JobContext, settings: RecorderSettings, *, publishes: bool) -> None:
+        self._ctx = ctx
+        self.settings = settings
+        access = _access(settings) if publishes else None
+        self.link = BusLink(
+            None if access is None else partial(Bus.connect, access, name=f"recorder {ctx.job.id}"),
+            about={"variable": URL, "url": _shown(access), "journal": str(settings.journal_dir)},
+        )
+        self.outbox = Outbox(settings.journal_dir, self.link, job_id=ctx.job.id)
+        self.recordings: list[Recording] = []
+        self._adopting: BackgroundTask | None = None
+
+    def adopt_orphans(self) -> None:
+        """Publish the journals that killed jobs left on this machine; calls after the first do nothing."""
+        if self._adopting is None and self.link.enabled:
+            orphans = Orphans(self.settings.journal_dir, self.link)
+            self._adopting = BackgroundTask(orphans.adopt_all, name="orphans")
+
+    def recording(
+        self, session_id: str, tenant: str, *, adopted: SessionAdopted | None, notify_room: bool
+    ) -> Recording:
+        """Return the session's open recording, or start one.
+
+        A recording after the first of its session is an epoch of its own, as turns are numbered per epoch.
+        """
+        same = [recording for recording in self.recordings if recording.session_id == session_id]
+        for recording in same:
+            if not recording.closed:
+                return recording
+        job_id = self._ctx.job.id
+        recording = Recording(
+            self._ctx,
+            self.outbox,
+            self.outbox.writer(session_id, tenant),
+            self.link,
+            epoch=job_id if not same else f"{job_id}.r{len(same) + 1}",
+            adopted=adopted,
+            notify_room=notify_room,
+        )
+        self.recordings.append(recording)
+        recording.start()
+        return recording
+
+    async def close(self) -> bool:
+        """Finish every recording, publish the rest and disconnect; return whether everything is published."""
+        try:
+            finished = await asyncio.gather(*(recording.finish() for recording in self.recordings))
+            return await self.outbox.close(FLUSH_SECONDS if self.link.enabled else 0) and all(finished)
+        finally:
+            if self._adopting is not None:
+                await self._adopting.close()
+            await self.link.close()
+
+
+def _access(settings: RecorderSettings) -> NatsAccess | None:
+    """Return how to reach NATS; None, with a line in the log, if the settings are wrong."""
+    try:
+        return settings.nats
+    except ValueError as error:
+        extra = {"error": str(error), "journal": str(settings.journal_dir)}
+        log.error("recorder.not_publishing", extra=extra)  # noqa: TRY400 - the message says all
+        return None
+
+
+def _shown(access: NatsAccess | None) -> str:
+    return "" if access is None else ",".join(access.servers)

@@ -1,0 +1,125 @@
+"""The pump of a journal: publishes its events in order, through every outage of the broker."""
+
+import asyncio
+import os
+from collections.abc import Callable
+from functools import partial
+
+from antiphon.chassis.bus import BusError, BusUnavailable, StreamFull, outgoing
+from antiphon.chassis.library_log import get_logger
+from antiphon.chassis.retry import retrying
+from antiphon.contracts.envelope import decode
+from antiphon.contracts.errors import ContractError
+from antiphon.recorder.outbox.bus_link import BusLink
+from antiphon.recorder.outbox.journal import Journal
+from antiphon.recorder.outbox.rooms import announce_room
+
+log = get_logger(__name__)
+
+BATCH_LINES = 500
+REFUSED_BYTES = 16 * 1024 * 1024  # of the file with the refused events of a job
+OUTAGES = (BusUnavailable, StreamFull)  # the fault is not the event's: retry
+
+
+def _nothing() -> None:
+    pass
+
+
+class Pump:
+    """The publisher of a journal: every event at least once, in order."""
+
+    def __init__(
+        self, journal: Journal, link: BusLink, *, on_acknowledged: Callable[[], object] = _nothing
+    ) -> None:
+        self.refused = 0
+        self.refused_lost = 0  # of the refused events, those that are in no file
+        self._journal = journal
+        self._link = link
+        self._on_acknowledged = on_acknowledged
+        self._wake = asyncio.Event()
+        self._drained = asyncio.Event()
+
+    def wake(self) -> None:
+        """Publish the new events of the journal."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Publish until cancelled; retry every error, such as an outage of the broker."""
+        drain = retrying(Exception, on_retry=self._log_retry)
+        while True:
+            self._wake.clear()
+            await drain(self.drain)
+            self._drained.set()
+            await self._wake.wait()
+
+    async def drain(self) -> None:
+        """Publish until the journal is empty; may be called again after an error.
+
+        Raises BusUnavailable, StreamFull, OSError.
+        """
+        while batch := self._journal.next_batch(BATCH_LINES):
+            await self.publish(batch.lines)
+            self._journal.acknowledge(batch)
+            self._on_acknowledged()
+
+    async def wait_until_drained(self, timeout_seconds: float) -> bool:
+        """Wait until everything written so far is acknowledged; return False on timeout."""
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                while not self._journal.drained:
+                    self._drained.clear()
+                    self.wake()
+                    await self._drained.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def publish(self, lines: list[bytes]) -> None:
+        """Publish events in order; those that can never be published are set aside.
+
+        Raises BusUnavailable, StreamFull.
+        """
+        if not lines:
+            return
+        bus = await self._link.bus()
+        try:
+            envelopes = [decode(line) for line in lines]
+            messages = [outgoing(envelope) for envelope in envelopes]
+            if len(messages) == 1:
+                await bus.publish(messages[0])
+            else:
+                await bus.publish_many(messages)
+        except OUTAGES:
+            raise
+        except (BusError, ContractError, ValueError) as error:  # ValueError: a header that NATS cannot carry
+            if len(lines) == 1:
+                self._set_aside(lines[0], error)
+                return
+            for line in lines:  # publish one by one, so that only the refused one is set aside
+                await self.publish([line])
+            return
+        for envelope in envelopes:
+            await announce_room(bus, envelope)
+
+    def _set_aside(self, line: bytes, error: Exception) -> None:
+        self.refused += 1
+        log.error("outbox.event_refused", extra={"error": str(error), "refused": self.refused})
+        path = self._journal.path.with_suffix(".refused")
+        reason = "the file is full"
+        try:
+            with open(path, "ab", opener=partial(os.open, mode=0o600)) as refused:
+                if refused.tell() + len(line) <= REFUSED_BYTES:
+                    refused.write(line + b"\n")
+                    return
+        except OSError as problem:  # the events after it must still be published
+            reason = str(problem)
+        self.refused_lost += 1
+        extra = {"path": str(path), "reason": reason, "lost": self.refused_lost}
+        log.error("outbox.refused_event_lost", extra=extra)
+
+    def _log_retry(self, error: BaseException, attempt: int) -> None:
+        extra = {"journal": self._journal.path.name, "attempt": attempt, "error": str(error)}
+        if isinstance(error, OUTAGES):
+            log.warning("outbox.broker_unavailable", extra=extra)
+        else:
+            log.error("outbox.publish_failed", extra=extra, exc_info=error if attempt == 1 else None)

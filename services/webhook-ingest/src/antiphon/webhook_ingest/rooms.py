@@ -1,0 +1,86 @@
+"""The session of a room: requested by a client, or adopted by a recorder.
+
+A requested session has the name of its room as its id. Recorders announce the rooms that they adopt in the
+bucket `rooms`, by the sid of the room.
+"""
+
+from collections import OrderedDict
+
+import msgspec
+
+from antiphon.chassis.bus import Bus
+from antiphon.contracts.event import Family
+from antiphon.contracts.ids import DEFAULT_TENANT, adopted_session_id, is_session_id, is_tenant
+from antiphon.contracts.rooms import AdoptedRoom, decode_room, room_key
+from antiphon.contracts.streams import ROOMS
+from antiphon.contracts.subjects import event_subject, parse_event_subject
+
+CACHE_SIZE = 10_000  # rooms
+
+
+class _RoomMetadata(msgspec.Struct):
+    session_id: str
+    tenant: str
+
+
+_metadata = msgspec.json.Decoder(_RoomMetadata)
+
+
+class RoomSessions:
+    """Sessions by room, with a bounded cache of those that were found."""
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+        self._cache: OrderedDict[tuple[str, str], AdoptedRoom] = OrderedDict()
+
+    async def of_room(self, name: str, sid: str, metadata: str) -> AdoptedRoom | None:
+        """Return the session that owns the room and its tenant; None for any other room.
+
+        `sid` and `metadata` are "" in webhooks that lack them. Raises BusUnavailable.
+        """
+        found = self._cache.get((name, sid))
+        if found is None:
+            found = await self._requested(name, metadata) or await self._adopted(sid)
+        if found is not None:
+            self._store((name, sid), found)
+        return found
+
+    async def _requested(self, name: str, metadata: str) -> AdoptedRoom | None:
+        if not is_session_id(name):
+            return None
+        tenant = _tenant_in(name, metadata) or await self._tenant_of(name)
+        return None if tenant is None else AdoptedRoom(name, tenant)
+
+    async def _adopted(self, sid: str) -> AdoptedRoom | None:
+        key = room_key(sid)
+        if key is None:
+            return None
+        announced = await (await self._bus.bucket(ROOMS.name)).get(key)
+        room = None if announced is None else decode_room(announced)
+        if room is not None:
+            return room
+        # a recorder that could not write to the bucket: the id of most adopted rooms is known
+        session_id = adopted_session_id(DEFAULT_TENANT, sid)
+        tenant = await self._tenant_of(session_id)
+        return None if tenant is None else AdoptedRoom(session_id, tenant)
+
+    async def _tenant_of(self, session_id: str) -> str | None:
+        last = await self._bus.last(event_subject("*", session_id, Family.SESSION))
+        return None if last is None else parse_event_subject(last.subject).tenant
+
+    def _store(self, key: tuple[str, str], found: AdoptedRoom) -> None:
+        self._cache[key] = found
+        self._cache.move_to_end(key)
+        if len(self._cache) > CACHE_SIZE:
+            self._cache.popitem(last=False)
+
+
+def _tenant_in(name: str, metadata: str) -> str | None:
+    """Return the tenant that session-api stored in the room's metadata."""
+    if not metadata:
+        return None
+    try:
+        decoded = _metadata.decode(metadata)
+    except (msgspec.DecodeError, RecursionError):
+        return None  # not written by session-api
+    return decoded.tenant if decoded.session_id == name and is_tenant(decoded.tenant) else None

@@ -1,0 +1,127 @@
+"""An agent that is killed in the middle of an answer: its turn is in the log, up to what was heard."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import psutil
+import pytest
+
+from antiphon.cli.api import Json, SessionApi
+from antiphon.cli.caller import Caller
+from antiphon.cli.caller.caller import SPEAKING
+from antiphon.cli.embedded import EmbeddedStack
+
+WORKER = "agent-worker"
+CHAT = "lk.chat"  # LiveKit's topic of what a user types
+BEFORE = "i would like to book a table for two"
+LINE = "tomorrow at seven"
+UNCLEAR = "(unclear)"
+SPOKEN_SECONDS = 2.5  # of an answer that takes six or more
+RECOVERY_SECONDS = 90.0
+
+
+def worker_of(stack: EmbeddedStack) -> psutil.Process:
+    pid = next(service.pid for service in stack.status().services if service.name == WORKER)
+    assert pid is not None
+    return psutil.Process(pid)
+
+
+def job_of(stack: EmbeddedStack) -> psutil.Process:
+    """Return the process of the running job: the one with an open journal."""
+    for child in worker_of(stack).children(recursive=True):
+        if any(file.path.endswith(".journal") for file in child.open_files()):
+            return child
+    raise AssertionError("no job is running")
+
+
+def kill_job(stack: EmbeddedStack) -> None:
+    job_of(stack).kill()
+
+
+def kill_worker(stack: EmbeddedStack) -> None:
+    worker_of(stack).kill()
+
+
+def kill_both(stack: EmbeddedStack) -> None:
+    job, worker = job_of(stack), worker_of(stack)
+    worker.suspend()  # else it sees the end of its job
+    job.kill()
+    worker.kill()
+
+
+async def speak(caller: Caller) -> None:
+    await caller.say(LINE)
+
+
+async def type_in(caller: Caller) -> None:
+    await caller.room.local_participant.send_text(LINE, topic=CHAT)
+
+
+@pytest.mark.parametrize(
+    ("kill", "tell"),
+    [
+        pytest.param(kill_job, speak, id="job"),
+        pytest.param(kill_worker, speak, id="worker"),
+        pytest.param(kill_both, speak, id="both"),
+        pytest.param(kill_both, type_in, id="both, typed"),
+    ],
+)
+async def test_turn_of_a_killed_agent_is_in_the_log(
+    stack: EmbeddedStack,
+    api: SessionApi,
+    kill: Callable[[EmbeddedStack], None],
+    tell: Callable[[Caller], Awaitable[None]],
+) -> None:
+    await wait_until_ready(stack)
+    created = await api.create("booking", "ada")
+    session = created["session_id"]
+    async with Caller(created["livekit_url"], created["token"]) as caller:
+        await caller.wait_until_ready(timeout_seconds=RECOVERY_SECONDS)
+        await caller.say_until_understood(BEFORE)
+        await caller.wait_for_quiet(timeout_seconds=20)
+        states = len(caller.log.states)
+        await tell(caller)
+        assert await caller.log.wait_for(
+            lambda: any(change.state == SPEAKING for change in caller.log.states[states:]), 30
+        )
+        await asyncio.sleep(SPOKEN_SECONDS)
+        await asyncio.to_thread(kill, stack)
+        begun, turn = await last_turn(api, session)
+
+    # the job outlives its worker for a moment, and may save the turn itself
+    assert turn["recovered"] or kill is kill_worker
+    assert turn["user_text"] == begun["user_text"]
+    assert begun["user_text"] in (LINE, UNCLEAR)
+    assert begun["input"] == ("text" if tell is type_in else "voice")
+    heard, generated = turn["assistant_text"], turn["assistant_text_generated"]
+    assert heard
+    assert generated.startswith(heard)
+    assert len(heard) < len(generated)
+
+    saved = [event["data"] for event in await events(api, session, "turn.saved")]
+    assert [data["turn"] for data in saved if data["epoch"] == turn["epoch"]] == list(
+        range(1, turn["turn"] + 1)
+    )
+    assert not any(data["recovered"] for data in saved if data["turn"] < turn["turn"])
+    await wait_until_ready(stack)
+
+
+async def events(api: SessionApi, session: str, kind: str) -> list[Json]:
+    return [event async for event in api.events(session) if event["type"] == kind]
+
+
+async def last_turn(api: SessionApi, session: str) -> tuple[Json, Json]:
+    """Wait until every turn that was started is saved; return both events of the last one."""
+    async with asyncio.timeout(RECOVERY_SECONDS):
+        while True:
+            begun = (await events(api, session, "turn.started"))[-1]["data"]
+            for event in await events(api, session, "turn.saved"):
+                if (event["data"]["epoch"], event["data"]["turn"]) == (begun["epoch"], begun["turn"]):
+                    return dict(begun), dict(event["data"])
+            await asyncio.sleep(0.2)
+
+
+async def wait_until_ready(stack: EmbeddedStack) -> None:
+    async with asyncio.timeout(RECOVERY_SECONDS):
+        while not (await asyncio.to_thread(stack.status)).ready:  # noqa: ASYNC110 - nothing announces it
+            await asyncio.sleep(0.2)

@@ -1,0 +1,43 @@
+"""Adopted rooms are announced in the bucket that webhook-ingest reads."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from antiphon.chassis.bus import Bus
+from antiphon.contracts.envelope import Envelope, seal
+from antiphon.contracts.events.session import SessionAdopted
+from antiphon.contracts.ids import adopted_id, session_id_for_key
+from antiphon.contracts.rooms import AdoptedRoom, decode_room
+from antiphon.recorder.outbox.rooms import announce_room
+
+FIRST, SECOND = session_id_for_key("acme", "first"), session_id_for_key("acme", "second")
+
+
+def adopted(session_id: str, sid: str | None = "RM_1") -> Envelope:
+    return seal(
+        SessionAdopted(room="lobby", room_sid=sid),
+        id=adopted_id(session_id),
+        session_id=session_id,
+        tenant="acme",
+        producer="agent",
+        producerseq=1,
+        time=datetime.now(UTC),
+    )
+
+
+async def announced(bus: Bus) -> AdoptedRoom | None:
+    value = await (await bus.bucket("rooms")).get("RM_1")
+    return None if value is None else decode_room(value)
+
+
+async def test_first_session_that_adopts_a_room_keeps_it(bus: Bus) -> None:
+    for session_id in (FIRST, FIRST, SECOND):
+        await announce_room(bus, adopted(session_id))
+    assert await announced(bus) == AdoptedRoom(FIRST, "acme")
+
+
+@pytest.mark.parametrize("sid", [None, "", "RM *", "a.b", ">"])
+async def test_room_without_a_usable_sid_is_not_announced(sid: str | None, bus: Bus) -> None:
+    await announce_room(bus, adopted(FIRST, sid))
+    assert await (await bus.bucket("rooms")).keys() == []
