@@ -7,7 +7,7 @@ from antiphon.chassis.bus import Bus, BusError
 from antiphon.chassis.database import Database, DatabaseUnavailable
 from antiphon.persistence.errors import POSTGRES_ERRORS
 from antiphon.persistence.migrations import SchemaMismatch, check
-from antiphon.persistence.settings import StatusSettings
+from antiphon.persistence.settings import RecreateSettings, StatusSettings
 from antiphon.persistence.streams.recreate import Refused
 
 CONNECT_SECONDS = 5.0
@@ -15,7 +15,9 @@ CONNECT_SECONDS = 5.0
 T = TypeVar("T")
 
 
-async def with_servers(settings: StatusSettings, command: Callable[[Bus, Database], Awaitable[T]]) -> T:
+async def with_servers(
+    settings: StatusSettings | RecreateSettings, command: Callable[[Bus, Database], Awaitable[T]]
+) -> T:
     """Return the result of a command. Exits with 1 when a server fails or the command is refused."""
     try:
         return await _connected(settings, command)
@@ -25,7 +27,9 @@ async def with_servers(settings: StatusSettings, command: Callable[[Bus, Databas
         raise SystemExit(f"Postgres: {error!r}") from error
 
 
-async def _connected(settings: StatusSettings, command: Callable[[Bus, Database], Awaitable[T]]) -> T:
+async def _connected(
+    settings: StatusSettings | RecreateSettings, command: Callable[[Bus, Database], Awaitable[T]]
+) -> T:
     database = await Database.connect(
         settings.postgres_dsn, max_size=3, connect_timeout_seconds=CONNECT_SECONDS
     )
