@@ -70,13 +70,23 @@ async def copy(connection: Connection, messages: Iterable[Incoming]) -> None:
     await _publish_all(connection, outs)
 
 
-async def create_closed(connection: Connection, definition: StreamDefinition, first: int) -> None:
-    """Create the stream with `first` as its first position; until it is opened, it only takes copies."""
-    config = await _final_config(connection, definition) | {
-        "first_seq": first,
-        "subjects": [f"{REFILL}{subject}" for subject in definition.subjects],
-        "subject_transform": {"src": f"{REFILL}>", "dest": ">"},
-    }
+async def create_closed(
+    connection: Connection, definition: StreamDefinition, first: int, replicas: int | None = None
+) -> None:
+    """Create the stream with `first` as its first position; until it is opened, it only takes copies.
+
+    Without `replicas` it gets as many as the replaced stream had, or one.
+    """
+    wanted = {} if replicas is None else {"num_replicas": replicas}
+    config = (
+        await _final_config(connection, definition)
+        | wanted
+        | {
+            "first_seq": first,
+            "subjects": [f"{REFILL}{subject}" for subject in definition.subjects],
+            "subject_transform": {"src": f"{REFILL}>", "dest": ">"},
+        }
+    )
     await connection.api(f"STREAM.CREATE.{definition.name}", config)
 
 
@@ -98,7 +108,8 @@ async def refill(connection: Connection) -> int:
 
 async def open_intake(connection: Connection, definition: StreamDefinition) -> None:
     """Give the new stream its consumers and its subjects: publishers continue."""
-    config = await _final_config(connection, definition)
+    created = (await connection.api(f"STREAM.INFO.{definition.name}"))["config"]
+    config = await _final_config(connection, definition) | {"num_replicas": created["num_replicas"]}
     await connection.api(f"STREAM.UPDATE.{definition.name}", config)
     await create_consumers(connection)
 

@@ -8,7 +8,12 @@ import typer
 
 from antiphon.chassis import process, telemetry
 from antiphon.chassis.settings import load
-from antiphon.persistence.settings import MigrateSettings, PersistenceSettings, StatusSettings
+from antiphon.persistence.settings import (
+    MigrateSettings,
+    PersistenceSettings,
+    RecreateSettings,
+    StatusSettings,
+)
 
 app = typer.Typer(
     help="The only writer of Postgres: ingest, projections, migrations.",
@@ -94,7 +99,8 @@ def streams_recreate(
     from antiphon.persistence.streams.recreate import recreate, render_recreated
     from antiphon.persistence.streams.run import with_servers
 
-    settings = load(StatusSettings)
+    settings = load(RecreateSettings)
     telemetry.configure("persistence", settings)
-    result = asyncio.run(with_servers(settings, partial(recreate, replace_existing=replace)))
+    command = partial(recreate, replace_existing=replace, replicas=settings.nats_replicas)
+    result = asyncio.run(with_servers(settings, command))
     typer.echo(render_recreated(result))

@@ -19,6 +19,10 @@ class StatusSettings(NatsSettings, PostgresSettings, LogSettings):
     """The settings of `status`."""
 
 
+class RecreateSettings(StreamSettings, PostgresSettings, LogSettings):
+    """The settings of `streams recreate`."""
+
+
 class PersistenceSettings(StreamSettings, PostgresSettings, LogSettings):
     """The settings of `run`."""
 

@@ -62,7 +62,9 @@ class Recreated(Struct):
     most: int
 
 
-async def recreate(bus: Bus, database: Database, *, replace_existing: bool) -> Recreated:
+async def recreate(
+    bus: Bus, database: Database, *, replace_existing: bool, replicas: int | None = None
+) -> Recreated:
     """Replace the stream by one that starts after the highest checkpoint, and let the partitions continue.
 
     Messages of an existing stream that are not in the log are taken over, in order. Publishers wait
@@ -83,7 +85,7 @@ async def recreate(bus: Bus, database: Database, *, replace_existing: bool) -> R
         first = 1 + max(checkpoint.read_through for checkpoint in checkpoints.values())
         if existing is not None:
             await _set_unread_aside(bus, database)
-        await replace.create_closed(bus.connection, SESSIONS, first)
+        await replace.create_closed(bus.connection, SESSIONS, first, replicas)
         taken_over = await replace.refill(bus.connection)
         changed = {number: checkpoints[number] for number in stopped}
         replaced = existing is not None

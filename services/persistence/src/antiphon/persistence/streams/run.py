@@ -6,8 +6,8 @@ from typing import TypeVar
 from antiphon.chassis.bus import Bus, BusError
 from antiphon.chassis.database import Database, DatabaseUnavailable
 from antiphon.persistence.errors import POSTGRES_ERRORS
-from antiphon.persistence.migrations import current, head
-from antiphon.persistence.settings import StatusSettings
+from antiphon.persistence.migrations import SchemaMismatch, check
+from antiphon.persistence.settings import RecreateSettings, StatusSettings
 from antiphon.persistence.streams.recreate import Refused
 
 CONNECT_SECONDS = 5.0
@@ -15,29 +15,29 @@ CONNECT_SECONDS = 5.0
 T = TypeVar("T")
 
 
-async def with_servers(settings: StatusSettings, command: Callable[[Bus, Database], Awaitable[T]]) -> T:
+async def with_servers(
+    settings: StatusSettings | RecreateSettings, command: Callable[[Bus, Database], Awaitable[T]]
+) -> T:
     """Return the result of a command. Exits with 1 when a server fails or the command is refused."""
     try:
         return await _connected(settings, command)
-    except (BusError, DatabaseUnavailable, Refused) as error:
+    except (BusError, DatabaseUnavailable, SchemaMismatch, Refused) as error:
         raise SystemExit(str(error)) from error
     except POSTGRES_ERRORS as error:
         raise SystemExit(f"Postgres: {error!r}") from error
 
 
-async def _connected(settings: StatusSettings, command: Callable[[Bus, Database], Awaitable[T]]) -> T:
+async def _connected(
+    settings: StatusSettings | RecreateSettings, command: Callable[[Bus, Database], Awaitable[T]]
+) -> T:
     database = await Database.connect(
         settings.postgres_dsn, max_size=3, connect_timeout_seconds=CONNECT_SECONDS
     )
     try:
         async with database.transaction() as connection:
-            if (revision := await current(connection)) != head():
-                raise Refused(
-                    f"The database is at schema revision {revision or 'none'}, this version needs {head()}: "
-                    "run `python -m antiphon.persistence migrate` first."
-                )
+            await check(connection)
         bus = await Bus.connect(
-            settings.nats_url, name="persistence streams", connect_timeout_seconds=CONNECT_SECONDS
+            settings.nats, name="persistence streams", connect_timeout_seconds=CONNECT_SECONDS
         )
         try:
             return await command(bus, database)
