@@ -82,12 +82,12 @@ class Sessions:
         )
         return session_id
 
-    def caller(self, session_id: str) -> Caller:
+    def caller(self, session_id: str, identity: str = "caller", *, by_phone: bool = False) -> Caller:
         """Return a caller who can join the session."""
         keys = self.livekit.keys
         grants = api.VideoGrants(room_join=True, room=session_id)
-        token = api.AccessToken(keys.key, keys.secret).with_identity("caller").with_grants(grants).to_jwt()
-        return Caller(self.livekit.url, token)
+        token = api.AccessToken(keys.key, keys.secret).with_identity(identity).with_grants(grants)
+        return Caller(self.livekit.url, (token.with_kind("sip") if by_phone else token).to_jwt())
 
     async def events(self, session_id: str) -> list[Envelope]:
         """Return the events of a session."""

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
+
 from antiphon.cli.stack.nats import NatsServer
 from antiphon.contracts.events.agent import AgentError
 from antiphon.contracts.events.session import CloseReason, FaultSide, SessionClosed
@@ -116,3 +118,17 @@ async def test_any_agent_is_recorded_with_two_lines(
     assert ending.reason == CloseReason.AGENT_ENDED
     texts = [(turn.user_text, turn.assistant_text) for turn in await turns(live_sessions, session_id)]
     assert texts == [("hello", "You said: hello"), ("good bye", "You said: good bye")]
+
+
+@pytest.mark.parametrize("url", ["nats//broker:4222", "nats://nosuchhost.invalid:4222"])
+async def test_recorded_agent_serves_its_call_with_a_wrong_nats_url(
+    url: str, live_sessions: "Sessions", start_worker: StartWorker
+) -> None:
+    worker = start_worker("-m", "tests.agent_worker.recorded_agent", ANTIPHON_NATS_URL=url)
+    session_id = await live_sessions.request(agent_name="echo")
+    async with live_sessions.caller(session_id) as caller:
+        assert await caller.wait_until_gone(timeout_seconds=READY_SECONDS)
+        spoken = [line.text for line in caller.agent_lines]
+    assert spoken == ["You said: hello", "You said: good bye"]
+    (journal,) = worker.journals.glob("*.journal")
+    assert b"good bye" in journal.read_bytes()

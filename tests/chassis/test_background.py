@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
+from antiphon.chassis import background
 from antiphon.chassis.background import BackgroundTask, BackgroundTaskFailed
 
 
@@ -79,3 +80,23 @@ async def test_the_first_failure_is_logged_with_its_traceback(caplog: pytest.Log
     first, second, *_ = [record for record in caplog.records if "background.failed" in record.getMessage()]
     assert first.exc_info is not None
     assert second.exc_info is None
+
+
+async def test_close_ends_a_task_that_swallows_a_cancellation(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(background, "CANCEL_SECONDS", 0.05)
+    swallowed = 0
+
+    async def run() -> None:
+        nonlocal swallowed
+        while swallowed < 3:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                swallowed += 1
+        await asyncio.Event().wait()
+
+    task = BackgroundTask(run, name="worker")
+    await asyncio.sleep(0)
+    async with asyncio.timeout(20):
+        await task.close()
+    assert swallowed == 3

@@ -39,5 +39,32 @@ def test_time_starts_at_the_first_event() -> None:
     assert lines[0].endswith("agent_ended, 4 turns, 12.3 s")
 
 
+TURN = {"turn": 2, "agent_id": "host", "user_text": "hello", "assistant_text": "Good"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "mark"),
+    [
+        ({"recovered": True, "interrupted": True}, "(recovered: the agent was killed while it spoke)"),
+        ({"interrupted": True}, "(interrupted)"),
+        ({"state": "open"}, "(open)"),
+        ({"state": "unfinished"}, "(unfinished: the session ended before the turn was saved)"),
+        ({"state": "saved", "recovered": False}, "“Good”"),
+    ],
+)
+def test_a_turn_that_did_not_end_as_usual_is_marked(changes: dict[str, Any], mark: str) -> None:
+    event = {"type": "turn.saved", "sequence": 1, "time": "2026-01-01T00:00:00Z", "data": {**TURN, **changes}}
+
+    assert Timeline().line(event).plain.endswith(mark)
+
+
+@pytest.mark.parametrize("kind", sorted(SUMMARIES))
+@pytest.mark.parametrize("data", [{}, None, [], "text", {"turn": None, "ready_ms": "soon", "models": 3}])
+def test_a_body_that_cannot_be_read_has_a_line(kind: str, data: Any) -> None:
+    line = Timeline().line({"type": kind, "sequence": 1, "time": "2026-01-01T00:00:00Z", "data": data})
+
+    assert kind in line.plain
+
+
 def test_summaries_name_known_event_types() -> None:
     assert set(SUMMARIES) <= {event.TYPE for event in EVENTS}

@@ -42,6 +42,13 @@ def test_both_ways_to_seal_and_encode_give_the_same_bytes(event: Event, tracepar
     assert seal_encoded(event, **ATTRIBUTES, traceparent=traceparent) == encode(sealed(event, traceparent))
 
 
+def test_lone_surrogate_is_replaced_by_both_ways_to_seal() -> None:
+    event = TurnSaved(turn=1, agent_id="host", user_text="a\ud800b")
+    raw = seal_encoded(event, **ATTRIBUTES)
+    assert raw == encode(sealed(event))
+    assert open_event(decode(raw)) == TurnSaved(turn=1, agent_id="host", user_text="a\ufffdb")
+
+
 @given(events())
 def test_encode_and_decode_round_trip(event: Event) -> None:
     envelope = sealed(event)

@@ -10,6 +10,7 @@ from antiphon.contracts import envelope
 from antiphon.contracts.generate import SCHEMAS
 from antiphon.contracts.registry import BY_TYPE, EVENTS, open_event
 from antiphon.contracts.schemas import envelope_schema, event_schema
+from antiphon.contracts.session import fold
 
 EXAMPLES = Path(__file__).parents[2] / "contracts" / "examples"
 FILES = sorted(EXAMPLES.glob("*/*.json"))
@@ -34,6 +35,13 @@ def test_every_version_has_examples() -> None:
     versions = {f"{event.TYPE}.v{number}" for event in EVENTS for number in range(1, event.VERSION + 1)}
 
     assert versions == {path.parent.name for path in FILES}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_example_folds(path: Path) -> None:
+    decoded = envelope.decode(path.read_bytes())
+
+    assert fold(decoded.subject, decoded.tenant, [decoded]).skipped == 0
 
 
 def test_schema_rejects_an_invalid_body() -> None:

@@ -11,6 +11,7 @@ from antiphon.cli.caller import Caller
 from antiphon.cli.embedded import EmbeddedStack
 from antiphon.contracts.envelope import decode
 from antiphon.contracts.session import Session, fold
+from antiphon.contracts.views import session_json
 
 DIALOGUE = {
     "i would like to book a table for two": "A table for two. Which day, and at what time?",
@@ -120,8 +121,8 @@ async def caught_up_view(stack: EmbeddedStack, session: str) -> Session:
     last = len(await complete_log(stack, session))
     async with asyncio.timeout(10):
         while True:
-            (row,) = await query(stack, "select state from sessions where session_id = $1", session)
-            state = msgspec.json.decode(row["state"], type=Session)
+            (row,) = await query(stack, "select * from sessions where session_id = $1", session)
+            state = msgspec.json.decode(session_json(row), type=Session)
             if state.sequence >= last:
                 return state
             await asyncio.sleep(0.05)

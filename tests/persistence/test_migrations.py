@@ -1,19 +1,25 @@
 """The migrations create the schema that the metadata defines."""
 
 import asyncio
+import json
 import os
 import sys
 from asyncio.subprocess import PIPE
+from datetime import datetime
+from typing import Any
 from uuid import uuid4
 
 import asyncpg
+import msgspec
 import pytest
 from alembic import command
+from msgspec.structs import replace
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from antiphon.cli.stack.postgres import Postgres
-from antiphon.contracts.views import TABLES
+from antiphon.contracts.session import Session
+from antiphon.contracts.views import TABLES, session_json
 from antiphon.persistence import migrations
 from antiphon.persistence.migrations import current, head
 from antiphon.persistence.schema import metadata
@@ -111,6 +117,69 @@ async def test_a_database_of_the_first_revision_is_upgraded(empty_dsn: str, post
 
     assert before != await functions(empty_dsn) == await functions(postgres_dsn)
     assert await catalogue(empty_dsn) == await catalogue(postgres_dsn)
+
+
+STATE: dict[str, Any] = {
+    "session_id": "ses_1",
+    "tenant": "default",
+    "status": "active",
+    "sequence": 9,
+    "flow_id": "nul \0",
+    "flow_revision": 3,
+    "user_id": "ada",
+    "room": "nul \0 \\u0000",
+    "metadata": {"order": 1},
+    "created_at": "2026-01-02T03:04:05.678901Z",
+    "updated_at": "2026-01-02T03:04:05.678901Z",
+    "agent_state": "speaking",
+    "turns": 2,
+    "participants": {"PA_1": {"identity": "caller", "kind": "sip", "joined_at": "2026-01-02T03:04:05Z"}},
+    "usage": [],
+}
+UNREQUESTED = {**STATE, "session_id": "ses_2", "flow_id": "", "flow_revision": 0, "user_id": "", "room": ""}
+ROOM = {**STATE, "session_id": "ses_3", "room": "r" * 300, "turns": 0}
+
+
+async def test_the_views_keep_their_rows(empty_dsn: str) -> None:
+    await asyncio.to_thread(command.upgrade, migrations._config(empty_dsn), "0002")
+    connection = await asyncpg.connect(empty_dsn)
+    for state in (STATE, UNREQUESTED, ROOM):
+        await connection.execute(
+            """
+            insert into sessions (session_id, tenant, status, flow_id, flow_revision, user_id, created_at,
+                                  updated_at, turns, sequence, state)
+            values ($1, 'default', 'active', $2, $3, $4, $5, $5, $6, 9, $7)
+            """,
+            state["session_id"],
+            state["flow_id"].replace("\0", "?"),
+            state["flow_revision"],
+            state["user_id"],
+            datetime.fromisoformat(state["updated_at"]),
+            state["turns"],
+            json.dumps(state),
+        )
+        await connection.execute(
+            "insert into turns values ($1, 2, 'default', 'host', false, true, now(), 8, '[]', '{}', 'hello')",
+            state["session_id"],
+        )
+    await connection.close()
+    migrations.migrate(empty_dsn)
+
+    connection = await asyncpg.connect(empty_dsn)
+    rows = await connection.fetch("select * from sessions order by session_id")
+    turns = await connection.fetch("select * from turns order by session_id")
+    await connection.close()
+    first, unrequested, named = (msgspec.json.decode(session_json(row), type=Session) for row in rows)
+    kept = msgspec.convert({**STATE, "flow_id": "nul \ufffd", "room": "nul \ufffd \\u0000"}, Session)
+    assert first == replace(kept, turns_by_epoch={"": 2})
+    nobody = {"flow_id": None, "flow_revision": None, "user_id": None, "room": None}
+    assert unrequested == replace(first, session_id="ses_2", **nobody)
+    assert (named.room, named.turns_by_epoch) == ("r" * 300, {})
+    assert [row["room"] for row in rows] == ["nul \ufffd \\u0000", None, "r" * 256]
+    assert [row["flow_id"] for row in rows] == ["nul ?", None, "nul ?"]
+    assert [(row["epoch"], row["turn"], row["state"], row["first_sequence"]) for row in turns] == [
+        ("", 2, "saved", 8)
+    ] * 3
 
 
 async def test_a_database_without_schema_has_no_revision(empty_dsn: str) -> None:

@@ -165,6 +165,13 @@ async def test_two_agent_sessions_of_one_session_are_recorded(bus: Bus, settings
     events = await log_of(bus)
     turns = of_type(TurnSaved, events)
     assert [turn.user_text for turn in turns] == ["one", "two", "three", "four"]
+    assert [(turn.epoch, turn.turn) for turn in turns] == [
+        ("AJ_1", 1),
+        ("AJ_1.2", 1),
+        ("AJ_1", 2),
+        ("AJ_1.2", 2),
+    ]
+    assert [closed.turns for closed in of_type(SessionClosed, events)] == [4]
     assert len(of_type(AgentJoined, events)) == len(of_type(SessionClosed, events)) == 1
     assert events[-1].type == "session.closed"
     assert len({event.id for event in events}) == len(events)
@@ -281,7 +288,6 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[...
 @pytest.mark.parametrize(
     "url",
     [
-        "",
         "htp://broker",
         "nats://user:secret",
         "nats://broker:port",

@@ -12,7 +12,7 @@ from antiphon.contracts.envelope import Envelope, committed, decode, encode, sea
 from antiphon.contracts.event import Event
 from antiphon.contracts.session import fold
 from antiphon.contracts.subjects import committed_subject, partition_of, session_filter
-from antiphon.contracts.views import SessionView
+from antiphon.contracts.views import EMPTY_DOCUMENTS, SessionView, details, details_json
 
 
 class FakePersistence:
@@ -80,10 +80,15 @@ class FakePersistence:
 
     async def _update_view(self, session_id: str, tenant: str, log: list[Envelope]) -> None:
         state = fold(session_id, tenant, log)
-        columns = [name for name in SessionView.__struct_fields__ if name != "state"]
+        documents = {name: msgspec.json.encode(getattr(state, name)).decode() for name in EMPTY_DOCUMENTS} | {
+            "details": details_json(details(state))
+        }
+        columns = [name for name in SessionView.__struct_fields__ if name not in documents]
+        created_at = state.created_at or log[0].time
         row: Mapping[str, Any] = {
-            "state": msgspec.json.encode(state).decode(),
+            **documents,
             **{name: getattr(state, name) for name in columns},
+            "created_at": created_at,
         }
         names = ", ".join(row)
         values = ", ".join(f"${n}" for n in range(1, len(row) + 1))

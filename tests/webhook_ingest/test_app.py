@@ -1,5 +1,6 @@
 """POST /api/v1/webhooks/livekit, on a real broker."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 
@@ -193,3 +194,16 @@ async def test_ready_when_the_broker_answers(client: httpx.AsyncClient) -> None:
     response = await client.get("/health/ready")
 
     assert (response.status_code, response.json()["checks"]["broker"]["ok"]) == (200, True)
+
+
+async def test_a_sealed_stream_fails_every_webhook(
+    bus: Bus, client: httpx.AsyncClient, webhook: Webhook, sign: Sign
+) -> None:
+    info = await bus.connection.api("STREAM.INFO.SESSIONS")
+    await bus.connection.api("STREAM.UPDATE.SESSIONS", info["config"] | {"sealed": True})
+    bodies = [webhook(id=f"EV_{number}") for number in range(20)]
+
+    async with asyncio.timeout(60):
+        responses = await asyncio.gather(*(_post(client, body, sign(body)) for body in bodies))
+
+    assert {response.status_code for response in responses} == {503}

@@ -3,11 +3,15 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
+from tests.fixtures.nats_servers import ConfiguredServer
 
 from antiphon.chassis.bus import Bus, BusUnavailable, Outgoing, connection
+from antiphon.chassis.bus.connection import Connection
 from antiphon.cli.stack.nats import NatsServer
 from antiphon.cli.stack.ports import free_port
 
@@ -123,3 +127,42 @@ async def test_close_may_be_called_twice(nats_server: NatsServer, bus: Bus) -> N
 
     await other.close()
     await other.close()
+
+
+async def test_reopening_leaves_one_connection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each client that is given up while the connection is made again is closed."""
+    port = free_port()
+    server = ConfiguredServer(tmp_path, f'http: "127.0.0.1:{port}"\n')
+    server.start()
+    bus = await Bus.connect(server.url)
+    await bus.ensure()
+    failures = 0
+    register = Connection._register
+
+    async def fail(connection: Connection, subscription: Any) -> None:
+        nonlocal failures
+        failures += 1
+        if failures == 2:
+            raise ValueError("a mistake of ours")
+        if failures <= 3:
+            raise BusUnavailable("the connection broke again")
+        await register(connection, subscription)
+
+    monkeypatch.setattr(Connection, "_register", fail)
+    await bus.connection.client._process_err("'Authorization Violation'")
+    async with asyncio.timeout(60):
+        while failures <= 3:  # noqa: ASYNC110 - there is no event to wait for
+            await asyncio.sleep(0.02)
+    await bus.ready(timeout_seconds=30)
+
+    async with asyncio.timeout(60):
+        while await _connections(port) != 1:  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
+    await bus.close()
+    server.kill()
+
+
+async def _connections(port: int) -> int:
+    async with httpx.AsyncClient() as client:
+        response = await client.get(f"http://127.0.0.1:{port}/connz")
+    return int(response.json()["num_connections"])

@@ -304,3 +304,46 @@ def test_every_form_of_ack_subject_is_parsed(text: str) -> None:
 def test_malformed_ack_subject_raises(text: str) -> None:
     with pytest.raises(ValueError, match=r"invalid literal|not an ack subject"):
         AckSubject.parse(text)
+
+
+async def test_a_mistake_of_ours_is_raised_by_next(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with bus.pull(CONSUMER) as puller:
+
+        async def fail() -> None:
+            raise ZeroDivisionError
+
+        monkeypatch.setattr(puller, "_request_batches", fail)
+        with pytest.raises(ConsumerLost, match="ZeroDivisionError"):
+            await asyncio.wait_for(puller.next(), 60)
+
+
+async def test_an_unreadable_delivery_is_raised_by_next(
+    bus: Bus, message: MessageOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with bus.pull(CONSUMER) as puller:
+
+        def fail(_: object) -> None:
+            raise ZeroDivisionError
+
+        monkeypatch.setattr(puller, "_on_status", fail)  # of a heartbeat or an expired pull
+        with pytest.raises(ConsumerGap, match="ZeroDivisionError"):
+            await asyncio.wait_for(puller.next(), 60)
+
+
+async def test_a_silent_server_is_unavailable(
+    bus: Bus, far_bus: Bus, network: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("antiphon.chassis.bus.consume.UNANSWERED_SECONDS", 3.0)
+    async with far_bus.pull(CONSUMER) as puller:
+        network.drop_answers = True
+        with pytest.raises(BusUnavailable, match="no answer"):
+            await asyncio.wait_for(puller.next(), 60)
+    network.drop_answers = False
+    network.cut()
+
+
+async def test_a_quiet_consumer_is_not_silent(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("antiphon.chassis.bus.consume.UNANSWERED_SECONDS", 3.0)
+    async with bus.pull(CONSUMER) as puller:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(puller.next(), 6)

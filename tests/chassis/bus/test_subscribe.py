@@ -113,3 +113,12 @@ async def test_announcing_during_an_outage_raises_nothing(nats_server: NatsServe
 
     for _ in range(3):
         await bus.announce("live.a", b"1")
+
+
+async def test_announcing_more_than_the_broker_accepts_raises_nothing(bus: Bus) -> None:
+    subscription = await bus.subscribe("live.a")
+
+    await bus.announce("live.a", b"x" * (bus.connection.client.max_payload + 1))
+    await bus.announce("live.a", b"next")
+
+    assert await subscription.next(30) == ("live.a", b"next")

@@ -1,5 +1,6 @@
 import asyncio
-from typing import Any
+from collections.abc import AsyncIterator
+from typing import Any, ClassVar
 
 import pytest
 
@@ -12,12 +13,72 @@ class Api:
     def __init__(self) -> None:
         self.listed = 0
 
-    async def sessions(self, *, limit: int) -> list[dict[str, str]]:
+    async def sessions(self, *, limit: int, room: str | None = None) -> list[dict[str, Any]]:
         self.listed += 1
         ended = [{"session_id": f"ses_{number}", "status": "closed"} for number in (1, 2, 3)]
         running = [{"session_id": "ses_4", "status": "active"}]
         later = [{"session_id": "ses_5", "status": "closed"}] if self.listed > 1 else []
         return [*later, *running, *ended]
+
+
+class Recorded(Api):
+    """An API with one session of a room and three turns."""
+
+    session_of: ClassVar[dict[str, Any]] = {
+        "session_id": "ses_1",
+        "status": "closed",
+        "flow_id": None,
+        "room": "lobby",
+        "skipped": 2,
+    }
+
+    async def __aenter__(self) -> "Recorded":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        pass
+
+    async def sessions(self, *, limit: int, room: str | None = None) -> list[dict[str, Any]]:
+        found = {**self.session_of, "turns": 3, "created_at": "2026-01-01T00:00:00Z"}
+        return [found] if room in {None, "lobby"} else []
+
+    async def session(self, session_id: str) -> dict[str, Any]:
+        return {**self.session_of, "session_id": session_id}
+
+    async def turns(self, _: str) -> AsyncIterator[dict[str, Any]]:
+        turn = {"agent_id": "host", "state": "saved", "recovered": False, "interrupted": False}
+        yield {**turn, "turn": 1, "user_text": "hello", "assistant_text": "Good day."}
+        yield {**turn, "turn": 2, "user_text": "two", "assistant_text": "A table", "recovered": True}
+        yield {**turn, "turn": 3, "user_text": "three", "assistant_text": None, "state": "unfinished"}
+
+    async def events(self, _: str) -> AsyncIterator[dict[str, Any]]:
+        yield {"type": "turn.sung", "sequence": 1, "time": "2026-01-01T00:00:00Z", "data": {}}
+
+
+@pytest.fixture
+def recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "open_api", Recorded)
+
+
+@pytest.mark.usefixtures("recorded")
+async def test_show_marks_turns_and_counts_what_could_not_be_read(capsys: pytest.CaptureFixture[str]) -> None:
+    await module.print_session("ses_1")
+
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "ses_1  closed, no flow, room lobby"
+    assert lines[1] == "2 events could not be read and are not in the view"
+    assert "  1  host     Good day." in lines
+    assert "  2  host     A table (recovered: the agent was killed while it spoke)" in lines
+    assert "  3  caller   three" in lines
+    assert "  3  host     (unfinished: the session ended before the turn was saved)" in lines
+
+
+@pytest.mark.usefixtures("recorded")
+async def test_sessions_of_a_room(capsys: pytest.CaptureFixture[str]) -> None:
+    await module.print_sessions(20, "lobby")
+    assert "ses_1" in capsys.readouterr().out
+    await module.print_sessions(20, "elsewhere")
+    assert "ses_1" not in capsys.readouterr().out
 
 
 async def test_tail_skips_sessions_that_had_ended_before_it_started(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -115,3 +115,21 @@ async def test_a_commit_at_the_end_of_a_flush_is_flushed(
         for number in range(1, 6):
             await first.ingest.commit(first.batch(first.session.turn(number)))
     assert await event_log.count() == 5
+
+
+async def test_a_mistake_of_ours_fails_the_group_and_not_the_next(
+    partitions: list[Partition], writer: GroupWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second, *_ = partitions
+
+    async def fail(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(writer, "_commit_group", fail)
+    with pytest.raises(ZeroDivisionError):
+        await asyncio.wait_for(first.ingest.commit(first.batch(first.session.requested())), 60)
+
+    monkeypatch.undo()
+    assert await asyncio.wait_for(second.ingest.commit(second.batch(second.session.requested())), 60) == {
+        1: 1
+    }

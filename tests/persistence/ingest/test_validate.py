@@ -8,7 +8,9 @@ import msgspec
 import pytest
 
 from antiphon.chassis.bus import Incoming, outgoing
+from antiphon.contracts import upcasters
 from antiphon.contracts.envelope import Envelope, encode
+from antiphon.contracts.events.turn import TurnSaved
 from antiphon.persistence.ingest.validate import DeadLetter, Validated, ValidEvent, validate
 
 if TYPE_CHECKING:
@@ -48,6 +50,32 @@ def test_a_newer_version_is_valid(new_session: "NewSession") -> None:
     assert isinstance(
         validate_changed(session.turn(1), session.partition, dataschema=newer, data={"new": 1}), ValidEvent
     )
+
+
+def test_an_older_version_is_valid_if_it_can_be_upcast(
+    new_session: "NewSession", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = new_session("older")
+    stored = session.turn(1)
+    monkeypatch.setattr(TurnSaved, "VERSION", 2)
+    monkeypatch.setattr(
+        upcasters, "UPCASTERS", {("turn.saved", 1): lambda body: {**body, "turn": body["turn"]}}
+    )
+
+    assert isinstance(validate_changed(stored, session.partition), ValidEvent)
+    assert isinstance(validate_changed(stored, session.partition, data={"agent_id": "host"}), DeadLetter)
+
+
+@pytest.mark.parametrize("schema", ["turn.saved", "https://antiphon.dev/turn.saved/one", "x/0", "x/99999"])
+@pytest.mark.parametrize("event_type", ["turn.saved", "turn.praised"])
+def test_a_dataschema_without_a_readable_version_is_a_dead_letter(
+    schema: str, event_type: str, new_session: "NewSession"
+) -> None:
+    session = new_session("no version")
+    letter = validate_changed(session.turn(1), session.partition, type=event_type, dataschema=schema)
+
+    assert isinstance(letter, DeadLetter)
+    assert "dataschema" in letter.error
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ import pytest
 from antiphon.chassis.database import Database
 from antiphon.contracts.envelope import Envelope, committed
 from antiphon.contracts.session import Session, fold
-from antiphon.persistence.projection import CheckpointAdvance, Projection
+from antiphon.contracts.views import session_json
+from antiphon.persistence.projection import Cache, CheckpointAdvance, Projection
 
 VIEWS = ("sessions", "turns")
 
@@ -44,11 +45,11 @@ class View:
         await self.again(log)
         return log
 
-    async def again(self, log: Sequence[Envelope]) -> None:
+    async def again(self, log: Sequence[Envelope], cache: Cache | None = None) -> None:
         """Fold committed events."""
         nowhere = CheckpointAdvance(self._projection.name, [], [], [])
         async with self._database.pool.acquire() as connection:
-            await self._projection.apply(connection, log, nowhere, {})
+            await self._projection.apply(connection, log, nowhere, {} if cache is None else cache)
 
     async def rows(self, table: str, order: str = "1, 2") -> list[dict[str, Any]]:
         return [
@@ -56,10 +57,9 @@ class View:
         ]
 
     async def state(self, session_id: str) -> Session:
-        text = await self._database.pool.fetchval(
-            "select state from sessions where session_id = $1", session_id
-        )
-        return msgspec.json.decode(text, type=Session)
+        row = await self._database.pool.fetchrow("select * from sessions where session_id = $1", session_id)
+        assert row is not None
+        return msgspec.json.decode(session_json(row), type=Session)
 
     async def empty(self) -> None:
         await self._database.pool.execute(f"truncate {', '.join(VIEWS)}")

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from antiphon.persistence.projections.sessions import SESSIONS, fold
+from antiphon.persistence.projections.sessions import SESSIONS, Row, fold
 
 if TYPE_CHECKING:
     from tests.persistence.conftest import NewSession
@@ -70,7 +70,7 @@ async def test_a_session_without_its_request_is_created_at_its_first_event(
 
     [row] = await view.rows("sessions")
     assert (row["created_at"], row["updated_at"]) == (first.time, second.time)
-    assert (row["status"], row["flow_id"]) == ("active", "")
+    assert (row["status"], row["flow_id"]) == ("active", None)
 
 
 async def test_texts_that_postgres_cannot_store_or_index_do_not_block_the_view(
@@ -87,6 +87,46 @@ async def test_texts_that_postgres_cannot_store_or_index_do_not_block_the_view(
     [row] = await view.rows("sessions")
     assert row["user_id"].startswith("nul \N{REPLACEMENT CHARACTER} ")
     assert (await view.state(session.session_id)).user_id == user
+
+
+async def test_an_adopted_session_is_found_by_its_room(view: "View", new_session: "NewSession") -> None:
+    from antiphon.contracts.events.session import SessionAdopted
+
+    session = new_session("adopted")
+    await view(SESSIONS).given([session.seal(SessionAdopted(room="lobby", user_id="ada")), session.turn(1)])
+
+    [row] = await view.rows("sessions")
+    assert (row["room"], row["user_id"], row["flow_id"], row["status"]) == ("lobby", "ada", None, "active")
+
+
+async def test_metadata_is_neither_cached_nor_lost(view: "View", new_session: "NewSession") -> None:
+    from antiphon.contracts.events.session import SessionRequested
+
+    session = new_session("metadata")
+    metadata = {"order": "x" * 1000}
+    request = SessionRequested(flow_id="f", flow_revision=1, user_id="u", room="r", metadata=metadata)
+    cache: dict[str, Row] = {}
+    for envelope in view.committed([session.seal(request), session.turn(1), session.turn(2)]):
+        await view(SESSIONS).again([envelope], cache)
+
+    assert (await view.state(session.session_id)).metadata == metadata
+    assert cache[session.session_id][0].metadata == {}
+
+
+async def test_a_session_with_large_documents_is_not_cached(view: "View", new_session: "NewSession") -> None:
+    from antiphon.contracts.events.agent import AgentReady
+
+    session = new_session("large")
+    ready = session.seal(AgentReady(greeting="x" * 10_000, ready_ms=1.0))
+    cache: dict[str, Row] = {}
+    log = view.committed([session.requested(), ready, session.turn(1), session.turn(2)])
+
+    await view(SESSIONS).again(log[:1], cache)
+    assert cache
+    for envelope in log[1:]:
+        await view(SESSIONS).again([envelope], cache)
+        assert cache == {}
+    assert await view.state(session.session_id) == view.folded(log)
 
 
 def test_an_event_that_was_folded_already_changes_no_row(view: "View", new_session: "NewSession") -> None:

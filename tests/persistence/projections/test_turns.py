@@ -1,8 +1,19 @@
-"""The turns view has one row per turn, as it was saved."""
+"""The turns view has one row per turn of an agent, open from its start and then as it was saved."""
 
-from typing import TYPE_CHECKING
+import asyncio
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
 
-from antiphon.contracts.events.turn import TurnSaved
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from antiphon.chassis.database import Database
+from antiphon.contracts import upcasters
+from antiphon.contracts.envelope import Envelope, committed
+from antiphon.contracts.events.turn import TurnSaved, TurnStarted
+from antiphon.persistence.projection import CheckpointAdvance
 from antiphon.persistence.projections.turns import TURNS
 
 if TYPE_CHECKING:
@@ -15,6 +26,7 @@ async def test_each_turn_is_one_row(view: "View", new_session: "NewSession") -> 
     saved = session.seal(
         TurnSaved(
             turn=2,
+            epoch="AJ_1",
             agent_id="manager",
             user_text="nul \0 inside",
             assistant_text="With plea",
@@ -32,13 +44,17 @@ async def test_each_turn_is_one_row(view: "View", new_session: "NewSession") -> 
     assert [row["turn"] for row in await view.rows("turns", order="turn")] == [1, 2]
     assert (await view.rows("turns", order="turn"))[1] == {
         "session_id": session.session_id,
+        "epoch": "AJ_1",
         "turn": 2,
+        "state": "saved",
+        "started_at": None,
         "tenant": "default",
         "agent_id": "manager",
         "interrupted": True,
         "recovered": True,
         "occurred_at": saved.time,
         "sequence": 3,
+        "first_sequence": 3,
         "tool_call_ids": '["call_1","call_2"]',
         "metrics": '{"e2e_latency":0.25}',
         "user_text": "nul \N{REPLACEMENT CHARACTER} inside",
@@ -90,6 +106,108 @@ async def test_other_events_write_no_row(view: "View", new_session: "NewSession"
     session = new_session("other")
     await view(TURNS).given([session.requested()])
     assert await view.rows("turns") == []
+
+
+STARTED = TurnStarted(turn=1, epoch="AJ_1", agent_id="host", user_text="hello", language="en")
+SAVED = TurnSaved(turn=1, epoch="AJ_1", agent_id="host", user_text="hello", assistant_text="Good day.")
+
+
+async def test_a_started_turn_is_open_until_it_is_saved(view: "View", new_session: "NewSession") -> None:
+    session = new_session("open")
+    started, saved = session.seal(STARTED), session.seal(SAVED)
+    await view(TURNS).given([started])
+
+    [row] = await view.rows("turns")
+    assert (row["state"], row["user_text"], row["agent_id"], row["language"]) == (
+        "open",
+        "hello",
+        "host",
+        "en",
+    )
+    assert (row["assistant_text"], row["recovered"], row["interrupted"]) == (None, False, False)
+    assert row["started_at"] == row["occurred_at"] == started.time
+
+    await view(TURNS).given([saved])
+    [row] = await view.rows("turns")
+    assert (row["state"], row["assistant_text"], row["language"]) == ("saved", "Good day.", None)
+    assert (row["started_at"], row["occurred_at"]) == (started.time, saved.time)
+    assert (row["first_sequence"], row["sequence"]) == (1, 2)
+
+
+async def test_turns_of_two_agents_with_one_number_are_two_rows(
+    view: "View", new_session: "NewSession"
+) -> None:
+    session = new_session("two agents")
+    saved = [replace(SAVED, epoch=epoch, assistant_text=str(epoch)) for epoch in ("AJ_1", "AJ_2", None)]
+    await view(TURNS).given(map(session.seal, saved))
+
+    rows = await view.rows("turns", order="first_sequence")
+    assert [(row["epoch"], row["turn"], row["assistant_text"]) for row in rows] == [
+        ("AJ_1", 1, "AJ_1"),
+        ("AJ_2", 1, "AJ_2"),
+        ("", 1, "None"),
+    ]
+
+
+EVENTS_OF_A_TURN = (STARTED, SAVED, replace(STARTED, user_text="hello again"), replace(SAVED, recovered=True))
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    events=st.permutations(EVENTS_OF_A_TURN).flatmap(lambda all_: st.integers(1, 4).map(lambda n: all_[:n])),
+    cuts=st.sets(st.integers(1, 3)),
+    again=st.lists(st.integers(0, 3), max_size=4),
+)
+def test_a_turn_does_not_depend_on_the_order_of_its_events(
+    events: list[TurnStarted | TurnSaved],
+    cuts: set[int],
+    again: list[int],
+    postgres_dsn: str,
+    new_session: "NewSession",
+) -> None:
+    session = new_session("any order")
+    log = [committed(session.seal(event), number, number) for number, event in enumerate(events, start=1)]
+    starts = [n for n, event in enumerate(events) if isinstance(event, TurnStarted)]
+    saves = [n for n, event in enumerate(events) if isinstance(event, TurnSaved)]
+    shown = (saves or starts)[-1]
+
+    bounds = [0, *sorted(cut for cut in cuts if cut < len(log)), len(log)]
+    batches = [log[start:end] for start, end in pairwise(bounds)]
+    batches += [[log[number]] for number in again if number < len(log)]
+    row = asyncio.run(_row(postgres_dsn, batches))
+
+    assert (row["sequence"], row["first_sequence"]) == (shown + 1, 1)
+    assert (row["state"], row["user_text"]) == ("saved" if saves else "open", events[shown].user_text)
+    assert row["recovered"] == getattr(events[shown], "recovered", False)
+    assert row["started_at"] == (log[starts[0]].time if starts else None)
+
+
+async def _row(dsn: str, batches: list[list[Envelope]]) -> dict[str, Any]:
+    database = await Database.connect(dsn, min_size=0, max_size=1)
+    await database.pool.execute("truncate turns")
+    async with database.pool.acquire() as connection:
+        for batch in batches:
+            await TURNS.apply(connection, batch, CheckpointAdvance("turns", [], [], []), {})
+        [row] = await connection.fetch("select * from turns")
+    await database.close()
+    return dict(row)
+
+
+async def test_stored_turns_of_an_older_version_are_upcast(
+    view: "View", new_session: "NewSession", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = new_session("older")
+    stored = [session.turn(number) for number in (1, 2, 3)]
+    monkeypatch.setattr(TurnSaved, "VERSION", 2)
+    steps = {("turn.saved", 1): lambda body: {**body, "language": "en"}}
+    monkeypatch.setattr(upcasters, "UPCASTERS", steps)
+    await view(TURNS).given(stored)
+
+    assert [(row["turn"], row["language"]) for row in await view.rows("turns", order="turn")] == [
+        (1, "en"),
+        (2, "en"),
+        (3, "en"),
+    ]
 
 
 async def test_a_turn_of_a_newer_version_is_skipped(view: "View", new_session: "NewSession") -> None:

@@ -300,3 +300,13 @@ async def test_metadata_is_not_sent_to_livekit(client: httpx.AsyncClient, liveki
 
     assert "4111" not in str(livekit.created)
     assert set(json.loads(livekit.created[0].metadata)) == {"session_id", "tenant"}
+
+
+async def test_a_sealed_stream_fails_every_create(client: httpx.AsyncClient, bus: Bus) -> None:
+    info = await bus.connection.api("STREAM.INFO.SESSIONS")
+    await bus.connection.api("STREAM.UPDATE.SESSIONS", info["config"] | {"sealed": True})
+
+    async with asyncio.timeout(60):
+        responses = await asyncio.gather(*(client.post("/v1/sessions", json=CREATE) for _ in range(20)))
+
+    assert {response.status_code for response in responses} == {503}

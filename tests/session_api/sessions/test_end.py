@@ -8,7 +8,7 @@ from antiphon.chassis.bus import Bus
 from antiphon.contracts.envelope import Envelope, decode
 from antiphon.contracts.events.agent import AgentJoined
 from antiphon.contracts.events.command import CommandRequested
-from antiphon.contracts.events.session import CloseReason, SessionClosed
+from antiphon.contracts.events.session import CloseReason, SessionAdopted, SessionClosed
 from antiphon.contracts.registry import open_event
 from antiphon.contracts.subjects import ALL_EVENTS
 
@@ -30,6 +30,18 @@ async def test_api_closes_a_session_without_an_agent(
     assert isinstance(closed, SessionClosed)
     assert closed.reason is CloseReason.CANCELLED
     assert livekit.rooms == {}
+
+
+async def test_ending_an_adopted_session_deletes_its_room(
+    client: httpx.AsyncClient, livekit: Any, persistence: Any
+) -> None:
+    adopted = "ses_01m7yq1we0eqq9xvayxnfetqqd"
+    await persistence.commit(adopted, SessionAdopted(room="lobby", room_sid="RM_1"), JOINED)
+
+    response = await client.delete(f"/v1/sessions/{adopted}")
+
+    assert (response.status_code, response.json()["ended"]) == (202, False)
+    assert livekit.deleted == ["lobby"]
 
 
 async def test_agent_closes_its_own_session(

@@ -9,7 +9,7 @@ import pytest
 from livekit import api
 from tests.session_api.fake_livekit import API_KEY, API_SECRET
 
-from antiphon.contracts.events.session import CloseReason, FaultSide, SessionClosed
+from antiphon.contracts.events.session import CloseReason, FaultSide, SessionAdopted, SessionClosed
 from antiphon.session_api.sessions.join import JoinTokens
 
 SESSION = "ses_01m7yq1we0eqq9xvayxnfetqqd"
@@ -92,6 +92,21 @@ async def test_session_of_another_tenant_responds_404(client: httpx.AsyncClient,
     response = await client.post(f"/v1/sessions/{session_id}/token", headers=foreign)
 
     assert response.status_code == 404
+
+
+async def test_token_of_an_adopted_session_admits_to_its_room_and_dispatches_nothing(
+    client: httpx.AsyncClient, persistence: Any
+) -> None:
+    adopted = SessionAdopted(room="lobby", room_sid="RM_1", agent_name="my-agent")
+    await persistence.commit(SESSION, adopted)
+
+    given = (await client.post(f"/v1/sessions/{SESSION}/token", json={"identity": "ada"})).json()
+
+    claims = _claims(given["token"])
+    assert given["room"] == "lobby"
+    assert claims.video is not None
+    assert claims.video.room == "lobby"
+    assert claims.room_config is None or not claims.room_config.agents  # the agent came by itself
 
 
 def _signed_claims(**changes: object) -> api.access_token.Claims:

@@ -10,7 +10,13 @@ import pytest
 from antiphon.chassis.database import Database
 from antiphon.cli.stack.nats import NatsServer
 from antiphon.contracts.events.agent import AgentReady
-from antiphon.contracts.events.session import CloseReason, FaultSide, SessionClosed, SessionRequested
+from antiphon.contracts.events.session import (
+    CloseReason,
+    FaultSide,
+    SessionAdopted,
+    SessionClosed,
+    SessionRequested,
+)
 from antiphon.contracts.events.turn import TurnSaved
 
 UNKNOWN = "ses_00000000000000000000000000"
@@ -105,9 +111,9 @@ async def test_turns_are_paginated_in_order(
     metrics = json.dumps(turn.metrics)
     rows = [(session_id, n, f"answer {n}", datetime.now(UTC), n + 2, metrics) for n in (1, 2, 3)]
     await database.pool.executemany(
-        """insert into turns (session_id, turn, tenant, agent_id, interrupted, recovered, occurred_at,
-               sequence, tool_call_ids, metrics, user_text, assistant_text)
-           values ($1, $2, 'default', 'host', false, false, $4, $5, '{}', $6, 'hello', $3)""",
+        """insert into turns (session_id, epoch, turn, tenant, agent_id, state, interrupted, recovered,
+               occurred_at, sequence, first_sequence, tool_call_ids, metrics, user_text, assistant_text)
+           values ($1, '', $2, 'default', 'host', 'saved', false, false, $4, $5, $5, '[]', $6, 'hey', $3)""",
         rows,
     )
 
@@ -118,8 +124,57 @@ async def test_turns_are_paginated_in_order(
     assert [t["assistant_text"] for t in rest["turns"]] == ["answer 3"]
     assert rest["next"] is None
     shown = first["turns"][0]
+    assert (shown["epoch"], shown["state"], shown["recovered"]) == ("", "saved", False)
     assert {"turn", "agent_id", "user_text", "assistant_text", "assistant_text_generated"} <= set(shown)
     assert (shown["metrics"], shown["interrupted"]) == (turn.metrics, False)
+
+
+async def test_turns_of_two_agents_are_in_the_order_of_their_begin(
+    client: httpx.AsyncClient, session_id: str, persistence: Any, database: Database
+) -> None:
+    rows = [("AJ_1", 1, "saved", 3), ("AJ_2", 1, "saved", 4), ("AJ_1", 2, "open", 6), ("AJ_2", 2, "saved", 7)]
+    await database.pool.executemany(
+        f"""insert into turns (session_id, epoch, turn, tenant, agent_id, state, interrupted, recovered,
+                occurred_at, sequence, first_sequence, tool_call_ids, metrics)
+            values ('{session_id}', $1, $2, 'default', 'host', $3, false, false,
+                    now(), 20 - $4, $4, '[]', '{{}}')
+        """,
+        rows,
+    )
+    await persistence.commit(session_id, READY)
+
+    shown: list[dict[str, Any]] = []
+    params = {"limit": 1}
+    while params.get("cursor", "") is not None:
+        page = (await client.get(f"/v1/sessions/{session_id}/turns", params=params)).json()
+        shown += page["turns"]
+        params["cursor"] = page["next"]
+    assert [(t["epoch"], t["turn"], t["state"], t["first_sequence"]) for t in shown] == rows
+
+    await persistence.commit(session_id, CLOSED)
+    page = (await client.get(f"/v1/sessions/{session_id}/turns")).json()
+    assert [t["state"] for t in page["turns"]] == ["saved", "saved", "unfinished", "saved"]
+
+
+async def test_a_session_that_nobody_requested_has_no_flow(
+    client: httpx.AsyncClient, persistence: Any
+) -> None:
+    adopted = "ses_00000000000000000000000008"
+    await persistence.commit(adopted, SessionAdopted(room="lobby", user_id="ada", metadata={"order": 1}))
+
+    session = (await client.get(f"/v1/sessions/{adopted}")).json()
+
+    assert (session["room"], session["user_id"], session["metadata"]) == ("lobby", "ada", {"order": 1})
+    assert (session["flow_id"], session["flow_revision"]) == (None, None)
+
+
+async def test_the_events_that_could_not_be_read_are_counted(
+    client: httpx.AsyncClient, session_id: str, persistence: Any, database: Database
+) -> None:
+    await persistence.catch_up(session_id)
+    await database.pool.execute("update sessions set skipped = 3")
+
+    assert (await client.get(f"/v1/sessions/{session_id}")).json()["skipped"] == 3
 
 
 @pytest.mark.parametrize(
@@ -158,6 +213,16 @@ async def test_missing_view_responds_503(
     client: httpx.AsyncClient, session_id: str, database: Database
 ) -> None:
     await database.pool.execute("drop table sessions")
+
+    response = await client.get(f"/v1/sessions/{session_id}")
+
+    assert response.status_code == 503
+
+
+async def test_view_of_another_version_responds_503(
+    client: httpx.AsyncClient, session_id: str, database: Database
+) -> None:
+    await database.pool.execute("alter table sessions drop column details")
 
     response = await client.get(f"/v1/sessions/{session_id}")
 

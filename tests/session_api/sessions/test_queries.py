@@ -8,7 +8,13 @@ import pytest
 
 from antiphon.contracts.event import Event
 from antiphon.contracts.events.agent import AgentReady
-from antiphon.contracts.events.session import CloseReason, FaultSide, SessionClosed, SessionRequested
+from antiphon.contracts.events.session import (
+    CloseReason,
+    FaultSide,
+    SessionAdopted,
+    SessionClosed,
+    SessionRequested,
+)
 from antiphon.session_api.pagination import PageKey, encode_page_cursor
 
 START = datetime(2026, 11, 21, 9, 30, tzinfo=UTC)
@@ -76,6 +82,18 @@ async def test_filter_by_user(parameter: str, client: httpx.AsyncClient, seven: 
     assert await _ids(client, **{parameter: "grace"}) == [_id(5), _id(3), _id(1)]
 
 
+async def test_filter_by_room(client: httpx.AsyncClient, seven: list[str], persistence: Any) -> None:
+    for number in (7, 8):
+        await persistence.commit(
+            _id(number), SessionAdopted(room="lobby"), at=START + timedelta(hours=number)
+        )
+
+    assert await _ids(client, room="lobby") == [_id(8), _id(7)]
+    assert await _ids(client, room="lobby", limit=1) == [_id(8)]
+    assert await _ids(client, room=_id(3)) == [_id(3)]
+    assert await _ids(client, room="elsewhere") == []
+
+
 @pytest.mark.parametrize(
     ("status", "expected"),
     [("closed", [6, 4]), ("ready", [3]), ("failed", []), (["ready", "closed"], [6, 4, 3])],
@@ -112,6 +130,7 @@ async def test_sessions_of_another_tenant_are_not_listed(client: httpx.AsyncClie
         ({"cursor": "?"}, "cursor"),
         ({"cursor": "bm90IGEgY3Vyc29y"}, "cursor"),
         ({"user_id": ""}, "user_id"),
+        ({"room": ""}, "room"),
     ],
 )
 async def test_invalid_parameter_is_named(

@@ -9,6 +9,7 @@ from antiphon.chassis.retry import retrying
 log = get_logger(__name__)
 
 SETTLED_SECONDS = 5.0  # a restarted task that has run this long works again
+CANCEL_SECONDS = 1.0  # between two attempts to cancel: a library may swallow one
 
 
 class BackgroundTaskFailed(Exception):
@@ -49,8 +50,9 @@ class BackgroundTask:
 
     async def close(self) -> None:
         """Cancel the task and wait for its end."""
-        self._task.cancel()
-        await asyncio.wait([self._task])
+        while not self._task.done():
+            self._task.cancel()
+            await asyncio.wait([self._task], timeout=CANCEL_SECONDS)
 
     async def _attempt(self) -> None:
         settled = asyncio.get_running_loop().call_later(self._settled_seconds, self._settle)

@@ -2,15 +2,18 @@
 
 import re
 import sys
-from typing import Annotated, Literal, TypeVar
+from pathlib import Path
+from typing import Annotated, Literal, Self, TypeVar
 
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from antiphon.chassis.nats_access import DEFAULT_NATS_URL, NatsAccess, check_urls
+
 EXIT_BAD_SETTINGS = 2
 
-_PASSWORD = re.compile(r"//[^/@]*:[^/]*@")
+_USER = re.compile(r"//.*@")  # a password may hold slashes and commas, and a token is a user without one
 
 
 def _url_with_scheme(*schemes: str) -> AfterValidator:
@@ -28,7 +31,7 @@ def _not_blank(value: str) -> str:
     return value
 
 
-NatsUrl = Annotated[str, _url_with_scheme("nats", "tls", "ws", "wss")]
+NatsUrl = Annotated[str, AfterValidator(check_urls)]
 PostgresDsn = Annotated[str, _url_with_scheme("postgresql", "postgres")]
 LiveKitUrl = Annotated[str, _url_with_scheme("ws", "wss", "http", "https")]
 Text = Annotated[str, AfterValidator(_not_blank)]
@@ -47,9 +50,48 @@ class Settings(BaseSettings):
 
 
 class NatsSettings(Settings):
-    """The address of the broker."""
+    """The addresses of the broker, and what it asks for."""
 
-    nats_url: NatsUrl = Field("nats://127.0.0.1:4222", validation_alias="ANTIPHON_NATS_URL")
+    nats_url: NatsUrl = Field(
+        DEFAULT_NATS_URL,
+        validation_alias="ANTIPHON_NATS_URL",
+        repr=False,
+        description="one URL, or those of several servers of one cluster, separated by commas",
+    )
+    nats_creds: Path | None = Field(None, validation_alias="ANTIPHON_NATS_CREDS")
+    nats_user: Text | None = Field(None, validation_alias="ANTIPHON_NATS_USER")
+    nats_password: Text | None = Field(None, validation_alias="ANTIPHON_NATS_PASSWORD", repr=False)
+    nats_ca: Path | None = Field(None, validation_alias="ANTIPHON_NATS_CA")
+    nats_cert: Path | None = Field(None, validation_alias="ANTIPHON_NATS_CERT")
+    nats_key: Path | None = Field(None, validation_alias="ANTIPHON_NATS_KEY")
+
+    @model_validator(mode="after")
+    def _usable(self) -> Self:
+        _ = self.nats
+        return self
+
+    @property
+    def nats(self) -> NatsAccess:
+        """How to reach the broker."""
+        return NatsAccess(
+            url=self.nats_url,
+            creds=self.nats_creds,
+            user=self.nats_user,
+            password=self.nats_password,
+            ca=self.nats_ca,
+            cert=self.nats_cert,
+            key=self.nats_key,
+        )
+
+
+class StreamSettings(NatsSettings):
+    """The broker, for those who create its streams and buckets."""
+
+    nats_replicas: Annotated[int, Field(ge=1, le=5)] | None = Field(
+        None,
+        validation_alias="ANTIPHON_NATS_REPLICAS",
+        description="copies of each stream and bucket; one by default, and then existing ones may have more",
+    )
 
 
 class PostgresSettings(Settings):
@@ -98,6 +140,6 @@ def _explain(problem: ErrorDetails) -> str:
     allowed = problem["msg"].removeprefix("Value error, ")
     if not variable:  # a check of several settings together: its input is all of them, secrets included
         return allowed
-    hidden = "SECRET" in variable or variable.endswith("_KEY")
-    given = "(hidden)" if hidden else repr(_PASSWORD.sub("//…@", str(problem["input"])))
+    hidden = any(word in variable for word in ("SECRET", "PASSWORD", "API_KEY"))
+    given = "(hidden)" if hidden else repr(_USER.sub("//…@", str(problem["input"])))
     return f"{variable} is {given}: {allowed[:1].lower()}{allowed[1:]}"

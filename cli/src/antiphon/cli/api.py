@@ -48,9 +48,10 @@ class SessionApi:
         """Return one session."""
         return await self._json("GET", f"/v1/sessions/{session_id}")
 
-    async def sessions(self, *, limit: int) -> list[Json]:
-        """Return the newest sessions, newest first."""
-        page = await self._json("GET", "/v1/sessions", params={"limit": limit})
+    async def sessions(self, *, limit: int, room: str | None = None) -> list[Json]:
+        """Return the newest sessions, newest first; with `room` only those of that room."""
+        wanted = {"limit": limit} if room is None else {"limit": limit, "room": room}
+        page = await self._json("GET", "/v1/sessions", params=wanted)
         return list(page["sessions"])
 
     def turns(self, session_id: str) -> AsyncIterator[Json]:

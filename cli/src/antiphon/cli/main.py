@@ -111,11 +111,12 @@ def tail(
 
 def sessions(
     limit: Annotated[int, typer.Option(help="Maximum number of sessions.", min=1, max=100)] = 20,
+    room: Annotated[str | None, typer.Option(help="Only the sessions of this LiveKit room.")] = None,
 ) -> None:
     """List the newest sessions."""
     from antiphon.cli.commands.sessions import print_sessions
 
-    asyncio.run(print_sessions(limit))
+    asyncio.run(print_sessions(limit, room))
 
 
 def show(session: Annotated[str, typer.Argument(help="Id of the session.")]) -> None:

@@ -23,12 +23,29 @@ def _quoted(text: str | None) -> str:
     return f"“{text}”" if text else "—"
 
 
+def turn_mark(turn: Data) -> str:
+    """Return what a reader must know of a turn that did not end as usual, in brackets; of others nothing."""
+    match turn:
+        case {"recovered": True}:
+            return " (recovered: the agent was killed while it spoke)"
+        case {"state": "unfinished"}:
+            return " (unfinished: the session ended before the turn was saved)"
+        case {"state": "open"}:
+            return " (open)"
+        case {"interrupted": True}:
+            return " (interrupted)"
+    return ""
+
+
 def _turn(data: Data) -> str:
-    cut = " (interrupted)" if data.get("interrupted") else ""
     return (
         f"{data['turn']}  {_quoted(data.get('user_text'))} → "
-        f"{data['agent_id']}: {_quoted(data.get('assistant_text'))}{cut}"
+        f"{data['agent_id']}: {_quoted(data.get('assistant_text'))}{turn_mark(data)}"
     )
+
+
+def _left(data: Data) -> str:
+    return f"job {data['job_id']}, {data['reason']}, {data['turns']} turns"
 
 
 def _closed(data: Data) -> str:
@@ -61,11 +78,14 @@ SUMMARIES: dict[str, Callable[[Data], str]] = {
     "session.closed": _closed,
     "session.failed": lambda d: str(d["reason"]),
     "agent.joined": lambda d: f"{d['identity']}, job {d['job_id']}",
+    "agent.left": _left,
+    "agent.lost": lambda d: f"job {d['job_id']}, noticed by {d['noticed_by']}",
     "agent.ready": lambda d: f"{d['ready_ms']:.0f} ms  {_quoted(d['greeting'])}",
     "agent_state_changed": _states,
     "user_state_changed": _states,
     "agent.handed_off": lambda d: f"{d.get('from_agent') or '—'} → {d['to_agent']}",
     "agent.error": lambda d: f"{d['source']}: {d['message']}",
+    "turn.started": lambda d: f"{d['turn']}  {_quoted(d.get('user_text'))} → {d['agent_id']}",
     "turn.saved": _turn,
     "user_input_transcribed": lambda d: _quoted(d["transcript"]),
     "tool.started": lambda d: f"{d['name']} {d['arguments']}",
@@ -104,8 +124,15 @@ class Timeline:
         seconds = max((at - self._began).total_seconds(), 0.0)
         line = Text(f"{seconds:+9.3f} s  {event['sequence']:>4}  ", style="dim")
         line.append(f"{kind:<28}", style=FAMILY_STYLES.get(_family(kind), ""))
-        line.append(summarise(event["data"]) if summarise else "", style="default")
+        line.append(_summary(summarise, event["data"]) if summarise else "", style="default")
         return line
+
+
+def _summary(summarise: Callable[[Data], str], data: Any) -> str:
+    try:
+        return summarise(data)
+    except (LookupError, TypeError, ValueError, AttributeError):
+        return "(unreadable: not as this version of antiphon knows it)"
 
 
 def _family(kind: str) -> str:

@@ -8,11 +8,9 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from antiphon.contracts.errors import MalformedEvent
 from antiphon.contracts.event import Event
-from antiphon.contracts.ids import SESSION_ID_PATTERN
-from antiphon.contracts.tenant import TENANT_PATTERN
+from antiphon.contracts.ids import SESSION_ID_PATTERN, TENANT_PATTERN
 
 SCHEMA_BASE = "https://antiphon.dev/schemas"
-LARGEST_VERSION = 2**15 - 1  # the largest value of a `smallint` column in Postgres
 
 Tenant = Annotated[str, Meta(pattern=TENANT_PATTERN)]
 SessionId = Annotated[str, Meta(pattern=SESSION_ID_PATTERN)]
@@ -43,10 +41,9 @@ class Envelope(Struct, frozen=True, kw_only=True):
 
     @property
     def version(self) -> int:
-        """Return the schema version of the event; 0 when `dataschema` has none that can be read."""
+        """Return the schema version of the event; 0 when `dataschema` has none."""
         tail = self.dataschema.rpartition("/")[2]
-        version = int(tail) if tail.isascii() and tail.isdigit() else 0
-        return version if version <= LARGEST_VERSION else 0
+        return int(tail) if tail.isascii() and tail.isdigit() else 0
 
 
 _encoder = msgspec.json.Encoder()
@@ -84,6 +81,16 @@ def seal(
     )
 
 
+def _without_surrogates(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, dict):
+        return {_without_surrogates(name): _without_surrogates(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_surrogates(inner) for inner in value]
+    return value
+
+
 class _Unsealed(Struct, frozen=True, gc=False):
     # an envelope whose body is not encoded yet; the fields have the order of Envelope's
     specversion: str
@@ -93,7 +100,7 @@ class _Unsealed(Struct, frozen=True, gc=False):
     subject: str
     time: datetime
     dataschema: str
-    data: Event | Raw
+    data: Event
     tenant: str
     producer: str
     producerseq: int
@@ -120,35 +127,36 @@ def seal_encoded(
     if known is None:
         known = _types[kind] = (kind.TYPE, f"{SCHEMA_BASE}/{kind.TYPE}/{kind.VERSION}")
     event_type, dataschema = known
+    trace = traceparent or UNSET
+    source = f"/{producer}"
     unsealed = _Unsealed(
-        specversion="1.0",
-        id=id,
-        source=f"/{producer}",
-        type=event_type,
-        subject=session_id,
-        time=time,
-        dataschema=dataschema,
-        data=event,
-        tenant=tenant,
-        producer=producer,
-        producerseq=producerseq,
-        traceparent=traceparent or UNSET,
+        "1.0",
+        id,
+        source,
+        event_type,
+        session_id,
+        time,
+        dataschema,
+        event,
+        tenant,
+        producer,
+        producerseq,
+        trace,
     )
     try:
         return _encoder.encode(unsealed)
-    except UnicodeEncodeError:
-        clean = _encoder.encode(_without_surrogates(msgspec.to_builtins(event)))
-        return _encoder.encode(msgspec.structs.replace(unsealed, data=Raw(clean)))
-
-
-def _without_surrogates(value: Any) -> Any:
-    if isinstance(value, str):
-        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    if isinstance(value, dict):
-        return {_without_surrogates(name): _without_surrogates(inner) for name, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_surrogates(inner) for inner in value]
-    return value
+    except UnicodeEncodeError:  # a lone surrogate, which `seal` replaces
+        sealed = seal(
+            event,
+            id=id,
+            session_id=session_id,
+            tenant=tenant,
+            producer=producer,
+            producerseq=producerseq,
+            time=time,
+            traceparent=traceparent,
+        )
+        return _encoder.encode(sealed)
 
 
 def committed(envelope: Envelope, sequence: int, position: int) -> Envelope:

@@ -1,20 +1,28 @@
-"""Session ids, and deterministic event ids: a retry produces the same id, so it is never a second event."""
+"""Tenants, session ids, and deterministic event ids: a retry produces the same id, never a second event."""
 
 import hashlib
 import re
 from datetime import datetime
 
+TENANT_PATTERN = "^[a-z0-9][a-z0-9-]{0,62}$"  # a name can be a token of a subject
+DEFAULT_TENANT = "default"
 SESSION_ID_PATTERN = "^ses_[0-9a-hjkmnp-tv-z]{26}$"
 
 LONGEST_KEY = 100  # of a note; a longer one is hashed
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base32: text sorts like the number
 _LENGTH = 26
+_tenant = re.compile(TENANT_PATTERN)
 _session_id = re.compile(SESSION_ID_PATTERN)
 
 
 def _base32(number: int) -> str:
     return "".join(_ALPHABET[(number >> shift) & 31] for shift in range(5 * (_LENGTH - 1), -1, -5))
+
+
+def is_tenant(name: object) -> bool:
+    """Return whether this is the name of a tenant: at most 63 of a-z, 0-9 and -."""
+    return isinstance(name, str) and _tenant.fullmatch(name) is not None
 
 
 def is_session_id(text: str) -> bool:

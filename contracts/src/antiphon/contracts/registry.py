@@ -79,6 +79,7 @@ EVENTS: tuple[type[Event], ...] = (
 
 BY_TYPE: Mapping[str, type[Event]] = MappingProxyType({event.TYPE: event for event in EVENTS})
 _DECODERS = {event.TYPE: msgspec.json.Decoder(event) for event in EVENTS}
+LARGEST_VERSION = 2**15 - 1  # the largest value of a `smallint` column in Postgres
 
 
 def family_of(event_type: str) -> str:
@@ -98,8 +99,8 @@ def open_event(envelope: Envelope) -> Event:
     Raises MalformedEvent (also when `dataschema` has no version), UnknownEventType, UnsupportedEventVersion.
     """
     name, version = envelope.type, envelope.version
-    if version == 0:
-        raise MalformedEvent(f"{name}: dataschema {envelope.dataschema!r} does not end in /<version>")
+    if not 1 <= version <= LARGEST_VERSION:
+        raise MalformedEvent(f"{name}: dataschema {envelope.dataschema!r} does not end in a version")
     decoder = _DECODERS.get(name)
     if decoder is None:
         raise UnknownEventType(f"unknown event type {name!r}")

@@ -4,8 +4,7 @@ import re
 
 import msgspec
 
-from antiphon.contracts.ids import is_session_id
-from antiphon.contracts.tenant import is_tenant
+from antiphon.contracts.ids import is_session_id, is_tenant
 
 _KEY = re.compile(r"[A-Za-z0-9_-]{1,64}")
 

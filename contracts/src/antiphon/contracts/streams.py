@@ -42,7 +42,7 @@ class BucketDefinition:
     description: str
     history: int
     max_value_bytes: int
-    max_age_seconds: int = 0  # 0 is for ever
+    max_age_seconds: int = 0  # 0 is without end
 
 
 SESSIONS = StreamDefinition(

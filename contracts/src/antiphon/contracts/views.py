@@ -1,45 +1,88 @@
 """Columns of the views that other services may read; persistence creates and writes the tables."""
 
 from datetime import datetime
-from typing import Any
+from operator import attrgetter
+from typing import Any, Literal, Protocol
 
-from msgspec import Struct
+import msgspec
+from msgspec import Raw, Struct
 
 from antiphon.contracts.session import Session
 
+STATE_COLUMNS = (
+    "session_id",
+    "tenant",
+    "status",
+    "agent_state",
+    "user_state",
+    "turns",
+    "turns_by_epoch",
+    "skipped",
+    "updated_at",
+    "sequence",
+    "metadata",
+    "participants",
+    "usage",
+    "details",
+)
+# Documents that a null stands for when they are empty, so that an update can leave out what did not change.
+EMPTY_DOCUMENTS = {"metadata": "{}", "participants": "{}", "usage": "[]", "turns_by_epoch": "{}"}
+# The fields of a session that have no column of their own in full: they are in the document `details`.
+DETAILS = tuple(name for name in Session.__struct_fields__ if name not in STATE_COLUMNS)
+
 
 class SessionView(Struct, frozen=True, kw_only=True):
-    """A row of the view `sessions`: the folded session in `state`, and the columns to filter and page by."""
+    """A row of the view `sessions`: the folded session, in columns that are written when they change.
+
+    `session_json` makes the session of a row; `flow_id` to `reason` are there to filter and page by.
+    """
 
     session_id: str
     tenant: str
-    status: str
-    flow_id: str
-    flow_revision: int
-    user_id: str
     created_at: datetime
-    updated_at: datetime
+    status: str
     turns: int
+    skipped: int
+    updated_at: datetime
     sequence: int
-    state: Session
+    flow_id: str | None = None
+    flow_revision: int | None = None
+    user_id: str | None = None
+    room: str | None = None
     language: str | None = None
     ended_at: datetime | None = None
     reason: str | None = None
+    agent_state: str | None = None
+    user_state: str | None = None
+    turns_by_epoch: dict[str, int] | None = None
+    metadata: dict[str, Any] | None = None
+    details: dict[str, Any] | None = None
+    participants: dict[str, Any] | None = None
+    usage: list[Any] | None = None
 
 
 class TurnView(Struct, frozen=True, kw_only=True):
-    """A row of the view `turns`: one turn of the conversation, from its `turn.saved`."""
+    """A row of the view `turns`: one turn of the conversation, from its `turn.started` and `turn.saved`.
+
+    `state` is `open` until the turn is saved; readers show `unfinished` when the session ended before.
+    `sequence` is that of the event whose content the row has; turns are in the order of `first_sequence`,
+    that of the turn's first event.
+    """
 
     session_id: str
+    epoch: str
     turn: int
     tenant: str
     agent_id: str
+    state: Literal["open", "saved", "unfinished"]
     interrupted: bool
     recovered: bool
     occurred_at: datetime
     sequence: int
+    first_sequence: int
     tool_call_ids: list[str]
     metrics: dict[str, Any]
+    started_at: datetime | None = None
     user_text: str | None = None
     assistant_text: str | None = None
     assistant_text_generated: str | None = None
@@ -48,3 +91,34 @@ class TurnView(Struct, frozen=True, kw_only=True):
 
 
 TABLES: dict[str, type[Struct]] = {"sessions": SessionView, "turns": TurnView}
+
+_encode = msgspec.json.Encoder().encode
+_details = attrgetter(*DETAILS)
+
+
+def details(session: Session) -> tuple[Any, ...]:
+    """Return the fields of a session that its document `details` holds, to compare and to encode."""
+    values: tuple[Any, ...] = _details(session)
+    return values
+
+
+def details_json(values: tuple[Any, ...]) -> str:
+    """Return the document `details`."""
+    return _encode(dict(zip(DETAILS, values, strict=True))).decode()
+
+
+class Row(Protocol):
+    """A row of a query: a mapping, or a record of asyncpg."""
+
+    def __getitem__(self, column: str, /) -> Any:
+        """Return the value of a column."""
+
+
+def session_json(row: Row) -> bytes:
+    """Return the session of a row as JSON; the row has STATE_COLUMNS, its documents as text."""
+    columns = {name: row[name] for name in STATE_COLUMNS}
+    written: str = columns.pop("details") or "{}"
+    for name, empty in EMPTY_DOCUMENTS.items():
+        columns[name] = Raw(columns[name] or empty)
+    # The fields of `details` are in the session itself, so its text continues that of the columns.
+    return b"".join((_encode(columns)[:-1], b"," if len(written) > 2 else b"", written[1:].encode()))

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from antiphon.chassis.library_log import get_logger
-from antiphon.contracts.tenant import DEFAULT_TENANT, is_tenant
+from antiphon.contracts.ids import DEFAULT_TENANT, is_tenant
 from antiphon.recorder.settings import (
     JOURNAL_DIR,
     TENANT,

@@ -8,8 +8,7 @@ import msgspec
 from livekit.agents import JobContext, JobRequest
 
 from antiphon.contracts.events.agent import AgentJoined
-from antiphon.contracts.ids import adopted_session_id, is_session_id
-from antiphon.contracts.tenant import DEFAULT_TENANT, is_tenant
+from antiphon.contracts.ids import DEFAULT_TENANT, adopted_session_id, is_session_id, is_tenant
 from antiphon.recorder.livekit_internals import agent_identity, dispatch_times
 
 COLD_START_SECONDS = 0.25  # a job that waited longer had its process started for it

@@ -7,10 +7,14 @@ from livekit.agents import JobContext
 
 from antiphon.chassis.background import BackgroundTask
 from antiphon.chassis.bus import Bus
+from antiphon.chassis.library_log import get_logger
+from antiphon.chassis.nats_access import URL, NatsAccess
 from antiphon.contracts.events.session import SessionAdopted
 from antiphon.recorder.outbox import BusLink, Orphans, Outbox
 from antiphon.recorder.recording import FLUSH_SECONDS, Recording
-from antiphon.recorder.settings import NATS_URL, RecorderSettings
+from antiphon.recorder.settings import RecorderSettings
+
+log = get_logger(__name__)
 
 
 class JobRecorder:
@@ -19,13 +23,11 @@ class JobRecorder:
     def __init__(self, ctx: JobContext, settings: RecorderSettings, *, publishes: bool) -> None:
         self._ctx = ctx
         self.settings = settings
-        connect = partial(Bus.connect, settings.nats_url, name=f"recorder {ctx.job.id}")
-        about = {
-            "variable": NATS_URL,
-            "url": without_credentials(settings.nats_url),
-            "journal": str(settings.journal_dir),
-        }
-        self.link = BusLink(connect if publishes else None, about=about)
+        access = _access(settings) if publishes else None
+        self.link = BusLink(
+            None if access is None else partial(Bus.connect, access, name=f"recorder {ctx.job.id}"),
+            about={"variable": URL, "url": _shown(access), "journal": str(settings.journal_dir)},
+        )
         self.outbox = Outbox(settings.journal_dir, self.link, job_id=ctx.job.id)
         self.recordings: list[Recording] = []
         self._adopting: BackgroundTask | None = None
@@ -72,11 +74,15 @@ class JobRecorder:
             await self.link.close()
 
 
-def without_credentials(urls: str) -> str:
-    """Return one or several URLs, separated by commas, without user names and passwords."""
-    return ",".join(_without_user(url.strip()) for url in urls.split(","))
+def _access(settings: RecorderSettings) -> NatsAccess | None:
+    """Return how to reach NATS; None, with a line in the log, if the settings are wrong."""
+    try:
+        return settings.nats
+    except ValueError as error:
+        extra = {"error": str(error), "journal": str(settings.journal_dir)}
+        log.error("recorder.not_publishing", extra=extra)  # noqa: TRY400 - the message says all
+        return None
 
 
-def _without_user(url: str) -> str:
-    scheme, separator, rest = url.rpartition("://")
-    return f"{scheme}{separator}{rest.rpartition('@')[2]}"
+def _shown(access: NatsAccess | None) -> str:
+    return "" if access is None else ",".join(access.servers)

@@ -7,8 +7,7 @@ from typing import Any
 from livekit.agents import AgentSession, JobContext
 
 from antiphon.chassis.library_log import get_logger
-from antiphon.contracts.ids import is_session_id
-from antiphon.contracts.tenant import is_tenant
+from antiphon.contracts.ids import is_session_id, is_tenant
 from antiphon.recorder.adoption import session_adopted
 from antiphon.recorder.fallback import usable_settings
 from antiphon.recorder.identity import Identity, identity_of

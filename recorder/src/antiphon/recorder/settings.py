@@ -4,17 +4,12 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit
 
-from antiphon.contracts.tenant import DEFAULT_TENANT, is_tenant
+from antiphon.chassis.nats_access import DEFAULT_NATS_URL, NatsAccess
+from antiphon.contracts.ids import DEFAULT_TENANT, is_tenant
 
-NATS_URL = "ANTIPHON_NATS_URL"
 JOURNAL_DIR = "ANTIPHON_JOURNAL_DIR"
 TENANT = "ANTIPHON_TENANT"
-
-DEFAULT_NATS_URL = "nats://127.0.0.1:4222"
-
-_SCHEMES = ("nats://", "tls://", "ws://", "wss://")
 
 
 def default_journal_dir() -> Path:
@@ -32,14 +27,20 @@ def default_journal_dir() -> Path:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecorderSettings:
-    """The recorder's NATS URL and journal directory, and the tenant of sessions whose dispatch names none.
+    """How the recorder reaches NATS, its journal directory, and the tenant of sessions that name none.
 
     Raises ValueError for a tenant that is not at most 63 of a-z, 0-9 and -.
     """
 
-    nats_url: str = DEFAULT_NATS_URL
+    nats_url: str = field(default=DEFAULT_NATS_URL, repr=False)  # may hold a password
     journal_dir: Path = field(default_factory=default_journal_dir)
     tenant: str = DEFAULT_TENANT
+    nats_creds: Path | None = None
+    nats_user: str | None = None
+    nats_password: str | None = field(default=None, repr=False)
+    nats_ca: Path | None = None
+    nats_cert: Path | None = None
+    nats_key: Path | None = None
 
     def __post_init__(self) -> None:
         if not is_tenant(self.tenant):
@@ -51,26 +52,34 @@ class RecorderSettings:
 
         Raises ValueError, which names the variable.
         """
-        nats_url = environment.get(NATS_URL, DEFAULT_NATS_URL)
-        _check_url(nats_url)
-        tenant = environment.get(TENANT, DEFAULT_TENANT)
+        access = NatsAccess.from_env(environment)
         journal_dir = environment.get(JOURNAL_DIR)
-        if journal_dir is None:
-            return cls(nats_url=nats_url, tenant=tenant)
-        if not journal_dir.strip():
+        if journal_dir is not None and not journal_dir.strip():
             raise ValueError(f"{JOURNAL_DIR} must not be blank")
-        return cls(nats_url=nats_url, journal_dir=Path(journal_dir), tenant=tenant)
+        return cls(
+            nats_url=access.url,
+            journal_dir=default_journal_dir() if journal_dir is None else Path(journal_dir),
+            tenant=environment.get(TENANT) or DEFAULT_TENANT,
+            nats_creds=access.creds,
+            nats_user=access.user,
+            nats_password=access.password,
+            nats_ca=access.ca,
+            nats_cert=access.cert,
+            nats_key=access.key,
+        )
 
+    @property
+    def nats(self) -> NatsAccess:
+        """How to reach NATS.
 
-def _check_url(urls: str) -> None:
-    # the message shows no part of the value: a mistyped URL can hold a password anywhere
-    for url in urls.split(","):
-        if not url.strip().startswith(_SCHEMES):
-            raise ValueError(f"{NATS_URL} must start with {' or '.join(_SCHEMES)}")
-        try:
-            parts = urlsplit(url.strip())
-            complete = bool(parts.hostname) and parts.port != 0
-        except ValueError:  # of the port, or of an IPv6 address
-            complete = False
-        if not complete:
-            raise ValueError(f"{NATS_URL} is not a URL such as nats://host:4222")
+        Raises ValueError, which names the variable.
+        """
+        return NatsAccess(
+            url=self.nats_url,
+            creds=self.nats_creds,
+            user=self.nats_user,
+            password=self.nats_password,
+            ca=self.nats_ca,
+            cert=self.nats_cert,
+            key=self.nats_key,
+        )

@@ -78,24 +78,24 @@ def consumer_config(definition: ConsumerDefinition) -> Config:
 TUNABLE = frozenset({"description", "max_bytes", "max_age", "ack_wait"})
 
 
-async def ensure(connection: Connection) -> None:
+async def ensure(connection: Connection, replicas: int | None = None) -> None:
     """Create what is missing, then verify everything (see Bus.ensure)."""
     for config in _stream_configs():
         if await _stream(connection, config["name"]) is None:
-            await connection.api(f"STREAM.CREATE.{config['name']}", config)
+            await connection.api(f"STREAM.CREATE.{config['name']}", config | {"num_replicas": replicas or 1})
     for consumer in CONSUMERS:
         if await _consumer(connection, consumer) is None:
             await connection.api(
                 f"CONSUMER.CREATE.{consumer.stream}.{consumer.name}.{consumer.filter_subject}",
                 {"stream_name": consumer.stream, "config": consumer_config(consumer), "action": "create"},
             )
-    await verify(connection)
+    await verify(connection, replicas)
 
 
-async def verify(connection: Connection) -> None:
+async def verify(connection: Connection, replicas: int | None = None) -> None:
     """Verify everything and change nothing (see Bus.verify)."""
     differences: list[str] = []
-    for config in _stream_configs():
+    for config in _stream_configs(replicas):
         found = await _stream(connection, config["name"])
         differences += _compare(f"stream {config['name']}", config, found)
     for consumer in CONSUMERS:
@@ -122,8 +122,11 @@ async def reset_consumer(connection: Connection, consumer: ConsumerDefinition, s
         raise ConsumerLost(f"{consumer.name} cannot be reset to {start}: {error}") from error
 
 
-def _stream_configs() -> list[Config]:
-    return [stream_config(stream) for stream in STREAMS] + [bucket_config(bucket) for bucket in BUCKETS]
+def _stream_configs(replicas: int | None = None) -> list[Config]:
+    # Not part of the definition: an operator may change it, unless a setting says how many there are.
+    extra = {} if replicas is None else {"num_replicas": replicas}
+    configs = [stream_config(stream) for stream in STREAMS] + [bucket_config(bucket) for bucket in BUCKETS]
+    return [config | extra for config in configs]
 
 
 async def _stream(connection: Connection, name: str) -> Config | None:

@@ -1,22 +1,27 @@
 """The bus: publish, pull, read, announce and subscribe over NATS JetStream."""
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 
 from antiphon.chassis.bus import admin, publish, read
 from antiphon.chassis.bus.connection import CONNECT_DEADLINE_SECONDS, TRANSIENT, Connection
 from antiphon.chassis.bus.consume import Puller
-from antiphon.chassis.bus.errors import ApiError, BusUnavailable
+from antiphon.chassis.bus.errors import ApiError, BusUnavailable, PayloadTooLarge
 from antiphon.chassis.bus.kv import Bucket
 from antiphon.chassis.bus.messages import Ack, Incoming, Outgoing
 from antiphon.chassis.bus.publish import PUBLISH_DEADLINE_SECONDS
 from antiphon.chassis.bus.subscribe import Subscription, Subscriptions
 from antiphon.chassis.library_log import get_logger
+from antiphon.chassis.nats_access import NatsAccess
 from antiphon.contracts.streams import SESSIONS, ConsumerDefinition
 
 log = get_logger(__name__)
 
 PULL_BATCH = 500
 READY_DEADLINE_SECONDS = 2.0
+ADMIN_DEADLINE_SECONDS = 60.0  # for all streams, consumers and buckets together
+NOT_ANNOUNCED: tuple[type[Exception], ...] = (*TRANSIENT, PayloadTooLarge)
 
 
 class Bus:
@@ -28,13 +33,18 @@ class Bus:
 
     @classmethod
     async def connect(
-        cls, url: str, *, name: str = "antiphon", connect_timeout_seconds: float = CONNECT_DEADLINE_SECONDS
+        cls,
+        access: str | NatsAccess,
+        *,
+        name: str = "antiphon",
+        connect_timeout_seconds: float = CONNECT_DEADLINE_SECONDS,
     ) -> "Bus":
         """Connect to a NATS server or cluster; once connected, the bus reconnects without limit.
 
-        Raises BusUnavailable when the first connect does not succeed in time.
+        `access` may be just the URL. Raises BusUnavailable when the first connect does not succeed in time,
+        ValueError for a wrong URL or a file without certificate or key.
         """
-        connection = Connection(url, name)
+        connection = Connection(NatsAccess(url=access) if isinstance(access, str) else access, name)
         await connection.open(connect_timeout_seconds)
         return cls(connection)
 
@@ -47,7 +57,7 @@ class Bus:
     ) -> Ack:
         """Store a message and return its position; `expect_empty` is a subject filter that must be empty.
 
-        Raises SubjectNotEmpty, PayloadTooLarge, StreamFull.
+        Raises SubjectNotEmpty, PayloadTooLarge, StreamFull, InvalidSubject.
         """
         return await publish.publish(self.connection, out, expect_empty, timeout_seconds)
 
@@ -56,7 +66,7 @@ class Bus:
     ) -> list[Ack]:
         """Store messages in order, as one atomic batch unless one of them is stored already.
 
-        Raises PayloadTooLarge, StreamFull.
+        Raises PayloadTooLarge, StreamFull, InvalidSubject.
         """
         return await publish.publish_many(self.connection, outs, timeout_seconds)
 
@@ -86,31 +96,41 @@ class Bus:
         return await read.last(self.connection, SESSIONS.name, subject_filter)
 
     async def announce(self, subject: str, payload: bytes) -> None:
-        """Send a message to the current subscribers; it is not stored, and an outage raises nothing."""
+        """Send a message to the current subscribers; it is not stored, and an outage raises nothing.
+
+        Raises InvalidSubject.
+        """
         if not self.connection.connected.is_set():
             return  # subscribers notice the broken connection and read the log
         try:
             await self.connection.publish(subject, payload)
-        except TRANSIENT as error:
+        except NOT_ANNOUNCED as error:
             log.warning("announce.failed", extra={"subject": subject, "error": repr(error)})
 
     async def subscribe(self, subject: str) -> Subscription:
-        """Subscribe to the announcements of a subject from now on."""
+        """Subscribe to the announcements of a subject from now on.
+
+        Raises InvalidSubject.
+        """
         return await self._subscriptions.subscribe(subject)
 
-    async def ensure(self) -> None:
+    async def ensure(self, *, replicas: int | None = None) -> None:
         """Create the streams, consumers and buckets of the contract that do not exist yet, and verify all.
 
-        Raises DefinitionMismatch.
+        New streams and buckets get that many replicas, by default one. Raises DefinitionMismatch.
         """
-        await admin.ensure(self.connection)
+        async with _deadline("ensure"):
+            await admin.ensure(self.connection, replicas)
 
-    async def verify(self) -> None:
+    async def verify(self, *, replicas: int | None = None) -> None:
         """Check that the streams, consumers and buckets of the contract exist as defined.
 
+        The number of replicas is checked only when it is given.
+
         Raises DefinitionMismatch.
         """
-        await admin.verify(self.connection)
+        async with _deadline("verify"):
+            await admin.verify(self.connection, replicas)
 
     async def ready(self, *, timeout_seconds: float = READY_DEADLINE_SECONDS) -> None:
         """Check by a round trip that the broker answers and has the stream of events.
@@ -129,3 +149,12 @@ class Bus:
     async def close(self) -> None:
         """Flush and disconnect, within a few seconds."""
         await self.connection.close()
+
+
+@asynccontextmanager
+async def _deadline(what: str) -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout(ADMIN_DEADLINE_SECONDS):
+            yield
+    except TimeoutError as error:
+        raise BusUnavailable(f"{what} took longer than {ADMIN_DEADLINE_SECONDS:g} s") from error

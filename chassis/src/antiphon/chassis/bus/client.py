@@ -3,17 +3,19 @@
 nats-py puts each message into a queue and wakes a task for it, which is two thirds of the cost of receiving.
 """
 
+import asyncio
 from collections.abc import Callable, Iterator, Mapping
 
 from msgspec import Struct
 from nats.aio.client import Client
 
+from antiphon.chassis.bus.protocol import Parser
 from antiphon.chassis.library_log import get_logger
 
 log = get_logger(__name__)
 
+CLOSE_SECONDS = 2.0
 PREAMBLE = len(b"NATS/1.0")
-SPACE = ord(" ")
 
 
 class Headers(Mapping[str, str]):
@@ -28,7 +30,19 @@ class Headers(Mapping[str, str]):
     @property
     def has_status(self) -> bool:
         """Whether the first line carries a status."""
-        return self._raw[PREAMBLE] == SPACE
+        return self._raw[PREAMBLE : PREAMBLE + 1] == b" "
+
+    def added(self, name: str) -> str | None:
+        """Return a header that the server has added to a stored message, exactly as it was sent.
+
+        The server adds its headers after the publisher's, which may have the same names or be damaged.
+        """
+        start = self._raw.rfind(b"\r\n%b: " % name.encode())
+        if start < 0:
+            return None
+        start += len(name) + 4
+        end = self._raw.find(b"\r\n", start)
+        return self._raw[start : end if end >= 0 else None].decode("utf-8", "surrogateescape")
 
     def __getitem__(self, name: str) -> str:
         return self._all()[name]
@@ -74,8 +88,10 @@ OnMessage = Callable[[Message], None]
 class NatsClient(Client):
     """The nats-py client with synchronous message handlers."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, require_tls: bool = False) -> None:
         super().__init__()
+        self._require_tls = require_tls
+        self._ps = Parser(self)
         self._handlers: dict[int, OnMessage] = {}
 
     async def add_handler(self, subject: str, on_message: OnMessage) -> int:
@@ -91,15 +107,44 @@ class NatsClient(Client):
         if subscription is not None:
             await subscription.unsubscribe()
 
+    def _connect_command(self) -> bytes:
+        # nats-py follows the server's word: without TLS it would send the credentials in the clear.
+        secure = self._server_info.get("tls_required")
+        scheme = self._current_server.uri.scheme if self._current_server is not None else ""
+        if self._require_tls and scheme != "wss" and not secure:
+            raise ConnectionError("the server does not offer TLS, which the settings require")
+        return super()._connect_command()
+
+    async def end(self) -> None:
+        """Disconnect for good, within seconds; what has not been sent is dropped."""
+        # nats-py would flush into a broken connection, fail, and leave its tasks running.
+        self._pending, self._pending_data_size = [], 0
+        closing = asyncio.ensure_future(self.close())
+        await asyncio.wait([closing], timeout=CLOSE_SECONDS)
+        if closing.done() and not closing.cancelled() and closing.exception() is None:
+            return
+        closing.cancel()
+        writer = getattr(self._transport, "_io_writer", None)
+        if writer is not None:
+            writer.transport.abort()  # a graceful end waits for a server that may not read
+        await asyncio.wait([closing], timeout=CLOSE_SECONDS)
+
     async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
         handler = self._handlers.get(sid)
         if handler is None:
             return
         self.stats["in_msgs"] += 1
         self.stats["in_bytes"] += len(data)
-        message = Message(subject.decode(), reply.decode(), data, Headers(headers) if headers else None)
         try:
-            handler(message)
+            # A subject need not be UTF-8: the server delivers any bytes.
+            handler(
+                Message(
+                    subject.decode("utf-8", "surrogateescape"),
+                    reply.decode("utf-8", "surrogateescape"),
+                    data,
+                    Headers(headers) if headers else None,
+                )
+            )
         except Exception:
             # An exception here would end the read loop, and with it every request on this connection.
-            log.exception("nats.handler_failed", extra={"subject": message.subject})
+            log.exception("nats.handler_failed", extra={"subject": repr(subject)})

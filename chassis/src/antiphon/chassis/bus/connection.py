@@ -3,16 +3,26 @@
 import asyncio
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from itertools import count
 from typing import Any
 
 import nats.errors
 from nats.nuid import NUID
 
+from antiphon.chassis.background import BackgroundTask
 from antiphon.chassis.bus.client import Message, NatsClient, OnMessage
-from antiphon.chassis.bus.errors import ApiError, BusUnavailable, ConnectionLost, PayloadTooLarge
+from antiphon.chassis.bus.errors import (
+    ApiError,
+    BusUnavailable,
+    ConnectionLost,
+    InvalidSubject,
+    PayloadTooLarge,
+)
+from antiphon.chassis.bus.protocol import check_subject
 from antiphon.chassis.library_log import get_logger
+from antiphon.chassis.nats_access import NatsAccess
 from antiphon.chassis.retry import retrying
 
 log = get_logger(__name__)
@@ -24,6 +34,8 @@ PING_INTERVAL_SECONDS = 3  # after three unanswered pings the server or our read
 MAX_UNANSWERED_PINGS = 2
 CLOSE_FLUSH_SECONDS = 1.0
 API_DEADLINE_SECONDS = 5.0
+SEND_DEADLINE_SECONDS = 5.0  # for the socket to take what is sent, when the buffer is full
+BUFFER_BYTES = 1 << 20  # nats-py waits for the socket when it holds twice as much
 NO_RESPONDERS_SUBJECT = "antiphon.nobody"  # has no subscribers: the server answers 503 at once
 HEADER_LINE_BYTES = 16  # "NATS/1.0" and line ends around the headers, rounded up
 
@@ -78,28 +90,30 @@ class Inbox:
 class Connection:
     """A NATS connection that reconnects, with requests and subscriptions that survive a reconnect."""
 
-    def __init__(self, url: str, name: str) -> None:
-        self.url = url
-        self.address = url.rpartition("@")[2]  # without credentials, for messages
+    def __init__(self, access: NatsAccess, name: str) -> None:
+        self.access = access
+        self.address = ", ".join(access.servers)  # for messages
         self.name = name
+        self._last_error: Exception | None = None
         self.client = NatsClient()
         self.connected = asyncio.Event()
         self.inbox = Inbox()
         self._subscriptions: dict[ServerSubscription, int] = {}
         self._on_reconnect: set[Callable[[], None]] = set()
         self._open = False
-        self._reopening: asyncio.Task[None] | None = None
+        self._reopening: BackgroundTask | None = None
 
     async def open(self, timeout_seconds: float) -> None:
         """Connect for the first time.
 
-        Raises BusUnavailable.
+        Raises BusUnavailable, ValueError when a file with a certificate or key has none.
         """
         try:
             self.client = await self._connect(timeout_seconds)
         except TRANSIENT as error:
+            reason = f": {self._last_error}" if self._last_error else ""
             raise BusUnavailable(
-                f"no NATS server answered at {self.address} within {timeout_seconds:g} s"
+                f"no NATS server answered at {self.address} within {timeout_seconds:g} s{reason}"
             ) from error
         await self.subscribe(self.inbox.subject, self.inbox.on_message)
         self._open = True
@@ -110,10 +124,16 @@ class Connection:
     ) -> None:
         """Send a message without waiting for an answer.
 
-        Raises one of TRANSIENT, PayloadTooLarge.
+        Raises one of TRANSIENT, PayloadTooLarge, InvalidSubject.
         """
+        check_subject(subject)
         self._check_size(payload, headers)
-        await self.client.publish(subject, payload, reply=reply, headers=headers)
+        client = self.client
+        if client.pending_data_size + len(payload) < BUFFER_BYTES:  # it is only appended to the buffer
+            await client.publish(subject, payload, reply=reply, headers=headers)
+            return
+        async with _deadline(SEND_DEADLINE_SECONDS):
+            await client.publish(subject, payload, reply=reply, headers=headers)
 
     async def request(
         self,
@@ -124,7 +144,7 @@ class Connection:
     ) -> Message:
         """Send a message once, as soon as there is a connection, and return the reply.
 
-        Raises one of TRANSIENT, PayloadTooLarge.
+        Raises one of TRANSIENT, PayloadTooLarge, InvalidSubject.
         """
         if not self.connected.is_set():
             async with asyncio.timeout(timeout_seconds):
@@ -136,6 +156,10 @@ class Connection:
         try:
             await self.publish(subject, payload, headers, reply_subject)
             return await reply
+        except BaseException:
+            if reply.done() and not reply.cancelled():
+                reply.exception()  # it may have expired while the socket took nothing: nobody else asks
+            raise
         finally:
             timer.cancel()
             self.inbox.remove(reply_subject)
@@ -164,8 +188,11 @@ class Connection:
     async def subscribe(self, subject: str, on_message: OnMessage) -> ServerSubscription:
         """Subscribe until `unsubscribe`; the subscription survives reconnects.
 
-        Raises BusUnavailable.
+        Raises BusUnavailable, InvalidSubject.
         """
+        check_subject(subject)
+        if ">" in subject.split(".")[:-1]:
+            raise InvalidSubject(f"{subject[:200]!r} is not a subject: > stands for the last tokens only")
         subscription = ServerSubscription(subject, on_message)
         try:
             await self._register(subscription)
@@ -178,8 +205,9 @@ class Connection:
         sid = self._subscriptions.pop(subscription, None)
         if sid is not None and not self.client.is_closed:
             try:
-                await self.client.remove_handler(sid)
-            except nats.errors.Error as error:
+                async with _deadline(SEND_DEADLINE_SECONDS):
+                    await self.client.remove_handler(sid)
+            except Exception as error:  # noqa: BLE001 - a broken connection has no subscriptions left
                 log.debug(
                     "nats.unsubscribe_failed", extra={"subject": subscription.subject, "error": repr(error)}
                 )
@@ -201,19 +229,17 @@ class Connection:
         return lambda: self._on_reconnect.discard(callback)
 
     async def close(self) -> None:
-        """Flush for at most a second, and disconnect."""
+        """Flush for at most a second, and disconnect; both take three seconds at most."""
         self._open = False
         if self._reopening is not None:
-            self._reopening.cancel()
+            await self._reopening.close()
         if self.client.is_closed:
             return
         try:
             await self.round_trip(CLOSE_FLUSH_SECONDS)
         except BusUnavailable as error:
             log.warning("nats.flush_failed", extra={"error": str(error)})
-            # nats-py would try to flush into the broken connection, fail, and leave its tasks running.
-            self.client._pending, self.client._pending_data_size = [], 0
-        await self.client.close()
+        await self.client.end()
 
     def _check_size(self, payload: bytes, headers: dict[str, str] | None) -> None:
         # The server closes the connection when payload and headers together are too large.
@@ -225,29 +251,41 @@ class Connection:
             raise PayloadTooLarge(f"{size} bytes with headers; the broker accepts {limit}")
 
     async def _connect(self, timeout_seconds: float) -> NatsClient:
-        client = NatsClient()
+        options = self.access.options()  # again: certificates and credentials may have been renewed
+        client = NatsClient(require_tls=self.access.uses_tls)
+
+        def current(callback: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
+            async def call() -> None:
+                if client is self.client:  # a client that was given up has nothing to say
+                    await callback()
+
+            return call
+
         connecting = client.connect(
-            self.url,
+            self.access.servers,
             name=self.name,
             max_reconnect_attempts=-1,
             reconnect_time_wait=RECONNECT_WAIT_SECONDS,  # type: ignore[arg-type] # a fraction works
             ping_interval=PING_INTERVAL_SECONDS,
             max_outstanding_pings=MAX_UNANSWERED_PINGS,
             error_cb=self._error,
-            disconnected_cb=self._disconnected,
-            reconnected_cb=self._reconnected,
-            closed_cb=self._closed,
+            disconnected_cb=current(self._disconnected),
+            reconnected_cb=current(self._reconnected),
+            closed_cb=current(self._closed),
             skip_subject_validation=True,  # subjects are made by contracts.subjects
+            **options,
         )
         try:
             await asyncio.wait_for(connecting, timeout_seconds)
         except BaseException:
-            await client.close()
+            await client.end()
             raise
         return client
 
     async def _register(self, subscription: ServerSubscription) -> None:
-        sid = await self.client.add_handler(subscription.subject, subscription.on_message)
+        client = self.client
+        async with _deadline(SEND_DEADLINE_SECONDS):
+            sid = await client.add_handler(subscription.subject, subscription.on_message)
         self._subscriptions[subscription] = sid
 
     async def _reopen(self) -> None:
@@ -258,11 +296,16 @@ class Connection:
 
     async def _replace_client(self) -> None:
         self.client = await self._connect(RECONNECT_ATTEMPT_SECONDS)
-        for subscription in tuple(self._subscriptions):
-            if subscription in self._subscriptions:
-                await self._register(subscription)
+        try:
+            for subscription in tuple(self._subscriptions):
+                if subscription in self._subscriptions:
+                    await self._register(subscription)
+        except BaseException:
+            await self.client.end()  # else it would stay connected beside the next one
+            raise
 
     async def _error(self, error: Exception) -> None:
+        self._last_error = error
         # While disconnected, every reconnect attempt reports an error; the first one is enough.
         level = logging.WARNING if self.connected.is_set() else logging.DEBUG
         log.log(level, "nats.error", extra={"error": repr(error)})
@@ -277,17 +320,29 @@ class Connection:
         self.connected.set()
         log.info("nats.reconnected")
         for callback in tuple(self._on_reconnect):
-            callback()
+            try:
+                callback()
+            except Exception:  # it would end the reconnect, and the others would never be called
+                log.exception("nats.callback_failed")
 
     async def _closed(self) -> None:
-        if self._open and (self._reopening is None or self._reopening.done()):
+        if self._open and (self._reopening is None or self._reopening.done):
             log.error("nats.closed_by_server", extra={"error": repr(self.client.last_error)})
-            self._reopening = asyncio.create_task(self._reopen(), name="reopen the NATS connection")
+            self._reopening = BackgroundTask(self._reopen, name="reopen the NATS connection")
 
 
 def new_inbox() -> str:
     """Return a unique reply subject."""
     return f"_INBOX.{NUID().next().decode()}"
+
+
+@asynccontextmanager
+async def _deadline(seconds: float) -> AsyncIterator[None]:
+    """Raise TimeoutError when the block takes longer, also where nats-py swallows the cancellation."""
+    async with asyncio.timeout(seconds) as timeout:
+        yield
+    if timeout.expired():
+        raise TimeoutError
 
 
 def _expire(reply: asyncio.Future[Message]) -> None:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, NamedTuple
 
+from antiphon.chassis.background import BackgroundTask
 from antiphon.chassis.bus.client import Message
 from antiphon.chassis.bus.connection import TRANSIENT, Connection, new_inbox
 from antiphon.chassis.bus.errors import ApiError, BusError, BusUnavailable, ConsumerGap, ConsumerLost
@@ -48,7 +49,10 @@ class AckSubject(NamedTuple):
             deliveries, position, consumer_sequence, nanoseconds, pending = tokens[6:11]
         else:
             raise ValueError(f"not an ack subject: {text!r}")
-        published_at = datetime.fromtimestamp(int(nanoseconds) / 1e9, UTC)
+        try:
+            published_at = datetime.fromtimestamp(int(nanoseconds) / 1e9, UTC)
+        except (OverflowError, OSError) as error:
+            raise ValueError(f"not an ack subject: {text!r}") from error
         return cls(int(position), int(consumer_sequence), int(deliveries), published_at, int(pending))
 
 
@@ -128,6 +132,7 @@ class Puller:
         self._outstanding = 0
         self._last_message_at = 0.0
         self._unanswered_since: float | None = None
+        self._silent_seconds = 0.0  # while an answer was due
         self._not_before = 0.0
         self._reconnected = False
         self._failure: BusError | None = None
@@ -143,15 +148,14 @@ class Puller:
         self._deliveries.start_after(info["delivered"]["consumer_seq"])
         self._subscription = await self._connection.subscribe(self._inbox, self._on_message)
         self._remove_callback = self._connection.on_reconnect(self._on_reconnect)
-        self._task = asyncio.create_task(self._pull_until_failure(), name=f"pull {self._consumer.name}")
+        self._task = BackgroundTask(self._pull_until_failure, name=f"pull {self._consumer.name}")
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._remove_callback()
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
+        await self._task.close()
         await self._connection.unsubscribe(self._subscription)
 
     @property
@@ -162,7 +166,7 @@ class Puller:
     async def next(self) -> list[Incoming]:
         """Wait for messages and return those that have arrived, in order, at most a batch.
 
-        Raises ConsumerGap, ConsumerLost.
+        Raises ConsumerGap, ConsumerLost, and BusUnavailable when the server is silent for ten seconds.
         """
         while not self._deliveries:
             if self._failure is not None:
@@ -189,8 +193,12 @@ class Puller:
             raise ConsumerLost(f"{self._consumer.name}: {error}") from error
 
     async def _pull_until_failure(self) -> None:
+        checked_at = time.monotonic()
         while self._failure is None:
-            await self._connection.connected.wait()
+            checked_at = self._check_silence(checked_at)
+            if not self._connection.connected.is_set():
+                await _wait(self._connection.connected, HEARTBEAT_SECONDS)
+                continue
             await asyncio.sleep(max(0.0, self._not_before - time.monotonic()))
             self._wanted.clear()
             try:
@@ -201,8 +209,23 @@ class Puller:
                 self._on_no_answer()
             except BusError as failure:
                 self._fail(failure)
+            except Exception as error:
+                log.exception("pull.error", extra={"consumer": self._consumer.name})
+                self._fail(ConsumerLost(f"{self._consumer.name}: {error!r}"))
             else:
                 await _wait(self._wanted, HEARTBEAT_SECONDS)
+
+    def _check_silence(self, checked_at: float) -> float:
+        """Fail the puller when the server has been silent for too long; return the time of this check."""
+        now = time.monotonic()
+        if self._outstanding > 0 or not self._connection.connected.is_set():
+            # Limited, because this process may have been stopped in between.
+            self._silent_seconds += min(now - checked_at, 2 * HEARTBEAT_SECONDS)
+        else:
+            self._silent_seconds = 0.0
+        if self._silent_seconds > UNANSWERED_SECONDS:
+            self._fail(BusUnavailable(f"{self._consumer.name}: no answer for {UNANSWERED_SECONDS:g} s"))
+        return now
 
     async def _resume(self) -> None:
         # Messages in transit when the connection broke are lost, but the server counts them as delivered.
@@ -235,7 +258,14 @@ class Puller:
             await self._connection.publish(self._next_subject, body, reply=self._inbox)
 
     def _on_message(self, msg: Message) -> None:
+        try:
+            self._receive(msg)
+        except Exception as error:  # noqa: BLE001 - raised by `next`: the message would be lost unseen
+            self._fail(ConsumerGap(f"{self._consumer.name}: a delivery could not be read: {error!r}"))
+
+    def _receive(self, msg: Message) -> None:
         self._last_message_at = time.monotonic()
+        self._silent_seconds = 0.0
         if not msg.reply.startswith("$JS.ACK."):
             self._on_status(msg)
             return

@@ -16,11 +16,15 @@ class ConnectionLost(BusUnavailable):
 
 
 class StreamFull(BusUnavailable):
-    """The stream has reached its limits; it refuses new events and never drops old ones."""
+    """The stream has reached its limits or is sealed; it refuses new events and never drops old ones."""
 
 
 class PayloadTooLarge(BusError):
     """The message is larger than the broker accepts; a retry cannot succeed."""
+
+
+class InvalidSubject(BusError):
+    """The subject is not valid; a retry cannot succeed."""
 
 
 class SubjectNotEmpty(BusError):

@@ -4,9 +4,12 @@ import asyncio
 from typing import NamedTuple
 
 from antiphon.chassis.bus.bus import Bus
-from antiphon.chassis.bus.errors import BusError, PayloadTooLarge
+from antiphon.chassis.bus.errors import BusError, InvalidSubject, PayloadTooLarge
 from antiphon.chassis.bus.messages import Ack, Outgoing
 from antiphon.chassis.bus.publish import BATCH_LIMIT, PUBLISH_DEADLINE_SECONDS, Refused
+from antiphon.chassis.library_log import get_logger
+
+log = get_logger(__name__)
 
 MAX_CONCURRENT = 12  # measured: one batch takes as long as about fifteen concurrent messages
 
@@ -40,7 +43,7 @@ class GroupCommit:
     async def publish(self, out: Outgoing) -> Ack:
         """Store a message and return its own ack.
 
-        Raises BusUnavailable, PayloadTooLarge, StreamFull.
+        Raises BusUnavailable, PayloadTooLarge, StreamFull, InvalidSubject.
         """
         acked: asyncio.Future[Ack] = asyncio.get_running_loop().create_future()
         self._pending.append(PendingCommit(out, acked))
@@ -53,7 +56,12 @@ class GroupCommit:
         try:
             while self._pending:
                 group, self._pending = self._pending[:BATCH_LIMIT], self._pending[BATCH_LIMIT:]
-                await self._commit(group)
+                try:
+                    await self._commit(group)
+                except Exception as error:  # it is ours: the callers must not wait without end
+                    log.exception("group_commit.failed")
+                    for pending in group:
+                        _fail(pending.acked, error)
         finally:
             self._flushing = None
             for pending in (*group, *self._pending):  # those without an answer: this task was cancelled
@@ -73,8 +81,8 @@ class GroupCommit:
             acks = await self._bus.publish_many(
                 [pending.out for pending in group], timeout_seconds=self._timeout_seconds
             )
-        except (PayloadTooLarge, Refused):
-            # One message that is too large or refused must not fail the others.
+        except (PayloadTooLarge, InvalidSubject, Refused):
+            # One message that cannot be stored must not fail the others.
             await asyncio.gather(*(self._commit_one(pending) for pending in group))
         except Exception as error:  # noqa: BLE001 - raised in every caller of publish
             for pending in group:
@@ -100,5 +108,14 @@ def _succeed(acked: asyncio.Future[Ack], ack: Ack) -> None:
 def _fail(acked: asyncio.Future[Ack], error: Exception) -> None:
     if acked.done():
         return
+    acked.set_exception(_own_instance(error))
+
+
+def _own_instance(error: Exception) -> Exception:
     # Each caller raises its own instance: a shared one would collect every caller's traceback.
-    acked.set_exception(type(error)(*error.args) if isinstance(error, BusError) else error)
+    if not isinstance(error, BusError):
+        return error
+    try:
+        return type(error)(*error.args)
+    except Exception:  # noqa: BLE001 - an error with arguments of its own: shared, but raised
+        return error

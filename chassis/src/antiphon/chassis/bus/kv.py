@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Iterator, Mapping
 from secrets import token_hex
 
+from antiphon.chassis.background import BackgroundTask
 from antiphon.chassis.bus import publish as publishing
 from antiphon.chassis.bus.connection import CONNECT_DEADLINE_SECONDS, Connection
 from antiphon.chassis.bus.consume import AckSubject, Puller
@@ -94,6 +95,7 @@ class WatchedBucket(Mapping[str, bytes]):
         self._prefix = prefix
         self._content: dict[str, bytes] = {}
         self._loaded = asyncio.Event()
+        self._interruption: BaseException | None = None
 
     def __getitem__(self, key: str) -> bytes:
         return self._content[key]
@@ -109,8 +111,8 @@ class WatchedBucket(Mapping[str, bytes]):
 
         Raises BusUnavailable.
         """
-        retry = retrying(BusError, on_retry=self._log_interruption, longest_seconds=WATCH_BACKOFF_SECONDS)
-        self._task = asyncio.create_task(retry(self._follow_consumer), name=f"watch {self._stream}")
+        retry = retrying(BusError, on_retry=self._on_interruption, longest_seconds=WATCH_BACKOFF_SECONDS)
+        self._task = BackgroundTask(lambda: retry(self._follow_consumer), name=f"watch {self._stream}")
         try:
             async with asyncio.timeout(CONNECT_DEADLINE_SECONDS):
                 await self._loaded.wait()
@@ -120,10 +122,19 @@ class WatchedBucket(Mapping[str, bytes]):
 
     async def close(self) -> None:
         """Stop watching; the content stays as it is."""
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
+        await self._task.close()
 
-    def _log_interruption(self, error: BaseException, _: int) -> None:
+    async def ready(self) -> None:
+        """Check that changes arrive; for `Health.add`.
+
+        Raises BusUnavailable, BackgroundTaskFailed.
+        """
+        self._task.check()
+        if self._interruption is not None:
+            raise BusUnavailable(f"{self._stream} may be out of date: {self._interruption}")
+
+    def _on_interruption(self, error: BaseException, _: int) -> None:
+        self._interruption = error
         log.warning("watch.interrupted", extra={"stream": self._stream, "error": str(error)})
 
     async def _follow_consumer(self) -> None:
@@ -151,6 +162,7 @@ class WatchedBucket(Mapping[str, bytes]):
 
     def _replace(self, content: dict[str, bytes]) -> None:
         self._content = content
+        self._interruption = None
         self._loaded.set()
 
     async def _create_consumer(self) -> tuple[ConsumerDefinition, int]:

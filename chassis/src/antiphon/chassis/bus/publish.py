@@ -22,6 +22,7 @@ from antiphon.chassis.bus.errors import (
     SubjectNotEmpty,
 )
 from antiphon.chassis.bus.messages import Ack, Outgoing
+from antiphon.chassis.bus.protocol import check_subject
 from antiphon.chassis.retry import retrying
 from antiphon.contracts.streams import SESSIONS
 
@@ -40,7 +41,8 @@ BATCH_SEQUENCE = "Nats-Batch-Sequence"
 BATCH_COMMIT = "Nats-Batch-Commit"
 
 WRONG_LAST_SEQUENCE = (10071, 10164)
-STREAM_FULL = (10077, 10047, 10023)  # limits reached, storage or resources exhausted
+# Limits reached, storage or resources exhausted, sealed: the stream's state, not the message's.
+STREAM_FULL = (10077, 10047, 10023, 10109)
 TOO_LARGE = (10054,)
 
 _EVENTS = SESSIONS.subjects[0].removesuffix(">")
@@ -110,6 +112,8 @@ async def publish_many(connection: Connection, outs: Sequence[Outgoing], timeout
     """Publish as one batch, or one by one where a batch fails (see Bus.publish_many)."""
     if len(outs) > BATCH_LIMIT:
         raise ValueError(f"{len(outs)} messages; an atomic batch takes {BATCH_LIMIT}")
+    for out in outs:
+        check_subject(out.subject)  # before the first is sent
     deadline = time.monotonic() + timeout_seconds
     if len(outs) > 1:
         try:

@@ -13,8 +13,15 @@ from antiphon.chassis.bus.messages import Incoming
 from antiphon.chassis.retry import retrying
 
 BATCH = 500
-READ_DEADLINE_SECONDS = 10.0
+READ_DEADLINE_SECONDS = 10.0  # for one batch, with its retries
+ATTEMPT_SECONDS = 4.0
 ATTEMPTS = 3
+
+SEQUENCE = "Nats-Sequence"
+SUBJECT = "Nats-Subject"
+TIME_STAMP = "Nats-Time-Stamp"
+LAST_SEQUENCE = "Nats-Last-Sequence"
+NUM_PENDING = "Nats-Num-Pending"
 
 
 class _IncompleteBatch(Exception):
@@ -30,7 +37,8 @@ async def read(
     while more:
         request = {"seq": position + 1, "next_by_subj": subject_filter, "batch": BATCH}
         try:
-            batch, more = await retry(_read_batch, connection, stream, request)
+            async with asyncio.timeout(READ_DEADLINE_SECONDS):
+                batch, more = await retry(_read_batch, connection, stream, request)
         except _IncompleteBatch as error:
             raise HistoryGap(f"{subject_filter} after {position}: {error}") from error
         except TRANSIENT as error:
@@ -50,12 +58,10 @@ async def last(connection: Connection, stream: str, subject_filter: str) -> Inco
         msg = await connection.request(f"$JS.API.DIRECT.GET.{stream}", body)
     except TRANSIENT as error:
         raise BusUnavailable(f"NATS did not answer for {subject_filter}: {error!r}") from error
-    code = msg.status
-    if code == "404":
-        return None
-    if code is not None:
-        raise BusUnavailable(f"{stream} answered {code} for {subject_filter}")
-    return _incoming(msg)
+    incoming = _incoming(msg)
+    if incoming is None and msg.status != "404":
+        raise BusUnavailable(f"{stream} answered {msg.status} for {subject_filter}")
+    return incoming
 
 
 async def _read_batch(
@@ -70,13 +76,13 @@ async def _read_batch(
             return
         try:
             more = _append(msg, batch)
-        except _IncompleteBatch as error:
+        except Exception as error:  # noqa: BLE001 - raised in the reader
             done.set_exception(error)
         else:
             if more is not None:
                 done.set_result(more)
 
-    async with asyncio.timeout(READ_DEADLINE_SECONDS):
+    async with asyncio.timeout(ATTEMPT_SECONDS):
         await connection.connected.wait()
         reply_subject = connection.inbox.add(on_message, done)
         try:
@@ -89,18 +95,10 @@ async def _read_batch(
 
 def _append(msg: Message, batch: list[Incoming]) -> bool | None:
     """Append a message to the batch; at its end return whether there is more."""
-    code = msg.status
-    headers: Mapping[str, str] = msg.headers or {}
-    if code == "404":
-        return False
-    if code == "204":
-        if batch and int(headers.get("Nats-Last-Sequence", batch[-1].position)) != batch[-1].position:
-            raise _IncompleteBatch("the batch does not end with its last message")
-        return int(headers.get("Nats-Num-Pending", 0)) > 0
-    if code is not None:
-        raise _IncompleteBatch(f"status {code} {headers.get('Description', '')}")
     incoming = _incoming(msg)
-    previous = int(headers.get("Nats-Last-Sequence", 0))
+    if incoming is None:
+        return _at_end(msg, batch)
+    previous = _number(msg, LAST_SEQUENCE)
     if batch and previous != batch[-1].position:
         raise _IncompleteBatch(
             f"position {incoming.position} follows {previous}, but the last message was {batch[-1].position}"
@@ -109,16 +107,39 @@ def _append(msg: Message, batch: list[Incoming]) -> bool | None:
     return None
 
 
-def _incoming(msg: Message) -> Incoming:
-    headers: Mapping[str, str] = msg.headers or {}
+def _at_end(msg: Message, batch: list[Incoming]) -> bool:
+    if msg.status == "404":
+        return False
+    if msg.status != "204":
+        headers: Mapping[str, str] = msg.headers or {}
+        raise _IncompleteBatch(f"status {msg.status} {headers.get('Description', '')}")
+    if batch and _number(msg, LAST_SEQUENCE, batch[-1].position) != batch[-1].position:
+        raise _IncompleteBatch("the batch does not end with its last message")
+    return _number(msg, NUM_PENDING) > 0
+
+
+def _incoming(msg: Message) -> Incoming | None:
+    """Return a stored message, or None for a status.
+
+    Only a stored message has a sequence; its publisher may have given it headers that look like a status.
+    """
+    headers = msg.headers
+    sequence = None if headers is None else headers.added(SEQUENCE)
+    if headers is None or sequence is None:
+        return None
     return Incoming(
-        subject=headers["Nats-Subject"],
+        subject=headers.added(SUBJECT) or "",
         payload=msg.data,
-        position=int(headers["Nats-Sequence"]),
+        position=int(sequence),
         consumer_sequence=0,
         headers=headers,
-        published_at=_parse_time(headers.get("Nats-Time-Stamp")),
+        published_at=_parse_time(headers.added(TIME_STAMP)),
     )
+
+
+def _number(msg: Message, name: str, default: int = 0) -> int:
+    value = None if msg.headers is None else msg.headers.added(name)
+    return default if value is None else int(value)
 
 
 def _parse_time(text: str | None) -> datetime | None:

@@ -7,7 +7,9 @@ from typing import Final
 
 from antiphon.chassis.bus.client import Message
 from antiphon.chassis.bus.connection import Connection, ServerSubscription
+from antiphon.chassis.bus.errors import BusUnavailable
 
+SUBSCRIBE_DEADLINE_SECONDS = 10.0  # with those that wait for their turn
 QUEUE_LIMIT = 4096  # announcements that a slow subscriber may leave in its queue
 
 Announcement = tuple[str, bytes]  # subject and payload
@@ -117,13 +119,16 @@ class Subscriptions:
 
     async def subscribe(self, subject: str) -> Subscription:
         """Subscribe; once this returns, the server has registered the subscription (see Bus.subscribe)."""
-        async with self._subscribing:
-            shared = self._by_subject.get(subject)
-            if shared is None:
-                shared = await self._subscribe_on_server(subject)
-            subscription = Subscription(lambda closed: self._remove(subject, closed))
-            shared.subscribers.add(subscription)
-            return subscription
+        try:
+            async with asyncio.timeout(SUBSCRIBE_DEADLINE_SECONDS), self._subscribing:
+                shared = self._by_subject.get(subject)
+                if shared is None:
+                    shared = await self._subscribe_on_server(subject)
+        except TimeoutError as error:
+            raise BusUnavailable(f"cannot subscribe to {subject}: no answer in time") from error
+        subscription = Subscription(lambda closed: self._remove(subject, closed))
+        shared.subscribers.add(subscription)
+        return subscription
 
     async def _subscribe_on_server(self, subject: str) -> SharedSubscription:
         shared = SharedSubscription()

@@ -1,9 +1,9 @@
 """Follow the log: one session, or all partitions. Announcements save queries; the log is authoritative."""
 
-import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
+from antiphon.chassis.background import BackgroundTask
 from antiphon.chassis.bus import Bus
 from antiphon.chassis.database import Database, DatabaseUnavailable
 from antiphon.chassis.library_log import get_logger
@@ -77,7 +77,7 @@ async def follow_partitions(
 ) -> AsyncGenerator[list[Envelope], None]:
     """Yield everything committed after a cursor (see Log.follow)."""
     notifier = PartitionNotifier()
-    notifying = asyncio.create_task(notifier.run(bus), name="follow: notifier")
+    notifying = BackgroundTask(lambda: notifier.run(bus), name="follow: notifier")
     retry = retrying(DatabaseUnavailable, on_retry=_log_first_failure)
     partitions: set[int] = set(ALL_PARTITIONS)
     try:
@@ -92,8 +92,7 @@ async def follow_partitions(
             if not partitions:
                 partitions = await notifier.wait(PARTITIONS_POLL_SECONDS)
     finally:
-        notifying.cancel()
-        await asyncio.gather(notifying, return_exceptions=True)
+        await notifying.close()
 
 
 def _unfinished(envelopes: list[Envelope], limit: int) -> set[int]:

@@ -17,6 +17,8 @@ log = get_logger(__name__)
 ALL_PARTITIONS = frozenset(range(PARTITIONS))
 POLL_SECONDS = 1.0  # while the bus is unavailable
 
+_BY_TOKEN = {str(number): frozenset({number}) for number in ALL_PARTITIONS}
+
 _decoder = msgspec.json.Decoder(tuple[Envelope, ...])
 
 
@@ -51,7 +53,7 @@ def envelopes_in(announcement: Announcement) -> tuple[Envelope, ...]:
     subject, payload = announcement
     try:
         return _decode(payload)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         log.warning("announcement.malformed", extra={"subject": subject, "error": str(error)})
         return ()
 
@@ -100,7 +102,7 @@ class PartitionNotifier:
 
 
 def _partitions(announcement: Announcement) -> frozenset[int]:
-    token = announcement[0].split(".", 2)[1:2]
-    if announcement is MISSED or not token or not token[0].isdigit():
+    if announcement is MISSED:
         return ALL_PARTITIONS
-    return frozenset({int(token[0])})
+    token = announcement[0].split(".", 2)[1:2]
+    return _BY_TOKEN.get(token[0], ALL_PARTITIONS) if token else ALL_PARTITIONS

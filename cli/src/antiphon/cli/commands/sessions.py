@@ -10,7 +10,7 @@ from antiphon.cli.errors import StackError
 from antiphon.cli.screen import out, program_name, table
 from antiphon.cli.settings import ClientSettings, StackSettings
 from antiphon.cli.status import Status, status_of
-from antiphon.cli.timeline import Timeline
+from antiphon.cli.timeline import Timeline, turn_mark
 
 POLL_SECONDS = 1.0
 NEWEST = 20
@@ -43,27 +43,29 @@ def stack_api(status: Status) -> SessionApi:
     return SessionApi(status.addresses.api_url, status.addresses.api_key)
 
 
-async def print_sessions(limit: int) -> None:
-    """Print the newest sessions as a table."""
+async def print_sessions(limit: int, room: str | None) -> None:
+    """Print the newest sessions, of one room or of all, as a table."""
     async with open_api() as api:
-        found = await api.sessions(limit=limit)
-    columns = ("session_id", "status", "serves", "turns", "created_at")
-    rows = [{**session, "serves": _serves(session)} for session in found]
-    table(columns, [[str(row[column]) for column in columns] for row in rows])
+        found = await api.sessions(limit=limit, room=room)
+    columns = ["session_id", "status", "flow_id", "turns", "created_at"]
+    if any(session["room"] != session["session_id"] for session in found):
+        columns.append("room")
+    table(columns, [[_cell(session[column]) for column in columns] for session in found])
 
 
-def _serves(session: Json) -> str:
-    if session["flow_id"]:
-        return f"flow {session['flow_id']}"
-    agent, room = session.get("agent_name"), session.get("room")
-    return f"agent {agent}" if agent else f"room {room or 'unknown'}"
+def _cell(value: object) -> str:
+    return "—" if value is None else str(value)
 
 
 async def print_session(session_id: str) -> None:
     """Print a session's turns and its events."""
     async with open_api() as api:
         session = await api.session(session_id)
-        out.print(Text.assemble((session_id, "bold"), f"  {session['status']}, {_serves(session)}"))
+        out.print(Text.assemble((session_id, "bold"), f"  {_headline(session)}"))
+        if session["skipped"]:
+            out.print(
+                Text(f"{session['skipped']} events could not be read and are not in the view", "yellow")
+            )
         out.print(Text("\nConversation", style="bold"))
         async for turn in api.turns(session_id):
             _print_turn(turn)
@@ -73,13 +75,21 @@ async def print_session(session_id: str) -> None:
             out.print(timeline.line(event))
 
 
+def _headline(session: Json) -> str:
+    if session["flow_id"]:
+        return f"{session['status']}, flow {session['flow_id']}"
+    agent = f"agent {session['agent_name']}" if session.get("agent_name") else "no flow"
+    return f"{session['status']}, {agent}, room {session['room']}"
+
+
 def _print_turn(turn: Json) -> None:
     if turn["user_text"]:
         out.print(Text.assemble((f"{turn['turn']:>3}  caller   ", "bold green"), turn["user_text"]))
-    if turn["assistant_text"]:
-        cut = " —" if turn["interrupted"] else ""
+    mark = turn_mark(turn)
+    if turn["assistant_text"] or mark:
         who = (f"{turn['turn']:>3}  {turn['agent_id']:<9}", "bold magenta")
-        out.print(Text.assemble(who, turn["assistant_text"], (cut, "dim")))
+        text = turn["assistant_text"] or ""
+        out.print(Text.assemble(who, text, (mark if text else mark.lstrip(), "dim")))
 
 
 async def print_live(session: str | None) -> None:

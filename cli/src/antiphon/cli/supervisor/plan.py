@@ -158,7 +158,12 @@ class Plan:
             "PYTHONUNBUFFERED": "1",
             **extra,
         }
-        inherited = {key: value for key, value in os.environ.items() if key != "ANTIPHON_POSTGRES_DSN"}
+        # the stack's own broker asks for nothing
+        inherited = {
+            key: value
+            for key, value in os.environ.items()
+            if key != "ANTIPHON_POSTGRES_DSN" and not key.startswith("ANTIPHON_NATS_")
+        }
         return Command(
             argv=(sys.executable, "-m", *module),
             environment=inherited | variables,

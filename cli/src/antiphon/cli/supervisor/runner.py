@@ -7,6 +7,7 @@ from subprocess import Popen
 
 import psutil
 
+from antiphon.chassis.background import BackgroundTask
 from antiphon.cli.errors import StackError
 from antiphon.cli.stack import process as processes
 from antiphon.cli.stack.linux import wait_for_exit
@@ -77,7 +78,13 @@ class ServiceRunner:
     async def _keep_running(self) -> None:
         while True:
             began = time.monotonic()
-            detail = await self._run_once(first=self._failures == 0 and self.state.restarts == 0)
+            first = self._failures == 0 and self.state.restarts == 0
+            try:
+                detail = await self._run_once(first=first)
+            except Exception as error:
+                if first:
+                    raise  # in `start`
+                detail = f"could not be run: {error!r}"
             self._failures = 1 if time.monotonic() - began > STEADY_SECONDS else self._failures + 1
             backoff = min(FIRST_BACKOFF_SECONDS * 2 ** (self._failures - 1), LONGEST_BACKOFF_SECONDS)
             self._update(pid=None, started=None, ready=False, detail=f"{detail}; restarting in {backoff:g} s")
@@ -97,11 +104,11 @@ class ServiceRunner:
         process = self._process = processes.spawn(self._command, self.service.output)
         started = psutil.Process(process.pid).create_time()
         self._update(pid=process.pid, started=started, ready=False, detail="starting")
-        probing = asyncio.create_task(self._probe(), name=f"probe {self.service.name}")
+        probing = BackgroundTask(self._probe, name=f"probe {self.service.name}")
         try:
             code = await wait_for_exit(process)
         finally:
-            probing.cancel()
+            await probing.close()
         self._process = None
         # children of the old process may still be ending while the new one starts
         ending = asyncio.create_task(asyncio.to_thread(end_session, process.pid, started))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import psutil
 
+from antiphon.chassis.background import BackgroundTask
 from antiphon.cli.errors import StackError
 from antiphon.cli.settings import StackSettings
 from antiphon.cli.stack.ports import require_free
@@ -32,7 +33,7 @@ class Supervisor:
         self.settings = settings
         self.plan = plan
         self._runners: list[ServiceRunner] = []
-        self._background: list[asyncio.Task[None]] = []
+        self._background: list[BackgroundTask] = []
         before = read_state(settings.home)
         self.ended_orphans = end_orphans(before) if before else []
         names = ["nats", "postgres", "livekit", *(service.name for service in self.plan.services())]
@@ -54,7 +55,7 @@ class Supervisor:
         Raises StackError if it does not start; no process is left running.
         """
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS))
-        self._background.append(asyncio.create_task(_rotate_logs(self.plan.logs), name="rotate logs"))
+        self._background.append(BackgroundTask(lambda: _rotate_logs(self.plan.logs), name="rotate logs"))
         starting = asyncio.create_task(self._start_all(), name="start")
         stopping = asyncio.create_task(stop.wait(), name="wait for stop")
         try:
@@ -65,10 +66,11 @@ class Supervisor:
                 await stopping
             self.state.set_phase("stopping")
         finally:
-            tasks = (*self._background, starting, stopping)
-            for task in tasks:
+            for task in (starting, stopping):
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.gather(starting, stopping, return_exceptions=True)
+            for background in self._background:
+                await background.close()
             await self._stop_all()
         self.state.set_phase("stopped")
 
@@ -107,7 +109,8 @@ class Supervisor:
             probe = external_livekit(self.settings)
             if reason := await asyncio.to_thread(probe):
                 raise StackError(reason)
-        self._background.append(asyncio.create_task(self._watch_external_livekit(probe), name="LiveKit"))
+        watching = BackgroundTask(lambda: self._watch_external_livekit(probe), name="LiveKit")
+        self._background.append(watching)
 
     async def _watch_external_livekit(self, probe: Probe) -> None:
         while True:

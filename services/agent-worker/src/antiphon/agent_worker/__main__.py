@@ -13,7 +13,7 @@ from antiphon.agent_worker.worker import serve
 from antiphon.chassis import process, telemetry
 from antiphon.chassis.bus import Bus, BusError
 from antiphon.chassis.settings import NatsSettings, load
-from antiphon.contracts.tenant import DEFAULT_TENANT
+from antiphon.contracts.ids import DEFAULT_TENANT
 from antiphon.recorder.outbox import utc_now
 
 
@@ -47,7 +47,7 @@ def _run() -> None:
 async def _publish(folder: Path, tenant: str) -> int:
     settings = load(NatsSettings)
     try:
-        bus = await Bus.connect(settings.nats_url, name="publish-flows")
+        bus = await Bus.connect(settings.nats, name="publish-flows")
         try:
             await bus.ensure()  # creates the bucket if it does not exist
             published = await publish_flows(bus, folder, tenant=tenant, now=utc_now)

@@ -13,6 +13,7 @@ from livekit.agents.voice.room_io import RoomOptions
 
 from antiphon.agent_worker.agents import build_entry_agent
 from antiphon.agent_worker.assignment import Assignment, read_assignment
+from antiphon.agent_worker.caller import CALLER, link_caller
 from antiphon.agent_worker.providers.table import prewarm, session_options
 from antiphon.agent_worker.settings import SERVICE, AgentSettings
 from antiphon.agent_worker.silence import prompt_on_silence
@@ -23,7 +24,6 @@ from antiphon.recorder.identity import identity_of
 
 log = structlog.get_logger(__name__)
 
-CALLER = "caller"  # the caller's identity in the room
 TRANSCRIPT_TIMEOUT_SECONDS = 1.0  # for the last transcript when the session closes
 DELETE_ROOM_SECONDS = 5.0
 
@@ -96,7 +96,7 @@ async def _start_session(ctx: JobContext, recording: Recording, assignment: Assi
 async def _greet(ctx: JobContext, session: AgentSession[Any], recording: Recording, text: str) -> None:
     """Wait for the caller, speak the greeting, and check that it was audible."""
     try:
-        await ctx.wait_for_participant(identity=CALLER)
+        await link_caller(ctx, session)
     except RuntimeError:  # the room is closed, and LiveKit ends the job
         log.info("job.no_caller")
         return

@@ -49,4 +49,13 @@ class AgentSettings(NatsSettings, LiveKitSettings, LogSettings):
     @property
     def recorder(self) -> RecorderSettings:
         """The settings of the recorder."""
-        return RecorderSettings(nats_url=self.nats_url, journal_dir=self.journal_dir)
+        return RecorderSettings(
+            nats_url=self.nats_url,
+            journal_dir=self.journal_dir,
+            nats_creds=self.nats_creds,
+            nats_user=self.nats_user,
+            nats_password=self.nats_password,
+            nats_ca=self.nats_ca,
+            nats_cert=self.nats_cert,
+            nats_key=self.nats_key,
+        )

@@ -12,6 +12,7 @@ from livekit.agents import AgentServer
 
 from antiphon.agent_worker.job import entry, on_request, on_session_end, prewarm_process
 from antiphon.agent_worker.settings import AgentSettings
+from antiphon.chassis.background import BackgroundTask
 from antiphon.chassis.bus import Bus
 from antiphon.chassis.health import Health, serve_health
 from antiphon.recorder.outbox import BusLink, Orphans
@@ -28,7 +29,7 @@ PRELOAD_INFERENCE = "LIVEKIT_AGENTS_PRELOAD_LOCAL_INFERENCE"  # 244 MB for a tur
 async def serve(settings: AgentSettings, stop: asyncio.Event) -> None:
     """Run until `stop` is set; then drain, for at most `drain_timeout_seconds`."""
     os.environ.setdefault(PRELOAD_INFERENCE, "0")
-    link = BusLink(partial(Bus.connect, settings.nats_url, name="agent-worker"))
+    link = BusLink(partial(Bus.connect, settings.nats, name="agent-worker"))
     orphans = Orphans(settings.journal_dir, link)
     server = build_server(settings)
     registration = Registration(server)
@@ -40,13 +41,14 @@ async def serve(settings: AgentSettings, stop: asyncio.Event) -> None:
 
     health = Health({"livekit": registration.check, "broker": broker, "processes": processes.check})
     serving = asyncio.create_task(server.run(), name="agent-server")
-    adopting = asyncio.create_task(orphans.run(), name="orphans")
+    adopting = BackgroundTask(orphans.run, name="orphans")
+    health.add("journals", adopting.ready)
     stopped = asyncio.Event()
     reporting = asyncio.create_task(
         serve_health(health, settings.health_host, settings.health_port, stopped), name="health"
     )
     stopping = asyncio.create_task(stop.wait(), name="stop")
-    tasks = (serving, adopting, reporting, stopping)
+    tasks = (serving, reporting, stopping)
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in done - {stopping}:
@@ -54,9 +56,10 @@ async def serve(settings: AgentSettings, stop: asyncio.Event) -> None:
         await _drain(server, orphans)
     finally:
         stopped.set()
-        for task in (serving, adopting, stopping):
+        for task in (serving, stopping):
             task.cancel()
         await asyncio.wait(tasks)
+        await adopting.close()
         await link.close()
 
 

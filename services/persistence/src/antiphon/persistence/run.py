@@ -4,6 +4,7 @@ import asyncio
 from contextlib import AsyncExitStack, suppress
 from typing import NamedTuple
 
+from antiphon.chassis.background import BackgroundTask
 from antiphon.chassis.bus import Bus
 from antiphon.chassis.database import Database
 from antiphon.chassis.health import Health, serve_health
@@ -53,7 +54,7 @@ async def _serve(
         views = await startup.database(_asynchronous(settings.postgres_dsn), connections=VIEW_CONNECTIONS)
         stack.push_async_callback(views.close)
         await startup.schema(database)
-        bus = await startup.bus(settings.nats_url)
+        bus = await startup.bus(settings.nats, replicas=settings.nats_replicas)
         stack.push_async_callback(bus.close)
         health.add("postgres", database.ready)
         health.add("nats", bus.ready)
@@ -92,11 +93,10 @@ def _projections(bus: Bus, views: Database, health: Health) -> list[Leased]:
 
 
 async def _run_all(leases: Leases, work: list[Leased], stop: asyncio.Event) -> None:
-    holding = asyncio.create_task(leases.run(), name="leases")
+    holding = BackgroundTask(leases.run, name="leases")
     try:
         async with asyncio.TaskGroup() as group:
             for lease, run_leased, readiness in work:
                 group.create_task(run_while_leased(leases, lease, run_leased, readiness, stop), name=lease)
     finally:
-        holding.cancel()
-        await asyncio.gather(holding, return_exceptions=True)
+        await holding.close()

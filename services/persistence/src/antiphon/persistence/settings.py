@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from antiphon.chassis.settings import LogSettings, NatsSettings, Port, PostgresSettings, Text
+from antiphon.chassis.settings import LogSettings, NatsSettings, Port, PostgresSettings, StreamSettings, Text
 
 
 class MigrateSettings(PostgresSettings, LogSettings):
@@ -15,7 +15,7 @@ class StatusSettings(NatsSettings, PostgresSettings, LogSettings):
     """The settings of `status`."""
 
 
-class PersistenceSettings(NatsSettings, PostgresSettings, LogSettings):
+class PersistenceSettings(StreamSettings, PostgresSettings, LogSettings):
     """The settings of `run`."""
 
     health_host: Text = Field("127.0.0.1", validation_alias="ANTIPHON_PERSISTENCE_HEALTH_HOST")

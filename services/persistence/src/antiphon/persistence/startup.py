@@ -6,6 +6,7 @@ from typing import TypeVar
 
 from antiphon.chassis.bus import Bus, BusUnavailable, DefinitionMismatch
 from antiphon.chassis.database import Database, DatabaseUnavailable
+from antiphon.chassis.nats_access import NatsAccess
 from antiphon.chassis.retry import retrying
 from antiphon.chassis.shutdown import wait_or_stop
 from antiphon.persistence import migrations
@@ -35,16 +36,16 @@ class Startup:
             lambda: Database.connect(dsn, max_size=connections, connect_timeout_seconds=CONNECT_SECONDS),
         )
 
-    async def bus(self, url: str) -> Bus:
+    async def bus(self, access: NatsAccess, *, replicas: int | None) -> Bus:
         """Connect to NATS and create the streams that are missing.
 
         Raises ShuttingDown. Exits with 1 when a stream differs from its definition.
         """
         bus = await self._retry(
-            "nats", lambda: Bus.connect(url, name="persistence", connect_timeout_seconds=CONNECT_SECONDS)
+            "nats", lambda: Bus.connect(access, name="persistence", connect_timeout_seconds=CONNECT_SECONDS)
         )
         try:
-            await self._retry("nats", bus.ensure)
+            await self._retry("nats", lambda: bus.ensure(replicas=replicas))
         except DefinitionMismatch as error:
             raise SystemExit(f"The streams of the broker do not match the contract: {error}") from error
         return bus

@@ -6,6 +6,7 @@ import msgspec
 
 from antiphon.chassis.bus import Bus, BusError
 from antiphon.chassis.database import Database, DatabaseUnavailable
+from antiphon.chassis.nats_access import NatsAccess
 from antiphon.contracts.subjects import PARTITIONS, partition_filter
 from antiphon.persistence.migrations import current, head
 from antiphon.persistence.projections import PROJECTIONS
@@ -86,7 +87,7 @@ async def read_status(settings: StatusSettings) -> Status:
 
     Exits with 1 when Postgres does not answer or has no schema.
     """
-    heads = await _heads(settings.nats_url)
+    heads = await _heads(settings.nats)
     try:
         database = await Database.connect(
             settings.postgres_dsn, max_size=1, connect_timeout_seconds=CONNECT_SECONDS
@@ -124,9 +125,9 @@ def _partition(
     return Partition(number, checkpoint, newest, caught_up, epoch, updated_at)
 
 
-async def _heads(nats_url: str) -> dict[int, int] | None:
+async def _heads(access: NatsAccess) -> dict[int, int] | None:
     try:
-        bus = await Bus.connect(nats_url, name="persistence status", connect_timeout_seconds=CONNECT_SECONDS)
+        bus = await Bus.connect(access, name="persistence status", connect_timeout_seconds=CONNECT_SECONDS)
     except BusError:
         return None
     try:

@@ -23,7 +23,7 @@ async def serve(settings: ApiSettings, stop: asyncio.Event) -> None:
     configure(SERVICE, settings)
     async with AsyncExitStack() as stack:
         stack.callback(flush)
-        bus = await Bus.connect(settings.nats_url, name=SERVICE)
+        bus = await Bus.connect(settings.nats, name=SERVICE)
         stack.push_async_callback(bus.close)
         await bus.verify()
         keys = await (await bus.bucket("keys")).watch()
@@ -43,4 +43,6 @@ async def serve(settings: ApiSettings, stop: asyncio.Event) -> None:
         dependencies = wire(
             settings, bus=bus, database=database, rooms=livekit, keys=keys, flows=flows, stopping=stop
         )
+        dependencies.health.add("keys", keys.ready)  # a key that was revoked must not open anything
+        dependencies.health.add("flows", flows.ready)
         await serve_http(create_app(dependencies), settings.host, settings.port, stop)

@@ -21,15 +21,19 @@ _SESSION_EXAMPLE: dict[str, Any] = {
     "metadata": {"order": "A-17"},
     "created_at": "2026-11-21T09:30:00Z",
     "turns": 2,
+    "skipped": 0,
 }
 _TURN_EXAMPLE: dict[str, Any] = {
     "session_id": _ID,
+    "epoch": "AJ_7rKbXyQ2mTnd",
     "turn": 1,
     "agent_id": "host",
+    "state": "saved",
     "user_text": "i would like to book a table for two",
     "assistant_text": "For when?",
     "assistant_text_generated": "For when?",
     "interrupted": False,
+    "recovered": False,
     "metrics": {"e2e_latency": 0.61},
 }
 _EVENT_EXAMPLE: dict[str, Any] = {
@@ -127,7 +131,7 @@ SESSION: dict[str, Any] = {
 }
 TURNS: dict[str, Any] = {
     "responses": {
-        200: {"description": "A page of turns", "content": _page("turns", "TurnView", _TURN_EXAMPLE, "1")},
+        200: {"description": "A page of turns", "content": _page("turns", "TurnView", _TURN_EXAMPLE, "31")},
         **ERRORS,
         **problems(404, 422, 503),
     },

@@ -76,6 +76,7 @@ async def list_sessions(
     status: Annotated[list[Status] | None, Query(description="may be repeated")] = None,
     user_id: Annotated[Name | None, Query()] = None,
     user: Annotated[Name | None, Query(description="alias of `user_id`")] = None,
+    room: Annotated[Name | None, Query(description="the name of the LiveKit room")] = None,
     cursor: PageCursor = None,
     limit: Limit = 50,
 ) -> Response:
@@ -83,6 +84,7 @@ async def list_sessions(
     wanted = SessionsFilter(
         statuses=tuple(status or ()),
         user_id=user if user_id is None else user_id,
+        room=room,
         after=None if cursor is None else decode_page_cursor(cursor),
     )
     found = await dependencies_of(request).views.sessions(caller(request).tenant, wanted, limit + 1)
@@ -101,7 +103,7 @@ async def get_session(request: Request, session_id: SessionId) -> Response:
 async def list_turns(
     request: Request, session_id: SessionId, cursor: PageCursor = None, limit: Limit = 50
 ) -> Response:
-    """List the turns of the conversation, in order."""
+    """List the turns of the conversation, in order; the one that goes on has the state `open`."""
     after = 0 if cursor is None else decode_number_cursor(cursor)
     found = await dependencies_of(request).lookup.turns(caller(request).tenant, session_id, after, limit + 1)
     more = str(found[limit - 1][0]) if len(found) > limit else None

@@ -25,7 +25,7 @@ async def serve(settings: WebhookSettings, stop: asyncio.Event) -> None:
     configure(PRODUCER, settings)
     async with AsyncExitStack() as stack:
         stack.callback(flush)
-        bus = await Bus.connect(settings.nats_url, name=PRODUCER)
+        bus = await Bus.connect(settings.nats, name=PRODUCER)
         stack.push_async_callback(bus.close)
         await bus.verify()
         publisher = WebhookPublisher(

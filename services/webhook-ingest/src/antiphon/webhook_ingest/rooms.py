@@ -10,11 +10,10 @@ import msgspec
 
 from antiphon.chassis.bus import Bus
 from antiphon.contracts.event import Family
-from antiphon.contracts.ids import adopted_session_id, is_session_id
+from antiphon.contracts.ids import DEFAULT_TENANT, adopted_session_id, is_session_id, is_tenant
 from antiphon.contracts.rooms import AdoptedRoom, decode_room, room_key
 from antiphon.contracts.streams import ROOMS
 from antiphon.contracts.subjects import event_subject, parse_event_subject
-from antiphon.contracts.tenant import DEFAULT_TENANT, is_tenant
 
 CACHE_SIZE = 10_000  # rooms
 

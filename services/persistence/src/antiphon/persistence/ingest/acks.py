@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager, suppress
 
 import structlog
 
+from antiphon.chassis.background import BackgroundTask
 from antiphon.chassis.bus import BusError, Incoming, Puller
 
 log = structlog.get_logger(__name__)
@@ -58,10 +59,9 @@ class DelayedAcks:
 async def delayed_acks(puller: Puller) -> AsyncIterator[DelayedAcks]:
     """Acknowledge in the background while the block runs, and once more at its end."""
     acks = DelayedAcks(puller)
-    task = asyncio.create_task(acks.run(), name="ingest acks")
+    task = BackgroundTask(acks.run, name="ingest acks")
     try:
         yield acks
     finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        await task.close()
         await acks.send()

@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import asyncpg
+import structlog
 
 from antiphon.chassis.database import Database
 from antiphon.persistence.errors import Fenced, Poisoned, classify
 from antiphon.persistence.ingest.validate import DeadLetter, ValidEvent
 from antiphon.persistence.sql import storable
+
+log = structlog.get_logger(__name__)
 
 MAX_IN_FLIGHT = 2  # transactions: one is in Postgres while the next is prepared
 
@@ -59,13 +62,21 @@ class GroupWriter:
         return await future
 
     async def _flush(self) -> None:
+        group: list[_Waiting] = []
         try:
             while self._waiting:
                 group, self._waiting = self._waiting, []
-                await self._commit_group(group)
+                try:
+                    await self._commit_group(group)
+                except Exception as error:  # it is ours: nobody may wait without end
+                    log.exception("ingest.commit_failed")
+                    _fail(group, error)
         finally:
             # No await since the last check of `_waiting`: a commit after this starts a new task.
             self._in_flight -= 1
+            left = group if self._in_flight else [*group, *self._waiting]
+            for _, future in left:  # those without an answer: this task was cancelled
+                future.cancel()
 
     async def _commit_group(self, group: list[_Waiting]) -> None:
         try:

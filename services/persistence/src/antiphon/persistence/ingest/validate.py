@@ -3,6 +3,7 @@
 import re
 from functools import lru_cache
 
+import structlog
 from msgspec import UNSET, Struct
 
 from antiphon.chassis.bus import Incoming
@@ -11,9 +12,13 @@ from antiphon.contracts.errors import MalformedEvent, UnknownEventType, Unsuppor
 from antiphon.contracts.registry import family_of, open_event
 from antiphon.contracts.subjects import EventSubject, parse_event_subject, partition_of
 
+log = structlog.get_logger(__name__)
+
 MAX_DEPTH = 100  # levels of nesting
+MAX_ERROR = 1000  # characters
 
 _BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]')  # a string is matched as a whole
+_TOO_DEEP = f"nested deeper than {MAX_DEPTH} levels"
 
 
 class InvalidEvent(Exception):
@@ -45,25 +50,34 @@ def validate(incoming: Incoming, partition: int) -> Validated:
     """
     try:
         text = incoming.payload.decode()
-        _check_depth(text)
         envelope = decode(text)
+        _check_depth(text)
         _check_numbers(envelope)
         _check_subject(incoming.subject, envelope, partition)
         _check_body(envelope)
     except (InvalidEvent, MalformedEvent, UnicodeDecodeError) as error:
-        return DeadLetter(incoming, f"{type(error).__name__}: {error}")
+        return _dead_letter(incoming, error)
+    except Exception as error:  # no message may stop its partition, whatever is wrong with it or with us
+        log.exception("ingest.validation_failed", position=incoming.position)
+        return _dead_letter(incoming, error)
     return ValidEvent(incoming, envelope, text)
 
 
+def _dead_letter(incoming: Incoming, error: Exception) -> DeadLetter:
+    reason = _TOO_DEEP if isinstance(error.__cause__, RecursionError) else str(error)
+    return DeadLetter(incoming, f"{type(error).__name__}: {reason}"[:MAX_ERROR])
+
+
 def _check_depth(text: str) -> None:
-    # Decoders recurse: deep nesting could exhaust the stack of a reader.
+    # Decoders recurse: deep nesting could exhaust the stack of a reader. The text has been decoded: in one
+    # with a string that never ends, the expression would take quadratic time.
     if text.count("[") + text.count("{") <= MAX_DEPTH:
         return
     depth = 0
     for bracket in _BRACKETS.findall(text):
         depth += (bracket in "[{") - (bracket in "]}")
         if depth > MAX_DEPTH:
-            raise InvalidEvent(f"nested deeper than {MAX_DEPTH} levels")
+            raise InvalidEvent(_TOO_DEEP)
 
 
 def _check_numbers(envelope: Envelope) -> None:

@@ -1,27 +1,39 @@
--- Upsert sessions; skip a row that includes a later event.
+-- Upsert sessions; skip a row that includes a later event. A document that is null has not changed; the columns
+-- to filter by change with the details.
 with advanced as materialized (select advance_projection($1, $2, $3, $4))
 insert into sessions (
-    session_id, tenant, status, flow_id, flow_revision, user_id, created_at, updated_at, turns, sequence, state,
-    language, ended_at, reason
+    session_id, tenant, created_at, flow_id, flow_revision, user_id, room, language, ended_at, reason,
+    metadata, details, participants, usage,
+    status, agent_state, user_state, turns, turns_by_epoch, skipped, updated_at, sequence
 )
 select row.*
   from advanced,
        unnest(
-         $5::text[], $6::text[], $7::text[], $8::text[], $9::integer[], $10::text[], $11::timestamptz[],
-         $12::timestamptz[], $13::integer[], $14::integer[], $15::json[], $16::text[], $17::timestamptz[],
-         $18::text[]
+         $5::text[], $6::text[], $7::timestamptz[], $8::text[], $9::integer[], $10::text[], $11::text[],
+         $12::text[], $13::timestamptz[], $14::text[],
+         $15::json[], $16::json[], $17::json[], $18::json[],
+         $19::text[], $20::text[], $21::text[], $22::integer[], $23::json[], $24::integer[], $25::timestamptz[],
+         $26::integer[]
        ) as row
 on conflict (session_id) do update set
-    status = excluded.status,
-    flow_id = excluded.flow_id,
-    flow_revision = excluded.flow_revision,
-    user_id = excluded.user_id,
     created_at = excluded.created_at,
-    updated_at = excluded.updated_at,
+    flow_id = case when excluded.details is null then sessions.flow_id else excluded.flow_id end,
+    flow_revision = case when excluded.details is null then sessions.flow_revision else excluded.flow_revision end,
+    user_id = case when excluded.details is null then sessions.user_id else excluded.user_id end,
+    room = case when excluded.details is null then sessions.room else excluded.room end,
+    language = case when excluded.details is null then sessions.language else excluded.language end,
+    ended_at = case when excluded.details is null then sessions.ended_at else excluded.ended_at end,
+    reason = case when excluded.details is null then sessions.reason else excluded.reason end,
+    metadata = coalesce(excluded.metadata, sessions.metadata),
+    details = coalesce(excluded.details, sessions.details),
+    participants = coalesce(excluded.participants, sessions.participants),
+    usage = coalesce(excluded.usage, sessions.usage),
+    status = excluded.status,
+    agent_state = excluded.agent_state,
+    user_state = excluded.user_state,
     turns = excluded.turns,
-    sequence = excluded.sequence,
-    state = excluded.state,
-    language = excluded.language,
-    ended_at = excluded.ended_at,
-    reason = excluded.reason
+    turns_by_epoch = coalesce(excluded.turns_by_epoch, sessions.turns_by_epoch),
+    skipped = excluded.skipped,
+    updated_at = excluded.updated_at,
+    sequence = excluded.sequence
 where sessions.sequence < excluded.sequence

@@ -43,7 +43,7 @@ class Lookup:
         """
         view = await self._views.session(tenant, session_id)
         if view is not None:
-            return view.encode()
+            return view
         session = await self._reader.session(tenant, session_id)
         if session is None:
             raise unknown_session(session_id)
@@ -64,7 +64,7 @@ class Lookup:
         return _session.decode(view)
 
     async def turns(self, tenant: str, session_id: str, after: int, limit: int) -> list[tuple[int, str]]:
-        """Return turns after a turn number, as JSON, each with its number.
+        """Return the turns that began after a sequence, in order, each with that sequence and as JSON.
 
         Raises Problem 404, DatabaseUnavailable, BusUnavailable.
         """

@@ -1,0 +1,176 @@
+"""How to reach NATS: URLs, credentials, TLS. Every service and the recorder read the same variables."""
+
+import os
+import ssl
+from base64 import b32decode, b64encode
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+from urllib.parse import SplitResult, unquote, urlsplit
+
+DEFAULT_NATS_URL = "nats://127.0.0.1:4222"
+NATS_SCHEMES = ("nats", "tls", "ws", "wss")
+
+URL = "ANTIPHON_NATS_URL"
+CREDS = "ANTIPHON_NATS_CREDS"
+USER = "ANTIPHON_NATS_USER"
+PASSWORD = "ANTIPHON_NATS_PASSWORD"
+CA = "ANTIPHON_NATS_CA"
+CERT = "ANTIPHON_NATS_CERT"
+KEY = "ANTIPHON_NATS_KEY"
+
+_SEED_PREFIX_BYTES, _SEED_BYTES = 2, 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NatsAccess:
+    """The URLs of the servers of one cluster, and what they ask for; secrets are not in its repr.
+
+    A URL may carry a user and password, or a token. Raises ValueError, which names the variable, no secret.
+    """
+
+    url: str = field(default=DEFAULT_NATS_URL, repr=False, metadata={"variable": URL})  # comma-separated
+    creds: Path | None = field(default=None, metadata={"variable": CREDS})
+    user: str | None = field(default=None, metadata={"variable": USER})
+    password: str | None = field(default=None, repr=False, metadata={"variable": PASSWORD})
+    ca: Path | None = field(default=None, metadata={"variable": CA})
+    cert: Path | None = field(default=None, metadata={"variable": CERT})
+    key: Path | None = field(default=None, metadata={"variable": KEY})
+
+    def __post_init__(self) -> None:
+        try:
+            check_urls(self.url)
+        except ValueError as error:
+            raise ValueError(f"{URL} {error}") from None
+        for variable, path in ((CREDS, self.creds), (CA, self.ca), (CERT, self.cert), (KEY, self.key)):
+            if path is not None and not os.access(path, os.R_OK):
+                raise ValueError(f"{variable} is {str(path)!r}: no such file, or not readable")
+        if (self.user is None) != (self.password is None):
+            raise ValueError(f"{USER} and {PASSWORD} must be set together")
+        if self.key is not None and self.cert is None:
+            raise ValueError(f"{KEY} needs {CERT}")
+        if self.creds is not None:
+            _read_creds(self.creds)
+
+    @classmethod
+    def from_env(cls, environment: Mapping[str, str] = os.environ) -> "NatsAccess":
+        """Read the settings from the environment; an empty variable counts as unset.
+
+        Raises ValueError.
+        """
+        given: dict[str, Any] = {}
+        for setting in fields(cls):
+            value = environment.get(setting.metadata["variable"])
+            if value:
+                given[setting.name] = value if setting.type in (str, str | None) else Path(value)
+        return cls(**given)
+
+    @property
+    def servers(self) -> list[str]:
+        """The URLs without credentials."""
+        return [_without_user(urlsplit(url)) for url in _split(self.url)]
+
+    @property
+    def uses_tls(self) -> bool:
+        """Whether the connection must be encrypted."""
+        given = self.ca is not None or self.cert is not None
+        return given or self.url.startswith(("tls://", "wss://"))
+
+    def options(self) -> dict[str, Any]:
+        """Return the arguments of nats-py for credentials and TLS.
+
+        Raises ValueError when a file has no certificate or key.
+        """
+        options: dict[str, Any] = {"tls": self._tls()} if self.uses_tls else {}
+        if self.creds is not None:
+            return options | _signing(self.creds)
+        if self.user is not None:
+            return options | {"user": self.user, "password": self.password}
+        # As options, and decoded: servers of the cluster that are discovered later get them too.
+        users = [parts for parts in map(urlsplit, _split(self.url)) if parts.username is not None]
+        if not users:
+            return options
+        user, password = unquote(users[0].username or ""), users[0].password
+        if password is None:
+            return options | {"token": user}
+        return options | {"user": user, "password": unquote(password)}
+
+    def _tls(self) -> ssl.SSLContext:
+        try:
+            context = ssl.create_default_context(cafile=self.ca)
+            if self.cert is not None:
+                context.load_cert_chain(self.cert, self.key)
+        except OSError as error:
+            raise ValueError(f"{CA}, {CERT} or {KEY}: not a certificate or not its key ({error})") from error
+        return context
+
+
+def check_urls(value: str) -> str:
+    """Return the comma-separated URLs if each is valid.
+
+    Raises ValueError, which does not contain them: they may hold a password.
+    """
+    schemes = " or ".join(f"{scheme}://" for scheme in NATS_SCHEMES)
+    urls = _split(value)
+    for url in urls:
+        try:
+            parts = urlsplit(url)
+            valid = parts.scheme in NATS_SCHEMES and parts.hostname and (parts.port or 1)
+        except ValueError:
+            valid = False
+        if not valid:
+            raise ValueError(f"must start with {schemes}, then a host; commas separate several URLs")
+    if len({url.partition("://")[0] for url in urls}) != 1:
+        raise ValueError(f"must be one or more URLs, all with {schemes}")
+    return value
+
+
+def _split(value: str) -> list[str]:
+    return [url.strip() for url in value.split(",") if url.strip()]
+
+
+def _without_user(parts: SplitResult) -> str:
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+
+
+def _signing(creds: Path) -> dict[str, Any]:
+    # The file is read again at each connect: a rotated one is used without a restart.
+    def sign(nonce: str) -> bytes:
+        from nacl.signing import SigningKey
+
+        return b64encode(SigningKey(_read_creds(creds)[1]).sign(nonce.encode()).signature)
+
+    def jwt() -> bytes:
+        return _read_creds(creds)[0].encode()
+
+    return {"signature_cb": sign, "user_jwt_cb": jwt}
+
+
+def _read_creds(path: Path) -> tuple[str, bytes]:
+    """Return the JWT and the seed of the key in a .creds file, as `nsc` writes it.
+
+    Raises ValueError.
+    """
+    try:
+        import nacl.signing  # noqa: F401
+    except ImportError as error:
+        raise ValueError(f"{CREDS} needs the package pynacl: pip install pynacl") from error
+    try:
+        jwt, seed = _block(path.read_text(), "JWT"), _block(path.read_text(), "SEED")
+        raw = b32decode(seed + "=" * (-len(seed) % 8))[_SEED_PREFIX_BYTES:][:_SEED_BYTES]
+    except (ValueError, OSError) as error:
+        raise ValueError(f"{CREDS} is {str(path)!r}: not the credentials of a NATS user") from error
+    if not seed.startswith("SU") or len(raw) != _SEED_BYTES:
+        raise ValueError(f"{CREDS} is {str(path)!r}: it holds no seed of a user")
+    return jwt, raw
+
+
+def _block(text: str, kind: str) -> str:
+    # -----BEGIN NATS USER JWT-----, one line, ------END NATS USER JWT------
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    for line, following in pairwise(lines):
+        if "BEGIN" in line and kind in line:
+            return following
+    raise ValueError(f"no {kind}")

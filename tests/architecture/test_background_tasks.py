@@ -1,0 +1,96 @@
+"""No task ends unobserved: a background task is a BackgroundTask, any other task has an owner named here."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PRODUCT = [
+    path
+    for folder in ("contracts", "chassis", "recorder", "services", "cli")
+    for path in sorted((ROOT / folder).glob("**/src/**/*.py"))
+    if ".venv" not in path.parts
+]
+
+# The files that start tasks by hand, each with the owner that notices their end.
+OWNED = {
+    "agent_worker/job.py": "`entry` awaits the connection; the greeting's callback reports its failure",
+    "agent_worker/worker.py": "`serve` ends with the first of its tasks and raises its error",
+    "chassis/background.py": "BackgroundTask itself",
+    "chassis/bus/client.py": "`end` waits for the close and takes its error",
+    "chassis/bus/group_commit.py": "callers await futures, which the task resolves in every case",
+    "chassis/bus/subscribe.py": "`Connection.unsubscribe` raises nothing, and has a deadline",
+    "chassis/process.py": "it waits for an event and sets a flag; `serve_http` cancels it",
+    "chassis/shutdown.py": "each wait awaits its tasks before it returns",
+    "cli/caller/audio.py": "`close` awaits the microphone; a track ends with its call",
+    "cli/caller/call_log.py": "it wakes waiters, which have deadlines",
+    "cli/caller/caller.py": "one line of the transcript; waiters for lines have deadlines",
+    "cli/commands/call.py": "`record_call` awaits the timeline",
+    "cli/supervisor/runner.py": "`start` raises the first error; later ones are states; `stop` awaits it",
+    "cli/supervisor/supervisor.py": "`run` and `_run_together` await their tasks",
+    "persistence/ingest/group_writer.py": "callers await futures, which the task resolves in every case",
+    "persistence/lease.py": "`_run_while_held` awaits the work and its endings",
+    "recorder/outbox/bus_link.py": "every user of the link awaits it",
+    "recorder/outbox/outbox.py": "the pump retries every error; `close` awaits it",
+    "recorder/readiness.py": "its errors are logged; `wait_sent` awaits it",
+    "recorder/record.py": "each journal's error is logged; a pass that fails is made by the next job",
+    "recorder/recording.py": "`finish` awaits it",
+    "session_api/sessions/sse.py": "`live` ends with it and logs its error",
+}
+
+
+def _name(path: Path) -> str:
+    return path.relative_to(next(parent for parent in path.parents if parent.name == "antiphon")).as_posix()
+
+
+def _groups(tree: ast.AST) -> set[str]:
+    """Return the names of task groups: a group awaits its tasks and raises their errors."""
+    return {
+        item.optional_vars.id
+        for node in ast.walk(tree)
+        if isinstance(node, ast.AsyncWith)
+        for item in node.items
+        if isinstance(item.optional_vars, ast.Name) and "TaskGroup" in ast.unparse(item.context_expr)
+    }
+
+
+def tasks_by_hand(source: str) -> Iterator[str]:
+    """Yield the calls that start a task without a group."""
+    tree = ast.parse(source)
+    groups = _groups(tree)
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call):
+            continue
+        name = ast.unparse(node.func)
+        owner, _, method = name.rpartition(".")
+        if method in ("create_task", "ensure_future", "run_coroutine_threadsafe") and owner not in groups:
+            yield name
+
+
+@pytest.mark.parametrize("path", PRODUCT, ids=_name)
+def test_a_task_has_an_owner(path: Path) -> None:
+    by_hand = list(tasks_by_hand(path.read_text()))
+    assert not by_hand or _name(path) in OWNED, f"{by_hand}: use BackgroundTask, or name the owner above"
+
+
+def test_every_owner_is_needed() -> None:
+    starting = {_name(path) for path in PRODUCT if list(tasks_by_hand(path.read_text()))}
+    assert set(OWNED) - starting == set()
+
+
+def test_tasks_are_found() -> None:
+    source = """
+async def f():
+    async with asyncio.TaskGroup() as group:
+        group.create_task(a())
+    asyncio.create_task(b())
+    asyncio.get_running_loop().create_task(c())
+    x = ensure_future(d())
+"""
+    assert list(tasks_by_hand(source)) == [
+        "asyncio.create_task",
+        "asyncio.get_running_loop().create_task",
+        "ensure_future",
+    ]
