@@ -14,6 +14,7 @@ from livekit.agents.voice.run_result import RunResult
 
 from antiphon.agent_worker.agents import build_entry_agent
 from antiphon.agent_worker.flow import Flow, tools
+from antiphon.agent_worker.flow.scripted import ScriptedLLM
 
 Say = Callable[[str], Awaitable[list[str]]]
 
@@ -21,7 +22,7 @@ Say = Callable[[str], Awaitable[list[str]]]
 @asynccontextmanager
 async def conversation(flow: Flow) -> AsyncIterator[tuple[AgentSession[Any], Say]]:
     session: AgentSession[Any] = AgentSession(vad=None, turn_handling={"turn_detection": "manual"})
-    await session.start(build_entry_agent(flow))
+    await session.start(build_entry_agent(flow, ScriptedLLM))
 
     async def say(words: str) -> list[str]:
         result: RunResult[None] = await session.run(user_input=words)
@@ -164,5 +165,5 @@ async def test_failed_tool_is_reported_and_can_be_retried(
             "I am sorry, I could not book that table. Please try again.",
         ]
         monkeypatch.setitem(tools.TOOLS, "book_table", works)
-        await session.current_agent.update_tools(build_entry_agent(booking).tools)
+        await session.current_agent.update_tools(build_entry_agent(booking, ScriptedLLM).tools)
         assert (await say("yes please"))[-1].startswith("Your table is booked.")

@@ -1,14 +1,18 @@
 """The assignment of a job, read from a broker that may be unavailable."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from antiphon.agent_worker import assignment, flow
 from antiphon.agent_worker.assignment import AssignmentFailed, read_assignment
+from antiphon.agent_worker.flow import Flow
 from antiphon.agent_worker.flow_store import publish_flows
 from antiphon.chassis.bus import Bus, outgoing
 from antiphon.cli.stack.nats import NatsServer
@@ -54,10 +58,27 @@ async def publish(bus: Bus) -> None:
 async def test_assignment_has_flow_and_trace(bus: Bus, link: BusLink) -> None:
     await publish(bus)
     await request(bus)
-    assignment = await read_assignment(link, IDENTITY, 10)
-    assert assignment.flow.id == "booking"
-    assert assignment.requested_at == AT
-    assert assignment.traceparent == TRACEPARENT
+    assigned = await read_assignment(link, IDENTITY, 10)
+    assert assigned.flow.id == "booking"
+    assert assigned.requested_at == AT
+    assert assigned.traceparent == TRACEPARENT
+
+
+async def test_the_flow_is_checked_in_a_thread(
+    bus: Bus, link: BusLink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await publish(bus)
+    await request(bus)
+    threads: list[threading.Thread] = []
+
+    def load_flow(*arguments: Any, **options: Any) -> Flow:
+        threads.append(threading.current_thread())
+        return flow.load_flow(*arguments, **options)
+
+    monkeypatch.setattr(assignment, "load_flow", load_flow)
+    await read_assignment(link, IDENTITY, 10)
+    assert threads
+    assert threading.main_thread() not in threads
 
 
 async def test_other_events_of_the_session_are_ignored(bus: Bus, link: BusLink) -> None:

@@ -7,6 +7,7 @@ from livekit.agents import AgentSession
 
 from antiphon.agent_worker.agents import build_entry_agent
 from antiphon.agent_worker.flow import Flow
+from antiphon.agent_worker.flow.scripted import ScriptedLLM
 from antiphon.agent_worker.silence import SilencePrompter, prompt_on_silence
 
 
@@ -49,7 +50,7 @@ async def _silent_session(flow: Flow) -> tuple[AgentSession[Any], SilencePrompte
     )
     prompter = prompt_on_silence(session, flow.silence)
     prompts = _Prompts(session, flow.silence.say)
-    await session.start(build_entry_agent(flow))
+    await session.start(build_entry_agent(flow, ScriptedLLM))
 
     return session, prompter, prompts
 

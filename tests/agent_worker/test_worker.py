@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 StartWorker = Callable[..., "Worker"]
 
 READY_SECONDS = 30
+END_SECONDS = 60
 PROMPT_SECONDS = 4.0  # LiveKit on its own keeps the room for twenty
 
 
@@ -106,6 +107,58 @@ async def test_stopping_worker_drains_its_calls(live_sessions: "Sessions", start
         1,
     )
     assert worker.process.wait(30) == 0
+
+
+async def test_a_call_goes_on_while_its_worker_drains(
+    live_sessions: "Sessions", start_worker: StartWorker
+) -> None:
+    worker = start_worker()
+    session_id = await live_sessions.request()
+    async with live_sessions.caller(session_id) as caller:
+        await caller.wait_until_ready(timeout_seconds=READY_SECONDS)
+        worker.process.send_signal(signal.SIGTERM)
+        assert await caller.say_until_understood("hello")
+        assert await live_sessions.is_open(session_id)
+        assert caller.log.ended is None
+        assert worker.process.poll() is None
+        await caller.say_until_understood("thank you good bye")
+        assert await caller.wait_until_gone(timeout_seconds=END_SECONDS)
+    ending = await closed(live_sessions, session_id)
+    assert (ending.reason, ending.fault) == (CloseReason.AGENT_ENDED, FaultSide.NONE)
+    assert worker.process.wait(END_SECONDS) == 0
+    assert list(worker.journals.iterdir()) == []
+
+
+async def test_a_call_that_outlasts_the_drain_timeout_ends_in_order(
+    live_sessions: "Sessions", start_worker: StartWorker
+) -> None:
+    worker = start_worker(ANTIPHON_AGENT_DRAIN_TIMEOUT_SECONDS="1")
+    session_id = await live_sessions.request()
+    async with live_sessions.caller(session_id) as caller:
+        await caller.wait_until_ready(timeout_seconds=READY_SECONDS)
+        await caller.say_until_understood("i would like to book a table for two")
+        states = len(caller.log.states)
+        await caller.say("tomorrow at seven")
+        assert await caller.log.wait_for(
+            lambda: "speaking" in [change.state for change in caller.log.states[states:]], END_SECONDS
+        )
+        worker.process.send_signal(signal.SIGTERM)  # the answer takes longer than the drain
+        assert await caller.wait_until_gone(timeout_seconds=END_SECONDS)
+        # the record was complete before the room was closed
+        ended = [open_event(envelope) for envelope in await live_sessions.events(session_id)]
+        assert await caller.log.wait_for(lambda: not caller.room.isconnected(), END_SECONDS)
+    ending = ended[-1]
+    assert isinstance(ending, SessionClosed)
+    assert (ending.reason, ending.fault) == (CloseReason.WORKER_SHUTDOWN, FaultSide.PLATFORM)
+    answer = [event for event in ended if isinstance(event, TurnSaved)][-1]
+    assert answer.interrupted
+    assert answer.user_text == "tomorrow at seven"
+    heard, generated = answer.assistant_text or "", answer.assistant_text_generated or ""
+    assert generated.startswith("A table for two, tomorrow at seven.")
+    assert len(heard) < len(generated)
+    await live_sessions.wait_until_closed(session_id)
+    assert worker.process.wait(END_SECONDS) == 0
+    assert list(worker.journals.iterdir()) == []
 
 
 async def test_any_agent_is_recorded_with_two_lines(

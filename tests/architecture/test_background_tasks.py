@@ -16,6 +16,7 @@ PRODUCT = [
 
 # The files that start tasks by hand, each with the owner that notices their end.
 OWNED = {
+    "agent_worker/caller.py": "it waits for the first of its tasks and cancels the others before it returns",
     "agent_worker/job.py": "`entry` awaits the connection; the greeting's callback reports its failure",
     "agent_worker/worker.py": "`serve` ends with the first of its tasks and raises its error",
     "chassis/background.py": "BackgroundTask itself",
@@ -35,7 +36,6 @@ OWNED = {
     "recorder/outbox/bus_link.py": "every user of the link awaits it",
     "recorder/outbox/outbox.py": "the pump retries every error; `close` awaits it",
     "recorder/readiness.py": "its errors are logged; `wait_sent` awaits it",
-    "recorder/record.py": "each journal's error is logged; a pass that fails is made by the next job",
     "recorder/recording.py": "`finish` awaits it",
     "session_api/sessions/sse.py": "`live` ends with it and logs its error",
 }

@@ -86,6 +86,7 @@ async def _ingest(client: Client, database: Database, partition: int, stop: asyn
                     for at, e, msg in zip(positions, events, batch, strict=True)
                 ],
                 [],
+                [events[-1].id],
             )
             position = positions[-1]
             await batch[-1].ack_sync(timeout=30)

@@ -30,6 +30,7 @@ BENCHMARKS = {
     "recorder": "tests.benchmarks.recorder",
     "ingest": "tests.benchmarks.ingest",
     "lag": "tests.benchmarks.lag",
+    "voice": "tests.benchmarks.voice",
 }
 ROW = "{:<62}{:>18}  {:<36}{:>6}  {:<20}{}"
 

@@ -1,6 +1,7 @@
 """The pool: connecting, transactions, outages, close."""
 
 import asyncio
+import socket
 import time
 
 import asyncpg
@@ -8,6 +9,7 @@ import pytest
 from tests.fixtures.template_database import clone_template
 
 from antiphon.chassis.database import Database, DatabaseUnavailable, translate_errors
+from antiphon.chassis.pool import PoolExhausted
 from antiphon.cli.stack.ports import free_port
 from antiphon.cli.stack.postgres import Postgres
 
@@ -111,3 +113,101 @@ async def test_close_is_bounded_while_a_connection_is_in_use(database: Database,
     assert time.monotonic() - started < 8
     with pytest.raises(asyncpg.InterfaceError, match="closed"):
         await busy.pool.acquire()
+
+
+async def test_an_exhausted_pool_is_unready_and_recovers(postgres_dsn: str) -> None:
+    database = await Database.connect(postgres_dsn, max_size=2, acquire_timeout_seconds=0.2)
+    async with database.pool.acquire(), database.pool.acquire():
+        with pytest.raises(PoolExhausted, match=r"all 2 connections were in use for 0\.2 s"):
+            await database.pool.fetchval("select 1")
+        with pytest.raises(DatabaseUnavailable, match="all 2 connections"):
+            await database.ready(timeout_seconds=0.2)
+
+    await database.ready()
+    assert await database.pool.fetchval("select 1") == 1
+    await database.close()
+
+
+SETTINGS = (
+    "application_name",
+    "statement_timeout",
+    "idle_in_transaction_session_timeout",
+    "tcp_keepalives_idle",
+    "tcp_user_timeout",
+)
+
+
+async def settings_of(database: Database) -> dict[str, str]:
+    return {name: await database.pool.fetchval(f"show {name}") for name in SETTINGS}
+
+
+async def test_every_connection_has_a_name_and_time_limits(postgres_dsn: str) -> None:
+    database = await Database.connect(postgres_dsn, name="a service", statement_timeout_seconds=12)
+
+    assert await settings_of(database) == {
+        "application_name": "a service",
+        "statement_timeout": "12s",
+        "idle_in_transaction_session_timeout": "12s",
+        "tcp_keepalives_idle": "2",
+        "tcp_user_timeout": "10000",
+    }
+    async with database.pool.acquire() as connection:
+        sock = connection._con._transport.get_extra_info("socket")  # type: ignore[attr-defined]
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 10_000
+    await database.close()
+
+
+async def test_what_the_dsn_sets_wins(postgres_dsn: str) -> None:
+    database = await Database.connect(
+        f"{postgres_dsn}?application_name=mine&statement_timeout=70000", name="a service"
+    )
+
+    found = await settings_of(database)
+    assert (found["application_name"], found["statement_timeout"]) == ("mine", "70s")
+    assert found["tcp_user_timeout"] == "10000"
+    await database.close()
+
+
+async def test_a_long_statement_is_cancelled_by_the_server(postgres_dsn: str) -> None:
+    database = await Database.connect(postgres_dsn, statement_timeout_seconds=0.2)
+
+    with pytest.raises(DatabaseUnavailable, match="statement timeout"), translate_errors():
+        await database.pool.execute("select pg_sleep(60)")
+
+    await database.ready()
+    await database.close()
+
+
+async def test_connections_to_a_demoted_primary_are_opened_again(
+    postgres_server: Postgres, database: Database
+) -> None:
+    """A server that no longer accepts writes refuses them on each connection that is open."""
+    await database.pool.execute("create table cups (n int)")
+    async with database.pool.acquire() as one, database.pool.acquire() as other:
+        demoted = {connection.get_server_pid() for connection in (one, other)}
+        name = await one.fetchval("select current_database()")
+    admin = await asyncpg.connect(postgres_server.dsn_of("postgres"))
+    try:
+        await admin.execute(f'alter database "{name}" set default_transaction_read_only = off')  # of new ones
+        await admin.execute("alter system set default_transaction_read_only = on")  # of those that are open
+        await admin.execute("select pg_reload_conf()")
+        await wait_until_read_only(database)
+
+        with pytest.raises(DatabaseUnavailable, match="read-only"), translate_errors():
+            await database.pool.execute("insert into cups values (1)")
+        async with database.pool.acquire() as one, database.pool.acquire() as other:
+            assert demoted.isdisjoint({connection.get_server_pid() for connection in (one, other)})
+            await one.execute("insert into cups values (1)")
+    finally:
+        await admin.execute("set default_transaction_read_only = off")
+        await admin.execute("alter system reset default_transaction_read_only")
+        await admin.execute("select pg_reload_conf()")
+        await admin.close()
+
+
+async def wait_until_read_only(database: Database) -> None:
+    async with asyncio.timeout(30), database.pool.acquire() as one, database.pool.acquire() as other:
+        for connection in (one, other):
+            while await connection.fetchval("show default_transaction_read_only") != "on":  # noqa: ASYNC110
+                await asyncio.sleep(0.02)

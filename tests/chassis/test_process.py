@@ -154,3 +154,51 @@ async def test_a_failed_startup_of_the_application_raises() -> None:
 
     with pytest.raises(RuntimeError, match="did not start"):
         await serve_http(fails_to_start, "127.0.0.1", free_port(), asyncio.Event())
+
+
+GROUP = """
+    class Refused(Exception):
+        __module__ = "antiphon.chassis.bus"
+
+    async def refuse():
+        raise {error}
+
+    async with asyncio.TaskGroup() as group:
+        async with asyncio.TaskGroup() as inner:
+            inner.create_task(refuse())
+"""
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        ('Refused("insufficient storage\\n for SESSIONS")', "Refused: insufficient storage for SESSIONS"),
+        ('OSError(98, "cannot listen on 127.0.0.1:8002")', "OSError: [Errno 98] cannot listen on"),
+    ],
+)
+def test_an_error_that_explains_itself_is_one_line(programs: list[Program], error: str, line: str) -> None:
+    program = start(programs, WAITS.format(ending=GROUP.format(error=error).strip()))
+    first_line(program)
+
+    program.send_signal(signal.SIGTERM)
+
+    out, err = program.communicate(timeout=10)
+    assert program.returncode == 1
+    [failed] = [text for text in (out + err).splitlines() if "process.failed" in text]
+    assert line in failed
+    assert len(failed) < 400
+    assert "Traceback" not in out + err
+
+
+def test_the_traceback_of_a_bug_in_a_task_is_that_of_its_cause(programs: list[Program]) -> None:
+    program = start(programs, WAITS.format(ending=GROUP.format(error='KeyError("tank")').strip()))
+    first_line(program)
+
+    program.send_signal(signal.SIGTERM)
+
+    out, err = program.communicate(timeout=10)
+    assert program.returncode == 1
+    [failed] = [text for text in (out + err).splitlines() if "process.failed" in text]
+    assert "KeyError: 'tank'" in failed
+    assert "refuse" in failed  # the function that raised it
+    assert "ExceptionGroup" not in failed

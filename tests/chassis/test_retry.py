@@ -99,3 +99,24 @@ async def test_a_stop_ends_the_backoff() -> None:
 
     with pytest.raises(ShuttingDown):
         await call(Flaky(1), stop=stop, on_retry=lambda *_: stop.set(), first_seconds=60)
+
+
+async def test_an_attempt_that_worked_for_a_while_starts_the_backoff_again() -> None:
+    reported: list[int] = []
+    calls = 0
+
+    async def fails_three_times_and_once_after_a_while() -> str:
+        nonlocal calls
+        calls += 1
+        if calls == 4:
+            await asyncio.sleep(0.2)
+        if calls <= 6:
+            raise OSError(calls)
+        return "answer"
+
+    retry = retrying(
+        OSError, first_seconds=0.01, settled_seconds=0.1, on_retry=lambda _, n: reported.append(n)
+    )
+
+    assert await retry(fails_three_times_and_once_after_a_while) == "answer"
+    assert reported == [1, 2, 3, 1, 2, 3]

@@ -79,6 +79,19 @@ def test_all_services_become_ready_and_stop(stub_stack: EmbeddedStack) -> None:
     assert _state(stub_stack).phase == "stopped"
 
 
+def test_the_streams_are_recreated_if_the_operator_asks_for_it(
+    settings: StackSettings, stub_supervisor: tuple[str, ...]
+) -> None:
+    asked = settings.model_copy(update={"recreate_streams": True})
+    stack = EmbeddedStack(asked, supervisor=stub_supervisor)
+    try:
+        stack.start()
+        assert "streams recreate --replace" in (settings.home / "logs" / "streams.log").read_text()
+        assert "stream" in [step.name for step in _state(stack).steps]
+    finally:
+        stack.stop()
+
+
 def test_status_document_keeps_its_shape(running: EmbeddedStack) -> None:
     document = json.loads(running.status().as_json())
 

@@ -144,6 +144,7 @@ class RunningIngest:
         self.options = IngestOptions()
         self.stop = asyncio.Event()
         self.tasks: dict[int, asyncio.Task[None]] = {}
+        self.partitions: dict[int, PartitionIngest] = {}
 
     def start(self, *partitions: int) -> None:
         """Start loops, without a lease: a test may run two of one partition."""
@@ -151,7 +152,17 @@ class RunningIngest:
             partition = PartitionIngest(
                 number, self.bus, self.database, self.writer, self.readiness, self.options
             )
+            self.partitions[number] = partition
             self.tasks[number] = asyncio.create_task(partition.run(self.stop))
+
+    def restart(self, *partitions: int) -> None:
+        """Start new loops after `end`."""
+        self.stop = asyncio.Event()
+        self.start(*partitions)
+
+    def partition(self, number: int) -> PartitionIngest:
+        """Return the loop of a partition."""
+        return self.partitions[number]
 
     async def end(self) -> None:
         """Stop gracefully."""
@@ -217,13 +228,19 @@ def event_log(database: Database) -> LogReader:
     return LogReader(database)
 
 
+@pytest.fixture
+def event_log_of() -> type[LogReader]:
+    """Read the event log of another database."""
+    return LogReader
+
+
 class Replica:
     """A real `python -m antiphon.persistence run` process."""
 
     def __init__(self, nats_url: str, dsn: str, log: Path, **settings: str) -> None:
         self.port = free_port()
         self.log = log
-        self._environment = {
+        self.environment = {
             **os.environ,
             "ANTIPHON_NATS_URL": nats_url,
             "ANTIPHON_POSTGRES_DSN": dsn,
@@ -240,7 +257,7 @@ class Replica:
                 "-m",
                 "antiphon.persistence",
                 "run",
-                env=self._environment,
+                env=self.environment,
                 stdout=output,
                 stderr=output,
             )

@@ -1,13 +1,16 @@
 """One replica holds a lease and does the work; the next takes over as soon as the first is gone."""
 
 import asyncio
+import os
+import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
 import asyncpg
 import pytest
 
+from antiphon.cli.stack.postgres import Postgres
 from antiphon.persistence.errors import Fenced, NotReady
 from antiphon.persistence.lease import POLL_SECONDS, Lease, Leases, run_while_leased
 from antiphon.persistence.readiness import ReadinessCheck
@@ -86,19 +89,83 @@ select pg_terminate_backend(pid) from pg_locks
 """
 
 
-async def test_a_broken_connection_alone_does_not_lose_a_lease(
+async def test_a_broken_connection_loses_every_lease_at_once(
     postgres_dsn: str, admin: "asyncpg.Connection[asyncpg.Record]", eventually: "Eventually"
 ) -> None:
     async with replica(postgres_dsn) as only:
-        lease = only.acquire("work")
-        await held(lease)
+        leases = [only.acquire("work"), only.acquire("other work")]
+        for lease in leases:
+            await held(lease)
         await admin.execute(CUT)
 
-        async def locked() -> bool:
-            return int(await admin.fetchval(CUT.replace("pg_terminate_backend(pid)", "count(*)"))) > 0
+        for lease in leases:
+            await asyncio.wait_for(lease.lost.wait(), 10)
+        await held(only.acquire("work"))
 
-        await eventually(locked)
-        assert not lease.lost.is_set()
+
+async def test_a_lost_connection_is_reported_until_there_is_one_again(
+    postgres_dsn: str, postgres_server: Postgres, eventually: "Eventually"
+) -> None:
+    async with replica(postgres_dsn) as only:
+        with pytest.raises(NotReady, match="is starting"):
+            await only.check()
+        await held(only.acquire("work"))
+        assert await only.check() == "holds work"
+
+        postgres_server.stop()
+
+        async def reported() -> bool:
+            with suppress(NotReady):
+                await only.check()
+                return False
+            return True
+
+        await eventually(reported, seconds=60)
+        postgres_server.start()
+        await asyncio.wait_for(only.acquire("work").held.wait(), 60)
+        assert await only.check() == "holds work"
+
+
+async def test_a_replica_that_waits_says_who_holds_the_lease(
+    postgres_dsn: str, eventually: "Eventually"
+) -> None:
+    async with replica(postgres_dsn) as first, replica(postgres_dsn) as second:
+        await held(first.acquire("work"))
+        await asyncio.wait_for(second.acquire("work").tried.wait(), 10)
+        holder = f"persistence leases {socket.gethostname()}:{os.getpid()} from 127.0.0.1"
+
+        async def named() -> bool:
+            return f"holds none; waits for work, held by {holder}" in await second.check()
+
+        await eventually(named)
+
+
+async def test_a_session_without_heartbeats_is_ended_and_its_leases_are_free(
+    postgres_dsn: str, admin: "asyncpg.Connection[asyncpg.Record]", eventually: "Eventually"
+) -> None:
+    hung = Leases(postgres_dsn, session_seconds=1.0)
+    connection = await hung._connect()
+    await connection.execute("select pg_advisory_lock(hashtextextended('work', 0))")
+
+    async with replica(postgres_dsn) as other:
+        await asyncio.wait_for(other.acquire("work").held.wait(), 30)
+    connection.terminate()
+
+
+async def test_a_server_that_accepts_no_writes_grants_no_lease(
+    postgres_dsn: str, eventually: "Eventually"
+) -> None:
+    async with replica(f"{postgres_dsn}?default_transaction_read_only=on") as only:
+        lease = only.acquire("work")
+
+        async def refused() -> bool:
+            try:
+                return not await only.check()
+            except NotReady as error:
+                return "does not accept writes" in str(error)
+
+        await eventually(refused, seconds=60)
+        assert not lease.held.is_set()
 
 
 async def test_a_lease_that_another_replica_took_is_lost(

@@ -1,6 +1,7 @@
 """The migrations create the schema that the metadata defines."""
 
 import asyncio
+import hashlib
 import json
 import os
 import sys
@@ -13,6 +14,7 @@ import asyncpg
 import msgspec
 import pytest
 from alembic import command
+from alembic.script import ScriptDirectory
 from msgspec.structs import replace
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
@@ -21,7 +23,7 @@ from antiphon.cli.stack.postgres import Postgres
 from antiphon.contracts.session import Session
 from antiphon.contracts.views import TABLES, session_json
 from antiphon.persistence import migrations
-from antiphon.persistence.migrations import current, head
+from antiphon.persistence.migrations import SchemaMismatch, current, head
 from antiphon.persistence.schema import metadata
 
 # The schema of a database: columns with types, collations and defaults; constraints; indexes; options.
@@ -119,6 +121,27 @@ async def test_a_database_of_the_first_revision_is_upgraded(empty_dsn: str, post
     assert await catalogue(empty_dsn) == await catalogue(postgres_dsn)
 
 
+async def test_the_last_event_of_each_partition_is_known_after_an_upgrade(empty_dsn: str) -> None:
+    await asyncio.to_thread(command.upgrade, migrations._config(empty_dsn), "0002")
+    connection = await asyncpg.connect(empty_dsn)
+    await connection.execute(
+        """
+        insert into checkpoints (name, position) values ('ingest:0', 7), ('ingest:1', 9), ('ingest:2', 11);
+        insert into event_log values ('s', 1, 0, 7, 't', 'the event', 'x', 1, now(), '{}');
+        insert into dead_letters (partition, position, subject, payload, error) values (1, 9, '', 'raw', '');
+        """
+    )
+    migrations.migrate(empty_dsn)
+
+    rows = await connection.fetch("select last_event_id, read_through from checkpoints order by name")
+    assert [tuple(row) for row in rows] == [
+        ("the event", 7),
+        ("sha256:" + hashlib.sha256(b"raw").hexdigest(), 9),
+        (None, 11),
+    ]
+    await connection.close()
+
+
 STATE: dict[str, Any] = {
     "session_id": "ses_1",
     "tenant": "default",
@@ -198,3 +221,62 @@ def test_a_view_has_the_columns_of_the_contract(view: str) -> None:
         declared.__struct_fields__[: len(declared.__struct_fields__) - len(declared.__struct_defaults__)]
     )
     assert {column.name for column in table.columns if not column.nullable} == required
+
+
+async def declare(dsn: str, revision: str, compatible_from: str) -> None:
+    """Change a database as the migration of a newer version would."""
+    connection = await asyncpg.connect(dsn)
+    await connection.execute("update alembic_version set version_num = $1", revision)
+    await connection.execute("update schema_compatibility set compatible_from = $1", compatible_from)
+    await connection.close()
+
+
+async def test_the_schema_declares_the_oldest_code_that_can_run_with_it(postgres_dsn: str) -> None:
+    declared = ScriptDirectory.from_config(migrations._config()).get_revision(head()).module.compatible_from
+    connection = await asyncpg.connect(postgres_dsn)
+
+    assert await connection.fetchval("select compatible_from from schema_compatibility") == declared
+    assert await migrations.check(connection) == head()
+    await connection.close()
+
+
+async def test_a_newer_schema_that_declares_itself_compatible_is_accepted(postgres_dsn: str) -> None:
+    await declare(postgres_dsn, "9000", compatible_from=head())
+    connection = await asyncpg.connect(postgres_dsn)
+
+    assert await migrations.check(connection) == "9000"
+    assert migrations.migrate(postgres_dsn) == "9000"  # and stays as it is
+    await connection.close()
+
+
+async def test_a_newer_schema_that_is_not_compatible_is_refused(postgres_dsn: str) -> None:
+    await declare(postgres_dsn, "9000", compatible_from="8999")
+    connection = await asyncpg.connect(postgres_dsn)
+
+    with pytest.raises(SchemaMismatch, match="revision 9000, for code of revision 8999 and later"):
+        await migrations.check(connection)
+    with pytest.raises(SchemaMismatch, match="run a newer version"):
+        migrations.migrate(postgres_dsn)
+    await connection.close()
+
+
+async def test_an_older_schema_must_be_migrated(empty_dsn: str) -> None:
+    await asyncio.to_thread(command.upgrade, migrations._config(empty_dsn), "0002")
+    connection = await asyncpg.connect(empty_dsn)
+
+    with pytest.raises(SchemaMismatch, match=r"is at schema revision 0002, this version needs .* migrate"):
+        await migrations.check(connection)
+    await connection.close()
+
+
+async def test_a_migration_that_postgres_refuses_is_explained_in_a_line(empty_dsn: str) -> None:
+    environment = {**os.environ, "ANTIPHON_POSTGRES_DSN": f"{empty_dsn}?default_transaction_read_only=on"}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "antiphon.persistence", "migrate", env=environment, stdout=PIPE, stderr=PIPE
+    )
+    _, err = await asyncio.wait_for(process.communicate(), 60)
+
+    assert process.returncode == 1
+    [line] = err.decode().strip().splitlines()
+    assert "nothing was changed" in line
+    assert "read-only transaction" in line

@@ -8,12 +8,16 @@ import asyncpg
 import pytest
 
 from antiphon.chassis.bus import Bus
-from antiphon.chassis.database import Database
+from antiphon.chassis.database import Database, DatabaseUnavailable
 from antiphon.chassis.log import Log
+from antiphon.cli.stack.nats import NatsServer
+from antiphon.cli.stack.ports import free_port
 from antiphon.contracts.envelope import Envelope
+from antiphon.persistence import run
 from antiphon.persistence.errors import Fenced, NotReady
-from antiphon.persistence.projection import Columns, Projection, ProjectionLoop
+from antiphon.persistence.projection import BoundedCache, Columns, Projection, ProjectionLoop
 from antiphon.persistence.readiness import ReadinessCheck
+from antiphon.persistence.settings import PersistenceSettings
 
 if TYPE_CHECKING:
     from tests.persistence.conftest import (
@@ -240,3 +244,118 @@ async def _as_after_a_crash(dsn: str) -> None:
          where datname = current_database() and pid <> pg_backend_pid()
     """)
     await crash.close()
+
+
+async def test_a_projection_is_ready_again_after_a_passing_read_error_without_new_events(
+    loops: Loops, database: Database
+) -> None:
+    projection = IdProjection("passing")
+    await loops.start(projection)
+    await loops.eventually(projection.ready)
+
+    await database.pool.execute("alter table event_log rename to hidden")
+
+    async def failed() -> bool:
+        return "UndefinedTable" in await projection.reason()
+
+    await loops.eventually(failed)
+    await database.pool.execute("alter table hidden rename to event_log")
+    await loops.eventually(projection.ready)
+
+
+async def test_six_projections_of_one_process_make_progress(
+    bus: Bus,
+    database: Database,
+    publish: "Publish",
+    postgres_dsn: str,
+    nats_server: NatsServer,
+    new_session: "NewSession",
+    monkeypatch: pytest.MonkeyPatch,
+    eventually: "Eventually",
+) -> None:
+    planted = [IdProjection(f"planted_{n}") for n in range(6)]
+    monkeypatch.setattr(run, "PROJECTIONS", tuple(projection.definition for projection in planted))
+    for projection in planted:
+        await database.pool.execute(f"create table {projection.definition.name} (id text)")
+    settings = PersistenceSettings(
+        postgres_dsn=postgres_dsn, nats_url=nats_server.url, health_port=free_port()
+    )
+    stop = asyncio.Event()
+    serving = asyncio.create_task(run.run(settings, stop))
+    session = new_session("planted")
+    await publish([session.requested(), session.turn(1)])
+
+    async def all_projected() -> bool:
+        counts = [
+            await database.pool.fetchval(f"select count(*) from {projection.definition.name}")
+            for projection in planted
+        ]
+        return counts == [2] * 6
+
+    await eventually(all_projected, seconds=60)
+    stop.set()
+    await asyncio.wait_for(serving, 30)
+
+
+async def test_a_projection_waits_for_a_connection_and_recovers(
+    bus: Bus,
+    postgres_dsn: str,
+    ingest: "RunningIngest",
+    publish: "Publish",
+    new_session: "NewSession",
+    eventually: "Eventually",
+) -> None:
+    small = await Database.connect(postgres_dsn, max_size=2, acquire_timeout_seconds=0.5)
+    loops = Loops(bus, small, eventually)
+    projection = IdProjection("waits")
+    async with small.pool.acquire(), small.pool.acquire():
+        await small_table(postgres_dsn, projection)
+        loop = ProjectionLoop(projection.definition, small, Log(small, bus), projection.readiness)
+        task = asyncio.create_task(loop.run(projection.stop))
+
+        async def exhausted() -> bool:
+            return "all 2 connections were in use" in await projection.reason()
+
+        await eventually(exhausted, seconds=60)
+        with pytest.raises(DatabaseUnavailable, match="in use"):
+            await small.ready()
+
+    session = new_session("waits")
+    ingest.start(session.partition)
+    await publish([session.requested()])
+    await loops.until_count(projection, 1)
+    await eventually(projection.ready)
+    projection.stop.set()
+    await asyncio.wait_for(task, 20)
+    await small.close()
+
+
+async def small_table(dsn: str, projection: IdProjection) -> None:
+    connection = await asyncpg.connect(dsn)
+    await connection.execute(f"create table {projection.definition.name} (id text)")
+    await connection.close()
+
+
+async def test_cached_rows_are_bounded_in_bytes(new_session: "NewSession") -> None:
+    cache = BoundedCache(max_bytes=10_000)
+    session = new_session("cached")
+    for number in range(1, 6):
+        cache.rows[f"row {number}"] = ("x" * 1000, number)
+        cache.trim([session.turn(number)])
+    assert len(cache.rows) == 5
+    assert 5_000 < cache.bytes < 10_000
+
+    cache.rows["large"] = "x" * 10_000
+    cache.trim([])
+    assert (cache.rows, cache.bytes) == ({}, 0)
+
+
+async def test_events_folded_into_a_cached_row_count(new_session: "NewSession") -> None:
+    cache = BoundedCache(max_bytes=10_000)
+    session = new_session("folded")
+    cache.rows["row"] = 1
+    cache.trim([session.turn(1, "x" * 6_000)])
+    assert cache.rows
+    cache.trim([session.turn(2, "x" * 6_000)])
+
+    assert not cache.rows

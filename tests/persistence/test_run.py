@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from asyncio.subprocess import PIPE
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import asyncpg
@@ -15,6 +16,7 @@ from tests.fixtures.broker import erase
 
 from antiphon.chassis.bus import Bus, outgoing
 from antiphon.chassis.database import Database
+from antiphon.cli.stack import nats
 from antiphon.cli.stack.nats import NatsServer
 from antiphon.cli.stack.postgres import Postgres
 from antiphon.persistence.migrations import head
@@ -60,7 +62,16 @@ async def test_events_are_committed_and_seen_in_the_views(
     status, body = await persistence.health()
     assert (status, set(body["checks"])) == (
         200,
-        {"start", "postgres", "nats", "ingest", "projection sessions", "projection turns"},
+        {
+            "start",
+            "postgres",
+            "postgres views",
+            "nats",
+            "leases",
+            "ingest",
+            "projection sessions",
+            "projection turns",
+        },
     )
 
 
@@ -187,7 +198,7 @@ async def test_a_commit_is_a_span_in_the_trace_of_the_request(
     persistence = replica(OTEL_TRACES_EXPORTER="console")
     await persistence.start()
     await bus.publish(outgoing(envelope))
-    await event_log.until(1)
+    await event_log.until(1, seconds=60)
     assert await persistence.end(signal.SIGTERM) == 0
 
     output = persistence.log.read_text()
@@ -207,6 +218,20 @@ async def test_it_refuses_another_schema_revision(bus: Bus, replica: "Replicas",
     )
 
 
+async def test_it_runs_with_a_newer_schema_that_declares_itself_compatible(
+    bus: Bus, publish: "Publish", replica: "Replicas", event_log: "LogReader", new_session: "NewSession"
+) -> None:
+    """In a rolling upgrade the old version restarts after the new one has migrated."""
+    await event_log.pool.execute("update alembic_version set version_num = '9000'")
+    await event_log.pool.execute("update schema_compatibility set compatible_from = $1", head())
+    persistence = replica()
+    await persistence.start()
+    await persistence.until_ready()
+    await publish([new_session("rolling").requested()])
+
+    await event_log.until(1, seconds=60)
+
+
 async def test_it_refuses_a_stream_that_differs_from_its_definition(bus: Bus, replica: "Replicas") -> None:
     await erase(bus)
     await bus.connection.api("STREAM.CREATE.SESSIONS", {"name": "SESSIONS", "subjects": ["sessions.>"]})
@@ -218,6 +243,26 @@ async def test_it_refuses_a_stream_that_differs_from_its_definition(bus: Bus, re
         "The streams of the broker do not match the contract: stream SESSIONS" in persistence.log.read_text()
     )
     await erase(bus)
+
+
+async def test_a_broker_with_too_little_disk_is_explained_in_a_line(
+    replica: "Replicas", tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limited = nats.CONFIG.replace("store_dir: {store}", "store_dir: {store}\n  max_file_store: 10MB")
+    monkeypatch.setattr(nats, "CONFIG", limited)
+    small = NatsServer(tmp_path / "small")
+    small.start()
+    persistence = replica()
+    persistence.environment["ANTIPHON_NATS_URL"] = small.url
+    await persistence.start()
+
+    assert await asyncio.wait_for(persistence.process.wait(), 60) == 1
+    small.stop()
+    output = persistence.log.read_text()
+    [line] = [line for line in output.splitlines() if "The broker refuses the streams" in line]
+    assert "insufficient storage resources" in line
+    assert "Traceback" not in output
+    assert "ExceptionGroup" not in output
 
 
 async def test_a_wrong_setting_is_named(postgres_dsn: str, nats_server: NatsServer) -> None:
@@ -264,6 +309,39 @@ async def test_status_shows_the_progress_of_ingest_and_projections(
     code, out, _ = await command(postgres_dsn, nats_server.url, "status")
     assert code == 0
     assert ("  behind" in out) == (what == "behind")
+
+
+async def test_status_shows_gaps_and_stopped_partitions(
+    bus: Bus, database: Database, postgres_dsn: str, nats_server: NatsServer
+) -> None:
+    await database.pool.execute("insert into checkpoints (name, stopped) values ('ingest:3', 'for a reason')")
+    await database.pool.execute("insert into log_gaps values (3, 7, 9, 'dropped')")
+
+    code, out, _ = await command(postgres_dsn, nats_server.url, "status")
+
+    assert code == 0
+    assert "stopped: for a reason" in out
+    assert "gap: partition 3, positions 7 to 9: dropped" in out
+
+
+async def test_status_names_the_replica_that_holds_each_partition_and_view(
+    bus: Bus, replica: "Replicas", postgres_dsn: str, nats_server: NatsServer, eventually: "Eventually"
+) -> None:
+    persistence = replica()
+    await persistence.start()
+
+    async def holds_all() -> bool:
+        status, body = await persistence.health()
+        return status == 200 and "waits" not in body["checks"]["leases"]["detail"]
+
+    await eventually(holds_all, seconds=60)
+    _, out, _ = await command(postgres_dsn, nats_server.url, "status", "--json")
+    found = json.loads(out)
+
+    holders = {each["holder"] for each in found["partitions"] + found["projections"]}
+    [holder] = holders
+    assert holder.startswith("persistence leases ")
+    assert f":{persistence.process.pid} from 127.0.0.1" in holder
 
 
 async def test_status_of_a_database_without_schema_names_the_command(

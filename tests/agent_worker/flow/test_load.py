@@ -80,6 +80,13 @@ def test_empty_file_is_a_problem() -> None:
     assert problems("# nothing\n") == [(1, "", "the file is empty")]
 
 
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, "- " * 10_000, "{a: " * 10_000, "? " * 10_000, "a: " + "[" * 60]
+)
+def test_nesting_without_end_is_a_problem(text: str) -> None:
+    assert problems(f"id: small\nrules:\n {text}\n") == [(3, "", "nested more than 50 levels deep")]
+
+
 def test_recogniser_that_is_not_installed_is_a_problem(small: str) -> None:
     def not_installed() -> frozenset[str]:
         raise ImportError("pip install something")

@@ -11,7 +11,7 @@ from livekit.agents import stt
 from numpy.typing import NDArray
 
 from antiphon.agent_worker.flow import Flow
-from antiphon.agent_worker.providers.sphinx import UNCLEAR, SphinxSTT
+from antiphon.agent_worker.providers.sphinx_stt import UNCLEAR, SphinxSTT
 from antiphon.agent_worker.providers.table import prewarm, session_options
 
 Samples = NDArray[np.float64]

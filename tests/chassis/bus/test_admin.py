@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from tests.fixtures.broker import erase
 
-from antiphon.chassis.bus import Bus, DefinitionMismatch
+from antiphon.chassis.bus import Bus, DefinitionMismatch, DefinitionMissing, StreamMissing
 from antiphon.contracts.streams import CONSUMERS, SESSIONS
 
 
@@ -69,6 +69,30 @@ async def test_missing_definitions_are_named_and_then_created(bus: Bus) -> None:
 
     await bus.ensure()
     await bus.verify()
+
+
+async def test_a_missing_stream_is_created_only_if_that_is_allowed(bus: Bus) -> None:
+    await erase(bus)
+
+    with pytest.raises(StreamMissing):
+        await bus.ensure(create_streams=False)
+    with pytest.raises(StreamMissing):
+        await bus.ensure_consumer(CONSUMERS[0])
+    await bus.ensure_buckets()
+    assert await bus.stream_state() is None
+    with pytest.raises(DefinitionMissing, match=r"^stream SESSIONS does not exist \(persistence creates it"):
+        await bus.verify()
+
+
+async def test_verify_waits_for_what_another_service_creates(bus: Bus, far_bus: Bus) -> None:
+    await erase(bus)
+    verifying = asyncio.create_task(bus.verify(wait_seconds=60))
+    with pytest.raises(DefinitionMissing):
+        await far_bus.verify()
+    assert not verifying.done()
+
+    await far_bus.ensure()
+    await asyncio.wait_for(verifying, 60)
 
 
 async def test_two_services_may_ensure_concurrently(bus: Bus, far_bus: Bus) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from antiphon.chassis.bus import Bus, BusUnavailable, HistoryGap, Outgoing, read
 from antiphon.chassis.bus.client import Message
+from antiphon.contracts.streams import SESSIONS
 from antiphon.contracts.subjects import session_filter
 
 EVENTS = session_filter("default", "ses_00000000000000000000000001")
@@ -81,3 +82,15 @@ async def test_a_broker_that_does_not_answer_raises(
         await read_all(far_bus)
     network.drop_answers = False
     network.cut()
+
+
+async def test_large_messages_are_read_in_batches_bounded_in_bytes(bus: Bus, message: MessageOf) -> None:
+    for first in range(0, 100, 10):
+        await bus.publish_many([message(number, size=100_000) for number in range(first, first + 10)])
+
+    async with asyncio.timeout(60):
+        assert [payload.strip() for payload in await read_all(bus)] == [b"%d" % n for n in range(100)]
+    request = {"seq": 1, "next_by_subj": EVENTS, "batch": 500, "max_bytes": read.BATCH_BYTES}
+    batch, more = await read._read_batch(bus.connection, SESSIONS.name, request)
+    assert sum(len(incoming.payload) for incoming in batch) <= read.BATCH_BYTES + 100_000
+    assert more

@@ -5,7 +5,7 @@ import time
 from typing import Any
 
 from antiphon.chassis.bus import MISSED, Bus
-from antiphon.chassis.bus.subscribe import Subscription
+from antiphon.chassis.bus.subscribe import QUEUE_BYTES, Subscription
 from antiphon.cli.stack.nats import NatsServer
 
 
@@ -113,6 +113,21 @@ async def test_announcing_during_an_outage_raises_nothing(nats_server: NatsServe
 
     for _ in range(3):
         await bus.announce("live.a", b"1")
+
+
+async def test_a_queue_of_large_announcements_is_bounded_in_bytes() -> None:
+    subscription = local(limit=1000)
+    for number in range(10):
+        subscription.put("a", b"%d" % number + bytes(QUEUE_BYTES // 4))
+
+    received = []
+    while (announcement := await subscription.next(0.01)) is not None:
+        received.append(announcement)
+
+    assert received[0] is MISSED
+    assert [payload[:1] for _, payload in received[1:]] == [b"8", b"9"]
+    subscription.put("a", bytes(QUEUE_BYTES // 4))
+    assert await subscription.next() == ("a", bytes(QUEUE_BYTES // 4))  # what was taken no longer counts
 
 
 async def test_announcing_more_than_the_broker_accepts_raises_nothing(bus: Bus) -> None:

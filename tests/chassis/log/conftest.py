@@ -28,9 +28,11 @@ class Writer:
         self._position = 0
         self._sequences: dict[str, int] = {}
 
-    async def commit(self, session_id: str, count: int = 1, tenant: str = "default") -> list[Envelope]:
-        """Commit events without announcing them."""
-        envelopes = [self._next(session_id, tenant) for _ in range(count)]
+    async def commit(
+        self, session_id: str, count: int = 1, tenant: str = "default", size: int = 0
+    ) -> list[Envelope]:
+        """Commit events, of at least `size` bytes, without announcing them."""
+        envelopes = [self._next(session_id, tenant, size) for _ in range(count)]
         await self._database.pool.executemany(INSERT, [_row(envelope) for envelope in envelopes])
         return envelopes
 
@@ -46,12 +48,12 @@ class Writer:
         await self.announce(envelopes)
         return envelopes
 
-    def _next(self, session_id: str, tenant: str) -> Envelope:
+    def _next(self, session_id: str, tenant: str, size: int) -> Envelope:
         sequence = self._sequences.get(session_id, 0) + 1
         self._sequences[session_id] = sequence
         self._position += 1
         envelope = seal(
-            CommandRequested(command_id=str(sequence), verb="end", actor="test"),
+            CommandRequested(command_id=str(sequence), verb="end", actor="test".ljust(size, "x")),
             id=f"{session_id}:test:{sequence}",
             session_id=session_id,
             tenant=tenant,

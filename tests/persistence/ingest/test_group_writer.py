@@ -85,6 +85,18 @@ async def test_batches_that_wait_share_a_transaction(partitions: list[Partition]
     assert len({row["xmin"] for row in rows}) < len(partitions)
 
 
+async def test_a_group_is_limited_in_bytes(
+    partitions: list[Partition], database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Postgres refuses a statement whose argument has 1 GiB: one event in each of many partitions could."""
+    monkeypatch.setattr("antiphon.persistence.ingest.group_writer.MAX_GROUP_BYTES", 100_000)
+    batches = [partition.batch(partition.session.turn(1, "x" * 60_000)) for partition in partitions]
+    await asyncio.gather(*(p.ingest.commit(batch) for p, batch in zip(partitions, batches, strict=True)))
+
+    rows = await database.pool.fetch("select xmin::text from event_log")
+    assert len({row["xmin"] for row in rows}) == len(partitions)
+
+
 async def test_a_fenced_or_poisoned_batch_does_not_affect_the_others(
     partitions: list[Partition], database: Database, new_partition: "NewPartition", event_log: "LogReader"
 ) -> None:

@@ -202,6 +202,49 @@ async def test_a_session_belongs_to_the_tenant_of_its_first_event(
         await partition.commit(batch_at([stranger.turn(1)], 2))
 
 
+async def test_a_session_continues_its_sequence_after_its_events_were_erased(
+    partition: PartitionIngest,
+    database: Database,
+    event_log: "LogReader",
+    new_session: "NewSession",
+    sessions: list["SampleSession"],
+    batch_at: BatchAt,
+) -> None:
+    session, other, _ = sessions
+    stranger = new_session("x")
+    stranger.session_id, stranger.tenant, stranger.sealed = session.session_id, "acme", 50
+    await partition.commit(batch_at([session.requested(), other.requested(), session.turn(1)], 1))
+
+    assert await database.pool.fetchval("select erase_session($1)", session.session_id) == 2
+    assert await database.pool.fetchval("select erase_session($1)", session.session_id) == 0
+    late = session.turn(2)
+
+    assert await partition.commit(batch_at([late, other.turn(1)], 4)) == {4: 3, 5: 2}
+    assert await event_log.events(session.session_id) == [(3, late.id)]
+    await database.pool.fetchval("select erase_session($1)", session.session_id)
+    with pytest.raises(Poisoned, match="not of tenant"):
+        await partition.commit(batch_at([stranger.turn(1)], 6))
+    assert await partition.commit(batch_at([session.turn(3)], 6)) == {6: 4}
+
+
+async def test_the_function_accepts_the_call_of_the_version_before(
+    partition: PartitionIngest, database: Database, sessions: list["SampleSession"], batch_at: BatchAt
+) -> None:
+    """During an upgrade, replicas of both versions commit."""
+    session, *_ = sessions
+    await partition.commit(batch_at([session.requested()], 1))
+    await database.pool.execute(
+        "select ingest_batch(array[row($1, epoch, 1, 2)]::partition_commit[], '{}', '{}') "
+        "from checkpoints where name = $2",
+        PARTITION,
+        f"ingest:{PARTITION}",
+    )
+
+    row = await database.pool.fetchrow("select position, last_event_id from checkpoints")
+    assert row is not None
+    assert tuple(row) == (2, None)
+
+
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     deliveries=st.lists(st.tuples(st.integers(0, 2), st.integers(0, 6)), max_size=60),

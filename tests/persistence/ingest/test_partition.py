@@ -44,7 +44,7 @@ def raw(session: "SampleSession", payload: bytes, number: int) -> Outgoing:
 def batch_statements() -> list[str]:
     """Return the statements that create `ingest_batch` and its types."""
     revision = ScriptDirectory.from_config(migrations._config()).get_revision("0002")
-    function = read_sql("antiphon.persistence.migrations", "versions/0002_ingest_batch.sql")
+    function = read_sql("antiphon.persistence.migrations", "versions/0003_ingest_batch.sql")
     return [*revision.module.TYPES, function]
 
 
@@ -342,7 +342,7 @@ async def test_a_recreated_stream_is_detected(
     await publish([session.requested()])
     ingest.start(session.partition)
 
-    await eventually(lambda: ingest.is_unready_because("recreated or restored"))
+    await eventually(lambda: ingest.is_unready_because("recreated or restored"), seconds=60)
 
 
 async def test_ingest_ends_when_the_partition_is_taken_over(

@@ -128,6 +128,25 @@ async def test_wake_adopts_at_once(bus: Bus, link: BusLink, tmp_path: Path) -> N
     running.cancel()
 
 
+async def test_a_scan_waits_for_the_one_that_runs(
+    bus: Bus, link: BusLink, nats_server: NatsServer, tmp_path: Path
+) -> None:
+    await link.bus()
+    await asyncio.to_thread(killed_job, tmp_path)
+    orphans = Orphans(tmp_path, link)
+    nats_server.kill()
+    running = asyncio.create_task(orphans.run())
+    await asyncio.sleep(0.3)
+    last = asyncio.create_task(orphans.adopt_all())  # as a worker does that ends
+    assert (await asyncio.wait([last], timeout=0.3))[0] == set()  # the journal is not published yet
+    nats_server.start()
+    async with asyncio.timeout(60):
+        assert await last == 0
+    running.cancel()
+    assert await numbers(bus)
+    assert files_in(tmp_path) == []
+
+
 async def test_adoption_waits_for_the_broker(
     bus: Bus, link: BusLink, nats_server: NatsServer, tmp_path: Path
 ) -> None:

@@ -8,8 +8,10 @@ from typing import Any
 
 import httpx
 import pytest
+from tests.fixtures.clock import FixedClock
 
 from antiphon.cli.stack.nats import NatsServer
+from antiphon.contracts.envelope import seal
 from antiphon.contracts.events.agent import AgentReady
 from antiphon.contracts.events.session import (
     CloseReason,
@@ -18,6 +20,7 @@ from antiphon.contracts.events.session import (
     SessionClosed,
     SessionFailed,
 )
+from antiphon.session_api.sessions.sse import ReadAhead
 
 UNKNOWN = "ses_00000000000000000000000000"
 READY = AgentReady(greeting="Good evening.\r\nWelcome.", ready_ms=640.0)
@@ -265,3 +268,33 @@ async def test_unknown_session_responds_404(client: httpx.AsyncClient) -> None:
     response = await client.get(f"/v1/sessions/{UNKNOWN}/events", headers=ACCEPT)
 
     assert response.status_code == 404
+
+
+async def test_events_read_ahead_of_a_slow_client_are_bounded_in_bytes() -> None:
+    ahead = ReadAhead(max_bytes=10_000)
+    event = seal(
+        AgentReady(greeting="x" * 3_000, ready_ms=1.0),
+        id="large",
+        session_id=UNKNOWN,
+        tenant="default",
+        producer="test",
+        producerseq=1,
+        time=FixedClock()(),
+    )
+    put = 0
+
+    async def read() -> None:
+        nonlocal put
+        while True:
+            await ahead.put(event)
+            put += 1
+
+    reading = asyncio.create_task(read())
+    taken = 0
+    for _ in range(5):
+        taken += len(await ahead.take())
+        assert put - taken <= 4
+    assert taken > 5
+
+    reading.cancel()
+    await asyncio.wait([reading])

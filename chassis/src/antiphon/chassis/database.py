@@ -7,18 +7,17 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 
+from antiphon.chassis.pool import ACQUIRE_SECONDS, BoundedPool
+from antiphon.chassis.postgres import STATEMENT_SECONDS
 from antiphon.chassis.retry import retrying
 
 if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
 
     Connection = PoolConnectionProxy[asyncpg.Record]
-    Pool = asyncpg.Pool[asyncpg.Record]
 
 CONNECT_DEADLINE_SECONDS = 15.0
-CONNECT_ATTEMPT_SECONDS = 5.0
 LONGEST_CONNECT_BACKOFF_SECONDS = 0.5
-COMMAND_DEADLINE_SECONDS = 30.0
 READY_DEADLINE_SECONDS = 2.0
 CLOSE_DEADLINE_SECONDS = 5.0
 
@@ -31,6 +30,7 @@ TRANSIENT: tuple[type[Exception], ...] = (
     asyncpg.CannotConnectNowError,
     asyncpg.OperatorInterventionError,
     asyncpg.TooManyConnectionsError,
+    asyncpg.ReadOnlySQLTransactionError,  # a demoted primary: the pool opens its connections again
     asyncpg.InterfaceError,
     asyncpg.InternalClientError,  # the connection broke in the middle of an answer
 )
@@ -56,7 +56,7 @@ def translate_errors() -> Iterator[None]:
 class Database:
     """The connection pool of a process."""
 
-    def __init__(self, pool: "Pool") -> None:
+    def __init__(self, pool: BoundedPool) -> None:
         self.pool = pool
 
     @classmethod
@@ -64,21 +64,37 @@ class Database:
         cls,
         dsn: str,
         *,
+        name: str = "antiphon",
         min_size: int = 1,
         max_size: int = 8,
         connect_timeout_seconds: float = CONNECT_DEADLINE_SECONDS,
+        acquire_timeout_seconds: float = ACQUIRE_SECONDS,
+        statement_timeout_seconds: float = STATEMENT_SECONDS,
     ) -> "Database":
-        """Open the pool; retry while the server is starting.
+        """Open the pool; retry while the server is starting. Postgres shows `name` for each connection.
 
         Raises DatabaseUnavailable after the deadline.
         """
+
+        async def create_pool() -> BoundedPool:
+            pool = BoundedPool(
+                dsn,
+                name=name,
+                min_size=min_size,
+                max_size=max_size,
+                acquire_seconds=acquire_timeout_seconds,
+                statement_seconds=statement_timeout_seconds,
+            )
+            await pool
+            return pool
+
         retry = retrying(
             *TRANSIENT,
             timeout_seconds=connect_timeout_seconds,
             longest_seconds=LONGEST_CONNECT_BACKOFF_SECONDS,
         )
         try:
-            return cls(await retry(_create_pool, dsn, min_size, max_size))
+            return cls(await retry(create_pool))
         except TRANSIENT as error:
             raise DatabaseUnavailable(
                 f"Postgres did not answer within {connect_timeout_seconds:g} s: {error!r}"
@@ -95,13 +111,13 @@ class Database:
                 yield connection
 
     async def ready(self, *, timeout_seconds: float = READY_DEADLINE_SECONDS) -> None:
-        """Check by a round trip that Postgres answers.
+        """Check by a round trip that a connection is free and that Postgres answers.
 
         Raises DatabaseUnavailable.
         """
         with translate_errors():
-            async with asyncio.timeout(timeout_seconds):
-                await self.pool.fetchval("select 1")
+            async with self.pool.acquire(timeout=timeout_seconds) as connection:
+                await connection.fetchval("select 1", timeout=timeout_seconds)
 
     async def close(self) -> None:
         """Close all connections, within a few seconds."""
@@ -110,21 +126,3 @@ class Database:
                 await self.pool.close()
         except TRANSIENT:
             self.pool.terminate()
-
-
-async def _create_pool(dsn: str, min_size: int, max_size: int) -> "Pool":
-    return await asyncpg.create_pool(
-        dsn,
-        min_size=min_size,
-        max_size=max_size,
-        timeout=CONNECT_ATTEMPT_SECONDS,
-        command_timeout=COMMAND_DEADLINE_SECONDS,
-        reset=_skip_reset,
-    )
-
-
-async def _skip_reset(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
-    """Skip the reset, a round trip per use of the pool: no code sets, listens or locks in a pooled session.
-
-    asyncpg rolls an open transaction back in any case.
-    """

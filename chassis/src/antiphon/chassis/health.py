@@ -16,7 +16,7 @@ CHECK_DEADLINE_SECONDS = 3.0
 
 
 class Health:
-    """Named checks, each with a deadline; a check fails by raising."""
+    """Named checks, each with a deadline; a check fails by raising. A text that it returns is its detail."""
 
     def __init__(
         self, checks: Mapping[str, Check] | None = None, *, timeout_seconds: float = CHECK_DEADLINE_SECONDS
@@ -33,21 +33,20 @@ class Health:
         current = dict(self._checks)  # a check may be added while these run
         results = await asyncio.gather(*(self._run(check) for check in current.values()))
         checks = {
-            name: {"ok": detail is None, "detail": detail or ""}
-            for name, detail in zip(current, results, strict=True)
+            name: {"ok": ok, "detail": detail} for name, (ok, detail) in zip(current, results, strict=True)
         }
-        ready = all(detail is None for detail in results)
+        ready = all(ok for ok, _ in results)
         return {"status": "ready" if ready else "unready", "checks": checks}
 
-    async def _run(self, check: Check) -> str | None:
+    async def _run(self, check: Check) -> tuple[bool, str]:
         try:
             async with asyncio.timeout(self._timeout_seconds):
-                await check()
+                detail = await check()
         except TimeoutError:
-            return f"no answer within {self._timeout_seconds:g} s"
+            return False, f"no answer within {self._timeout_seconds:g} s"
         except Exception as error:  # noqa: BLE001 - any error is reported as the reason
-            return str(error) or repr(error)
-        return None
+            return False, str(error) or repr(error)
+        return True, detail if isinstance(detail, str) else ""
 
 
 def routes(health: Health) -> list[BaseRoute]:
@@ -65,4 +64,4 @@ def routes(health: Health) -> list[BaseRoute]:
 
 async def serve_health(health: Health, host: str, port: int, stop: asyncio.Event) -> None:
     """Serve the health routes until stopped, in a process without another HTTP server."""
-    await serve_http(Starlette(routes=routes(health)), host, port, stop)
+    await serve_http(Starlette(routes=routes(health)), host, port, stop, lifespan=False)

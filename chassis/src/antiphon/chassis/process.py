@@ -5,7 +5,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext, suppress
 
 import structlog
@@ -24,7 +24,8 @@ Main = Callable[[asyncio.Event], Awaitable[None]]
 def run(main: Main) -> None:
     """Run `main` and exit; SIGTERM and SIGINT set its stop event, a second signal ends the process at once.
 
-    Exits with 0 after a graceful end, 1 after an uncaught exception, 128 + signal after a second signal.
+    Exits with 0 after a graceful end, 128 + signal after a second signal, and 1 after an uncaught exception,
+    which is logged in a line, with a traceback unless it explains itself.
     """
     code = uvloop.run(_supervised(main))
     sys.exit(code)
@@ -37,10 +38,34 @@ async def _supervised(main: Main) -> int:
         loop.add_signal_handler(number, _on_signal, number, stop)
     try:
         await main(stop)
-    except Exception:
-        log.exception("process.failed")
+    except Exception as error:  # noqa: BLE001 - logged, and the process ends
+        for cause in causes(error):
+            _log_failure(cause)
         return EXIT_FAILED
     return 0
+
+
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield the errors in a group, of groups too; an error that is no group is its own cause."""
+    if isinstance(error, BaseExceptionGroup):
+        for each in error.exceptions:
+            yield from causes(each)
+    else:
+        yield error
+
+
+def _log_failure(error: BaseException) -> None:
+    log.error("process.failed", error=_in_a_line(error), exc_info=None if _explains(error) else error)
+
+
+def _explains(error: BaseException) -> bool:
+    # Our own errors say what is wrong and what to do, those of the system name it; any other is a bug.
+    return isinstance(error, OSError) or type(error).__module__.startswith("antiphon.")
+
+
+def _in_a_line(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def _on_signal(number: signal.Signals, stop: asyncio.Event) -> None:
@@ -62,8 +87,12 @@ class _Server(uvicorn.Server):
         return nullcontext()
 
 
-async def serve_http(app: ASGIApp, host: str, port: int, stop: asyncio.Event) -> None:
+async def serve_http(
+    app: ASGIApp, host: str, port: int, stop: asyncio.Event, *, lifespan: bool = True
+) -> None:
     """Serve an ASGI app until stopped; open requests get GRACE_SECONDS to end.
+
+    Without `lifespan` the app gets no lifespan events: it has nothing to start or to end.
 
     Raises OSError when the port is taken, RuntimeError when the app does not start.
     """
@@ -72,6 +101,7 @@ async def serve_http(app: ASGIApp, host: str, port: int, stop: asyncio.Event) ->
         log_config=None,
         access_log=False,
         server_header=False,
+        lifespan="auto" if lifespan else "off",
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
     server = _Server(config)

@@ -27,12 +27,20 @@ T = TypeVar("T")
 OnRetry = Callable[[BaseException, int], object]  # the error, and the attempt that raised it, from 1
 
 
+class _Settled(BaseException):
+    """An attempt failed after it had worked for a while."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+
 class retrying:  # noqa: N801 - lower case, as contextlib.closing
     """A retry policy for some errors; call it with a function and its arguments.
 
     It raises the last error after `attempts`, or when the next attempt would start after the deadline;
     a running attempt is not cut short. Without both limits it never gives up.
-    It raises ShuttingDown when `stop` is set during a backoff.
+    It raises ShuttingDown when `stop` is set during a backoff. An attempt that worked for `settled_seconds`
+    before it failed counts as the first: the backoff starts again.
     """
 
     def __init__(
@@ -44,6 +52,7 @@ class retrying:  # noqa: N801 - lower case, as contextlib.closing
         timeout_seconds: float | None = None,
         first_seconds: float = FIRST_SECONDS,
         longest_seconds: float = LONGEST_SECONDS,
+        settled_seconds: float | None = None,
     ) -> None:
         self._errors = errors
         self._on_retry = on_retry
@@ -52,6 +61,7 @@ class retrying:  # noqa: N801 - lower case, as contextlib.closing
         self._timeout_seconds = timeout_seconds
         self._first_seconds = first_seconds
         self._longest_seconds = longest_seconds
+        self._settled_seconds = settled_seconds
 
     async def __call__(self, function: Callable[P, Awaitable[T]], *arguments: P.args, **named: P.kwargs) -> T:
         """Call the function until it succeeds or the policy gives up."""
@@ -66,9 +76,19 @@ class retrying:  # noqa: N801 - lower case, as contextlib.closing
             if first_error is not None:
                 error, first_error = first_error, None
                 raise error
-            return await function(*arguments, **named)
+            began = time.monotonic()
+            try:
+                return await function(*arguments, **named)
+            except self._errors as error:
+                if self._settled_seconds is None or time.monotonic() - began < self._settled_seconds:
+                    raise
+                raise _Settled(error) from error
 
-        return await self._policy(elapsed_seconds=time.monotonic() - started)(attempt)
+        while True:
+            try:
+                return await self._policy(elapsed_seconds=time.monotonic() - started)(attempt)
+            except _Settled as settled:
+                first_error, started = settled.error, time.monotonic()
 
     def _policy(self, elapsed_seconds: float) -> AsyncRetrying:
         limits: list[stop_base] = []

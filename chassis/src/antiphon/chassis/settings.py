@@ -95,9 +95,15 @@ class StreamSettings(NatsSettings):
 
 
 class PostgresSettings(Settings):
-    """The address of the database with the event log and the views."""
+    """The address of the database with the event log and the views, and the time limits of its use."""
 
     postgres_dsn: PostgresDsn = Field(validation_alias="ANTIPHON_POSTGRES_DSN")
+    postgres_statement_timeout_seconds: Annotated[float, Field(gt=0, le=3600)] = Field(
+        30.0, validation_alias="ANTIPHON_POSTGRES_STATEMENT_TIMEOUT_SECONDS"
+    )
+    postgres_pool_timeout_seconds: Annotated[float, Field(gt=0, le=300)] = Field(
+        5.0, validation_alias="ANTIPHON_POSTGRES_POOL_TIMEOUT_SECONDS"
+    )
 
 
 class LiveKitSettings(Settings):

@@ -14,6 +14,7 @@ fails prints the reason and exits with code 1; an invalid setting or argument ex
 
 `pip install antiphon-cli` installs a client: `status`, `logs`, `sessions`, `show` and `tail`. The other
 commands need `antiphon-cli[stack]`, which adds the services, the servers and the synthetic caller.
+Operators also use the [commands of persistence](persistence-commands.md).
 """
 
 

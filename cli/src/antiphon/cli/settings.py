@@ -38,6 +38,7 @@ class StackSettings(Settings):
         default_factory=_user_cache, validation_alias="ANTIPHON_CACHE", validate_default=True
     )
     flows: Folder = Field(CHECKOUT / "flows", validation_alias="ANTIPHON_FLOWS", validate_default=True)
+    recreate_streams: bool = Field(False, validation_alias="ANTIPHON_RECREATE_STREAMS")
 
     nats_port: Port = Field(4222, validation_alias="ANTIPHON_NATS_PORT")
     postgres_port: Port = Field(5433, validation_alias="ANTIPHON_POSTGRES_PORT")

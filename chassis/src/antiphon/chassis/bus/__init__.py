@@ -1,6 +1,6 @@
 """The bus: the only access to NATS."""
 
-from antiphon.chassis.bus.bus import Bus
+from antiphon.chassis.bus.bus import VERIFY_SECONDS, Bus
 from antiphon.chassis.bus.consume import Puller
 from antiphon.chassis.bus.errors import (
     ApiError,
@@ -9,11 +9,13 @@ from antiphon.chassis.bus.errors import (
     ConsumerGap,
     ConsumerLost,
     DefinitionMismatch,
+    DefinitionMissing,
     HistoryGap,
     InvalidSubject,
     KeyExists,
     PayloadTooLarge,
     StreamFull,
+    StreamMissing,
     StreamReplaced,
     SubjectNotEmpty,
 )
@@ -21,12 +23,14 @@ from antiphon.chassis.bus.group_commit import GroupCommit
 from antiphon.chassis.bus.kv import Bucket, WatchedBucket
 from antiphon.chassis.bus.messages import TRACEPARENT, Ack, Incoming, Outgoing, outgoing
 from antiphon.chassis.bus.publish import BATCH_LIMIT
+from antiphon.chassis.bus.stored import StreamState
 from antiphon.chassis.bus.subscribe import MISSED, Announcement, Subscription
 
 __all__ = [
     "BATCH_LIMIT",
     "MISSED",
     "TRACEPARENT",
+    "VERIFY_SECONDS",
     "Ack",
     "Announcement",
     "ApiError",
@@ -37,6 +41,7 @@ __all__ = [
     "ConsumerGap",
     "ConsumerLost",
     "DefinitionMismatch",
+    "DefinitionMissing",
     "GroupCommit",
     "HistoryGap",
     "Incoming",
@@ -46,7 +51,9 @@ __all__ = [
     "PayloadTooLarge",
     "Puller",
     "StreamFull",
+    "StreamMissing",
     "StreamReplaced",
+    "StreamState",
     "SubjectNotEmpty",
     "Subscription",
     "WatchedBucket",

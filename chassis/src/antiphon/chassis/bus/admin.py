@@ -1,10 +1,17 @@
 """The streams, consumers and buckets of the contract: create them, verify them, reset a consumer."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from antiphon.chassis.bus.connection import Connection
-from antiphon.chassis.bus.errors import ApiError, ConsumerLost, DefinitionMismatch, StreamReplaced
+from antiphon.chassis.bus.errors import (
+    ApiError,
+    ConsumerLost,
+    DefinitionMismatch,
+    DefinitionMissing,
+    StreamMissing,
+    StreamReplaced,
+)
 from antiphon.contracts.streams import (
     BUCKETS,
     CONSUMERS,
@@ -16,6 +23,8 @@ from antiphon.contracts.streams import (
 
 SECOND = 1_000_000_000  # JetStream durations are in nanoseconds
 NOT_FOUND = 404
+STREAM_NOT_FOUND = 10059
+MISSING = "does not exist"
 
 Config = dict[str, Any]
 
@@ -78,29 +87,68 @@ def consumer_config(definition: ConsumerDefinition) -> Config:
 TUNABLE = frozenset({"description", "max_bytes", "max_age", "ack_wait"})
 
 
-async def ensure(connection: Connection, replicas: int | None = None) -> None:
+async def ensure(connection: Connection, *, create_streams: bool, replicas: int | None = None) -> None:
     """Create what is missing, then verify everything (see Bus.ensure)."""
-    for config in _stream_configs():
-        if await _stream(connection, config["name"]) is None:
+    await ensure_buckets(connection, replicas)
+    for stream in STREAMS:
+        if await _stream(connection, stream.name) is None:
+            if not create_streams:
+                raise StreamMissing(f"stream {stream.name} does not exist")
+            config = stream_config(stream) | {"num_replicas": replicas or 1}
+            await connection.api(f"STREAM.CREATE.{stream.name}", config)
+    await create_consumers(connection)
+    await verify(connection, replicas)
+
+
+async def ensure_buckets(connection: Connection, replicas: int | None = None) -> None:
+    """Create the buckets that are missing, and verify all (see Bus.ensure_buckets)."""
+    differences: list[str] = []
+    for config in map(bucket_config, BUCKETS):
+        found = await _stream(connection, config["name"])
+        if found is None:
             await connection.api(f"STREAM.CREATE.{config['name']}", config | {"num_replicas": replicas or 1})
-    for consumer in CONSUMERS:
-        if await _consumer(connection, consumer) is None:
+        else:
+            differences += _compare(f"stream {config['name']}", config, found)
+    if differences:
+        raise DefinitionMismatch("; ".join(differences))
+
+
+async def create_consumers(
+    connection: Connection, consumers: Iterable[ConsumerDefinition] = CONSUMERS
+) -> None:
+    """Create the consumers that are missing, never their stream.
+
+    Raises StreamMissing.
+    """
+    for consumer in consumers:
+        if await _consumer(connection, consumer) is not None:
+            continue
+        try:
             await connection.api(
                 f"CONSUMER.CREATE.{consumer.stream}.{consumer.name}.{consumer.filter_subject}",
                 {"stream_name": consumer.stream, "config": consumer_config(consumer), "action": "create"},
             )
-    await verify(connection, replicas)
+        except ApiError as error:
+            if error.err_code == STREAM_NOT_FOUND:
+                raise StreamMissing(f"stream {consumer.stream} does not exist") from error
+            raise
 
 
 async def verify(connection: Connection, replicas: int | None = None) -> None:
     """Verify everything and change nothing (see Bus.verify)."""
     differences: list[str] = []
+    streams: set[str] = set()
     for config in _stream_configs(replicas):
         found = await _stream(connection, config["name"])
+        if found is not None:
+            streams.add(config["name"])
         differences += _compare(f"stream {config['name']}", config, found)
     for consumer in CONSUMERS:
-        found = await _consumer(connection, consumer)
-        differences += _compare(f"consumer {consumer.name}", consumer_config(consumer), found)
+        if consumer.stream in streams:
+            found = await _consumer(connection, consumer)
+            differences += _compare(f"consumer {consumer.name}", consumer_config(consumer), found)
+    if all(difference.endswith(MISSING) for difference in differences) and differences:
+        raise DefinitionMissing(f"{'; '.join(differences)} (persistence creates it, or says why not)")
     if differences:
         raise DefinitionMismatch("; ".join(differences))
 
@@ -150,7 +198,7 @@ async def _config(connection: Connection, verb: str) -> Config | None:
 
 def _compare(what: str, wanted: Config, found: Config | None) -> list[str]:
     if found is None:
-        return [f"{what} does not exist"]
+        return [f"{what} {MISSING}"]
     return [
         f"{what}: {name} is {found.get(name)!r}, not {value!r}"
         for name, value in wanted.items()

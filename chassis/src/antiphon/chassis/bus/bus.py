@@ -4,16 +4,18 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
-from antiphon.chassis.bus import admin, publish, read
+from antiphon.chassis.bus import admin, publish, read, stored
 from antiphon.chassis.bus.connection import CONNECT_DEADLINE_SECONDS, TRANSIENT, Connection
 from antiphon.chassis.bus.consume import Puller
-from antiphon.chassis.bus.errors import ApiError, BusUnavailable, PayloadTooLarge
+from antiphon.chassis.bus.errors import ApiError, BusUnavailable, DefinitionMissing, PayloadTooLarge
 from antiphon.chassis.bus.kv import Bucket
 from antiphon.chassis.bus.messages import Ack, Incoming, Outgoing
 from antiphon.chassis.bus.publish import PUBLISH_DEADLINE_SECONDS
+from antiphon.chassis.bus.stored import StreamState
 from antiphon.chassis.bus.subscribe import Subscription, Subscriptions
 from antiphon.chassis.library_log import get_logger
 from antiphon.chassis.nats_access import NatsAccess
+from antiphon.chassis.retry import retrying
 from antiphon.contracts.streams import SESSIONS, ConsumerDefinition
 
 log = get_logger(__name__)
@@ -22,6 +24,7 @@ PULL_BATCH = 500
 READY_DEADLINE_SECONDS = 2.0
 ADMIN_DEADLINE_SECONDS = 60.0  # for all streams, consumers and buckets together
 NOT_ANNOUNCED: tuple[type[Exception], ...] = (*TRANSIENT, PayloadTooLarge)
+VERIFY_SECONDS = 15.0  # at the start of a service: for persistence, which creates the streams when it starts
 
 
 class Bus:
@@ -95,6 +98,11 @@ class Bus:
         """Return the newest stored message of a filter."""
         return await read.last(self.connection, SESSIONS.name, subject_filter)
 
+    @property
+    def max_payload(self) -> int:
+        """The largest payload in bytes that the broker accepts."""
+        return self.connection.client.max_payload
+
     async def announce(self, subject: str, payload: bytes) -> None:
         """Send a message to the current subscribers; it is not stored, and an outage raises nothing.
 
@@ -114,23 +122,57 @@ class Bus:
         """
         return await self._subscriptions.subscribe(subject)
 
-    async def ensure(self, *, replicas: int | None = None) -> None:
+    async def ensure(self, *, create_streams: bool = True, replicas: int | None = None) -> None:
         """Create the streams, consumers and buckets of the contract that do not exist yet, and verify all.
 
-        New streams and buckets get that many replicas, by default one. Raises DefinitionMismatch.
+        With `create_streams=False` a missing stream is an error: what was stored in it may be unread.
+        New streams and buckets get one replica, or as many as are given, which others must have too.
+        Raises DefinitionMismatch, StreamMissing.
         """
         async with _deadline("ensure"):
-            await admin.ensure(self.connection, replicas)
+            await admin.ensure(self.connection, create_streams=create_streams, replicas=replicas)
 
-    async def verify(self, *, replicas: int | None = None) -> None:
-        """Check that the streams, consumers and buckets of the contract exist as defined.
-
-        The number of replicas is checked only when it is given.
+    async def ensure_buckets(self) -> None:
+        """Create the buckets of the contract that do not exist yet, and verify them.
 
         Raises DefinitionMismatch.
         """
+        async with _deadline("ensure_buckets"):
+            await admin.ensure_buckets(self.connection)
+
+    async def ensure_consumer(self, consumer: ConsumerDefinition) -> None:
+        """Create a consumer that does not exist, never its stream.
+
+        Raises StreamMissing.
+        """
+        async with _deadline("ensure_consumer"):
+            await admin.create_consumers(self.connection, [consumer])
+
+    async def verify(self, *, wait_seconds: float = 0.0, replicas: int | None = None) -> None:
+        """Check that the streams, consumers and buckets of the contract exist as defined.
+
+        Waits for those that do not exist: another service may be about to create them. The number of
+        replicas is checked only when it is given.
+        Raises DefinitionMismatch.
+        """
+        retry = retrying(DefinitionMissing, timeout_seconds=wait_seconds)
+        await retry(self._verify, replicas)
+
+    async def _verify(self, replicas: int | None) -> None:
         async with _deadline("verify"):
             await admin.verify(self.connection, replicas)
+
+    async def stream_state(self) -> StreamState | None:
+        """Return the state of the stream of events, or None if it does not exist."""
+        return await stored.stream_state(self.connection, SESSIONS.name)
+
+    async def payload_at(self, position: int) -> bytes | None:
+        """Return the payload of the stored message at a position, or None if there is none."""
+        return await stored.payload_at(self.connection, SESSIONS.name, position)
+
+    async def delivered_all(self, consumer: ConsumerDefinition, position: int) -> bool:
+        """Return whether a consumer has delivered all that it has, none of it after a position."""
+        return await stored.delivered_all(self.connection, consumer.stream, consumer.name, position)
 
     async def ready(self, *, timeout_seconds: float = READY_DEADLINE_SECONDS) -> None:
         """Check by a round trip that the broker answers and has the stream of events.

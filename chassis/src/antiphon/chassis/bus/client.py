@@ -28,6 +28,11 @@ class Headers(Mapping[str, str]):
         self._parsed: dict[str, str] | None = None
 
     @property
+    def size(self) -> int:
+        """The size in bytes, as received."""
+        return len(self._raw)
+
+    @property
     def has_status(self) -> bool:
         """Whether the first line carries a status."""
         return self._raw[PREAMBLE : PREAMBLE + 1] == b" "
@@ -75,6 +80,11 @@ class Message(Struct, frozen=True):
     reply: str
     data: bytes
     headers: Headers | None
+
+    @property
+    def size(self) -> int:
+        """The size of data and headers in bytes."""
+        return len(self.data) + (self.headers.size if self.headers is not None else 0)
 
     @property
     def status(self) -> str | None:

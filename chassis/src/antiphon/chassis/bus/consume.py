@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 from antiphon.chassis.background import BackgroundTask
-from antiphon.chassis.bus.client import Message
+from antiphon.chassis.bus.client import Headers, Message
 from antiphon.chassis.bus.connection import TRANSIENT, Connection, new_inbox
 from antiphon.chassis.bus.errors import ApiError, BusError, BusUnavailable, ConsumerGap, ConsumerLost
 from antiphon.chassis.bus.messages import Incoming
@@ -20,6 +20,10 @@ from antiphon.contracts.streams import ConsumerDefinition
 log = get_logger(__name__)
 
 ACK_DEADLINE_SECONDS = 5.0
+PULL_BYTES = 1 << 20  # of one pull, and of what `next` returns; at least the largest message
+ENVELOPE_BYTES = 16 << 10  # around a payload: subject, ack subject, protocol
+# The ends of a pull with a limit in bytes: it is used up, or the next message does not fit into the rest.
+COMPLETED, TOO_LARGE = "Batch Completed", "Message Size Exceeds MaxBytes"
 EXPIRES_SECONDS = 2.0
 HEARTBEAT_SECONDS = 1.0
 STALL_SECONDS = 3.0  # without any message for this long, outstanding pulls count as lost
@@ -64,6 +68,8 @@ class Deliveries:
         self._buffer: deque[Incoming] = deque()
         self._sequence = 0
         self._position = 0
+        self.bytes = 0  # of what is buffered
+        self.mean_bytes = 0.0  # of the messages that were taken last
 
     def __len__(self) -> int:
         return len(self._buffer)
@@ -109,23 +115,47 @@ class Deliveries:
                 ack_subject=msg.reply,
             )
         )
+        self.bytes += msg.size
 
-    def take(self, limit: int) -> list[Incoming]:
-        """Remove and return the oldest deliveries, at most `limit`."""
-        if len(self._buffer) <= limit:
+    def take(self, limit: int, limit_bytes: int) -> list[Incoming]:
+        """Remove and return the oldest deliveries: at least one, at most `limit`, within `limit_bytes`."""
+        size = self.bytes
+        if len(self._buffer) <= limit and size <= limit_bytes:
             taken = list(self._buffer)
             self._buffer.clear()
-            return taken
-        return [self._buffer.popleft() for _ in range(limit)]
+        else:
+            taken, size = [], 0
+            while self._buffer and len(taken) < limit:
+                next_size = _size(self._buffer[0])
+                if taken and size + next_size > limit_bytes:
+                    break
+                taken.append(self._buffer.popleft())
+                size += next_size
+        self.bytes -= size
+        self.mean_bytes = size / len(taken)
+        return taken
+
+
+def _size(incoming: Incoming) -> int:
+    """Return the same as the size of its message."""
+    headers = incoming.headers
+    return len(incoming.payload) + (headers.size if isinstance(headers, Headers) else 0)
 
 
 class Puller:
-    """The only reader of a consumer, with up to two batches requested or buffered."""
+    """The only reader of a consumer, with up to two batches requested or buffered.
 
-    def __init__(self, connection: Connection, consumer: ConsumerDefinition, batch: int) -> None:
+    Pulls and batches are limited in bytes too: the server ends the connection of a client that asked for more
+    than it can take, and a backlog of large messages must fit into memory.
+    """
+
+    def __init__(
+        self, connection: Connection, consumer: ConsumerDefinition, batch: int, max_bytes: int = PULL_BYTES
+    ) -> None:
         self._connection = connection
         self._consumer = consumer
         self._batch = batch
+        self._max_bytes = max(max_bytes, connection.client.max_payload + ENVELOPE_BYTES)
         self._deliveries = Deliveries(consumer.name)
         self._arrived = asyncio.Event()
         self._wanted = asyncio.Event()
@@ -164,7 +194,7 @@ class Puller:
         return len(self._deliveries)
 
     async def next(self) -> list[Incoming]:
-        """Wait for messages and return those that have arrived, in order, at most a batch.
+        """Wait for messages and return those that have arrived, in order, at most a batch (see PULL_BYTES).
 
         Raises ConsumerGap, ConsumerLost, and BusUnavailable when the server is silent for ten seconds.
         """
@@ -174,7 +204,7 @@ class Puller:
             self._arrived.clear()
             await self._arrived.wait()
         self._wanted.set()
-        return self._deliveries.take(self._batch)
+        return self._deliveries.take(self._batch, self._max_bytes)
 
     async def ack_through(self, incoming: Incoming, *, timeout_seconds: float = ACK_DEADLINE_SECONDS) -> None:
         """Acknowledge everything up to this message, and wait until the server has confirmed it.
@@ -239,23 +269,30 @@ class Puller:
         self._outstanding = 0
 
     async def _request_batches(self) -> None:
-        now = time.monotonic()
-        if self._outstanding > 0 and now - self._last_message_at > STALL_SECONDS:
-            log.warning(
-                "pull.stalled", extra={"consumer": self._consumer.name, "outstanding": self._outstanding}
-            )
-            self._outstanding = 0
+        if self._outstanding > 0 and time.monotonic() - self._last_message_at > STALL_SECONDS:
+            await self._check_stalled()
         request = {
             "batch": self._batch,
+            "max_bytes": self._max_bytes,
             "expires": int(EXPIRES_SECONDS * 1e9),
             "idle_heartbeat": int(HEARTBEAT_SECONDS * 1e9),
         }
         body = json.dumps(request).encode()
-        while self._outstanding + len(self._deliveries) <= self._batch:
+        while self._wants_more():
             if self._outstanding == 0:
-                self._last_message_at = now
+                self._last_message_at = time.monotonic()
             self._outstanding += self._batch
             await self._connection.publish(self._next_subject, body, reply=self._inbox)
+
+    async def _check_stalled(self) -> None:
+        # A slow connection is not stalled: what the server has sent before this answer arrives before it.
+        latest = self._last_message_at
+        await self._connection.round_trip()
+        if self._last_message_at == latest:
+            log.warning(
+                "pull.stalled", extra={"consumer": self._consumer.name, "outstanding": self._outstanding}
+            )
+            self._outstanding = 0
 
     def _on_message(self, msg: Message) -> None:
         try:
@@ -291,6 +328,10 @@ class Puller:
             self._unanswered_since = None
         elif code == "503":
             self._on_no_answer()
+        elif description in (COMPLETED, TOO_LARGE):
+            self._unanswered_since = None
+            if int(headers.get("Nats-Pending-Bytes", 0)) == self._max_bytes:  # it does not fit into any pull
+                self._max_bytes *= 2
         elif code == "409" and "Deleted" not in description:
             log.info("pull.refused", extra={"consumer": self._consumer.name, "description": description})
             self._not_before = time.monotonic() + BACKOFF_SECONDS
@@ -299,8 +340,15 @@ class Puller:
 
     def _reduce_outstanding(self, count: int) -> None:
         self._outstanding = max(0, self._outstanding - count)
-        if self._outstanding + len(self._deliveries) <= self._batch:
+        if self._outstanding + len(self._deliveries) <= self._batch and self._wants_more():
             self._wanted.set()
+
+    def _wants_more(self) -> bool:
+        deliveries = self._deliveries
+        if self._outstanding + len(deliveries) > self._batch:
+            return False
+        # Large messages: one pull at a time, or those of all consumers are too much for the connection.
+        return deliveries.bytes + self._outstanding * deliveries.mean_bytes <= self._max_bytes
 
     def _on_no_answer(self) -> None:
         # A server restart or a leader election causes this briefly, a deleted stream permanently.

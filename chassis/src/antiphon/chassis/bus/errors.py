@@ -36,7 +36,11 @@ class ConsumerGap(BusError):
 
 
 class ConsumerLost(BusError):
-    """The consumer or its stream is gone: run `ensure`, then reset the consumer and pull again."""
+    """The consumer or its stream is gone: create the consumer, then reset it and pull again."""
+
+
+class StreamMissing(BusError):
+    """The stream does not exist: created again, it would lose the events that were not read."""
 
 
 class StreamReplaced(BusError):
@@ -53,6 +57,10 @@ class KeyExists(BusError):
 
 class DefinitionMismatch(BusError):
     """A stream, consumer or bucket differs from its definition in a field that matters."""
+
+
+class DefinitionMissing(DefinitionMismatch):
+    """A stream, consumer or bucket does not exist; everything else is as defined."""
 
 
 class ApiError(BusError):

@@ -13,6 +13,7 @@ from antiphon.chassis.bus.messages import Incoming
 from antiphon.chassis.retry import retrying
 
 BATCH = 500
+BATCH_BYTES = 4 << 20  # then the server ends the batch; it holds at least one message
 READ_DEADLINE_SECONDS = 10.0  # for one batch, with its retries
 ATTEMPT_SECONDS = 4.0
 ATTEMPTS = 3
@@ -35,7 +36,12 @@ async def read(
     position, more = after, True
     retry = retrying(_IncompleteBatch, *TRANSIENT, attempts=ATTEMPTS)
     while more:
-        request = {"seq": position + 1, "next_by_subj": subject_filter, "batch": BATCH}
+        request = {
+            "seq": position + 1,
+            "next_by_subj": subject_filter,
+            "batch": BATCH,
+            "max_bytes": BATCH_BYTES,
+        }
         try:
             async with asyncio.timeout(READ_DEADLINE_SECONDS):
                 batch, more = await retry(_read_batch, connection, stream, request)
@@ -133,7 +139,7 @@ def _incoming(msg: Message) -> Incoming | None:
         position=int(sequence),
         consumer_sequence=0,
         headers=headers,
-        published_at=_parse_time(headers.added(TIME_STAMP)),
+        published_at=parse_time(headers.added(TIME_STAMP)),
     )
 
 
@@ -142,7 +148,8 @@ def _number(msg: Message, name: str, default: int = 0) -> int:
     return default if value is None else int(value)
 
 
-def _parse_time(text: str | None) -> datetime | None:
+def parse_time(text: str | None) -> datetime | None:
+    """Return a time of the server, cut to microseconds."""
     if text is None:
         return None
     # RFC 3339 with up to nine digits of a second; datetime takes six.

@@ -11,6 +11,7 @@ from antiphon.chassis.bus.errors import BusUnavailable
 
 SUBSCRIBE_DEADLINE_SECONDS = 10.0  # with those that wait for their turn
 QUEUE_LIMIT = 4096  # announcements that a slow subscriber may leave in its queue
+QUEUE_BYTES = 4 << 20  # of their payloads, all but the newest
 
 Announcement = tuple[str, bytes]  # subject and payload
 # Announcements may have been missed before the next one: read the log.
@@ -22,6 +23,7 @@ class Subscription:
 
     def __init__(self, on_close: Callable[["Subscription"], None], limit: int = QUEUE_LIMIT) -> None:
         self._queue: deque[Announcement] = deque()
+        self._bytes = 0
         self._limit = limit
         self._on_close = on_close
         self._closed = False
@@ -31,10 +33,12 @@ class Subscription:
 
     def put(self, subject: str, payload: bytes) -> None:
         """Queue an announcement; a full queue is cleared first and starts again with MISSED."""
-        if len(self._queue) >= self._limit:
+        if len(self._queue) >= self._limit or self._bytes > QUEUE_BYTES:
             self._queue.clear()
+            self._bytes = 0
             self.put_missed()
         self._queue.append((subject, payload))
+        self._bytes += len(payload)
         self._wake()
 
     def put_missed(self) -> None:
@@ -47,7 +51,11 @@ class Subscription:
         """Return the next announcement, or None after `timeout_seconds` without one, or once closed."""
         if not self._queue and not self._closed:
             await self._wait(timeout_seconds)
-        return self._queue.popleft() if self._queue else None
+        if not self._queue:
+            return None
+        announcement = self._queue.popleft()
+        self._bytes -= len(announcement[1])
+        return announcement
 
     async def __aiter__(self) -> AsyncIterator[Announcement]:
         while (announcement := await self.next()) is not None:

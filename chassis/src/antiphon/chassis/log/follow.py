@@ -17,7 +17,6 @@ from antiphon.chassis.log.read import read_partitions, read_session, sequence_of
 from antiphon.chassis.retry import retrying
 from antiphon.contracts.cursor import Cursor
 from antiphon.contracts.envelope import Envelope
-from antiphon.contracts.subjects import partition_of
 
 log = get_logger(__name__)
 
@@ -54,10 +53,10 @@ async def _history(
     retry = retrying(DatabaseUnavailable, on_retry=_log_first_failure)
     while True:
         page = await retry(read_session, database, tenant, session_id, after, PAGE)
-        for envelope in page:
+        for envelope in page.envelopes:
             yield envelope
             after = sequence_of(envelope)
-        if len(page) < PAGE:
+        if not page.more:
             return
 
 
@@ -84,24 +83,14 @@ async def follow_partitions(
         while True:
             limit = max(1, batch // len(partitions))
             after = {partition: cursor.after(partition) for partition in partitions}
-            envelopes = await retry(read_partitions, database, after, limit)
-            if envelopes:
-                cursor = cursor.advanced(envelopes)
-                yield envelopes
-            partitions = _unfinished(envelopes, limit) | notifier.take()
+            page = await retry(read_partitions, database, after, limit)
+            cursor = cursor.advanced(page.envelopes)
+            yield page.envelopes
+            partitions = page.unfinished | notifier.take()
             if not partitions:
                 partitions = await notifier.wait(PARTITIONS_POLL_SECONDS)
     finally:
         await notifying.close()
-
-
-def _unfinished(envelopes: list[Envelope], limit: int) -> set[int]:
-    """Return the partitions that reached the limit, and so may hold more."""
-    counts: dict[int, int] = {}
-    for envelope in envelopes:
-        partition = partition_of(envelope.subject)
-        counts[partition] = counts.get(partition, 0) + 1
-    return {partition for partition, count in counts.items() if count >= limit}
 
 
 def _log_first_failure(error: BaseException, attempt: int) -> None:

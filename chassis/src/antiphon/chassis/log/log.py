@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator
 from antiphon.chassis.bus import Bus
 from antiphon.chassis.database import Database
 from antiphon.chassis.log.follow import follow_partitions, follow_session
-from antiphon.chassis.log.read import read_session
+from antiphon.chassis.log.read import Page, read_session
 from antiphon.contracts.cursor import Cursor
 from antiphon.contracts.envelope import Envelope
 
@@ -23,7 +23,14 @@ class Log:
     async def read_session(
         self, tenant: str, session_id: str, *, after: int = 0, limit: int = PAGE
     ) -> list[Envelope]:
-        """Return a session's committed envelopes after a sequence, at most `limit`.
+        """Return a session's committed envelopes after a sequence: at most `limit`, fewer if they are large.
+
+        Raises DatabaseUnavailable.
+        """
+        return (await self.read_page(tenant, session_id, after=after, limit=limit)).envelopes
+
+    async def read_page(self, tenant: str, session_id: str, *, after: int, limit: int) -> Page:
+        """Return the same, and whether there is more.
 
         Raises DatabaseUnavailable.
         """
@@ -38,6 +45,7 @@ class Log:
     def follow(self, cursor: Cursor, *, batch: int = BATCH) -> AsyncGenerator[list[Envelope], None]:
         """Yield everything committed after a cursor, in order within each session, without end.
 
-        A list holds at most `batch` envelopes; the cursor after it is `cursor.advanced(envelopes)`.
+        A list holds at most `batch` envelopes; the cursor after it is `cursor.advanced(envelopes)`. An empty
+        list says that a read found nothing more.
         """
         return follow_partitions(self._database, self._bus, cursor, batch)

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
-from functools import lru_cache
 
 import msgspec
 
@@ -16,6 +15,7 @@ log = get_logger(__name__)
 
 ALL_PARTITIONS = frozenset(range(PARTITIONS))
 POLL_SECONDS = 1.0  # while the bus is unavailable
+DECODED_BYTES = 4 << 20
 
 _BY_TOKEN = {str(number): frozenset({number}) for number in ALL_PARTITIONS}
 
@@ -52,16 +52,37 @@ def envelopes_in(announcement: Announcement) -> tuple[Envelope, ...]:
         return ()
     subject, payload = announcement
     try:
-        return _decode(payload)
+        return _decoded.decode(payload)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         log.warning("announcement.malformed", extra={"subject": subject, "error": str(error)})
         return ()
 
 
-@lru_cache(maxsize=1024)
-def _decode(payload: bytes) -> tuple[Envelope, ...]:
-    # cached: many followers of one session in this process receive the same payload
-    return _decoder.decode(payload)
+class DecodedAnnouncements:
+    """The newest announcements, decoded: many followers of one session receive the same payload."""
+
+    def __init__(self, max_bytes: int = DECODED_BYTES) -> None:
+        self.bytes = 0  # of the payloads; the envelopes are slices of about the same size
+        self._max_bytes = max_bytes
+        self._decoded: dict[bytes, tuple[Envelope, ...]] = {}
+
+    def decode(self, payload: bytes) -> tuple[Envelope, ...]:
+        """Decode a payload.
+
+        Raises msgspec.DecodeError.
+        """
+        envelopes = self._decoded.get(payload)
+        if envelopes is None:
+            envelopes = self._decoded[payload] = _decoder.decode(payload)
+            self.bytes += len(payload)
+            while self.bytes > self._max_bytes:
+                oldest = next(iter(self._decoded))
+                del self._decoded[oldest]
+                self.bytes -= len(oldest)
+        return envelopes
+
+
+_decoded = DecodedAnnouncements()
 
 
 class PartitionNotifier:

@@ -132,6 +132,13 @@ class Plan:
             ("antiphon.persistence", "migrate"), {"ANTIPHON_POSTGRES_DSN": self.postgres.dsn}
         )
 
+    def recreate_streams(self) -> Command:
+        """Return the command that makes the stream of events again."""
+        return self._command(
+            ("antiphon.persistence", "streams", "recreate", "--replace"),
+            {"ANTIPHON_POSTGRES_DSN": self.postgres.dsn},
+        )
+
     def publish_flows(self) -> Command:
         """Return the command that publishes the flow files."""
         return self._command(("antiphon.agent_worker", "publish-flows", str(self.settings.flows)), {})

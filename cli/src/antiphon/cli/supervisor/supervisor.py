@@ -20,7 +20,8 @@ from antiphon.cli.supervisor.runner import PROBE_SECONDS, Service, ServiceRunner
 from antiphon.cli.supervisor.state import ServiceState, State, StateFile, Step, read_state
 
 READY_SECONDS = 120.0
-STEPS = ("NATS", "Postgres", "LiveKit", "streams and key", "tables", "flows")
+STEPS = ("NATS", "Postgres", "LiveKit", "buckets and key", "tables", "flows")
+RECREATE = "stream"  # a step, if the operator asks for it
 THREADS = 24  # for probes and files, which mostly wait
 LARGEST_LOG_BYTES = 10 * 1024 * 1024
 ROTATION_SECONDS = 30.0
@@ -37,6 +38,7 @@ class Supervisor:
         before = read_state(settings.home)
         self.ended_orphans = end_orphans(before) if before else []
         names = ["nats", "postgres", "livekit", *(service.name for service in self.plan.services())]
+        steps = [*STEPS, *([RECREATE] if settings.recreate_streams else []), *names[3:]]
         own = psutil.Process(os.getpid())
         self.state = StateFile(
             settings.home,
@@ -44,7 +46,7 @@ class Supervisor:
                 supervisor_pid=own.pid,
                 supervisor_started=own.create_time(),
                 addresses=self.plan.addresses(),
-                steps=[Step(name) for name in (*STEPS, *names[3:])],
+                steps=[Step(name) for name in steps],
                 services=[ServiceState(name) for name in names],
             ),
         )
@@ -85,13 +87,18 @@ class Supervisor:
             self._start_database(postgres),
             self._start("LiveKit", livekit[0]) if livekit else self._check_external_livekit(),
         )
+        if self.settings.recreate_streams:
+            with self.state.step(RECREATE):
+                output = self.plan.logs / "streams.log"
+                await setup.run_to_end("streams recreate", self.plan.recreate_streams(), output)
         await _run_together(*(self._start(service.name, service) for service in services))
 
     async def _start_broker(self, nats: Service) -> None:
         await self._start("NATS", nats)
-        with self.state.step("streams and key"):
+        with self.state.step("buckets and key"):
             async with setup.connected(self.plan.nats.url) as bus:
-                await bus.ensure()
+                # Only persistence creates the stream of events: it knows what was read from it.
+                await bus.ensure_buckets()
                 await setup.publish_key(bus, self.plan.credentials.api_key, datetime.now(UTC))
         with self.state.step("flows"):
             output = self.plan.logs / "flows.log"

@@ -27,6 +27,7 @@ class Orphans:
         self._link = link
         self._wake = asyncio.Event()
         self._failed: set[Path] = set()  # each is logged once
+        self._adopting = asyncio.Lock()  # a second scan would pass over the journal that the first publishes
         self._hopeless: dict[Path, Version] = {}  # not tried again until they change
 
     def wake(self) -> None:
@@ -47,8 +48,13 @@ class Orphans:
     async def adopt_all(self) -> int:
         """Publish every orphaned journal, waiting for the broker; return how many there were.
 
-        What cannot be published is left as it is, and logged once.
+        One scan runs at a time: a call during another one waits for its end, then scans. What cannot be
+        published is left as it is, and logged once.
         """
+        async with self._adopting:
+            return await self._scan()
+
+    async def _scan(self) -> int:
         adopted = 0
         for path in self._journals():
             try:

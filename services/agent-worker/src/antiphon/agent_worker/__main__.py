@@ -49,7 +49,7 @@ async def _publish(folder: Path, tenant: str) -> int:
     try:
         bus = await Bus.connect(settings.nats, name="publish-flows")
         try:
-            await bus.ensure()  # creates the bucket if it does not exist
+            await bus.ensure_buckets()
             published = await publish_flows(bus, folder, tenant=tenant, now=utc_now)
         finally:
             await bus.close()

@@ -9,7 +9,7 @@ from livekit.agents.types import NOT_GIVEN, NotGivenOr
 
 from antiphon.agent_worker.flow.model import Flow
 from antiphon.agent_worker.flow.tools import END_CALL, TOOLS, Tool, hand_off_tool
-from antiphon.agent_worker.providers.table import PROVIDERS
+from antiphon.agent_worker.providers.table import LlmFactory
 
 
 class FlowAgent(Agent):
@@ -19,6 +19,7 @@ class FlowAgent(Agent):
         self,
         flow: Flow,
         name: str,
+        build_llm: LlmFactory,
         *,
         chat_ctx: NotGivenOr[llm.ChatContext | None] = NOT_GIVEN,
         greets: bool = False,
@@ -28,8 +29,8 @@ class FlowAgent(Agent):
             id=name,
             instructions=script.instructions,
             chat_ctx=chat_ctx,
-            tools=_tools(flow, name),
-            llm=PROVIDERS.llm[flow.providers.llm](flow, name),
+            tools=_tools(flow, name, build_llm),
+            llm=build_llm(flow, name),
         )
         self._greeting = script.greeting if greets else None
 
@@ -39,17 +40,17 @@ class FlowAgent(Agent):
             await self.session.say(self._greeting)
 
 
-def build_entry_agent(flow: Flow) -> FlowAgent:
+def build_entry_agent(flow: Flow, build_llm: LlmFactory) -> FlowAgent:
     """Return the agent that answers the call; the others are created at a hand-off."""
-    return FlowAgent(flow, flow.entry)
+    return FlowAgent(flow, flow.entry, build_llm)
 
 
-def _tools(flow: Flow, name: str) -> list[llm.Tool | llm.Toolset]:
+def _tools(flow: Flow, name: str, build_llm: LlmFactory) -> list[llm.Tool | llm.Toolset]:
     rules = flow.rules_of(name)
     called = sorted({rule.call for rule in rules if rule.call is not None})
     targets = sorted({rule.hand_off for rule in rules if rule.hand_off is not None})
     tools: list[llm.Tool | llm.Toolset] = [_tool(TOOLS[tool]) for tool in called]
-    tools += [_hand_off(flow, target) for target in targets if target != name]
+    tools += [_hand_off(flow, target, build_llm) for target in targets if target != name]
     return [*tools, _END_CALL]
 
 
@@ -62,10 +63,10 @@ def _tool(tool: Tool) -> llm.Tool:
     return _function(run, tool.name, tool.description, schema)
 
 
-def _hand_off(flow: Flow, target: str) -> llm.Tool:
+def _hand_off(flow: Flow, target: str, build_llm: LlmFactory) -> llm.Tool:
     async def run(raw_arguments: dict[str, object], context: RunContext[Any]) -> Agent:
         history = context.session.history.copy(exclude_instructions=True)
-        return FlowAgent(flow, target, chat_ctx=history, greets=True)
+        return FlowAgent(flow, target, build_llm, chat_ctx=history, greets=True)
 
     about = flow.agents[target].instructions
     return _function(run, hand_off_tool(target), f"Hand the caller over to {target}: {about}", _NO_ARGUMENTS)

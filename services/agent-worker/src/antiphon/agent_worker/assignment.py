@@ -57,7 +57,8 @@ async def read_assignment(link: BusLink, identity: Identity, timeout_seconds: fl
             )
     except TimeoutError as error:
         raise AssignmentFailed(f"the broker did not answer within {timeout_seconds:g} s") from error
-    flow = load_flow(source, CATALOG, name=f"{flow_id}@{revision}")
+    # in a thread: the check of a large flow takes a while, and the room connects meanwhile
+    flow = await asyncio.to_thread(load_flow, source, CATALOG, name=f"{flow_id}@{revision}")
     traceparent = None if envelope.traceparent is UNSET else envelope.traceparent
     return Assignment(flow, envelope.time, traceparent)
 

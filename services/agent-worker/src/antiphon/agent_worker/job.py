@@ -14,7 +14,7 @@ from livekit.agents.voice.room_io import RoomOptions
 from antiphon.agent_worker.agents import build_entry_agent
 from antiphon.agent_worker.assignment import Assignment, read_assignment
 from antiphon.agent_worker.caller import CALLER, link_caller
-from antiphon.agent_worker.providers.table import prewarm, session_options
+from antiphon.agent_worker.providers.table import llm_factory, prewarm, session_options
 from antiphon.agent_worker.settings import SERVICE, AgentSettings
 from antiphon.agent_worker.silence import prompt_on_silence
 from antiphon.chassis import telemetry, tracing
@@ -69,7 +69,7 @@ async def entry(ctx: JobContext) -> None:
 
 async def _start_session(ctx: JobContext, recording: Recording, assignment: Assignment) -> None:
     flow = assignment.flow
-    options = session_options(flow, ctx.proc.userdata)
+    options = await asyncio.to_thread(session_options, flow, ctx.proc.userdata)
     session: AgentSession[None] = AgentSession(
         **options, session_close_transcript_timeout=TRANSCRIPT_TIMEOUT_SECONDS
     )
@@ -81,7 +81,7 @@ async def _start_session(ctx: JobContext, recording: Recording, assignment: Assi
 
     session.on("close", end_job)
     await session.start(
-        build_entry_agent(flow),
+        build_entry_agent(flow, llm_factory(flow, ctx.proc.userdata)),
         room=ctx.room,
         room_options=RoomOptions(participant_identity=CALLER),
         session_host=False,  # it publishes the agent's instructions to the whole room

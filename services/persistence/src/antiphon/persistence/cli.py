@@ -1,4 +1,4 @@
-"""The commands: run, migrate, status."""
+"""The commands: run, migrate, status, streams."""
 
 import asyncio
 from functools import partial
@@ -17,6 +17,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+streams = typer.Typer(help="Look at the stream of events, and make it again.", no_args_is_help=True)
+app.add_typer(streams, name="streams")
+
 
 @app.command()
 def run() -> None:
@@ -31,13 +34,27 @@ def run() -> None:
 @app.command()
 def migrate() -> None:
     """Migrate the database to the schema that this version needs; safe to run again."""
-    from antiphon.persistence.migrations import head
+    from sqlalchemy.exc import DBAPIError
+
+    from antiphon.persistence.errors import POSTGRES_ERRORS
+    from antiphon.persistence.migrations import SchemaMismatch, head
     from antiphon.persistence.migrations import migrate as upgrade
 
     settings = load(MigrateSettings)
     telemetry.configure("persistence", settings)
-    upgrade(settings.postgres_dsn)
-    typer.echo(f"The schema is at revision {head()}.")
+    try:
+        revision = upgrade(
+            settings.postgres_dsn, statement_timeout_seconds=settings.migrate_statement_timeout_seconds
+        )
+    except SchemaMismatch as error:
+        raise SystemExit(str(error)) from error
+    except DBAPIError as error:
+        raise SystemExit(f"Postgres refused the migration, nothing was changed: {error.orig}") from error
+    except POSTGRES_ERRORS as error:
+        raise SystemExit(f"Postgres cannot be migrated, nothing was changed: {error!r}") from error
+    typer.echo(f"The schema is at revision {revision}.")
+    if revision != head():
+        typer.echo(f"It is newer than this version's, {head()}, which can run with it.")
 
 
 @app.command()
@@ -49,3 +66,35 @@ def status(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
     telemetry.configure("persistence", settings)
     found = asyncio.run(read_status(settings))
     typer.echo(found.to_json() if as_json else render(found))
+
+
+@streams.command("status")
+def streams_status(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """Compare the stream with what was read from it. Exit with 1 if an operator must act."""
+    from antiphon.persistence.streams.run import with_servers
+    from antiphon.persistence.streams.status import read_stream_status, render
+
+    settings = load(StatusSettings)
+    telemetry.configure("persistence", settings)
+    found = asyncio.run(with_servers(settings, read_stream_status))
+    typer.echo(found.to_json() if as_json else render(found))
+    raise typer.Exit(1 if found.problems else 0)
+
+
+@streams.command("recreate")
+def streams_recreate(
+    replace: Annotated[
+        bool,
+        typer.Option(
+            "--replace", help="Delete the existing stream; messages that are not in the log are kept."
+        ),
+    ] = False,
+) -> None:
+    """Create the stream again, after everything that the log has, and let stopped partitions continue."""
+    from antiphon.persistence.streams.recreate import recreate, render_recreated
+    from antiphon.persistence.streams.run import with_servers
+
+    settings = load(StatusSettings)
+    telemetry.configure("persistence", settings)
+    result = asyncio.run(with_servers(settings, partial(recreate, replace_existing=replace)))
+    typer.echo(render_recreated(result))

@@ -3,6 +3,7 @@
 import asyncpg
 
 from antiphon.chassis.database import TRANSIENT
+from antiphon.chassis.pool import PoolExhausted
 
 FENCED = "AP001"  # the SQLSTATE that our SQL functions raise when they find another writer
 INVALID = ("22", "54", "23")  # classes of SQLSTATE: bad values, program limits, violated constraints
@@ -18,6 +19,10 @@ class Fenced(Exception):
 
 class Poisoned(Exception):
     """A batch contains a value that Postgres can never store."""
+
+
+class CommitTimedOut(Exception):
+    """A commit of several messages took too long, and nothing of it was committed: commit fewer at once."""
 
 
 class TooManyDeadLetters(Exception):
@@ -36,3 +41,10 @@ def classify(error: Exception) -> Exception:
     if state.startswith(INVALID) and state != POSITION_TAKEN:
         return Poisoned(f"{type(error).__name__}: {error}")
     return error
+
+
+def is_timeout(error: BaseException) -> bool:
+    """Return whether Postgres, or we, gave up on a statement because of the time that it took."""
+    if isinstance(error, PoolExhausted):
+        return False  # it was not sent
+    return isinstance(error, (TimeoutError, asyncpg.QueryCanceledError))

@@ -1,38 +1,70 @@
 """Leases by Postgres advisory lock: one replica does a piece of work, the others wait to take over.
 
 Leases are advisory, the epoch fences: each transaction checks the epoch and the checkpoint, which excludes a
-second writer. So a broken connection alone does not stop the work; a lease is lost when another replica has
-taken it.
+second writer. A lease lasts as long as its connection, which a heartbeat keeps in use: Postgres ends the
+session of a replica that hangs or is cut off, and its leases go to the others.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import os
+import socket
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import asyncpg
 import structlog
 
+from antiphon.chassis.postgres import connect
 from antiphon.chassis.retry import retrying
 from antiphon.chassis.shutdown import ShuttingDown, wait_or_stop
-from antiphon.persistence.errors import POSTGRES_ERRORS, Fenced
-from antiphon.persistence.readiness import ReadinessCheck
+from antiphon.persistence.errors import POSTGRES_ERRORS, Fenced, NotReady
+from antiphon.persistence.readiness import STARTING, ReadinessCheck
 
 log = structlog.get_logger(__name__)
 
-POLL_SECONDS = 0.5  # between attempts to take leases that another replica holds
-TIMEOUT_SECONDS = 5.0
-
-# A replica whose machine is gone closes no connection: the server detects it within five seconds.
-KEEPALIVES = {"tcp_keepalives_idle": "2", "tcp_keepalives_interval": "1", "tcp_keepalives_count": "3"}
+POLL_SECONDS = 0.5  # between heartbeats, each of which tries the leases that another replica holds
+SESSION_SECONDS = 4.0  # without a heartbeat, then Postgres ends the session
 
 _TRY_LOCK = """
-select name from unnest($1::text[]) as wanted (name) where pg_try_advisory_lock(hashtextextended(name, 0))
+select current_setting('transaction_read_only')::boolean as read_only,
+       array(select name from unnest($1::text[]) as wanted (name)
+              where pg_try_advisory_lock(hashtextextended(name, 0))) as locked
 """
 _UNLOCK = "select pg_advisory_unlock(hashtextextended(name, 0)) from unnest($1::text[]) as released (name)"
+_HOLDERS = """
+select name, application_name, client_addr, pid
+  from unnest($1::text[]) as wanted (name)
+  join pg_locks on locktype = 'advisory' and granted and objsubid = 1
+   and (classid::bigint << 32) | objid::bigint = hashtextextended(name, 0)
+  join pg_stat_activity using (pid)
+ where pg_locks.database = (select oid from pg_database where datname = current_database())
+"""
 
 if TYPE_CHECKING:
+    from asyncpg.pool import PoolConnectionProxy
+
     Connection = asyncpg.Connection[asyncpg.Record]
+    AnyConnection = Connection | PoolConnectionProxy[asyncpg.Record]
+
+
+def ingest_lease(partition: int) -> str:
+    """Return the name of the lease of a partition's ingest."""
+    return f"ingest:{partition}"
+
+
+def projection_lease(projection: str) -> str:
+    """Return the name of the lease of a projection."""
+    return f"projection:{projection}"
+
+
+async def holders(connection: "AnyConnection", names: Sequence[str]) -> dict[str, str]:
+    """Return who holds each lease that is held: application, host and process, as Postgres sees them."""
+    rows = await connection.fetch(_HOLDERS, list(names))
+    return {
+        name: f"{application or 'an unnamed client'} from {address or 'a local socket'} (backend {pid})"
+        for name, application, address, pid in rows
+    }
 
 
 class Lease:
@@ -46,14 +78,17 @@ class Lease:
 
 
 class Leases:
-    """All leases of this process, on one connection of their own."""
+    """All leases of this process, on one connection of their own; when it breaks, all are lost."""
 
-    def __init__(self, dsn: str) -> None:
+    def __init__(self, dsn: str, *, session_seconds: float = SESSION_SECONDS) -> None:
         self._dsn = dsn
+        self._session_seconds = session_seconds
         self._waiting: list[Lease] = []
         self._held: list[Lease] = []
         self._released: list[str] = []
+        self._holders: dict[str, str] = {}
         self._changed = asyncio.Event()
+        self._failure: str | None = STARTING
 
     def acquire(self, name: str) -> Lease:
         """Queue for a lease and return it at once; its `held` event is set when this process has it."""
@@ -71,37 +106,73 @@ class Leases:
             self._released.append(lease.name)
             self._changed.set()
 
+    async def check(self) -> str:
+        """Return which leases this process holds, and who holds those that it waits for.
+
+        Raises NotReady while there is no connection.
+        """
+        if self._failure is not None:
+            raise NotReady(f"the connection of the leases {self._failure}")
+        waited: dict[str, list[str]] = {}
+        for lease in self._waiting:
+            waited.setdefault(self._holders.get(lease.name, "nobody yet"), []).append(lease.name)
+        parts = [f"holds {_list(lease.name for lease in self._held)}"]
+        parts += [f"waits for {_list(names)}, held by {holder}" for holder, names in sorted(waited.items())]
+        return "; ".join(parts)
+
     async def run(self) -> None:
         """Hold the connection and the leases until cancelled."""
         await retrying(*POSTGRES_ERRORS, longest_seconds=POLL_SECONDS)(self._hold_connection)
 
     async def _hold_connection(self) -> None:
-        connection = await asyncpg.connect(self._dsn, timeout=TIMEOUT_SECONDS, server_settings=KEEPALIVES)
+        connection = None
         try:
+            connection = await self._connect()
             self._released.clear()
-            await self._reacquire(connection)
             while True:
                 self._changed.clear()
-                await self._unlock(connection)
-                await self._try_waiting(connection)
+                await self._heartbeat(connection)
                 with suppress(TimeoutError):
                     async with asyncio.timeout(POLL_SECONDS):
                         await self._changed.wait()
         except POSTGRES_ERRORS as error:
-            log.warning("leases.connection_lost", error=repr(error))
+            if self._failure in (None, STARTING):
+                log.warning("leases.connection_lost", error=repr(error))
+            self._failure = f"is lost: {error!r}"
             raise
         finally:
-            connection.terminate()  # releases every lock at once
+            if connection is not None:
+                connection.terminate()  # releases every lock at once
+            self._lose_all()
 
-    async def _reacquire(self, connection: "Connection") -> None:
-        locked = await _try_lock(connection, self._held)
-        for lease in [lease for lease in self._held if lease.name not in locked]:
-            self._held.remove(lease)
-            lease.lost.set()
+    async def _connect(self) -> "Connection":
+        connection = await connect(
+            self._dsn,
+            name=f"persistence leases {socket.gethostname()}:{os.getpid()}",
+            # A replica that is cut off gives its leases up before Postgres gives them to another.
+            statement_seconds=self._session_seconds / 2,
+            client_margin_seconds=0.0,
+            idle_session_timeout=str(int(self._session_seconds * 1000)),
+        )
+        connection.add_termination_listener(lambda _: self._changed.set())
+        return connection
+
+    async def _heartbeat(self, connection: "Connection") -> None:
+        names, self._released = self._released, []
+        if names:
+            await connection.execute(_UNLOCK, names)
+        await self._try_waiting(connection)
+        waiting = [lease.name for lease in self._waiting]
+        self._holders = await holders(connection, waiting) if waiting else {}
+        if self._failure not in (None, STARTING):
+            log.info("leases.connection_restored")
+        self._failure = None
 
     async def _try_waiting(self, connection: "Connection") -> None:
         tried = list(self._waiting)
-        locked = await _try_lock(connection, tried)
+        [(read_only, locked)] = await connection.fetch(_TRY_LOCK, [lease.name for lease in tried])
+        if read_only:  # a demoted primary: its locks protect nothing
+            raise asyncpg.ReadOnlySQLTransactionError("the server does not accept writes")
         for lease in tried:
             lease.tried.set()
             if lease.name not in locked:
@@ -113,15 +184,14 @@ class Leases:
             else:  # released while we tried
                 self._released.append(lease.name)
 
-    async def _unlock(self, connection: "Connection") -> None:
-        names, self._released = self._released, []
-        if names:
-            await connection.execute(_UNLOCK, names, timeout=TIMEOUT_SECONDS)
+    def _lose_all(self) -> None:
+        lost, self._held = self._held, []
+        for lease in lost:
+            lease.lost.set()
 
 
-async def _try_lock(connection: "Connection", leases: list[Lease]) -> set[str]:
-    rows = await connection.fetch(_TRY_LOCK, [lease.name for lease in leases], timeout=TIMEOUT_SECONDS)
-    return {row["name"] for row in rows}
+def _list(names: Iterable[str]) -> str:
+    return ", ".join(names) or "none"
 
 
 Run = Callable[[asyncio.Event], Awaitable[None]]  # works until the event is set

@@ -4,16 +4,18 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import asyncpg
+import msgspec
 import structlog
 
 from antiphon.chassis.bus import BusError
 from antiphon.chassis.database import TRANSIENT, Database, DatabaseUnavailable
 from antiphon.chassis.log import Log
-from antiphon.chassis.retry import FIRST_SECONDS, retrying
-from antiphon.chassis.shutdown import ShuttingDown, StopAwareWait, wait_or_stop
+from antiphon.chassis.retry import retrying
+from antiphon.chassis.shutdown import ShuttingDown, StopAwareWait
 from antiphon.contracts.cursor import Cursor
 from antiphon.contracts.envelope import Envelope
 from antiphon.contracts.subjects import PARTITIONS
@@ -27,7 +29,8 @@ log = structlog.get_logger(__name__)
 
 BATCH = 500  # events of one partition in one transaction, at most
 REST_SECONDS = 0.0015  # between two batches: events that arrive meanwhile share the next transaction
-MAX_CACHED_ROWS = 5_000
+SETTLED_SECONDS = 5.0  # a loop that fails after this long starts its backoff again
+MAX_CACHED_BYTES = 32 << 20  # of rows as JSON, and of the events folded into them since
 
 _CREATE_CHECKPOINTS = """
 insert into projection_checkpoints (projection, partition, position)
@@ -85,6 +88,28 @@ def transpose(rows: Iterable[Sequence[Any]]) -> Columns:
     return list(zip(*rows, strict=True))
 
 
+class BoundedCache:
+    """Rows of a view; all are dropped when together they are too large."""
+
+    def __init__(self, max_bytes: int = MAX_CACHED_BYTES) -> None:
+        self.rows: Cache = {}
+        self.bytes = 0  # at most: an event counts in full, however little of it its row keeps
+        self._max_bytes = max_bytes
+        self._counted = 0  # rows
+
+    def trim(self, envelopes: Sequence[Envelope]) -> None:
+        """Count the rows that are new, and the events that were folded into the others."""
+        new = max(0, len(self.rows) - self._counted)  # the last ones: a dict keeps the order of insertion
+        self.bytes += sum(
+            len(msgspec.json.encode(row, enc_hook=repr)) for row in islice(reversed(self.rows.values()), new)
+        )
+        self.bytes += sum(len(envelope.data) for envelope in envelopes)
+        if self.bytes > self._max_bytes:
+            self.rows.clear()
+            self.bytes = 0
+        self._counted = len(self.rows)
+
+
 class _Failed(Exception):
     """The loop failed and reported it; it is retried."""
 
@@ -100,8 +125,6 @@ class ProjectionLoop:
         self._log = event_log
         self._readiness = readiness
         self._name = f"projection {projection.name}"
-        self._fails_at_events = False  # then only a batch that succeeds makes it healthy again
-        self._progressed = False  # since the last error
 
     async def run(self, stop: asyncio.Event) -> None:
         """Follow the log until stopped; report and retry every error.
@@ -110,16 +133,15 @@ class ProjectionLoop:
         """
         self._readiness.starting(self._name)
         try:
-            while True:
-                # A call returns when it fails after a batch: the next failure backs off from the start.
-                await retrying(_Failed, stop=stop)(self._follow_until_error, stop)
+            await retrying(_Failed, stop=stop, settled_seconds=SETTLED_SECONDS)(
+                self._follow_until_error, stop
+            )
         except ShuttingDown:
             return
         finally:
             self._readiness.healthy(self._name)
 
     async def _follow_until_error(self, stop: asyncio.Event) -> None:
-        self._progressed = False
         try:
             await self._follow(stop)
         except (Fenced, ShuttingDown):
@@ -128,11 +150,8 @@ class ProjectionLoop:
             # Only this view is affected: the log and the other views continue.
             self._readiness.unhealthy(self._name, f"cannot continue: {error!r}")
             if not isinstance(error, (DatabaseUnavailable, BusError, *TRANSIENT)):
-                self._fails_at_events = True
                 log.exception("projection.failed", projection=self._projection.name)
-            if not self._progressed:
-                raise _Failed from error
-            await wait_or_stop(asyncio.sleep(FIRST_SECONDS), stop)
+            raise _Failed from error
 
     async def _follow(self, stop: asyncio.Event) -> None:
         # Commits do not wait for the disk, so a crash of Postgres may lose the last of them. A crash also
@@ -145,8 +164,6 @@ class ProjectionLoop:
                 aclosing(self._log.follow(cursor, batch=BATCH)) as batches,
                 StopAwareWait(stop, broken) as wait,
             ):
-                if not self._fails_at_events:
-                    self._readiness.healthy(self._name)
                 try:
                     await self._apply_batches(connection, cursor, batches, wait)
                 except ShuttingDown:
@@ -161,16 +178,15 @@ class ProjectionLoop:
         batches: AsyncIterator[list[Envelope]],
         wait: StopAwareWait,
     ) -> None:
-        cache: Cache = {}
+        cache = BoundedCache()
         while True:
             envelopes = await wait(batches.__anext__)
-            cursor = await self._apply(connection, cursor, envelopes, cache)
-            if len(cache) > MAX_CACHED_ROWS:
-                cache.clear()
-            self._fails_at_events = False
-            self._progressed = True
+            if envelopes:
+                cursor = await self._apply(connection, cursor, envelopes, cache.rows)
+                cache.trim(envelopes)
+                await asyncio.sleep(REST_SECONDS)
+            # A batch is applied or there is none: an event that fails keeps the view unready.
             self._readiness.healthy(self._name)
-            await asyncio.sleep(REST_SECONDS)
 
     async def _read_checkpoint(self, connection: "Connection") -> Cursor:
         await connection.execute(_CREATE_CHECKPOINTS, self._projection.name, PARTITIONS - 1)

@@ -35,5 +35,8 @@ class ReadinessCheck:
 
         Raises NotReady with all reasons.
         """
-        if self._reasons:
-            raise NotReady("; ".join(f"{name} {reason}" for name, reason in sorted(self._reasons.items())))
+        names: dict[str, list[str]] = {}
+        for name, reason in sorted(self._reasons.items()):
+            names.setdefault(reason, []).append(name)
+        if names:
+            raise NotReady("; ".join(f"{', '.join(who)} {reason}" for reason, who in names.items()))

@@ -13,7 +13,7 @@ from antiphon.chassis.shutdown import ShuttingDown
 from antiphon.contracts.subjects import PARTITIONS
 from antiphon.persistence.ingest.group_writer import GroupWriter
 from antiphon.persistence.ingest.partition import IngestOptions, PartitionIngest
-from antiphon.persistence.lease import Leases, Run, run_while_leased
+from antiphon.persistence.lease import Leases, Run, ingest_lease, projection_lease, run_while_leased
 from antiphon.persistence.projection import ProjectionLoop
 from antiphon.persistence.projections import PROJECTIONS
 from antiphon.persistence.readiness import ReadinessCheck
@@ -21,7 +21,7 @@ from antiphon.persistence.settings import PersistenceSettings
 from antiphon.persistence.startup import Startup
 
 LOG_CONNECTIONS = 6  # two write, the others read checkpoints and check health
-VIEW_CONNECTIONS = 4  # one that writes and one that reads for each projection
+VIEW_CONNECTIONS = 2  # of each projection: one that writes and one that reads
 
 
 class Leased(NamedTuple):
@@ -49,17 +49,28 @@ async def _serve(
     settings: PersistenceSettings, health: Health, startup: Startup, stop: asyncio.Event
 ) -> None:
     async with AsyncExitStack() as stack:
-        database = await startup.database(settings.postgres_dsn, connections=LOG_CONNECTIONS)
+        database = await startup.database(settings, "log", connections=LOG_CONNECTIONS)
         stack.push_async_callback(database.close)
-        views = await startup.database(_asynchronous(settings.postgres_dsn), connections=VIEW_CONNECTIONS)
+        views = await startup.database(
+            settings.model_copy(update={"postgres_dsn": _asynchronous(settings.postgres_dsn)}),
+            "views",
+            connections=VIEW_CONNECTIONS * len(PROJECTIONS) + 1,  # one checks health
+        )
         stack.push_async_callback(views.close)
         await startup.schema(database)
-        bus = await startup.bus(settings.nats, replicas=settings.nats_replicas)
+        bus = await startup.bus(settings.nats, database, replicas=settings.nats_replicas)
         stack.push_async_callback(bus.close)
         health.add("postgres", database.ready)
+        health.add("postgres views", views.ready)
         health.add("nats", bus.ready)
         work = _ingest(settings, bus, database, health) + _projections(bus, views, health)
-        await _run_all(Leases(settings.postgres_dsn), work, stop)
+        leases = Leases(settings.postgres_dsn, session_seconds=settings.lease_timeout_seconds)
+        holding = BackgroundTask(leases.run, name="leases")
+        stack.push_async_callback(holding.close)
+        health.add("leases", lambda: _check_leases(leases, holding))
+        async with asyncio.TaskGroup() as group:
+            for lease, run_leased, readiness in work:
+                group.create_task(run_while_leased(leases, lease, run_leased, readiness, stop), name=lease)
 
 
 def _asynchronous(dsn: str) -> str:
@@ -78,7 +89,7 @@ def _ingest(settings: PersistenceSettings, bus: Bus, database: Database, health:
         for partition in range(PARTITIONS)
     ]
     return [
-        Leased(f"ingest:{number}", partition.run, readiness) for number, partition in enumerate(partitions)
+        Leased(ingest_lease(number), partition.run, readiness) for number, partition in enumerate(partitions)
     ]
 
 
@@ -88,15 +99,10 @@ def _projections(bus: Bus, views: Database, health: Health) -> list[Leased]:
         readiness = ReadinessCheck()
         health.add(f"projection {projection.name}", readiness.check)
         loop = ProjectionLoop(projection, views, Log(views, bus), readiness)
-        work.append(Leased(f"projection:{projection.name}", loop.run, readiness))
+        work.append(Leased(projection_lease(projection.name), loop.run, readiness))
     return work
 
 
-async def _run_all(leases: Leases, work: list[Leased], stop: asyncio.Event) -> None:
-    holding = BackgroundTask(leases.run, name="leases")
-    try:
-        async with asyncio.TaskGroup() as group:
-            for lease, run_leased, readiness in work:
-                group.create_task(run_while_leased(leases, lease, run_leased, readiness, stop), name=lease)
-    finally:
-        await holding.close()
+async def _check_leases(leases: Leases, holding: BackgroundTask) -> str:
+    holding.check()
+    return await leases.check()

@@ -66,6 +66,10 @@ checkpoints = Table(
     required("position", BigInteger, server_default=text("0")),
     required("epoch", BigInteger, server_default=text("0")),
     required("updated_at", Instant, server_default=func.now()),
+    Column("last_event_id", Text),
+    required("read_through", BigInteger, server_default=text("0")),
+    Column("stream_created_at", Instant),
+    Column("stopped", Text),
 )
 
 projection_checkpoints = Table(
@@ -90,6 +94,33 @@ dead_letters = Table(
     required("error", Text),
     required("recorded_at", Instant, server_default=func.now()),
     UniqueConstraint("partition", "position"),
+)
+
+log_gaps = Table(
+    "log_gaps",
+    metadata,
+    required("partition", SmallInteger),
+    required("first", BigInteger),
+    required("last", BigInteger),
+    required("reason", Text),
+    required("noticed_at", Instant, server_default=func.now()),
+    PrimaryKeyConstraint("partition", "first"),
+)
+
+erased_sessions = Table(
+    "erased_sessions",
+    metadata,
+    required("session_id", Name, primary_key=True),
+    required("tenant", Name),
+    required("last_sequence", Integer),
+    required("erased_at", Instant, server_default=func.now()),
+)
+
+# One row: the oldest revision whose code can run with the schema (see migrations/compatibility.py).
+schema_compatibility = Table(
+    "schema_compatibility",
+    metadata,
+    required("compatible_from", Name, primary_key=True),
 )
 
 # The columns of the views are those that contracts.views declares; a test compares them.

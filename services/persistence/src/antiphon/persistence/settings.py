@@ -10,6 +10,10 @@ from antiphon.chassis.settings import LogSettings, NatsSettings, Port, PostgresS
 class MigrateSettings(PostgresSettings, LogSettings):
     """The settings of `migrate`."""
 
+    migrate_statement_timeout_seconds: Annotated[float, Field(gt=0)] = Field(
+        3600.0, validation_alias="ANTIPHON_MIGRATE_STATEMENT_TIMEOUT_SECONDS"
+    )
+
 
 class StatusSettings(NatsSettings, PostgresSettings, LogSettings):
     """The settings of `status`."""
@@ -20,6 +24,9 @@ class PersistenceSettings(StreamSettings, PostgresSettings, LogSettings):
 
     health_host: Text = Field("127.0.0.1", validation_alias="ANTIPHON_PERSISTENCE_HEALTH_HOST")
     health_port: Port = Field(8002, validation_alias="ANTIPHON_PERSISTENCE_HEALTH_PORT")
+    lease_timeout_seconds: Annotated[float, Field(ge=1, le=60)] = Field(
+        4.0, validation_alias="ANTIPHON_LEASE_TIMEOUT_SECONDS"
+    )
     ingest_batch: Annotated[int, Field(ge=1, le=10_000)] = Field(
         500, validation_alias="ANTIPHON_INGEST_BATCH"
     )

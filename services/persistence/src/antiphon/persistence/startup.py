@@ -4,13 +4,19 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from antiphon.chassis.bus import Bus, BusUnavailable, DefinitionMismatch
+import structlog
+
+from antiphon.chassis.bus import ApiError, Bus, BusUnavailable, DefinitionMismatch, StreamMissing
 from antiphon.chassis.database import Database, DatabaseUnavailable
 from antiphon.chassis.nats_access import NatsAccess
 from antiphon.chassis.retry import retrying
+from antiphon.chassis.settings import PostgresSettings
 from antiphon.chassis.shutdown import wait_or_stop
 from antiphon.persistence import migrations
+from antiphon.persistence.ingest.stream_check import RECREATE
 from antiphon.persistence.readiness import ReadinessCheck
+
+log = structlog.get_logger(__name__)
 
 CONNECT_SECONDS = 2.0  # per attempt
 
@@ -22,45 +28,63 @@ class Startup:
 
     def __init__(self, stop: asyncio.Event) -> None:
         self.readiness = ReadinessCheck()
-        self.readiness.starting("nats")
-        self.readiness.starting("postgres")
+        for name in ("postgres", "schema", "nats", "streams"):
+            self.readiness.starting(name)
         self._stop = stop
 
-    async def database(self, dsn: str, *, connections: int) -> Database:
-        """Connect to Postgres.
+    async def database(self, settings: PostgresSettings, purpose: str, *, connections: int) -> Database:
+        """Connect to Postgres, which shows the purpose of each connection.
 
         Raises ShuttingDown.
         """
         return await self._retry(
             "postgres",
-            lambda: Database.connect(dsn, max_size=connections, connect_timeout_seconds=CONNECT_SECONDS),
+            lambda: Database.connect(
+                settings.postgres_dsn,
+                name=f"persistence {purpose}",
+                max_size=connections,
+                connect_timeout_seconds=CONNECT_SECONDS,
+                acquire_timeout_seconds=settings.postgres_pool_timeout_seconds,
+                statement_timeout_seconds=settings.postgres_statement_timeout_seconds,
+            ),
         )
 
-    async def bus(self, access: NatsAccess, *, replicas: int | None) -> Bus:
-        """Connect to NATS and create the streams that are missing.
+    async def bus(self, access: NatsAccess, database: Database, *, replicas: int | None) -> Bus:
+        """Connect to NATS and create what is missing, but no stream that the log was read from.
 
         Raises ShuttingDown. Exits with 1 when a stream differs from its definition.
         """
+        fresh = await self._retry("postgres", lambda: _nothing_read(database))
         bus = await self._retry(
             "nats", lambda: Bus.connect(access, name="persistence", connect_timeout_seconds=CONNECT_SECONDS)
         )
+        self.readiness.starting("nats")  # it is not ready without its stream
         try:
-            await self._retry("nats", lambda: bus.ensure(replicas=replicas))
+            await self._retry("streams", lambda: bus.ensure(create_streams=fresh, replicas=replicas))
+        except StreamMissing as error:
+            # Everything else works without it; each partition reports it until an operator has acted.
+            log.warning("startup.stream_missing", error=str(error), action=RECREATE)
+            self.readiness.healthy("nats")
         except DefinitionMismatch as error:
             raise SystemExit(f"The streams of the broker do not match the contract: {error}") from error
+        except ApiError as error:
+            raise SystemExit(
+                f"The broker refuses the streams of the contract: {error}. "
+                "Its disk, or max_file_store, may be too small: they reserve 8 GiB."
+            ) from error
         return bus
 
     async def schema(self, database: Database) -> None:
         """Check the revision of the schema.
 
-        Raises ShuttingDown. Exits with 1 when this version needs another revision.
+        Raises ShuttingDown. Exits with 1 when this version cannot run with it.
         """
-        current = await self._retry("postgres", lambda: _revision(database))
-        if current != (needed := migrations.head()):
-            raise SystemExit(
-                f"The database is at schema revision {current or 'none'}, this version needs {needed}: "
-                "run `python -m antiphon.persistence migrate` first."
-            )
+        try:
+            revision = await self._retry("schema", lambda: _check_schema(database))
+        except migrations.SchemaMismatch as error:
+            raise SystemExit(str(error)) from error
+        if revision != (needed := migrations.head()):
+            log.warning("schema.newer", revision=revision, needed=needed)
 
     async def _retry(self, name: str, action: Callable[[], Awaitable[T]]) -> T:
         async def attempt() -> T:
@@ -77,6 +101,11 @@ class Startup:
         return result
 
 
-async def _revision(database: Database) -> str | None:
+async def _nothing_read(database: Database) -> bool:
     async with database.transaction() as connection:
-        return await migrations.current(connection)
+        return not await connection.fetchval("select exists (select from checkpoints where position > 0)")
+
+
+async def _check_schema(database: Database) -> str:
+    async with database.transaction() as connection:
+        return await migrations.check(connection)

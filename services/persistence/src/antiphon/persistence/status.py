@@ -1,4 +1,4 @@
-"""The status: progress of ingest per partition and of each projection, and the dead letters."""
+"""The status: progress of ingest per partition and of each projection, dead letters, gaps of the log."""
 
 from datetime import datetime
 
@@ -8,17 +8,21 @@ from antiphon.chassis.bus import Bus, BusError
 from antiphon.chassis.database import Database, DatabaseUnavailable
 from antiphon.chassis.nats_access import NatsAccess
 from antiphon.contracts.subjects import PARTITIONS, partition_filter
+from antiphon.persistence.lease import holders, ingest_lease, projection_lease
 from antiphon.persistence.migrations import current, head
 from antiphon.persistence.projections import PROJECTIONS
 from antiphon.persistence.settings import StatusSettings
+from antiphon.persistence.streams.status import READ_GAPS, Gap, render_gaps
 
 CONNECT_SECONDS = 3.0
+NOBODY = "nobody"
 
 _PARTITIONS = """
 select partition,
        coalesce(checkpoint.position, 0),
        coalesce(checkpoint.epoch, 0),
-       checkpoint.updated_at
+       checkpoint.updated_at,
+       checkpoint.stopped
   from generate_series(0, $1::integer) as partition
   left join checkpoints as checkpoint on checkpoint.name = 'ingest:' || partition
  order by partition
@@ -50,6 +54,8 @@ class Partition(msgspec.Struct):
     caught_up: bool | None
     epoch: int
     updated_at: datetime | None
+    holder: str | None  # the replica that ingests it: its connection
+    stopped: str | None  # why, if an operator must act
 
 
 class View(msgspec.Struct):
@@ -58,6 +64,7 @@ class View(msgspec.Struct):
     projection: str
     events_behind: int
     updated_at: datetime | None
+    holder: str | None
 
 
 class DeadLetters(msgspec.Struct):
@@ -76,6 +83,7 @@ class Status(msgspec.Struct):
     partitions: list[Partition]
     projections: list[View]
     dead_letters: DeadLetters
+    gaps: list[Gap]
 
     def to_json(self) -> str:
         """Return the status as JSON."""
@@ -90,7 +98,11 @@ async def read_status(settings: StatusSettings) -> Status:
     heads = await _heads(settings.nats)
     try:
         database = await Database.connect(
-            settings.postgres_dsn, max_size=1, connect_timeout_seconds=CONNECT_SECONDS
+            settings.postgres_dsn,
+            name="persistence status",
+            max_size=1,
+            connect_timeout_seconds=CONNECT_SECONDS,
+            statement_timeout_seconds=settings.postgres_statement_timeout_seconds,
         )
     except DatabaseUnavailable as error:
         raise SystemExit(str(error)) from error
@@ -108,21 +120,36 @@ async def _read(database: Database, heads: dict[int, int] | None) -> Status:
         ingest = await connection.fetch(_PARTITIONS, PARTITIONS - 1)
         views = await connection.fetch(_PROJECTIONS, [projection.name for projection in PROJECTIONS])
         [dead] = await connection.fetch(_DEAD_LETTERS)
+        leases = [ingest_lease(number) for number in range(PARTITIONS)]
+        leases += [projection_lease(projection.name) for projection in PROJECTIONS]
+        held = await holders(connection, leases)
+        gaps = await connection.fetch(READ_GAPS)
     return Status(
         revision,
         head(),
-        [_partition(heads, *row) for row in ingest],
-        [View(*row) for row in views],
+        [_partition(heads, held, *row) for row in ingest],
+        [
+            View(name, behind, updated_at, held.get(projection_lease(name)))
+            for name, behind, updated_at in views
+        ],
         DeadLetters(*dead),
+        [Gap(*row) for row in gaps],
     )
 
 
 def _partition(
-    heads: dict[int, int] | None, number: int, checkpoint: int, epoch: int, updated_at: datetime | None
+    heads: dict[int, int] | None,
+    held: dict[str, str],
+    number: int,
+    checkpoint: int,
+    epoch: int,
+    updated_at: datetime | None,
+    stopped: str | None,
 ) -> Partition:
     newest = None if heads is None else heads.get(number, 0)
     caught_up = None if newest is None else checkpoint >= newest
-    return Partition(number, checkpoint, newest, caught_up, epoch, updated_at)
+    holder = held.get(ingest_lease(number))
+    return Partition(number, checkpoint, newest, caught_up, epoch, updated_at, holder, stopped)
 
 
 async def _heads(access: NatsAccess) -> dict[int, int] | None:
@@ -142,18 +169,21 @@ async def _heads(access: NatsAccess) -> dict[int, int] | None:
 def render(status: Status) -> str:
     """Return the status as text."""
     lines = [f"schema      revision {status.schema_revision}, needed {status.schema_needed}", ""]
-    lines.append(f"{'partition':>9}  {'checkpoint':>12}  {'stream head':>12}  {'epoch':>6}")
+    lines.append(f"{'partition':>9}  {'checkpoint':>12}  {'stream head':>12}  {'epoch':>6}  held by")
     for partition in status.partitions:
         newest = "NATS is down" if partition.head is None else str(partition.head)
         mark = "  behind" if partition.caught_up is False else ""
+        mark = f"  stopped: {partition.stopped}" if partition.stopped else mark
         lines.append(
-            f"{partition.partition:>9}  {partition.checkpoint:>12}  {newest:>12}  {partition.epoch:>6}{mark}"
+            f"{partition.partition:>9}  {partition.checkpoint:>12}  {newest:>12}  {partition.epoch:>6}"
+            f"  {partition.holder or NOBODY}{mark}"
         )
     lines.append("")
     lines += [
-        f"projection  {view.projection}: {view.events_behind} events behind" for view in status.projections
+        f"projection  {view.projection}: {view.events_behind} events behind, held by {view.holder or NOBODY}"
+        for view in status.projections
     ]
     dead = status.dead_letters
     newest_letter = f", the newest at {dead.newest_at}: {dead.newest_error}" if dead.count else ""
     lines.append(f"dead letters {dead.count}{newest_letter}")
-    return "\n".join(lines)
+    return "\n".join([*lines, *render_gaps(status.gaps)])

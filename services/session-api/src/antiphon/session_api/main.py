@@ -3,7 +3,7 @@
 import asyncio
 from contextlib import AsyncExitStack
 
-from antiphon.chassis.bus import Bus
+from antiphon.chassis.bus import VERIFY_SECONDS, Bus
 from antiphon.chassis.database import Database
 from antiphon.chassis.process import serve_http
 from antiphon.chassis.telemetry import configure, flush
@@ -25,13 +25,20 @@ async def serve(settings: ApiSettings, stop: asyncio.Event) -> None:
         stack.callback(flush)
         bus = await Bus.connect(settings.nats, name=SERVICE)
         stack.push_async_callback(bus.close)
-        await bus.verify()
+        await bus.verify(wait_seconds=VERIFY_SECONDS)
         keys = await (await bus.bucket("keys")).watch()
         stack.push_async_callback(keys.close)
         flows = await (await bus.bucket("flows")).watch()
         stack.push_async_callback(flows.close)
         # Connects on the first read: creating sessions needs no Postgres.
-        database = await Database.connect(settings.postgres_dsn, min_size=0, max_size=settings.pool_size)
+        database = await Database.connect(
+            settings.postgres_dsn,
+            name=SERVICE,
+            min_size=0,
+            max_size=settings.pool_size,
+            acquire_timeout_seconds=settings.postgres_pool_timeout_seconds,
+            statement_timeout_seconds=settings.postgres_statement_timeout_seconds,
+        )
         stack.push_async_callback(database.close)
         livekit = LiveKit(
             settings.livekit_url,

@@ -125,8 +125,9 @@ async def list_events(
     found = await dependencies_of(request).lookup.events(
         caller(request).tenant, session_id, after or 0, limit + 1
     )
-    more = sequence_of(found[limit - 1]) if len(found) > limit else None
-    return page("events", map(encode, found[:limit]), more)
+    shown = found.envelopes[:limit]
+    more = sequence_of(shown[-1]) if found.more and shown else None
+    return page("events", map(encode, shown), more)
 
 
 async def _stream(request: Request, tenant: str, session_id: str, after: int) -> Response:

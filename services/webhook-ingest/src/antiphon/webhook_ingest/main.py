@@ -4,7 +4,7 @@ import asyncio
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 
-from antiphon.chassis.bus import Bus
+from antiphon.chassis.bus import VERIFY_SECONDS, Bus
 from antiphon.chassis.health import Health
 from antiphon.chassis.process import serve_http
 from antiphon.chassis.telemetry import configure, flush
@@ -27,7 +27,7 @@ async def serve(settings: WebhookSettings, stop: asyncio.Event) -> None:
         stack.callback(flush)
         bus = await Bus.connect(settings.nats, name=PRODUCER)
         stack.push_async_callback(bus.close)
-        await bus.verify()
+        await bus.verify(wait_seconds=VERIFY_SECONDS)
         publisher = WebhookPublisher(
             bus,
             api_key=settings.livekit_api_key,

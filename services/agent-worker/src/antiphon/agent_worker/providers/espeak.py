@@ -82,6 +82,12 @@ _lock = threading.Lock()
 _engine: _Engine | None = None
 
 
+def load_engine() -> None:
+    """Load eSpeak NG now, and not with the first text. Thread-safe. Raises SpeechSynthesisFailed."""
+    with _lock:
+        _loaded_engine()
+
+
 def synthesize(
     text: str, *, voice: str = DEFAULT_VOICE, words_per_minute: int = WORDS_PER_MINUTE
 ) -> tuple[int, bytes]:
@@ -89,8 +95,13 @@ def synthesize(
 
     Thread-safe. Raises SpeechSynthesisFailed.
     """
-    global _engine  # noqa: PLW0603  the library has global state too
     with _lock:
-        if _engine is None:
-            _engine = _Engine()
-        return _engine.sample_rate, _engine.speak(text, voice, words_per_minute)
+        engine = _loaded_engine()
+        return engine.sample_rate, engine.speak(text, voice, words_per_minute)
+
+
+def _loaded_engine() -> _Engine:
+    global _engine  # noqa: PLW0603  the library has global state too
+    if _engine is None:
+        _engine = _Engine()
+    return _engine

@@ -8,10 +8,14 @@ from antiphon.persistence.ingest.validate import ValidEvent
 MAX_BYTES = 512 * 1024  # half of the largest message that NATS accepts by default
 
 
-def announcements(events: Sequence[ValidEvent], sequences: Mapping[int, int]) -> list[tuple[str, bytes]]:
+def announcements(
+    events: Sequence[ValidEvent], sequences: Mapping[int, int], largest: int
+) -> list[tuple[str, bytes]]:
     """Return the messages (subject, payload) for one commit: its new envelopes by session, in order.
 
-    `sequences` maps the position of each new event to its sequence; other events are not announced.
+    `sequences` maps the position of each new event to its sequence; other events are not announced. `largest`
+    is the largest payload in bytes. An envelope that does not fit, with its two numbers, is announced as an
+    empty list: followers read the log.
     """
     sessions: dict[str, list[bytes]] = {}
     subjects: dict[str, str] = {}
@@ -27,7 +31,7 @@ def announcements(events: Sequence[ValidEvent], sequences: Mapping[int, int]) ->
     return [
         (subjects[session_id], b"[" + b",".join(chunk) + b"]")
         for session_id, envelopes in sessions.items()
-        for chunk in _chunks(envelopes)
+        for chunk in _chunks(envelopes, largest - len(b"[]"))
     ]
 
 
@@ -37,13 +41,18 @@ def _committed(event: ValidEvent, sequence: int) -> bytes:
     return b'%b,"sequence":%d,"position":%d}' % (head, sequence, event.incoming.position)
 
 
-def _chunks(envelopes: list[bytes]) -> Iterable[list[bytes]]:
+def _chunks(envelopes: list[bytes], largest: int) -> Iterable[list[bytes]]:
+    limit = min(MAX_BYTES, largest)
     chunk: list[bytes] = []
     size = 0
     for envelope in envelopes:
-        if chunk and size + len(envelope) > MAX_BYTES:
+        if chunk and size + len(envelope) > limit:
             yield chunk
             chunk, size = [], 0
+        if len(envelope) > largest:
+            yield []
+            continue
         chunk.append(envelope)
         size += len(envelope) + 1
-    yield chunk
+    if chunk:
+        yield chunk

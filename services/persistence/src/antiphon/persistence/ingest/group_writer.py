@@ -17,15 +17,19 @@ from antiphon.persistence.sql import storable
 log = structlog.get_logger(__name__)
 
 MAX_IN_FLIGHT = 2  # transactions: one is in Postgres while the next is prepared
+MAX_GROUP_BYTES = 8 * 2**20  # of payloads in one statement; Postgres refuses an argument of 1 GiB
 
-INGEST_BATCH = "select partition, position, sequence from ingest_batch($1, $2, $3)"
+INGEST_BATCH = "select partition, position, sequence from ingest_batch($1, $2, $3, $4)"
 
 Sequences = dict[int, int]  # position -> the sequence that the commit gave to a new event
 
 
 @dataclass(frozen=True, slots=True)
 class PendingCommit:
-    """A batch of one partition that waits for its commit, with its fence: epoch and expected checkpoint."""
+    """A batch of one partition that waits for its commit, with its fence: epoch and expected checkpoint.
+
+    `last_event_id` identifies the message at `reached`.
+    """
 
     partition: int
     epoch: int
@@ -33,6 +37,13 @@ class PendingCommit:
     reached: int
     events: Sequence[ValidEvent]
     dead_letters: Sequence[DeadLetter]
+    last_event_id: str
+
+    def bytes(self) -> int:
+        """Return the size of all payloads."""
+        return sum(len(event.incoming.payload) for event in self.events) + sum(
+            len(letter.incoming.payload) for letter in self.dead_letters
+        )
 
 
 _Waiting = tuple[PendingCommit, asyncio.Future[Sequences]]
@@ -65,7 +76,7 @@ class GroupWriter:
         group: list[_Waiting] = []
         try:
             while self._waiting:
-                group, self._waiting = self._waiting, []
+                group = self._take_group()
                 try:
                     await self._commit_group(group)
                 except Exception as error:  # it is ours: nobody may wait without end
@@ -77,6 +88,17 @@ class GroupWriter:
             left = group if self._in_flight else [*group, *self._waiting]
             for _, future in left:  # those without an answer: this task was cancelled
                 future.cancel()
+
+    def _take_group(self) -> list[_Waiting]:
+        """Remove and return the first waiting batches: at least one, and no more than the limit in bytes."""
+        size, count = self._waiting[0][0].bytes(), 1
+        for pending, _ in self._waiting[1:]:
+            size += pending.bytes()
+            if size > MAX_GROUP_BYTES:
+                break
+            count += 1
+        group, self._waiting = self._waiting[:count], self._waiting[count:]
+        return group
 
     async def _commit_group(self, group: list[_Waiting]) -> None:
         try:
@@ -97,7 +119,11 @@ class GroupWriter:
         async with self._database.pool.acquire() as connection:
             try:
                 rows = await connection.fetch(
-                    INGEST_BATCH, _commit_rows(commits), _event_rows(commits), _dead_letter_rows(commits)
+                    INGEST_BATCH,
+                    _commit_rows(commits),
+                    _event_rows(commits),
+                    _dead_letter_rows(commits),
+                    [_encodable(commit.last_event_id) for commit in commits],
                 )
             except asyncpg.InternalServerError:
                 connection.terminate()  # it may cache the ids of types that were dropped and created again

@@ -2,30 +2,39 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import structlog
 
+from antiphon.chassis.background import BackgroundTask
 from antiphon.chassis.bus import Bus, BusError, ConsumerLost, Incoming
 from antiphon.chassis.database import Database
 from antiphon.chassis.retry import FIRST_SECONDS, retrying
 from antiphon.chassis.shutdown import ShuttingDown, StopAwareWait, wait_or_stop
 from antiphon.contracts.streams import ingest_consumer
-from antiphon.persistence.errors import POSTGRES_ERRORS, Fenced, Poisoned, TooManyDeadLetters
+from antiphon.persistence.errors import (
+    POSTGRES_ERRORS,
+    CommitTimedOut,
+    Fenced,
+    Poisoned,
+    TooManyDeadLetters,
+    is_timeout,
+)
 from antiphon.persistence.ingest.acks import delayed_acks
 from antiphon.persistence.ingest.announce import announcements
+from antiphon.persistence.ingest.checkpoint import Checkpoint, Checkpoints
 from antiphon.persistence.ingest.group_writer import GroupWriter, PendingCommit, Sequences
+from antiphon.persistence.ingest.stream_check import StreamChanged, check_stream, identity_of
 from antiphon.persistence.ingest.tracing import trace_commit
 from antiphon.persistence.ingest.validate import DeadLetter, Validated, ValidEvent, validate
 from antiphon.persistence.readiness import ReadinessCheck
 
 log = structlog.get_logger(__name__)
 
-_CLAIM = """
-insert into checkpoints (name, epoch) values ($1, 1)
-on conflict (name) do update set epoch = checkpoints.epoch + 1, updated_at = now()
-returning position, epoch
-"""
+CAUGHT_UP_SECONDS = 60.0  # between two records of how far the stream was read
+OPERATOR_POLL_SECONDS = 2.0  # while the partition is stopped
+
 _READ_CHECKPOINT = "select position, epoch from checkpoints where name = $1"
 _READ_COMMITTED = """
 select position, sequence from event_log
@@ -58,6 +67,7 @@ class PartitionIngest:
         self._partition = partition
         self._name = f"partition {partition}"
         self._checkpoint = f"ingest:{partition}"
+        self._checkpoints = Checkpoints(database, partition)
         self._bus = bus
         self._consumer = ingest_consumer(partition)
         self._consumer_lost = False
@@ -65,7 +75,9 @@ class PartitionIngest:
         self._writer = writer
         self._readiness = readiness
         self._options = options
+        self._commit_limit = options.batch  # messages; lower after a commit that timed out
         self._dead_letters = 0  # in a row, up to the last commit
+        self._postgres_failed = False  # since the stream was checked
 
     async def run(self, stop: asyncio.Event) -> None:
         """Ingest until stopped; the current batch is finished first.
@@ -74,11 +86,14 @@ class PartitionIngest:
         """
         self._readiness.starting(self._name)
         self._dead_letters = 0
+        claim = retrying(*POSTGRES_ERRORS, on_retry=self._on_claim_error, stop=stop)
         try:
-            await retrying(*POSTGRES_ERRORS, on_retry=self._on_claim_error, stop=stop)(self.claim)
             while True:
-                # A call returns when the bus fails after a commit: the next failure backs off from the start.
-                await retrying(BusError, on_retry=self._on_bus_error, stop=stop)(self._consume, stop)
+                checkpoint = await claim(self.claim)
+                try:
+                    await self._consume_without_end(checkpoint, stop)
+                except StreamChanged as error:
+                    await self._wait_for_operator(str(error), stop)
         except ShuttingDown:
             return
         except TooManyDeadLetters as error:
@@ -88,21 +103,60 @@ class PartitionIngest:
         finally:
             self._readiness.healthy(self._name)
 
-    async def claim(self) -> None:
+    async def claim(self) -> Checkpoint:
         """Raise the epoch, which fences every earlier writer, and read the checkpoint."""
-        [(self.position, self._epoch)] = await self._database.pool.fetch(_CLAIM, self._checkpoint)
+        checkpoint = await self._checkpoints.claim()
+        self.position, self._epoch = checkpoint.position, checkpoint.epoch
+        return checkpoint
+
+    async def record_caught_up(self) -> None:
+        """Record how far the stream holds no unread message of the partition, if it has read all of them.
+
+        Without it, a partition without events could not tell whether messages that expired were its own.
+        """
+        position = self.position
+        stream = await self._bus.stream_state()
+        # In this order: the consumer has delivered at least what the stream held before.
+        if stream is not None and await self._bus.delivered_all(self._consumer, position):
+            await self._checkpoints.read_through(self._epoch, position, stream.last)
+
+    async def _consume_without_end(self, checkpoint: Checkpoint, stop: asyncio.Event) -> None:
+        if checkpoint.stopped is not None:
+            raise StreamChanged(checkpoint.stopped)
+        while True:
+            # A call returns when the bus fails after a commit: the next failure backs off from the start.
+            await retrying(BusError, on_retry=self._on_bus_error, stop=stop)(self._consume, stop)
+
+    async def _wait_for_operator(self, reason: str, stop: asyncio.Event) -> None:
+        """Store the reason, so that restarts wait too; return when an operator has recreated the stream."""
+        retry = retrying(*POSTGRES_ERRORS, on_retry=self._on_claim_error, stop=stop)
+        await retry(self._checkpoints.stop, self._epoch, reason)
+        self._readiness.unhealthy(self._name, f"is stopped: {reason}")
+        while (await retry(self._checkpoints.read, self._epoch)).stopped is not None:
+            self._readiness.unhealthy(self._name, f"is stopped: {reason}")
+            await wait_or_stop(asyncio.sleep(OPERATOR_POLL_SECONDS), stop)
+
+    async def _check_stream(self, stop: asyncio.Event) -> None:
+        retry = retrying(*POSTGRES_ERRORS, on_retry=self._on_claim_error, stop=stop)
+        checkpoint = await retry(self._checkpoints.read, self._epoch)
+        lost = await retry(self._checkpoints.verified, checkpoint, await check_stream(self._bus, checkpoint))
+        if lost:
+            log.error("ingest.gap", partition=self._partition, after=checkpoint.read_through, positions=lost)
 
     async def _consume(self, stop: asyncio.Event) -> None:
         committed = False
         try:
+            await self._check_stream(stop)
             if self._consumer_lost:
-                await self._create_consumer()
+                await self._bus.ensure_consumer(self._consumer)  # never the stream: it would lose events
+                self._consumer_lost = False
             # Not "skip what is at or before the checkpoint": after a crash the broker delivers new messages
             # before those that were delivered and not acknowledged, and skipping would lose the latter.
             await self._bus.reset_consumer(self._consumer, self.position + 1)
             async with (
                 self._bus.pull(self._consumer, batch=self._options.batch) as puller,
                 delayed_acks(puller) as acks,
+                self._recording_caught_up(),
                 StopAwareWait(stop) as wait,
             ):
                 self._readiness.healthy(self._name)
@@ -111,24 +165,34 @@ class PartitionIngest:
                     await self._ingest(batch, stop)
                     acks.add(batch)
                     committed = True
+                    if self._postgres_failed:
+                        # The stream may have dropped messages meanwhile, which no delivery tells.
+                        self._postgres_failed = False
+                        return
         except BusError as error:
             if not committed:
                 raise
             self._on_bus_error(error)
             await wait_or_stop(asyncio.sleep(FIRST_SECONDS), stop)
 
-    async def _create_consumer(self) -> None:
-        self._consumer_lost = False
+    @asynccontextmanager
+    async def _recording_caught_up(self) -> AsyncIterator[None]:
+        async def run() -> None:
+            while True:
+                await asyncio.sleep(CAUGHT_UP_SECONDS)
+                await self.record_caught_up()
+
+        task = BackgroundTask(run, name=f"partition {self._partition}: record what was read")
         try:
-            await self._bus.ensure()
-        except BusError as error:  # of another stream, perhaps: the reset tells whether the consumer exists
-            self._on_bus_error(error)
+            yield
+        finally:
+            await task.close()
 
     async def _ingest(self, batch: Sequence[Incoming], stop: asyncio.Event) -> None:
         validated = [validate(incoming, self._partition) for incoming in batch]
         with trace_commit(self._partition, validated):
             async for events, sequences in self._commit_all(validated, stop):
-                for subject, payload in announcements(events, sequences):
+                for subject, payload in announcements(events, sequences, self._bus.max_payload):
                     await self._bus.announce(subject, payload)
 
     async def _commit_all(
@@ -136,15 +200,19 @@ class PartitionIngest:
     ) -> AsyncIterator[tuple[list[ValidEvent], Sequences]]:
         """Commit a batch and yield after each commit; it takes more than one if an event is poisoned.
 
-        A poisoned batch is halved until it is a single event, which is then committed as a dead letter.
+        A poisoned batch is halved until it is a single event, which is then committed as a dead letter. After
+        a time-out commits have half the size, and grow again slowly.
         Raises Fenced, ShuttingDown, TooManyDeadLetters.
         """
         rest = list(batch)
         size = len(rest)
         while rest:
-            chunk = self._until_limit(rest[:size])
+            chunk = self._until_limit(rest[: min(size, self._commit_limit)])
             try:
                 sequences = await self._commit_or_retry(chunk, stop)
+            except CommitTimedOut:
+                self._commit_limit = max(1, len(chunk) // 2)
+                continue
             except Poisoned as error:
                 size = max(1, len(chunk) // 2)
                 if len(chunk) == 1:
@@ -153,23 +221,28 @@ class PartitionIngest:
             yield [event for event in chunk if isinstance(event, ValidEvent)], sequences
             rest = rest[len(chunk) :]
             size *= 2
+            self._commit_limit = min(self._options.batch, self._commit_limit + self._commit_limit // 8 + 1)
             self._count_dead_letters(chunk)
 
     async def _commit_or_retry(self, chunk: Sequence[Validated], stop: asyncio.Event) -> Sequences:
         uncertain = False  # whether an attempt failed: its commit may have succeeded
+        timed_out = False
 
         def on_retry(error: BaseException, _: int) -> None:
-            nonlocal uncertain
-            uncertain = True
+            nonlocal uncertain, timed_out
+            uncertain, timed_out = True, is_timeout(error)
             self._readiness.unhealthy(self._name, f"cannot commit {len(chunk)} messages: {error!r}")
 
         async def attempt() -> Sequences:
             settled = await self.settle(chunk) if uncertain else None
+            if settled is None and timed_out and len(chunk) > 1:
+                raise CommitTimedOut
             return await self.commit(chunk) if settled is None else settled
 
         try:
             return await retrying(*POSTGRES_ERRORS, on_retry=on_retry, stop=stop)(attempt)
         finally:
+            self._postgres_failed = self._postgres_failed or uncertain
             if uncertain:
                 self._readiness.healthy(self._name)
 
@@ -186,6 +259,7 @@ class PartitionIngest:
             reached=reached,
             events=[event for event in batch if isinstance(event, ValidEvent)],
             dead_letters=[letter for letter in batch if isinstance(letter, DeadLetter)],
+            last_event_id=identity_of(batch[-1]),
         )
         sequences = await self._writer.commit(pending)
         self.position = reached

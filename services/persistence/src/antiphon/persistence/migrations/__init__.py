@@ -8,6 +8,12 @@ from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 
+from antiphon.persistence.migrations.compatibility import SchemaMismatch, mismatch, read_compatible_from
+
+__all__ = ["SchemaMismatch", "check", "current", "head", "migrate"]
+
+STATEMENT_SECONDS = 3600.0  # a migration may rewrite a table
+
 _HERE = Path(__file__).parent
 
 
@@ -15,14 +21,22 @@ def _config(dsn: str | None = None) -> Config:
     config = Config()
     config.set_main_option("script_location", str(_HERE).replace("%", "%%"))
     config.attributes["dsn"] = dsn
+    config.attributes["statement_timeout_seconds"] = STATEMENT_SECONDS
     return config
 
 
-def migrate(dsn: str) -> None:
-    """Upgrade the database to the newest schema; safe to run again, and by several processes at once."""
+def migrate(dsn: str, *, statement_timeout_seconds: float = STATEMENT_SECONDS) -> str:
+    """Upgrade the database to the newest schema and return its revision; safe to run again.
+
+    Several processes may run it at once. A newer schema that this version can run with stays as it is.
+    Raises SchemaMismatch for one that it cannot run with.
+    """
+    config = _config(dsn)
+    config.attributes["statement_timeout_seconds"] = statement_timeout_seconds
     # env.py runs asyncpg in a loop of its own, and the caller may have a running loop already.
     with ThreadPoolExecutor(1, thread_name_prefix="migrate") as thread:
-        thread.submit(command.upgrade, _config(dsn), "head").result()
+        thread.submit(command.upgrade, config, "head").result()
+    return str(config.attributes["revision"])
 
 
 def head() -> str:
@@ -39,3 +53,16 @@ async def current(connection: "asyncpg.pool.PoolConnectionProxy | asyncpg.Connec
         return None
     revision: str | None = await connection.fetchval("select version_num from alembic_version")
     return revision
+
+
+async def check(connection: "asyncpg.pool.PoolConnectionProxy | asyncpg.Connection") -> str:
+    """Return the revision of a database that this code can run with.
+
+    Raises SchemaMismatch.
+    """
+    revision = await current(connection)
+    known = {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
+    problem = mismatch(revision, await read_compatible_from(connection), known, head())
+    if problem is not None:
+        raise SchemaMismatch(problem)
+    return str(revision)

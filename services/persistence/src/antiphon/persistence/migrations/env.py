@@ -2,12 +2,14 @@
 
 import asyncio
 
-import asyncpg
 from alembic import context
-from sqlalchemy import Connection
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
+from antiphon.chassis.postgres import connect
+from antiphon.persistence.migrations.compatibility import SchemaMismatch, mismatch
 from antiphon.persistence.schema import metadata
 
 MIGRATION_LOCK = 0x616E7469  # "anti" in ASCII: replicas that start together migrate one after the other
@@ -17,13 +19,38 @@ def _migrate(connection: Connection) -> None:
     connection.exec_driver_sql("set lock_timeout = '30s'")
     connection.exec_driver_sql(f"select pg_advisory_xact_lock({MIGRATION_LOCK})")
     context.configure(connection=connection, target_metadata=metadata, transactional_ddl=True)
-    context.run_migrations()
+    current = context.get_context().get_current_revision()
+    script = context.script
+    known = {revision.revision for revision in script.walk_revisions()}
+    if current is not None and current not in known:  # a newer version has migrated
+        declared = connection.exec_driver_sql("select compatible_from from schema_compatibility").scalar()
+        if problem := mismatch(current, declared, known, str(script.get_current_head())):
+            raise SchemaMismatch(problem)
+    else:
+        context.run_migrations()
+        current = context.get_context().get_current_revision()
+        _declare_compatibility(connection, script, current)
+    context.config.attributes["revision"] = current
 
 
-async def _connect_and_migrate(dsn: str) -> None:
+def _declare_compatibility(connection: Connection, script: ScriptDirectory, revision: str | None) -> None:
+    """Store the oldest revision whose code can run with this schema, as its migration declares it."""
+    if not connection.exec_driver_sql("select to_regclass('schema_compatibility')").scalar():
+        return
+    module = script.get_revision(str(revision)).module
+    connection.exec_driver_sql("delete from schema_compatibility")
+    connection.execute(
+        text("insert into schema_compatibility values (:compatible_from)"),
+        {"compatible_from": getattr(module, "compatible_from", revision)},
+    )
+
+
+async def _connect_and_migrate(dsn: str, statement_seconds: float) -> None:
     engine = create_async_engine(
         "postgresql+asyncpg://",
-        async_creator=lambda: asyncpg.connect(dsn, timeout=10),
+        async_creator=lambda: connect(
+            dsn, name="persistence migrate", connect_seconds=10, statement_seconds=statement_seconds
+        ),
         poolclass=NullPool,
     )
     async with engine.begin() as connection:
@@ -31,4 +58,8 @@ async def _connect_and_migrate(dsn: str) -> None:
     await engine.dispose()
 
 
-asyncio.run(_connect_and_migrate(context.config.attributes["dsn"]))
+asyncio.run(
+    _connect_and_migrate(
+        context.config.attributes["dsn"], context.config.attributes["statement_timeout_seconds"]
+    )
+)

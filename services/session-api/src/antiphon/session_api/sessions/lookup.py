@@ -2,8 +2,7 @@
 
 import msgspec
 
-from antiphon.chassis.log import Log
-from antiphon.contracts.envelope import Envelope
+from antiphon.chassis.log import Log, Page
 from antiphon.contracts.ids import is_session_id
 from antiphon.contracts.session import Session
 from antiphon.session_api.problems import Problem
@@ -73,15 +72,15 @@ class Lookup:
             await self._require(tenant, session_id)
         return turns
 
-    async def events(self, tenant: str, session_id: str, after: int, limit: int) -> list[Envelope]:
-        """Return committed events after a sequence.
+    async def events(self, tenant: str, session_id: str, after: int, limit: int) -> Page:
+        """Return committed events after a sequence, and whether there are more.
 
         Raises Problem 404, DatabaseUnavailable, BusUnavailable.
         """
-        events = await self._log.read_session(tenant, session_id, after=after, limit=limit)
-        if not events:
+        page = await self._log.read_page(tenant, session_id, after=after, limit=limit)
+        if not page.envelopes:
             await self._require(tenant, session_id)
-        return events
+        return page
 
     async def ended_at_sequence(self, tenant: str, session_id: str) -> int | None:
         """Return the sequence of the session's terminal event, or None before it is committed.

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 
 import structlog
 from starlette.responses import StreamingResponse
@@ -14,12 +14,12 @@ from antiphon.contracts.session import TERMINAL_TYPES
 
 MEDIA_TYPE = "text/event-stream"
 QUEUE_SIZE = 256  # events read ahead of a slow client; then reading waits
+QUEUE_BYTES = 1 << 20  # of their bodies, all but the newest
 CANCEL_TIMEOUT_SECONDS = 2.0
 OPENING = b"retry: 1000\n\n"
 HEARTBEAT = b": keep-alive\n\n"
 
 Chunks = AsyncGenerator[bytes, None]
-Queue = asyncio.Queue[Envelope | None]  # None wakes the sender
 
 log = structlog.get_logger(__name__)
 
@@ -51,6 +51,43 @@ async def replay(events: list[Envelope]) -> Chunks:
     yield OPENING + b"".join(map(as_event, events))
 
 
+class ReadAhead:
+    """Events that are read and not sent yet, bounded in number and in bytes."""
+
+    def __init__(self, max_bytes: int = QUEUE_BYTES) -> None:
+        self._events: list[Envelope] = []
+        self._bytes = 0
+        self._max_bytes = max_bytes
+        self._arrived = asyncio.Event()
+        self._taken = asyncio.Event()
+
+    @property
+    def empty(self) -> bool:
+        """Whether everything was taken."""
+        return not self._events
+
+    async def put(self, envelope: Envelope) -> None:
+        """Add an event, as soon as there is room for it."""
+        while len(self._events) >= QUEUE_SIZE or self._bytes > self._max_bytes:
+            self._taken.clear()
+            await self._taken.wait()
+        self._events.append(envelope)
+        self._bytes += len(envelope.data)
+        self._arrived.set()
+
+    async def take(self) -> list[Envelope]:
+        """Wait for events, or for `wake`, and take all."""
+        await self._arrived.wait()
+        self._arrived.clear()
+        taken, self._events, self._bytes = self._events, [], 0
+        self._taken.set()
+        return taken
+
+    def wake(self) -> None:
+        """End the wait of `take`."""
+        self._arrived.set()
+
+
 async def live(
     events: AsyncGenerator[Envelope, None], *, heartbeat_seconds: float, stopping: asyncio.Event
 ) -> Chunks:
@@ -58,23 +95,21 @@ async def live(
 
     Ends after the terminal event of the session, or when the server stops.
     """
-    queue = Queue(QUEUE_SIZE)
-    reading = asyncio.create_task(_read(events, queue), name="stream: read")
+    ahead = ReadAhead()
+    reading = asyncio.create_task(_read(events, ahead), name="stream: read")
     stopped = asyncio.create_task(stopping.wait(), name="stream: stop")
     for task in (reading, stopped):
-        task.add_done_callback(lambda _: _wake(queue))
+        task.add_done_callback(lambda _: ahead.wake())
     try:
         yield OPENING
-        while not stopped.done() and not (reading.done() and queue.empty()):
+        while not stopped.done() and not (reading.done() and ahead.empty):
             try:
                 async with asyncio.timeout(heartbeat_seconds):
-                    waiting = [await queue.get()]
+                    waiting = await ahead.take()
             except TimeoutError:
                 yield HEARTBEAT
                 continue
-            while not queue.empty():
-                waiting.append(queue.get_nowait())
-            if chunk := b"".join(as_event(envelope) for envelope in waiting if envelope is not None):
+            if chunk := b"".join(map(as_event, waiting)):
                 yield chunk
         _log_failure(reading)
     finally:
@@ -83,17 +118,12 @@ async def live(
         await asyncio.wait((reading, stopped), timeout=CANCEL_TIMEOUT_SECONDS)
 
 
-async def _read(events: AsyncGenerator[Envelope, None], queue: Queue) -> None:
+async def _read(events: AsyncGenerator[Envelope, None], ahead: ReadAhead) -> None:
     async with aclosing(events):
         async for envelope in events:
-            await queue.put(envelope)
+            await ahead.put(envelope)
             if envelope.type in TERMINAL_TYPES:
                 return
-
-
-def _wake(queue: Queue) -> None:
-    with suppress(asyncio.QueueFull):  # a full queue wakes the sender as well
-        queue.put_nowait(None)
 
 
 def _log_failure(reading: asyncio.Task[None]) -> None:

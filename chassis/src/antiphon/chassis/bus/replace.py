@@ -1,0 +1,128 @@
+"""Replace the stream of events by one that starts at a later position; publishers wait meanwhile.
+
+While its subjects are closed, publishers get "no responders" and retry: nothing that they are acknowledged
+can be missed by a copy.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from antiphon.chassis.bus.admin import create_consumers, stream_config
+from antiphon.chassis.bus.connection import Connection
+from antiphon.chassis.bus.errors import ApiError
+from antiphon.chassis.bus.messages import TRACEPARENT, Incoming, Outgoing
+from antiphon.chassis.bus.publish import MESSAGE_ID, PUBLISH_DEADLINE_SECONDS, publish_many
+from antiphon.chassis.bus.read import read
+from antiphon.chassis.bus.stored import NOT_FOUND, stream_state
+from antiphon.contracts.streams import SESSIONS, StreamDefinition
+
+KEPT = ("description", "max_age", "max_bytes", "num_replicas", "placement")  # of the replaced stream
+KEPT_FIELDS = "antiphon.kept"
+
+CLOSED = "closed."  # before the subjects of a stream that takes no messages
+COPIES = "copies."  # before the subjects of copied messages
+REFILL = "refill."  # before the subjects of a new stream that only takes copies
+
+CHUNK = 32  # messages in one batch: of the largest, 32 MiB
+UNREAD = f"{SESSIONS.name}_UNREAD"  # a stream: the copies, while the stream of events is replaced
+
+
+async def close_intake(connection: Connection, definition: StreamDefinition) -> None:
+    """Make a stream refuse messages and keep those that it has; create the stream of copies."""
+    config = (await connection.api(f"STREAM.INFO.{definition.name}"))["config"]
+    subjects = [f"{CLOSED}{subject}" for subject in definition.subjects]
+    config.pop("subject_transform", None)
+    await connection.api(f"STREAM.UPDATE.{definition.name}", config | {"subjects": subjects})
+    if await stream_state(connection, UNREAD) is None:
+        kept = {name: config[name] for name in KEPT if name in config}
+        await connection.api(f"STREAM.CREATE.{UNREAD}", _copies_config(kept))
+
+
+def _copies_config(kept: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "name": UNREAD,
+        "description": f"Copies of messages, while {SESSIONS.name} is replaced",
+        "subjects": [f"{COPIES}>"],
+        "storage": "file",
+        "num_replicas": kept.get("num_replicas", 1),
+        "allow_direct": True,
+        "allow_atomic": True,
+        "metadata": {KEPT_FIELDS: json.dumps(kept)},
+    }
+
+
+async def _final_config(connection: Connection, definition: StreamDefinition) -> dict[str, Any]:
+    """Return the definition, with the fields that an operator had changed in the replaced stream."""
+    try:
+        info = await connection.api(f"STREAM.INFO.{UNREAD}")
+    except ApiError as error:
+        if error.code != NOT_FOUND:
+            raise
+        return stream_config(definition)
+    kept: dict[str, Any] = json.loads(info["config"].get("metadata", {}).get(KEPT_FIELDS, "{}"))
+    return stream_config(definition) | kept
+
+
+async def copy(connection: Connection, messages: Iterable[Incoming]) -> None:
+    """Store copies of messages, in order."""
+    outs = [_again(message, COPIES + printable(message.subject)) for message in messages]
+    await _publish_all(connection, outs)
+
+
+async def create_closed(connection: Connection, definition: StreamDefinition, first: int) -> None:
+    """Create the stream with `first` as its first position; until it is opened, it only takes copies."""
+    config = await _final_config(connection, definition) | {
+        "first_seq": first,
+        "subjects": [f"{REFILL}{subject}" for subject in definition.subjects],
+        "subject_transform": {"src": f"{REFILL}>", "dest": ">"},
+    }
+    await connection.api(f"STREAM.CREATE.{definition.name}", config)
+
+
+async def refill(connection: Connection) -> int:
+    """Publish the copies into the new stream, in order, and return their number."""
+    count = 0
+    if await stream_state(connection, UNREAD) is None:
+        return count
+    chunk: list[Outgoing] = []
+    async for message in read(connection, UNREAD, f"{COPIES}>", 0):
+        chunk.append(_again(message, REFILL + message.subject.removeprefix(COPIES)))
+        if len(chunk) == CHUNK:
+            await _publish_all(connection, chunk)
+            chunk = []
+        count += 1
+    await _publish_all(connection, chunk)
+    return count
+
+
+async def open_intake(connection: Connection, definition: StreamDefinition) -> None:
+    """Give the new stream its consumers and its subjects: publishers continue."""
+    config = await _final_config(connection, definition)
+    await connection.api(f"STREAM.UPDATE.{definition.name}", config)
+    await create_consumers(connection)
+
+
+async def delete(connection: Connection, stream: str) -> None:
+    """Delete a stream with all its messages, if it exists."""
+    try:
+        await connection.api(f"STREAM.DELETE.{stream}")
+    except ApiError as error:
+        if error.code != NOT_FOUND:
+            raise
+
+
+def printable(subject: str) -> str:
+    """Return a subject that can be published; one with other characters is invalid, and a dead letter."""
+    return "".join(c if c.isascii() and c.isprintable() and c != " " else "?" for c in subject)
+
+
+def _again(message: Incoming, subject: str) -> Outgoing:
+    headers = message.headers or {}
+    trace = {TRACEPARENT: headers[TRACEPARENT]} if TRACEPARENT in headers else {}
+    return Outgoing(subject, message.payload, headers.get(MESSAGE_ID, ""), trace)
+
+
+async def _publish_all(connection: Connection, outs: Sequence[Outgoing]) -> None:
+    for start in range(0, len(outs), CHUNK):
+        await publish_many(connection, outs[start : start + CHUNK], PUBLISH_DEADLINE_SECONDS)

@@ -1,0 +1,1 @@
+"""What an operator does about the stream of events: look at it, and make it again."""

@@ -1,0 +1,67 @@
+"""The worker's own process, without LiveKit: its health and its background tasks."""
+
+import asyncio
+from pathlib import Path
+
+import httpx
+import pytest
+
+from antiphon.agent_worker import worker
+from antiphon.agent_worker.settings import AgentSettings
+from antiphon.chassis.settings import load
+from antiphon.cli.stack.nats import NatsServer
+from antiphon.cli.stack.ports import free_port
+from antiphon.recorder.outbox import Orphans
+
+ANSWER_SECONDS = 60.0
+
+
+class FailingOrphans(Orphans):
+    """Journals that cannot be looked for."""
+
+    failing = True
+
+    async def run(self) -> None:
+        """Fail, until `failing` is unset."""
+        if FailingOrphans.failing:
+            raise OSError("no such disk")
+        await super().run()
+
+
+async def test_failing_adoption_makes_the_worker_unready_and_ends_no_call(
+    nats_server: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = free_port()
+    for name, value in {
+        "LIVEKIT_URL": f"ws://127.0.0.1:{free_port()}",
+        "LIVEKIT_API_KEY": "key",
+        "LIVEKIT_API_SECRET": "secret" * 6,
+        "ANTIPHON_NATS_URL": nats_server.url,
+        "ANTIPHON_JOURNAL_DIR": str(tmp_path),
+        "ANTIPHON_AGENT_HEALTH_PORT": str(port),
+        "ANTIPHON_AGENT_IDLE_PROCESSES": "0",
+    }.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(worker, "Orphans", FailingOrphans)
+    monkeypatch.setattr(FailingOrphans, "failing", True)
+    stop = asyncio.Event()
+    serving = asyncio.create_task(worker.serve(load(AgentSettings), stop))
+
+    await _journals_report(serving, port, "orphans fails: OSError('no such disk')")
+    monkeypatch.setattr(FailingOrphans, "failing", False)
+    await _journals_report(serving, port, "")
+    stop.set()
+    await asyncio.wait_for(serving, ANSWER_SECONDS)
+
+
+async def _journals_report(serving: asyncio.Task[None], port: int, expected: str) -> None:
+    async with asyncio.timeout(ANSWER_SECONDS), httpx.AsyncClient() as client:
+        while True:
+            assert not serving.done(), serving
+            try:
+                answer = await client.get(f"http://127.0.0.1:{port}/health/ready", timeout=5)
+                if answer.json()["checks"]["journals"]["detail"] == expected:
+                    return
+            except httpx.TransportError:
+                pass
+            await asyncio.sleep(0.1)

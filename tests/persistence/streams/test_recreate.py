@@ -1,0 +1,216 @@
+"""`streams recreate` brings a lost stream back: dense afterwards, and nothing that was readable is lost."""
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from tests.fixtures.broker import erase
+
+from antiphon.chassis.bus import Bus, Outgoing, replace
+from antiphon.chassis.database import Database
+from antiphon.persistence.streams.recreate import Refused, recreate, render_recreated
+from antiphon.persistence.streams.status import read_stream_status, render
+
+if TYPE_CHECKING:
+    from tests.persistence.conftest import (
+        Eventually,
+        LogReader,
+        NewSession,
+        Publish,
+        RunningIngest,
+        SampleSession,
+    )
+
+
+@pytest.fixture(autouse=True)
+async def no_copies(bus: Bus) -> None:
+    await replace.delete(bus.connection, replace.UNREAD)
+
+
+@pytest.fixture
+def session(new_session: "NewSession") -> "SampleSession":
+    return new_session("recreated")
+
+
+async def ingest_all(ingest: "RunningIngest", event_log: "LogReader", partition: int, count: int) -> None:
+    """Ingest a partition until the log has so many events, and stop."""
+    ingest.restart(partition)
+    await event_log.until(count, seconds=60)
+    await ingest.end()
+
+
+async def test_a_deleted_stream_is_created_after_everything_in_the_log(
+    bus: Bus,
+    database: Database,
+    publish: "Publish",
+    ingest: "RunningIngest",
+    event_log: "LogReader",
+    session: "SampleSession",
+) -> None:
+    call = [session.turn(n) for n in range(1, 17)]
+    await publish(call[:8])
+    await ingest_all(ingest, event_log, session.partition, 8)
+    await bus.connection.api("STREAM.DELETE.SESSIONS")
+
+    status = await read_stream_status(bus, database)
+    assert status.stream is None
+    assert "stream SESSIONS does not exist: run `python -m antiphon.persistence streams" in render(status)
+
+    result = await recreate(bus, database, replace_existing=False)
+    await bus.verify()
+    await publish(call[8:])
+    await ingest_all(ingest, event_log, session.partition, 16)
+
+    assert (result.first, result.taken_over, result.missing, result.most) == (9, 0, {}, 0)
+    assert "it starts at position 9" in render_recreated(result)
+    assert await event_log.events(session.session_id) == [(n, e.id) for n, e in enumerate(call, 1)]
+    assert (await read_stream_status(bus, database)).problems == []
+
+
+async def test_the_unread_messages_of_a_foreign_stream_are_taken_over(
+    bus: Bus,
+    database: Database,
+    publish: "Publish",
+    ingest: "RunningIngest",
+    event_log: "LogReader",
+    session: "SampleSession",
+    eventually: "Eventually",
+) -> None:
+    """Its positions are in the log already, for other events."""
+    call = [session.turn(n) for n in range(1, 25)]
+    await publish(call[:16])
+    await ingest_all(ingest, event_log, session.partition, 16)
+    await erase(bus)
+    await bus.ensure()
+    await publish(call[12:])  # four of them are in the log
+    ingest.restart(session.partition)
+    await eventually(lambda: ingest.is_unready_because("is stopped"), seconds=60)
+    assert "STOPPED" in render(await read_stream_status(bus, database))
+
+    with pytest.raises(Refused, match=f"partitions {session.partition} cannot continue .* add --replace"):
+        await recreate(bus, database, replace_existing=False)
+    result = await recreate(bus, database, replace_existing=True)
+    await ingest.end()  # it is fenced, and would be started again by its lease
+    await publish([session.turn(25)])
+    await ingest_all(ingest, event_log, session.partition, 25)
+
+    assert (result.first, result.taken_over, result.missing) == (17, 8, {})
+    events = await event_log.events(session.session_id)
+    assert [number for number, _ in events] == list(range(1, 26))
+    assert [event for _, event in events][:24] == [envelope.id for envelope in call]
+
+
+async def test_an_intact_stream_is_not_recreated_without_being_asked(
+    bus: Bus,
+    database: Database,
+    publish: "Publish",
+    ingest: "RunningIngest",
+    event_log: "LogReader",
+    session: "SampleSession",
+    new_session: "NewSession",
+) -> None:
+    other = new_session("never read")
+    assert other.partition != session.partition
+    await publish([session.turn(1), other.turn(1), session.turn(2)])
+    await ingest_all(ingest, event_log, session.partition, 2)
+
+    with pytest.raises(Refused, match="nothing to recreate"):
+        await recreate(bus, database, replace_existing=False)
+    result = await recreate(bus, database, replace_existing=True)
+    await ingest_all(ingest, event_log, other.partition, 3)
+
+    assert (result.first, result.taken_over, result.missing) == (4, 1, {})
+    assert (await read_stream_status(bus, database)).gaps == []
+
+
+async def test_what_was_lost_is_counted_and_recorded(
+    bus: Bus,
+    database: Database,
+    publish: "Publish",
+    ingest: "RunningIngest",
+    event_log: "LogReader",
+    session: "SampleSession",
+    new_session: "NewSession",
+) -> None:
+    other = new_session("lost")
+    assert other.partition != session.partition
+    await publish([session.turn(1), other.turn(1), other.turn(2), session.turn(2)])
+    await ingest_all(ingest, event_log, session.partition, 2)
+    await bus.connection.api("STREAM.DELETE.SESSIONS")
+
+    result = await recreate(bus, database, replace_existing=False)
+
+    assert session.partition not in result.missing
+    assert result.missing[other.partition] == (1, 4)
+    assert result.most == 2
+    gaps = (await read_stream_status(bus, database)).gaps
+    assert (other.partition, 1, 4) in [(gap.partition, gap.first, gap.last) for gap in gaps]
+    assert "at most 2 events" in render_recreated(result)
+
+
+@pytest.mark.parametrize("step", ["copy", "create_closed", "refill", "open_intake"])
+async def test_an_interrupted_run_is_completed_by_the_next(
+    step: str,
+    bus: Bus,
+    database: Database,
+    publish: "Publish",
+    ingest: "RunningIngest",
+    event_log: "LogReader",
+    session: "SampleSession",
+    eventually: "Eventually",
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    call = [session.turn(n) for n in range(1, 41)]
+    await publish(call[:10])
+    await ingest_all(ingest, event_log, session.partition, 10)
+    await publish(call[10:])
+
+    async def crash(*_: Any) -> None:
+        raise RuntimeError("killed")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(replace, step, crash)
+        with pytest.raises(RuntimeError):
+            await recreate(bus, database, replace_existing=True)
+    ingest.restart(session.partition)
+    if step != "open_intake":  # the last step: the partitions may continue already
+        await eventually(lambda: ingest.is_unready_because("run `streams recreate` again"), seconds=60)
+    await ingest.end()
+
+    await recreate(bus, database, replace_existing=False)
+    await ingest_all(ingest, event_log, session.partition, 40)
+
+    assert await event_log.events(session.session_id) == [(n, e.id) for n, e in enumerate(call, 1)]
+    assert (await read_stream_status(bus, database)).problems == []
+    await bus.verify()
+
+
+async def test_dead_letters_are_not_repeated_and_erased_sessions_not_read_again(
+    bus: Bus,
+    database: Database,
+    publish: "Publish",
+    ingest: "RunningIngest",
+    event_log: "LogReader",
+    session: "SampleSession",
+) -> None:
+    subject = f"sessions.{session.partition}.default.{session.session_id}.turn"
+    await bus.publish(Outgoing(subject, b"wrong", ""))
+    await publish([session.turn(1)])
+    await ingest_all(ingest, event_log, session.partition, 1)
+    await bus.publish(Outgoing(subject, b"wrong as well", ""))
+    await database.pool.fetchval("select erase_session($1)", session.session_id)
+
+    result = await recreate(bus, database, replace_existing=True)
+    await publish([session.turn(2)])
+    await ingest_all(ingest, event_log, session.partition, 1)
+
+    assert result.taken_over == 1
+    assert [letter["payload"] for letter in await event_log.dead_letters()] == [b"wrong", b"wrong as well"]
+
+
+async def test_what_an_operator_tuned_is_kept(bus: Bus, database: Database) -> None:
+    config = (await bus.connection.api("STREAM.INFO.SESSIONS"))["config"]
+    await bus.connection.api("STREAM.UPDATE.SESSIONS", config | {"max_bytes": 1 << 30})
+
+    await recreate(bus, database, replace_existing=True)
+
+    assert (await bus.connection.api("STREAM.INFO.SESSIONS"))["config"]["max_bytes"] == 1 << 30
