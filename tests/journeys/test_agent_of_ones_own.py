@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 from livekit import api as livekit_api
 
@@ -74,9 +75,12 @@ async def agent(stack: EmbeddedStack, tmp_path: Path) -> AsyncIterator[None]:
                 await asyncio.sleep(0.1)
         yield
     finally:
+        children = psutil.Process(process.pid).children(recursive=True) if process.returncode is None else []
         if process.returncode is None:
             process.kill()  # its jobs end with it
         await process.wait()
+        _, running = await asyncio.to_thread(psutil.wait_procs, children, READY_SECONDS)
+        assert running == []
 
 
 @asynccontextmanager

@@ -11,7 +11,7 @@ import pytest
 from tests.recorder.outbox.journal_process import PACKAGE, WITHOUT_LIVEKIT
 
 from antiphon.recorder.outbox import Journal, NotAJournal, held
-from antiphon.recorder.outbox.records import EVENT, PIECE_BYTES, Record, frame
+from antiphon.recorder.outbox.records import EVENT, NOTE, PIECE_BYTES, Record, frame
 
 WRITER = (
     WITHOUT_LIVEKIT
@@ -309,3 +309,47 @@ def test_killed_writer_loses_no_appended_line(path: Path, attempt: int) -> None:
     assert first % 7 == 1  # batches of 7 were acknowledged
     assert numbers == list(range(first, numbers[-1] + 1))
     assert numbers[-1] in (reported, reported + 1)
+
+
+REWRITER = (
+    WITHOUT_LIVEKIT
+    + """
+journal = Journal.create(Path(sys.argv[2]))
+number = 0
+while True:
+    number += 1
+    journal.note(b"turn", b"%d" % number)
+    journal.append(b"%d %s" % (number, b"x" * (number % 500)), b"turn")
+    journal.note(b"next", b"%d" % number)
+    print(number, flush=True)
+    if number % 5 == 0:
+        while batch := journal.next_batch(7):
+            journal.acknowledge(batch)
+        journal.shrink([(b"next", b"%d" % number)])
+"""
+)
+
+
+@pytest.mark.parametrize("attempt", range(3))
+def test_writer_killed_while_it_rewrites_its_journal_loses_nothing(path: Path, attempt: int) -> None:
+    limit = 100 + random.randrange(200)
+    with subprocess.Popen(
+        [sys.executable, "-c", REWRITER, str(PACKAGE), str(path)], stdout=subprocess.PIPE
+    ) as writer:
+        assert writer.stdout is not None
+        for _ in range(limit):
+            writer.stdout.readline()
+        os.kill(writer.pid, signal.SIGKILL)
+        reported = limit + writer.stdout.read().count(b"\n")
+
+    journal = Journal.adopt(path)
+    assert journal is not None
+    notes = {record.key: int(record.payload) for record in journal.scan() if record.kind == NOTE}
+    numbers = [int(line.split()[0]) for line in drain(journal)]
+    assert journal.damage == {}
+    assert numbers == list(range(reported - len(numbers) + 1, reported + 1)) or numbers == list(
+        range(reported - len(numbers) + 2, reported + 2)
+    )
+    assert notes[b"next"] in (reported, reported + 1)
+    assert journal.remove()
+    assert list(path.parent.iterdir()) == []

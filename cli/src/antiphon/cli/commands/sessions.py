@@ -78,7 +78,7 @@ async def print_session(session_id: str) -> None:
 def _headline(session: Json) -> str:
     if session["flow_id"]:
         return f"{session['status']}, flow {session['flow_id']}"
-    agent = f"agent {session['agent_name']}" if session["agent_name"] else "no flow"
+    agent = f"agent {session['agent_name']}" if session.get("agent_name") else "no flow"
     return f"{session['status']}, {agent}, room {session['room']}"
 
 
