@@ -163,6 +163,28 @@ def test_interrupted_turn_has_spoken_and_generated_text() -> None:
     assert turn.assistant_text_generated == "There is a long story to tell."
 
 
+def test_what_ends_a_speech_after_its_answer_interrupts_nothing() -> None:
+    """A tool that deletes the room ends its own speech."""
+    turns = greeted()
+    ask(turns, "s1", "that is all")
+    turns.text_generated("s1", "Good bye.")
+    turns.agent_said("s1", "host", Answer("Good bye."))
+    turns.tool_called("s1", "host", "call_1")
+    turn = saved(turns.speech_finished("s1", interrupted=True))
+    assert not turn.interrupted
+    assert turn.assistant_text == "Good bye."
+
+
+def test_a_tool_reply_that_is_cut_off_is_interrupted() -> None:
+    turns = greeted()
+    ask(turns, "s1", "book it")
+    turns.text_generated("s1", "One moment.")
+    turns.agent_said("s1", "host", Answer("One moment."))
+    turns.tool_called("s1", "host", "call_1")
+    turns.text_generated("s1", "It is booked.")
+    assert saved(turns.speech_finished("s1", interrupted=True)).interrupted
+
+
 def test_answer_interrupted_before_playout_is_a_turn() -> None:
     turns = greeted()
     ask(turns, "s1", "well")

@@ -65,6 +65,7 @@ class Speech:
     turn: "OpenTurn | None" = None
     is_settled: bool = False  # it cannot move to another turn: it has begun, or answers a message
     done: bool = False
+    is_answered: bool = False  # its last text was said to the end, or up to an interruption
     generated: list[GeneratedText] = field(default_factory=list)
     heard: str = ""  # by the user, since its last answer
 

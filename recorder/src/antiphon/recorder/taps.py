@@ -5,9 +5,11 @@ A tap replaces a method on one object, so it works on objects made elsewhere and
 
 import inspect
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine
+from functools import cached_property
 from typing import Any
 
 from livekit.agents import Agent, AgentSession, JobContext, llm
+from livekit.api import LiveKitAPI
 
 from antiphon.chassis.library_log import get_logger
 from antiphon.recorder.livekit_internals import available, current_speech
@@ -88,12 +90,24 @@ def tap_hang_up(ctx: JobContext, on_hang_up: Callable[[], None]) -> None:
     vars(ctx)["delete_room"] = _called_before(ctx.delete_room, on_hang_up)
     if not available("api"):
         return
-    try:
-        rooms = ctx.api.room
-    except (RuntimeError, ValueError):  # outside of a job process, or without credentials: nobody can use it
+
+    def tapped(api: LiveKitAPI) -> LiveKitAPI:
+        for name in ("delete_room", "remove_participant"):
+            vars(api.room)[name] = _called_before(getattr(api.room, name), on_hang_up)
+        return api
+
+    if "api" in vars(ctx):
+        tapped(ctx.api)
         return
-    for name in ("delete_room", "remove_participant"):
-        vars(rooms)[name] = _called_before(getattr(rooms, name), on_hang_up)
+
+    # made when it is first read, which takes tens of milliseconds: not for an agent that does not use it
+    class Tapped(type(ctx)):  # type: ignore[misc] # the class of a job's context
+        @cached_property
+        def api(self) -> LiveKitAPI:
+            return tapped(super().api)
+
+    Tapped.__name__ = Tapped.__qualname__ = type(ctx).__name__
+    ctx.__class__ = Tapped
 
 
 def _called_before(method: Callable[..., Any], action: Callable[[], None]) -> Callable[..., Any]:

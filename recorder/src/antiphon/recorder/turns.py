@@ -72,6 +72,7 @@ class TurnTracker:
             self._texts += 1
             known.generated.append(GeneratedText(self._texts))
         known.generated[-1].pieces.append(text)
+        known.is_answered = False
         _changed(known.turn)
 
     def text_heard(self, speech: str, text: str) -> None:
@@ -133,6 +134,7 @@ class TurnTracker:
         known = self._speech(speech or "")
         facts = self.speech_began(known.id, agent_id)
         known.heard = ""
+        known.is_answered = True
         if known.generated:
             known.generated[-1].answered = True
         if known.turn is not None:
@@ -187,7 +189,8 @@ class TurnTracker:
             return []
         if not (was_scheduled or known.is_settled):
             return self._leave_turn(known)
-        turn.interrupted = turn.interrupted or interrupted
+        # what ends a speech after its answer, such as a tool that deletes the room, interrupts nothing
+        turn.interrupted = turn.interrupted or (interrupted and not known.is_answered)
         if known.heard.strip():  # LiveKit adds no message for it, such as by `add_to_chat_ctx=False`
             turn.answers.append(Answer(known.heard.strip(), interrupted))
             known.heard = ""
