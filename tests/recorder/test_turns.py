@@ -175,6 +175,14 @@ def test_what_ends_a_speech_after_its_answer_interrupts_nothing() -> None:
     assert turn.assistant_text == "Good bye."
 
 
+def test_a_turn_that_the_end_of_the_session_cuts_off_is_interrupted() -> None:
+    turns = greeted()
+    ask(turns, "s1", "hello")
+    turns.text_generated("s1", "Hi there.")
+    turns.text_heard("s1", "Hi")
+    assert saved(turns.close()).interrupted
+
+
 def test_a_tool_reply_that_is_cut_off_is_interrupted() -> None:
     turns = greeted()
     ask(turns, "s1", "book it")

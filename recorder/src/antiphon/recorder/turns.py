@@ -203,7 +203,11 @@ class TurnTracker:
         return self._finish_if_ended(turn)
 
     def close(self) -> list[Fact]:
-        """Finish all open turns as they are."""
+        """Finish all open turns as they are; what was being said is interrupted."""
+        for turn in self._open:
+            turn.interrupted = turn.interrupted or any(
+                speech.generated and not (speech.done or speech.is_answered) for speech in turn.speeches
+            )
         return [fact for turn in list(self._open) for fact in self._finish(turn)]
 
     def _speech(self, speech: str) -> Speech:

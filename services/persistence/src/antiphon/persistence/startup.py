@@ -69,7 +69,8 @@ class Startup:
         except ApiError as error:
             raise SystemExit(
                 f"The broker refuses the streams of the contract: {error}. "
-                "Its disk, or max_file_store, may be too small: they reserve 8 GiB."
+                "Its disk, or max_file_store, may be too small (they reserve 8 GiB), or it may have "
+                "fewer servers than ANTIPHON_NATS_REPLICAS."
             ) from error
         return bus
 
