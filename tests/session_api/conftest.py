@@ -116,7 +116,7 @@ def settings_for(livekit_url: str, **changes: Any) -> ApiSettings:
         "livekit_url": livekit_url,
         "livekit_api_key": API_KEY,
         "livekit_api_secret": API_SECRET,
-        "livekit_timeout_seconds": 1.0,
+        "livekit_timeout_seconds": 3.0,
         "broker_timeout_seconds": 1.0,
         **changes,
     }
