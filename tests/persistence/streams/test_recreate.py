@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from tests.fixtures.broker import erase
 
-from antiphon.chassis.bus import Bus, Outgoing, replace
+from antiphon.chassis.bus import Bus, HistoryGap, Incoming, Outgoing, read, replace, stored
 from antiphon.chassis.database import Database
 from antiphon.persistence.streams.recreate import Refused, recreate, render_recreated
 from antiphon.persistence.streams.status import read_stream_status, render
@@ -214,3 +214,64 @@ async def test_what_an_operator_tuned_is_kept(bus: Bus, database: Database) -> N
     await recreate(bus, database, replace_existing=True)
 
     assert (await bus.connection.api("STREAM.INFO.SESSIONS"))["config"]["max_bytes"] == 1 << 30
+
+
+async def test_messages_that_a_replica_does_not_have_yet_are_taken_over(
+    bus: Bus,
+    database: Database,
+    publish: "Publish",
+    ingest: "RunningIngest",
+    event_log: "LogReader",
+    session: "SampleSession",
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Any replica answers a direct get: here one that ends two messages before the leader."""
+    read_batch = read._read_batch
+
+    async def stale(*arguments: Any) -> tuple[list[Incoming], bool]:
+        batch, more = await read_batch(*arguments)
+        return (batch, more) if more else (batch[:-2], False)
+
+    monkeypatch.setattr(read, "_read_batch", stale)
+    call = [session.turn(n) for n in range(1, 41)]
+    await publish(call[:10])
+    await ingest_all(ingest, event_log, session.partition, 10)
+    await publish(call[10:])
+
+    result = await recreate(bus, database, replace_existing=True)
+    await ingest_all(ingest, event_log, session.partition, 40)
+
+    assert (result.first, result.taken_over) == (11, 30)
+    assert await event_log.events(session.session_id) == [(n, e.id) for n, e in enumerate(call, 1)]
+
+
+@pytest.mark.parametrize("stream", ["SESSIONS", replace.UNREAD])
+async def test_a_stream_that_could_not_be_read_whole_is_kept(
+    stream: str,
+    bus: Bus,
+    database: Database,
+    publish: "Publish",
+    ingest: "RunningIngest",
+    event_log: "LogReader",
+    session: "SampleSession",
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    call = [session.turn(n) for n in range(1, 21)]
+    await publish(call)
+    message_at = stored.message_at
+
+    async def lossy(connection: Any, name: str, request: dict[str, Any]) -> Incoming | None:
+        if name == stream and request["seq"] == 7:
+            return None
+        return await message_at(connection, name, request)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(stored, "message_at", lossy)
+        with pytest.raises(HistoryGap, match=f"{stream} has 20 messages"):
+            await recreate(bus, database, replace_existing=True)
+
+    result = await recreate(bus, database, replace_existing=True)
+    await ingest_all(ingest, event_log, session.partition, 20)
+
+    assert (result.first, result.missing) == (1, {})
+    assert await event_log.events(session.session_id) == [(n, e.id) for n, e in enumerate(call, 1)]

@@ -13,8 +13,7 @@ from antiphon.chassis.bus.connection import Connection
 from antiphon.chassis.bus.errors import ApiError
 from antiphon.chassis.bus.messages import TRACEPARENT, Incoming, Outgoing
 from antiphon.chassis.bus.publish import MESSAGE_ID, PUBLISH_DEADLINE_SECONDS, publish_many
-from antiphon.chassis.bus.read import read
-from antiphon.chassis.bus.stored import NOT_FOUND, stream_state
+from antiphon.chassis.bus.stored import NOT_FOUND, all_messages, stream_state
 from antiphon.contracts.streams import SESSIONS, StreamDefinition
 
 KEPT = ("description", "max_age", "max_bytes", "num_replicas", "placement")  # of the replaced stream
@@ -96,7 +95,7 @@ async def refill(connection: Connection) -> int:
     if await stream_state(connection, UNREAD) is None:
         return count
     chunk: list[Outgoing] = []
-    async for message in read(connection, UNREAD, f"{COPIES}>", 0):
+    async for message in all_messages(connection, UNREAD):
         chunk.append(_again(message, REFILL + message.subject.removeprefix(COPIES)))
         if len(chunk) == CHUNK:
             await _publish_all(connection, chunk)
