@@ -4,9 +4,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.fixtures.broker import erase
+from tests.fixtures.raw_nats import RawPublisher
 
-from antiphon.chassis.bus import Bus, HistoryGap, Incoming, Outgoing, read, replace, stored
+from antiphon.chassis.bus import Bus, HistoryGap, Incoming, Outgoing, outgoing, read, replace, stored
+from antiphon.chassis.bus.protocol import LONGEST_SUBJECT
 from antiphon.chassis.database import Database
+from antiphon.cli.stack.nats import NatsServer
 from antiphon.persistence.streams.recreate import Refused, recreate, render_recreated
 from antiphon.persistence.streams.status import read_stream_status, render
 
@@ -275,3 +278,66 @@ async def test_a_stream_that_could_not_be_read_whole_is_kept(
 
     assert (result.first, result.missing) == (1, {})
     assert await event_log.events(session.session_id) == [(n, e.id) for n, e in enumerate(call, 1)]
+
+
+async def test_messages_at_the_limits_are_taken_over(
+    bus: Bus,
+    database: Database,
+    publish: "Publish",
+    ingest: "RunningIngest",
+    event_log: "LogReader",
+    session: "SampleSession",
+    nats_server: NatsServer,
+) -> None:
+    """A copy has another subject, and the headers of a batch."""
+    start = f"sessions.{session.partition}.default.{session.session_id}."
+    room = bus.max_payload - 120 - len(outgoing(session.turn(1, "")).payload)
+    call = [session.turn(2), session.turn(3, "x" * room), session.turn(4)]
+    for event in call:
+        await bus.publish(outgoing(event))
+    raw = RawPublisher(nats_server.port)
+    raw.publish((start + "x" * (LONGEST_SUBJECT - len(start))).encode(), b"long subject")
+    raw.publish(f"{start}turn".encode(), b"y" * bus.max_payload)
+    raw.close()
+    await publish([last := session.turn(5)])
+
+    result = await recreate(bus, database, replace_existing=True)
+    await ingest_all(ingest, event_log, session.partition, 4)
+
+    assert result.taken_over == 6
+    assert [event for _, event in await event_log.events(session.session_id)] == [
+        event.id for event in (*call, last)
+    ]
+    letters = [bytes(letter["payload"]) for letter in await event_log.dead_letters()]
+    assert letters == [b"long subject", b"y" * bus.max_payload]
+
+
+async def test_a_dead_letter_is_stored_once_however_often_the_run_is_interrupted(
+    bus: Bus,
+    database: Database,
+    publish: "Publish",
+    ingest: "RunningIngest",
+    event_log: "LogReader",
+    session: "SampleSession",
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    subject = f"sessions.{session.partition}.default.{session.session_id}.turn"
+    await publish([session.turn(1)])
+    for payload in (b"wrong", b"wrong", b"wrong as well"):
+        await bus.publish(Outgoing(subject, payload, ""))
+
+    async def crash(*_: Any) -> None:
+        raise RuntimeError("killed")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(replace, "open_intake", crash)
+        for _ in range(3):
+            with pytest.raises(RuntimeError):
+                await recreate(bus, database, replace_existing=True)
+    result = await recreate(bus, database, replace_existing=False)
+    await publish([session.turn(2)])
+    await ingest_all(ingest, event_log, session.partition, 2)
+
+    assert result.taken_over == 4
+    letters = [bytes(letter["payload"]) for letter in await event_log.dead_letters()]
+    assert letters == [b"wrong", b"wrong", b"wrong as well"]
