@@ -1,5 +1,6 @@
 """`streams recreate` brings a lost stream back: dense afterwards, and nothing that was readable is lost."""
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,6 +11,7 @@ from antiphon.chassis.bus import Bus, HistoryGap, Incoming, Outgoing, outgoing, 
 from antiphon.chassis.bus.protocol import LONGEST_SUBJECT
 from antiphon.chassis.database import Database
 from antiphon.cli.stack.nats import NatsServer
+from antiphon.contracts.streams import SESSIONS
 from antiphon.persistence.streams.recreate import Refused, recreate, render_recreated
 from antiphon.persistence.streams.status import read_stream_status, render
 
@@ -39,6 +41,12 @@ async def ingest_all(ingest: "RunningIngest", event_log: "LogReader", partition:
     ingest.restart(partition)
     await event_log.until(count, seconds=60)
     await ingest.end()
+
+
+async def gaps_of(bus: Bus, database: Database, session: "SampleSession") -> list[tuple[int, int]]:
+    """Return the gaps of a session's partition."""
+    gaps = (await read_stream_status(bus, database)).gaps
+    return [(gap.first, gap.last) for gap in gaps if gap.partition == session.partition]
 
 
 async def test_a_deleted_stream_is_created_after_everything_in_the_log(
@@ -341,3 +349,124 @@ async def test_a_dead_letter_is_stored_once_however_often_the_run_is_interrupted
     assert result.taken_over == 4
     letters = [bytes(letter["payload"]) for letter in await event_log.dead_letters()]
     assert letters == [b"wrong", b"wrong", b"wrong as well"]
+
+
+async def test_messages_that_were_dropped_unread_are_reported_before_the_stream_is_deleted(
+    bus: Bus,
+    database: Database,
+    publish: "Publish",
+    ingest: "RunningIngest",
+    event_log: "LogReader",
+    session: "SampleSession",
+) -> None:
+    call = [session.turn(n) for n in range(1, 21)]
+    await publish(call[:10])
+    await ingest_all(ingest, event_log, session.partition, 10)
+    await publish(call[10:])
+    await bus.connection.api("STREAM.PURGE.SESSIONS", {"seq": 16})  # as max_age would
+
+    result = await recreate(bus, database, replace_existing=True)
+    await ingest_all(ingest, event_log, session.partition, 15)
+
+    assert (result.first, result.taken_over, result.most) == (16, 5, 5)
+    assert result.missing[session.partition] == (11, 15)
+    assert "11 to 15" in render_recreated(result)
+    assert await gaps_of(bus, database, session) == [(11, 15)]
+
+
+async def test_a_log_that_was_restored_from_before_a_recreation_reports_what_it_lacks(
+    bus: Bus,
+    database: Database,
+    publish: "Publish",
+    ingest: "RunningIngest",
+    event_log: "LogReader",
+    session: "SampleSession",
+) -> None:
+    """The stream starts after what the log had before it was put back."""
+    call = [session.turn(n) for n in range(1, 51)]
+    await publish(call[:20])
+    await ingest_all(ingest, event_log, session.partition, 20)
+    await replace.delete(bus.connection, "SESSIONS")
+    await replace.create_closed(bus.connection, SESSIONS, 41)
+    await replace.open_intake(bus.connection, SESSIONS)
+    await publish(call[40:])
+
+    result = await recreate(bus, database, replace_existing=True)
+    await ingest_all(ingest, event_log, session.partition, 30)
+
+    assert (result.first, result.taken_over) == (41, 10)
+    assert result.missing[session.partition] == (21, 40)
+    assert await gaps_of(bus, database, session) == [(21, 40)]
+
+
+@pytest.mark.parametrize("step", ["create_closed", "refill", "open_intake", "delete"])
+@pytest.mark.parametrize("lost", [False, True])
+async def test_an_interrupted_run_records_no_gap_that_is_none(
+    step: str,
+    lost: bool,
+    bus: Bus,
+    database: Database,
+    publish: "Publish",
+    ingest: "RunningIngest",
+    event_log: "LogReader",
+    session: "SampleSession",
+    new_session: "NewSession",
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The other partition had read everything, long ago, of the stream that the run replaces."""
+    other = new_session("read before")
+    await publish([other.turn(1), *(session.turn(n) for n in range(1, 11))])
+    await ingest_all(ingest, event_log, other.partition, 1)
+    await ingest_all(ingest, event_log, session.partition, 11)
+    if lost:
+        await bus.connection.api("STREAM.DELETE.SESSIONS")
+    else:
+        await publish([other.turn(2)])
+    action, crashes = getattr(replace, step), 0
+
+    async def crash(*arguments: Any) -> None:
+        nonlocal crashes
+        crashes += 1
+        if step == "delete":
+            await action(*arguments)
+        raise RuntimeError("killed")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(replace, step, crash)
+        for _ in range(2):
+            with suppress(RuntimeError):
+                await recreate(bus, database, replace_existing=True)
+    assert crashes > 0
+    result = await recreate(bus, database, replace_existing=True)
+
+    assert (result.first, result.missing) == (12, {})
+    assert (await read_stream_status(bus, database)).gaps == []
+
+
+async def test_an_interrupted_run_records_the_gap_that_the_first_run_saw(
+    bus: Bus,
+    database: Database,
+    publish: "Publish",
+    ingest: "RunningIngest",
+    event_log: "LogReader",
+    session: "SampleSession",
+    new_session: "NewSession",
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    other = new_session("lost")
+    await publish([session.turn(1), other.turn(1), other.turn(2), session.turn(2)])
+    await ingest_all(ingest, event_log, session.partition, 2)
+    await bus.connection.api("STREAM.DELETE.SESSIONS")
+
+    async def crash(*_: Any) -> None:
+        raise RuntimeError("killed")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(replace, "refill", crash)
+        with pytest.raises(RuntimeError):
+            await recreate(bus, database, replace_existing=False)
+    result = await recreate(bus, database, replace_existing=False)
+
+    assert (result.missing[other.partition], result.most) == ((1, 4), 2)
+    assert await gaps_of(bus, database, session) == []
+    assert await gaps_of(bus, database, other) == [(1, 4)]

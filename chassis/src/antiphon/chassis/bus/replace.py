@@ -15,7 +15,7 @@ from antiphon.chassis.bus.errors import ApiError
 from antiphon.chassis.bus.messages import TRACEPARENT, Incoming, Outgoing
 from antiphon.chassis.bus.protocol import LONGEST_SUBJECT
 from antiphon.chassis.bus.publish import MESSAGE_ID, PUBLISH_DEADLINE_SECONDS, publish_many
-from antiphon.chassis.bus.stored import NOT_FOUND, all_messages, stream_state
+from antiphon.chassis.bus.stored import NOT_FOUND, StreamState, all_messages, stream_state
 from antiphon.contracts.streams import SESSIONS, StreamDefinition
 
 KEPT = ("description", "max_age", "max_bytes", "num_replicas", "placement")  # of the replaced stream
@@ -29,6 +29,11 @@ ID_BYTES = 512  # more than an id and other headers add to a copy
 DUPLICATE_SECONDS = 6 * 3600  # in which an interrupted run may be run again, and copies nothing twice
 CHUNK = 32  # messages in one batch: of the largest, 32 MiB
 UNREAD = f"{SESSIONS.name}_UNREAD"  # a stream: the copies, while the stream of events is replaced
+
+
+def in_progress(state: StreamState) -> bool:
+    """Return whether a stream is being replaced, or that was interrupted: it takes no messages."""
+    return any(subject.startswith((CLOSED, REFILL)) for subject in state.subjects)
 
 
 async def close_intake(connection: Connection, definition: StreamDefinition) -> None:
@@ -94,10 +99,15 @@ async def create_closed(
     await connection.api(f"STREAM.CREATE.{definition.name}", config)
 
 
+async def has_copies(connection: Connection) -> bool:
+    """Return whether the stream of copies exists: it does until a run is completed."""
+    return await stream_state(connection, UNREAD) is not None
+
+
 async def refill(connection: Connection) -> int:
     """Publish the copies into the new stream, in order, and return their number."""
     count = 0
-    if await stream_state(connection, UNREAD) is None:
+    if not await has_copies(connection):
         return count
     chunk: list[Outgoing] = []
     async for message in all_messages(connection, UNREAD):
