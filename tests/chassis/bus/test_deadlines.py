@@ -99,6 +99,7 @@ class Hung:
             "Bus.publish_many": partial(bus.publish_many, [message, message, message]),
             "Bus.reset_consumer": partial(bus.reset_consumer, CONSUMER, 1),
             "Bus.read": self._read,
+            "Bus.all_messages": self._read_all,
             "Bus.last": partial(bus.last, "sessions.3.>"),
             "Bus.announce": self._announce,
             "Bus.subscribe": partial(bus.subscribe, "live.b"),
@@ -138,6 +139,10 @@ class Hung:
 
     async def _read(self) -> None:
         async for _ in self.bus.read("sessions.3.>"):
+            pass
+
+    async def _read_all(self) -> None:
+        async for _ in self.bus.all_messages():
             pass
 
     async def _announce(self) -> None:

@@ -147,3 +147,30 @@ def test_an_event_is_addressed_by_its_family_with_its_trace() -> None:
     assert out.subject == event_subject("default", SESSION, "command")
     assert out.message_id == "one"
     assert out.headers == {"traceparent": "00-aa-bb-01"}
+
+
+async def test_a_message_that_only_fits_alone_is_published_with_the_others(
+    bus: Bus, message: MessageOf
+) -> None:
+    """The headers of a batch take space too."""
+    room = bus.max_payload - 120
+    acks = await bus.publish_many([message(1), message(2, size=room), message(3)])
+
+    assert [ack.position for ack in acks] == [1, 2, 3]
+
+
+async def test_a_message_that_is_too_large_leaves_none_of_the_others(bus: Bus, message: MessageOf) -> None:
+    with pytest.raises(PayloadTooLarge):
+        await bus.publish_many([message(1), message(2, size=bus.max_payload), message(3)])
+
+    assert await stored(bus) == []
+
+
+async def test_a_message_without_headers_may_be_as_large_as_the_broker_takes(bus: Bus) -> None:
+    await bus.connection.api("STREAM.CREATE.LARGE", {"name": "LARGE", "subjects": ["large"]})
+    try:
+        ack = await bus.publish(Outgoing("large", b"x" * bus.max_payload, ""))
+    finally:
+        await bus.connection.api("STREAM.DELETE.LARGE")
+
+    assert ack.position == 1

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from antiphon.chassis.bus import Bus, BusUnavailable, HistoryGap, Outgoing, read
+from antiphon.chassis.bus import Bus, BusUnavailable, HistoryGap, Incoming, Outgoing, read, stored
 from antiphon.chassis.bus.client import Message
 from antiphon.contracts.streams import SESSIONS
 from antiphon.contracts.subjects import session_filter
@@ -94,3 +94,55 @@ async def test_large_messages_are_read_in_batches_bounded_in_bytes(bus: Bus, mes
     batch, more = await read._read_batch(bus.connection, SESSIONS.name, request)
     assert sum(len(incoming.payload) for incoming in batch) <= read.BATCH_BYTES + 100_000
     assert more
+
+
+@pytest.fixture
+def behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Direct gets are answered by a replica that has the first 7 messages, and does not know of others."""
+    read_batch = read._read_batch
+
+    async def stale(*arguments: Any) -> tuple[list[Incoming], bool]:
+        batch, _ = await read_batch(*arguments)
+        return [incoming for incoming in batch if incoming.position <= 7], False
+
+    monkeypatch.setattr(read, "_read_batch", stale)
+
+
+@pytest.mark.usefixtures("behind")
+async def test_a_read_ends_where_the_leader_does(bus: Bus, message: MessageOf) -> None:
+    await bus.publish_many([message(number) for number in range(10)])
+
+    assert await read_all(bus) == [b"%d" % number for number in range(10)]
+
+
+@pytest.mark.usefixtures("behind")
+async def test_all_messages_are_those_of_the_leader(bus: Bus, message: MessageOf) -> None:
+    await bus.publish_many([message(number) for number in range(100)])
+    await bus.connection.api("STREAM.PURGE.SESSIONS", {"seq": 11})
+
+    found = [incoming async for incoming in bus.all_messages()]
+    assert [incoming.payload for incoming in found] == [b"%d" % number for number in range(10, 100)]
+    assert [incoming.position for incoming in found] == list(range(11, 101))
+    newest = await bus.last(EVENTS)
+    assert newest is not None
+    assert dict(newest.headers or {}) == dict(found[-1].headers or {})
+    assert (newest.subject, newest.payload, newest.position, newest.published_at) == (
+        found[-1].subject,
+        b"99",
+        100,
+        found[-1].published_at,
+    )
+
+
+async def test_all_messages_end_with_an_error_if_one_is_missing(
+    bus: Bus, message: MessageOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await bus.publish_many([message(number) for number in range(10)])
+    message_at = stored.message_at
+
+    async def lossy(connection: Any, stream: str, request: dict[str, Any]) -> Incoming | None:
+        return None if request["seq"] == 4 else await message_at(connection, stream, request)
+
+    monkeypatch.setattr(stored, "message_at", lossy)
+    with pytest.raises(HistoryGap, match="SESSIONS has 10 messages"):
+        _ = [incoming async for incoming in bus.all_messages()]

@@ -1,12 +1,17 @@
 """`streams recreate` brings a lost stream back: dense afterwards, and nothing that was readable is lost."""
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.fixtures.broker import erase
+from tests.fixtures.raw_nats import RawPublisher
 
-from antiphon.chassis.bus import Bus, Outgoing, replace
+from antiphon.chassis.bus import Bus, HistoryGap, Incoming, Outgoing, outgoing, read, replace, stored
+from antiphon.chassis.bus.protocol import LONGEST_SUBJECT
 from antiphon.chassis.database import Database
+from antiphon.cli.stack.nats import NatsServer
+from antiphon.contracts.streams import SESSIONS
 from antiphon.persistence.streams.recreate import Refused, recreate, render_recreated
 from antiphon.persistence.streams.status import read_stream_status, render
 
@@ -36,6 +41,12 @@ async def ingest_all(ingest: "RunningIngest", event_log: "LogReader", partition:
     ingest.restart(partition)
     await event_log.until(count, seconds=60)
     await ingest.end()
+
+
+async def gaps_of(bus: Bus, database: Database, session: "SampleSession") -> list[tuple[int, int]]:
+    """Return the gaps of a session's partition."""
+    gaps = (await read_stream_status(bus, database)).gaps
+    return [(gap.first, gap.last) for gap in gaps if gap.partition == session.partition]
 
 
 async def test_a_deleted_stream_is_created_after_everything_in_the_log(
@@ -214,3 +225,248 @@ async def test_what_an_operator_tuned_is_kept(bus: Bus, database: Database) -> N
     await recreate(bus, database, replace_existing=True)
 
     assert (await bus.connection.api("STREAM.INFO.SESSIONS"))["config"]["max_bytes"] == 1 << 30
+
+
+async def test_messages_that_a_replica_does_not_have_yet_are_taken_over(
+    bus: Bus,
+    database: Database,
+    publish: "Publish",
+    ingest: "RunningIngest",
+    event_log: "LogReader",
+    session: "SampleSession",
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Any replica answers a direct get: here one that ends two messages before the leader."""
+    read_batch = read._read_batch
+
+    async def stale(*arguments: Any) -> tuple[list[Incoming], bool]:
+        batch, more = await read_batch(*arguments)
+        return (batch, more) if more else (batch[:-2], False)
+
+    monkeypatch.setattr(read, "_read_batch", stale)
+    call = [session.turn(n) for n in range(1, 41)]
+    await publish(call[:10])
+    await ingest_all(ingest, event_log, session.partition, 10)
+    await publish(call[10:])
+
+    result = await recreate(bus, database, replace_existing=True)
+    await ingest_all(ingest, event_log, session.partition, 40)
+
+    assert (result.first, result.taken_over) == (11, 30)
+    assert await event_log.events(session.session_id) == [(n, e.id) for n, e in enumerate(call, 1)]
+
+
+@pytest.mark.parametrize("stream", ["SESSIONS", replace.UNREAD])
+async def test_a_stream_that_could_not_be_read_whole_is_kept(
+    stream: str,
+    bus: Bus,
+    database: Database,
+    publish: "Publish",
+    ingest: "RunningIngest",
+    event_log: "LogReader",
+    session: "SampleSession",
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    call = [session.turn(n) for n in range(1, 21)]
+    await publish(call)
+    message_at = stored.message_at
+
+    async def lossy(connection: Any, name: str, request: dict[str, Any]) -> Incoming | None:
+        if name == stream and request["seq"] == 7:
+            return None
+        return await message_at(connection, name, request)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(stored, "message_at", lossy)
+        with pytest.raises(HistoryGap, match=f"{stream} has 20 messages"):
+            await recreate(bus, database, replace_existing=True)
+
+    result = await recreate(bus, database, replace_existing=True)
+    await ingest_all(ingest, event_log, session.partition, 20)
+
+    assert (result.first, result.missing) == (1, {})
+    assert await event_log.events(session.session_id) == [(n, e.id) for n, e in enumerate(call, 1)]
+
+
+async def test_messages_at_the_limits_are_taken_over(
+    bus: Bus,
+    database: Database,
+    publish: "Publish",
+    ingest: "RunningIngest",
+    event_log: "LogReader",
+    session: "SampleSession",
+    nats_server: NatsServer,
+) -> None:
+    """A copy has another subject, and the headers of a batch."""
+    start = f"sessions.{session.partition}.default.{session.session_id}."
+    room = bus.max_payload - 120 - len(outgoing(session.turn(1, "")).payload)
+    call = [session.turn(2), session.turn(3, "x" * room), session.turn(4)]
+    for event in call:
+        await bus.publish(outgoing(event))
+    raw = RawPublisher(nats_server.port)
+    raw.publish((start + "x" * (LONGEST_SUBJECT - len(start))).encode(), b"long subject")
+    raw.publish(f"{start}turn".encode(), b"y" * bus.max_payload)
+    raw.close()
+    await publish([last := session.turn(5)])
+
+    result = await recreate(bus, database, replace_existing=True)
+    await ingest_all(ingest, event_log, session.partition, 4)
+
+    assert result.taken_over == 6
+    assert [event for _, event in await event_log.events(session.session_id)] == [
+        event.id for event in (*call, last)
+    ]
+    letters = [bytes(letter["payload"]) for letter in await event_log.dead_letters()]
+    assert letters == [b"long subject", b"y" * bus.max_payload]
+
+
+async def test_a_dead_letter_is_stored_once_however_often_the_run_is_interrupted(
+    bus: Bus,
+    database: Database,
+    publish: "Publish",
+    ingest: "RunningIngest",
+    event_log: "LogReader",
+    session: "SampleSession",
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    subject = f"sessions.{session.partition}.default.{session.session_id}.turn"
+    await publish([session.turn(1)])
+    for payload in (b"wrong", b"wrong", b"wrong as well"):
+        await bus.publish(Outgoing(subject, payload, ""))
+
+    async def crash(*_: Any) -> None:
+        raise RuntimeError("killed")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(replace, "open_intake", crash)
+        for _ in range(3):
+            with pytest.raises(RuntimeError):
+                await recreate(bus, database, replace_existing=True)
+    result = await recreate(bus, database, replace_existing=False)
+    await publish([session.turn(2)])
+    await ingest_all(ingest, event_log, session.partition, 2)
+
+    assert result.taken_over == 4
+    letters = [bytes(letter["payload"]) for letter in await event_log.dead_letters()]
+    assert letters == [b"wrong", b"wrong", b"wrong as well"]
+
+
+async def test_messages_that_were_dropped_unread_are_reported_before_the_stream_is_deleted(
+    bus: Bus,
+    database: Database,
+    publish: "Publish",
+    ingest: "RunningIngest",
+    event_log: "LogReader",
+    session: "SampleSession",
+) -> None:
+    call = [session.turn(n) for n in range(1, 21)]
+    await publish(call[:10])
+    await ingest_all(ingest, event_log, session.partition, 10)
+    await publish(call[10:])
+    await bus.connection.api("STREAM.PURGE.SESSIONS", {"seq": 16})  # as max_age would
+
+    result = await recreate(bus, database, replace_existing=True)
+    await ingest_all(ingest, event_log, session.partition, 15)
+
+    assert (result.first, result.taken_over, result.most) == (16, 5, 5)
+    assert result.missing[session.partition] == (11, 15)
+    assert "11 to 15" in render_recreated(result)
+    assert await gaps_of(bus, database, session) == [(11, 15)]
+
+
+async def test_a_log_that_was_restored_from_before_a_recreation_reports_what_it_lacks(
+    bus: Bus,
+    database: Database,
+    publish: "Publish",
+    ingest: "RunningIngest",
+    event_log: "LogReader",
+    session: "SampleSession",
+) -> None:
+    """The stream starts after what the log had before it was put back."""
+    call = [session.turn(n) for n in range(1, 51)]
+    await publish(call[:20])
+    await ingest_all(ingest, event_log, session.partition, 20)
+    await replace.delete(bus.connection, "SESSIONS")
+    await replace.create_closed(bus.connection, SESSIONS, 41)
+    await replace.open_intake(bus.connection, SESSIONS)
+    await publish(call[40:])
+
+    result = await recreate(bus, database, replace_existing=True)
+    await ingest_all(ingest, event_log, session.partition, 30)
+
+    assert (result.first, result.taken_over) == (41, 10)
+    assert result.missing[session.partition] == (21, 40)
+    assert await gaps_of(bus, database, session) == [(21, 40)]
+
+
+@pytest.mark.parametrize("step", ["create_closed", "refill", "open_intake", "delete"])
+@pytest.mark.parametrize("lost", [False, True])
+async def test_an_interrupted_run_records_no_gap_that_is_none(
+    step: str,
+    lost: bool,
+    bus: Bus,
+    database: Database,
+    publish: "Publish",
+    ingest: "RunningIngest",
+    event_log: "LogReader",
+    session: "SampleSession",
+    new_session: "NewSession",
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The other partition had read everything, long ago, of the stream that the run replaces."""
+    other = new_session("read before")
+    await publish([other.turn(1), *(session.turn(n) for n in range(1, 11))])
+    await ingest_all(ingest, event_log, other.partition, 1)
+    await ingest_all(ingest, event_log, session.partition, 11)
+    if lost:
+        await bus.connection.api("STREAM.DELETE.SESSIONS")
+    else:
+        await publish([other.turn(2)])
+    action, crashes = getattr(replace, step), 0
+
+    async def crash(*arguments: Any) -> None:
+        nonlocal crashes
+        crashes += 1
+        if step == "delete":
+            await action(*arguments)
+        raise RuntimeError("killed")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(replace, step, crash)
+        for _ in range(2):
+            with suppress(RuntimeError):
+                await recreate(bus, database, replace_existing=True)
+    assert crashes > 0
+    result = await recreate(bus, database, replace_existing=True)
+
+    assert (result.first, result.missing) == (12, {})
+    assert (await read_stream_status(bus, database)).gaps == []
+
+
+async def test_an_interrupted_run_records_the_gap_that_the_first_run_saw(
+    bus: Bus,
+    database: Database,
+    publish: "Publish",
+    ingest: "RunningIngest",
+    event_log: "LogReader",
+    session: "SampleSession",
+    new_session: "NewSession",
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    other = new_session("lost")
+    await publish([session.turn(1), other.turn(1), other.turn(2), session.turn(2)])
+    await ingest_all(ingest, event_log, session.partition, 2)
+    await bus.connection.api("STREAM.DELETE.SESSIONS")
+
+    async def crash(*_: Any) -> None:
+        raise RuntimeError("killed")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(replace, "refill", crash)
+        with pytest.raises(RuntimeError):
+            await recreate(bus, database, replace_existing=False)
+    result = await recreate(bus, database, replace_existing=False)
+
+    assert (result.missing[other.partition], result.most) == ((1, 4), 2)
+    assert await gaps_of(bus, database, session) == []
+    assert await gaps_of(bus, database, other) == [(1, 4)]

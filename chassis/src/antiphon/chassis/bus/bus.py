@@ -92,11 +92,19 @@ class Bus:
 
         Raises HistoryGap.
         """
-        return read.read(self.connection, SESSIONS.name, subject_filter, after)
+        return read.read_all(self.connection, SESSIONS.name, subject_filter, after)
+
+    def all_messages(self) -> AsyncIterator[Incoming]:
+        """Iterate over all messages of the stream of events, which must take no others meanwhile.
+
+        Raises StreamMissing, and HistoryGap when the stream has more than was read.
+        """
+        return stored.all_messages(self.connection, SESSIONS.name)
 
     async def last(self, subject_filter: str) -> Incoming | None:
         """Return the newest stored message of a filter."""
-        return await read.last(self.connection, SESSIONS.name, subject_filter)
+        request = {"last_by_subj": subject_filter}
+        return await stored.message_at(self.connection, SESSIONS.name, request)
 
     @property
     def max_payload(self) -> int:

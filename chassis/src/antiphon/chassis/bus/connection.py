@@ -127,13 +127,13 @@ class Connection:
         Raises one of TRANSIENT, PayloadTooLarge, InvalidSubject.
         """
         check_subject(subject)
-        self._check_size(payload, headers)
+        self.check_size(payload, headers)
         client = self.client
         if client.pending_data_size + len(payload) < BUFFER_BYTES:  # it is only appended to the buffer
-            await client.publish(subject, payload, reply=reply, headers=headers)
+            await client.publish(subject, payload, reply=reply, headers=headers or None)
             return
         async with _deadline(SEND_DEADLINE_SECONDS):
-            await client.publish(subject, payload, reply=reply, headers=headers)
+            await client.publish(subject, payload, reply=reply, headers=headers or None)
 
     async def request(
         self,
@@ -223,6 +223,19 @@ class Connection:
         except TRANSIENT as error:
             raise BusUnavailable(f"NATS did not answer at {self.address}: {error!r}") from error
 
+    def check_size(self, payload: bytes, headers: dict[str, str] | None) -> None:
+        """Check a message before it is sent.
+
+        Raises PayloadTooLarge.
+        """
+        # The server closes the connection when payload and headers together are too large.
+        size = len(payload)
+        limit = self.client.max_payload
+        if size * 2 > limit and headers:
+            size += HEADER_LINE_BYTES + sum(len(k) + len(v.encode()) + 4 for k, v in headers.items())
+        if size > limit:
+            raise PayloadTooLarge(f"{size} bytes with headers; the broker accepts {limit}")
+
     def on_reconnect(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Call back after every reconnect; return a function that removes the callback."""
         self._on_reconnect.add(callback)
@@ -240,15 +253,6 @@ class Connection:
         except BusUnavailable as error:
             log.warning("nats.flush_failed", extra={"error": str(error)})
         await self.client.end()
-
-    def _check_size(self, payload: bytes, headers: dict[str, str] | None) -> None:
-        # The server closes the connection when payload and headers together are too large.
-        size = len(payload)
-        limit = self.client.max_payload
-        if size * 2 > limit and headers:
-            size += HEADER_LINE_BYTES + sum(len(k) + len(v.encode()) + 4 for k, v in headers.items())
-        if size > limit:
-            raise PayloadTooLarge(f"{size} bytes with headers; the broker accepts {limit}")
 
     async def _connect(self, timeout_seconds: float) -> NatsClient:
         options = self.access.options()  # again: certificates and credentials may have been renewed

@@ -122,6 +122,10 @@ async def publish_many(connection: Connection, outs: Sequence[Outgoing], timeout
             # The server refuses a batch if one of its messages is a duplicate, and after a lost answer the
             # batch may be stored. Published one by one, duplicates are acknowledged as such.
             pass
+        except PayloadTooLarge:
+            # The headers of a batch take space, and one message alone may fit; the others wait for no answer.
+            for out in outs:
+                connection.check_size(out.payload, _headers(out))
     acks = []
     for out in outs:
         remaining = max(0.1, deadline - time.monotonic())

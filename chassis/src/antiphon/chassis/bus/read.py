@@ -3,13 +3,13 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 from antiphon.chassis.bus.client import Message
 from antiphon.chassis.bus.connection import TRANSIENT, Connection
 from antiphon.chassis.bus.errors import BusUnavailable, HistoryGap
 from antiphon.chassis.bus.messages import Incoming
+from antiphon.chassis.bus.stored import message_at, parse_time
 from antiphon.chassis.retry import retrying
 
 BATCH = 500
@@ -32,7 +32,7 @@ class _IncompleteBatch(Exception):
 async def read(
     connection: Connection, stream: str, subject_filter: str, after: int
 ) -> AsyncIterator[Incoming]:
-    """Yield a filter's messages after a position, up to the current end (see Bus.read)."""
+    """Yield a filter's messages after a position, up to the end that the answering replica knows."""
     position, more = after, True
     retry = retrying(_IncompleteBatch, *TRANSIENT, attempts=ATTEMPTS)
     while more:
@@ -54,8 +54,28 @@ async def read(
             position = incoming.position
 
 
+async def read_all(
+    connection: Connection, stream: str, subject_filter: str, after: int
+) -> AsyncIterator[Incoming]:
+    """Yield a filter's messages after a position, up to the end that the stream's leader knows.
+
+    Any replica answers a direct get, and one that is behind ends early.
+    """
+    position = after
+    while True:
+        async for incoming in read(connection, stream, subject_filter, position):
+            yield incoming
+            position = incoming.position
+        request = {"seq": position + 1, "next_by_subj": subject_filter}
+        newer = await retrying(BusUnavailable, attempts=ATTEMPTS)(message_at, connection, stream, request)
+        if newer is None:
+            return
+        yield newer
+        position = newer.position
+
+
 async def last(connection: Connection, stream: str, subject_filter: str) -> Incoming | None:
-    """Return the newest message of a filter.
+    """Return the newest message of a filter that the answering replica has.
 
     Raises BusUnavailable.
     """
@@ -146,13 +166,3 @@ def _incoming(msg: Message) -> Incoming | None:
 def _number(msg: Message, name: str, default: int = 0) -> int:
     value = None if msg.headers is None else msg.headers.added(name)
     return default if value is None else int(value)
-
-
-def parse_time(text: str | None) -> datetime | None:
-    """Return a time of the server, cut to microseconds."""
-    if text is None:
-        return None
-    # RFC 3339 with up to nine digits of a second; datetime takes six.
-    whole, _, fraction = text.rstrip("Z").partition(".")
-    micro = int((fraction + "000000")[:6])
-    return datetime.fromisoformat(whole).replace(microsecond=micro, tzinfo=UTC)

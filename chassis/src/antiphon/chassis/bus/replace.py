@@ -4,17 +4,18 @@ While its subjects are closed, publishers get "no responders" and retry: nothing
 can be missed by a copy.
 """
 
+import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from antiphon.chassis.bus.admin import create_consumers, stream_config
+from antiphon.chassis.bus.admin import SECOND, create_consumers, stream_config
 from antiphon.chassis.bus.connection import Connection
 from antiphon.chassis.bus.errors import ApiError
 from antiphon.chassis.bus.messages import TRACEPARENT, Incoming, Outgoing
+from antiphon.chassis.bus.protocol import LONGEST_SUBJECT
 from antiphon.chassis.bus.publish import MESSAGE_ID, PUBLISH_DEADLINE_SECONDS, publish_many
-from antiphon.chassis.bus.read import read
-from antiphon.chassis.bus.stored import NOT_FOUND, stream_state
+from antiphon.chassis.bus.stored import NOT_FOUND, StreamState, all_messages, stream_state
 from antiphon.contracts.streams import SESSIONS, StreamDefinition
 
 KEPT = ("description", "max_age", "max_bytes", "num_replicas", "placement")  # of the replaced stream
@@ -24,8 +25,15 @@ CLOSED = "closed."  # before the subjects of a stream that takes no messages
 COPIES = "copies."  # before the subjects of copied messages
 REFILL = "refill."  # before the subjects of a new stream that only takes copies
 
+ID_BYTES = 512  # more than an id and other headers add to a copy
+DUPLICATE_SECONDS = 6 * 3600  # in which an interrupted run may be run again, and copies nothing twice
 CHUNK = 32  # messages in one batch: of the largest, 32 MiB
 UNREAD = f"{SESSIONS.name}_UNREAD"  # a stream: the copies, while the stream of events is replaced
+
+
+def in_progress(state: StreamState) -> bool:
+    """Return whether a stream is being replaced, or that was interrupted: it takes no messages."""
+    return any(subject.startswith((CLOSED, REFILL)) for subject in state.subjects)
 
 
 async def close_intake(connection: Connection, definition: StreamDefinition) -> None:
@@ -46,6 +54,7 @@ def _copies_config(kept: dict[str, Any]) -> dict[str, Any]:
         "subjects": [f"{COPIES}>"],
         "storage": "file",
         "num_replicas": kept.get("num_replicas", 1),
+        "duplicate_window": DUPLICATE_SECONDS * SECOND,
         "allow_direct": True,
         "allow_atomic": True,
         "metadata": {KEPT_FIELDS: json.dumps(kept)},
@@ -66,8 +75,8 @@ async def _final_config(connection: Connection, definition: StreamDefinition) ->
 
 async def copy(connection: Connection, messages: Iterable[Incoming]) -> None:
     """Store copies of messages, in order."""
-    outs = [_again(message, COPIES + printable(message.subject)) for message in messages]
-    await _publish_all(connection, outs)
+    limit = connection.client.max_payload
+    await _publish_all(connection, [_copy(message, limit) for message in messages])
 
 
 async def create_closed(
@@ -90,13 +99,18 @@ async def create_closed(
     await connection.api(f"STREAM.CREATE.{definition.name}", config)
 
 
+async def has_copies(connection: Connection) -> bool:
+    """Return whether the stream of copies exists: it does until a run is completed."""
+    return await stream_state(connection, UNREAD) is not None
+
+
 async def refill(connection: Connection) -> int:
     """Publish the copies into the new stream, in order, and return their number."""
     count = 0
-    if await stream_state(connection, UNREAD) is None:
+    if not await has_copies(connection):
         return count
     chunk: list[Outgoing] = []
-    async for message in read(connection, UNREAD, f"{COPIES}>", 0):
+    async for message in all_messages(connection, UNREAD):
         chunk.append(_again(message, REFILL + message.subject.removeprefix(COPIES)))
         if len(chunk) == CHUNK:
             await _publish_all(connection, chunk)
@@ -126,6 +140,19 @@ async def delete(connection: Connection, stream: str) -> None:
 def printable(subject: str) -> str:
     """Return a subject that can be published; one with other characters is invalid, and a dead letter."""
     return "".join(c if c.isascii() and c.isprintable() and c != " " else "?" for c in subject)
+
+
+def _copy(message: Incoming, max_payload: int) -> Outgoing:
+    subject = printable(message.subject)
+    longest = LONGEST_SUBJECT - len(COPIES)
+    if len(subject) > longest:  # no event has such a subject: it is a dead letter, and remains one
+        subject = f"{subject[: longest - 1]}?"
+    out = _again(message, COPIES + subject)
+    if out.message_id or len(out.payload) + ID_BYTES > max_payload:
+        return out
+    # So that an interrupted run, and the next one, store it once.
+    digest = hashlib.sha256(message.payload).hexdigest()[:32]
+    return Outgoing(out.subject, out.payload, f"copy:{message.position}:{digest}", out.headers)
 
 
 def _again(message: Incoming, subject: str) -> Outgoing:

@@ -13,6 +13,7 @@ from antiphon.persistence.ingest.checkpoint import Checkpoint
 from antiphon.persistence.ingest.validate import Validated, ValidEvent
 
 RECREATE = "run `python -m antiphon.persistence streams recreate`"
+MISSING = f"stream {SESSIONS.name} does not exist: {RECREATE}"
 
 
 class StreamChanged(Exception):
@@ -46,7 +47,7 @@ async def check_stream(bus: Bus, checkpoint: Checkpoint) -> StreamState:
     """
     stream = await bus.stream_state()
     if stream is None:
-        raise StreamMissing(f"stream {SESSIONS.name} does not exist: {RECREATE}")
+        raise StreamMissing(MISSING)
     if stream.last < checkpoint.read_through:
         raise _changed(
             f"it ends at position {stream.last}, but was read up to {checkpoint.read_through}", stream

@@ -9,20 +9,22 @@ from antiphon.chassis.bus import Bus, StreamState, replace
 from antiphon.chassis.database import Database
 from antiphon.contracts.streams import SESSIONS
 from antiphon.contracts.subjects import PARTITIONS
-from antiphon.persistence.ingest.checkpoint import Checkpoint
+from antiphon.persistence.ingest.stream_check import MISSING
 from antiphon.persistence.streams.status import problem_of, read_checkpoints
 from antiphon.persistence.streams.unread import unread_messages
 
 RECREATING = "the stream is being recreated; if that was interrupted, run `streams recreate` again"
 REASON = "the stream was recreated: what it held here and the log does not is lost"
+DROPPED = "dropped from the stream before it was read, if it belonged to the partition"
 
-# The higher epoch fences running commits: from now on no checkpoint changes.
+# The higher epoch fences running commits: from now on no checkpoint changes. What is wrong with a partition
+# is stored, because nobody can tell any more when the stream is gone.
 _STOP_ALL = """
 insert into checkpoints (name, epoch, stopped)
-select 'ingest:' || number, 1, $2::text from generate_series(0, $1::integer) as number
-    on conflict (name) do update
-   set epoch = checkpoints.epoch + 1, stopped = coalesce(checkpoints.stopped, excluded.stopped)
+select 'ingest:' || number, 1, reason from unnest($1::integer[], $2::text[]) as wanted (number, reason)
+    on conflict (name) do update set epoch = checkpoints.epoch + 1, stopped = excluded.stopped
 """
+_SKIP_DROPPED = "update checkpoints set read_through = $1 where name = any($2::text[])"
 _CONTINUE = """
 update checkpoints
    set epoch = epoch + 1, stopped = null, stream_created_at = $1, read_through = $2, updated_at = now()
@@ -49,6 +51,9 @@ class Refused(Exception):
     """Nothing was changed; the message says why, and what to do."""
 
 
+Ranges = dict[int, tuple[int, int]]  # first and last position, by partition
+
+
 class Recreated(Struct):
     """The new stream: its first position, the messages taken over, and what can never be read.
 
@@ -58,7 +63,7 @@ class Recreated(Struct):
 
     first: int
     taken_over: int
-    missing: dict[int, tuple[int, int]]
+    missing: Ranges
     most: int
 
 
@@ -73,27 +78,38 @@ async def recreate(
     """
     async with _alone(database):
         existing = await bus.stream_state()
-        stopped = {
-            number: checkpoint
-            for number, checkpoint in (await read_checkpoints(database)).items()
-            if checkpoint.stopped not in (None, RECREATING) or await problem_of(bus, checkpoint)
-        }
-        if existing is not None and not _interrupted(existing) and not replace_existing:
-            raise Refused(_why_not(existing, list(stopped)))
-        await database.pool.execute(_STOP_ALL, PARTITIONS - 1, RECREATING)
+        interrupted = await _interrupted(bus, existing)
+        changed = await _changed(bus, database, interrupted=interrupted)
+        if existing is not None and not interrupted and not replace_existing:
+            raise Refused(_why_not(existing, list(changed)))
+        async with database.transaction() as connection:
+            numbers = range(PARTITIONS)
+            await connection.execute(_STOP_ALL, numbers, [changed.get(n, RECREATING) for n in numbers])
+        dropped: Ranges = {}
+        if existing is not None and not interrupted:
+            await replace.delete(bus.connection, replace.UNREAD)  # of a run that ended just before it did
+            dropped = await _record_dropped(database, existing.first - 1, certain=not changed)
         checkpoints = await read_checkpoints(database)
         first = 1 + max(checkpoint.read_through for checkpoint in checkpoints.values())
         if existing is not None:
             await _set_unread_aside(bus, database)
         await replace.create_closed(bus.connection, SESSIONS, first, replicas)
         taken_over = await replace.refill(bus.connection)
-        changed = {number: checkpoints[number] for number in stopped}
-        replaced = existing is not None
-        result = await _what_is_missing(database, first, taken_over, changed, replaced=replaced)
-        await _record(database, await bus.stream_state(), result)
+        lost = {
+            number: (checkpoints[number].read_through + 1, first - 1)
+            for number in changed
+            if checkpoints[number].read_through < first - 1
+        }
+        # A partition that went on with another stream may have positions of that one: it proves nothing then.
+        replaced = any(reason != MISSING for reason in changed.values())
+        if lost and not replaced and await _unknown(database, lost) == 0:
+            lost = {}
+        await _record(database, await bus.stream_state(), first, lost)
         await replace.open_intake(bus.connection, SESSIONS)
         await replace.delete(bus.connection, replace.UNREAD)
-        return result
+        missing = {number: (low, lost.get(number, (0, high))[1]) for number, (low, high) in dropped.items()}
+        missing = {**lost, **missing}
+        return Recreated(first, taken_over, missing, await _unknown(database, missing))
 
 
 @asynccontextmanager
@@ -107,8 +123,22 @@ async def _alone(database: Database) -> AsyncIterator[None]:
             await connection.execute(_UNLOCK)
 
 
-def _interrupted(existing: StreamState) -> bool:
-    return existing.subjects != SESSIONS.subjects
+async def _interrupted(bus: Bus, existing: StreamState | None) -> bool:
+    """Return whether an earlier run has closed, deleted or created the stream."""
+    if existing is not None:
+        return replace.in_progress(existing)
+    return await replace.has_copies(bus.connection)
+
+
+async def _changed(bus: Bus, database: Database, *, interrupted: bool) -> dict[int, str]:
+    """Return why partitions cannot continue with the stream, by number; those that can are left out."""
+    reasons: dict[int, str | None] = {}
+    for number, checkpoint in (await read_checkpoints(database)).items():
+        if checkpoint.stopped not in (None, RECREATING):
+            reasons[number] = checkpoint.stopped
+        elif checkpoint.stopped is None or not interrupted:  # else the interrupted run has looked
+            reasons[number] = await problem_of(bus, checkpoint)
+    return {number: reason for number, reason in reasons.items() if reason is not None}
 
 
 def _why_not(existing: StreamState, stopped: list[int]) -> str:
@@ -128,32 +158,43 @@ async def _set_unread_aside(bus: Bus, database: Database) -> None:
     await replace.delete(bus.connection, SESSIONS.name)
 
 
-async def _what_is_missing(
-    database: Database, first: int, taken_over: int, changed: dict[int, Checkpoint], *, replaced: bool
-) -> Recreated:
-    missing = {
-        number: (checkpoint.read_through + 1, first - 1)
-        for number, checkpoint in changed.items()
-        if checkpoint.read_through < first - 1
+async def _record_dropped(database: Database, last: int, *, certain: bool) -> Ranges:
+    """Record what the stream dropped up to a position before partitions had read it, and return it.
+
+    If it is `certain` that they have read this stream, positions that the log has are not lost.
+    """
+    checkpoints = await read_checkpoints(database)
+    dropped = {
+        number: (checkpoint.read_through + 1, last)
+        for number, checkpoint in checkpoints.items()
+        if checkpoint.read_through < last
     }
-    if not missing:
-        return Recreated(first, taken_over, missing, 0)
-    start = min(low for low, _ in missing.values()) - 1
-    known = await database.pool.fetchval(_KNOWN, list(range(PARTITIONS)), start, first - 1)
-    most = first - 1 - start - known
-    # A partition that went on with another stream may have positions of that one: it proves nothing then.
-    if most == 0 and not replaced:
-        missing = {}
-    return Recreated(first, taken_over, missing, most)
+    behind = [f"ingest:{number}" for number in dropped]
+    if dropped and certain and await _unknown(database, dropped) == 0:
+        dropped = {}
+    async with database.transaction() as connection:
+        for number, (low, high) in dropped.items():
+            await connection.execute(_GAP, number, low, high, DROPPED)
+        await connection.execute(_SKIP_DROPPED, last, behind)
+    return dropped
 
 
-async def _record(database: Database, stream: StreamState | None, result: Recreated) -> None:
+async def _unknown(database: Database, ranges: Ranges) -> int:
+    """Return how many positions, from the lowest to the highest, nothing in the log has."""
+    if not ranges:
+        return 0
+    start, end = min(low for low, _ in ranges.values()) - 1, max(high for _, high in ranges.values())
+    known: int = await database.pool.fetchval(_KNOWN, list(range(PARTITIONS)), start, end)
+    return end - start - known
+
+
+async def _record(database: Database, stream: StreamState | None, first: int, lost: Ranges) -> None:
     if stream is None:
         raise Refused(f"The new stream {SESSIONS.name} was deleted meanwhile: run the command again.")
     async with database.transaction() as connection:
-        for number, (low, high) in result.missing.items():
+        for number, (low, high) in lost.items():
             await connection.execute(_GAP, number, low, high, REASON)
-        await connection.execute(_CONTINUE, stream.created_at, result.first - 1)
+        await connection.execute(_CONTINUE, stream.created_at, first - 1)
 
 
 def render_recreated(result: Recreated) -> str:

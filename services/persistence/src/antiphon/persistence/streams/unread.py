@@ -7,7 +7,6 @@ import msgspec
 
 from antiphon.chassis.bus import Bus, Incoming
 from antiphon.chassis.database import Database
-from antiphon.contracts.subjects import ALL_EVENTS
 
 CHUNK = 200  # messages per query
 
@@ -33,10 +32,11 @@ _decoder = msgspec.json.Decoder(_Addressed)
 async def unread_messages(bus: Bus, database: Database) -> AsyncIterator[list[Incoming]]:
     """Yield the messages that are neither in the event log nor among the dead letters, in order.
 
-    Raises HistoryGap, BusUnavailable, and any of POSTGRES_ERRORS.
+    The stream must take no messages meanwhile.
+    Raises StreamMissing, HistoryGap, BusUnavailable, and any of POSTGRES_ERRORS.
     """
     chunk: list[Incoming] = []
-    async for message in bus.read(ALL_EVENTS):
+    async for message in bus.all_messages():
         chunk.append(message)
         if len(chunk) == CHUNK:
             yield await _not_in_log(database, chunk)
