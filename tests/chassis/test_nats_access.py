@@ -1,5 +1,6 @@
 """Several URLs, users, tokens, credentials and TLS, on real servers; no secret is ever shown."""
 
+import asyncio
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import quote
@@ -93,6 +94,27 @@ async def test_a_client_certificate(launch: Launch, certificates: Certificates) 
 
     await _works(server, NatsAccess(url=server.url, ca=certificates.ca, cert=cert, key=key))
     await _refused(NatsAccess(url=server.url, ca=certificates.ca), "no NATS server answered")
+
+
+async def test_connecting_without_a_client_certificate_ends_by_its_deadline(
+    launch: Launch, certificates: Certificates
+) -> None:
+    server = launch(certificates.server_config(verify=True))
+    cert, key = certificates.folder / "client.pem", certificates.folder / "client.key"
+    await _works(server, NatsAccess(url=server.url, ca=certificates.ca, cert=cert, key=key))
+    access = NatsAccess(url=server.url, ca=certificates.ca)
+    attempts = [
+        asyncio.create_task(Bus.connect(access, connect_timeout_seconds=1.0 + number * 0.113))
+        for number in range(12)
+    ]
+
+    _, hanging = await asyncio.wait(attempts, timeout=60)
+
+    for attempt in hanging:
+        attempt.cancel()
+    results = await asyncio.gather(*attempts, return_exceptions=True)
+    assert not hanging
+    assert {type(result) for result in results} == {BusUnavailable}
 
 
 async def test_a_server_without_tls_gets_no_password(launch: Launch, certificates: Certificates) -> None:

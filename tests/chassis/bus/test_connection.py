@@ -29,6 +29,34 @@ async def test_connecting_without_a_server_raises_after_the_deadline() -> None:
     assert time.monotonic() - started < 3
 
 
+async def test_the_first_connect_ends_when_nats_py_swallows_the_cancellation(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """nats-py connects on after a cancellation that meets an error, e.g. of a TLS handshake."""
+    swallowed = 0
+
+    async def connect(*_: object, **__: object) -> None:
+        nonlocal swallowed
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            swallowed += 1
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(connection.NatsClient, "connect", connect)
+    connecting = asyncio.create_task(Bus.connect("nats://127.0.0.1:1", connect_timeout_seconds=0.1))
+    ended, _ = await asyncio.wait([connecting], timeout=30)
+    try:
+        assert ended
+        with pytest.raises(BusUnavailable, match="no NATS server answered"):
+            await connecting
+        assert swallowed == 1
+    finally:
+        connecting.cancel()
+
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
 async def test_connect_waits_for_a_server_that_starts_late(nats_server: NatsServer, bus: Bus) -> None:
     nats_server.stop()
     connecting = asyncio.create_task(Bus.connect(nats_server.url, connect_timeout_seconds=20))

@@ -11,7 +11,7 @@ from typing import Any
 import nats.errors
 from nats.nuid import NUID
 
-from antiphon.chassis.background import BackgroundTask
+from antiphon.chassis.background import BackgroundTask, end_task
 from antiphon.chassis.bus.client import Message, NatsClient, OnMessage
 from antiphon.chassis.bus.errors import (
     ApiError,
@@ -28,6 +28,7 @@ from antiphon.chassis.retry import retrying
 log = get_logger(__name__)
 
 CONNECT_DEADLINE_SECONDS = 10.0
+CANCEL_ATTEMPTS = 5  # to end an attempt to connect, a second each
 RECONNECT_WAIT_SECONDS = 0.2
 RECONNECT_ATTEMPT_SECONDS = 5.0
 PING_INTERVAL_SECONDS = 3  # after three unanswered pings the server or our read loop is dead
@@ -261,7 +262,7 @@ class Connection:
 
             return call
 
-        connecting = client.connect(
+        connect = client.connect(
             self.access.servers,
             name=self.name,
             max_reconnect_attempts=-1,
@@ -275,9 +276,15 @@ class Connection:
             skip_subject_validation=True,  # subjects are made by contracts.subjects
             **options,
         )
+        # Not asyncio.wait_for: nats-py may swallow the cancellation and connect on, without end.
+        connecting = asyncio.ensure_future(connect)
         try:
-            await asyncio.wait_for(connecting, timeout_seconds)
+            await asyncio.wait([connecting], timeout=timeout_seconds)
+            if not connecting.done():
+                raise TimeoutError
+            connecting.result()
         except BaseException:
+            await end_task(connecting, attempts=CANCEL_ATTEMPTS)
             await client.end()
             raise
         return client
