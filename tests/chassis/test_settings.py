@@ -42,7 +42,7 @@ def test_defaults_and_given_values(monkeypatch: pytest.MonkeyPatch) -> None:
         ("ANTIPHON_API_PORT", "99999", "ANTIPHON_API_PORT is '99999': input should be less than or equal to"),
         ("ANTIPHON_NATS_URL", "http://x", "ANTIPHON_NATS_URL is 'http://x': must start with nats://"),
         ("ANTIPHON_LOG_FORMAT", "xml", "ANTIPHON_LOG_FORMAT is 'xml': input should be 'json' or 'pretty'"),
-        ("ANTIPHON_POSTGRES_DSN", "mysql://x", "ANTIPHON_POSTGRES_DSN is 'mysql://x': must start with"),
+        ("ANTIPHON_POSTGRES_DSN", "mysql://x", "ANTIPHON_POSTGRES_DSN is (hidden): must start with"),
     ],
 )
 def test_an_invalid_value_prevents_the_start(
@@ -89,12 +89,16 @@ def test_a_secret_is_never_printed(
     assert "hush-hush" not in repr(load(LiveKitSettings))
 
 
-def test_the_password_of_a_dsn_is_never_printed(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("url", ["http://u:hush-hush@h", "nats:/hush-hush@h", "hush-hush@h", "nats://h:hush@"])
+def test_a_url_that_may_hold_a_password_is_never_printed(
+    url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("ANTIPHON_POSTGRES_DSN", "mysql://user:hush-hush@host/db")
+    monkeypatch.setenv("ANTIPHON_POSTGRES_DSN", DSN)
+    monkeypatch.setenv("ANTIPHON_NATS_URL", url)
 
     with pytest.raises(SystemExit):
         load(Service)
 
-    assert "hush-hush" not in capsys.readouterr().err
+    printed = capsys.readouterr().err
+    assert "ANTIPHON_NATS_URL is (hidden): must start with nats://" in printed
+    assert "hush" not in printed
