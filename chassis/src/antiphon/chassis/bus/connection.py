@@ -107,7 +107,7 @@ class Connection:
     async def open(self, timeout_seconds: float) -> None:
         """Connect for the first time.
 
-        Raises BusUnavailable, ValueError when a file with a certificate or key has none.
+        Raises BusUnavailable, InvalidAccess when a file with a certificate or key has none.
         """
         try:
             self.client = await self._connect(timeout_seconds)
