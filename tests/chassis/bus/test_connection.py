@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import nats.errors
 import pytest
 from tests.fixtures.nats_servers import ConfiguredServer
 
 from antiphon.chassis.bus import Bus, BusUnavailable, Outgoing, connection
 from antiphon.chassis.bus.connection import Connection
+from antiphon.chassis.nats_access import NatsAccess
 from antiphon.cli.stack.nats import NatsServer
 from antiphon.cli.stack.ports import free_port
 
@@ -27,6 +29,38 @@ async def test_connecting_without_a_server_raises_after_the_deadline() -> None:
         await Bus.connect(f"nats://127.0.0.1:{port}", connect_timeout_seconds=0.5)
 
     assert time.monotonic() - started < 3
+
+
+async def test_a_server_that_says_nothing_is_reported_with_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    reported = asyncio.Event()
+    connect = connection.NatsClient.connect
+
+    async def impatient(self: connection.NatsClient, *servers: Any, **options: Any) -> None:
+        await connect(self, *servers, **{**options, "connect_timeout": 0.2})
+
+    async def accept(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reported.wait()
+        writer.close()
+
+    monkeypatch.setattr(connection.NatsClient, "connect", impatient)
+    async with await asyncio.start_server(accept, "127.0.0.1", 0) as silent:
+        port = silent.sockets[0].getsockname()[1]
+        try:
+            with pytest.raises(BusUnavailable, match="within 2 s: TimeoutError"):
+                await Bus.connect(f"nats://127.0.0.1:{port}", connect_timeout_seconds=2)
+        finally:
+            reported.set()
+
+
+async def test_a_refusal_is_the_reason_though_the_server_also_resets_the_connection() -> None:
+    failing = Connection(NatsAccess(url=f"nats://127.0.0.1:{free_port()}"), "test")
+    refusal = nats.errors.Error("'Authorization Violation'")
+    await failing._error(ConnectionResetError())
+    await failing._error(refusal)
+    await failing._error(ConnectionResetError(104, "Connection reset by peer"))
+
+    with pytest.raises(BusUnavailable, match="Authorization Violation"):
+        await failing.open(0.3)
 
 
 async def test_the_first_connect_ends_when_nats_py_swallows_the_cancellation(

@@ -112,7 +112,8 @@ class Connection:
         try:
             self.client = await self._connect(timeout_seconds)
         except TRANSIENT as error:
-            reason = f": {self._last_error}" if self._last_error else ""
+            last = self._last_error
+            reason = f": {str(last) or repr(last)}" if last is not None else ""  # a TimeoutError has no text
             raise BusUnavailable(
                 f"no NATS server answered at {self.address} within {timeout_seconds:g} s{reason}"
             ) from error
@@ -312,7 +313,8 @@ class Connection:
             raise
 
     async def _error(self, error: Exception) -> None:
-        self._last_error = error
+        if self._last_error is None or not isinstance(error, ConnectionError):
+            self._last_error = error  # a server that refuses also resets the connection, which says less
         # While disconnected, every reconnect attempt reports an error; the first one is enough.
         level = logging.WARNING if self.connected.is_set() else logging.DEBUG
         log.log(level, "nats.error", extra={"error": repr(error)})
