@@ -3,8 +3,9 @@
 import sys
 from pathlib import Path
 from typing import Annotated, Literal, Self, TypeVar
+from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -18,8 +19,14 @@ _SECRETS = ("SECRET", "PASSWORD", "API_KEY", "DSN")  # variables with such a nam
 
 def _url_with_scheme(*schemes: str) -> AfterValidator:
     def check(value: str) -> str:
-        if not value.startswith(tuple(f"{scheme}://" for scheme in schemes)):
-            raise ValueError(f"must start with {' or '.join(f'{scheme}://' for scheme in schemes)}")
+        try:
+            parts = urlsplit(value)
+            valid = parts.scheme in schemes and parts.hostname and (parts.port is None or parts.port > 0)
+        except ValueError:
+            valid = False
+        if not valid:
+            starts = " or ".join(f"{scheme}://" for scheme in schemes)
+            raise ValueError(f"must start with {starts}, then a host, and a port from 1 to 65535 if any")
         return value
 
     return AfterValidator(check)
@@ -65,6 +72,13 @@ class NatsSettings(Settings):
     nats_cert: Path | None = Field(None, validation_alias="ANTIPHON_NATS_CERT")
     nats_key: Path | None = Field(None, validation_alias="ANTIPHON_NATS_KEY")
 
+    @field_validator(
+        "nats_creds", "nats_user", "nats_password", "nats_ca", "nats_cert", "nats_key", mode="before"
+    )
+    @classmethod
+    def _empty_is_unset(cls, value: object) -> object:
+        return None if value == "" else value  # as the recorder reads them
+
     @model_validator(mode="after")
     def _usable(self) -> Self:
         _ = self.nats
@@ -98,7 +112,7 @@ class PostgresSettings(Settings):
     """The address of the database with the event log and the views, and the time limits of its use."""
 
     postgres_dsn: PostgresDsn = Field(validation_alias="ANTIPHON_POSTGRES_DSN", repr=False)
-    postgres_statement_timeout_seconds: Annotated[float, Field(gt=0, le=3600)] = Field(
+    postgres_statement_timeout_seconds: Annotated[float, Field(ge=0.001, le=3600)] = Field(
         30.0, validation_alias="ANTIPHON_POSTGRES_STATEMENT_TIMEOUT_SECONDS"
     )
     postgres_pool_timeout_seconds: Annotated[float, Field(gt=0, le=300)] = Field(
