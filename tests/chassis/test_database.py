@@ -3,13 +3,15 @@
 import asyncio
 import socket
 import time
+from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
 from tests.fixtures.template_database import clone_template
 
-from antiphon.chassis.database import Database, DatabaseUnavailable, translate_errors
+from antiphon.chassis.database import Database, DatabaseRefused, DatabaseUnavailable, translate_errors
 from antiphon.chassis.pool import PoolExhausted
+from antiphon.chassis.postgres import server_settings
 from antiphon.cli.stack.ports import free_port
 from antiphon.cli.stack.postgres import Postgres
 
@@ -43,6 +45,27 @@ async def test_connecting_without_a_server_raises_after_the_deadline() -> None:
         await Database.connect(f"postgresql://x@127.0.0.1:{free_port()}/x", connect_timeout_seconds=0.5)
 
     assert time.monotonic() - started < 3
+
+
+@pytest.mark.parametrize("wrong", ["password", "database", "sslmode"])
+async def test_a_dsn_that_postgres_refuses_is_no_outage(wrong: str, postgres_server: Postgres) -> None:
+    password = urlsplit(postgres_server.dsn).password or "?"
+    dsn = {
+        "password": postgres_server.dsn.replace(password, "S3CRET"),
+        "database": postgres_server.dsn_of("nowhere"),
+        "sslmode": f"{postgres_server.dsn}?sslmode=wrong",
+    }[wrong]
+
+    with pytest.raises(DatabaseRefused, match="check ANTIPHON_POSTGRES_DSN") as refused:
+        await Database.connect(dsn)
+
+    assert wrong in str(refused.value)
+    assert password not in str(refused.value)
+    assert "S3CRET" not in str(refused.value)
+
+
+def test_the_shortest_statement_timeout_is_still_a_limit() -> None:
+    assert server_settings("postgresql://h", "test", 0.0004)["statement_timeout"] == "1"
 
 
 async def test_connect_waits_for_a_starting_server(postgres_server: Postgres, postgres_dsn: str) -> None:

@@ -42,7 +42,7 @@ def test_defaults_and_given_values(monkeypatch: pytest.MonkeyPatch) -> None:
         ("ANTIPHON_API_PORT", "99999", "ANTIPHON_API_PORT is '99999': input should be less than or equal to"),
         ("ANTIPHON_NATS_URL", "http://x", "ANTIPHON_NATS_URL is 'http://x': must start with nats://"),
         ("ANTIPHON_LOG_FORMAT", "xml", "ANTIPHON_LOG_FORMAT is 'xml': input should be 'json' or 'pretty'"),
-        ("ANTIPHON_POSTGRES_DSN", "mysql://x", "ANTIPHON_POSTGRES_DSN is 'mysql://x': must start with"),
+        ("ANTIPHON_POSTGRES_DSN", "mysql://x", "ANTIPHON_POSTGRES_DSN is (hidden): must start with"),
     ],
 )
 def test_an_invalid_value_prevents_the_start(
@@ -60,6 +60,38 @@ def test_an_invalid_value_prevents_the_start(
 
     assert ended.value.code == 2
     assert explained in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "url", ["ws://", "ws://:x", "ws://h:99999", "http://:7880", "wss:///rtc", "ws://h:0"]
+)
+def test_a_livekit_url_needs_a_host(
+    url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("LIVEKIT_URL", url)
+    monkeypatch.setenv("LIVEKIT_API_KEY", "key")
+    monkeypatch.setenv("LIVEKIT_API_SECRET", "secret")
+
+    with pytest.raises(SystemExit):
+        load(LiveKitSettings)
+
+    assert f"LIVEKIT_URL is {url!r}: must start with ws://" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("seconds", ["0.0004", "3601", "nan"])
+def test_a_statement_timeout_that_is_none_is_refused(seconds: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ANTIPHON_POSTGRES_DSN", DSN)
+    monkeypatch.setenv("ANTIPHON_POSTGRES_STATEMENT_TIMEOUT_SECONDS", seconds)
+
+    with pytest.raises(SystemExit):
+        load(Service)
+
+
+def test_an_empty_variable_of_nats_is_unset(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("CREDS", "USER", "PASSWORD", "CA", "CERT", "KEY"):
+        monkeypatch.setenv(f"ANTIPHON_NATS_{name}", "")
+
+    assert load(NatsSettings) == NatsSettings()
 
 
 def test_every_invalid_value_gets_a_line(
@@ -89,12 +121,18 @@ def test_a_secret_is_never_printed(
     assert "hush-hush" not in repr(load(LiveKitSettings))
 
 
-def test_the_password_of_a_dsn_is_never_printed(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    "url", ["http://u:hush-hush@h", "nats:/hush-hush@h", "hush-hush@h", "nats://h:hush@"]
+)
+def test_a_url_that_may_hold_a_password_is_never_printed(
+    url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("ANTIPHON_POSTGRES_DSN", "mysql://user:hush-hush@host/db")
+    monkeypatch.setenv("ANTIPHON_POSTGRES_DSN", DSN)
+    monkeypatch.setenv("ANTIPHON_NATS_URL", url)
 
     with pytest.raises(SystemExit):
         load(Service)
 
-    assert "hush-hush" not in capsys.readouterr().err
+    printed = capsys.readouterr().err
+    assert "ANTIPHON_NATS_URL is (hidden): must start with nats://" in printed
+    assert "hush" not in printed

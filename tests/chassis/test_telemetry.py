@@ -89,11 +89,16 @@ def test_the_standard_variables_turn_traces_off(off: dict[str, str]) -> None:
     assert "trace_id" not in json.loads(text.splitlines()[0])
 
 
-def test_an_unknown_exporter_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_exporter_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("OTEL_TRACES_EXPORTER", "zipkin")
 
-    with pytest.raises(SystemExit, match="OTEL_TRACES_EXPORTER is 'zipkin': allowed are otlp, console, none"):
+    with pytest.raises(SystemExit) as ended:
         telemetry.configure("test", LogSettings())
+
+    assert ended.value.code == 2
+    assert "OTEL_TRACES_EXPORTER is 'zipkin': allowed are otlp, console, none" in capsys.readouterr().err
 
 
 STANDARD_LOGS = """

@@ -287,11 +287,11 @@ class Replica:
 
         await _eventually(ready, seconds)
 
-    async def end(self, number: signal.Signals = signal.SIGTERM) -> int:
+    async def end(self, number: signal.Signals = signal.SIGTERM, seconds: float = 20) -> int:
         """Send a signal and wait for the end; return the exit code."""
         if self.process.returncode is None:
             self.process.send_signal(number)
-        return await asyncio.wait_for(self.process.wait(), 20)
+        return await asyncio.wait_for(self.process.wait(), seconds)
 
 
 Replicas = Callable[..., Replica]

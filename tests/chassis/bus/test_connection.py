@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import nats.errors
 import pytest
 from tests.fixtures.nats_servers import ConfiguredServer
 
 from antiphon.chassis.bus import Bus, BusUnavailable, Outgoing, connection
 from antiphon.chassis.bus.connection import Connection
+from antiphon.chassis.nats_access import NatsAccess
 from antiphon.cli.stack.nats import NatsServer
 from antiphon.cli.stack.ports import free_port
 
@@ -27,6 +29,66 @@ async def test_connecting_without_a_server_raises_after_the_deadline() -> None:
         await Bus.connect(f"nats://127.0.0.1:{port}", connect_timeout_seconds=0.5)
 
     assert time.monotonic() - started < 3
+
+
+async def test_a_server_that_says_nothing_is_reported_with_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    reported = asyncio.Event()
+    connect = connection.NatsClient.connect
+
+    async def impatient(self: connection.NatsClient, *servers: Any, **options: Any) -> None:
+        await connect(self, *servers, **{**options, "connect_timeout": 0.2})
+
+    async def accept(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reported.wait()
+        writer.close()
+
+    monkeypatch.setattr(connection.NatsClient, "connect", impatient)
+    async with await asyncio.start_server(accept, "127.0.0.1", 0) as silent:
+        port = silent.sockets[0].getsockname()[1]
+        try:
+            with pytest.raises(BusUnavailable, match="within 2 s: TimeoutError"):
+                await Bus.connect(f"nats://127.0.0.1:{port}", connect_timeout_seconds=2)
+        finally:
+            reported.set()
+
+
+async def test_a_refusal_is_the_reason_though_the_server_also_resets_the_connection() -> None:
+    failing = Connection(NatsAccess(url=f"nats://127.0.0.1:{free_port()}"), "test")
+    refusal = nats.errors.Error("'Authorization Violation'")
+    await failing._error(ConnectionResetError())
+    await failing._error(refusal)
+    await failing._error(ConnectionResetError(104, "Connection reset by peer"))
+
+    with pytest.raises(BusUnavailable, match="Authorization Violation"):
+        await failing.open(0.3)
+
+
+async def test_the_first_connect_ends_when_nats_py_swallows_the_cancellation(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """nats-py connects on after a cancellation that meets an error, e.g. of a TLS handshake."""
+    swallowed = 0
+
+    async def connect(*_: object, **__: object) -> None:
+        nonlocal swallowed
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            swallowed += 1
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(connection.NatsClient, "connect", connect)
+    connecting = asyncio.create_task(Bus.connect("nats://127.0.0.1:1", connect_timeout_seconds=0.1))
+    ended, _ = await asyncio.wait([connecting], timeout=30)
+    try:
+        assert ended
+        with pytest.raises(BusUnavailable, match="no NATS server answered"):
+            await connecting
+        assert swallowed == 1
+    finally:
+        connecting.cancel()
+
+    assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
 async def test_connect_waits_for_a_server_that_starts_late(nats_server: NatsServer, bus: Bus) -> None:

@@ -9,7 +9,7 @@ from functools import partial
 import pytest
 
 from antiphon.chassis.bus import Bus, BusUnavailable
-from antiphon.chassis.nats_access import NatsAccess
+from antiphon.chassis.nats_access import InvalidAccess, NatsAccess
 from antiphon.cli.stack.nats import NatsServer
 from antiphon.cli.stack.ports import free_port
 from antiphon.recorder.outbox import BusLink, bus_link
@@ -55,6 +55,21 @@ async def test_connecting_is_retried_and_the_first_error_is_logged(
     assert all(text in first for text in ABOUT.values())
     assert "secret" not in first
     assert reached.startswith("bus.reached")
+
+
+async def test_a_wrong_certificate_file_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    async def connect() -> Bus:
+        raise InvalidAccess("ANTIPHON_NATS_CA is '/ca.pem': it holds no certificate")
+
+    link = BusLink(connect)
+    waiting = asyncio.create_task(link.bus())
+    async with asyncio.timeout(60):
+        while not warnings(caplog):  # noqa: ASYNC110 - the log has no event
+            await asyncio.sleep(0.05)
+    await link.close()
+    await asyncio.wait([waiting])
+
+    assert "ANTIPHON_NATS_CA is '/ca.pem'" in warnings(caplog)[0]
 
 
 @pytest.fixture

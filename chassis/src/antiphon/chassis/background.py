@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 from antiphon.chassis.library_log import get_logger
 from antiphon.chassis.retry import retrying
@@ -10,6 +11,26 @@ log = get_logger(__name__)
 
 SETTLED_SECONDS = 5.0  # a restarted task that has run this long works again
 CANCEL_SECONDS = 1.0  # between two attempts to cancel: a library may swallow one
+
+T = TypeVar("T")
+
+
+async def end_task(task: "asyncio.Task[T]", *, attempts: int) -> bool:
+    """Cancel a task until it ends, at most `attempts` times; return whether it has ended.
+
+    Its result is retrieved; a task that does not end is logged and stays.
+    """
+    for _ in range(attempts):
+        if task.done():
+            break
+        task.cancel()
+        await asyncio.wait([task], timeout=CANCEL_SECONDS)
+    if not task.done():
+        log.error("background.not_ended", extra={"task": task.get_name()})
+        return False
+    if not task.cancelled():
+        task.exception()  # else asyncio logs that nobody asked for it
+    return True
 
 
 class BackgroundTaskFailed(Exception):

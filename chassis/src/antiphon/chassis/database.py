@@ -40,6 +40,18 @@ class DatabaseUnavailable(Exception):
     """Postgres did not answer."""
 
 
+class DatabaseRefused(Exception):
+    """The DSN is wrong, or the user and password in it: trying again does not help."""
+
+
+# What asyncpg raises for them. The first is an InterfaceError too, but no outage.
+REFUSED: tuple[type[Exception], ...] = (
+    asyncpg.ClientConfigurationError,
+    asyncpg.InvalidAuthorizationSpecificationError,  # and InvalidPasswordError
+    asyncpg.InvalidCatalogNameError,
+)
+
+
 @contextmanager
 def translate_errors() -> Iterator[None]:
     """Raise DatabaseUnavailable for the errors of an unavailable server; pass all others on."""
@@ -73,7 +85,7 @@ class Database:
     ) -> "Database":
         """Open the pool; retry while the server is starting. Postgres shows `name` for each connection.
 
-        Raises DatabaseUnavailable after the deadline.
+        Raises DatabaseUnavailable after the deadline, DatabaseRefused at once.
         """
 
         async def create_pool() -> BoundedPool:
@@ -85,7 +97,10 @@ class Database:
                 acquire_seconds=acquire_timeout_seconds,
                 statement_seconds=statement_timeout_seconds,
             )
-            await pool
+            try:
+                await pool
+            except REFUSED as error:
+                raise DatabaseRefused(f"check ANTIPHON_POSTGRES_DSN: {error}") from error
             return pool
 
         retry = retrying(

@@ -24,11 +24,16 @@ KEY = "ANTIPHON_NATS_KEY"
 _SEED_PREFIX_BYTES, _SEED_BYTES = 2, 32
 
 
+class InvalidAccess(ValueError):
+    """A setting of NATS is wrong; the message names the variable and contains no secret."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NatsAccess:
     """The URLs of the servers of one cluster, and what they ask for; secrets are not in its repr.
 
-    A URL may carry a user and password, or a token. Raises ValueError, which names the variable, no secret.
+    A URL may carry a user and password, or a token. Raises InvalidAccess, also when a file holds no
+    certificate or key.
     """
 
     url: str = field(default=DEFAULT_NATS_URL, repr=False, metadata={"variable": URL})  # comma-separated
@@ -43,22 +48,24 @@ class NatsAccess:
         try:
             check_urls(self.url)
         except ValueError as error:
-            raise ValueError(f"{URL} {error}") from None
+            raise InvalidAccess(f"{URL} {error}") from None
         for variable, path in ((CREDS, self.creds), (CA, self.ca), (CERT, self.cert), (KEY, self.key)):
             if path is not None and not os.access(path, os.R_OK):
-                raise ValueError(f"{variable} is {str(path)!r}: no such file, or not readable")
+                raise InvalidAccess(f"{variable} is {str(path)!r}: no such file, or not readable")
         if (self.user is None) != (self.password is None):
-            raise ValueError(f"{USER} and {PASSWORD} must be set together")
+            raise InvalidAccess(f"{USER} and {PASSWORD} must be set together")
         if self.key is not None and self.cert is None:
-            raise ValueError(f"{KEY} needs {CERT}")
+            raise InvalidAccess(f"{KEY} needs {CERT}")
         if self.creds is not None:
             _read_creds(self.creds)
+        if self.ca is not None or self.cert is not None:
+            self._tls()
 
     @classmethod
     def from_env(cls, environment: Mapping[str, str] = os.environ) -> "NatsAccess":
         """Read the settings from the environment; an empty variable counts as unset.
 
-        Raises ValueError.
+        Raises InvalidAccess.
         """
         given: dict[str, Any] = {}
         for setting in fields(cls):
@@ -81,7 +88,7 @@ class NatsAccess:
     def options(self) -> dict[str, Any]:
         """Return the arguments of nats-py for credentials and TLS.
 
-        Raises ValueError when a file has no certificate or key.
+        Raises InvalidAccess when a file was replaced by one without a certificate or key.
         """
         options: dict[str, Any] = {"tls": self._tls()} if self.uses_tls else {}
         if self.creds is not None:
@@ -100,10 +107,17 @@ class NatsAccess:
     def _tls(self) -> ssl.SSLContext:
         try:
             context = ssl.create_default_context(cafile=self.ca)
-            if self.cert is not None:
-                context.load_cert_chain(self.cert, self.key)
         except OSError as error:
-            raise ValueError(f"{CA}, {CERT} or {KEY}: not a certificate or not its key ({error})") from error
+            raise InvalidAccess(f"{CA} is '{self.ca}': it holds no certificate ({error})") from error
+        if self.cert is None:
+            return context
+        try:
+            context.load_cert_chain(self.cert, self.key, password="")  # else OpenSSL asks on the terminal
+        except OSError as error:
+            raise InvalidAccess(
+                f"{CERT} is '{self.cert}', {KEY} is '{self.key or self.cert}': "
+                f"not a certificate and its key without a password ({error})"
+            ) from error
         return context
 
 
@@ -151,19 +165,19 @@ def _signing(creds: Path) -> dict[str, Any]:
 def _read_creds(path: Path) -> tuple[str, bytes]:
     """Return the JWT and the seed of the key in a .creds file, as `nsc` writes it.
 
-    Raises ValueError.
+    Raises InvalidAccess.
     """
     try:
         import nacl.signing  # noqa: F401
     except ImportError as error:
-        raise ValueError(f"{CREDS} needs the package pynacl: pip install pynacl") from error
+        raise InvalidAccess(f"{CREDS} needs the package pynacl: pip install pynacl") from error
     try:
         jwt, seed = _block(path.read_text(), "JWT"), _block(path.read_text(), "SEED")
         raw = b32decode(seed + "=" * (-len(seed) % 8))[_SEED_PREFIX_BYTES:][:_SEED_BYTES]
     except (ValueError, OSError) as error:
-        raise ValueError(f"{CREDS} is {str(path)!r}: not the credentials of a NATS user") from error
+        raise InvalidAccess(f"{CREDS} is {str(path)!r}: not the credentials of a NATS user") from error
     if not seed.startswith("SU") or len(raw) != _SEED_BYTES:
-        raise ValueError(f"{CREDS} is {str(path)!r}: it holds no seed of a user")
+        raise InvalidAccess(f"{CREDS} is {str(path)!r}: it holds no seed of a user")
     return jwt, raw
 
 

@@ -27,7 +27,7 @@ UNANSWERED_MILLISECONDS = 10_000
 
 def server_settings(dsn: str, name: str, statement_seconds: float, **more: str) -> dict[str, str]:
     """Return the settings that a connection starts with; `more` adds to them."""
-    milliseconds = str(int(statement_seconds * 1000))
+    milliseconds = str(max(1, round(statement_seconds * 1000)))  # 0 would be no limit
     settings = {
         "application_name": name.encode()[:NAME_BYTES].decode(errors="ignore"),
         "statement_timeout": milliseconds,

@@ -1,25 +1,32 @@
 """Settings from the environment, read once at start; an invalid one ends the process with exit code 2."""
 
-import re
 import sys
 from pathlib import Path
 from typing import Annotated, Literal, Self, TypeVar
+from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from antiphon.chassis.nats_access import DEFAULT_NATS_URL, NatsAccess, check_urls
+from antiphon.chassis.postgres_dsn import check_dsn
 
 EXIT_BAD_SETTINGS = 2
 
-_USER = re.compile(r"//.*@")  # a password may hold slashes and commas, and a token is a user without one
+_SECRETS = ("SECRET", "PASSWORD", "API_KEY", "DSN")  # variables with such a name are never shown
 
 
 def _url_with_scheme(*schemes: str) -> AfterValidator:
     def check(value: str) -> str:
-        if not value.startswith(tuple(f"{scheme}://" for scheme in schemes)):
-            raise ValueError(f"must start with {' or '.join(f'{scheme}://' for scheme in schemes)}")
+        try:
+            parts = urlsplit(value)
+            valid = parts.scheme in schemes and parts.hostname and (parts.port is None or parts.port > 0)
+        except ValueError:
+            valid = False
+        if not valid:
+            starts = " or ".join(f"{scheme}://" for scheme in schemes)
+            raise ValueError(f"must start with {starts}, then a host, and a port from 1 to 65535 if any")
         return value
 
     return AfterValidator(check)
@@ -32,7 +39,7 @@ def _not_blank(value: str) -> str:
 
 
 NatsUrl = Annotated[str, AfterValidator(check_urls)]
-PostgresDsn = Annotated[str, _url_with_scheme("postgresql", "postgres")]
+PostgresDsn = Annotated[str, AfterValidator(check_dsn)]
 LiveKitUrl = Annotated[str, _url_with_scheme("ws", "wss", "http", "https")]
 Text = Annotated[str, AfterValidator(_not_blank)]
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -64,6 +71,13 @@ class NatsSettings(Settings):
     nats_ca: Path | None = Field(None, validation_alias="ANTIPHON_NATS_CA")
     nats_cert: Path | None = Field(None, validation_alias="ANTIPHON_NATS_CERT")
     nats_key: Path | None = Field(None, validation_alias="ANTIPHON_NATS_KEY")
+
+    @field_validator(
+        "nats_creds", "nats_user", "nats_password", "nats_ca", "nats_cert", "nats_key", mode="before"
+    )
+    @classmethod
+    def _empty_is_unset(cls, value: object) -> object:
+        return None if value == "" else value  # as the recorder reads them
 
     @model_validator(mode="after")
     def _usable(self) -> Self:
@@ -97,8 +111,8 @@ class StreamSettings(NatsSettings):
 class PostgresSettings(Settings):
     """The address of the database with the event log and the views, and the time limits of its use."""
 
-    postgres_dsn: PostgresDsn = Field(validation_alias="ANTIPHON_POSTGRES_DSN")
-    postgres_statement_timeout_seconds: Annotated[float, Field(gt=0, le=3600)] = Field(
+    postgres_dsn: PostgresDsn = Field(validation_alias="ANTIPHON_POSTGRES_DSN", repr=False)
+    postgres_statement_timeout_seconds: Annotated[float, Field(ge=0.001, le=3600)] = Field(
         30.0, validation_alias="ANTIPHON_POSTGRES_STATEMENT_TIMEOUT_SECONDS"
     )
     postgres_pool_timeout_seconds: Annotated[float, Field(gt=0, le=300)] = Field(
@@ -146,6 +160,9 @@ def _explain(problem: ErrorDetails) -> str:
     allowed = problem["msg"].removeprefix("Value error, ")
     if not variable:  # a check of several settings together: its input is all of them, secrets included
         return allowed
-    hidden = any(word in variable for word in ("SECRET", "PASSWORD", "API_KEY"))
-    given = "(hidden)" if hidden else repr(_USER.sub("//…@", str(problem["input"])))
+    given = str(problem["input"])
+    if any(word in variable for word in _SECRETS) or "@" in given:  # a URL may hold a password or a token
+        given = "(hidden)"
+    else:
+        given = repr(given)
     return f"{variable} is {given}: {allowed[:1].lower()}{allowed[1:]}"

@@ -11,7 +11,7 @@ from structlog.tracebacks import ExceptionDictTransformer
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from antiphon.chassis.library_log import EVENT
-from antiphon.chassis.settings import LogSettings
+from antiphon.chassis.settings import EXIT_BAD_SETTINGS, LogSettings
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace.export import SpanExporter
@@ -21,7 +21,10 @@ ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
 
 
 def configure(service: str, settings: LogSettings) -> None:
-    """Set up logs and traces for this process; call it once, first."""
+    """Set up logs and traces for this process; call it once, first.
+
+    Exits with 2 when OTEL_TRACES_EXPORTER is wrong.
+    """
     _configure_logs(service, settings)
     _configure_traces(service)
 
@@ -61,7 +64,10 @@ def _exporter() -> "SpanExporter | None":
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
         return OTLPSpanExporter()
-    raise SystemExit(f"OTEL_TRACES_EXPORTER is {chosen!r}: allowed are otlp, console, none")
+    print(  # noqa: T201 - as every invalid setting
+        f"OTEL_TRACES_EXPORTER is {chosen!r}: allowed are otlp, console, none", file=sys.stderr
+    )
+    raise SystemExit(EXIT_BAD_SETTINGS)
 
 
 def _configure_logs(service: str, settings: LogSettings) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import nats.errors
 from nats.nuid import NUID
 
-from antiphon.chassis.background import BackgroundTask
+from antiphon.chassis.background import BackgroundTask, end_task
 from antiphon.chassis.bus.client import Message, NatsClient, OnMessage
 from antiphon.chassis.bus.errors import (
     ApiError,
@@ -28,6 +28,7 @@ from antiphon.chassis.retry import retrying
 log = get_logger(__name__)
 
 CONNECT_DEADLINE_SECONDS = 10.0
+CANCEL_ATTEMPTS = 5  # to end an attempt to connect, a second each
 RECONNECT_WAIT_SECONDS = 0.2
 RECONNECT_ATTEMPT_SECONDS = 5.0
 PING_INTERVAL_SECONDS = 3  # after three unanswered pings the server or our read loop is dead
@@ -106,12 +107,13 @@ class Connection:
     async def open(self, timeout_seconds: float) -> None:
         """Connect for the first time.
 
-        Raises BusUnavailable, ValueError when a file with a certificate or key has none.
+        Raises BusUnavailable, InvalidAccess when a file with a certificate or key has none.
         """
         try:
             self.client = await self._connect(timeout_seconds)
         except TRANSIENT as error:
-            reason = f": {self._last_error}" if self._last_error else ""
+            last = self._last_error
+            reason = f": {str(last) or repr(last)}" if last is not None else ""  # a TimeoutError has no text
             raise BusUnavailable(
                 f"no NATS server answered at {self.address} within {timeout_seconds:g} s{reason}"
             ) from error
@@ -265,7 +267,7 @@ class Connection:
 
             return call
 
-        connecting = client.connect(
+        connect = client.connect(
             self.access.servers,
             name=self.name,
             max_reconnect_attempts=-1,
@@ -279,9 +281,15 @@ class Connection:
             skip_subject_validation=True,  # subjects are made by contracts.subjects
             **options,
         )
+        # Not asyncio.wait_for: nats-py may swallow the cancellation and connect on, without end.
+        connecting = asyncio.ensure_future(connect)
         try:
-            await asyncio.wait_for(connecting, timeout_seconds)
+            await asyncio.wait([connecting], timeout=timeout_seconds)
+            if not connecting.done():
+                raise TimeoutError
+            connecting.result()
         except BaseException:
+            await end_task(connecting, attempts=CANCEL_ATTEMPTS)
             await client.end()
             raise
         return client
@@ -309,7 +317,8 @@ class Connection:
             raise
 
     async def _error(self, error: Exception) -> None:
-        self._last_error = error
+        if self._last_error is None or not isinstance(error, ConnectionError):
+            self._last_error = error  # a server that refuses also resets the connection, which says less
         # While disconnected, every reconnect attempt reports an error; the first one is enough.
         level = logging.WARNING if self.connected.is_set() else logging.DEBUG
         log.log(level, "nats.error", extra={"error": repr(error)})

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from antiphon.chassis.bus import Bus, BusError
 from antiphon.chassis.library_log import get_logger
+from antiphon.chassis.nats_access import InvalidAccess
 from antiphon.chassis.retry import retrying
 
 log = get_logger(__name__)
@@ -58,7 +59,7 @@ class BusLink:
 
     def _log_failure(self, error: BaseException, attempt: int) -> None:
         # an unexpected error may quote the URL, with its password
-        reason = str(error) if isinstance(error, BusError) else type(error).__name__
+        reason = str(error) if isinstance(error, (BusError, InvalidAccess)) else type(error).__name__
         level = logging.WARNING if attempt == 1 else logging.DEBUG
         log.log(level, "bus.unreachable", extra={**self._about, "error": reason, "attempt": attempt})
 

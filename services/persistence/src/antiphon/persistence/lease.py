@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import asyncpg
 import structlog
 
+from antiphon.chassis.background import end_task
 from antiphon.chassis.postgres import connect
 from antiphon.chassis.retry import retrying
 from antiphon.chassis.shutdown import ShuttingDown, wait_or_stop
@@ -24,6 +25,8 @@ from antiphon.persistence.readiness import STARTING, ReadinessCheck
 log = structlog.get_logger(__name__)
 
 POLL_SECONDS = 0.5  # between heartbeats, each of which tries the leases that another replica holds
+FINISH_SECONDS = 5.0  # for the current batch, when the lease is lost or the process stops
+CANCEL_ATTEMPTS = 5  # then, a second each
 SESSION_SECONDS = 4.0  # without a heartbeat, then Postgres ends the session
 
 _TRY_LOCK = """
@@ -202,7 +205,8 @@ async def run_while_leased(
 ) -> None:
     """Call `run` while this process holds the lease, again after each loss, until stopped.
 
-    `run` gets an event of its own, set when the lease is lost or `stop` is set, and is awaited to its end.
+    `run` gets an event of its own, set when the lease is lost or `stop` is set; it is cancelled when it has
+    not ended FINISH_SECONDS later.
     A replica that waits for the lease is ready: it can take over.
     """
 
@@ -233,10 +237,17 @@ async def _run_while_held(lease: Lease, run: Run, stop: asyncio.Event) -> None:
     try:
         await asyncio.wait({running, *endings}, return_when=asyncio.FIRST_COMPLETED)
         ended.set()
-        await running
+        await asyncio.wait({running}, timeout=FINISH_SECONDS)
+        if running.done():
+            running.result()  # raises the error that ended the work
+        else:
+            # It waits for a server that does not answer. A commit that still succeeds is in the checkpoint,
+            # from which the next holder of the lease continues.
+            log.warning("lease.work_abandoned", lease=lease.name, seconds=FINISH_SECONDS)
     finally:
-        for task in (running, *endings):
+        for task in endings:
             task.cancel()
-        await asyncio.gather(running, *endings, return_exceptions=True)
+        await asyncio.gather(*endings, return_exceptions=True)
+        await end_task(running, attempts=CANCEL_ATTEMPTS)
     if lease.lost.is_set():
         log.warning("lease.lost", lease=lease.name)

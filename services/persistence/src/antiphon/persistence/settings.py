@@ -6,12 +6,14 @@ from pydantic import Field
 
 from antiphon.chassis.settings import LogSettings, NatsSettings, Port, PostgresSettings, StreamSettings, Text
 
+LONGEST_MIGRATION_SECONDS = 7 * 86_400  # of a statement; Postgres takes up to 24 days
+
 
 class MigrateSettings(PostgresSettings, LogSettings):
     """The settings of `migrate`."""
 
-    migrate_statement_timeout_seconds: Annotated[float, Field(gt=0)] = Field(
-        3600.0, validation_alias="ANTIPHON_MIGRATE_STATEMENT_TIMEOUT_SECONDS"
+    migrate_statement_timeout_seconds: Annotated[float, Field(ge=0.001, le=LONGEST_MIGRATION_SECONDS)] = (
+        Field(3600.0, validation_alias="ANTIPHON_MIGRATE_STATEMENT_TIMEOUT_SECONDS")
     )
 
 

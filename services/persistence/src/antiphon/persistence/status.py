@@ -5,7 +5,7 @@ from datetime import datetime
 import msgspec
 
 from antiphon.chassis.bus import Bus, BusError
-from antiphon.chassis.database import Database, DatabaseUnavailable
+from antiphon.chassis.database import Database, DatabaseRefused, DatabaseUnavailable
 from antiphon.chassis.nats_access import NatsAccess
 from antiphon.contracts.subjects import PARTITIONS, partition_filter
 from antiphon.persistence.lease import holders, ingest_lease, projection_lease
@@ -104,7 +104,7 @@ async def read_status(settings: StatusSettings) -> Status:
             connect_timeout_seconds=CONNECT_SECONDS,
             statement_timeout_seconds=settings.postgres_statement_timeout_seconds,
         )
-    except DatabaseUnavailable as error:
+    except (DatabaseRefused, DatabaseUnavailable) as error:
         raise SystemExit(str(error)) from error
     try:
         return await _read(database, heads)

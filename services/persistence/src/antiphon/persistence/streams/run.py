@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from antiphon.chassis.bus import Bus, BusError
-from antiphon.chassis.database import Database, DatabaseUnavailable
+from antiphon.chassis.database import Database, DatabaseRefused, DatabaseUnavailable
 from antiphon.persistence.errors import POSTGRES_ERRORS
 from antiphon.persistence.migrations import SchemaMismatch, check
 from antiphon.persistence.settings import RecreateSettings, StatusSettings
@@ -21,7 +21,7 @@ async def with_servers(
     """Return the result of a command. Exits with 1 when a server fails or the command is refused."""
     try:
         return await _connected(settings, command)
-    except (BusError, DatabaseUnavailable, SchemaMismatch, Refused) as error:
+    except (BusError, DatabaseRefused, DatabaseUnavailable, SchemaMismatch, Refused) as error:
         raise SystemExit(str(error)) from error
     except POSTGRES_ERRORS as error:
         raise SystemExit(f"Postgres: {error!r}") from error

@@ -1,0 +1,51 @@
+"""Check the DSN of Postgres: what asyncpg would refuse, or read in another way, is refused at start."""
+
+from pathlib import Path
+from urllib.parse import parse_qs, unquote, urlsplit
+
+SCHEMES = ("postgresql", "postgres")
+SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+SESSION_ATTRS = ("any", "primary", "standby", "read-write", "read-only", "prefer-standby")
+FILES = ("sslrootcert", "sslcert", "sslkey", "sslcrl")
+
+ESCAPE = "in a password, write # as %23, / as %2F, ? as %3F, @ as %40 and : as %3A"
+
+
+def check_dsn(value: str) -> str:
+    """Return the DSN if it is valid.
+
+    Raises ValueError, which does not contain it: it may hold a password, also where none belongs.
+    """
+    if not value.startswith(tuple(f"{scheme}://" for scheme in SCHEMES)):
+        raise ValueError(f"must start with {' or '.join(f'{scheme}://' for scheme in SCHEMES)}")
+    try:
+        parts = urlsplit(value)
+        user, at, hosts = parts.netloc.rpartition("@")
+        valid = not parts.fragment and "@" not in user and all(map(_is_host, hosts.split(",")))
+        options = parse_qs(parts.query, keep_blank_values=True, strict_parsing=True) if parts.query else {}
+    except ValueError:
+        valid = False
+    if not valid or "#" in value or (not at and "@" in parts.path):
+        raise ValueError(
+            f"must be postgresql://user:password@host:port/database?parameter=value; {ESCAPE}"
+        ) from None
+    _check_options({name: given[-1] for name, given in options.items()})
+    return value
+
+
+def _is_host(host: str) -> bool:
+    name, colon, port = host.rpartition(":")
+    if not colon or (host.startswith("[") and host.endswith("]")):
+        return True  # no port, or an IPv6 address without one
+    if ":" in name and not (name.startswith("[") and name.endswith("]")):
+        return False
+    return port.isascii() and port.isdigit() and 0 < int(port) < 2**16
+
+
+def _check_options(options: dict[str, str]) -> None:
+    for name, allowed in (("sslmode", SSL_MODES), ("target_session_attrs", SESSION_ATTRS)):
+        if name in options and options[name] not in allowed:
+            raise ValueError(f"has a wrong {name}: allowed are {', '.join(allowed)}")
+    for name in FILES:
+        if options.get(name) and not Path(unquote(options[name])).is_file():
+            raise ValueError(f"names a file in {name} that does not exist")
