@@ -13,11 +13,13 @@ from livekit.agents.voice import SpeechHandle
 from antiphon.contracts.events.turn import TurnSaved, TurnStarted
 from antiphon.recorder.heard_text import HeardText
 from antiphon.recorder.livekit_internals import available, current_speech, originating_speech
-from antiphon.recorder.open_turn import Answer, OpenTurn, Utterance
+from antiphon.recorder.open_turn import Answer, OpenTurn, Utterance, Wait
 from antiphon.recorder.outbox import WriteEvent, WriteNote
 from antiphon.recorder.taps import ErrorGuard, tap_agent
 from antiphon.recorder.turn_notes import TurnNotes, note_key
 from antiphon.recorder.turns import Fact, TurnTracker
+
+LATE_SECONDS = 1.0  # after an answer, for the transcript of what it answers, once the user speaks again
 
 
 class TurnRecorder:
@@ -52,6 +54,7 @@ class TurnRecorder:
         self._notes = TurnNotes(self._turns, note, guard, on_tick=self._on_tick)
         self._heard = HeardText(session)
         self._speeches: dict[str, _Texts] = {}  # until each is done
+        self._superseded: list[OpenTurn] = []  # wait for a transcript, while the user already speaks again
 
     @property
     def saved(self) -> int:
@@ -72,10 +75,28 @@ class TurnRecorder:
         answers_voice = event.source == "generate_reply" and handle.input_details.modality == "audio"
         model = self._speech_model
         if answers_voice and model is not None:
+            self._user_stopped()
             transcribed = model.capabilities.user_transcription or self._session.stt is not None
             self._apply(self._turns.reply_created(handle.id, self._agent_id, transcribed=transcribed))
         else:
             self._turns.speech_created(handle.id, parent=originating_speech(), awaits_message=answers_voice)
+
+    def user_state(self, state: str) -> None:
+        """Give up the transcript of an exchange when the user speaks again, so that the next one is not its.
+
+        A transcript says of no reply that it belongs to it, and one that failed never comes. Until the user
+        stops, a transcript can only be that of an earlier exchange.
+        """
+        if state == "speaking":
+            waiting = self._notes.waiting_for(LATE_SECONDS)
+            self._superseded = [turn for turn in waiting if turn.waits == {Wait.TRANSCRIPT}]
+        else:
+            self._user_stopped()
+
+    def _user_stopped(self) -> None:
+        superseded, self._superseded = self._superseded, []
+        for turn in superseded:
+            self._apply(self._turns.stop_waiting(turn))
 
     def agent_speaks(self) -> None:
         """Start the turn of the speech that can be heard from now on, if it is unprompted."""
