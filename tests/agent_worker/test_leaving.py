@@ -102,7 +102,6 @@ async def survivors_of_a_killed_agent_close(live_sessions: "Sessions", worker: "
         await dispatch(live_sessions, session_id, "called")
         await until(live_sessions, session_id, TurnSaved, 1)
         worker.job().kill()
-        await until(live_sessions, session_id, AgentLeft, 1)
         async with asyncio.timeout(SECONDS):
             while room.remote_participants:  # noqa: ASYNC110 - LiveKit notices the kill after a while
                 await asyncio.sleep(0.1)
@@ -110,9 +109,10 @@ async def survivors_of_a_killed_agent_close(live_sessions: "Sessions", worker: "
             await dispatch(live_sessions, session_id, "called")
         await until(live_sessions, session_id, TurnSaved, 3)
         await room.local_participant.publish_data(b"", topic="leave")
-        envelopes = await until(live_sessions, session_id, SessionClosed, 1)
+        await until(live_sessions, session_id, SessionClosed, 1)
+        envelopes = await until(live_sessions, session_id, AgentLeft, 2)  # the others adopt its journal
     assert len(of_type(SessionClosed, envelopes)) == 1
-    assert next(event.reason for _, event in of_type(AgentLeft, envelopes)) == "killed"
+    assert "killed" in [event.reason for _, event in of_type(AgentLeft, envelopes)]
 
 
 async def deleted_by_its_agent(live_sessions: "Sessions", way: str) -> None:
