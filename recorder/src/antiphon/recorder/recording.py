@@ -61,6 +61,7 @@ class Recording:
             ctx.room, self._write, session_id=writer.session_id, now=now, notify_room=notify_room
         )
         self._end = _EndSignals()
+        self._untap: list[Callable[[], None]] = []
         self._closed = False
         self._left: Closing | None = None  # the agent left, and the session goes on
         self._others: set[str] = set()  # the agents that were in the room then
@@ -112,8 +113,11 @@ class Recording:
         self.guard.wrap("killed", self._note_killed)()
         self.guard.wrap("room", self._room.attach)()
         self.guard.wrap("mark", self._mark_when_connected)()
-        self.guard.wrap("shutdown", tap_shutdown)(self._ctx, self._end.on_shutdown)
-        self.guard.wrap("hang_up", tap_hang_up)(self._ctx, self._end.on_hang_up)
+        self.guard.wrap("job", self._tap_job)()
+
+    def _tap_job(self) -> None:
+        self._untap.append(tap_shutdown(self._ctx, self._end.on_shutdown))
+        self._untap.append(tap_hang_up(self._ctx, self._end.on_hang_up))
 
     def _write_adopted(self) -> None:
         if self._adopted is not None:
@@ -255,6 +259,8 @@ class Recording:
             closed = self._session_closed(closing)
             self._writer.write(closed, id=closed_id(self.session_id), settles=self._killed_key)
         self._closed = True
+        while self._untap:
+            self._untap.pop()()
 
     def _other_agents(self) -> set[str]:
         room = self._ctx.room

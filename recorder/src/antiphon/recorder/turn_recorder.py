@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from livekit.agents import Agent, AgentSession, FunctionToolsExecutedEvent, SpeechCreatedEvent
@@ -15,7 +14,7 @@ from antiphon.recorder.heard_text import HeardText
 from antiphon.recorder.livekit_internals import available, current_speech, originating_speech
 from antiphon.recorder.open_turn import Answer, OpenTurn, Utterance, Wait
 from antiphon.recorder.outbox import WriteEvent, WriteNote
-from antiphon.recorder.taps import ErrorGuard, tap_agent
+from antiphon.recorder.taps import AgentListener, ErrorGuard, tap_agent
 from antiphon.recorder.turn_notes import TurnNotes, note_key
 from antiphon.recorder.turns import Fact, TurnTracker
 
@@ -54,6 +53,12 @@ class TurnRecorder:
         self._notes = TurnNotes(self._turns, note, guard, on_tick=self._on_tick)
         self._heard = HeardText(session)
         self._speeches: dict[str, _Texts] = {}  # until each is done
+        self._listener: AgentListener | None = AgentListener(  # until the record is closed
+            on_model_text=guard.wrap("model_text", self._on_model_text),
+            on_spoken_text=guard.wrap("spoken_text", self._on_spoken_text),
+            on_transcript=guard.wrap("transcript", self._on_transcript),
+            on_entered=guard.wrap("entered", self._on_entered),
+        )
         self._superseded: list[OpenTurn] = []  # wait for a transcript, while the user already speaks again
 
     @property
@@ -66,6 +71,7 @@ class TurnRecorder:
         self._read_heard()
         self._apply(self._turns.close())
         self._notes.close()
+        self._listener = None
 
     def speech_created(self, event: SpeechCreatedEvent) -> None:
         """Track a speech until it is done."""
@@ -155,15 +161,9 @@ class TurnRecorder:
 
     def agent_takes_over(self) -> None:
         """Tap the agent that speaks from now on."""
-        wrap = self._guard.wrap
-        agent = self._agent = self._session.current_agent
-        tap_agent(
-            agent,
-            on_model_text=wrap("model_text", self._on_model_text),
-            on_spoken_text=wrap("spoken_text", self._on_spoken_text),
-            on_transcript=wrap("transcript", self._on_transcript),
-            on_entered=wrap("entered", partial(self._on_entered, agent.id)),
-        )
+        self._agent = self._session.current_agent
+        if self._listener is not None:
+            tap_agent(self._agent, self._listener)
 
     @property
     def _agent_id(self) -> str:
