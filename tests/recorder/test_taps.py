@@ -11,8 +11,8 @@ from livekit.rtc import EventEmitter
 from tests.recorder.recorded_session import RecordedSession
 
 from antiphon.contracts.events.turn import TurnSaved
-from antiphon.recorder.conversation import Conversation
 from antiphon.recorder import taps
+from antiphon.recorder.conversation import Conversation
 from antiphon.recorder.taps import AgentListener, ErrorGuard, tap_agent, tap_hang_up, tap_shutdown
 
 WRONG = TypeError("raised by the recorder")
@@ -78,7 +78,8 @@ class OwnLoop(Agent):
         """Ask the model."""
         chat_ctx = llm.ChatContext.empty()
         chat_ctx.add_message(role="user", content="in short")
-        return "".join([chunk.delta.content async for chunk in self.llm_node(chat_ctx, [], ModelSettings())])
+        chunks: Any = self.llm_node(chat_ctx, [], ModelSettings())
+        return "".join([chunk.delta.content async for chunk in chunks])
 
 
 async def test_a_recorded_agents_llm_node_is_called_as_before(recorded: RecordedSession) -> None:
@@ -105,7 +106,8 @@ async def test_every_listener_of_an_agent_hears_every_kind_of_llm_node(
     async def coroutine() -> Any:
         return stream() if kind == "coroutine of an iterable" else "hello"
 
-    node = {"iterable": stream, "text": lambda: "hello"}.get(kind, coroutine)
+    nodes: dict[str, Any] = {"iterable": stream, "text": lambda: "hello"}
+    node = nodes.get(kind, coroutine)
     monkeypatch.setattr(taps, "current_speech", lambda: "s1")
     agent = Agent(instructions="")
     vars(agent)["llm_node"] = node
@@ -130,7 +132,8 @@ async def test_every_listener_of_an_agent_hears_every_kind_of_llm_node(
 
 
 async def test_job_is_tapped_once_for_all_its_recordings(recorded: RecordedSession) -> None:
-    ctx, calls = recorded.ctx, []
+    ctx = recorded.ctx
+    calls: list[int] = []
     shutdown, kind = ctx.shutdown, type(ctx)
     ends = [tap(ctx, partial(calls.append, n)) for n in (1, 2) for tap in (tap_shutdown, tap_hang_up)]
     assert (ctx.shutdown, type(ctx)) == (shutdown, kind)

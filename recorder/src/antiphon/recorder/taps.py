@@ -157,34 +157,20 @@ def tap_agent(agent: Agent, listener: AgentListener) -> None:
     if not is_first:
         return
 
-    def current() -> list[AgentListener]:
-        return [known for known in (listener() for listener in listeners) if known is not None]
-
-    def on_model_text(speech: str, text: str) -> None:
-        for known in current():
-            known.on_model_text(speech, text)
-
-    def on_spoken_text(speech: str, text: str) -> None:
-        for known in current():
-            known.on_spoken_text(speech, text)
-
-    def on_transcript(speech: str, text: str) -> None:
-        for known in current():
-            known.on_transcript(speech, text)
-
-    def on_entered(error: Exception | None) -> None:
-        for known in current():
-            known.on_entered(agent.id, error)
+    def call(name: str, *arguments: object) -> None:
+        for known in [reference() for reference in listeners]:
+            if known is not None:
+                getattr(known, name)(*arguments)
 
     attributes = vars(agent)
     if available("llm_node"):
-        attributes["llm_node"] = _tapped_llm_node(agent.llm_node, on_model_text)
+        attributes["llm_node"] = _tapped_llm_node(agent.llm_node, partial(call, "on_model_text"))
     if available("transcription_node"):
         attributes["transcription_node"] = _tapped_transcription_node(
-            agent.transcription_node, on_spoken_text, on_transcript
+            agent.transcription_node, partial(call, "on_spoken_text"), partial(call, "on_transcript")
         )
     if available("on_enter"):
-        attributes["on_enter"] = _tapped_on_enter(agent.on_enter, on_entered)
+        attributes["on_enter"] = _tapped_on_enter(agent.on_enter, partial(call, "on_entered", agent.id))
 
 
 def _tapped_llm_node(node: Callable[..., Any], on_text: OnText) -> Callable[..., Any]:
