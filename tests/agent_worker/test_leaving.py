@@ -96,6 +96,25 @@ async def two_together_close_once(live_sessions: "Sessions") -> None:
     assert len(of_type(SessionClosed, envelopes)) == 1
 
 
+async def survivors_of_a_killed_agent_close(live_sessions: "Sessions", worker: "Worker") -> None:
+    session_id = await request(live_sessions)
+    async with caller(live_sessions, session_id) as room:
+        await dispatch(live_sessions, session_id, "called")
+        await until(live_sessions, session_id, TurnSaved, 1)
+        worker.job().kill()
+        async with asyncio.timeout(SECONDS):
+            while room.remote_participants:  # noqa: ASYNC110 - LiveKit notices the kill after a while
+                await asyncio.sleep(0.1)
+        for _ in range(2):
+            await dispatch(live_sessions, session_id, "called")
+        await until(live_sessions, session_id, TurnSaved, 3)
+        await room.local_participant.publish_data(b"", topic="leave")
+        await until(live_sessions, session_id, SessionClosed, 1)
+        envelopes = await until(live_sessions, session_id, AgentLeft, 2)  # the others adopt its journal
+    assert len(of_type(SessionClosed, envelopes)) == 1
+    assert "killed" in [event.reason for _, event in of_type(AgentLeft, envelopes)]
+
+
 async def deleted_by_its_agent(live_sessions: "Sessions", way: str) -> None:
     session_id = await request(live_sessions)
     async with caller(live_sessions, session_id):
@@ -152,3 +171,9 @@ async def test_who_deletes_the_room_decides_the_reason(
         deleted_by_someone_else(live_sessions),
         flood_of_data(live_sessions),
     )
+
+
+async def test_an_agent_that_was_killed_does_not_keep_the_session_open(
+    live_sessions: "Sessions", start_worker: StartWorker
+) -> None:
+    await survivors_of_a_killed_agent_close(live_sessions, start_worker(*AGENTS))

@@ -10,7 +10,7 @@ from tests.recorder.test_recording import of_type
 from antiphon.chassis.bus import Bus
 from antiphon.cli.stack.nats import NatsServer
 from antiphon.contracts.envelope import decode
-from antiphon.contracts.events.agent import AgentStateChanged
+from antiphon.contracts.events.agent import AgentLeft, AgentStateChanged
 from antiphon.contracts.events.turn import TurnSaved, TurnStarted
 from antiphon.contracts.registry import open_event
 from antiphon.contracts.subjects import session_filter
@@ -58,7 +58,8 @@ async def test_turn_of_a_killed_agent_is_completed_as_far_as_it_was_heard(
     assert await Orphans(tmp_path, link).adopt_all() == 1
     await link.close()
     stored = bus.read(session_filter("default", SESSION_ID))
-    events = [open_event(decode(incoming.payload)) async for incoming in stored]
+    envelopes = [decode(incoming.payload) async for incoming in stored]
+    events = [open_event(envelope) for envelope in envelopes]
 
     (started,) = of_type(TurnStarted, events)
     (turn,) = of_type(TurnSaved, events)
@@ -70,3 +71,7 @@ async def test_turn_of_a_killed_agent_is_completed_as_far_as_it_was_heard(
     assert turn.assistant_text_generated == ANSWER
     thinking = next(event for event in of_type(AgentStateChanged, events) if event.new_state == "thinking")
     assert events.index(started) < events.index(thinking) < events.index(turn)
+    (left,) = of_type(AgentLeft, events)
+    assert (left.epoch, left.reason, left.turns) == ("AJ_1", "killed", 0)
+    assert events[-1] == left
+    assert envelopes[-1].time == max(envelope.time for envelope in envelopes)

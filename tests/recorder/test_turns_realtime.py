@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from livekit.agents import Agent, RunContext, function_tool
-from livekit.agents.llm import FunctionCall
+from livekit.agents.llm import FunctionCall, InputSpeechStartedEvent, InputSpeechStoppedEvent
 from tests.fixtures.realtime_double import RealtimeDouble
 from tests.fixtures.scripted_stt import ScriptedSTT
 from tests.recorder.recorded_session import RecordedSession, recorded_session
@@ -20,7 +20,7 @@ from antiphon.cli.stack.nats import NatsServer
 from antiphon.contracts.event import Event
 from antiphon.contracts.events.agent import AgentError, AgentReady
 from antiphon.contracts.events.turn import TurnSaved, TurnStarted
-from antiphon.recorder import turn_notes
+from antiphon.recorder import turn_notes, turn_recorder
 
 
 class Host(Agent):
@@ -104,6 +104,87 @@ async def test_transcript_of_an_interrupted_exchange_stays_in_its_turn(
     turns = [(turn.turn, turn.user_text, turn.assistant_text) for turn in of_type(TurnSaved, events)]
     assert turns == [(1, "question one", "answer one"), (2, "question two", "answer two")]
     assert [turn.interrupted for turn in of_type(TurnSaved, events)] == [True, False]
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+async def test_failed_transcript_does_not_shift_the_later_ones(
+    when: str, bus: Bus, nats_server: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(turn_recorder, "LATE_SECONDS", 0.3)
+    model = RealtimeDouble()
+    async with served(bus, nats_server, tmp_path, model) as recorded:
+        server = model.newest
+        for number, words in enumerate((None, "I want a table", "for four", None, "at eight"), start=1):
+            server.user_speaks()
+            if words and when == "before":
+                server.transcribe(words, f"item_{number}")
+            reply = server.respond()
+            reply.say(f"answer {number}")
+            reply.end()
+            await settle()
+            if words and when == "after":
+                server.transcribe(words, f"item_{number}")
+            await asyncio.sleep(0.6)
+        events = await recorded.finish()
+
+    turns = [(turn.turn, turn.user_text, turn.assistant_text) for turn in of_type(TurnSaved, events)]
+    assert turns == [
+        (1, None, "answer 1"),
+        (2, "I want a table", "answer 2"),
+        (3, "for four", "answer 3"),
+        (4, None, "answer 4"),
+        (5, "at eight", "answer 5"),
+    ]
+
+
+async def test_late_transcript_that_comes_while_the_user_speaks_again_is_of_the_earlier_exchange(
+    bus: Bus, nats_server: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(turn_recorder, "LATE_SECONDS", 0.3)
+    model = RealtimeDouble()
+    async with served(bus, nats_server, tmp_path, model) as recorded:
+        server = model.newest
+        server.user_speaks()
+        reply = server.respond()
+        reply.say("answer 1")
+        reply.end()
+        await settle()
+        await asyncio.sleep(0.6)
+        server.emit("input_speech_started", InputSpeechStartedEvent())
+        server.transcribe("question 1", "item_1")
+        server.emit("input_speech_stopped", InputSpeechStoppedEvent(user_transcription_enabled=True))
+        reply = server.respond()
+        reply.say("answer 2")
+        reply.end()
+        await settle()
+        server.transcribe("question 2", "item_2")
+        events = await recorded.finish()
+
+    turns = [(turn.user_text, turn.assistant_text) for turn in of_type(TurnSaved, events)]
+    assert turns == [("question 1", "answer 1"), ("question 2", "answer 2")]
+
+
+async def test_typed_text_is_not_the_transcript_of_an_earlier_exchange(
+    bus: Bus, nats_server: NatsServer, tmp_path: Path
+) -> None:
+    model = RealtimeDouble()
+    async with served(bus, nats_server, tmp_path, model) as recorded:
+        server = model.newest
+        server.user_speaks()
+        reply = server.respond()
+        reply.say("answer 1")
+        reply.end()
+        await settle()
+        recorded.session.generate_reply(user_input="typed words")
+        await settle()
+        reply = server.respond()
+        reply.say("answer 2")
+        reply.end()
+        await settle()
+        events = await recorded.finish()
+
+    turns = {turn.turn: (turn.user_text, turn.assistant_text) for turn in of_type(TurnSaved, events)}
+    assert turns == {1: (None, "answer 1"), 2: ("typed words", "answer 2")}
 
 
 async def test_exchange_without_transcript_is_saved_after_a_while(

@@ -134,6 +134,31 @@ async def test_a_started_turn_is_open_until_it_is_saved(view: "View", new_sessio
     assert (row["first_sequence"], row["sequence"]) == (1, 2)
 
 
+@pytest.mark.parametrize("batches", [1, 2])
+async def test_a_recovered_note_does_not_replace_the_saved_turn(
+    batches: int, view: "View", new_session: "NewSession"
+) -> None:
+    session = new_session("recovered late")
+    saved = session.seal(SAVED)
+    note = session.seal(replace(SAVED, assistant_text="Good", recovered=True))
+    turns = view(TURNS)
+    for batch in [[saved, note]] if batches == 1 else [[saved], [note]]:
+        await turns.given(batch)
+
+    [row] = await view.rows("turns")
+    assert (row["assistant_text"], row["recovered"]) == ("Good day.", False)
+
+
+async def test_the_saved_turn_replaces_a_recovered_note(view: "View", new_session: "NewSession") -> None:
+    session = new_session("recovered first")
+    turns = view(TURNS)
+    await turns.given([session.seal(replace(SAVED, assistant_text="Good", recovered=True))])
+    await turns.given([session.seal(SAVED)])
+
+    [row] = await view.rows("turns")
+    assert (row["assistant_text"], row["recovered"]) == ("Good day.", False)
+
+
 async def test_turns_of_two_agents_with_one_number_are_two_rows(
     view: "View", new_session: "NewSession"
 ) -> None:
@@ -169,7 +194,8 @@ def test_a_turn_does_not_depend_on_the_order_of_its_events(
     log = [committed(session.seal(event), number, number) for number, event in enumerate(events, start=1)]
     starts = [n for n, event in enumerate(events) if isinstance(event, TurnStarted)]
     saves = [n for n, event in enumerate(events) if isinstance(event, TurnSaved)]
-    shown = (saves or starts)[-1]
+    complete = [n for n in saves if not getattr(events[n], "recovered", False)]
+    shown = (complete or saves or starts)[-1]
 
     bounds = [0, *sorted(cut for cut in cuts if cut < len(log)), len(log)]
     batches = [log[start:end] for start, end in pairwise(bounds)]

@@ -1,6 +1,7 @@
 """What a killed job had noted and not written is published by the process that adopts its journal."""
 
 import asyncio
+import errno
 import os
 import random
 import shutil
@@ -307,3 +308,34 @@ def killed_adopter(arguments: tuple[str, ...]) -> None:
             adopter.wait(random.random() * 0.08)
         except subprocess.TimeoutExpired:
             os.kill(adopter.pid, signal.SIGKILL)
+
+
+async def test_note_stays_void_when_the_disk_was_full_while_it_was_settled(
+    bus: Bus, link: BusLink, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = Outbox(tmp_path, link, job_id="AJ_1")
+    writer = job.writer(SESSION, "default")
+    job.start()
+    for number in (1, 2):
+        writer.note(f"turn:AJ_1:{number}", spoken(number, "It "))
+    write, full = os.pwrite, True
+
+    def pwrite(descriptor: int, data: bytes, offset: int) -> int:
+        if full:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(descriptor, data, offset)
+
+    monkeypatch.setattr(os, "pwrite", pwrite)
+    for number in (1, 2):
+        writer.write(turn(number, "It is seven."), settles=f"turn:AJ_1:{number}")
+        assert await job.flush(20)
+    full = False
+    writer.note("turn:AJ_1:3", spoken(3, "Next "))
+    copy = tmp_path / "elsewhere" / "AJ_1.journal"
+    copy.parent.mkdir()
+    shutil.copy(tmp_path / "AJ_1.journal", copy)  # as if the job had been killed here
+    assert await job.close(20)
+
+    await Orphans(copy.parent, link).adopt_all()
+
+    assert await texts(bus) == [("It is seven.", False), ("It is seven.", False), ("Next ", True)]

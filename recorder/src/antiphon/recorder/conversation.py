@@ -104,6 +104,7 @@ class Conversation:
 
     def on_user_state(self, event: UserStateChangedEvent) -> None:
         """Record a change of the user's state; LiveKit dates it back to the change of the voice."""
+        self._turns.user_state(event.new_state)
         changed = UserStateChanged(old_state=event.old_state, new_state=event.new_state)
         self._write(changed, at=event.created_at)
 

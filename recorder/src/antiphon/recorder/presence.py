@@ -34,12 +34,13 @@ async def mark(room: rtc.Room, session_id: str) -> None:
         log.warning("recorder.not_marked", extra={"session": session_id, "error": repr(error)})
 
 
-def has_other_agent(room: rtc.Room, session_id: str) -> bool:
-    """Return whether another agent that records the session is in the room."""
-    return any(
-        participant.attributes.get(ATTRIBUTE) == session_id
+def other_agents(room: rtc.Room, session_id: str) -> set[str]:
+    """Return the identities of the other agents in the room that record the session."""
+    return {
+        participant.identity
         for participant in room.remote_participants.values()
-    )
+        if participant.attributes.get(ATTRIBUTE) == session_id
+    }
 
 
 def has_caller(room: rtc.Room) -> bool:
@@ -48,18 +49,18 @@ def has_caller(room: rtc.Room) -> bool:
 
 
 async def agents_in(bus: Bus, tenant: str, session_id: str) -> set[str]:
-    """Return the epochs of the agents that joined a session and did not leave it, by its log.
+    """Return the identities of the agents that joined a session and did not leave it, by its log.
 
-    Raises BusError.
+    An agent that was killed is among them until its journal is adopted. Raises BusError.
     """
-    epochs: set[str] = set()
+    agents: dict[str, str] = {}  # by epoch
     async for incoming in bus.read(event_subject(tenant, session_id, Family.AGENT)):
         envelope = decode(incoming.payload)
         if envelope.type not in (AgentJoined.TYPE, AgentLeft.TYPE):
             continue
         event = open_event(envelope)
         if isinstance(event, AgentJoined):
-            epochs.add(event.epoch)
+            agents[event.epoch] = event.identity
         elif isinstance(event, AgentLeft):
-            epochs.discard(event.epoch)
-    return epochs
+            agents.pop(event.epoch, None)
+    return set(agents.values())

@@ -15,6 +15,7 @@ from antiphon.chassis.library_log import get_logger
 from antiphon.contracts.event import Event
 from antiphon.contracts.events.agent import AgentError, AgentLeft
 from antiphon.contracts.events.session import FaultSide, SessionAdopted, SessionClosed
+from antiphon.contracts.events.turn import TurnSaved
 from antiphon.contracts.events.usage import ModelUsage
 from antiphon.contracts.ids import adopted_id, closed_id
 from antiphon.recorder import livekit_internals, presence
@@ -60,8 +61,10 @@ class Recording:
             ctx.room, self._write, session_id=writer.session_id, now=now, notify_room=notify_room
         )
         self._end = _EndSignals()
+        self._untap: list[Callable[[], None]] = []
         self._closed = False
         self._left: Closing | None = None  # the agent left, and the session goes on
+        self._others: set[str] = set()  # the agents that were in the room then
         self._marking: asyncio.Task[None] | None = None
         self._finishing: asyncio.Task[bool] | None = None
 
@@ -107,14 +110,26 @@ class Recording:
         self.guard.wrap("check", livekit_internals.check)(self._ctx)
         self.guard.wrap("adopted", self._write_adopted)()
         self.guard.wrap("joined", lambda: self._write(agent_joined(self._ctx, self._epoch)))()
+        self.guard.wrap("killed", self._note_killed)()
         self.guard.wrap("room", self._room.attach)()
         self.guard.wrap("mark", self._mark_when_connected)()
-        self.guard.wrap("shutdown", tap_shutdown)(self._ctx, self._end.on_shutdown)
-        self.guard.wrap("hang_up", tap_hang_up)(self._ctx, self._end.on_hang_up)
+        self.guard.wrap("job", self._tap_job)()
+
+    def _tap_job(self) -> None:
+        self._untap.append(tap_shutdown(self._ctx, self._end.on_shutdown))
+        self._untap.append(tap_hang_up(self._ctx, self._end.on_hang_up))
 
     def _write_adopted(self) -> None:
         if self._adopted is not None:
             self._writer.write(self._adopted, id=adopted_id(self.session_id))
+
+    @property
+    def _killed_key(self) -> str:
+        return f"left:{self._epoch}"
+
+    def _note_killed(self) -> None:
+        # published, if this process is killed, by the one that adopts its journal
+        self._note(self._killed_key, self._agent_left("killed", FaultSide.AGENT))
 
     def _mark_when_connected(self) -> None:
         room = self._ctx.room
@@ -204,13 +219,16 @@ class Recording:
         except (TimeoutError, BusError) as error:
             log.warning("recorder.others_unknown", extra={"session": self.session_id, "error": repr(error)})
             return
-        if not remaining:
+        self._others |= self._other_agents()
+        if not remaining & self._others:
             self._left = None
             self._writer.write(self._session_closed(closing), id=closed_id(self.session_id))
 
     def _write(self, event: Event, *, at: float | None = None, settles: str | None = None) -> None:
         if not self._closed:
             self._writer.write(event, at=at, settles=settles)
+            if isinstance(event, TurnSaved):
+                self.guard.wrap("killed", self._note_killed)()
 
     def _note(self, key: str, event: Event, *, at: float | None = None) -> None:
         if not self._closed:
@@ -231,23 +249,24 @@ class Recording:
             session.conversation.close()
         self._room.close()
         closing = self._closing()
+        self._others = self._other_agents()
         if self.replaced:
-            self._write(self._agent_left(closing, reason="replaced"))
-        elif self._others_continue():
+            self._write(self._agent_left("replaced", FaultSide.NONE), settles=self._killed_key)
+        elif self._others and presence.has_caller(self._ctx.room):
             self._left = closing
-            self._write(self._agent_left(closing, reason=closing[0]))
+            self._write(self._agent_left(*closing), settles=self._killed_key)
         else:
-            self._writer.write(self._session_closed(closing), id=closed_id(self.session_id))
+            closed = self._session_closed(closing)
+            self._writer.write(closed, id=closed_id(self.session_id), settles=self._killed_key)
         self._closed = True
+        while self._untap:
+            self._untap.pop()()
 
-    def _others_continue(self) -> bool:
+    def _other_agents(self) -> set[str]:
         room = self._ctx.room
-        return (
-            self._room.disconnect_reason is None
-            and room.isconnected()
-            and presence.has_other_agent(room, self.session_id)
-            and presence.has_caller(room)
-        )
+        if self._room.disconnect_reason is not None or not room.isconnected():
+            return set()
+        return presence.other_agents(room, self.session_id)
 
     def _closing(self) -> Closing:
         # the session attached first is the one that the caller talks to
@@ -278,14 +297,13 @@ class Recording:
             usage=self._usage(),
         )
 
-    def _agent_left(self, closing: Closing, *, reason: str) -> AgentLeft:
-        _, fault, detail = closing
+    def _agent_left(self, reason: str, fault: FaultSide, detail: str | None = None) -> AgentLeft:
         return AgentLeft(
             job_id=self._ctx.job.id,
             epoch=self._epoch,
             reason=reason,
-            fault=FaultSide.NONE if self.replaced else fault,
-            detail=None if self.replaced else detail,
+            fault=fault,
+            detail=detail,
             duration_seconds=time.monotonic() - self._started,
             turns=self._turns(),
             usage=self._usage(),

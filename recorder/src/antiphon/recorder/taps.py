@@ -5,8 +5,10 @@ A tap replaces a method on one object, so it works on objects made elsewhere and
 
 import inspect
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine
-from functools import cached_property
-from typing import Any
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any, TypeVar
+from weakref import ref
 
 from livekit.agents import Agent, AgentSession, JobContext, llm
 from livekit.api import LiveKitAPI
@@ -18,7 +20,7 @@ log = get_logger(__name__)
 
 OnText = Callable[[str, str], None]  # speech id, text
 
-_TAPPED = "_antiphon_tapped"
+T = TypeVar("T")
 
 
 class ErrorGuard:
@@ -69,24 +71,40 @@ def tap_aclose(session: AgentSession[Any], on_aclose: Callable[[], None]) -> Non
     vars(session)["aclose"] = aclose
 
 
-def tap_shutdown(ctx: JobContext, on_shutdown: Callable[[], None]) -> None:
-    """Call `on_shutdown` whenever the job's code calls `ctx.shutdown`."""
-    if not available("shutdown"):
-        return
-    forward = ctx.shutdown
-
-    def shutdown(*arguments: Any, **options: Any) -> None:
-        on_shutdown()
-        forward(*arguments, **options)
-
-    vars(ctx)["shutdown"] = shutdown
+def tap_shutdown(ctx: JobContext, on_shutdown: Callable[[], None]) -> Callable[[], None]:
+    """Call `on_shutdown` whenever the job's code calls `ctx.shutdown`; return what ends that."""
+    listeners, is_first = _listeners(ctx, "shutdown", on_shutdown)
+    if is_first and available("shutdown"):
+        vars(ctx)["shutdown"] = _called_before(ctx.shutdown, partial(_call, listeners))
+    return partial(listeners.remove, on_shutdown)
 
 
-def tap_hang_up(ctx: JobContext, on_hang_up: Callable[[], None]) -> None:
+def tap_hang_up(ctx: JobContext, on_hang_up: Callable[[], None]) -> Callable[[], None]:
     """Call `on_hang_up` whenever the job's code deletes the room or removes a participant.
 
-    This covers `ctx.delete_room` and `ctx.api`, and no other client of LiveKit's API.
+    This covers `ctx.delete_room` and `ctx.api`, and no other client of LiveKit's API. Returns what ends it.
     """
+    listeners, is_first = _listeners(ctx, "hang_up", on_hang_up)
+    if is_first:
+        _tap_hang_up(ctx, partial(_call, listeners))
+    return partial(listeners.remove, on_hang_up)
+
+
+def _listeners(target: object, of: str, listener: T) -> tuple[list[T], bool]:
+    """Add a listener to an object; return all of them, and whether it is the first: tap it then, once."""
+    name, attributes = f"_antiphon_{of}", vars(target)
+    is_first = name not in attributes
+    listeners: list[T] = attributes.setdefault(name, [])
+    listeners.append(listener)
+    return listeners, is_first
+
+
+def _call(listeners: list[Callable[[], None]]) -> None:
+    for listener in list(listeners):
+        listener()
+
+
+def _tap_hang_up(ctx: JobContext, on_hang_up: Callable[[], None]) -> None:
     vars(ctx)["delete_room"] = _called_before(ctx.delete_room, on_hang_up)
     if not available("api"):
         return
@@ -118,44 +136,53 @@ def _called_before(method: Callable[..., Any], action: Callable[[], None]) -> Ca
     return call
 
 
-def tap_agent(
-    agent: Agent,
-    *,
-    on_model_text: OnText,
-    on_spoken_text: OnText,
-    on_transcript: OnText,
-    on_entered: Callable[[Exception | None], None],
-) -> None:
-    """Receive an agent's text and the end of its `on_enter`, with its error; once per agent object.
+@dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
+class AgentListener:
+    """What receives an agent's text, and the end of its `on_enter` with the agent's id and the error."""
+
+    on_model_text: OnText
+    on_spoken_text: OnText
+    on_transcript: OnText
+    on_entered: Callable[[str, Exception | None], None]
+
+
+def tap_agent(agent: Agent, listener: AgentListener) -> None:
+    """Let a listener receive what an agent says, as long as there are other references to the listener.
 
     A model's text passes `llm_node`; text given to `session.say` passes only `transcription_node`, and what
     that returns is the transcript. The agent's own overrides of these methods are called as before.
     """
-    attributes = vars(agent)
-    if attributes.get(_TAPPED):
+    listeners, is_first = _listeners(agent, "listeners", ref(listener))
+    listeners[:] = dict.fromkeys(known for known in listeners if known() is not None)
+    if not is_first:
         return
-    attributes[_TAPPED] = True
+
+    def call(name: str, *arguments: object) -> None:
+        for known in [reference() for reference in listeners]:
+            if known is not None:
+                getattr(known, name)(*arguments)
+
+    attributes = vars(agent)
     if available("llm_node"):
-        attributes["llm_node"] = _tapped_llm_node(agent.llm_node, on_model_text)
+        attributes["llm_node"] = _tapped_llm_node(agent.llm_node, partial(call, "on_model_text"))
     if available("transcription_node"):
         attributes["transcription_node"] = _tapped_transcription_node(
-            agent.transcription_node, on_spoken_text, on_transcript
+            agent.transcription_node, partial(call, "on_spoken_text"), partial(call, "on_transcript")
         )
     if available("on_enter"):
-        attributes["on_enter"] = _tapped_on_enter(agent.on_enter, on_entered)
+        attributes["on_enter"] = _tapped_on_enter(agent.on_enter, partial(call, "on_entered", agent.id))
 
 
 def _tapped_llm_node(node: Callable[..., Any], on_text: OnText) -> Callable[..., Any]:
-    async def llm_node(*arguments: Any, **options: Any) -> Any:
+    # no coroutine function, as LiveKit's is none: code that overrides or calls it iterates over its result
+    def llm_node(*arguments: Any, **options: Any) -> Any:
         speech = current_speech()
         result = node(*arguments, **options)
-        if inspect.iscoroutine(result):
-            result = await result
         if speech is None:
             return result
-        if isinstance(result, str):
-            on_text(speech, result)
-        return _tapped_stream(result, speech, on_text) if isinstance(result, AsyncIterable) else result
+        if inspect.iscoroutine(result):
+            return _tapped_result(result, speech, on_text)
+        return _tapped(result, speech, on_text)
 
     return llm_node
 
@@ -170,7 +197,7 @@ def _tapped_transcription_node(
         result = node(_tapped_stream(text, speech, on_text), *arguments, **options)
         if inspect.iscoroutine(result):
             return _tapped_result(result, speech, on_transcript)
-        return _tapped_stream(result, speech, on_transcript) if isinstance(result, AsyncIterable) else result
+        return _tapped(result, speech, on_transcript)
 
     return transcription_node
 
@@ -192,8 +219,13 @@ def _tapped_on_enter(
 
 
 async def _tapped_result(result: Coroutine[Any, Any, Any], speech: str, on_text: OnText) -> Any:
-    awaited = await result
-    return _tapped_stream(awaited, speech, on_text) if isinstance(awaited, AsyncIterable) else awaited
+    return _tapped(await result, speech, on_text)
+
+
+def _tapped(result: Any, speech: str, on_text: OnText) -> Any:
+    if isinstance(result, str):
+        on_text(speech, result)
+    return _tapped_stream(result, speech, on_text) if isinstance(result, AsyncIterable) else result
 
 
 async def _tapped_stream(chunks: AsyncIterable[Any], speech: str, on_text: OnText) -> AsyncIterator[Any]:

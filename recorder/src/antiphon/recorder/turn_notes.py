@@ -45,6 +45,7 @@ class TurnNotes:
     def turns_changed(self) -> None:
         """Note a turn that has just started, and keep the notes current while a turn is open."""
         open_turns = self._turns.open_turns
+        self._update_waiting(open_turns)
         for turn in open_turns:
             if turn not in self._noted:
                 self._write(turn)
@@ -59,7 +60,8 @@ class TurnNotes:
     def _refresh(self) -> None:
         self._timer = None
         try:
-            self._on_tick(self._overdue())
+            self._update_waiting(self._turns.open_turns)
+            self._on_tick(self.waiting_for(WAIT_SECONDS))
             open_turns = self._turns.open_turns
             self._noted = {turn: self._noted[turn] for turn in open_turns if turn in self._noted}
             for turn in open_turns:
@@ -72,11 +74,15 @@ class TurnNotes:
         self._noted[turn] = turn.changes
         self._note(note_key(turn.epoch, turn.number or 0), turn.saved(recovered=True))
 
-    def _overdue(self) -> list[OpenTurn]:
+    def waiting_for(self, seconds: float) -> list[OpenTurn]:
+        """Return the turns whose last speech ended that long ago, and which wait for something else."""
+        now = asyncio.get_running_loop().time()
+        return [turn for turn, since in self._waiting.items() if now - since >= seconds]
+
+    def _update_waiting(self, open_turns: list[OpenTurn]) -> None:
         now = asyncio.get_running_loop().time()
         self._waiting = {
             turn: self._waiting.get(turn, now)
-            for turn in self._turns.open_turns
+            for turn in open_turns
             if not turn.is_speaking and turn.waits & {Wait.TRANSCRIPT, Wait.TOOL_REPLY}
         }
-        return [turn for turn, since in self._waiting.items() if now - since >= WAIT_SECONDS]

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from livekit.agents import Agent, AgentSession, FunctionToolsExecutedEvent, SpeechCreatedEvent
@@ -13,11 +12,13 @@ from livekit.agents.voice import SpeechHandle
 from antiphon.contracts.events.turn import TurnSaved, TurnStarted
 from antiphon.recorder.heard_text import HeardText
 from antiphon.recorder.livekit_internals import available, current_speech, originating_speech
-from antiphon.recorder.open_turn import Answer, OpenTurn, Utterance
+from antiphon.recorder.open_turn import Answer, OpenTurn, Utterance, Wait
 from antiphon.recorder.outbox import WriteEvent, WriteNote
-from antiphon.recorder.taps import ErrorGuard, tap_agent
+from antiphon.recorder.taps import AgentListener, ErrorGuard, tap_agent
 from antiphon.recorder.turn_notes import TurnNotes, note_key
 from antiphon.recorder.turns import Fact, TurnTracker
+
+LATE_SECONDS = 1.0  # after an answer, for the transcript of what it answers, once the user speaks again
 
 
 class TurnRecorder:
@@ -52,6 +53,13 @@ class TurnRecorder:
         self._notes = TurnNotes(self._turns, note, guard, on_tick=self._on_tick)
         self._heard = HeardText(session)
         self._speeches: dict[str, _Texts] = {}  # until each is done
+        self._listener: AgentListener | None = AgentListener(  # until the record is closed
+            on_model_text=guard.wrap("model_text", self._on_model_text),
+            on_spoken_text=guard.wrap("spoken_text", self._on_spoken_text),
+            on_transcript=guard.wrap("transcript", self._on_transcript),
+            on_entered=guard.wrap("entered", self._on_entered),
+        )
+        self._superseded: list[OpenTurn] = []  # wait for a transcript, while the user already speaks again
 
     @property
     def saved(self) -> int:
@@ -63,6 +71,7 @@ class TurnRecorder:
         self._read_heard()
         self._apply(self._turns.close())
         self._notes.close()
+        self._listener = None
 
     def speech_created(self, event: SpeechCreatedEvent) -> None:
         """Track a speech until it is done."""
@@ -72,10 +81,28 @@ class TurnRecorder:
         answers_voice = event.source == "generate_reply" and handle.input_details.modality == "audio"
         model = self._speech_model
         if answers_voice and model is not None:
+            self._user_stopped()
             transcribed = model.capabilities.user_transcription or self._session.stt is not None
             self._apply(self._turns.reply_created(handle.id, self._agent_id, transcribed=transcribed))
         else:
             self._turns.speech_created(handle.id, parent=originating_speech(), awaits_message=answers_voice)
+
+    def user_state(self, state: str) -> None:
+        """Give up the transcript of an exchange when the user speaks again, so that the next one is not its.
+
+        A transcript says of no reply that it belongs to it, and one that failed never comes. Until the user
+        stops, a transcript can only be that of an earlier exchange.
+        """
+        if state == "speaking":
+            waiting = self._notes.waiting_for(LATE_SECONDS)
+            self._superseded = [turn for turn in waiting if turn.waits == {Wait.TRANSCRIPT}]
+        else:
+            self._user_stopped()
+
+    def _user_stopped(self) -> None:
+        superseded, self._superseded = self._superseded, []
+        for turn in superseded:
+            self._apply(self._turns.stop_waiting(turn))
 
     def agent_speaks(self) -> None:
         """Start the turn of the speech that can be heard from now on, if it is unprompted."""
@@ -134,15 +161,9 @@ class TurnRecorder:
 
     def agent_takes_over(self) -> None:
         """Tap the agent that speaks from now on."""
-        wrap = self._guard.wrap
-        agent = self._agent = self._session.current_agent
-        tap_agent(
-            agent,
-            on_model_text=wrap("model_text", self._on_model_text),
-            on_spoken_text=wrap("spoken_text", self._on_spoken_text),
-            on_transcript=wrap("transcript", self._on_transcript),
-            on_entered=wrap("entered", partial(self._on_entered, agent.id)),
-        )
+        self._agent = self._session.current_agent
+        if self._listener is not None:
+            tap_agent(self._agent, self._listener)
 
     @property
     def _agent_id(self) -> str:

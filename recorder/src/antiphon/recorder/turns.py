@@ -98,7 +98,7 @@ class TurnTracker:
             reply.is_settled = True
             self._assign(reply, turn)
             return [*facts, turn.started()]
-        if (late := self._waiting(Wait.TRANSCRIPT)) is not None:
+        if utterance.input == "voice" and (late := self._waiting(Wait.TRANSCRIPT)) is not None:
             late.utterance = utterance
             late.waits.discard(Wait.TRANSCRIPT)
             _changed(late)

@@ -41,7 +41,8 @@ class AgentReady(Event, frozen=True, kw_only=True):
 class AgentLeft(Event, frozen=True, kw_only=True):
     """An agent left the session, which goes on with another agent in the room.
 
-    `reason` is one of those of `session.closed`, or `replaced`: a newer job took its identity.
+    `reason` is one of those of `session.closed`, `replaced`: a newer job took its identity, or `killed`: its
+    process ended without a word, whether or not another agent is in the room.
     """
 
     TYPE: ClassVar[str] = "agent.left"

@@ -23,6 +23,7 @@ log = get_logger(__name__)
 
 SHRINK_BYTES = 4 * 1024 * 1024  # of acknowledged records, before the file is rewritten without them
 UNREAD_BYTES = 1024 * 1024  # more of them are not copied
+UNSETTLED = 10_000  # keys
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,7 @@ class Journal:
         self._held = Held()
         self._closed = False
         self._failing = False
+        self._unsettled: dict[bytes, None] = {}  # the keys of void notes that the file does not show as void
         self._cut = 0  # bytes that are no longer in the file
         self._shrink_at = SHRINK_BYTES
 
@@ -144,6 +146,8 @@ class Journal:
         file, offset = self._file, self.end - self._cut
         if file is None:
             return False
+        if self._unsettled:
+            data = b"".join(frame(VOID, b"", key) for key in self._unsettled) + data
         try:
             # few calls: this delays the voice loop
             if os.pwrite(file.descriptor, data, offset) < len(data):  # as on an almost full disk
@@ -156,7 +160,17 @@ class Journal:
             return False
         self.end += len(data)
         self._failing = False
+        self._unsettled.clear()
         return True
+
+    def _settle(self, keys: list[bytes]) -> None:
+        """Make notes void; while writes fail, before the next record that can be written."""
+        if self._file is None:  # so there are no notes
+            return
+        self._unsettled |= dict.fromkeys(keys)
+        self._write(b"")
+        while len(self._unsettled) > UNSETTLED:
+            del self._unsettled[next(iter(self._unsettled))]
 
     def _hold(self, event: bytes, settles: bytes) -> None:
         if self._closed or not self._held.add(event, settles):
@@ -201,8 +215,8 @@ class Journal:
     def acknowledge(self, batch: Batch) -> None:
         """Mark a batch as stored by the broker."""
         if batch.from_memory:
-            for settled in self._held.remove(batch.from_memory):
-                self._write(frame(VOID, b"", settled))
+            if settled := self._held.remove(batch.from_memory):
+                self._settle(settled)
             return
         self.acknowledged = batch.end
         if self._file is not None:
@@ -252,6 +266,8 @@ class Journal:
         """
         while self._held and self._write(frame(EVENT, *self._held.oldest())):
             self._held.remove(1)
+        if self._unsettled:
+            self._write(b"")
         if self._held:
             self.lost += len(self._held)
             extra = {"path": str(self.path), "events": len(self._held), "bytes": self._held.size}

@@ -1,15 +1,19 @@
 """The notes that a killed job left behind, as the events that another process publishes for it."""
 
+from datetime import datetime
+
 import msgspec
 
 from antiphon.contracts.envelope import Envelope, decode, encode
 from antiphon.contracts.errors import ContractError
+from antiphon.contracts.events.agent import AgentLeft
 from antiphon.recorder.outbox.records import EVENT, NOTE, Record
 
 
 class _Numbered(msgspec.Struct):
     subject: str
     producerseq: int
+    time: datetime
 
 
 _decoder = msgspec.json.Decoder(_Numbered)
@@ -20,6 +24,7 @@ class LeftNotes:
 
     def __init__(self) -> None:
         self._numbers: dict[str, int] = {}  # the last event of each session
+        self._times: dict[str, datetime] = {}  # the newest of each session
         self._notes: dict[bytes, bytes] = {}
 
     def see(self, record: Record) -> None:
@@ -37,19 +42,29 @@ class LeftNotes:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return  # it is set aside when it is published
         self._numbers[event.subject] = max(self._numbers.get(event.subject, 0), event.producerseq)
+        self._times[event.subject] = max(self._times.get(event.subject, event.time), event.time)
 
     def events(self) -> list[bytes]:
-        """Return the notes in the order in which they were written, numbered after their session's events."""
+        """Return the notes in the order in which they were written, numbered after their session's events.
+
+        That the agent left is last, and happened when it wrote its last record.
+        """
         numbers = dict(self._numbers)
-        events = []
+        events, last = [], []
         for line in self._notes.values():
             note = _envelope(line)
             if note is None:
                 events.append(line)  # to be set aside
-                continue
-            numbers[note.subject] = number = numbers.get(note.subject, 0) + 1
-            events.append(encode(msgspec.structs.replace(note, producerseq=number)))
-        return events
+            elif note.type == AgentLeft.TYPE:
+                last.append(msgspec.structs.replace(note, time=self._times.get(note.subject, note.time)))
+            else:
+                events.append(_numbered(note, numbers))
+        return events + [_numbered(note, numbers) for note in last]
+
+
+def _numbered(note: Envelope, numbers: dict[str, int]) -> bytes:
+    numbers[note.subject] = number = numbers.get(note.subject, 0) + 1
+    return encode(msgspec.structs.replace(note, producerseq=number))
 
 
 def _envelope(line: bytes) -> Envelope | None:

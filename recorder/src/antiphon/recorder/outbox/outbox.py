@@ -15,6 +15,7 @@ from antiphon.contracts.ids import agent_event_id, agent_note_id
 from antiphon.recorder.outbox.bus_link import BusLink
 from antiphon.recorder.outbox.journal import Journal
 from antiphon.recorder.outbox.journal_file import SUFFIX
+from antiphon.recorder.outbox.large_events import EVENT_BYTES, cut
 from antiphon.recorder.outbox.pump import Pump
 
 log = get_logger(__name__)
@@ -148,16 +149,7 @@ class SessionWriter:
         """
         number = self._number + 1
         time = self._now() if at is None else datetime.fromtimestamp(at, UTC)
-        sealed = seal_encoded(
-            event,
-            id=id or agent_event_id(self.session_id, self._epoch, number),
-            session_id=self.session_id,
-            tenant=self.tenant,
-            producer=PRODUCER,
-            producerseq=number,
-            time=time,
-            traceparent=self.traceparent,
-        )
+        sealed = self._sealed(event, id or agent_event_id(self.session_id, self._epoch, number), number, time)
         if settles is None:
             self._journal.append(sealed)
         else:
@@ -189,13 +181,24 @@ class SessionWriter:
         return f"{self.session_id} {key}".encode(errors="surrogatepass")
 
     def _sealed_note(self, key: str, event: Event, time: datetime) -> bytes:
+        # the process that publishes the note counts on from this number
+        return self._sealed(event, agent_note_id(self.session_id, self._epoch, key), self._number, time)
+
+    def _sealed(self, event: Event, event_id: str, number: int, time: datetime) -> bytes:
+        sealed = self._encoded(event, event_id, number, time)
+        if len(sealed) <= EVENT_BYTES:
+            return sealed
+        log.warning("outbox.event_cut", extra={"type": event.TYPE, "id": event_id, "bytes": len(sealed)})
+        return self._encoded(cut(event), event_id, number, time)
+
+    def _encoded(self, event: Event, event_id: str, number: int, time: datetime) -> bytes:
         return seal_encoded(
             event,
-            id=agent_note_id(self.session_id, self._epoch, key),
+            id=event_id,
             session_id=self.session_id,
             tenant=self.tenant,
             producer=PRODUCER,
-            producerseq=self._number,  # the process that publishes the note counts on from there
+            producerseq=number,
             time=time,
             traceparent=self.traceparent,
         )

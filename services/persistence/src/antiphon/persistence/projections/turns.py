@@ -73,13 +73,20 @@ def _row(envelope: Envelope, event: TurnStarted | TurnSaved) -> Row:
 
 def _merged(before: Row, after: Row) -> Row:
     """Return the row of a turn after one more event; turns.sql does the same with a row of the view."""
-    shown = before if isinstance(before.event, TurnSaved) and isinstance(after.event, TurnStarted) else after
+    shown = after if _rank(after) >= _rank(before) else before
     starts = [row.started_at for row in (before, after) if row.started_at is not None]
     return replace(
         shown,
         first_sequence=min(before.first_sequence, after.first_sequence),
         started_at=min(starts, default=None),
     )
+
+
+def _rank(row: Row) -> int:
+    """Return how much the event says: a recovered turn is a note, which may be older than the saved turn."""
+    if isinstance(row.event, TurnStarted):
+        return 0
+    return 1 if row.event.recovered else 2
 
 
 def _sequence(envelope: Envelope) -> int:

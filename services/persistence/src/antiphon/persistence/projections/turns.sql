@@ -1,5 +1,6 @@
--- Upsert turns. A row shows one event: the last turn.saved, or until there is one the last turn.started.
--- Of both it keeps the time of the start and the first sequence, so the order of the events does not matter.
+-- Upsert turns. A row shows one event: the last turn.saved that its own agent wrote, else the last recovered one,
+-- else the last turn.started. A recovered turn is the note of a killed agent, and may be older than its turn.
+-- Of all it keeps the time of the start and the first sequence, so the order of the events does not matter.
 with advanced as materialized (select advance_projection($1, $2, $3, $4))
 insert into turns (
     session_id, epoch, turn, tenant, agent_id, state, interrupted, recovered, occurred_at, sequence, first_sequence,
@@ -29,11 +30,11 @@ on conflict (session_id, epoch, turn) do update set
                 turns.assistant_text, turns.assistant_text_generated, turns.language, turns.confidence
             )
           ) as shown (agent_id, state, interrupted, recovered, occurred_at, sequence)
-         order by shown.state desc, shown.sequence desc  -- 'saved' before 'open'
+         order by shown.state desc, shown.recovered, shown.sequence desc  -- 'saved' before 'open'
          limit 1
     ),
     first_sequence = least(turns.first_sequence, excluded.first_sequence),
     started_at = least(turns.started_at, excluded.started_at)
-where (excluded.state, excluded.sequence) > (turns.state, turns.sequence)
+where (excluded.state, not excluded.recovered, excluded.sequence) > (turns.state, not turns.recovered, turns.sequence)
    or excluded.first_sequence < turns.first_sequence
    or excluded.started_at < coalesce(turns.started_at, 'infinity')
