@@ -92,13 +92,13 @@ class SessionApi:
                 raise ApiFailed(_problem(response))
             if not response.headers.get("content-type", "").startswith("text/event-stream"):
                 raise ApiFailed(f"{response.url} is not an event stream: is it session-api's address?")
-            data: list[str] = []
-            async for line in response.aiter_lines():
-                field, _, value = line.partition(":")
-                if field == "data":
-                    data.append(value.removeprefix(" "))
+            data: list[bytes] = []
+            async for line in _lines(response.aiter_bytes()):
+                field, _, value = line.partition(b":")
+                if field == b"data":
+                    data.append(value.removeprefix(b" "))
                 elif not line and data:
-                    yield json.loads("\n".join(data))
+                    yield json.loads(b"\n".join(data))
                     data.clear()
 
     async def _pages(self, path: str, name: str, parameter: str) -> AsyncIterator[Json]:
@@ -123,6 +123,17 @@ class SessionApi:
         except ValueError as error:
             raise ApiFailed(f"{response.url} is not JSON: is it session-api's address?") from error
         return document
+
+
+async def _lines(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Iterate over the complete lines of a stream; not httpx's lines, which end in texts too, as at U+2028."""
+    rest: list[bytes] = []
+    async for chunk in chunks:
+        first, *more = chunk.split(b"\n")
+        rest.append(first)
+        for following in more:
+            yield b"".join(rest).removesuffix(b"\r")
+            rest = [following]
 
 
 def _problem(response: httpx.Response) -> str:
