@@ -9,6 +9,7 @@ from typing import Any, Self
 import httpx
 
 from antiphon.cli.errors import StackError
+from antiphon.cli.screen import shown
 from antiphon.contracts.session import TERMINAL_TYPES
 
 TIMEOUT_SECONDS = 15.0
@@ -126,7 +127,7 @@ class SessionApi:
 
 
 async def _lines(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Iterate over the complete lines of a stream; not httpx's lines, which end in texts too, as at U+2028."""
+    """Iterate over the complete lines of a stream; httpx's lines also end inside texts, as at U+2028."""
     rest: list[bytes] = []
     async for chunk in chunks:
         first, *more = chunk.split(b"\n")
@@ -140,6 +141,7 @@ def _problem(response: httpx.Response) -> str:
     """Return a problem document as one line."""
     try:
         problem = response.json()
-        return f"{problem['title']} ({response.status_code}): {problem.get('detail') or problem['type']}"
-    except (ValueError, KeyError, TypeError):
-        return f"HTTP {response.status_code}: {response.text[:200]}"
+        line = f"{problem['title']} ({response.status_code}): {problem.get('detail') or problem['type']}"
+    except (ValueError, KeyError, TypeError, AttributeError):
+        line = f"HTTP {response.status_code}: {response.text[:200]}"
+    return shown(line)
