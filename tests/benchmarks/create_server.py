@@ -27,6 +27,9 @@ class NoRooms:
         """Return a sid."""
         return "RM_none"
 
+    async def room_sid(self, room: str) -> str | None:
+        return None
+
     async def delete_room(self, room: str) -> None:
         """Do nothing."""
 

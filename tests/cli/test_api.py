@@ -68,6 +68,24 @@ async def test_stream_that_ends_before_the_session_resumes(
         assert [event["sequence"] async for event in api.follow("ses_1")] == [1, 2]
 
 
+@pytest.mark.parametrize("size", [1, 7, 1 << 16])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+async def test_any_text_of_an_event_is_read(
+    size: int, end: str, api_with: Callable[[Handler], SessionApi]
+) -> None:
+    text = "one\u2028two\u2029three\u0085four\x1c\x0bfive"
+    event = json.dumps({**_event(1, "session.closed"), "text": text}, ensure_ascii=False)
+    raw = f": heartbeat\n\nid: 1\ndata: {event}\n\n".replace("\n", end).encode()
+
+    async def chunks() -> AsyncIterator[bytes]:
+        for start in range(0, len(raw), size):
+            yield raw[start : start + size]
+
+    response = httpx.Response(200, content=chunks(), headers={"Content-Type": "text/event-stream"})
+    async with api_with(lambda _: response) as api:
+        assert [seen["text"] async for seen in api.follow("ses_1")] == [text]
+
+
 async def test_unreachable_server_raises(api_with: Callable[[Handler], SessionApi]) -> None:
     def handle(_: httpx.Request) -> httpx.Response:
         raise httpx.ConnectError("refused")

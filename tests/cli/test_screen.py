@@ -1,11 +1,11 @@
-"""The program name in messages works in the current folder."""
+"""The program name in messages works in the current folder; text of others cannot act on the terminal."""
 
 import sys
 from pathlib import Path
 
 import pytest
 
-from antiphon.cli.screen import program_name
+from antiphon.cli.screen import program_name, shown
 
 
 def test_program_on_path_has_its_plain_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -23,3 +23,16 @@ def test_other_program_has_its_relative_path(tmp_path: Path, monkeypatch: pytest
     monkeypatch.chdir(tmp_path)
 
     assert program_name() == ".venv/bin/antiphon"
+
+
+def test_control_characters_of_others_are_written_out() -> None:
+    text = "hi\x1b]52;c;ZXZpbA==\x07\r\n\x7f\x9b2J\u2028\u202e\ud83d"
+
+    assert shown(text) == "hi\\x1b]52;c;ZXZpbA==\\x07\\x0d\\x0a\\x7f\\x9b2J\\u2028\\u202e\\ud83d"
+    assert shown("“Köln” → 東京 👍\u200d") == "“Köln” → 東京 👍\u200d"
+
+
+def test_coloured_text_keeps_its_colours_only() -> None:
+    assert shown("\x1b[1;32mok\x1b[0m\ta\x1b[2Jb\x1b]0;c\x07", coloured=True) == (
+        "\x1b[1;32mok\x1b[0m\ta\\x1b[2Jb\\x1b]0;c\\x07"
+    )

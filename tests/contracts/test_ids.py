@@ -1,5 +1,6 @@
 """Ids are deterministic, sort by time and do not collide."""
 
+import re
 from datetime import UTC, datetime, timedelta
 
 import msgspec
@@ -7,8 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from antiphon.contracts import ids
 from antiphon.contracts.envelope import SessionId
 from antiphon.contracts.ids import (
+    adopted_session_id,
     agent_event_id,
     agent_note_id,
     is_session_id,
@@ -16,6 +19,7 @@ from antiphon.contracts.ids import (
     session_id_for_key,
 )
 
+KEY = re.compile(r"[\x21-\x7e]{1,255}")  # of session-api
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
 _decoder = msgspec.json.Decoder(SessionId)
 
@@ -57,6 +61,23 @@ def test_idempotency_key_gives_one_session_id_per_tenant() -> None:
     assert session_id_for_key("a", "k") == session_id_for_key("a", "k")
     assert session_id_for_key("a", "k") != session_id_for_key("b", "k")
     assert session_id_for_key("a", "bk") != session_id_for_key("ab", "k")
+
+
+def test_adopted_ids_differ_by_tenant_room_and_call_and_from_those_of_keys() -> None:
+    ids = [adopted_session_id(tenant, sid, n) for tenant in "ab" for sid in ("RM_1", "RM_2") for n in (1, 2)]
+    keys = [session_id_for_key("a", key) for key in ("room:RM_1", "room:RM_1:2", "call:2:room:RM_1")]
+
+    assert len({*ids, *keys}) == len(ids) + len(keys)
+
+
+def test_no_idempotency_key_gives_the_id_of_an_adopted_session(monkeypatch: pytest.MonkeyPatch) -> None:
+    keys: list[str] = []
+    monkeypatch.setattr(ids, "session_id_for_key", lambda _, key: keys.append(key))
+
+    adopted_session_id("a", "RM_1")
+    adopted_session_id("a", "RM_1", 2)
+
+    assert [KEY.fullmatch(key) for key in keys] == [None, None]
 
 
 def test_agent_event_id_has_session_job_and_number() -> None:

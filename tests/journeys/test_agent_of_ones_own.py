@@ -161,6 +161,47 @@ async def test_agent_of_the_how_to_is_found_by_its_room(
         assert ("hello" in shown.stdout) == (arguments[0] == "show")
 
 
+async def sessions_of(http: httpx.AsyncClient, room: str, statuses: list[str]) -> list[Json]:
+    """Return the sessions of a room, oldest first, as soon as they have these statuses."""
+    async with asyncio.timeout(READY_SECONDS):
+        while True:
+            found: list[Json] = (await http.get("/v1/sessions", params={"room": room})).json()["sessions"]
+            if [session["status"] for session in reversed(found)] == statuses:
+                return found[::-1]
+            await asyncio.sleep(0.2)
+
+
+async def test_two_calls_in_one_room_are_two_sessions(
+    stack: EmbeddedStack, api: SessionApi, http: httpx.AsyncClient, agent: None
+) -> None:
+    where, room = stack.status().addresses, f"lobby-{secrets.token_hex(4)}"
+    async with livekit_api.LiveKitAPI(
+        where.livekit_url, where.livekit_api_key, where.livekit_api_secret
+    ) as livekit:
+        kept = livekit_api.CreateRoomRequest(name=room, empty_timeout=600, departure_timeout=600)
+        sid = (await livekit.room.create_room(kept)).sid
+        async with visitor(stack, room) as caller:
+            await say_hello(caller)
+        [first] = await sessions_of(http, room, ["closed"])
+        async with visitor(stack, room) as caller:
+            await say_hello(caller)
+            _, live = await sessions_of(http, room, ["closed", "active"])
+            joined = await http.post(f"/v1/sessions/{live['session_id']}/token", json={"identity": "eve"})
+            assert (joined.status_code, joined.json()["room"]) == (200, room)
+        again, second = await sessions_of(http, room, ["closed", "closed"])
+        await livekit.room.delete_room(livekit_api.DeleteRoomRequest(room=room))
+
+    assert again["session_id"] == first["session_id"] != second["session_id"]
+    assert again["turns"] == first["turns"] > 0 < second["turns"]
+    for session in (first, second):
+        events = [event async for event in api.events(session["session_id"])]
+        kinds = [event["type"] for event in events]
+        assert (kinds[0], events[0]["data"]["room_sid"]) == ("session.adopted", sid)
+        assert kinds.count("session.adopted") == kinds.count("session.closed") == 1
+        assert kinds.count("agent.joined") == 1
+    await complete_log(api, second["session_id"])  # with the webhook of the room's end
+
+
 async def test_agent_of_ones_own_is_dispatched_by_the_api(
     api: SessionApi, agent: None, to_the_end: Callable[[str], Awaitable[list[Json]]]
 ) -> None:

@@ -85,10 +85,10 @@ async def test_room_that_nobody_announced_is_adopted(bus: Bus, settings: Recorde
 
 
 async def test_two_jobs_of_a_room_adopt_it_once(bus: Bus, settings: RecorderSettings) -> None:
-    for name in ("AJ_1", "AJ_2"):
-        with job(name) as ctx:
-            async with record(ctx, settings=settings) as recording:
-                pass
+    with job("AJ_1") as one, job("AJ_2") as two:
+        async with record(one, settings=settings) as first, record(two, settings=settings) as second:
+            pass
+        for ctx, recording in ((one, first), (two, second)):
             assert await recording.finish()
             await end(ctx)
     events = await log_of(bus)
@@ -181,7 +181,7 @@ async def test_session_recorded_after_another_is_recorded(bus: Bus, settings: Re
     with job() as ctx:
         for line in ("one", "two"):
             session = new_session()
-            async with record(ctx, session, settings=settings) as recording:
+            async with record(ctx, session, session_id=FIRST, settings=settings) as recording:
                 await talk(session, line)
             assert await recording.finish()
         await end(ctx)

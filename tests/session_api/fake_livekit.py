@@ -35,9 +35,17 @@ class FakeLiveKit:
         token = request.headers["authorization"].removeprefix("Bearer ")
         claims = livekit_api.TokenVerifier(API_KEY, API_SECRET).verify(token)
         assert claims.video is not None
-        assert claims.video.room_create
         method = request.match_info["method"]
+        if method == "ListRooms":
+            assert claims.video.room_list
+            return self._list(raw)
+        assert claims.video.room_create
         return self._create(raw) if method == "CreateRoom" else self._delete(raw)
+
+    def _list(self, raw: bytes) -> web.Response:
+        names = livekit_api.ListRoomsRequest.FromString(raw).names
+        rooms = [Room(name=name, sid=sid) for name, sid in self.rooms.items() if name in names]
+        return _protobuf(livekit_api.ListRoomsResponse(rooms=rooms))
 
     def _create(self, raw: bytes) -> web.Response:
         requested = livekit_api.CreateRoomRequest.FromString(raw)

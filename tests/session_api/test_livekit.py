@@ -72,6 +72,13 @@ async def test_deleting_a_missing_room_succeeds(rooms: LiveKit, livekit: Any) ->
     assert livekit.deleted == [SESSION, SESSION]
 
 
+async def test_sid_of_a_room_is_that_of_now(rooms: LiveKit, livekit: Any) -> None:
+    livekit.rooms["lobby"] = "RM_2"
+
+    assert await rooms.room_sid("lobby") == "RM_2"
+    assert await rooms.room_sid("elsewhere") is None
+
+
 async def test_refused_delete_raises(rooms: LiveKit, livekit: Any) -> None:
     livekit.status = 401
 

@@ -109,6 +109,23 @@ async def test_adopted_room_without_announcement_is_found_by_its_sid(bus: Bus) -
     assert await RoomSessions(bus).of_room("lobby", "RM_1", "") == AdoptedRoom(session_id, "default")
 
 
+async def test_webhooks_follow_a_room_to_its_newest_session(bus: Bus) -> None:
+    lookup = RoomSessions(bus)
+    bucket = await bus.bucket("rooms")
+    for session_id in (adopted_session_id("acme", "RM_1", call) for call in (1, 2)):
+        await bucket.put("RM_1", encode_room(AdoptedRoom(session_id, "acme")))
+        assert await lookup.of_room("lobby", "RM_1", "") == AdoptedRoom(session_id, "acme")
+
+
+async def test_newest_session_of_a_room_without_announcement_is_found(bus: Bus) -> None:
+    for call in (1, 2):
+        session_id = adopted_session_id("default", "RM_1", call)
+        event = SessionAdopted(room="lobby", room_sid="RM_1")
+        await _publish(bus, event, adopted_id(session_id), session_id, "default")
+
+    assert await RoomSessions(bus).of_room("lobby", "RM_1", "") == AdoptedRoom(session_id, "default")
+
+
 async def test_cache_is_bounded(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rooms, "CACHE_SIZE", 2)
     lookup = RoomSessions(bus)

@@ -73,6 +73,42 @@ async def test_show_marks_turns_and_counts_what_could_not_be_read(capsys: pytest
     assert "  3  host     (unfinished: the session ended before the turn was saved)" in lines
 
 
+HOSTILE = "hi\x1b[2J\x1b]52;c;ZXZpbA==\x07\r\n  2  agent    forged\u2028\ud83d"
+
+
+class Hostile(Recorded):
+    """An API whose texts come from someone who wants to act on the terminal."""
+
+    session_of: ClassVar[dict[str, Any]] = {**Recorded.session_of, "room": HOSTILE}
+
+    async def turns(self, _: str) -> AsyncIterator[dict[str, Any]]:
+        turn = {"turn": 1, "agent_id": HOSTILE, "user_text": HOSTILE, "assistant_text": HOSTILE}
+        yield {**turn, "state": "saved", "recovered": False, "interrupted": False}
+
+    async def events(self, _: str) -> AsyncIterator[dict[str, Any]]:
+        event = {"sequence": 1, "time": "2026-01-01T00:00:00Z"}
+        yield {**event, "type": "session.adopted", "data": {"room": HOSTILE}}
+        yield {**event, "type": f"turn.{HOSTILE}", "data": {}}
+
+    async def follow(self, session_id: str) -> AsyncIterator[dict[str, Any]]:
+        async for event in self.events(session_id):
+            yield event
+
+
+async def test_texts_of_others_cannot_act_on_the_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(module, "open_api", Hostile)
+    await module.print_session("ses_1")
+    await module.print_sessions(20, None)
+    await module.print_live("ses_1")
+
+    printed = capsys.readouterr().out
+    assert [line for line in printed.splitlines() if not line.isprintable()] == []
+    assert not any(line.startswith("  2  agent") for line in printed.splitlines())
+    assert printed.count("hi\\x1b[2J") == 9
+
+
 @pytest.mark.usefixtures("recorded")
 async def test_sessions_of_a_room(capsys: pytest.CaptureFixture[str]) -> None:
     await module.print_sessions(20, "lobby")

@@ -31,10 +31,21 @@ async def announced(bus: Bus) -> AdoptedRoom | None:
     return None if value is None else decode_room(value)
 
 
-async def test_first_session_that_adopts_a_room_keeps_it(bus: Bus) -> None:
-    for session_id in (FIRST, FIRST, SECOND):
-        await announce_room(bus, adopted(session_id))
-    assert await announced(bus) == AdoptedRoom(FIRST, "acme")
+async def test_room_belongs_to_the_session_that_adopted_it_last(bus: Bus) -> None:
+    first, again, second = adopted(FIRST), adopted(FIRST), adopted(SECOND)
+    await announce_room(bus, first)
+    await announce_room(bus, again)
+    assert await announced(bus) == AdoptedRoom(FIRST, "acme", first.time)
+    await announce_room(bus, second)
+    assert await announced(bus) == AdoptedRoom(SECOND, "acme", second.time)
+    await announce_room(bus, first)  # from the journal of a killed job
+    assert await announced(bus) == AdoptedRoom(SECOND, "acme", second.time)
+
+
+async def test_malformed_announcement_is_replaced(bus: Bus) -> None:
+    await (await bus.bucket("rooms")).put("RM_1", b"not json")
+    await announce_room(bus, envelope := adopted(FIRST))
+    assert await announced(bus) == AdoptedRoom(FIRST, "acme", envelope.time)
 
 
 @pytest.mark.parametrize("sid", [None, "", "RM *", "a.b", ">"])

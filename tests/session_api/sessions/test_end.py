@@ -3,6 +3,7 @@
 from typing import Any
 
 import httpx
+import pytest
 
 from antiphon.chassis.bus import Bus
 from antiphon.contracts.envelope import Envelope, decode
@@ -36,12 +37,39 @@ async def test_ending_an_adopted_session_deletes_its_room(
     client: httpx.AsyncClient, livekit: Any, persistence: Any
 ) -> None:
     adopted = "ses_01m7yq1we0eqq9xvayxnfetqqd"
+    livekit.rooms["lobby"] = "RM_1"
     await persistence.commit(adopted, SessionAdopted(room="lobby", room_sid="RM_1"), JOINED)
 
     response = await client.delete(f"/v1/sessions/{adopted}")
 
     assert (response.status_code, response.json()["ended"]) == (202, False)
     assert livekit.deleted == ["lobby"]
+
+
+@pytest.mark.parametrize("retained", [True, False])
+@pytest.mark.parametrize(
+    ("room_sid", "rooms"), [("RM_1", {"lobby": "RM_2"}), ("RM_1", {}), (None, {"lobby": "RM_2"})]
+)
+async def test_a_later_room_of_the_same_name_is_not_deleted(
+    room_sid: str | None,
+    rooms: dict[str, str],
+    retained: bool,
+    client: httpx.AsyncClient,
+    livekit: Any,
+    persistence: Any,
+    purge: Any,
+) -> None:
+    adopted = "ses_01m7yq1we0eqq9xvayxnfetqqd"
+    livekit.rooms.update(rooms)
+    await persistence.commit(adopted, SessionAdopted(room="lobby", room_sid=room_sid), JOINED)
+    if not retained:
+        await purge()  # then the view says which room it was
+
+    response = await client.delete(f"/v1/sessions/{adopted}")
+
+    assert response.status_code == 202
+    assert livekit.deleted == []
+    assert livekit.rooms == rooms
 
 
 async def test_agent_closes_its_own_session(

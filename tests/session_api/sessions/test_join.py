@@ -95,8 +95,9 @@ async def test_session_of_another_tenant_responds_404(client: httpx.AsyncClient,
 
 
 async def test_token_of_an_adopted_session_admits_to_its_room_and_dispatches_nothing(
-    client: httpx.AsyncClient, persistence: Any
+    client: httpx.AsyncClient, persistence: Any, livekit: Any
 ) -> None:
+    livekit.rooms["lobby"] = "RM_1"
     adopted = SessionAdopted(room="lobby", room_sid="RM_1", agent_name="my-agent")
     await persistence.commit(SESSION, adopted)
 
@@ -107,6 +108,31 @@ async def test_token_of_an_adopted_session_admits_to_its_room_and_dispatches_not
     assert claims.video is not None
     assert claims.video.room == "lobby"
     assert claims.room_config is None or not claims.room_config.agents  # the agent came by itself
+
+
+@pytest.mark.parametrize("rooms", [{"lobby": "RM_2"}, {}])
+async def test_an_adopted_room_that_has_ended_responds_409(
+    rooms: dict[str, str], client: httpx.AsyncClient, persistence: Any, livekit: Any
+) -> None:
+    livekit.rooms.update(rooms)
+    await persistence.commit(SESSION, SessionAdopted(room="lobby", room_sid="RM_1"))
+
+    response = await client.post(f"/v1/sessions/{SESSION}/token")
+
+    assert response.status_code == 409
+    assert response.json()["type"].endswith("/room-ended")
+
+
+@pytest.mark.parametrize(("status", "responds"), [(503, 503), (401, 502)])
+async def test_livekit_that_does_not_tell_whether_the_room_has_ended_gives_no_token(
+    status: int, responds: int, client: httpx.AsyncClient, persistence: Any, livekit: Any
+) -> None:
+    livekit.status = status  # a real LiveKit cannot fail on demand
+    await persistence.commit(SESSION, SessionAdopted(room="lobby", room_sid="RM_1"))
+
+    response = await client.post(f"/v1/sessions/{SESSION}/token")
+
+    assert response.status_code == responds
 
 
 def _signed_claims(**changes: object) -> api.access_token.Claims:

@@ -9,6 +9,7 @@ from typing import Any, Self
 import httpx
 
 from antiphon.cli.errors import StackError
+from antiphon.cli.screen import shown
 from antiphon.contracts.session import TERMINAL_TYPES
 
 TIMEOUT_SECONDS = 15.0
@@ -92,13 +93,13 @@ class SessionApi:
                 raise ApiFailed(_problem(response))
             if not response.headers.get("content-type", "").startswith("text/event-stream"):
                 raise ApiFailed(f"{response.url} is not an event stream: is it session-api's address?")
-            data: list[str] = []
-            async for line in response.aiter_lines():
-                field, _, value = line.partition(":")
-                if field == "data":
-                    data.append(value.removeprefix(" "))
+            data: list[bytes] = []
+            async for line in _lines(response.aiter_bytes()):
+                field, _, value = line.partition(b":")
+                if field == b"data":
+                    data.append(value.removeprefix(b" "))
                 elif not line and data:
-                    yield json.loads("\n".join(data))
+                    yield json.loads(b"\n".join(data))
                     data.clear()
 
     async def _pages(self, path: str, name: str, parameter: str) -> AsyncIterator[Json]:
@@ -125,10 +126,22 @@ class SessionApi:
         return document
 
 
+async def _lines(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Iterate over the complete lines of a stream; httpx's lines also end inside texts, as at U+2028."""
+    rest: list[bytes] = []
+    async for chunk in chunks:
+        first, *more = chunk.split(b"\n")
+        rest.append(first)
+        for following in more:
+            yield b"".join(rest).removesuffix(b"\r")
+            rest = [following]
+
+
 def _problem(response: httpx.Response) -> str:
     """Return a problem document as one line."""
     try:
         problem = response.json()
-        return f"{problem['title']} ({response.status_code}): {problem.get('detail') or problem['type']}"
-    except (ValueError, KeyError, TypeError):
-        return f"HTTP {response.status_code}: {response.text[:200]}"
+        line = f"{problem['title']} ({response.status_code}): {problem.get('detail') or problem['type']}"
+    except (ValueError, KeyError, TypeError, AttributeError):
+        line = f"HTTP {response.status_code}: {response.text[:200]}"
+    return shown(line)

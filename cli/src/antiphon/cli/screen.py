@@ -1,5 +1,6 @@
 import functools
 import os
+import re
 import shutil
 import sys
 import time
@@ -19,8 +20,25 @@ PLAIN_SECONDS = 10.0  # between two progress lines when the output is not a term
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
+# Control characters, line separators, changes of the writing direction, and lone surrogates.
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_CONTROL_BUT_COLOURS = re.compile(rf"(?!\t|\x1b\[[\d;]*m){_CONTROL.pattern}")
+
 P = ParamSpec("P")
 R = TypeVar("R")
+
+
+def shown(text: str, *, coloured: bool = False) -> str:
+    """Return text of others with its control characters written out: they would act on the terminal.
+
+    Text that is `coloured` keeps tabs and the escape sequences of colours.
+    """
+    return (_CONTROL_BUT_COLOURS if coloured else _CONTROL).sub(_written_out, text)
+
+
+def _written_out(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
 
 
 def program_name() -> str:
@@ -40,7 +58,8 @@ def report_errors(command: Callable[P, R]) -> Callable[P, R]:
         try:
             return command(*args, **kwargs)
         except StackError as error:
-            err.print(f"antiphon: {error}", style="red", markup=False)
+            lines = [shown(line, coloured=True) for line in str(error).split("\n")]
+            err.print("antiphon: " + "\n".join(lines), style="red", markup=False)
             raise typer.Exit(1) from None
         except KeyboardInterrupt:
             raise typer.Exit(130) from None

@@ -6,6 +6,8 @@ from typing import Any
 
 from rich.text import Text
 
+from antiphon.cli.screen import shown
+
 Data = Mapping[str, Any]
 
 FAMILY_STYLES = {
@@ -123,8 +125,8 @@ class Timeline:
         # LiveKit's webhooks are in whole seconds, so they can precede their cause
         seconds = max((at - self._began).total_seconds(), 0.0)
         line = Text(f"{seconds:+9.3f} s  {event['sequence']:>4}  ", style="dim")
-        line.append(f"{kind:<28}", style=FAMILY_STYLES.get(_family(kind), ""))
-        line.append(_summary(summarise, event["data"]) if summarise else "", style="default")
+        line.append(f"{shown(kind):<28}", style=FAMILY_STYLES.get(_family(kind), ""))
+        line.append(shown(_summary(summarise, event["data"])) if summarise else "", style="default")
         return line
 
 

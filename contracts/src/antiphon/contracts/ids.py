@@ -46,9 +46,11 @@ def session_id_for_key(tenant: str, idempotency_key: str) -> str:
     return "ses_" + _base32(int.from_bytes(digest[:16], "big"))
 
 
-def adopted_session_id(tenant: str, room_sid: str) -> str:
-    """Return the session id of a room that no client requested."""
-    return session_id_for_key(tenant, f"room:{room_sid}")
+def adopted_session_id(tenant: str, room_sid: str, call: int = 1) -> str:
+    """Return the session id of the n-th call in a room that no client requested."""
+    # An idempotency key has no control characters, so no client can take this id.
+    room = f"\x01room:{room_sid}"
+    return session_id_for_key(tenant, room if call == 1 else f"\x01call:{call}:{room}")
 
 
 def requested_id(session_id: str) -> str:

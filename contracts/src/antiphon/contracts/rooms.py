@@ -1,6 +1,7 @@
 """Adopted rooms: the value that recorders write to the bucket `rooms`, and webhook-ingest reads."""
 
 import re
+from datetime import datetime
 
 import msgspec
 
@@ -10,10 +11,11 @@ _KEY = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 class AdoptedRoom(msgspec.Struct, frozen=True):
-    """The session of a room, and its tenant."""
+    """The newest session of a room, its tenant, and when its room was adopted."""
 
     session_id: str
     tenant: str
+    adopted_at: datetime | None = None
 
 
 _decoder = msgspec.json.Decoder(AdoptedRoom)

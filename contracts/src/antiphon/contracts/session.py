@@ -76,6 +76,7 @@ class Session(Struct, frozen=True, kw_only=True):
     flow_revision: int | None = None
     user_id: str | None = None
     room: str | None = None
+    room_sid: str | None = None  # of an adopted room: its name may be that of a later room
     agent_name: str | None = None
     language: str | None = None
     metadata: dict[str, Any] = {}
@@ -133,6 +134,7 @@ def _adopted(state: Session, event: session.SessionAdopted, at: datetime) -> Ses
         state,
         user_id=event.user_id,
         room=event.room,
+        room_sid=event.room_sid,
         agent_name=event.agent_name,
         language=event.language,
         metadata=event.metadata,

@@ -1,12 +1,25 @@
-"""`session.adopted`: the first event of a session that no client requested."""
+"""A session that no client requested: its id, and `session.adopted`, its first event."""
 
+import asyncio
+from collections.abc import Set as AbstractSet
+from itertools import count
 from typing import Any
 
 import msgspec
 from livekit.agents import JobContext
 
+from antiphon.chassis.bus import Bus, BusError
 from antiphon.chassis.library_log import get_logger
+from antiphon.contracts.envelope import Envelope, decode
+from antiphon.contracts.errors import MalformedEvent
+from antiphon.contracts.event import Family
 from antiphon.contracts.events.session import SessionAdopted
+from antiphon.contracts.ids import adopted_session_id
+from antiphon.contracts.rooms import decode_room, room_key
+from antiphon.contracts.session import fold
+from antiphon.contracts.streams import ROOMS
+from antiphon.contracts.subjects import event_subject
+from antiphon.recorder.outbox import BusLink
 from antiphon.recorder.readiness import encodable
 
 log = get_logger(__name__)
@@ -14,6 +27,62 @@ log = get_logger(__name__)
 METADATA_LIMIT_BYTES = 16 * 1024  # as for sessions that a client requests
 TEXT_LIMIT = 256  # characters
 MAX_DEPTH = 64  # levels of nesting
+RESOLVE_SECONDS = 1.0  # the agent waits for it
+MAX_CALLS = 10_000  # in one room, of which the newest is found without reading those before
+
+
+async def session_of_room(
+    link: BusLink, tenant: str, room_sid: str, *, ended: AbstractSet[str] = frozenset()
+) -> str:
+    """Return the session of a room: its first call that has not ended, the same for every agent in it.
+
+    `ended` are sessions whose end may not be published yet. Without an answer of the broker within a second,
+    it is the first call that is not among them.
+    """
+    ids = (adopted_session_id(tenant, room_sid, call) for call in count(1))
+    first = next(session_id for session_id in ids if session_id not in ended)
+    if not link.enabled:
+        return first
+    try:
+        async with asyncio.timeout(RESOLVE_SECONDS):
+            return await _newest_call(await link.bus(), tenant, room_sid, ended)
+    except Exception as error:  # noqa: BLE001 - a recorder ends no job
+        extra = {"room_sid": room_sid, "session": first, "error": repr(error)}
+        log.warning("recorder.earlier_calls_unknown", extra=extra)
+        return first
+
+
+async def _newest_call(bus: Bus, tenant: str, room_sid: str, ended: AbstractSet[str]) -> str:
+    call = await _announced_call(bus, tenant, room_sid)
+    while True:
+        session_id = adopted_session_id(tenant, room_sid, call)
+        if session_id not in ended and not await _has_ended(bus, tenant, session_id):
+            return session_id
+        call += 1
+
+
+async def _announced_call(bus: Bus, tenant: str, room_sid: str) -> int:
+    """Return the number of the call that is in the bucket, the room's newest, or 1."""
+    key = room_key(room_sid)
+    try:
+        value = None if key is None else await (await bus.bucket(ROOMS.name)).get(key)
+    except BusError:
+        return 1
+    room = None if value is None else decode_room(value)
+    if room is None or room.tenant != tenant:
+        return 1
+    calls = range(1, MAX_CALLS + 1)
+    return next((n for n in calls if adopted_session_id(tenant, room_sid, n) == room.session_id), 1)
+
+
+async def _has_ended(bus: Bus, tenant: str, session_id: str) -> bool:
+    envelopes: list[Envelope] = []
+    async for incoming in bus.read(event_subject(tenant, session_id, Family.SESSION)):
+        try:
+            envelopes.append(decode(incoming.payload))
+        except MalformedEvent:  # ingest stores it as a dead letter
+            continue
+    return fold(session_id, tenant, envelopes).ended
 
 
 def session_adopted(

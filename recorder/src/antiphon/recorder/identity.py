@@ -20,12 +20,14 @@ class Identity:
     """A session and its tenant.
 
     `requested` tells whether a client requested the session: its id is in the metadata of job or room.
+    `room_sid` is that of the room from which the id is derived; then it is the id of the room's first call.
     `problem` says what was wrong with that metadata, if anything was.
     """
 
     session_id: str
     tenant: str
     requested: bool = False
+    room_sid: str | None = None
     problem: str | None = None
 
 
@@ -56,7 +58,8 @@ def identity_of(
             problem = problem or "the session_id in the dispatch metadata is not the id of a session"
     if is_session_id(room.name):
         return Identity(room.name, owner, problem=problem)
-    return Identity(adopted_session_id(owner, room.sid or room.name), owner, problem=problem)
+    sid = room.sid or room.name
+    return Identity(adopted_session_id(owner, sid), owner, room_sid=sid, problem=problem)
 
 
 def _tenant(sources: list[_Metadata], default: str) -> tuple[str, str | None]:

@@ -10,6 +10,8 @@ from antiphon.chassis.bus import Bus
 from antiphon.chassis.library_log import get_logger
 from antiphon.chassis.nats_access import URL, NatsAccess
 from antiphon.contracts.events.session import SessionAdopted
+from antiphon.recorder.adoption import session_of_room
+from antiphon.recorder.identity import Identity
 from antiphon.recorder.outbox import BusLink, Orphans, Outbox
 from antiphon.recorder.recording import FLUSH_SECONDS, Recording
 from antiphon.recorder.settings import RecorderSettings
@@ -30,6 +32,7 @@ class JobRecorder:
         )
         self.outbox = Outbox(settings.journal_dir, self.link, job_id=ctx.job.id)
         self.recordings: list[Recording] = []
+        self._rooms: dict[tuple[str, str], str] = {}  # tenant and sid, and their newest session
         self._adopting: BackgroundTask | None = None
 
     def adopt_orphans(self) -> None:
@@ -37,6 +40,19 @@ class JobRecorder:
         if self._adopting is None and self.link.enabled:
             orphans = Orphans(self.settings.journal_dir, self.link)
             self._adopting = BackgroundTask(orphans.adopt_all, name="orphans")
+
+    async def session_of(self, found: Identity) -> str:
+        """Return the session to record: for a room that nobody announced, its call that has not ended."""
+        if found.room_sid is None:
+            return found.session_id
+        room = found.tenant, found.room_sid
+        if any(known.session_id == self._rooms.get(room) and not known.closed for known in self.recordings):
+            return self._rooms[room]
+        ended = {
+            known.session_id for known in self.recordings if known.closed and not known.session_continues
+        }
+        session_id = self._rooms[room] = await session_of_room(self.link, *room, ended=ended)
+        return session_id
 
     def recording(
         self, session_id: str, tenant: str, *, adopted: SessionAdopted | None, notify_room: bool

@@ -55,7 +55,7 @@ async def record(
     identity = _identity(ctx, job.settings.tenant, session_id, tenant)
     described = session_adopted(ctx, user_id=user_id, language=language, metadata=metadata)
     recording = job.recording(
-        identity.session_id,
+        await job.session_of(identity),
         identity.tenant,
         adopted=None if identity.requested else described,
         notify_room=notify_room,

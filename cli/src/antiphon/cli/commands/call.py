@@ -10,7 +10,7 @@ from antiphon.cli.api import SessionApi
 from antiphon.cli.caller import Caller, Utterance
 from antiphon.cli.commands.sessions import open_api, print_events
 from antiphon.cli.errors import StackError
-from antiphon.cli.screen import out, program_name
+from antiphon.cli.screen import out, program_name, shown
 
 FLOW = "booking"
 USER = "synthetic-caller"
@@ -67,10 +67,10 @@ async def _talk(
         # after a goodbye the agent ends the call
         await caller.wait_until_gone(timeout_seconds=HANG_UP_SECONDS)
         if caller.log.ended and transcript:
-            out.print(Text(caller.log.ended, style="dim"))
+            out.print(Text(shown(caller.log.ended), style="dim"))
 
 
 def _print_line(line: Utterance, caller: str) -> None:
     own = line.who == caller
     who, style = ("caller  ", "bold green") if own else ("agent   ", "bold magenta")
-    out.print(Text.assemble((who, style), line.text))
+    out.print(Text.assemble((who, style), shown(line.text)))

@@ -7,7 +7,7 @@ from rich.text import Text
 
 from antiphon.chassis.settings import load
 from antiphon.cli.errors import StackError
-from antiphon.cli.screen import out, program_name
+from antiphon.cli.screen import out, program_name, shown
 from antiphon.cli.settings import StackSettings
 
 POLL_SECONDS = 0.3
@@ -65,4 +65,5 @@ class LogReader:
 
     def _print(self, lines: list[bytes]) -> None:
         for line in lines:
-            out.print(Text(self._prefix, style="dim") + Text.from_ansi(line.decode(errors="replace")))
+            text = shown(line.decode(errors="replace").removesuffix("\r"), coloured=True)
+            out.print(Text(self._prefix, style="dim") + Text.from_ansi(text))

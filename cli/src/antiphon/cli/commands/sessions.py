@@ -7,7 +7,7 @@ from rich.text import Text
 from antiphon.chassis.settings import load
 from antiphon.cli.api import Json, SessionApi
 from antiphon.cli.errors import StackError
-from antiphon.cli.screen import out, program_name, table
+from antiphon.cli.screen import out, program_name, shown, table
 from antiphon.cli.settings import ClientSettings, StackSettings
 from antiphon.cli.status import Status, status_of
 from antiphon.cli.timeline import Timeline, turn_mark
@@ -54,14 +54,14 @@ async def print_sessions(limit: int, room: str | None) -> None:
 
 
 def _cell(value: object) -> str:
-    return "—" if value is None else str(value)
+    return "—" if value is None else shown(str(value))
 
 
 async def print_session(session_id: str) -> None:
     """Print a session's turns and its events."""
     async with open_api() as api:
         session = await api.session(session_id)
-        out.print(Text.assemble((session_id, "bold"), f"  {_headline(session)}"))
+        out.print(Text.assemble((session_id, "bold"), f"  {shown(_headline(session))}"))
         if session["skipped"]:
             out.print(
                 Text(f"{session['skipped']} events could not be read and are not in the view", "yellow")
@@ -84,11 +84,11 @@ def _headline(session: Json) -> str:
 
 def _print_turn(turn: Json) -> None:
     if turn["user_text"]:
-        out.print(Text.assemble((f"{turn['turn']:>3}  caller   ", "bold green"), turn["user_text"]))
+        out.print(Text.assemble((f"{turn['turn']:>3}  caller   ", "bold green"), shown(turn["user_text"])))
     mark = turn_mark(turn)
     if turn["assistant_text"] or mark:
-        who = (f"{turn['turn']:>3}  {turn['agent_id']:<9}", "bold magenta")
-        text = turn["assistant_text"] or ""
+        who = (f"{turn['turn']:>3}  {shown(turn['agent_id']):<9}", "bold magenta")
+        text = shown(turn["assistant_text"] or "")
         out.print(Text.assemble(who, text, (mark if text else mark.lstrip(), "dim")))
 
 

@@ -15,12 +15,13 @@ from antiphon.chassis.health import Check, Health
 from antiphon.chassis.log import Log
 from antiphon.session_api.auth import Keys
 from antiphon.session_api.flows import Flows
-from antiphon.session_api.sessions.create import CreateSession, Rooms
+from antiphon.session_api.sessions.create import CreateSession
 from antiphon.session_api.sessions.end import EndSession
 from antiphon.session_api.sessions.events import EventPublisher, EventReader
 from antiphon.session_api.sessions.join import JoinSession, JoinTokens
 from antiphon.session_api.sessions.lookup import Lookup
 from antiphon.session_api.sessions.queries import Views
+from antiphon.session_api.sessions.room import Rooms
 from antiphon.session_api.settings import ApiSettings
 
 
@@ -98,6 +99,7 @@ def wire(
         join=JoinSession(
             lookup,
             tokens,
+            rooms,
             agent_name=settings.agent_name,
             livekit_url=settings.callers_livekit_url,
             ttl_seconds=settings.token_ttl_seconds,

@@ -1,4 +1,4 @@
-"""LiveKit's room service: create and delete the room of a session."""
+"""LiveKit's room service: create, find and delete the room of a session."""
 
 import time
 from collections.abc import Callable
@@ -99,6 +99,14 @@ class LiveKit:
             if not (isinstance(cause, ServerError) and cause.code == "not_found"):
                 raise
 
+    async def room_sid(self, room: str) -> str | None:
+        """Return the sid of the room that has this name now, or None when there is none.
+
+        Raises LiveKitUnavailable, LiveKitRefused.
+        """
+        found = await self._call("ListRooms", api.ListRoomsRequest(names=[room]), api.ListRoomsResponse)
+        return next((known.sid for known in found.rooms if known.name == room), None)
+
     async def close(self) -> None:
         """Close the connections to LiveKit."""
         await self._http.close()
@@ -131,7 +139,7 @@ class LiveKit:
     def _headers(self) -> dict[str, str]:
         if self._now() >= self._renew_at:
             token = api.AccessToken(self._api_key, self._api_secret)
-            token.with_grants(api.VideoGrants(room_create=True))
+            token.with_grants(api.VideoGrants(room_create=True, room_list=True))
             token.with_ttl(timedelta(seconds=TOKEN_TTL_SECONDS))
             self._authorization = {"authorization": f"Bearer {token.to_jwt()}"}
             self._renew_at = self._now() + TOKEN_TTL_SECONDS / 2

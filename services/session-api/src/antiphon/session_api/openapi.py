@@ -18,7 +18,7 @@ _MEANINGS = {
     401: ("invalid-credentials", "The API key is missing, unknown or revoked"),
     403: ("missing-scope", "The API key lacks the required scope"),
     404: ("unknown-session", "The tenant has no such session or flow"),
-    409: ("session-ended", "The session has ended, or the Idempotency-Key has expired"),
+    409: ("session-ended", "The session or its adopted room has ended, or the Idempotency-Key has expired"),
     413: ("content-too-large", "The body is too large"),
     415: ("unsupported-media-type", "The body is not application/json"),
     422: ("invalid-request", "A field or parameter is not valid; `errors` names it"),

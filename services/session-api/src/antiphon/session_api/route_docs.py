@@ -154,7 +154,7 @@ EVENTS: dict[str, Any] = {
     },
 }
 TOKEN: dict[str, Any] = {
-    "responses": {**ERRORS, **problems(400, 404, 409, 413, 415, 422, 503)},
+    "responses": {**ERRORS, **problems(400, 404, 409, 413, 415, 422, 502, 503)},
 }
 END: dict[str, Any] = {
     "responses": {**ERRORS, **problems(404, 502, 503)},

@@ -16,6 +16,7 @@ from antiphon.contracts.streams import ROOMS
 from antiphon.contracts.subjects import event_subject, parse_event_subject
 
 CACHE_SIZE = 10_000  # rooms
+MAX_CALLS = 10  # in one room, when no recorder could announce them
 
 
 class _RoomMetadata(msgspec.Struct):
@@ -27,22 +28,21 @@ _metadata = msgspec.json.Decoder(_RoomMetadata)
 
 
 class RoomSessions:
-    """Sessions by room, with a bounded cache of those that were found."""
+    """Sessions by room, with a bounded cache of those that a client requested."""
 
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
-        self._cache: OrderedDict[tuple[str, str], AdoptedRoom] = OrderedDict()
+        self._cache: OrderedDict[str, AdoptedRoom] = OrderedDict()  # by name
 
     async def of_room(self, name: str, sid: str, metadata: str) -> AdoptedRoom | None:
-        """Return the session that owns the room and its tenant; None for any other room.
+        """Return the session that owns the room and its tenant, the newest one; None for any other room.
 
         `sid` and `metadata` are "" in webhooks that lack them. Raises BusUnavailable.
         """
-        found = self._cache.get((name, sid))
+        found = self._cache.get(name) or await self._requested(name, metadata)
         if found is None:
-            found = await self._requested(name, metadata) or await self._adopted(sid)
-        if found is not None:
-            self._store((name, sid), found)
+            return await self._adopted(sid)  # not cached: a later call in the room is another session
+        self._store(name, found)
         return found
 
     async def _requested(self, name: str, metadata: str) -> AdoptedRoom | None:
@@ -60,15 +60,20 @@ class RoomSessions:
         if room is not None:
             return room
         # a recorder that could not write to the bucket: the id of most adopted rooms is known
-        session_id = adopted_session_id(DEFAULT_TENANT, sid)
-        tenant = await self._tenant_of(session_id)
-        return None if tenant is None else AdoptedRoom(session_id, tenant)
+        newest: AdoptedRoom | None = None
+        for call in range(1, MAX_CALLS + 1):
+            session_id = adopted_session_id(DEFAULT_TENANT, sid, call)
+            tenant = await self._tenant_of(session_id)
+            if tenant is None:
+                break
+            newest = AdoptedRoom(session_id, tenant)
+        return newest
 
     async def _tenant_of(self, session_id: str) -> str | None:
         last = await self._bus.last(event_subject("*", session_id, Family.SESSION))
         return None if last is None else parse_event_subject(last.subject).tenant
 
-    def _store(self, key: tuple[str, str], found: AdoptedRoom) -> None:
+    def _store(self, key: str, found: AdoptedRoom) -> None:
         self._cache[key] = found
         self._cache.move_to_end(key)
         if len(self._cache) > CACHE_SIZE:

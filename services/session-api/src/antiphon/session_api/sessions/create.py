@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from datetime import datetime
-from typing import Protocol
 
 import structlog
 from msgspec import Struct
@@ -28,19 +27,10 @@ from antiphon.session_api.livekit import LiveKitError
 from antiphon.session_api.problems import Problem, invalid
 from antiphon.session_api.sessions.events import EventPublisher, EventReader
 from antiphon.session_api.sessions.idempotency import replayed_session
+from antiphon.session_api.sessions.room import Rooms
 from antiphon.session_api.sessions.schemas import CreateRequest
 
 log = structlog.get_logger(__name__)
-
-
-class Rooms(Protocol):
-    """The part of LiveKit's room service that sessions use."""
-
-    async def create_room(self, session_id: str, tenant: str, agent_name: str) -> str:
-        """Create the room if it does not exist, and return its sid; raises LiveKitError."""
-
-    async def delete_room(self, room: str) -> None:
-        """Delete the room if it exists; raises LiveKitError."""
 
 
 class Created(Struct, frozen=True):

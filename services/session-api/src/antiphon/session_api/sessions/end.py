@@ -3,23 +3,18 @@
 from collections.abc import Callable
 from datetime import datetime
 
-import structlog
-
 from antiphon.contracts.events.command import CommandRequested
 from antiphon.contracts.events.session import CloseReason, FaultSide, SessionClosed
 from antiphon.contracts.ids import closed_id
 from antiphon.contracts.session import Session
 from antiphon.session_api.auth import ApiKey
 from antiphon.session_api.livekit import LiveKitError
-from antiphon.session_api.problems import Problem
-from antiphon.session_api.sessions.create import Rooms
 from antiphon.session_api.sessions.events import EventPublisher, EventReader
 from antiphon.session_api.sessions.lookup import Lookup
+from antiphon.session_api.sessions.room import Rooms, livekit_problem, room_is_current, room_name
 from antiphon.session_api.sessions.schemas import EndResponse
 
 COMMAND = "end"  # verb and command id: a session ends once, so a repeated DELETE is the same event
-
-log = structlog.get_logger(__name__)
 
 
 class EndSession:
@@ -52,24 +47,19 @@ class EndSession:
         number = session.dispatch_attempts + 1
         event_id = f"{session_id}:command:{COMMAND}"
         await self._publisher.publish(key.tenant, session_id, command, event_id=event_id, number=number)
-        await self._delete_room(session_id, session.room or session_id)
+        await self._delete_room(session)
         if await self._reader.agent_joined(key.tenant, session_id):
             return EndResponse(session_id=session_id, ended=False)
         await self._close(key.tenant, session, number + 1)
         return EndResponse(session_id=session_id, ended=True)
 
-    async def _delete_room(self, session_id: str, room: str) -> None:
+    async def _delete_room(self, session: Session) -> None:
         try:
-            await self._rooms.delete_room(room)
+            if await room_is_current(self._rooms, session):
+                await self._rooms.delete_room(room_name(session))
         except LiveKitError as error:
-            log.warning("session.room_not_deleted", session_id=session_id, reason=str(error))
-            raise Problem(
-                503 if error.retryable else 502,
-                "livekit-unavailable" if error.retryable else "livekit-refused",
-                "The end request is recorded, but LiveKit did not delete the room.",
-                retry_after_seconds=2 if error.retryable else None,
-                session_id=session_id,
-            ) from error
+            detail = "The end request is recorded, but LiveKit did not delete the room."
+            raise livekit_problem(session.session_id, error, detail) from error
 
     async def _close(self, tenant: str, session: Session, number: int) -> None:
         started_at = session.created_at or self._clock()

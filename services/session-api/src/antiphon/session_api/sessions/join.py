@@ -8,9 +8,11 @@ from typing import Any
 
 import orjson
 
-from antiphon.session_api.livekit import dispatch_metadata
+from antiphon.contracts.session import Session
+from antiphon.session_api.livekit import LiveKitError, dispatch_metadata
 from antiphon.session_api.problems import Problem
 from antiphon.session_api.sessions.lookup import Lookup
+from antiphon.session_api.sessions.room import Rooms, livekit_problem, room_is_current, room_name
 from antiphon.session_api.sessions.schemas import TokenRequest, TokenResponse
 
 CALLER = "caller"
@@ -81,10 +83,18 @@ class JoinSession:
     """Join tokens for sessions that have not ended."""
 
     def __init__(
-        self, lookup: Lookup, tokens: JoinTokens, *, agent_name: str, livekit_url: str, ttl_seconds: int
+        self,
+        lookup: Lookup,
+        tokens: JoinTokens,
+        rooms: Rooms,
+        *,
+        agent_name: str,
+        livekit_url: str,
+        ttl_seconds: int,
     ) -> None:
         self._lookup = lookup
         self._tokens = tokens
+        self._rooms = rooms
         self._agent_name = agent_name  # of the agent that runs flows
         self.livekit_url = livekit_url
         self._ttl_seconds = ttl_seconds
@@ -103,7 +113,8 @@ class JoinSession:
     async def token(self, tenant: str, session_id: str, request: TokenRequest) -> TokenResponse:
         """Return a token for one participant.
 
-        Raises Problem: 404 for an unknown session, 409 for one that has ended.
+        Raises Problem: 404 for an unknown session, 409 for one that has ended, or whose adopted room has;
+        502 and 503 when LiveKit cannot say whether it has.
         """
         session = await self._lookup.outline(tenant, session_id)
         if session.ended:
@@ -113,13 +124,15 @@ class JoinSession:
                 f"The session is {session.status}; it can no longer be joined.",
                 session_id=session_id,
             )
-        room = session.room or session_id  # an adopted room has its own name, and its agent came by itself
+        await self._require_room(session)
+        room = room_name(session)
         identity = request.identity or CALLER
         ttl_seconds = request.ttl_seconds or self._ttl_seconds
         token = self._tokens.sign(
             session_id,
             tenant,
             room=room,
+            # the agent of an adopted room came by itself
             agent_name=session.agent_name or self._agent_name if room == session_id else None,
             identity=identity,
             name=request.name,
@@ -133,3 +146,17 @@ class JoinSession:
             token=token,
             expires_in_seconds=ttl_seconds,
         )
+
+    async def _require_room(self, session: Session) -> None:
+        try:
+            current = await room_is_current(self._rooms, session)
+        except LiveKitError as error:
+            detail = "LiveKit does not say whether the session's room still exists."
+            raise livekit_problem(session.session_id, error, detail) from error
+        if not current:
+            raise Problem(
+                409,
+                "room-ended",
+                "The room of this session has ended; it can no longer be joined.",
+                session_id=session.session_id,
+            )
