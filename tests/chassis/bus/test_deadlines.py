@@ -109,6 +109,7 @@ class Hung:
             "Bus.stream_state": bus.stream_state,
             "Bus.payload_at": partial(bus.payload_at, 1),
             "Bus.delivered_all": partial(bus.delivered_all, CONSUMER, 1),
+            "Bus.undelivered": partial(bus.undelivered, CONSUMER),
             "Bus.verify": bus.verify,
             "Bus.ready": bus.ready,
             "Bus.bucket": partial(bus.bucket, "flows"),

@@ -18,6 +18,7 @@ from antiphon.contracts.streams import ingest_consumer
 from antiphon.contracts.subjects import committed_filter
 from antiphon.persistence import migrations
 from antiphon.persistence.errors import Fenced
+from antiphon.persistence.ingest import partition
 from antiphon.persistence.sql import read_sql
 
 if TYPE_CHECKING:
@@ -364,3 +365,28 @@ async def test_ingest_ends_when_the_partition_is_taken_over(
     with pytest.raises(Fenced):
         await asyncio.wait_for(ingest.tasks[session.partition], 10)
     assert await event_log.count() == 1
+
+
+async def test_a_paused_consumer_turns_readiness_red_until_it_delivers(
+    bus: Bus,
+    publish: "Publish",
+    ingest: "RunningIngest",
+    event_log: "LogReader",
+    new_session: "NewSession",
+    eventually: "Eventually",
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(partition, "CAUGHT_UP_SECONDS", 0.5)
+    session = new_session("paused")
+    pause = f"CONSUMER.PAUSE.SESSIONS.ingest-{session.partition}"
+    await bus.connection.api(pause, {"pause_until": "2126-01-01T00:00:00Z"})
+    ingest.start(session.partition)
+    await publish([session.turn(1), session.turn(2)])
+
+    words = f"is consumer ingest-{session.partition} paused?"
+    await eventually(lambda: ingest.is_unready_because(words), seconds=60)
+    assert await event_log.count() == 0
+
+    await bus.connection.api(pause, {})
+    await event_log.until(2, seconds=60)
+    await eventually(ingest.ready, seconds=60)

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from antiphon.chassis.bus import Bus
+from antiphon.chassis.bus import Bus, replace
 from antiphon.cli.stack.nats import NatsServer
+from antiphon.contracts.streams import SESSIONS
+from antiphon.persistence.streams.recreate import RECREATING
 
 if TYPE_CHECKING:
     from tests.persistence.conftest import Eventually, LogReader, NewSession, Publish, Replicas
@@ -92,6 +94,45 @@ async def test_a_process_that_starts_without_the_stream_creates_none(
     code, output = await streams(postgres_dsn, nats_server.url, "recreate")
     assert code == 0, output
     await second.until_ready(60)
+    await publish([session.turn(1)])
+    await event_log.until(2, seconds=60)
+
+
+@pytest.mark.parametrize("step", ["closed", "created"])
+async def test_a_process_that_starts_during_a_recreation_waits_for_its_end(
+    step: str,
+    bus: Bus,
+    publish: "Publish",
+    replica: "Replicas",
+    event_log: "LogReader",
+    new_session: "NewSession",
+    postgres_dsn: str,
+    nats_server: NatsServer,
+    eventually: "Eventually",
+) -> None:
+    session = new_session("closed")
+    await publish([session.requested()])
+    async with event_log.pool.acquire() as connection:
+        for number in range(16):
+            await connection.execute(
+                "insert into checkpoints (name, epoch, stopped) values ($1, 1, $2)",
+                f"ingest:{number}",
+                RECREATING,
+            )
+    await replace.close_intake(bus.connection, SESSIONS)
+    if step == "created":
+        await replace.copy(bus.connection, [message async for message in bus.all_messages()])
+        await replace.delete(bus.connection, SESSIONS.name)
+        await replace.create_closed(bus.connection, SESSIONS, 1)
+
+    persistence = replica()
+    await persistence.start()
+    await eventually(lambda: persistence.is_unready_because("run `streams recreate` again"), seconds=60)
+    assert "startup.stream_missing" in persistence.log.read_text()
+
+    code, output = await streams(postgres_dsn, nats_server.url, "recreate")
+    assert code == 0, output
+    await persistence.until_ready(60)
     await publish([session.turn(1)])
     await event_log.until(2, seconds=60)
 

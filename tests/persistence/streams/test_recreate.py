@@ -1,11 +1,11 @@
 """`streams recreate` brings a lost stream back: dense afterwards, and nothing that was readable is lost."""
 
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.fixtures.broker import erase
 from tests.fixtures.raw_nats import RawPublisher
+from tests.persistence.streams.reading import gaps_of, ingest_all
 
 from antiphon.chassis.bus import Bus, HistoryGap, Incoming, Outgoing, outgoing, read, replace, stored
 from antiphon.chassis.bus.protocol import LONGEST_SUBJECT
@@ -24,29 +24,6 @@ if TYPE_CHECKING:
         RunningIngest,
         SampleSession,
     )
-
-
-@pytest.fixture(autouse=True)
-async def no_copies(bus: Bus) -> None:
-    await replace.delete(bus.connection, replace.UNREAD)
-
-
-@pytest.fixture
-def session(new_session: "NewSession") -> "SampleSession":
-    return new_session("recreated")
-
-
-async def ingest_all(ingest: "RunningIngest", event_log: "LogReader", partition: int, count: int) -> None:
-    """Ingest a partition until the log has so many events, and stop."""
-    ingest.restart(partition)
-    await event_log.until(count, seconds=60)
-    await ingest.end()
-
-
-async def gaps_of(bus: Bus, database: Database, session: "SampleSession") -> list[tuple[int, int]]:
-    """Return the gaps of a session's partition."""
-    gaps = (await read_stream_status(bus, database)).gaps
-    return [(gap.first, gap.last) for gap in gaps if gap.partition == session.partition]
 
 
 async def test_a_deleted_stream_is_created_after_everything_in_the_log(
@@ -156,43 +133,6 @@ async def test_what_was_lost_is_counted_and_recorded(
     gaps = (await read_stream_status(bus, database)).gaps
     assert (other.partition, 1, 4) in [(gap.partition, gap.first, gap.last) for gap in gaps]
     assert "at most 2 events" in render_recreated(result)
-
-
-@pytest.mark.parametrize("step", ["copy", "create_closed", "refill", "open_intake"])
-async def test_an_interrupted_run_is_completed_by_the_next(
-    step: str,
-    bus: Bus,
-    database: Database,
-    publish: "Publish",
-    ingest: "RunningIngest",
-    event_log: "LogReader",
-    session: "SampleSession",
-    eventually: "Eventually",
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    call = [session.turn(n) for n in range(1, 41)]
-    await publish(call[:10])
-    await ingest_all(ingest, event_log, session.partition, 10)
-    await publish(call[10:])
-
-    async def crash(*_: Any) -> None:
-        raise RuntimeError("killed")
-
-    with monkeypatch.context() as patched:
-        patched.setattr(replace, step, crash)
-        with pytest.raises(RuntimeError):
-            await recreate(bus, database, replace_existing=True)
-    ingest.restart(session.partition)
-    if step != "open_intake":  # the last step: the partitions may continue already
-        await eventually(lambda: ingest.is_unready_because("run `streams recreate` again"), seconds=60)
-    await ingest.end()
-
-    await recreate(bus, database, replace_existing=False)
-    await ingest_all(ingest, event_log, session.partition, 40)
-
-    assert await event_log.events(session.session_id) == [(n, e.id) for n, e in enumerate(call, 1)]
-    assert (await read_stream_status(bus, database)).problems == []
-    await bus.verify()
 
 
 async def test_dead_letters_are_not_repeated_and_erased_sessions_not_read_again(
@@ -320,37 +260,6 @@ async def test_messages_at_the_limits_are_taken_over(
     assert letters == [b"long subject", b"y" * bus.max_payload]
 
 
-async def test_a_dead_letter_is_stored_once_however_often_the_run_is_interrupted(
-    bus: Bus,
-    database: Database,
-    publish: "Publish",
-    ingest: "RunningIngest",
-    event_log: "LogReader",
-    session: "SampleSession",
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    subject = f"sessions.{session.partition}.default.{session.session_id}.turn"
-    await publish([session.turn(1)])
-    for payload in (b"wrong", b"wrong", b"wrong as well"):
-        await bus.publish(Outgoing(subject, payload, ""))
-
-    async def crash(*_: Any) -> None:
-        raise RuntimeError("killed")
-
-    with monkeypatch.context() as patched:
-        patched.setattr(replace, "open_intake", crash)
-        for _ in range(3):
-            with pytest.raises(RuntimeError):
-                await recreate(bus, database, replace_existing=True)
-    result = await recreate(bus, database, replace_existing=False)
-    await publish([session.turn(2)])
-    await ingest_all(ingest, event_log, session.partition, 2)
-
-    assert result.taken_over == 4
-    letters = [bytes(letter["payload"]) for letter in await event_log.dead_letters()]
-    assert letters == [b"wrong", b"wrong", b"wrong as well"]
-
-
 async def test_messages_that_were_dropped_unread_are_reported_before_the_stream_is_deleted(
     bus: Bus,
     database: Database,
@@ -397,76 +306,3 @@ async def test_a_log_that_was_restored_from_before_a_recreation_reports_what_it_
     assert (result.first, result.taken_over) == (41, 10)
     assert result.missing[session.partition] == (21, 40)
     assert await gaps_of(bus, database, session) == [(21, 40)]
-
-
-@pytest.mark.parametrize("step", ["create_closed", "refill", "open_intake", "delete"])
-@pytest.mark.parametrize("lost", [False, True])
-async def test_an_interrupted_run_records_no_gap_that_is_none(
-    step: str,
-    lost: bool,
-    bus: Bus,
-    database: Database,
-    publish: "Publish",
-    ingest: "RunningIngest",
-    event_log: "LogReader",
-    session: "SampleSession",
-    new_session: "NewSession",
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """The other partition had read everything, long ago, of the stream that the run replaces."""
-    other = new_session("read before")
-    await publish([other.turn(1), *(session.turn(n) for n in range(1, 11))])
-    await ingest_all(ingest, event_log, other.partition, 1)
-    await ingest_all(ingest, event_log, session.partition, 11)
-    if lost:
-        await bus.connection.api("STREAM.DELETE.SESSIONS")
-    else:
-        await publish([other.turn(2)])
-    action, crashes = getattr(replace, step), 0
-
-    async def crash(*arguments: Any) -> None:
-        nonlocal crashes
-        crashes += 1
-        if step == "delete":
-            await action(*arguments)
-        raise RuntimeError("killed")
-
-    with monkeypatch.context() as patched:
-        patched.setattr(replace, step, crash)
-        for _ in range(2):
-            with suppress(RuntimeError):
-                await recreate(bus, database, replace_existing=True)
-    assert crashes > 0
-    result = await recreate(bus, database, replace_existing=True)
-
-    assert (result.first, result.missing) == (12, {})
-    assert (await read_stream_status(bus, database)).gaps == []
-
-
-async def test_an_interrupted_run_records_the_gap_that_the_first_run_saw(
-    bus: Bus,
-    database: Database,
-    publish: "Publish",
-    ingest: "RunningIngest",
-    event_log: "LogReader",
-    session: "SampleSession",
-    new_session: "NewSession",
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    other = new_session("lost")
-    await publish([session.turn(1), other.turn(1), other.turn(2), session.turn(2)])
-    await ingest_all(ingest, event_log, session.partition, 2)
-    await bus.connection.api("STREAM.DELETE.SESSIONS")
-
-    async def crash(*_: Any) -> None:
-        raise RuntimeError("killed")
-
-    with monkeypatch.context() as patched:
-        patched.setattr(replace, "refill", crash)
-        with pytest.raises(RuntimeError):
-            await recreate(bus, database, replace_existing=False)
-    result = await recreate(bus, database, replace_existing=False)
-
-    assert (result.missing[other.partition], result.most) == ((1, 4), 2)
-    assert await gaps_of(bus, database, session) == []
-    assert await gaps_of(bus, database, other) == [(1, 4)]

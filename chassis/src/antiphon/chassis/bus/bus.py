@@ -182,6 +182,10 @@ class Bus:
         """Return whether a consumer has delivered all that it has, none of it after a position."""
         return await stored.delivered_all(self.connection, consumer.stream, consumer.name, position)
 
+    async def undelivered(self, consumer: ConsumerDefinition) -> int:
+        """Return how many messages a consumer has yet to deliver."""
+        return await stored.undelivered(self.connection, consumer.stream, consumer.name)
+
     async def ready(self, *, timeout_seconds: float = READY_DEADLINE_SECONDS) -> None:
         """Check by a round trip that the broker answers and has the stream of events.
 

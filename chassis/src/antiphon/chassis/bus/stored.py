@@ -134,6 +134,15 @@ async def delivered_all(connection: Connection, stream: str, consumer: str, posi
     return bool(info["num_pending"] == 0 and info["delivered"]["stream_seq"] <= position)
 
 
+async def undelivered(connection: Connection, stream: str, consumer: str) -> int:
+    """Return how many messages a consumer has yet to deliver.
+
+    Raises ApiError, BusUnavailable.
+    """
+    info = await connection.api(f"CONSUMER.INFO.{stream}.{consumer}")
+    return int(info["num_pending"])
+
+
 def parse_time(text: str | None) -> datetime | None:
     """Return a time of the server, cut to microseconds."""
     if text is None:

@@ -6,12 +6,13 @@ from typing import TypeVar
 
 import structlog
 
-from antiphon.chassis.bus import ApiError, Bus, BusUnavailable, DefinitionMismatch, StreamMissing
+from antiphon.chassis.bus import ApiError, Bus, BusUnavailable, DefinitionMismatch, StreamMissing, replace
 from antiphon.chassis.database import Database, DatabaseUnavailable
 from antiphon.chassis.nats_access import NatsAccess
 from antiphon.chassis.retry import retrying
 from antiphon.chassis.settings import PostgresSettings
 from antiphon.chassis.shutdown import wait_or_stop
+from antiphon.contracts.streams import SESSIONS
 from antiphon.persistence import migrations
 from antiphon.persistence.ingest.stream_check import RECREATE
 from antiphon.persistence.readiness import ReadinessCheck
@@ -59,7 +60,7 @@ class Startup:
             "nats", lambda: Bus.connect(access, name="persistence", connect_timeout_seconds=CONNECT_SECONDS)
         )
         try:
-            await self._retry("streams", lambda: bus.ensure(create_streams=fresh, replicas=replicas))
+            await self._retry("streams", lambda: _ensure(bus, create_streams=fresh, replicas=replicas))
         except StreamMissing as error:
             # Everything else works without it; each partition reports it until an operator has acted.
             log.warning("startup.stream_missing", error=str(error), action=RECREATE)
@@ -102,8 +103,19 @@ class Startup:
 
 
 async def _nothing_read(database: Database) -> bool:
+    query = "select exists (select from checkpoints where position > 0 or stopped is not null)"
     async with database.transaction() as connection:
-        return not await connection.fetchval("select exists (select from checkpoints where position > 0)")
+        return not await connection.fetchval(query)
+
+
+async def _ensure(bus: Bus, *, create_streams: bool, replicas: int | None) -> None:
+    try:
+        await bus.ensure(create_streams=create_streams, replicas=replicas)
+    except (DefinitionMismatch, ApiError) as error:
+        stream = await bus.stream_state()
+        if stream is None or replace.in_progress(stream):
+            raise StreamMissing(f"stream {SESSIONS.name} is being recreated") from error
+        raise
 
 
 async def _check_schema(database: Database) -> str:

@@ -32,7 +32,7 @@ from antiphon.persistence.readiness import ReadinessCheck
 
 log = structlog.get_logger(__name__)
 
-CAUGHT_UP_SECONDS = 60.0  # between two records of how far the stream was read
+CAUGHT_UP_SECONDS = 60.0  # between two records of how far the stream was read, and looks for a stall
 OPERATOR_POLL_SECONDS = 2.0  # while the partition is stopped
 
 _READ_CHECKPOINT = "select position, epoch from checkpoints where name = $1"
@@ -78,6 +78,9 @@ class PartitionIngest:
         self._commit_limit = options.batch  # messages; lower after a commit that timed out
         self._dead_letters = 0  # in a row, up to the last commit
         self._postgres_failed = False  # since the stream was checked
+        self._waiting = False  # for deliveries
+        self._waited_at: int | None = None  # the position at the last look, if there was more to deliver
+        self._stalled = False  # the consumer has messages and delivers none
 
     async def run(self, stop: asyncio.Event) -> None:
         """Ingest until stopped; the current batch is finished first.
@@ -120,6 +123,21 @@ class PartitionIngest:
         if stream is not None and await self._bus.delivered_all(self._consumer, position):
             await self._checkpoints.read_through(self._epoch, position, stream.last)
 
+    async def look_for_stall(self) -> None:
+        """Turn readiness red if the consumer delivered nothing since the last look, and had messages then.
+
+        Its owner may have paused it, or changed it so that it cannot deliver.
+        """
+        position = self.position
+        pending = await self._bus.undelivered(self._consumer)
+        still = self._waiting and position == self.position and pending > 0
+        if still and self._waited_at == position:
+            self._stalled = True
+            name = self._consumer.name
+            reason = f"gets no message after position {position}: is consumer {name} paused?"
+            self._readiness.unhealthy(self._name, reason)
+        self._waited_at = position if still else None
+
     async def _consume_without_end(self, checkpoint: Checkpoint, stop: asyncio.Event) -> None:
         if checkpoint.stopped is not None:
             raise StreamChanged(checkpoint.stopped)
@@ -144,7 +162,8 @@ class PartitionIngest:
             log.error("ingest.gap", partition=self._partition, after=checkpoint.read_through, positions=lost)
 
     async def _consume(self, stop: asyncio.Event) -> None:
-        committed = False
+        committed = self._waiting = self._stalled = False
+        self._waited_at = None
         try:
             await self._check_stream(stop)
             if self._consumer_lost:
@@ -161,8 +180,13 @@ class PartitionIngest:
             ):
                 self._readiness.healthy(self._name)
                 while True:
+                    self._waiting = True
                     batch = await wait(puller.next)
+                    self._waiting = False
                     await self._ingest(batch, stop)
+                    if self._stalled:
+                        self._stalled = False
+                        self._readiness.healthy(self._name)
                     acks.add(batch)
                     committed = True
                     if self._postgres_failed:
@@ -181,6 +205,7 @@ class PartitionIngest:
             while True:
                 await asyncio.sleep(CAUGHT_UP_SECONDS)
                 await self.record_caught_up()
+                await self.look_for_stall()
 
         task = BackgroundTask(run, name=f"partition {self._partition}: record what was read")
         try:
