@@ -28,20 +28,26 @@ class FailingOrphans(Orphans):
         await super().run()
 
 
-async def test_failing_adoption_makes_the_worker_unready_and_ends_no_call(
-    nats_server: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def port(nats_server: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> int:
+    """The port of a worker's health routes, with settings in the environment."""
     port = free_port()
     for name, value in {
         "LIVEKIT_URL": f"ws://127.0.0.1:{free_port()}",
         "LIVEKIT_API_KEY": "key",
         "LIVEKIT_API_SECRET": "secret" * 6,
         "ANTIPHON_NATS_URL": nats_server.url,
-        "ANTIPHON_JOURNAL_DIR": str(tmp_path),
+        "ANTIPHON_JOURNAL_DIR": str(tmp_path / "journals"),
         "ANTIPHON_AGENT_HEALTH_PORT": str(port),
         "ANTIPHON_AGENT_IDLE_PROCESSES": "0",
     }.items():
         monkeypatch.setenv(name, value)
+    return port
+
+
+async def test_failing_adoption_makes_the_worker_unready_and_ends_no_call(
+    port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(worker, "Orphans", FailingOrphans)
     monkeypatch.setattr(FailingOrphans, "failing", True)
     stop = asyncio.Event()
@@ -52,6 +58,42 @@ async def test_failing_adoption_makes_the_worker_unready_and_ends_no_call(
     await _journals_report(serving, port, "")
     stop.set()
     await asyncio.wait_for(serving, ANSWER_SECONDS)
+
+
+async def test_a_folder_that_cannot_be_written_makes_the_worker_unready(port: int, tmp_path: Path) -> None:
+    stop = asyncio.Event()
+    serving = asyncio.create_task(worker.serve(load(AgentSettings), stop))
+    folder = tmp_path / "journals"
+
+    await _journals_report(serving, port, "")
+    folder.rmdir()
+    folder.write_text("no folder")
+    await _journals_report(
+        serving, port, f"ANTIPHON_JOURNAL_DIR is '{folder}': it cannot be written (File exists)"
+    )
+    folder.unlink()
+    await _journals_report(serving, port, "")
+    stop.set()
+    await asyncio.wait_for(serving, ANSWER_SECONDS)
+
+
+@pytest.mark.parametrize("inside", ["", "more"])
+async def test_the_worker_does_not_start_without_a_folder_for_journals(
+    inside: str,
+    port: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("ANTIPHON_JOURNAL_DIR", str(tmp_path / "file" / inside))
+    settings = load(AgentSettings)
+
+    with pytest.raises(SystemExit) as ended:
+        await worker.serve(settings, asyncio.Event())
+
+    assert ended.value.code == 2
+    assert f"ANTIPHON_JOURNAL_DIR is '{settings.journal_dir}': it cannot be" in capsys.readouterr().err
 
 
 async def _journals_report(serving: asyncio.Task[None], port: int, expected: str) -> None:

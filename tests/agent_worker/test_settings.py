@@ -31,6 +31,17 @@ def test_invalid_load_threshold_is_named(
     assert wrong in stderr
 
 
+@pytest.mark.parametrize("blank", ["", " "])
+def test_a_blank_folder_for_journals_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], blank: str
+) -> None:
+    monkeypatch.setenv("ANTIPHON_JOURNAL_DIR", blank)
+    with pytest.raises(SystemExit) as exited:
+        load(AgentSettings)
+    assert exited.value.code == 2
+    assert f"ANTIPHON_JOURNAL_DIR is {blank!r}: must not be blank" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("level", ["debug", "info", "warning", "error"])
 def test_livekit_accepts_every_log_level(monkeypatch: pytest.MonkeyPatch, level: str) -> None:
     monkeypatch.setenv("ANTIPHON_LOG_LEVEL", level)

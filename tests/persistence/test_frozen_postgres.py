@@ -29,8 +29,8 @@ def freeze(postgres_server: Postgres) -> Iterator[Callable[[], list[int]]]:
         assert postgres_server.process is not None
         main = postgres_server.process.pid
         os.kill(main, signal.SIGSTOP)  # first: it would start others
-        listed = subprocess.run(["ps", "-o", "pid=", "--ppid", str(main)], capture_output=True, text=True)
-        frozen.extend([main, *map(int, listed.stdout.split())])
+        listed = subprocess.check_output(["ps", "-o", "pid=", "--ppid", str(main)], text=True)
+        frozen.extend([main, *map(int, listed.split())])
         for pid in frozen[1:]:
             os.kill(pid, signal.SIGSTOP)
         return frozen

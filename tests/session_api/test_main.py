@@ -77,3 +77,21 @@ async def test_start_fails_without_a_broker() -> None:
 
     assert code == 1
     assert "127.0.0.1:1" in errors
+
+
+async def test_sigterm_ends_the_wait_for_the_broker() -> None:
+    connected = asyncio.Event()
+
+    async def accept(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connected.set()
+        await writer.wait_closed()
+
+    async with await asyncio.start_server(accept, "127.0.0.1", 0) as silent:
+        process = await _start(ANTIPHON_NATS_URL=f"nats://127.0.0.1:{silent.sockets[0].getsockname()[1]}")
+        await asyncio.wait_for(connected.wait(), 60)
+        process.send_signal(signal.SIGTERM)
+
+        code, errors = await _end(process)
+
+    assert code == 0, errors
+    assert "process.failed" not in errors

@@ -12,6 +12,7 @@ import pytest
 from tests.fixtures.nats_servers import ConfiguredServer
 
 from antiphon.chassis.bus import Bus, BusUnavailable, Outgoing, connection
+from antiphon.chassis.bus.client import NatsClient
 from antiphon.chassis.bus.connection import Connection
 from antiphon.chassis.nats_access import NatsAccess
 from antiphon.cli.stack.nats import NatsServer
@@ -33,16 +34,16 @@ async def test_connecting_without_a_server_raises_after_the_deadline() -> None:
 
 async def test_a_server_that_says_nothing_is_reported_with_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     reported = asyncio.Event()
-    connect = connection.NatsClient.connect
+    connect = NatsClient.connect
 
-    async def impatient(self: connection.NatsClient, *servers: Any, **options: Any) -> None:
+    async def impatient(self: NatsClient, *servers: Any, **options: Any) -> None:
         await connect(self, *servers, **{**options, "connect_timeout": 0.2})
 
     async def accept(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reported.wait()
         writer.close()
 
-    monkeypatch.setattr(connection.NatsClient, "connect", impatient)
+    monkeypatch.setattr(NatsClient, "connect", impatient)
     async with await asyncio.start_server(accept, "127.0.0.1", 0) as silent:
         port = silent.sockets[0].getsockname()[1]
         try:
@@ -77,7 +78,7 @@ async def test_the_first_connect_ends_when_nats_py_swallows_the_cancellation(
             swallowed += 1
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(connection.NatsClient, "connect", connect)
+    monkeypatch.setattr(NatsClient, "connect", connect)
     connecting = asyncio.create_task(Bus.connect("nats://127.0.0.1:1", connect_timeout_seconds=0.1))
     ended, _ = await asyncio.wait([connecting], timeout=30)
     try:

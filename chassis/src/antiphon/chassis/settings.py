@@ -161,8 +161,8 @@ def _explain(problem: ErrorDetails) -> str:
     if not variable:  # a check of several settings together: its input is all of them, secrets included
         return allowed
     given = str(problem["input"])
-    if any(word in variable for word in _SECRETS) or "@" in given:  # a URL may hold a password or a token
-        given = "(hidden)"
-    else:
-        given = repr(given)
+    secret = (
+        any(word in variable for word in _SECRETS) or "@" in given
+    )  # a URL may hold a password or a token
+    given = "(hidden)" if secret else repr(given)
     return f"{variable} is {given}: {allowed[:1].lower()}{allowed[1:]}"

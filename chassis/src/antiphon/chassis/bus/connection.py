@@ -286,7 +286,7 @@ class Connection:
         try:
             await asyncio.wait([connecting], timeout=timeout_seconds)
             if not connecting.done():
-                raise TimeoutError
+                raise TimeoutError  # noqa: TRY301 - both ways out clean up alike
             connecting.result()
         except BaseException:
             await end_task(connecting, attempts=CANCEL_ATTEMPTS)

@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Annotated, Final
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from antiphon.chassis.settings import LiveKitSettings, LogSettings, NatsSettings, Port, Text
 from antiphon.recorder import RecorderSettings
-from antiphon.recorder.settings import default_journal_dir
+from antiphon.recorder.settings import JOURNAL_DIR, default_journal_dir
 
 SERVICE: Final = "agent-worker"  # the name of the service in logs and traces
 
@@ -18,10 +18,18 @@ def _threshold(value: float) -> float:
     return value
 
 
+def _folder(value: object) -> object:
+    if isinstance(value, str) and not value.strip():
+        raise ValueError("must not be blank")  # it would be the folder where the worker was started
+    return value
+
+
 class AgentSettings(NatsSettings, LiveKitSettings, LogSettings):
     """The settings of the agent worker."""
 
-    journal_dir: Path = Field(default_factory=default_journal_dir, validation_alias="ANTIPHON_JOURNAL_DIR")
+    journal_dir: Annotated[Path, BeforeValidator(_folder)] = Field(
+        default_factory=default_journal_dir, validation_alias=JOURNAL_DIR
+    )
     agent_name: Text = Field("antiphon", validation_alias="ANTIPHON_AGENT_NAME")
     load_threshold: Annotated[float, AfterValidator(_threshold)] = Field(
         0.7,

@@ -5,6 +5,8 @@ import math
 import os
 import sys
 from functools import partial
+from pathlib import Path
+from tempfile import TemporaryFile
 from weakref import WeakSet
 
 import structlog
@@ -15,7 +17,9 @@ from antiphon.agent_worker.settings import AgentSettings
 from antiphon.chassis.background import BackgroundTask
 from antiphon.chassis.bus import Bus
 from antiphon.chassis.health import Health, serve_health
+from antiphon.chassis.settings import EXIT_BAD_SETTINGS
 from antiphon.recorder.outbox import BusLink, Orphans
+from antiphon.recorder.settings import JOURNAL_DIR
 
 log = structlog.get_logger(__name__)
 
@@ -27,7 +31,15 @@ PRELOAD_INFERENCE = "LIVEKIT_AGENTS_PRELOAD_LOCAL_INFERENCE"  # 244 MB for a tur
 
 
 async def serve(settings: AgentSettings, stop: asyncio.Event) -> None:
-    """Run until `stop` is set; then drain, for at most `drain_timeout_seconds`."""
+    """Run until `stop` is set; then drain, for at most `drain_timeout_seconds`.
+
+    Exits with 2 when no journal can be written.
+    """
+    try:
+        write_probe(settings.journal_dir)
+    except UnusableFolder as error:
+        print(error, file=sys.stderr)  # noqa: T201 - as every invalid setting
+        raise SystemExit(EXIT_BAD_SETTINGS) from error
     os.environ.setdefault(PRELOAD_INFERENCE, "0")
     link = BusLink(partial(Bus.connect, settings.nats, name="agent-worker"))
     orphans = Orphans(settings.journal_dir, link)
@@ -42,7 +54,12 @@ async def serve(settings: AgentSettings, stop: asyncio.Event) -> None:
     health = Health({"livekit": registration.check, "broker": broker, "processes": processes.check})
     serving = asyncio.create_task(server.run(), name="agent-server")
     adopting = BackgroundTask(orphans.run, name="orphans")
-    health.add("journals", adopting.ready)
+
+    async def journals() -> None:
+        adopting.check()
+        await asyncio.to_thread(write_probe, settings.journal_dir)
+
+    health.add("journals", journals)
     stopped = asyncio.Event()
     reporting = asyncio.create_task(
         serve_health(health, settings.health_host, settings.health_port, stopped), name="health"
@@ -61,6 +78,24 @@ async def serve(settings: AgentSettings, stop: asyncio.Event) -> None:
         await asyncio.wait(tasks)
         await adopting.close()
         await link.close()
+
+
+class UnusableFolder(Exception):
+    """The folder of journals cannot be written; the message names the variable."""
+
+
+def write_probe(folder: Path) -> None:
+    """Create the folder of journals if it is missing, and write a file in it that is removed again.
+
+    Raises UnusableFolder: the events of a call that starts now would be lost.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder, buffering=0) as probe:
+            probe.write(b"journal")
+    except OSError as error:
+        reason = error.strerror or repr(error)
+        raise UnusableFolder(f"{JOURNAL_DIR} is {str(folder)!r}: it cannot be written ({reason})") from error
 
 
 async def _drain(server: AgentServer, orphans: Orphans) -> None:

@@ -1,11 +1,12 @@
 """Start session-api: connect, wire, serve."""
 
 import asyncio
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 
-from antiphon.chassis.bus import VERIFY_SECONDS, Bus
+from antiphon.chassis.bus import VERIFY_SECONDS, Bus, WatchedBucket
 from antiphon.chassis.database import Database
 from antiphon.chassis.process import serve_http
+from antiphon.chassis.shutdown import ShuttingDown, wait_or_stop
 from antiphon.chassis.telemetry import configure, flush
 from antiphon.session_api.app import create_app
 from antiphon.session_api.dependencies import wire
@@ -22,13 +23,14 @@ async def serve(settings: ApiSettings, stop: asyncio.Event) -> None:
     """
     configure(SERVICE, settings)
     async with AsyncExitStack() as stack:
+        stack.enter_context(suppress(ShuttingDown))  # SIGTERM during the start
         stack.callback(flush)
-        bus = await Bus.connect(settings.nats, name=SERVICE)
+        bus = await wait_or_stop(Bus.connect(settings.nats, name=SERVICE), stop)
         stack.push_async_callback(bus.close)
-        await bus.verify(wait_seconds=VERIFY_SECONDS)
-        keys = await (await bus.bucket("keys")).watch()
+        await wait_or_stop(bus.verify(wait_seconds=VERIFY_SECONDS), stop)
+        keys = await wait_or_stop(_watch(bus, "keys"), stop)
         stack.push_async_callback(keys.close)
-        flows = await (await bus.bucket("flows")).watch()
+        flows = await wait_or_stop(_watch(bus, "flows"), stop)
         stack.push_async_callback(flows.close)
         # Connects on the first read: creating sessions needs no Postgres.
         database = await Database.connect(
@@ -53,3 +55,7 @@ async def serve(settings: ApiSettings, stop: asyncio.Event) -> None:
         dependencies.health.add("keys", keys.ready)  # a key that was revoked must not open anything
         dependencies.health.add("flows", flows.ready)
         await serve_http(create_app(dependencies), settings.host, settings.port, stop)
+
+
+async def _watch(bus: Bus, bucket: str) -> WatchedBucket:
+    return await (await bus.bucket(bucket)).watch()

@@ -1,12 +1,13 @@
 """Start webhook-ingest: connect, wire, serve."""
 
 import asyncio
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from datetime import UTC, datetime
 
 from antiphon.chassis.bus import VERIFY_SECONDS, Bus
 from antiphon.chassis.health import Health
 from antiphon.chassis.process import serve_http
+from antiphon.chassis.shutdown import ShuttingDown, wait_or_stop
 from antiphon.chassis.telemetry import configure, flush
 from antiphon.webhook_ingest.app import create_app
 from antiphon.webhook_ingest.publisher import PRODUCER, WebhookPublisher
@@ -24,10 +25,11 @@ async def serve(settings: WebhookSettings, stop: asyncio.Event) -> None:
     """
     configure(PRODUCER, settings)
     async with AsyncExitStack() as stack:
+        stack.enter_context(suppress(ShuttingDown))  # SIGTERM during the start
         stack.callback(flush)
-        bus = await Bus.connect(settings.nats, name=PRODUCER)
+        bus = await wait_or_stop(Bus.connect(settings.nats, name=PRODUCER), stop)
         stack.push_async_callback(bus.close)
-        await bus.verify(wait_seconds=VERIFY_SECONDS)
+        await wait_or_stop(bus.verify(wait_seconds=VERIFY_SECONDS), stop)
         publisher = WebhookPublisher(
             bus,
             api_key=settings.livekit_api_key,
