@@ -50,3 +50,8 @@ def test_a_journal_directory_needs_no_home(monkeypatch: pytest.MonkeyPatch) -> N
 
 def _no_home() -> Path:
     raise RuntimeError("Could not determine home directory.")
+
+
+def test_a_path_may_be_a_string() -> None:
+    settings = RecorderSettings(journal_dir="/j", nats_creds="/creds")  # type: ignore[arg-type] # untyped code
+    assert (settings.journal_dir, settings.nats_creds) == (Path("/j"), Path("/creds"))

@@ -19,6 +19,7 @@ from antiphon.contracts.events.turn import TurnSaved
 from antiphon.contracts.ids import session_id_for_key
 from antiphon.contracts.subjects import session_filter
 from antiphon.recorder.outbox import BusLink, Journal, Orphans, Outbox, held, pump
+from antiphon.recorder.outbox import outbox as outbox_module
 from antiphon.recorder.outbox.journal_file import START
 from antiphon.recorder.outbox.records import read_records
 
@@ -30,6 +31,12 @@ async def link(bus: Bus, nats_server: NatsServer) -> AsyncIterator[BusLink]:
     link = BusLink(partial(Bus.connect, nats_server.url, name="outbox"))
     yield link
     await link.close()
+
+
+@pytest.fixture
+def uncut(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let events be larger than the broker accepts."""
+    monkeypatch.setattr(outbox_module, "EVENT_BYTES", 10_000_000)
 
 
 def make_outbox(folder: Path, link: BusLink, job_id: str = "AJ_1") -> Outbox:
@@ -135,6 +142,7 @@ async def test_already_stored_events_are_not_duplicated(bus: Bus, link: BusLink,
     assert sorted(event.producerseq for event in stored) == list(range(1, 11))
 
 
+@pytest.mark.usefixtures("uncut")
 async def test_refused_event_is_set_aside_and_does_not_block_others(
     bus: Bus, link: BusLink, tmp_path: Path
 ) -> None:
@@ -197,6 +205,7 @@ async def test_pump_retries_a_journal_that_cannot_be_read(
     assert any(message.startswith("outbox.publish_failed ") for message in caplog.messages)
 
 
+@pytest.mark.usefixtures("uncut")
 async def test_refused_event_blocks_nothing_when_it_cannot_be_set_aside(
     bus: Bus, link: BusLink, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -340,6 +349,7 @@ async def test_settled_note_stays_settled_when_the_disk_was_full(
     await outbox.close(5)
 
 
+@pytest.mark.usefixtures("uncut")
 async def test_file_of_refused_events_is_bounded(
     bus: Bus, link: BusLink, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

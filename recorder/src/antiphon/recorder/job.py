@@ -31,7 +31,8 @@ class JobRecorder:
             about={"variable": URL, "url": _shown(access), "journal": str(settings.journal_dir)},
         )
         self.outbox = Outbox(settings.journal_dir, self.link, job_id=ctx.job.id)
-        self.recordings: list[Recording] = []
+        self.recordings: list[Recording] = []  # that are open, or leave something to do, and the newest one
+        self._started: dict[str, int] = {}  # recordings of each session
         self._rooms: dict[tuple[str, str], str] = {}  # tenant and sid, and their newest session
         self._adopting: BackgroundTask | None = None
 
@@ -61,17 +62,18 @@ class JobRecorder:
 
         A recording after the first of its session is an epoch of its own, as turns are numbered per epoch.
         """
-        same = [recording for recording in self.recordings if recording.session_id == session_id]
-        for recording in same:
-            if not recording.closed:
+        for recording in self.recordings:
+            if recording.session_id == session_id and not recording.closed:
                 return recording
+        self._forget_closed()
         job_id = self._ctx.job.id
+        number = self._started[session_id] = self._started.get(session_id, 0) + 1
         recording = Recording(
             self._ctx,
             self.outbox,
             self.outbox.writer(session_id, tenant),
             self.link,
-            epoch=job_id if not same else f"{job_id}.r{len(same) + 1}",
+            epoch=job_id if number == 1 else f"{job_id}.r{number}",
             adopted=adopted,
             notify_room=notify_room,
         )
@@ -79,11 +81,20 @@ class JobRecorder:
         recording.start()
         return recording
 
+    def _forget_closed(self) -> None:
+        # the outbox publishes the rest of one that is not finished; one that left has to look back
+        forgotten = [r for r in self.recordings if r.closed and (r.finished or not r.session_continues)]
+        for recording in forgotten:
+            recording.detach()
+            self.recordings.remove(recording)
+
     async def close(self) -> bool:
         """Finish every recording, publish the rest and disconnect; return whether everything is published."""
         try:
-            finished = await asyncio.gather(*(recording.finish() for recording in self.recordings))
-            return await self.outbox.close(FLUSH_SECONDS if self.link.enabled else 0) and all(finished)
+            unfinished = [recording for recording in self.recordings if not recording.finished]
+            await asyncio.gather(*(recording.finish() for recording in unfinished))
+            closed = await self.outbox.close(FLUSH_SECONDS if self.link.enabled else 0)
+            return closed and self.outbox.intact
         finally:
             if self._adopting is not None:
                 await self._adopting.close()

@@ -65,8 +65,9 @@ class Recording:
         self._closed = False
         self._left: Closing | None = None  # the agent left, and the session goes on
         self._others: set[str] = set()  # the agents that were in the room then
+        self._on_detach: Callable[[], object] | None = None
         self._marking: asyncio.Task[None] | None = None
-        self._finishing: asyncio.Task[bool] | None = None
+        self._finishing: asyncio.Task[None] | None = None
 
     @property
     def session_id(self) -> str:
@@ -80,7 +81,7 @@ class Recording:
 
     @property
     def finished(self) -> bool:
-        """Whether the record is closed and published, or left in the journal."""
+        """Whether the record is closed: `finish` writes nothing more to it."""
         return self._finishing is not None and self._finishing.done()
 
     @property
@@ -139,9 +140,18 @@ class Recording:
                 marking = presence.mark(room, self.session_id)
                 self._marking = asyncio.create_task(marking, name="mark-agent")
 
-        room.on("connection_state_changed", self.guard.wrap("mark", on_connection_state))
+        marked = self.guard.wrap("mark", on_connection_state)
+        room.on("connection_state_changed", marked)
+        self._on_detach = partial(room.off, "connection_state_changed", marked)
         if room.isconnected():
             on_connection_state(rtc.ConnectionState.CONN_CONNECTED)
+
+    def detach(self) -> None:
+        """Leave the room's emitter, once another recording of the job has taken over."""
+        self.guard.wrap("detach", self._room.detach)()
+        if self._on_detach is not None:
+            self.guard.wrap("detach", self._on_detach)()
+            self._on_detach = None
 
     def attach(self, session: AgentSession[Any], *, greeting: str = "") -> None:
         """Record a session from now on, beside those attached before; call it before the session starts.
@@ -168,8 +178,9 @@ class Recording:
         )
         attached = _Session(session, conversation)
         self._sessions.append(attached)
-        tap_session(session, wrap("session", partial(self._on_session_event, attached)))
-        tap_aclose(session, wrap("aclose", attached.on_aclose))
+        on_event = wrap("session", partial(self._on_session_event, attached))
+        self._untap.append(tap_session(session, on_event))
+        self._untap.append(tap_aclose(session, wrap("aclose", attached.on_aclose)))
 
     def set_request(self, requested_at: datetime, traceparent: str | None) -> None:
         """Set when the session was requested, and the trace that events from now on belong to."""
@@ -195,18 +206,18 @@ class Recording:
         """
         if self._finishing is None:
             self._finishing = asyncio.create_task(self._finish(timeout_seconds), name="finish-record")
-        return await asyncio.shield(self._finishing)
-
-    async def _finish(self, timeout_seconds: float) -> bool:
-        self.guard.wrap("close", self._close)()
-        await self._readiness.wait_sent(timeout_seconds)
-        if self._left is not None:
-            await self._close_after_the_others(self._left, timeout_seconds)
+        await asyncio.shield(self._finishing)
         # the journal stays open: the job may record another session
         drained = await self._outbox.flush(timeout_seconds if self.link.enabled else 0)
         if not drained:
             log.warning("recorder.left_in_journal", extra={"session": self.session_id})
         return drained and self._outbox.intact
+
+    async def _finish(self, timeout_seconds: float) -> None:
+        self.guard.wrap("close", self._close)()
+        await self._readiness.wait_sent(timeout_seconds)
+        if self._left is not None:
+            await self._close_after_the_others(self._left, timeout_seconds)
 
     async def _close_after_the_others(self, closing: Closing, timeout_seconds: float) -> None:
         # Agents that leave together all saw another in the room. The last one in the log closes the session.

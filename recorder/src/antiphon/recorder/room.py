@@ -50,11 +50,13 @@ class RoomRecorder:
         self._speaking: list[str] = []
         self._data = DataPackets(write, guard.wrap)
         self._reconnecting_since: float | None = None
+        self._attached: dict[Any, Callable[..., None]] = {}
 
     def attach(self) -> None:
         """Record the room's events from now on."""
         for name, handler in _HANDLERS.items():
-            self._room.on(name, self._guard.wrap(name, handler.__get__(self)))
+            self._attached[name] = self._guard.wrap(name, handler.__get__(self))
+            self._room.on(name, self._attached[name])
         if self._room.isconnected():
             self._write_present_participants()
 
@@ -66,6 +68,12 @@ class RoomRecorder:
     def close(self) -> None:
         """Write what was not written yet."""
         self._data.flush()
+
+    def detach(self) -> None:
+        """Receive no more events of the room."""
+        for name, handler in self._attached.items():
+            self._room.off(name, handler)
+        self._attached.clear()
 
     def on_connection_state(self, state: int) -> None:
         """Record who is in the room when the agent joins it."""

@@ -29,7 +29,7 @@ def default_journal_dir() -> Path:
 class RecorderSettings:
     """How the recorder reaches NATS, its journal directory, and the tenant of sessions that name none.
 
-    Raises ValueError for a tenant that is not at most 63 of a-z, 0-9 and -.
+    A path may be a string. Raises ValueError for a tenant that is not at most 63 of a-z, 0-9 and -.
     """
 
     nats_url: str = field(default=DEFAULT_NATS_URL, repr=False)  # may hold a password
@@ -43,6 +43,9 @@ class RecorderSettings:
     nats_key: Path | None = None
 
     def __post_init__(self) -> None:
+        for name in ("journal_dir", "nats_creds", "nats_ca", "nats_cert", "nats_key"):
+            if isinstance(path := getattr(self, name), str):
+                object.__setattr__(self, name, Path(path))
         if not is_tenant(self.tenant):
             raise ValueError(f"{TENANT} is {self.tenant!r}: a tenant is at most 63 of a-z, 0-9 and -")
 

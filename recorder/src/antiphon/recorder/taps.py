@@ -45,30 +45,27 @@ class ErrorGuard:
         return guarded
 
 
-def tap_session(session: AgentSession[Any], on_event: Callable[[str, Any], None]) -> None:
-    """Call `on_event` with every event of a session, before the session's own listeners."""
-    if not available("emit"):
-        return
-    forward = session.emit
+def tap_session(session: AgentSession[Any], on_event: Callable[[str, Any], None]) -> Callable[[], None]:
+    """Call `on_event` with every event of a session, before its own listeners; return what ends that."""
+    listeners, is_first = _listeners(session, "emit", on_event)
+    if is_first and available("emit"):
+        forward = session.emit
 
-    def emit(event: Any, *arguments: Any) -> None:
-        on_event(event, *arguments)
-        forward(event, *arguments)
+        def emit(event: Any, *arguments: Any) -> None:
+            for listener in list(listeners):
+                listener(event, *arguments)
+            forward(event, *arguments)
 
-    vars(session)["emit"] = emit
+        vars(session)["emit"] = emit
+    return partial(listeners.remove, on_event)
 
 
-def tap_aclose(session: AgentSession[Any], on_aclose: Callable[[], None]) -> None:
-    """Call `on_aclose` whenever `session.aclose` is called, in the task that calls it."""
-    if not available("aclose"):
-        return
-    close = session.aclose
-
-    def aclose(*arguments: Any, **options: Any) -> Coroutine[Any, Any, None]:
-        on_aclose()
-        return close(*arguments, **options)
-
-    vars(session)["aclose"] = aclose
+def tap_aclose(session: AgentSession[Any], on_aclose: Callable[[], None]) -> Callable[[], None]:
+    """Call `on_aclose` whenever `session.aclose` is called, in the same task; return what ends that."""
+    listeners, is_first = _listeners(session, "aclose", on_aclose)
+    if is_first and available("aclose"):
+        vars(session)["aclose"] = _called_before(session.aclose, partial(_call, listeners))
+    return partial(listeners.remove, on_aclose)
 
 
 def tap_shutdown(ctx: JobContext, on_shutdown: Callable[[], None]) -> Callable[[], None]:

@@ -84,7 +84,9 @@ class Outbox:
         return not self._pump.refused and not self._journal.lost and not self._journal.damage
 
     async def flush(self, timeout_seconds: float) -> bool:
-        """Wait until everything written is acknowledged; return False on timeout."""
+        """Wait until everything written is acknowledged; return False on timeout, or once it is closed."""
+        if self._closing is not None and self._closing.done():
+            return self._journal.drained
         return await self._pump.wait_until_drained(timeout_seconds)
 
     async def close(self, timeout_seconds: float) -> bool:
