@@ -146,6 +146,16 @@ def test_what_cannot_be_read_is_counted_and_skipped() -> None:
 
 
 @pytest.mark.parametrize("event", EVENTS, ids=lambda event: event.TYPE)
+def test_a_newer_version_of_any_event_is_skipped(event: type[Event]) -> None:
+    (stored,) = history([TURN])
+    schema = f"https://antiphon.dev/schemas/{event.TYPE}/{event.VERSION + 1}"
+
+    newer = replace(stored, type=event.TYPE, dataschema=schema, data=Raw(b'{"new": 1}'))
+
+    assert fold(SESSION_ID, "default", [newer]).skipped == 1
+
+
+@pytest.mark.parametrize("event", EVENTS, ids=lambda event: event.TYPE)
 @pytest.mark.parametrize(
     "data", [b"{}", b"null", b'{"turn": "1"}', b"[" * 5000, b'{"reason": "\\ud800"}', b"?"]
 )
