@@ -168,6 +168,16 @@ def test_no_body_stops_the_fold(event: type[Event], data: bytes) -> None:
     assert (state.sequence, state.status) == (1, Status.PENDING)
 
 
+def test_a_late_turn_of_a_forgotten_epoch_is_one_turn() -> None:
+    first = [replace(TURN, epoch="AJ_1", turn=number) for number in (1, 2, 3)]
+    others = [replace(TURN, epoch=f"AJ_{number}", turn=1) for number in range(2, MAX_AGENTS + 2)]
+    late = [replace(TURN, epoch="AJ_1", turn=number) for number in (4, 5)]
+
+    state = fold(SESSION_ID, "default", history([*first, *others, *late]))
+
+    assert state.turns == 3 + MAX_AGENTS + 2
+
+
 def test_a_version_that_cannot_be_read_is_skipped() -> None:
     (stored,) = history([TURN])  # in logs from before ingest rejected it
 

@@ -219,6 +219,8 @@ def _turn(state: Session, event: turn.TurnSaved, at: datetime) -> Session:
     # Numbers are unique within an epoch; events from before there were epochs have none.
     epoch = event.epoch or ""
     known = state.turns_by_epoch.get(epoch, 0)
+    if known == 0 and len(state.turns_by_epoch) >= MAX_AGENTS:
+        known = event.turn - 1  # the earlier turns of an epoch that is forgotten are counted
     if event.turn <= known:
         return replace(state, status=_advanced(state, Status.ACTIVE))
     return replace(
