@@ -114,6 +114,48 @@ async def test_problem_document_becomes_one_line(api_with: Callable[[Handler], S
             await api.create("x", "ada")
 
 
+async def test_problem_says_what_is_wrong_with_each_field(api_with: Callable[[Handler], SessionApi]) -> None:
+    errors = [
+        {"field": "agent_name", "in": "body", "message": "'antiphon' runs flows: pass flow_id instead"},
+        {"field": "user_id", "in": "body", "message": "is missing"},
+    ]
+    problem = {"title": "Invalid request", "type": "about:blank", "detail": "Not valid: x.", "errors": errors}
+
+    async with api_with(lambda _: httpx.Response(422, json=problem)) as api:
+        with pytest.raises(ApiFailed) as failed:
+            await api.create(None, "", agent_name="antiphon")
+
+    assert str(failed.value) == (
+        "Invalid request (422): Not valid: x. "
+        "agent_name: 'antiphon' runs flows: pass flow_id instead; user_id: is missing"
+    )
+
+
+@pytest.mark.parametrize(
+    "body", [b"null", b"[]", b'"text"', b'{"title": 1}', b'{"title": "a", "type": "b", "errors": 7}']
+)
+async def test_any_body_of_an_error_is_a_line(body: bytes, api_with: Callable[[Handler], SessionApi]) -> None:
+    async with api_with(lambda _: httpx.Response(500, content=body)) as api:
+        with pytest.raises(ApiFailed, match="HTTP 500"):
+            await api.session("ses_1")
+
+
+async def test_a_number_of_any_length_is_read(api_with: Callable[[Handler], SessionApi]) -> None:
+    digits = "9" * 5_000
+    event = f'{{"sequence": 1, "type": "session.closed", "data": {{"number": -{digits}, "small": 7}}}}'
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        if request.headers.get("accept") == "text/event-stream":
+            stream = {"Content-Type": "text/event-stream"}
+            return httpx.Response(200, content=f"data: {event}\n\n".encode(), headers=stream)
+        return httpx.Response(200, content=f'{{"events": [{event}], "next": null}}'.encode())
+
+    async with api_with(handle) as api:
+        for events in (api.events("ses_1"), api.follow("ses_1")):
+            [found] = [event["data"] async for event in events]
+            assert found == {"number": f"-{digits}", "small": 7}
+
+
 async def test_requests_carry_the_key(api_with: Callable[[Handler], SessionApi]) -> None:
     def handle(request: httpx.Request) -> httpx.Response:
         assert request.headers["authorization"] == "Bearer a-key"

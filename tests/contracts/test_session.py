@@ -146,6 +146,16 @@ def test_what_cannot_be_read_is_counted_and_skipped() -> None:
 
 
 @pytest.mark.parametrize("event", EVENTS, ids=lambda event: event.TYPE)
+def test_a_newer_version_of_any_event_is_skipped(event: type[Event]) -> None:
+    (stored,) = history([TURN])
+    schema = f"https://antiphon.dev/schemas/{event.TYPE}/{event.VERSION + 1}"
+
+    newer = replace(stored, type=event.TYPE, dataschema=schema, data=Raw(b'{"new": 1}'))
+
+    assert fold(SESSION_ID, "default", [newer]).skipped == 1
+
+
+@pytest.mark.parametrize("event", EVENTS, ids=lambda event: event.TYPE)
 @pytest.mark.parametrize(
     "data", [b"{}", b"null", b'{"turn": "1"}', b"[" * 5000, b'{"reason": "\\ud800"}', b"?"]
 )
@@ -156,6 +166,16 @@ def test_no_body_stops_the_fold(event: type[Event], data: bytes) -> None:
     state = fold(SESSION_ID, "default", [replace(stored, type=event.TYPE, dataschema=schema, data=Raw(data))])
 
     assert (state.sequence, state.status) == (1, Status.PENDING)
+
+
+def test_a_late_turn_of_a_forgotten_epoch_is_one_turn() -> None:
+    first = [replace(TURN, epoch="AJ_1", turn=number) for number in (1, 2, 3)]
+    others = [replace(TURN, epoch=f"AJ_{number}", turn=1) for number in range(2, MAX_AGENTS + 2)]
+    late = [replace(TURN, epoch="AJ_1", turn=number) for number in (4, 5)]
+
+    state = fold(SESSION_ID, "default", history([*first, *others, *late]))
+
+    assert state.turns == 3 + MAX_AGENTS + 2
 
 
 def test_a_version_that_cannot_be_read_is_skipped() -> None:

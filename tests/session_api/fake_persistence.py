@@ -12,7 +12,7 @@ from antiphon.contracts.envelope import Envelope, committed, decode, encode, sea
 from antiphon.contracts.event import Event
 from antiphon.contracts.session import fold
 from antiphon.contracts.subjects import committed_subject, partition_of, session_filter
-from antiphon.contracts.views import EMPTY_DOCUMENTS, SessionView, details, details_json
+from antiphon.contracts.views import EMPTY_DOCUMENTS, SessionView, details, details_json, indexed
 
 
 class FakePersistence:
@@ -89,6 +89,8 @@ class FakePersistence:
             **documents,
             **{name: getattr(state, name) for name in columns},
             "created_at": created_at,
+            "user_id": state.user_id and indexed(state.user_id),
+            "room": state.room and indexed(state.room),
         }
         names = ", ".join(row)
         values = ", ".join(f"${n}" for n in range(1, len(row) + 1))

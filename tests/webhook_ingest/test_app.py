@@ -104,6 +104,45 @@ async def test_start_of_an_unknown_room_is_sent_again_until_the_room_is_adopted(
     assert (envelope.type, envelope.subject, envelope.tenant) == ("livekit.room_started", ADOPTED, "acme")
 
 
+@pytest.mark.parametrize("event", ["egress_started", "egress_updated", "egress_ended"])
+async def test_egress_of_an_unknown_room_is_sent_again_until_the_room_is_adopted(
+    event: str, client: httpx.AsyncClient, bus: Bus, webhook: Webhook, sign: Sign, clock: FixedClock
+) -> None:
+    egress = {"egressId": "EG_1", "roomId": "RM_9", "roomName": "lobby"}
+    body = webhook(event, room={}, egressInfo=egress, createdAt=str(int(clock().timestamp())))
+
+    early = await _post(client, body, sign(body))
+    await (await bus.bucket("rooms")).put("RM_9", encode_room(AdoptedRoom(ADOPTED, "acme")))
+    adopted = await _post(client, body, sign(body))
+
+    assert early.status_code == 503
+    assert adopted.json() == {"outcome": "published"}
+    assert [(envelope.subject, envelope.type) for envelope in await _log(bus)] == [
+        (ADOPTED, f"livekit.{event}")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("sid", "age_seconds", "status"), [("RM_9", 0, 503), ("RM_9", 12, 200), ("", 0, 200)]
+)
+async def test_ingress_waits_only_for_a_room(
+    sid: str,
+    age_seconds: int,
+    status: int,
+    client: httpx.AsyncClient,
+    webhook: Webhook,
+    sign: Sign,
+    clock: FixedClock,
+) -> None:
+    created_at = str(int(clock().timestamp()) - age_seconds)
+    ingress = {"ingressId": "IN_1", "roomName": "lobby", "state": {"roomId": sid}}
+    body = webhook("ingress_started", room={}, ingressInfo=ingress, createdAt=created_at)
+
+    response = await _post(client, body, sign(body))
+
+    assert response.status_code == status
+
+
 @pytest.mark.parametrize("age_seconds", [12, 15, 3600, -3600])
 async def test_start_of_a_room_that_nobody_adopts_is_not_published(
     age_seconds: int, client: httpx.AsyncClient, bus: Bus, webhook: Webhook, sign: Sign, clock: FixedClock

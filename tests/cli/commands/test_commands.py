@@ -69,6 +69,14 @@ def test_status_table_names_every_service(antiphon: Run) -> None:
     ]
 
 
+@pytest.mark.parametrize("option", ["--agent", "--flow"])
+def test_call_of_nobody_is_refused(antiphon: Run, option: str) -> None:
+    result = antiphon("call", option, "")
+
+    assert result.returncode == 2
+    assert "take a name" in result.stderr
+
+
 def test_second_up_prints_the_addresses_and_changes_nothing(antiphon: Run, stack: EmbeddedStack) -> None:
     before = stack.status()
 

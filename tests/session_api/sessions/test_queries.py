@@ -82,6 +82,16 @@ async def test_filter_by_user(parameter: str, client: httpx.AsyncClient, seven: 
     assert await _ids(client, **{parameter: "grace"}) == [_id(5), _id(3), _id(1)]
 
 
+@pytest.mark.parametrize("room", ["x" * 300, "two\r\nlines\x1b", "nul\0", "\x7f\u2028", " "])
+async def test_any_room_that_was_adopted_is_found(
+    room: str, client: httpx.AsyncClient, persistence: Any
+) -> None:
+    await persistence.commit(_id(1), SessionAdopted(room=room, user_id=room))
+
+    for parameter in ("room", "user_id", "user"):
+        assert await _ids(client, **{parameter: room}) == [_id(1)]
+
+
 async def test_filter_by_room(client: httpx.AsyncClient, seven: list[str], persistence: Any) -> None:
     for number in (7, 8):
         await persistence.commit(

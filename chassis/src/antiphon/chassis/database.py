@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import asyncpg
 
 from antiphon.chassis.pool import ACQUIRE_SECONDS, BoundedPool
-from antiphon.chassis.postgres import STATEMENT_SECONDS
+from antiphon.chassis.postgres import CLIENT_MARGIN_SECONDS, STATEMENT_SECONDS
 from antiphon.chassis.retry import retrying
 
 if TYPE_CHECKING:
@@ -82,8 +82,11 @@ class Database:
         connect_timeout_seconds: float = CONNECT_DEADLINE_SECONDS,
         acquire_timeout_seconds: float = ACQUIRE_SECONDS,
         statement_timeout_seconds: float = STATEMENT_SECONDS,
+        client_margin_seconds: float = CLIENT_MARGIN_SECONDS,
     ) -> "Database":
         """Open the pool; retry while the server is starting. Postgres shows `name` for each connection.
+
+        A server that hangs is unavailable after the time of a statement, and twice the client's margin.
 
         Raises DatabaseUnavailable after the deadline, DatabaseRefused at once.
         """
@@ -96,6 +99,7 @@ class Database:
                 max_size=max_size,
                 acquire_seconds=acquire_timeout_seconds,
                 statement_seconds=statement_timeout_seconds,
+                client_margin_seconds=client_margin_seconds,
             )
             try:
                 await pool

@@ -48,13 +48,17 @@ class _Acquiring(_PoolAcquireContext):
             log.warning("postgres.read_only", extra={"error": str(raised[1])})
             connection.terminate()
             await self.pool.expire_connections()
-        await super().__aexit__(*raised)
+        self.done, self.connection = True, None
+        if connection is not None:
+            # A server that hangs does not answer to the cancellation of a statement either.
+            limits = (self.timeout, self.pool.release_seconds)
+            await self.pool.release(connection, timeout=min(filter(None, limits)))
 
 
 class BoundedPool(_Pool):
     """An asyncpg pool whose `acquire`, `fetch` and `execute` wait for a connection for a limited time."""
 
-    __slots__ = ("acquire_seconds",)
+    __slots__ = ("acquire_seconds", "release_seconds")
 
     def __init__(
         self,
@@ -65,6 +69,7 @@ class BoundedPool(_Pool):
         max_size: int,
         acquire_seconds: float,
         statement_seconds: float,
+        client_margin_seconds: float = CLIENT_MARGIN_SECONDS,
     ) -> None:
         super().__init__(
             dsn,
@@ -78,10 +83,11 @@ class BoundedPool(_Pool):
             connection_class=asyncpg.Connection,
             record_class=asyncpg.Record,
             timeout=CONNECT_SECONDS,
-            command_timeout=statement_seconds + CLIENT_MARGIN_SECONDS,
+            command_timeout=statement_seconds + client_margin_seconds,
             server_settings=server_settings(dsn, name, statement_seconds),
         )
         self.acquire_seconds = acquire_seconds
+        self.release_seconds = client_margin_seconds
 
     def acquire(self, *, timeout: float | None = None) -> "_Acquiring":
         """Acquire a connection, for `async with`.

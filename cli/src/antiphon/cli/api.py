@@ -16,6 +16,7 @@ TIMEOUT_SECONDS = 15.0
 READ_SECONDS = 45.0  # the read timeout of a stream; the server sends a comment every 15 s
 STREAM_TRIES = 10  # consecutive failures without an event
 RETRY_SECONDS = 1.0
+MAX_DIGITS = 4_000
 
 Json = dict[str, Any]
 
@@ -99,7 +100,7 @@ class SessionApi:
                 if field == b"data":
                     data.append(value.removeprefix(b" "))
                 elif not line and data:
-                    yield json.loads(b"\n".join(data))
+                    yield _decoded(b"\n".join(data))
                     data.clear()
 
     async def _pages(self, path: str, name: str, parameter: str) -> AsyncIterator[Json]:
@@ -120,10 +121,9 @@ class SessionApi:
         if not response.is_success:
             raise ApiFailed(_problem(response))
         try:
-            document: Json = response.json()
+            return _decoded(response.content)
         except ValueError as error:
             raise ApiFailed(f"{response.url} is not JSON: is it session-api's address?") from error
-        return document
 
 
 async def _lines(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
@@ -137,11 +137,23 @@ async def _lines(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
             rest = [following]
 
 
+def _decoded(raw: bytes) -> Json:
+    document: Json = json.loads(raw, parse_int=_number)
+    return document
+
+
+def _number(digits: str) -> int | str:
+    # Python converts no more digits; an event may hold more.
+    return int(digits) if len(digits) <= MAX_DIGITS else digits
+
+
 def _problem(response: httpx.Response) -> str:
     """Return a problem document as one line."""
     try:
         problem = response.json()
         line = f"{problem['title']} ({response.status_code}): {problem.get('detail') or problem['type']}"
+        reasons = [f"{error['field']}: {error['message']}" for error in problem.get("errors", ())]
+        line = " ".join([line, "; ".join(reasons)]) if reasons else line
     except (ValueError, KeyError, TypeError, AttributeError):
         line = f"HTTP {response.status_code}: {response.text[:200]}"
     return shown(line)

@@ -90,10 +90,12 @@ def call(
     from antiphon.cli.commands.call import print_call
 
     lines = [line.strip() for line in say.split("|") if line.strip()]
-    if flow and agent:
+    if flow is not None and agent is not None:
         raise typer.BadParameter("pass --flow or --agent, not both")
-    if not agent:
-        flow = flow or "booking"
+    if "" in (flow, agent):
+        raise typer.BadParameter("--flow and --agent take a name, not an empty one")
+    if agent is None and flow is None:
+        flow = "booking"
     asyncio.run(print_call(lines, ready_within, flow=flow, agent=agent))
 
 

@@ -8,12 +8,12 @@ from typing import Any, TypeVar
 from msgspec import UNSET, Struct
 from msgspec.structs import replace
 
-from antiphon.contracts.envelope import Envelope
+from antiphon.contracts.envelope import SCHEMA_BASE, Envelope
 from antiphon.contracts.errors import ContractError
 from antiphon.contracts.event import LARGEST_COUNT, Event
 from antiphon.contracts.events import agent, participant, session, turn
 from antiphon.contracts.events.usage import ModelUsage, UsageUpdated
-from antiphon.contracts.registry import BY_TYPE, open_event
+from antiphon.contracts.registry import BY_TYPE, EVENTS, open_event
 
 T = TypeVar("T")
 
@@ -219,6 +219,8 @@ def _turn(state: Session, event: turn.TurnSaved, at: datetime) -> Session:
     # Numbers are unique within an epoch; events from before there were epochs have none.
     epoch = event.epoch or ""
     known = state.turns_by_epoch.get(epoch, 0)
+    if known == 0 and len(state.turns_by_epoch) >= MAX_AGENTS:
+        known = event.turn - 1  # the earlier turns of an epoch that is forgotten are counted
     if event.turn <= known:
         return replace(state, status=_advanced(state, Status.ACTIVE))
     return replace(
@@ -290,6 +292,13 @@ _APPLY: dict[type[Event], Callable[[Session, Any, datetime], Session]] = {
     UsageUpdated: _usage,
 }
 _APPLY_BY_TYPE = {event.TYPE: apply for event, apply in _APPLY.items()}
+_CURRENT = {event.TYPE: f"{SCHEMA_BASE}/{event.TYPE}/{event.VERSION}" for event in EVENTS}
+
+
+def _is_readable(envelope: Envelope) -> bool:
+    """Return whether this version knows the event's type and version."""
+    known = BY_TYPE.get(envelope.type)
+    return known is not None and 1 <= envelope.version <= known.VERSION
 
 
 def evolve(state: Session, envelope: Envelope) -> Session:
@@ -303,7 +312,7 @@ def evolve(state: Session, envelope: Envelope) -> Session:
     skipped = state.skipped
     apply = _APPLY_BY_TYPE.get(envelope.type)
     if apply is None:
-        skipped += envelope.type not in BY_TYPE
+        skipped += envelope.dataschema != _CURRENT.get(envelope.type) and not _is_readable(envelope)
     # The first terminal event decides; later events still update the other fields.
     elif not (state.ended and envelope.type in TERMINAL_TYPES):
         try:

@@ -31,6 +31,14 @@ EMPTY_DOCUMENTS = {"metadata": "{}", "participants": "{}", "usage": "[]", "turns
 DETAILS = tuple(name for name in Session.__struct_fields__ if name not in STATE_COLUMNS)
 
 
+INDEXED_LENGTH = 256  # characters: an index entry has an upper bound
+
+
+def indexed(value: str) -> str:
+    """Return a text as the columns to filter by hold it: cut, and without NUL; the log keeps the original."""
+    return value[:INDEXED_LENGTH].replace("\0", "\N{REPLACEMENT CHARACTER}")
+
+
 class SessionView(Struct, frozen=True, kw_only=True):
     """A row of the view `sessions`: the folded session, in columns that are written when they change.
 

@@ -7,8 +7,9 @@ statements are .sql files beside that module, loaded by `read_sql`.
 from datetime import UTC, datetime
 from importlib.resources import files
 
+from antiphon.contracts.views import indexed
+
 FIRST, LAST = datetime(2, 1, 1, tzinfo=UTC), datetime(9998, 12, 31, tzinfo=UTC)
-INDEXED_LENGTH = 256  # characters: an index entry has an upper bound
 
 
 def read_sql(package: str, name: str) -> str:
@@ -28,7 +29,7 @@ def storable_or_none(value: str | None) -> str | None:
 
 def indexable(value: str) -> str:
     """Return a storable text cut to the length that an index accepts."""
-    return storable(value[:INDEXED_LENGTH])
+    return indexed(value)
 
 
 def indexable_or_none(value: str | None) -> str | None:

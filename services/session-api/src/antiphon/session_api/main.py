@@ -14,6 +14,7 @@ from antiphon.session_api.livekit import LiveKit
 from antiphon.session_api.settings import ApiSettings
 
 SERVICE = "session-api"
+POSTGRES_MARGIN_SECONDS = 1.0  # of the client, after the time limit of a statement
 
 
 async def serve(settings: ApiSettings, stop: asyncio.Event) -> None:
@@ -32,15 +33,7 @@ async def serve(settings: ApiSettings, stop: asyncio.Event) -> None:
         stack.push_async_callback(keys.close)
         flows = await wait_or_stop(_watch(bus, "flows"), stop)
         stack.push_async_callback(flows.close)
-        # Connects on the first read: creating sessions needs no Postgres.
-        database = await Database.connect(
-            settings.postgres_dsn,
-            name=SERVICE,
-            min_size=0,
-            max_size=settings.pool_size,
-            acquire_timeout_seconds=settings.postgres_pool_timeout_seconds,
-            statement_timeout_seconds=settings.postgres_statement_timeout_seconds,
-        )
+        database = await connect_database(settings)
         stack.push_async_callback(database.close)
         livekit = LiveKit(
             settings.livekit_url,
@@ -59,3 +52,16 @@ async def serve(settings: ApiSettings, stop: asyncio.Event) -> None:
 
 async def _watch(bus: Bus, bucket: str) -> WatchedBucket:
     return await (await bus.bucket(bucket)).watch()
+
+
+async def connect_database(settings: ApiSettings) -> Database:
+    """Return the pool, which connects on the first read: creating sessions needs no Postgres."""
+    return await Database.connect(
+        settings.postgres_dsn,
+        name=SERVICE,
+        min_size=0,
+        max_size=settings.pool_size,
+        acquire_timeout_seconds=settings.postgres_pool_timeout_seconds,
+        statement_timeout_seconds=settings.postgres_statement_timeout_seconds,
+        client_margin_seconds=POSTGRES_MARGIN_SECONDS,
+    )

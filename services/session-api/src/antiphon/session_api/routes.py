@@ -27,7 +27,7 @@ from antiphon.session_api.sessions.schemas import (
     CreateRequest,
     CreateResponse,
     EndResponse,
-    Name,
+    StoredName,
     TokenRequest,
     TokenResponse,
 )
@@ -74,9 +74,9 @@ async def create(request: Request, body: CreateRequest) -> Response:
 async def list_sessions(
     request: Request,
     status: Annotated[list[Status] | None, Query(description="may be repeated")] = None,
-    user_id: Annotated[Name | None, Query()] = None,
-    user: Annotated[Name | None, Query(description="alias of `user_id`")] = None,
-    room: Annotated[Name | None, Query(description="the name of the LiveKit room")] = None,
+    user_id: Annotated[StoredName | None, Query()] = None,
+    user: Annotated[StoredName | None, Query(description="alias of `user_id`")] = None,
+    room: Annotated[StoredName | None, Query(description="the name of the LiveKit room")] = None,
     cursor: PageCursor = None,
     limit: Limit = 50,
 ) -> Response:

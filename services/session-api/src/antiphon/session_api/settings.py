@@ -1,5 +1,7 @@
 """Settings of session-api, from the environment."""
 
+from typing import Annotated
+
 from pydantic import Field
 
 from antiphon.chassis.settings import (
@@ -32,6 +34,10 @@ class ApiSettings(NatsSettings, PostgresSettings, LiveKitSettings, LogSettings):
         3.0, gt=0, le=60, validation_alias="ANTIPHON_API_BROKER_TIMEOUT_SECONDS"
     )
     heartbeat_seconds: float = Field(15.0, gt=0, le=300, validation_alias="ANTIPHON_API_HEARTBEAT_SECONDS")
+    # a client waits for it: a server that hangs is to be a 503, soon
+    postgres_statement_timeout_seconds: Annotated[float, Field(gt=0, le=3600)] = Field(
+        5.0, validation_alias="ANTIPHON_POSTGRES_STATEMENT_TIMEOUT_SECONDS"
+    )
     pool_size: int = Field(10, ge=1, le=100, validation_alias="ANTIPHON_API_POOL_SIZE")
 
     @property

@@ -26,11 +26,12 @@ _webhooks = metrics.get_meter(PRODUCER).create_counter(
 # LiveKit sends a webhook again 1, 3, 7 and 15 seconds after the first time, and those of the same room wait
 # behind it: a recorder has this long to adopt a room. Then the room is not a session, for now.
 ADOPTION_SECONDS = 12.0
-ROOM_STARTED = "room_started"
+# LiveKit does not send these behind the start of their room: they have queues of their own.
+WAITING = ("room_started", "egress_", "ingress_")
 
 
 class RoomNotYetAdopted(Exception):
-    """A room has just started that may become a session: LiveKit is to send this webhook again."""
+    """A young room may become a session: LiveKit is to send this webhook again."""
 
 
 class Outcome(StrEnum):
@@ -94,8 +95,10 @@ class WebhookPublisher:
         return self._counted(webhook.event, Outcome.PUBLISHED)
 
     def _wait_for_adoption(self, webhook: Webhook) -> None:
-        if webhook.event != ROOM_STARTED:
+        if not webhook.event.startswith(WAITING):
             return  # it waited behind that of its room's start
+        if not webhook.room_sid:
+            return  # an ingress that is in no room yet
         age = self._clock() - webhook.occurred_at(self._clock())
         if abs(age.total_seconds()) < ADOPTION_SECONDS:
             _webhooks.add(1, {"webhook": webhook.event, "outcome": "deferred"})

@@ -35,9 +35,18 @@ class _Track(Struct, rename="camel"):
     sid: str | None = None
 
 
-class _Media(Struct, rename="camel"):
+class _Egress(Struct, rename="camel"):
     room_name: str = ""
     room_id: str = ""
+
+
+class _IngressState(Struct, rename="camel"):
+    room_id: str = ""
+
+
+class _Ingress(Struct, rename="camel"):
+    room_name: str = ""
+    state: _IngressState = msgspec.field(default_factory=_IngressState)
 
 
 class _Job(Struct, rename="camel"):
@@ -54,8 +63,8 @@ class Webhook(Struct, rename="camel"):
     room: _Named = msgspec.field(default_factory=_Named)
     participant: _Participant = msgspec.field(default_factory=_Participant)
     track: _Track = msgspec.field(default_factory=_Track)
-    egress_info: _Media = msgspec.field(default_factory=_Media)
-    ingress_info: _Media = msgspec.field(default_factory=_Media)
+    egress_info: _Egress = msgspec.field(default_factory=_Egress)
+    ingress_info: _Ingress = msgspec.field(default_factory=_Ingress)
     job: _Job = msgspec.field(default_factory=_Job)
 
     @property
@@ -67,8 +76,10 @@ class Webhook(Struct, rename="camel"):
 
     @property
     def room_sid(self) -> str:
-        """The sid of the room; "" in webhooks of ingresses, which lack it."""
-        return self.room.sid or self.egress_info.room_id or self.job.room.sid
+        """The sid of the room; "" for none, and for an ingress that is in no room yet."""
+        return (
+            self.room.sid or self.egress_info.room_id or self.ingress_info.state.room_id or self.job.room.sid
+        )
 
     @property
     def room_metadata(self) -> str:

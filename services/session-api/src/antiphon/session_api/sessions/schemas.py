@@ -8,6 +8,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from antiphon.contracts.events.session import SessionRequested
 from antiphon.contracts.session import Status
+from antiphon.contracts.views import indexed
 
 METADATA_LIMIT_BYTES = 16 * 1024
 AGENT_IDENTITY = re.compile(r"^agent-", re.IGNORECASE)
@@ -28,6 +29,7 @@ def _not_an_agent(identity: str) -> str:
 
 # No control characters: Postgres cannot store NUL.
 Name = Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f]+$")]
+StoredName = Annotated[str, Field(min_length=1), AfterValidator(indexed)]  # of others: any text
 AgentName = Annotated[Name, Field(max_length=128)]
 Metadata = Annotated[dict[str, Any], AfterValidator(_within_limit)]
 Language = Annotated[str, Field(pattern=r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*$", max_length=35)]
