@@ -237,6 +237,8 @@ async def _run_while_held(lease: Lease, run: Run, stop: asyncio.Event) -> None:
     try:
         await asyncio.wait({running, *endings}, return_when=asyncio.FIRST_COMPLETED)
         ended.set()
+        if lease.lost.is_set():  # also when the work was fenced meanwhile
+            log.warning("lease.lost", lease=lease.name)
         await asyncio.wait({running}, timeout=FINISH_SECONDS)
         if running.done():
             running.result()  # raises the error that ended the work
@@ -249,5 +251,3 @@ async def _run_while_held(lease: Lease, run: Run, stop: asyncio.Event) -> None:
             task.cancel()
         await asyncio.gather(*endings, return_exceptions=True)
         await end_task(running, attempts=CANCEL_ATTEMPTS)
-    if lease.lost.is_set():
-        log.warning("lease.lost", lease=lease.name)
