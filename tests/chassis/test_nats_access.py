@@ -2,7 +2,6 @@
 
 import asyncio
 import re
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import quote
@@ -174,10 +173,8 @@ def test_a_wrong_setting_is_named_by_services_and_recorder(
 
 
 def test_a_key_with_a_password_is_refused_without_asking_for_it(certificates: Certificates) -> None:
-    cert, key = certificates.folder / "client.pem", certificates.folder / "client.key"
-    locked = certificates.folder / "locked.key"
-    command = ["openssl", "ec", "-in", str(key), "-aes256", "-passout", f"pass:{SECRET}", "-out", str(locked)]
-    subprocess.run(command, check=True, capture_output=True)
+    cert = certificates.folder / "client.pem"
+    locked = certificates.lock_key("client", SECRET)
 
     with pytest.raises(ValueError, match="without a password"):
         NatsAccess(cert=cert, key=locked)

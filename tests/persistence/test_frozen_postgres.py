@@ -2,11 +2,11 @@
 
 import os
 import signal
-import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+import psutil
 import pytest
 
 from antiphon.chassis.bus import Bus
@@ -28,15 +28,17 @@ def freeze(postgres_server: Postgres) -> Iterator[Callable[[], list[int]]]:
     def stop() -> list[int]:
         assert postgres_server.process is not None
         main = postgres_server.process.pid
+        frozen.append(main)
         os.kill(main, signal.SIGSTOP)  # first: it would start others
-        listed = subprocess.check_output(["ps", "-o", "pid=", "--ppid", str(main)], text=True)
-        frozen.extend([main, *map(int, listed.split())])
-        for pid in frozen[1:]:
-            os.kill(pid, signal.SIGSTOP)
+        for child in psutil.Process(main).children():
+            frozen.append(child.pid)
+            child.suspend()
         return frozen
 
-    yield stop
-    _thaw(frozen)
+    try:
+        yield stop
+    finally:
+        _thaw(frozen)
 
 
 def _thaw(frozen: list[int]) -> None:

@@ -64,7 +64,7 @@ def test_token_without_digest_or_expiry_raises(
 
 
 def test_unsigned_token_raises(verified_with: dict[str, str]) -> None:
-    token = jwt.encode({"iss": verified_with["api_key"], "exp": time.time() + 60}, None, algorithm="none")
+    token = jwt.encode({"iss": verified_with["api_key"], "exp": time.time() + 60}, "", algorithm="none")
 
     with pytest.raises(BadSignature):
         verify(BODY, token, **verified_with)

@@ -25,8 +25,9 @@ def configure(service: str, settings: LogSettings) -> None:
 
     Exits with 2 when OTEL_TRACES_EXPORTER is wrong.
     """
+    exporter = _exporter()  # first: it may exit, and then nothing is set up
     _configure_logs(service, settings)
-    _configure_traces(service)
+    _configure_traces(service, exporter)
 
 
 def flush() -> None:
@@ -36,8 +37,7 @@ def flush() -> None:
         shutdown()
 
 
-def _configure_traces(service: str) -> None:
-    exporter = _exporter()
+def _configure_traces(service: str, exporter: "SpanExporter | None") -> None:
     if exporter is None or os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
         return
     # Imported only where traces are exported: the SDK slows down the start of every process and agent job.

@@ -113,7 +113,8 @@ async def _ensure(bus: Bus, *, create_streams: bool, replicas: int | None) -> No
         await bus.ensure(create_streams=create_streams, replicas=replicas)
     except (DefinitionMismatch, ApiError) as error:
         stream = await bus.stream_state()
-        if stream is None or replace.in_progress(stream):
+        # one that may be created and does not exist was refused
+        if not create_streams if stream is None else replace.in_progress(stream):
             raise StreamMissing(f"stream {SESSIONS.name} is being recreated") from error
         raise
 
