@@ -26,24 +26,24 @@ def worker_of(stack: EmbeddedStack) -> psutil.Process:
     return psutil.Process(pid)
 
 
-def job_of(stack: EmbeddedStack) -> psutil.Process:
-    """Return the process of the running job: the one with an open journal."""
+def job_of(stack: EmbeddedStack, job_id: str) -> psutil.Process:
+    """Return the process of a job: the one with its journal open; other calls may not be over yet."""
     for child in worker_of(stack).children(recursive=True):
-        if any(file.path.endswith(".journal") for file in child.open_files()):
+        if any(file.path.endswith(f"{job_id}.journal") for file in child.open_files()):
             return child
     raise AssertionError("no job is running")
 
 
-def find_job(stack: EmbeddedStack) -> list[psutil.Process]:
-    return [job_of(stack)]
+def find_job(stack: EmbeddedStack, job_id: str) -> list[psutil.Process]:
+    return [job_of(stack, job_id)]
 
 
-def find_worker(stack: EmbeddedStack) -> list[psutil.Process]:
+def find_worker(stack: EmbeddedStack, _: str) -> list[psutil.Process]:
     return [worker_of(stack)]
 
 
-def find_both(stack: EmbeddedStack) -> list[psutil.Process]:
-    return [worker_of(stack), job_of(stack)]
+def find_both(stack: EmbeddedStack, job_id: str) -> list[psutil.Process]:
+    return [worker_of(stack), job_of(stack, job_id)]
 
 
 def kill_together(processes: list[psutil.Process]) -> None:
@@ -74,7 +74,7 @@ async def type_in(caller: Caller) -> None:
 async def test_turn_of_a_killed_agent_is_in_the_log(
     stack: EmbeddedStack,
     api: SessionApi,
-    find: Callable[[EmbeddedStack], list[psutil.Process]],
+    find: Callable[[EmbeddedStack, str], list[psutil.Process]],
     tell: Callable[[Caller], Awaitable[None]],
 ) -> None:
     await wait_until_ready(stack)
@@ -84,7 +84,8 @@ async def test_turn_of_a_killed_agent_is_in_the_log(
         await caller.wait_until_ready(timeout_seconds=RECOVERY_SECONDS)
         await caller.say_until_understood(BEFORE)
         await caller.wait_for_quiet(timeout_seconds=20)
-        victims = await asyncio.to_thread(find, stack)  # which takes longer than a part of an answer
+        job_id = (await events(api, session, "agent.joined"))[-1]["data"]["job_id"]
+        victims = await asyncio.to_thread(find, stack, job_id)  # which takes longer than a part of an answer
         assert await asks(caller, api, session, tell)
         await asyncio.sleep(SPOKEN_SECONDS)
         kill_together(victims)
