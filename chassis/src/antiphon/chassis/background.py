@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from itertools import count
 from typing import TypeVar
 
 from antiphon.chassis.library_log import get_logger
@@ -15,12 +16,12 @@ CANCEL_SECONDS = 1.0  # between two attempts to cancel: a library may swallow on
 T = TypeVar("T")
 
 
-async def end_task(task: "asyncio.Task[T]", *, attempts: int) -> bool:
-    """Cancel a task until it ends, at most `attempts` times; return whether it has ended.
+async def end_task(task: "asyncio.Task[T]", *, attempts: int | None = None) -> bool:
+    """Cancel a task until it ends, at most `attempts` times if given; return whether it has ended.
 
     Its result is retrieved; a task that does not end is logged and stays.
     """
-    for _ in range(attempts):
+    for _ in count() if attempts is None else range(attempts):
         if task.done():
             break
         task.cancel()
@@ -71,9 +72,7 @@ class BackgroundTask:
 
     async def close(self) -> None:
         """Cancel the task and wait for its end."""
-        while not self._task.done():
-            self._task.cancel()
-            await asyncio.wait([self._task], timeout=CANCEL_SECONDS)
+        await end_task(self._task)
 
     async def _attempt(self) -> None:
         settled = asyncio.get_running_loop().call_later(self._settled_seconds, self._settle)

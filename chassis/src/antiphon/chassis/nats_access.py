@@ -74,6 +74,14 @@ class NatsAccess:
                 given[setting.name] = value if setting.type in (str, str | None) else Path(value)
         return cls(**given)
 
+    @classmethod
+    def from_settings(cls, settings: object) -> "NatsAccess":
+        """Read the attributes `nats_url`, `nats_creds` and so on of a service's or the recorder's settings.
+
+        Raises InvalidAccess.
+        """
+        return cls(**{setting.name: getattr(settings, f"nats_{setting.name}") for setting in fields(cls)})
+
     @property
     def servers(self) -> list[str]:
         """The URLs without credentials."""

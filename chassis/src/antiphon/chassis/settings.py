@@ -87,15 +87,7 @@ class NatsSettings(Settings):
     @property
     def nats(self) -> NatsAccess:
         """How to reach the broker."""
-        return NatsAccess(
-            url=self.nats_url,
-            creds=self.nats_creds,
-            user=self.nats_user,
-            password=self.nats_password,
-            ca=self.nats_ca,
-            cert=self.nats_cert,
-            key=self.nats_key,
-        )
+        return NatsAccess.from_settings(self)
 
 
 class StreamSettings(NatsSettings):

@@ -77,12 +77,4 @@ class RecorderSettings:
 
         Raises ValueError, which names the variable.
         """
-        return NatsAccess(
-            url=self.nats_url,
-            creds=self.nats_creds,
-            user=self.nats_user,
-            password=self.nats_password,
-            ca=self.nats_ca,
-            cert=self.nats_cert,
-            key=self.nats_key,
-        )
+        return NatsAccess.from_settings(self)
