@@ -36,7 +36,7 @@ class _Prompts:
             self._listening.set()
 
     async def wait_for(self, count: int) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             for _ in range(count):
                 await self._spoken.acquire()
             await self._listening.wait()

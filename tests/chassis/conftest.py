@@ -32,7 +32,7 @@ def until() -> Until:
     """Wait for a condition, at most ten seconds."""
 
     async def wait(condition: Callable[[], bool]) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not condition():  # noqa: ASYNC110 - the condition may be anything
                 await asyncio.sleep(0.005)
 

@@ -112,7 +112,7 @@ async def hello(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 async def fetch(port: int) -> bytes:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while True:
             try:
                 reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -134,7 +134,7 @@ async def test_http_is_served_until_stopped_without_signal_handlers() -> None:
     assert signal.getsignal(signal.SIGTERM) is handler
 
     stop.set()
-    await asyncio.wait_for(serving, 10)
+    await asyncio.wait_for(serving, 60)
     with pytest.raises(ConnectionRefusedError):
         await asyncio.open_connection("127.0.0.1", port)
 

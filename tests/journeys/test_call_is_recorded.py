@@ -119,7 +119,7 @@ def as_committed(row: asyncpg.Record) -> str:
 async def caught_up_view(stack: EmbeddedStack, session: str) -> Session:
     """Return the session from the view once it has caught up with the log."""
     last = len(await complete_log(stack, session))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while True:
             (row,) = await query(stack, "select * from sessions where session_id = $1", session)
             state = msgspec.json.decode(session_json(row), type=Session)

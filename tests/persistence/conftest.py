@@ -114,7 +114,7 @@ def publish(bus: Bus) -> Publish:
     return put
 
 
-async def _eventually(check: Callable[[], Awaitable[bool]], seconds: float = 15.0) -> None:
+async def _eventually(check: Callable[[], Awaitable[bool]], seconds: float = 60.0) -> None:
     async with asyncio.timeout(seconds):
         while not await _holds(check):  # noqa: ASYNC110 - there is no event to wait for
             await asyncio.sleep(0.02)
@@ -173,6 +173,10 @@ class RunningIngest:
         """Return whether all loops are ready."""
         return not await self.reason()
 
+    async def until_ready(self) -> None:
+        """Wait until all loops are ready: a commit is visible before its loop has seen the answer."""
+        await _eventually(self.ready)
+
     async def is_unready_because(self, words: str) -> bool:
         """Return whether the reason why the loops are not ready contains these words."""
         return words in await self.reason()
@@ -203,7 +207,7 @@ class LogReader:
     async def count(self) -> int:
         return int(await self.pool.fetchval("select count(*) from event_log"))
 
-    async def until(self, count: int, seconds: float = 15.0) -> None:
+    async def until(self, count: int, seconds: float = 60.0) -> None:
         """Wait until the log holds at least `count` events."""
 
         async def reached() -> bool:

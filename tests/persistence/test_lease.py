@@ -32,7 +32,7 @@ async def replica(dsn: str) -> AsyncIterator[Leases]:
 
 
 async def held(lease: Lease) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await lease.held.wait()
 
 
@@ -40,7 +40,7 @@ async def test_the_first_replica_holds_a_lease_and_the_second_waits(postgres_dsn
     async with replica(postgres_dsn) as first, replica(postgres_dsn) as second:
         await held(first.acquire("work"))
         waiting = second.acquire("work")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await waiting.tried.wait()
 
         assert not waiting.held.is_set()
@@ -223,7 +223,7 @@ class LeasedWork:
 
     async def lease(self) -> Lease:
         """Return the lease that it waits for."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while not self.leases._waiting:  # noqa: ASYNC110 - there is no event to wait for
                 await asyncio.sleep(0.01)
         return self.leases._waiting[-1]
@@ -245,7 +245,7 @@ async def leased() -> AsyncIterator[LeasedWork]:
     leased = LeasedWork()
     yield leased
     leased.stop.set()
-    await asyncio.wait_for(leased.task, 5)
+    await asyncio.wait_for(leased.task, 60)
 
 
 async def test_a_replica_is_ready_once_it_has_tried_the_lease(
@@ -280,7 +280,7 @@ async def test_fenced_work_releases_its_lease_and_acquires_it_again(leased: Leas
 async def test_stop_ends_the_work_and_releases_the_lease(leased: LeasedWork) -> None:
     await leased.grant()
     leased.stop.set()
-    await asyncio.wait_for(leased.task, 5)
+    await asyncio.wait_for(leased.task, 60)
 
     assert leased.work.finished == 1
     assert leased.leases._held == []
@@ -292,4 +292,4 @@ async def test_an_error_of_the_work_is_raised() -> None:
     await leased.grant()
 
     with pytest.raises(ValueError, match="a bug"):
-        await asyncio.wait_for(leased.task, 5)
+        await asyncio.wait_for(leased.task, 60)

@@ -101,6 +101,14 @@ class Loops:
 
         await self.eventually(reached)
 
+    async def until_ready(self, projection: IdProjection) -> None:
+        """Wait until the loop is ready: its rows are visible before it has seen the answer to its commit."""
+
+        async def ready() -> bool:
+            return not await projection.reason()
+
+        await self.eventually(ready)
+
     async def until_count(self, projection: IdProjection, count: int) -> None:
         """Wait until the view holds `count` ids."""
 
@@ -133,7 +141,7 @@ async def test_history_comes_first_and_then_new_events(
     await publish([session.turn(2)])
 
     await loops.until_ids(projection, [event for _, event in await _log(event_log, session, 3)])
-    assert await projection.reason() == ""
+    await loops.until_ready(projection)
 
 
 async def test_a_restart_continues_from_the_checkpoint(
@@ -176,7 +184,7 @@ async def test_a_failing_projection_is_unready_and_does_not_affect_the_others(
     await loops.until_ids(healthy, ids)
     await loops.eventually(broken.failed_twice)
     assert "CheckViolation" in await broken.reason()
-    assert await healthy.reason() == ""
+    await loops.until_ready(healthy)
     assert await loops.ids(broken) == []  # rows and checkpoint commit atomically
 
     broken.fails = False

@@ -170,7 +170,7 @@ async def start(bus: Bus, database: Database, livekit: FakeLiveKit, buckets: Buc
 
 
 async def _listening(port: int) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while True:
             try:
                 _, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -234,7 +234,7 @@ def until() -> Callable[[Callable[[], Awaitable[bool]]], Awaitable[None]]:
     """A function that waits until a condition holds and fails after ten seconds."""
 
     async def wait(condition: Callable[[], Awaitable[bool]]) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not await condition():  # noqa: ASYNC110 - the condition may be anything
                 await asyncio.sleep(0.01)
 

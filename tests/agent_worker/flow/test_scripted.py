@@ -22,7 +22,7 @@ BOOKING = ("i would like to book a table for two", "tomorrow at seven")
 
 
 async def test_answer_is_streamed_with_usage(booking: Flow) -> None:
-    async with asyncio.timeout(5), ScriptedLLM(booking, "host").chat(chat_ctx=context("hello")) as stream:
+    async with asyncio.timeout(60), ScriptedLLM(booking, "host").chat(chat_ctx=context("hello")) as stream:
         response = await stream.collect()
     assert response.text == "Hello. Would you like to book a table?"
     assert response.usage is not None

@@ -145,7 +145,7 @@ async def test_an_idle_puller_receives_after_a_connection_loss(
         await until(lambda: puller._inbox != before and not puller._reconnected)
         await bus.publish(message(1))
 
-        received = await asyncio.wait_for(waiting, 5)
+        received = await asyncio.wait_for(waiting, 60)
 
     assert [incoming.payload for incoming in received] == [b"1"]
 

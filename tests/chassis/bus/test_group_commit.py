@@ -105,7 +105,7 @@ async def test_a_message_that_the_server_refuses_fails_its_own_caller(
     group = GroupCommit(bus, max_concurrent=max_concurrent)
     refused = Outgoing(message(2).subject, b"2", "2", {"Nats-Expected-Last-Sequence": "99"})
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         results = await asyncio.gather(
             group.publish(message(1)),
             group.publish(refused),
@@ -161,7 +161,7 @@ async def test_a_cancelled_commit_leaves_no_caller_waiting(bus: Bus, message: Me
     assert group._flushing is not None
     group._flushing.cancel()
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         results = await asyncio.gather(*callers, return_exceptions=True)
 
     assert [type(result) for result in results] == [asyncio.CancelledError] * 3

@@ -26,7 +26,7 @@ async def stored(bus: Bus) -> list[bytes]:
 
 
 async def until_stored(bus: Bus, count: int) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while len(await stored(bus)) < count:  # noqa: ASYNC110 - the stream has no event for it
             await asyncio.sleep(0.005)
 

@@ -156,7 +156,7 @@ async def test_closing_ends_all_tasks(log: Log) -> None:
     await asyncio.gather(waiting, return_exceptions=True)
     await following.aclose()
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while left := {task.get_name() for task in asyncio.all_tasks() - before}:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     assert not left

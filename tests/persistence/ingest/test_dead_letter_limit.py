@@ -31,5 +31,5 @@ async def test_a_restart_continues_after_the_dead_letters_that_stopped_the_parti
     ingest.restart(session.partition)
     await event_log.until(1)
 
-    assert await ingest.reason() == ""
+    await ingest.until_ready()
     assert len(await event_log.dead_letters()) == 8

@@ -123,7 +123,7 @@ async def test_a_commit_at_the_end_of_a_flush_is_flushed(
     monkeypatch.setattr("antiphon.persistence.ingest.group_writer.MAX_IN_FLIGHT", 1)
     first, *_ = partitions
 
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         for number in range(1, 6):
             await first.ingest.commit(first.batch(first.session.turn(number)))
     assert await event_log.count() == 5

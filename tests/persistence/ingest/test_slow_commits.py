@@ -33,6 +33,6 @@ async def test_a_batch_that_takes_too_long_is_committed_in_smaller_parts(
     await event_log.until(len(call), seconds=90)
     assert await event_log.events(session.session_id) == [(n, e.id) for n, e in enumerate(call, 1)]
     assert await event_log.dead_letters() == []
-    assert await ingest.reason() == ""
+    await ingest.until_ready()
     await ingest.end()
     await slow.close()

@@ -192,7 +192,7 @@ async def test_a_stream_whose_read_messages_have_expired_continues(
     ingest.restart(session.partition)
     await event_log.until(3)
 
-    assert await ingest.reason() == ""
+    await ingest.until_ready()
 
 
 async def test_without_the_last_message_the_time_of_creation_tells(
@@ -241,7 +241,7 @@ async def test_a_dead_letter_is_recognized_as_the_last_message(
     ingest.restart(session.partition)
     await publish([session.turn(1)])
     await event_log.until(2)
-    assert await ingest.reason() == ""
+    await ingest.until_ready()
 
 
 async def test_a_checkpoint_without_identity_adopts_the_stream(

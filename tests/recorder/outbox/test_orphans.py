@@ -122,7 +122,7 @@ async def test_wake_adopts_at_once(bus: Bus, link: BusLink, tmp_path: Path) -> N
     write(outbox, TurnSaved(turn=1, agent_id="host"))
     await outbox.close(0)
     orphans.wake()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while await numbers(bus) != [1]:  # noqa: ASYNC110 - nothing announces it
             await asyncio.sleep(0.02)
     running.cancel()

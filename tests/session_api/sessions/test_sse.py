@@ -63,12 +63,12 @@ def _is_event(block: str) -> bool:
 
 
 async def _all(client: httpx.AsyncClient, session_id: str, **options: Any) -> list[dict[str, Any]]:
-    async with asyncio.timeout(10), _stream(client, session_id, **options) as blocks:
+    async with asyncio.timeout(60), _stream(client, session_id, **options) as blocks:
         return [_parse(block) async for block in blocks if _is_event(block)]
 
 
 async def _next(blocks: Chunks) -> dict[str, Any]:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while True:
             block = await anext(blocks)
             if _is_event(block):
@@ -99,7 +99,7 @@ async def test_history_then_live_until_the_end(
         live = await _next(blocks)
         await persistence.commit(session_id, last)
         end = await _next(blocks)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             rest = [block async for block in blocks]
 
     assert [event["id"] for event in history] == [1, 2]
@@ -113,7 +113,7 @@ async def test_uncommitted_session_can_be_followed(
 ) -> None:
     async with _stream(client, session_id) as blocks:
         await persistence.commit(session_id, CLOSED)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             events = [_parse(block) async for block in blocks if _is_event(block)]
 
     assert [event["id"] for event in events] == [1, 2, 3]
@@ -165,7 +165,7 @@ async def test_heartbeats_are_sent_between_events(start: Any, session_id: str) -
     async with (
         httpx.AsyncClient(base_url=running.url, headers={"Authorization": "Bearer reader"}) as client,
         _stream(client, session_id) as blocks,
-        asyncio.timeout(10),
+        asyncio.timeout(60),
     ):
         received = [await anext(blocks) for _ in range(4)]
 
@@ -210,7 +210,7 @@ async def test_stream_ends_when_the_server_stops(start: Any, session_id: str) ->
     async with (
         httpx.AsyncClient(base_url=running.url, headers=headers) as client,
         _stream(client, session_id) as blocks,
-        asyncio.timeout(5),
+        asyncio.timeout(60),
     ):
         await anext(blocks)
         running.stop.set()
@@ -230,7 +230,7 @@ async def test_missed_announcement_is_read_from_the_log(
             silence.setattr(type(persistence._bus), "announce", _publish_nothing)
             await persistence.commit(session_id, READY)
         await persistence.commit(session_id, CLOSED)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             rest = [_parse(block) async for block in blocks if _is_event(block)]
 
     assert [event["id"] for event in rest] == [3, 4]
