@@ -6,7 +6,7 @@ MAKEFLAGS += --no-print-directory
 VENV     := .venv
 BIN      := $(VENV)/bin
 READY    := $(VENV)/.ready
-MEMBERS  := contracts chassis recorder services/session-api services/agent-worker services/persistence services/webhook-ingest cli
+MEMBERS  := contracts chassis recorder services/session-api services/agent-worker services/persistence services/webhook-ingest client cli
 PROJECTS := pyproject.toml $(MEMBERS:%=%/pyproject.toml)
 SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 PYTHON   ?= $(shell for name in python3.11 python3.12 python3.13 python3; do \

@@ -19,11 +19,11 @@ from antiphon.cli.stack.nats import NatsServer
 from antiphon.contracts.envelope import seal
 from antiphon.contracts.events.agent import AgentJoined
 from antiphon.contracts.events.session import CloseReason, FaultSide, SessionClosed, SessionRequested
-from antiphon.contracts.ids import requested_id, session_id_for_key
+from antiphon.contracts.ids import named_session_id, requested_id
 from antiphon.recorder.identity import Identity
 from antiphon.recorder.outbox import BusLink
 
-IDENTITY = Identity(session_id_for_key("default", "assignment"), "default")
+IDENTITY = Identity(named_session_id("default", "assignment"), "default")
 AT = datetime(2026, 1, 2, tzinfo=UTC)
 FLOWS = Path(__file__).parents[2] / "flows"
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"

@@ -9,6 +9,7 @@ from fastapi import FastAPI
 
 from antiphon.chassis.bus import Bus, Outgoing
 from antiphon.chassis.database import Database
+from antiphon.chassis.deployment import deployment_of
 from antiphon.chassis.process import run, serve_http
 from antiphon.chassis.settings import load
 from antiphon.chassis.telemetry import configure
@@ -61,7 +62,14 @@ async def serve(kind: str, settings: ApiSettings, stop: asyncio.Event) -> None:
         flows = await (await bus.bucket("flows")).watch()
         database = await Database.connect(settings.postgres_dsn, min_size=0)
         dependencies = wire(
-            settings, bus=bus, database=database, rooms=NoRooms(), keys=keys, flows=flows, stopping=stop
+            settings,
+            bus=bus,
+            database=database,
+            rooms=NoRooms(),
+            keys=keys,
+            flows=flows,
+            deployment=await deployment_of(bus),
+            stopping=stop,
         )
         await serve_http(create_app(dependencies), settings.host, settings.port, stop)
     await bus.close()

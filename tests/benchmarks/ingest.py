@@ -10,7 +10,7 @@ from antiphon.chassis.bus import Bus, outgoing
 from antiphon.chassis.database import Database
 from antiphon.contracts.envelope import Envelope, seal
 from antiphon.contracts.events.turn import TurnSaved
-from antiphon.contracts.ids import agent_event_id, session_id_for_key
+from antiphon.contracts.ids import agent_event_id, named_session_id
 from antiphon.contracts.subjects import PARTITIONS
 from antiphon.persistence.ingest.group_writer import GroupWriter
 from antiphon.persistence.ingest.partition import IngestOptions, PartitionIngest
@@ -74,7 +74,7 @@ async def fill(bus: Bus, events: int) -> None:
 
 def conversation(events: int) -> Iterator[Envelope]:
     """Yield turns of many calls in rotation; about 700 bytes each."""
-    sessions = [session_id_for_key("default", f"benchmark {call}") for call in range(CALLS)]
+    sessions = [named_session_id("default", f"benchmark {call}") for call in range(CALLS)]
     for number in range(events):
         session_id, n = sessions[number % CALLS], number // CALLS + 1
         yield seal(

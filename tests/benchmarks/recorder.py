@@ -24,7 +24,7 @@ from antiphon.chassis.bus import Bus
 from antiphon.contracts.event import Event
 from antiphon.contracts.events.agent import AgentStateChanged
 from antiphon.contracts.events.turn import TurnSaved
-from antiphon.contracts.ids import session_id_for_key
+from antiphon.contracts.ids import named_session_id
 from antiphon.recorder import Recording
 from antiphon.recorder.outbox import BusLink, Outbox, SessionWriter
 
@@ -98,7 +98,7 @@ async def _emitting(folder: Path, link: BusLink) -> tuple[list[Cost], list[Cost]
 
 
 def _writer(outbox: Outbox, name: str) -> SessionWriter:
-    return outbox.writer(session_id_for_key("default", f"benchmark {name} {time.time_ns()}"), "default")
+    return outbox.writer(named_session_id("default", f"benchmark {name} {time.time_ns()}"), "default")
 
 
 async def _compare(acts: Sequence[Act]) -> tuple[list[Cost], list[Cost]]:

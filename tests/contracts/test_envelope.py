@@ -57,7 +57,7 @@ def test_encode_and_decode_round_trip(event: Event) -> None:
     assert open_event(decode(encode(envelope))) == event
 
 
-@given(st.text(alphabet=st.characters(), max_size=20), st.text(max_size=5))
+@given(st.text(max_size=20), st.text(max_size=5))  # without surrogates of their own
 def test_lone_surrogates_become_replacement_characters(text: str, name: str) -> None:
     lone = f"{text}\ud83d {text}\udc00"
     event = TurnSaved(turn=1, agent_id="host", user_text=lone, metrics={f"{name}\ud83d": [lone]})

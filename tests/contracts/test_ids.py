@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from antiphon.contracts import ids
 from antiphon.contracts.envelope import SessionId
 from antiphon.contracts.ids import (
     adopted_session_id,
     agent_event_id,
     agent_note_id,
     is_session_id,
+    named_session_id,
     new_session_id,
     session_id_for_key,
 )
@@ -57,27 +57,22 @@ def test_wrong_entropy_length_raises() -> None:
         new_session_id(NOW, b"short")
 
 
-def test_idempotency_key_gives_one_session_id_per_tenant() -> None:
-    assert session_id_for_key("a", "k") == session_id_for_key("a", "k")
-    assert session_id_for_key("a", "k") != session_id_for_key("b", "k")
-    assert session_id_for_key("a", "bk") != session_id_for_key("ab", "k")
+SECRET = b"s" * 32
 
 
-def test_adopted_ids_differ_by_tenant_room_and_call_and_from_those_of_keys() -> None:
+def test_idempotency_key_gives_one_session_id_per_tenant_and_deployment() -> None:
+    assert session_id_for_key(SECRET, "a", "k") == session_id_for_key(SECRET, "a", "k")
+    assert session_id_for_key(SECRET, "a", "k") != session_id_for_key(SECRET, "b", "k")
+    assert session_id_for_key(SECRET, "a", "bk") != session_id_for_key(SECRET, "ab", "k")
+    assert session_id_for_key(SECRET, "a", "k") != session_id_for_key(b"t" * 32, "a", "k")
+    assert session_id_for_key(SECRET, "a", "k") != named_session_id("a", "k")
+
+
+def test_adopted_ids_differ_by_tenant_room_and_call_and_from_those_of_names() -> None:
     ids = [adopted_session_id(tenant, sid, n) for tenant in "ab" for sid in ("RM_1", "RM_2") for n in (1, 2)]
-    keys = [session_id_for_key("a", key) for key in ("room:RM_1", "room:RM_1:2", "call:2:room:RM_1")]
+    names = [named_session_id("a", name) for name in ("room:RM_1", "room:RM_1:2", "call:2:room:RM_1")]
 
-    assert len({*ids, *keys}) == len(ids) + len(keys)
-
-
-def test_no_idempotency_key_gives_the_id_of_an_adopted_session(monkeypatch: pytest.MonkeyPatch) -> None:
-    keys: list[str] = []
-    monkeypatch.setattr(ids, "session_id_for_key", lambda _, key: keys.append(key))
-
-    adopted_session_id("a", "RM_1")
-    adopted_session_id("a", "RM_1", 2)
-
-    assert [KEY.fullmatch(key) for key in keys] == [None, None]
+    assert len({*ids, *names}) == len(ids) + len(names)
 
 
 def test_agent_event_id_has_session_job_and_number() -> None:

@@ -29,7 +29,7 @@ from antiphon.contracts.events.session import (
     SessionRequested,
 )
 from antiphon.contracts.events.turn import TurnSaved
-from antiphon.contracts.ids import agent_event_id, session_id_for_key
+from antiphon.contracts.ids import agent_event_id, named_session_id
 from antiphon.contracts.subjects import partition_of
 from antiphon.persistence.errors import NotReady
 from antiphon.persistence.ingest.group_writer import GroupWriter
@@ -44,7 +44,7 @@ class SampleSession:
     """The events of one session, in the order in which they happen."""
 
     def __init__(self, name: str, tenant: str = "default") -> None:
-        self.session_id = session_id_for_key(tenant, name)
+        self.session_id = named_session_id(tenant, name)
         self.tenant = tenant
         self.partition = partition_of(self.session_id)
         self.sealed = 0

@@ -13,13 +13,13 @@ from tests.fixtures.echo_llm import EchoLLM
 from antiphon.chassis.bus import Bus
 from antiphon.contracts.envelope import decode
 from antiphon.contracts.event import Event
-from antiphon.contracts.ids import session_id_for_key
+from antiphon.contracts.ids import named_session_id
 from antiphon.contracts.registry import open_event
 from antiphon.contracts.subjects import session_filter
 from antiphon.recorder import Recording
 from antiphon.recorder.outbox import BusLink, Outbox, SessionWriter
 
-SESSION_ID = session_id_for_key("default", "a recorded session")
+SESSION_ID = named_session_id("default", "a recorded session")
 
 
 @dataclass(frozen=True, slots=True)

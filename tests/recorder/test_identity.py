@@ -3,10 +3,10 @@ import json
 import pytest
 from livekit.agents.testing import fake_job_context
 
-from antiphon.contracts.ids import session_id_for_key
+from antiphon.contracts.ids import named_session_id
 from antiphon.recorder.identity import Identity, identity_of
 
-SESSION = session_id_for_key("default", "identity")
+SESSION = named_session_id("default", "identity")
 
 
 def identified(metadata: str, room: str = "lobby", sid: str = "RM_1", room_metadata: str = "") -> Identity:

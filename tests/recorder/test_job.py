@@ -10,7 +10,7 @@ from antiphon.cli.stack.nats import NatsServer
 from antiphon.contracts.events.agent import AgentJoined
 from antiphon.contracts.events.session import SessionClosed
 from antiphon.contracts.events.turn import TurnSaved
-from antiphon.contracts.ids import session_id_for_key
+from antiphon.contracts.ids import named_session_id
 from antiphon.recorder import RecorderSettings, record, recording_of
 from antiphon.recorder.record import _jobs
 
@@ -27,7 +27,7 @@ async def test_closed_recordings_of_a_long_job_are_forgotten(bus: Bus, settings:
         recordings: list[int] = []
         for number in range(4):
             session = new_session()
-            session_id = session_id_for_key("default", f"{number % 3}")
+            session_id = named_session_id("default", f"{number % 3}")
             async with record(ctx, session, session_id=session_id, settings=settings) as recording:
                 await talk(session, "hello")
             if number != 1:  # `finish` may be left to the end of the job

@@ -17,13 +17,13 @@ from antiphon.contracts.envelope import Envelope, decode
 from antiphon.contracts.events.agent import AgentJoined, AgentReady
 from antiphon.contracts.events.session import SessionAdopted, SessionClosed
 from antiphon.contracts.events.turn import TurnSaved
-from antiphon.contracts.ids import adopted_session_id, session_id_for_key
+from antiphon.contracts.ids import adopted_session_id, named_session_id
 from antiphon.contracts.registry import open_event
 from antiphon.contracts.subjects import ALL_EVENTS
 from antiphon.recorder import RecorderSettings, record, recording_of
 from antiphon.recorder.outbox import Journal, outbox
 
-FIRST, SECOND = session_id_for_key("default", "first"), session_id_for_key("default", "second")
+FIRST, SECOND = named_session_id("default", "first"), named_session_id("default", "second")
 
 
 @contextmanager

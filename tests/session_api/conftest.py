@@ -6,6 +6,7 @@ import json
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
@@ -20,6 +21,7 @@ from antiphon.chassis.bus import Bus
 from antiphon.chassis.database import Database
 from antiphon.chassis.process import serve_http
 from antiphon.cli.stack.nats import NatsServer
+from antiphon.contracts.deployment import SECRET_BYTES, Deployment
 from antiphon.contracts.streams import SESSIONS
 from antiphon.contracts.subjects import ALL_EVENTS
 from antiphon.session_api.app import create_app
@@ -27,6 +29,9 @@ from antiphon.session_api.dependencies import Dependencies, wire
 from antiphon.session_api.livekit import LiveKit
 from antiphon.session_api.settings import ApiSettings
 
+DEPLOYMENT = Deployment(
+    id="testonly", secret=b"s" * SECRET_BYTES, created_at=datetime(2026, 1, 1, tzinfo=UTC)
+)
 BOTH_SCOPES = ("sessions:read", "sessions:write")
 UNREACHABLE_POSTGRES = "postgresql://127.0.0.1:1/unreachable"
 UNREACHABLE_LIVEKIT = "ws://127.0.0.1:1"
@@ -154,7 +159,14 @@ async def start(bus: Bus, database: Database, livekit: FakeLiveKit, buckets: Buc
         stop, rooms = asyncio.Event(), rooms_for(settings)
         keys, flows = buckets
         dependencies = wire(
-            settings, bus=bus, database=database, rooms=rooms, keys=keys, flows=flows, stopping=stop
+            settings,
+            bus=bus,
+            database=database,
+            rooms=rooms,
+            keys=keys,
+            flows=flows,
+            deployment=DEPLOYMENT,
+            stopping=stop,
         )
         port = free_port()
         serving = asyncio.create_task(serve_http(create_app(dependencies), "127.0.0.1", port, stop))
@@ -203,7 +215,14 @@ async def rejecting(bus: Bus, buckets: Buckets) -> AsyncIterator[httpx.AsyncClie
     rooms = rooms_for(settings)
     keys, flows = buckets
     dependencies = wire(
-        settings, bus=bus, database=database, rooms=rooms, keys=keys, flows=flows, stopping=asyncio.Event()
+        settings,
+        bus=bus,
+        database=database,
+        rooms=rooms,
+        keys=keys,
+        flows=flows,
+        deployment=DEPLOYMENT,
+        stopping=asyncio.Event(),
     )
     transport = httpx.ASGITransport(create_app(dependencies))
     headers = {"Authorization": "Bearer writer"}

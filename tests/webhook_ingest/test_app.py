@@ -11,14 +11,14 @@ from tests.fixtures.clock import FixedClock
 from antiphon.chassis.bus import Bus
 from antiphon.cli.stack.nats import NatsServer
 from antiphon.contracts.envelope import Envelope, decode
-from antiphon.contracts.ids import session_id_for_key
+from antiphon.contracts.ids import named_session_id
 from antiphon.contracts.registry import open_event
 from antiphon.contracts.rooms import AdoptedRoom, encode_room
 from antiphon.contracts.subjects import ALL_EVENTS
 from antiphon.webhook_ingest import rooms
 from antiphon.webhook_ingest.app import BODY_LIMIT_BYTES, PATH
 
-ADOPTED = session_id_for_key("acme", "adopted")
+ADOPTED = named_session_id("acme", "adopted")
 
 Webhook = Callable[..., bytes]
 Sign = Callable[..., str]

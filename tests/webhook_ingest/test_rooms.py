@@ -8,12 +8,12 @@ from antiphon.chassis.bus import Bus, outgoing
 from antiphon.contracts.envelope import seal
 from antiphon.contracts.event import Event
 from antiphon.contracts.events.session import SessionAdopted, SessionRequested
-from antiphon.contracts.ids import adopted_id, adopted_session_id, requested_id, session_id_for_key
+from antiphon.contracts.ids import adopted_id, adopted_session_id, named_session_id, requested_id
 from antiphon.contracts.rooms import AdoptedRoom, encode_room
 from antiphon.webhook_ingest import rooms
 from antiphon.webhook_ingest.rooms import RoomSessions
 
-GIVEN = session_id_for_key("acme", "given by the agent")
+GIVEN = named_session_id("acme", "given by the agent")
 
 
 async def _publish(bus: Bus, event: Event, event_id: str, session_id: str, tenant: str) -> None:

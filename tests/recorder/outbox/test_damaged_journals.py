@@ -15,12 +15,12 @@ from antiphon.chassis.bus import Bus
 from antiphon.cli.stack.nats import NatsServer
 from antiphon.contracts.envelope import decode, encode, seal
 from antiphon.contracts.events.turn import TurnSaved
-from antiphon.contracts.ids import agent_event_id, session_id_for_key
+from antiphon.contracts.ids import agent_event_id, named_session_id
 from antiphon.contracts.subjects import session_filter
 from antiphon.recorder.outbox import BusLink, Orphans, Outbox, utc_now
 from antiphon.recorder.outbox.records import frame
 
-SESSION = session_id_for_key("default", "damaged")
+SESSION = named_session_id("default", "damaged")
 
 
 @pytest.fixture

@@ -19,14 +19,14 @@ from antiphon.chassis.bus import Bus
 from antiphon.cli.stack.nats import NatsServer
 from antiphon.contracts.envelope import Envelope, decode
 from antiphon.contracts.events.turn import TurnSaved
-from antiphon.contracts.ids import session_id_for_key
+from antiphon.contracts.ids import named_session_id
 from antiphon.contracts.registry import open_event
 from antiphon.contracts.subjects import session_filter
 from antiphon.recorder.outbox import BusLink, Journal, Orphans, Outbox, journal, outbox
 from antiphon.recorder.outbox.notes import LeftNotes
 
-SESSION = session_id_for_key("default", "notes")
-OTHER = session_id_for_key("default", "other notes")
+SESSION = named_session_id("default", "notes")
+OTHER = named_session_id("default", "other notes")
 
 
 @pytest.fixture
@@ -268,7 +268,7 @@ async def test_killed_jobs_and_killed_adopters_leave_each_turn_once(
 ) -> None:
     """Kill a job that speaks, then several processes that adopt its journal, at any moment."""
     for attempt in range(4):
-        session = session_id_for_key("default", f"killed {attempt}")
+        session = named_session_id("default", f"killed {attempt}")
         arguments = (str(PACKAGE), "{}", str(tmp_path), nats_server.url, session)
         begun = await asyncio.to_thread(killed_job, arguments)
         for _ in range(4):

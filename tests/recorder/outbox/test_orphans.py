@@ -18,12 +18,12 @@ from antiphon.cli.stack.nats import NatsServer
 from antiphon.contracts.envelope import decode
 from antiphon.contracts.event import Event
 from antiphon.contracts.events.turn import TurnSaved
-from antiphon.contracts.ids import session_id_for_key
+from antiphon.contracts.ids import named_session_id
 from antiphon.contracts.subjects import session_filter
 from antiphon.recorder.outbox import BusLink, Orphans, Outbox
 from antiphon.recorder.outbox.records import EVENT, frame
 
-SESSION = session_id_for_key("default", "orphans")
+SESSION = named_session_id("default", "orphans")
 
 MARKER = b"\n\xffAJ"  # begins each record
 

@@ -16,14 +16,14 @@ from antiphon.contracts.envelope import Envelope, decode
 from antiphon.contracts.event import Event
 from antiphon.contracts.events.agent import AgentStateChanged
 from antiphon.contracts.events.turn import TurnSaved
-from antiphon.contracts.ids import session_id_for_key
+from antiphon.contracts.ids import named_session_id
 from antiphon.contracts.subjects import session_filter
 from antiphon.recorder.outbox import BusLink, Journal, Orphans, Outbox, held, pump
 from antiphon.recorder.outbox import outbox as outbox_module
 from antiphon.recorder.outbox.journal_file import START
 from antiphon.recorder.outbox.records import read_records
 
-SESSION = session_id_for_key("default", "outbox")
+SESSION = named_session_id("default", "outbox")
 
 
 @pytest.fixture

@@ -7,11 +7,11 @@ import pytest
 from antiphon.chassis.bus import Bus
 from antiphon.contracts.envelope import Envelope, seal
 from antiphon.contracts.events.session import SessionAdopted
-from antiphon.contracts.ids import adopted_id, session_id_for_key
+from antiphon.contracts.ids import adopted_id, named_session_id
 from antiphon.contracts.rooms import AdoptedRoom, decode_room
 from antiphon.recorder.outbox.rooms import announce_room
 
-FIRST, SECOND = session_id_for_key("acme", "first"), session_id_for_key("acme", "second")
+FIRST, SECOND = named_session_id("acme", "first"), named_session_id("acme", "second")
 
 
 def adopted(session_id: str, sid: str | None = "RM_1") -> Envelope:

@@ -121,7 +121,7 @@ async def test_replay_after_a_failed_dispatch_dispatches_again(
 async def test_replay_dispatches_after_a_crash_before_dispatch(
     client: httpx.AsyncClient, bus: Bus, livekit: Any, running: Any
 ) -> None:
-    session_id = session_id_for_key("default", "order-17")
+    session_id = session_id_for_key(running.dependencies.create._secret, "default", "order-17")
     requested = CreateRequest(**CREATE).as_event(session_id, 2)
     await running.dependencies.create._publisher.publish_first("default", session_id, requested)
 

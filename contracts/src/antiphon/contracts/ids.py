@@ -1,6 +1,7 @@
 """Tenants, session ids, and deterministic event ids: a retry produces the same id, never a second event."""
 
 import hashlib
+import hmac
 import re
 from datetime import datetime
 
@@ -40,17 +41,28 @@ def new_session_id(now: datetime, entropy: bytes) -> str:
     return "ses_" + _base32(milliseconds << 80 | 7 << 76 | high << 64 | 2 << 62 | low)
 
 
-def session_id_for_key(tenant: str, idempotency_key: str) -> str:
-    """Return the session id derived from a tenant's idempotency key."""
-    digest = hashlib.sha256(f"{tenant}\0{idempotency_key}".encode()).digest()
-    return "ses_" + _base32(int.from_bytes(digest[:16], "big"))
+def session_id_for_key(secret: bytes, tenant: str, idempotency_key: str) -> str:
+    """Return the session id derived from a tenant's idempotency key, under the secret of the deployment.
+
+    The secret keeps clients from choosing a session's partition.
+    """
+    return _session_id_of(hmac.digest(secret, f"{tenant}\0{idempotency_key}".encode(), "sha256"))
+
+
+def named_session_id(tenant: str, name: str) -> str:
+    """Return the session id derived from a name that no client can choose."""
+    return _session_id_of(hashlib.sha256(f"{tenant}\0{name}".encode()).digest())
 
 
 def adopted_session_id(tenant: str, room_sid: str, call: int = 1) -> str:
     """Return the session id of the n-th call in a room that no client requested."""
-    # An idempotency key has no control characters, so no client can take this id.
+    # LiveKit chooses the sid; the control character keeps these names from those of an agent's own.
     room = f"\x01room:{room_sid}"
-    return session_id_for_key(tenant, room if call == 1 else f"\x01call:{call}:{room}")
+    return named_session_id(tenant, room if call == 1 else f"\x01call:{call}:{room}")
+
+
+def _session_id_of(digest: bytes) -> str:
+    return "ses_" + _base32(int.from_bytes(digest[:16], "big"))
 
 
 def requested_id(session_id: str) -> str:

@@ -80,6 +80,10 @@ class Session(Struct, frozen=True, kw_only=True):
     agent_name: str | None = None
     language: str | None = None
     metadata: dict[str, Any] = {}
+    conversation_id: str | None = None
+    variables: dict[str, Any] = {}
+    max_duration_seconds: int | None = None
+    ttl_seconds: int | None = None
     created_at: datetime | None = None
     updated_at: datetime | None = None
     dispatch_attempts: int = 0
@@ -123,6 +127,10 @@ def _requested(state: Session, event: session.SessionRequested, at: datetime) ->
         room=event.room,
         language=event.language,
         metadata=event.metadata,
+        conversation_id=event.conversation_id,
+        variables=event.variables,
+        max_duration_seconds=event.max_duration_seconds,
+        ttl_seconds=event.ttl_seconds,
         created_at=at,
     )
 

@@ -64,9 +64,12 @@ ROOMS = BucketDefinition(
     max_value_bytes=1024,
     max_age_seconds=7 * DAY_SECONDS,
 )
+DEPLOYMENT = BucketDefinition(
+    "deployment", "Identity of the deployment, made once", history=1, max_value_bytes=1024
+)
 
 STREAMS = (SESSIONS,)
-BUCKETS = (KEYS, FLOWS, ROOMS)
+BUCKETS = (KEYS, FLOWS, ROOMS, DEPLOYMENT)
 
 
 def ingest_consumer(partition: int) -> ConsumerDefinition:

@@ -47,7 +47,7 @@ async def record(
     """
     if session_id is not None and not is_session_id(session_id):
         raise ValueError(
-            f"session_id {session_id!r} is not one: session_id_for_key(tenant, key) makes one of any key"
+            f"session_id {session_id!r} is not one: named_session_id(tenant, name) makes one of any name"
         )
     if tenant is not None and not is_tenant(tenant):
         raise ValueError(f"tenant {tenant!r} is not at most 63 of a-z, 0-9 and -")

@@ -2,9 +2,9 @@
 
 from datetime import datetime
 from enum import StrEnum
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from antiphon.contracts.event import Count, Event, Family, PersonalMap, PersonalText, Seconds
 from antiphon.contracts.events.usage import ModelUsage
@@ -26,6 +26,12 @@ class SessionRequested(Event, frozen=True, kw_only=True):
     agent_name: str | None = None
     language: str | None = None
     metadata: PersonalMap = {}
+    conversation_id: PersonalText | None = None
+    variables: PersonalMap = {}
+    max_duration_seconds: Annotated[int, Meta(ge=1)] | None = None
+    ttl_seconds: Annotated[int, Meta(ge=1, description="how long the agent waits for the caller")] | None = (
+        None
+    )
 
 
 class SessionAdopted(Event, frozen=True, kw_only=True):
@@ -74,6 +80,8 @@ class CloseReason(StrEnum):
     WORKER_SHUTDOWN = "worker_shutdown"
     ERROR = "error"
     CANCELLED = "cancelled"
+    MAX_DURATION = "max_duration"
+    NO_CALLER = "no_caller"
 
 
 class FaultSide(StrEnum):

@@ -13,6 +13,7 @@ from antiphon.chassis.bus import Bus
 from antiphon.chassis.database import Database
 from antiphon.chassis.health import Check, Health
 from antiphon.chassis.log import Log
+from antiphon.contracts.deployment import Deployment
 from antiphon.session_api.auth import Keys
 from antiphon.session_api.flows import Flows
 from antiphon.session_api.sessions.create import CreateSession
@@ -74,6 +75,7 @@ def wire(
     rooms: Rooms,
     keys: Mapping[str, bytes],
     flows: Mapping[str, bytes],
+    deployment: Deployment,
     stopping: asyncio.Event,
     clock: Callable[[], datetime] = now,
     entropy: Callable[[int], bytes] = os.urandom,
@@ -93,6 +95,7 @@ def wire(
             rooms,
             known_flows,
             agent_name=settings.agent_name,
+            secret=deployment.secret,
             clock=clock,
             entropy=entropy,
         ),

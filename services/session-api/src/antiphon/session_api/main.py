@@ -5,6 +5,7 @@ from contextlib import AsyncExitStack, suppress
 
 from antiphon.chassis.bus import VERIFY_SECONDS, Bus, WatchedBucket
 from antiphon.chassis.database import Database
+from antiphon.chassis.deployment import deployment_of
 from antiphon.chassis.process import serve_http
 from antiphon.chassis.shutdown import ShuttingDown, wait_or_stop
 from antiphon.chassis.telemetry import configure, flush
@@ -29,6 +30,7 @@ async def serve(settings: ApiSettings, stop: asyncio.Event) -> None:
         bus = await wait_or_stop(Bus.connect(settings.nats, name=SERVICE), stop)
         stack.push_async_callback(bus.close)
         await wait_or_stop(bus.verify(wait_seconds=VERIFY_SECONDS), stop)
+        deployment = await wait_or_stop(deployment_of(bus), stop)
         keys = await wait_or_stop(_watch(bus, "keys"), stop)
         stack.push_async_callback(keys.close)
         flows = await wait_or_stop(_watch(bus, "flows"), stop)
@@ -43,7 +45,14 @@ async def serve(settings: ApiSettings, stop: asyncio.Event) -> None:
         )
         stack.push_async_callback(livekit.close)
         dependencies = wire(
-            settings, bus=bus, database=database, rooms=livekit, keys=keys, flows=flows, stopping=stop
+            settings,
+            bus=bus,
+            database=database,
+            rooms=livekit,
+            keys=keys,
+            flows=flows,
+            deployment=deployment,
+            stopping=stop,
         )
         dependencies.health.add("keys", keys.ready)  # a key that was revoked must not open anything
         dependencies.health.add("flows", flows.ready)

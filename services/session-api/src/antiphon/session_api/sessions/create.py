@@ -57,6 +57,7 @@ class CreateSession:
         flows: Flows,
         *,
         agent_name: str,
+        secret: bytes,
         clock: Callable[[], datetime],
         entropy: Callable[[int], bytes],
     ) -> None:
@@ -65,6 +66,7 @@ class CreateSession:
         self._rooms = rooms
         self._flows = flows
         self._agent_name = agent_name
+        self._secret = secret
         self._clock = clock
         self._entropy = entropy
 
@@ -109,7 +111,7 @@ class CreateSession:
     async def _create_once(
         self, tenant: str, request: CreateRequest, revision: int, idempotency_key: str
     ) -> Created:
-        session_id = session_id_for_key(tenant, idempotency_key)
+        session_id = session_id_for_key(self._secret, tenant, idempotency_key)
         requested = request.as_event(session_id, revision)
         if await self._publisher.publish_first(tenant, session_id, requested):
             await self._dispatch(tenant, session_id, request.agent_name or self._agent_name, attempt=1)

@@ -1,0 +1,1 @@
+"""A client of Antiphon's HTTP API, sync and async."""
