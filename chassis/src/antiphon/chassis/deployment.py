@@ -42,7 +42,7 @@ async def deployment_of(bus: Bus) -> Deployment:
     found = None if value is None else decode_deployment(value)
     if found is None:
         raise InvalidDeployment(
-            f"the key {IDENTITY_KEY} of the bucket {DEPLOYMENT.name} is not a valid identity: restore it from "
-            "a backup, or delete it to get a new one (idempotency keys used so far are forgotten)"
+            f"the key {IDENTITY_KEY} of the bucket {DEPLOYMENT.name} is not a valid identity: restore it "
+            "from a backup, or delete it to get a new one (idempotency keys used so far are forgotten)"
         )
     return found
