@@ -6,6 +6,7 @@ import msgspec
 from fastapi import APIRouter, Header, Path, Query, Request, Response
 from pydantic import AfterValidator
 
+from antiphon.chassis.http.routing import public_origin
 from antiphon.chassis.log import sequence_of
 from antiphon.contracts.envelope import encode
 from antiphon.contracts.session import Status
@@ -62,7 +63,7 @@ async def create(request: Request, body: CreateRequest) -> Response:
         room=session_id,
         livekit_url=join.livekit_url,
         token=join.caller_token(tenant, session_id, body.agent_name) if created.joinable else None,
-        events_url=f"{_origin(request)}{path}/events",
+        events_url=f"{public_origin(request.scope, dependencies.public_url)}{path}/events",
     )
     headers = {"Location": path}
     if created.replayed:
@@ -163,11 +164,6 @@ async def list_flows(request: Request) -> Response:
     """List the newest revision of every flow of the tenant."""
     found = dependencies_of(request).flows.latest(caller(request).tenant)
     return page("flows", map(msgspec.json.encode, found), None)
-
-
-def _origin(request: Request) -> str:
-    """Return the scheme and host of the request, as the client sent them."""
-    return f"{request.scope['scheme']}://{request.headers.get('host', 'localhost')}"
 
 
 def _json(body: bytes | str, status: int = 200, headers: dict[str, str] | None = None) -> Response:
