@@ -109,9 +109,9 @@ async def test_a_filter_finds_its_sessions(
             "created_after",
             "is later than created_before",
         ),
-        ("reason=tired", "reason", "Input should be"),
+        ("reason=tired", "reason", "takes one of caller_left"),
         ("fault=nobody", "fault", "Input should be"),
-        ("metadata[a%3Db]=1", "metadata[a=b]", "no = in the key"),
+        ("metadata[a%3Db]=1", "metadata[a=b]", "no key with an equals sign"),
         (f"metadata[a]={'x' * 512}", "metadata[a]", "at most 512 characters"),
         ("&".join(f"metadata[k{n}]=1" for n in range(11)), "metadata", "at most 10 members"),
     ],
@@ -122,8 +122,8 @@ async def test_what_is_no_filter_is_refused(
     response = await rejecting.get(f"/v1/sessions?{query}")
 
     assert response.status_code == 422
-    assert response.json()["errors"][0]["field"].removesuffix(".enum") == field
-    assert message in response.json()["errors"][0]["message"]
+    assert response.json()["errors"][0]["field"] == field
+    assert message in response.json()["errors"][0]["message"], response.text
 
 
 @pytest.mark.parametrize(

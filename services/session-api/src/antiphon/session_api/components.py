@@ -8,7 +8,7 @@ from msgspec import Struct, UnsetType
 
 from antiphon.contracts.envelope import Envelope
 from antiphon.contracts.event import Event
-from antiphon.contracts.events.session import CloseReason, FailureReason, FaultSide
+from antiphon.contracts.events.session import FaultSide
 from antiphon.contracts.ids import SESSION_ID_PATTERN, TENANT_PATTERN
 from antiphon.contracts.registry import EVENTS
 from antiphon.contracts.session import Session
@@ -16,6 +16,7 @@ from antiphon.contracts.views import STATE_COLUMNS, TurnView
 from antiphon.session_api.flows import Flow
 from antiphon.session_api.problem_pages import ProblemList
 from antiphon.session_api.problem_types import ProblemDocument
+from antiphon.session_api.sessions.filters import REASONS
 
 Schema = dict[str, Any]
 
@@ -27,7 +28,6 @@ _PROPERTIES: Schema = {
     "session_id": {"pattern": SESSION_ID_PATTERN},
     "tenant": {"pattern": TENANT_PATTERN},
 }
-REASONS = [reason.value for reason in (*CloseReason, *FailureReason)]
 FAULTS = [side.value for side in FaultSide]
 
 

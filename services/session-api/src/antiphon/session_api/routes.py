@@ -8,7 +8,7 @@ from pydantic import AfterValidator
 
 from antiphon.chassis.log import sequence_of
 from antiphon.contracts.envelope import encode
-from antiphon.contracts.events.session import CloseReason, FailureReason, FaultSide
+from antiphon.contracts.events.session import FaultSide
 from antiphon.contracts.ids import SESSION_ID_PATTERN
 from antiphon.contracts.session import Status
 from antiphon.session_api.api_route import ApiRoute
@@ -29,7 +29,7 @@ from antiphon.session_api.pagination import (
 from antiphon.session_api.problems import invalid
 from antiphon.session_api.route_docs import CREATE, END, EVENTS, FLOWS, SESSION, SESSIONS, TOKEN, TURNS
 from antiphon.session_api.sessions import sse
-from antiphon.session_api.sessions.filters import filter_terms, require_order
+from antiphon.session_api.sessions.filters import Reason, filter_terms, require_order
 from antiphon.session_api.sessions.idempotency import idempotency_key
 from antiphon.session_api.sessions.lookup import valid_session_id
 from antiphon.session_api.sessions.queries import SessionsFilter
@@ -108,7 +108,7 @@ async def list_sessions(
         StoredName | None, Query(description="your identifier of the conversation")
     ] = None,
     room: Annotated[StoredName | None, Query(description="the name of the LiveKit room")] = None,
-    reason: Annotated[CloseReason | FailureReason | None, Query(description="why it ended")] = None,
+    reason: Annotated[Reason | None, Query(description="why it ended")] = None,
     fault: Annotated[FaultSide | None, Query(description="the side that caused its abnormal end")] = None,
     created_after: Annotated[Instant | None, Query(description="created at this time or later")] = None,
     created_before: Annotated[Instant | None, Query(description="created before this time")] = None,

@@ -2,8 +2,11 @@
 
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import AfterValidator, Field
+
+from antiphon.contracts.events.session import CloseReason, FailureReason
 from antiphon.contracts.views import MAX_TERM_LENGTH, MAX_TERMS, metadata_term
 from antiphon.session_api.problems import invalid
 
@@ -27,6 +30,18 @@ METADATA_PARAMETER: dict[str, Any] = {
     },
     "example": {"order": "A-17"},
 }
+
+
+REASONS = [reason.value for reason in (*CloseReason, *FailureReason)]
+
+
+def _known_reason(reason: str) -> str:
+    if reason not in REASONS:
+        raise ValueError(f"takes one of {', '.join(REASONS)}")
+    return reason
+
+
+Reason = Annotated[str, AfterValidator(_known_reason), Field(json_schema_extra={"enum": REASONS})]
 
 
 def filter_terms(parameters: Iterable[tuple[str, str]]) -> tuple[str, ...]:
