@@ -1,5 +1,6 @@
 """The schemas of the OpenAPI document: those of the structs that are sent, and one for each event type."""
 
+from collections.abc import Mapping
 from inspect import cleandoc
 from typing import Any, get_args, get_type_hints
 
@@ -24,10 +25,14 @@ _TEMPLATE = "#/components/schemas/{name}"
 _SENT: tuple[type[Struct], ...] = (Session, TurnView, Flow, ProblemDocument, ProblemList, Envelope)
 # Fields of `details` are there unless an older version wrote the row.
 _SENT_OF_A_SESSION = frozenset(STATE_COLUMNS) - {"details"}
-_PROPERTIES: Schema = {
+# What the types of the code do not say about texts.
+_TEXTS: Schema = {
     "session_id": {"pattern": SESSION_ID_PATTERN},
     "tenant": {"pattern": TENANT_PATTERN},
+    "livekit_url": {"format": "uri"},
+    "events_url": {"format": "uri"},
 }
+_INSTANT = {"format": "date-time"}
 FAULTS = [side.value for side in FaultSide]
 
 
@@ -51,8 +56,8 @@ def page_of(noun: str, item: str) -> Schema:
     }
 
 
-def schemas() -> dict[str, Schema]:
-    """Return every schema by name."""
+def schemas(of_requests: Mapping[str, Schema]) -> dict[str, Schema]:
+    """Return every schema by name: those that FastAPI found, and those of what is sent."""
     references, found = msgspec.json.schema_components((*_SENT, *EVENTS), ref_template=_TEMPLATE)
     names = [entry["$ref"].rpartition("/")[2] for entry in references]
     for struct, name in zip(_SENT, names, strict=False):
@@ -63,7 +68,7 @@ def schemas() -> dict[str, Schema]:
         ]
     bodies = dict(zip(EVENTS, names[len(_SENT) :], strict=True))
     variants = {_event_name(event): _event(event, body) for event, body in bodies.items()}
-    all_schemas = {name: _readable(schema) for name, schema in found.items()}
+    all_schemas = {name: _readable(schema) for name, schema in {**of_requests, **found}.items()}
     all_schemas["Session"]["properties"] |= {
         "reason": {"enum": [None, *REASONS], "description": "why the session ended"},
         "fault": {"enum": [None, *FAULTS], "description": "the side that caused an abnormal end"},
@@ -120,11 +125,12 @@ def _event(event: type[Event], body: str) -> Schema:
 
 
 def _readable(schema: Schema) -> Schema:
-    """Add the patterns of ids, and remove the indentation that docstrings have before Python 3.13."""
+    """Add what the types do not say, and remove the indentation of docstrings before Python 3.13."""
     if "description" in schema:
         schema["description"] = cleandoc(schema["description"])
-    properties = schema.get("properties", {})
-    for name, more in _PROPERTIES.items():
-        if properties.get(name, {}).get("type") == "string":
-            properties[name] = {**properties[name], **more}
+    for name, declared in schema.get("properties", {}).items():
+        more = _INSTANT if name.endswith("_at") else _TEXTS.get(name, {})
+        for text in (declared, *declared.get("anyOf", ())):
+            if text.get("type") == "string":
+                text.update(more)
     return schema

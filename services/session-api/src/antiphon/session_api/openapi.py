@@ -36,6 +36,7 @@ REQUEST_ID = {
     "description": "identifies the request in the service's log",
     "schema": {"type": "string"},
 }
+_OF_FASTAPI = {"HTTPValidationError", "ValidationError"}  # of its 422, which ours replaces
 
 
 def install(app: FastAPI) -> None:
@@ -68,10 +69,8 @@ def _document(app: FastAPI) -> Node:
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
     )
     components = document.setdefault("components", {})
-    found = {**components.get("schemas", {}), **schemas()}
-    components["schemas"] = {
-        name: found[name] for name in sorted(found) if name not in {"HTTPValidationError", "ValidationError"}
-    }
+    found = schemas(components.get("schemas", {}))
+    components["schemas"] = {name: found[name] for name in sorted(found) if name not in _OF_FASTAPI}
     components["securitySchemes"] = SECURITY
     components["headers"] = {"X-Request-Id": REQUEST_ID}
     document["security"] = [{"ApiKey": []}]
@@ -83,6 +82,8 @@ def _document(app: FastAPI) -> Node:
 
 
 def _complete(operation: Node) -> None:
+    for parameter in operation.get("parameters", ()):
+        parameter["schema"] = _without_null(parameter["schema"])
     responses: Node = operation["responses"]
     if "application/json" in responses.get("422", {}).get("content", {}):
         del responses["422"]  # FastAPI's own; ours are problems
@@ -92,6 +93,18 @@ def _complete(operation: Node) -> None:
         headers = documented.setdefault("headers", {})
         headers["X-Request-Id"] = {"$ref": "#/components/headers/X-Request-Id"}
     operation["responses"] = dict(sorted(responses.items()))
+
+
+def _without_null(schema: Node) -> Node:
+    """Return the schema of a parameter without null, which a query cannot express, and without its title."""
+    schema = {name: value for name, value in schema.items() if name not in {"title", "description"}}
+    match [option for option in schema.pop("anyOf", ()) if option != {"type": "null"}]:
+        case [only]:
+            return {**schema, **only}
+        case []:
+            return schema
+        case options:
+            return {**schema, "anyOf": options}
 
 
 def _problem_paths() -> Node:
