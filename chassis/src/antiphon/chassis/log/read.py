@@ -68,14 +68,21 @@ class PartitionsPage(NamedTuple):
     unfinished: set[int]
 
 
-async def read_session(database: Database, tenant: str, session_id: str, after: int, limit: int) -> Page:
-    """Return a session's committed envelopes after a sequence, at most `limit` and about PAGE_BYTES.
+async def read_session(
+    database: Database,
+    tenant: str,
+    session_id: str,
+    after: int,
+    limit: int,
+    max_bytes: int = PAGE_BYTES,
+) -> Page:
+    """Return a session's committed envelopes after a sequence, at most `limit` and about `max_bytes`.
 
     Raises DatabaseUnavailable.
     """
     with translate_errors():
-        rows = await database.pool.fetch(READ_SESSION, session_id, after, tenant, limit, PAGE_BYTES)
-    return Page(_envelopes(rows), bool(rows) and (len(rows) >= limit or _is_full(rows[-1], PAGE_BYTES)))
+        rows = await database.pool.fetch(READ_SESSION, session_id, after, tenant, limit, max_bytes)
+    return Page(_envelopes(rows), bool(rows) and (len(rows) >= limit or _is_full(rows[-1], max_bytes)))
 
 
 async def read_partitions(database: Database, after: Mapping[int, int], limit: int) -> PartitionsPage:
