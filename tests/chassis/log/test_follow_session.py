@@ -11,7 +11,7 @@ import pytest
 from antiphon.chassis.bus import Bus
 from antiphon.chassis.database import Database
 from antiphon.chassis.log import Log, session_follower
-from antiphon.chassis.log.read import read_session
+from antiphon.chassis.log.read import read_step
 from antiphon.cli.stack.nats import NatsServer
 from antiphon.cli.stack.postgres import Postgres
 from antiphon.contracts.envelope import Envelope
@@ -35,13 +35,13 @@ async def take(following: AsyncIterator[Envelope], count: int) -> list[int]:
 def record_reads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Record the sequence after which the log was read, each time."""
     reads: list[int] = []
-    read = read_session
+    read = read_step
 
     async def recorded(database: Database, tenant: str, session_id: str, after: int, *limits: int) -> Any:
         reads.append(after)
         return await read(database, tenant, session_id, after, *limits)
 
-    monkeypatch.setattr(session_follower, "read_session", recorded)
+    monkeypatch.setattr(session_follower, "read_step", recorded)
     return reads
 
 

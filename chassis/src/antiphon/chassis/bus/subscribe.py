@@ -37,6 +37,11 @@ class Subscription:
         self._timer: asyncio.TimerHandle | None = None
         self._deadline: float | None = None
 
+    @property
+    def empty(self) -> bool:
+        """Whether `next` would wait."""
+        return not self._queue
+
     def put(self, subject: str, payload: bytes) -> None:
         """Queue an announcement; a full queue is cleared first and starts again with MISSED."""
         if len(self._queue) >= self._limit or self._bytes > self._max_bytes:

@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator
 from antiphon.chassis.bus import Bus
 from antiphon.chassis.database import Database
 from antiphon.chassis.log.follow import follow_partitions, follow_session
-from antiphon.chassis.log.read import PAGE_BYTES, Page, read_session
+from antiphon.chassis.log.read import Page, read_session
 from antiphon.chassis.log.session_follower import SessionFollower
 from antiphon.contracts.cursor import Cursor
 from antiphon.contracts.envelope import Envelope
@@ -30,18 +30,18 @@ class Log:
         """
         return (await self.read_page(tenant, session_id, after=after, limit=limit)).envelopes
 
-    async def read_page(
-        self, tenant: str, session_id: str, *, after: int, limit: int, max_bytes: int = PAGE_BYTES
-    ) -> Page:
+    async def read_page(self, tenant: str, session_id: str, *, after: int, limit: int) -> Page:
         """Return the same, and whether there is more.
 
         Raises DatabaseUnavailable.
         """
-        return await read_session(self._database, tenant, session_id, after, limit, max_bytes)
+        return await read_session(self._database, tenant, session_id, after, limit)
 
-    def follower(self, tenant: str, session_id: str, *, after: int = 0) -> SessionFollower:
+    def follower(
+        self, tenant: str, session_id: str, *, after: int = 0, announced: bool = True
+    ) -> SessionFollower:
         """Return a follower of a session's events after a sequence, to be closed."""
-        return SessionFollower(self._database, self._bus, tenant, session_id, after)
+        return SessionFollower(self._database, self._bus, tenant, session_id, after, announced=announced)
 
     def follow_session(
         self, tenant: str, session_id: str, *, after: int = 0
