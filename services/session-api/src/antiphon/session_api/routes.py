@@ -183,15 +183,14 @@ async def list_events(
 
 async def _stream(request: Request, tenant: str, session_id: str, after: int) -> Response:
     dependencies = dependencies_of(request)
-    ended_at = await dependencies.lookup.ended_at_sequence(tenant, session_id)
-    if ended_at is not None and after >= ended_at:
-        rest = await dependencies.log.read_session(tenant, session_id, after=after)
-        # 204 tells an EventSource not to reconnect.
-        return sse.EventStream(sse.replay(rest)) if rest else Response(status_code=204)
-    events = dependencies.log.follow_session(tenant, session_id, after=after)
-    return sse.EventStream(
-        sse.live(events, heartbeat_seconds=dependencies.heartbeat_seconds, stopping=dependencies.stopping)
+    end = await dependencies.lookup.log_end(tenant, session_id, after)
+    if end.settled and after == end.last:
+        return Response(status_code=204)  # tells an EventSource not to reconnect
+    follower = dependencies.log.follower(tenant, session_id, after=after, announced=not end.settled)
+    chunks = sse.live(
+        follower, end, heartbeat_seconds=dependencies.heartbeat_seconds, streams=dependencies.streams
     )
+    return sse.EventStream(chunks, follower.wake)
 
 
 @sessions.post("/{session_id}/token", response_model=TokenResponse, **TOKEN)
