@@ -48,7 +48,7 @@ class AsyncAntiphon:
             timeout_seconds=timeout, attempt_seconds=attempt_timeout, max_retries=max_retries
         )
         limits = Connections(calls=max_connections, streams=max_streams)
-        verify = ssl_context or httpx.create_ssl_context()
+        verify = ssl_context or (transport is None and httpx.create_ssl_context())
         self._http = httpx.AsyncClient(**options(self._target, limits.calls, verify, transport))
         self._streams = httpx.AsyncClient(**options(self._target, limits.streams, verify, transport))
         self.sessions = Sessions(self)
@@ -119,7 +119,7 @@ class AsyncAntiphon:
         request = request_of(self._target, Send(following.call(), WATCHDOG_SECONDS))
         async with self._streams.stream(**request) as response:
             if following.opened(reply_of(response, b"")):
-                async for chunk in response.aiter_raw():
+                async for chunk in response.aiter_bytes():
                     for event in following.received(chunk):
                         yield event
                     if not following.reading:

@@ -46,7 +46,7 @@ class Antiphon:
             timeout_seconds=timeout, attempt_seconds=attempt_timeout, max_retries=max_retries
         )
         limits = Connections(calls=max_connections, streams=max_streams)
-        verify = ssl_context or httpx.create_ssl_context()
+        verify = ssl_context or (transport is None and httpx.create_ssl_context())
         self._http = httpx.Client(**options(self._target, limits.calls, verify, transport))
         self._streams = httpx.Client(**options(self._target, limits.streams, verify, transport))
         self.sessions = Sessions(self)
@@ -114,7 +114,7 @@ class Antiphon:
         request = request_of(self._target, Send(following.call(), WATCHDOG_SECONDS))
         with self._streams.stream(**request) as response:
             if following.opened(reply_of(response, b"")):
-                for chunk in response.iter_raw():
+                for chunk in response.iter_bytes():
                     yield from following.received(chunk)
                     if not following.reading:
                         return
