@@ -190,8 +190,9 @@ async def test_malformed_webhook_responds_400(client: httpx.AsyncClient, sign: S
         b'{"id":"EV_1","event":"room_started","room":' + b'{"a":' * 50_000 + b"1" + b"}" * 50_001,
         b'{"id":"EV_1","event":"room_started","x":' + b"[" * 200_000 + b"]" * 200_000 + b"}",
         b'{"id":"EV_1","event":"room_started","room":' + b'{"room":' * 900 + b"{}" + b"}" * 901,
+        b'{"id":"EV_1","event":"room_started","x":' + b"[" * 95 + b"]" * 95 + b"}",
     ],
-    ids=["objects", "lists", "rooms"],
+    ids=["objects", "lists", "rooms", "just too deep for the log"],
 )
 async def test_a_webhook_that_is_nested_deep_responds_400(
     nested: bytes, client: httpx.AsyncClient, sign: Sign

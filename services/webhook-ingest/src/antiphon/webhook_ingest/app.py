@@ -14,6 +14,7 @@ from antiphon.chassis.http.exchange import HttpPolicy
 from antiphon.chassis.http.middleware import RequestMiddleware
 from antiphon.chassis.http.problem import Problem, of_status, problem_response
 from antiphon.chassis.tracing import span
+from antiphon.contracts.errors import InvalidEvent
 from antiphon.webhook_ingest.publisher import RoomNotYetAdopted, WebhookPublisher
 from antiphon.webhook_ingest.signatures import BadSignature
 from antiphon.webhook_ingest.webhook import MalformedWebhook
@@ -63,7 +64,7 @@ def _as_problem(error: Exception) -> Problem:
             return of_status(error)
         case BadSignature():
             return Problem(401, "bad-signature", str(error))
-        case MalformedWebhook():
+        case MalformedWebhook() | InvalidEvent():
             return Problem(400, "malformed-webhook", str(error))
         case PayloadTooLarge():
             return Problem(413, "content-too-large", str(error))
