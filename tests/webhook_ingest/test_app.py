@@ -277,3 +277,19 @@ async def test_a_sealed_stream_fails_every_webhook(
         responses = await asyncio.gather(*(_post(client, body, sign(body)) for body in bodies))
 
     assert {response.status_code for response in responses} == {503}
+
+
+async def test_a_webhook_that_takes_too_long_is_sent_again(
+    client: httpx.AsyncClient, webhook: Webhook, sign: Sign, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def hang(*_: object) -> None:
+        await asyncio.sleep(600)
+
+    monkeypatch.setattr(rooms.RoomSessions, "of_room", hang)
+    body = webhook()
+
+    response = await _post(client, body, sign(body))
+
+    assert response.status_code == 503
+    assert response.json()["type"].endswith("/deadline-exceeded")
+    assert response.headers["retry-after"] == "10"

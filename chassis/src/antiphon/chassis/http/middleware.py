@@ -107,7 +107,7 @@ class RequestMiddleware:
             "deadline-exceeded",
             f"No answer within {self._policy.deadline_seconds:g} s: a required server is slow or away. The "
             "request may still take effect; to repeat a create safely, send the same Idempotency-Key.",
-            retry_after_seconds=2,
+            retry_after_seconds=self._policy.retry_after_seconds,
         )
 
 
