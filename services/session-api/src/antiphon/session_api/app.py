@@ -7,7 +7,7 @@ from fastapi_offline import FastAPIOffline
 
 from antiphon.chassis.health import routes as health_routes
 from antiphon.chassis.http.middleware import RequestMiddleware
-from antiphon.session_api import openapi, problems, routes
+from antiphon.session_api import openapi, problem_pages, problems, routes
 from antiphon.session_api.dependencies import Dependencies
 
 DESCRIPTION = """\
@@ -43,5 +43,6 @@ def create_app(dependencies: Dependencies) -> FastAPI:
     app.router.routes.extend(health_routes(dependencies.health))
     # Not include_router: nested routers match twice, at a third of the cost of a create.
     app.router.routes.extend((*routes.sessions.routes, *routes.flows.routes))
+    app.router.routes.extend(problem_pages.routes())
     openapi.install(app)
     return app

@@ -24,6 +24,7 @@ from antiphon.session_api.sessions.join import JoinSession, JoinTokens
 from antiphon.session_api.sessions.lookup import Lookup
 from antiphon.session_api.sessions.queries import Views
 from antiphon.session_api.sessions.room import Rooms
+from antiphon.session_api.sessions.sse import OpenStreams
 from antiphon.session_api.settings import ApiSettings
 
 
@@ -40,7 +41,7 @@ class Dependencies:
     views: Views
     log: Log
     health: Health
-    stopping: asyncio.Event
+    streams: OpenStreams
     heartbeat_seconds: float
     http: HttpPolicy
     public_url: str | None
@@ -116,7 +117,7 @@ def wire(
         log=log,
         # Creating sessions needs no Postgres, so an outage there does not make the service unready.
         health=Readiness(required={"broker": bus.ready}, reported={"postgres": database.ready}),
-        stopping=stopping,
+        streams=OpenStreams(stopping),
         heartbeat_seconds=settings.heartbeat_seconds,
         http=settings.http_policy,
         public_url=settings.public_url,
