@@ -110,3 +110,20 @@ async def test_a_check_added_during_a_report_is_in_the_next_one() -> None:
 
     assert list((await health.report())["checks"]) == ["first"]  # type: ignore[call-overload]
     assert list((await health.report())["checks"]) == ["first", "late"]  # type: ignore[call-overload]
+
+
+async def test_the_health_server_limits_headers() -> None:
+    stop, port = asyncio.Event(), free_port()
+    serving = asyncio.create_task(serve_health(Health(), "127.0.0.1", port, stop))
+    async with asyncio.timeout(60):
+        while True:
+            try:
+                reader, writer = await asyncio.open_connection("127.0.0.1", port)
+                break
+            except OSError:
+                await asyncio.sleep(0.01)
+        writer.write(b"GET /health/live HTTP/1.1\r\nX-One: " + b"v" * 100_000)
+        assert b" 431 " in await reader.readline()
+        writer.close()
+        stop.set()
+        await serving

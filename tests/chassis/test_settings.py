@@ -1,5 +1,8 @@
 """An invalid setting prevents the start; the error names the variable, its value and what is allowed."""
 
+import re
+from pathlib import Path
+
 import pytest
 from pydantic import Field
 
@@ -9,8 +12,12 @@ from antiphon.chassis.settings import (
     NatsSettings,
     Port,
     PostgresSettings,
+    Settings,
     load,
+    misspelt,
 )
+from antiphon.session_api.settings import ApiSettings
+from antiphon.webhook_ingest.settings import WebhookSettings
 
 
 class Service(NatsSettings, PostgresSettings, LogSettings):
@@ -136,3 +143,33 @@ def test_a_url_that_may_hold_a_password_is_never_printed(
     printed = capsys.readouterr().err
     assert "ANTIPHON_NATS_URL is (hidden): must start with nats://" in printed
     assert "hush" not in printed
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("ANTIPHON_API_PROT", "ANTIPHON_API_PORT"),
+        ("ANTIPHON_API_PRT", "ANTIPHON_API_PORT"),
+        ("ANTIPHON_API_PORTS", "ANTIPHON_API_PORT"),
+        ("ANTIPHON_NATS_URI", "ANTIPHON_NATS_URL"),
+        ("ANTIPHON_POSTGRES_POOL_TIMEOUT", "ANTIPHON_POSTGRES_POOL_TIMEOUT_SECONDS"),
+    ],
+)
+def test_a_misspelt_variable_is_named(
+    given: str, meant: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ANTIPHON_POSTGRES_DSN", DSN)
+    monkeypatch.setenv(given, "17")
+
+    load(Service)
+
+    assert capsys.readouterr().err == f"{given} is not a setting: did you mean {meant}?\n"
+
+
+@pytest.mark.parametrize("settings", [ApiSettings, WebhookSettings, Service])
+def test_the_variables_of_other_services_are_no_misspellings(settings: type[Settings]) -> None:
+    reference = Path(__file__).parents[2] / "docs" / "reference" / "settings.md"
+    documented = set(re.findall(r"`(ANTIPHON_[A-Z_]+[A-Z])`", reference.read_text()))
+
+    assert len(documented) > 40
+    assert misspelt(documented, settings) == []

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import socket
 import sys
 from typing import Any
 
@@ -95,3 +96,16 @@ async def test_sigterm_ends_the_wait_for_the_broker() -> None:
 
     assert code == 0, errors
     assert "process.failed" not in errors
+
+
+async def test_a_port_in_use_ends_the_process_before_it_connects() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        process = await _start(ANTIPHON_API_PORT=str(port), ANTIPHON_NATS_URL="nats://127.0.0.1:1")
+
+        code, errors = await _end(process)
+
+    assert code == 1
+    assert f"cannot listen on 127.0.0.1:{port}" in errors
+    assert "nats" not in errors
+    assert "Traceback" not in errors

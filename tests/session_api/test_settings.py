@@ -23,6 +23,13 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
         ("ANTIPHON_API_HEARTBEAT_SECONDS", "never"),
         ("ANTIPHON_API_TOKEN_TTL_SECONDS", "1"),
         ("ANTIPHON_LIVEKIT_PUBLIC_URL", "ftp://livekit"),
+        ("ANTIPHON_API_PUBLIC_URL", "api.example.com"),
+        ("ANTIPHON_API_PUBLIC_URL", "https://api.example.com/?key=1"),
+        ("ANTIPHON_API_CORS_ORIGINS", "https://console.example.com/app"),
+        ("ANTIPHON_API_HSTS_SECONDS", "-1"),
+        ("ANTIPHON_API_DEADLINE_SECONDS", "0"),
+        ("ANTIPHON_API_MAX_CONNECTIONS", "0"),
+        ("ANTIPHON_API_KEEP_ALIVE_SECONDS", "0"),
     ],
 )
 def test_invalid_value_is_named(

@@ -18,7 +18,7 @@ from antiphon.chassis.health import Health
 from antiphon.chassis.http.exchange import HttpPolicy
 from antiphon.webhook_ingest.app import create_app
 from antiphon.webhook_ingest.publisher import WebhookPublisher
-from antiphon.webhook_ingest.settings import BODY_LIMIT_BYTES
+from antiphon.webhook_ingest.settings import BODY_LIMIT_BYTES, RETRY_AFTER_SECONDS
 
 API_KEY = "devkey"
 API_SECRET = "a-secret-of-at-least-32-characters!!"
@@ -76,7 +76,9 @@ async def client(bus: Bus, clock: FixedClock) -> AsyncIterator[httpx.AsyncClient
     publisher = WebhookPublisher(
         bus, api_key=API_KEY, api_secret=API_SECRET, clock=clock, timeout_seconds=1.0
     )
-    policy = HttpPolicy(body_limit_bytes=BODY_LIMIT_BYTES)
+    policy = HttpPolicy(
+        body_limit_bytes=BODY_LIMIT_BYTES, deadline_seconds=5.0, retry_after_seconds=RETRY_AFTER_SECONDS
+    )
     transport = httpx.ASGITransport(create_app(publisher, Health({"broker": bus.ready}), policy))
     async with httpx.AsyncClient(transport=transport, base_url="http://ingest") as client:
         yield client

@@ -184,6 +184,34 @@ async def test_malformed_webhook_responds_400(client: httpx.AsyncClient, sign: S
     assert response.json()["type"].endswith("/malformed-webhook")
 
 
+@pytest.mark.parametrize(
+    "nested",
+    [
+        b'{"id":"EV_1","event":"room_started","room":' + b'{"a":' * 50_000 + b"1" + b"}" * 50_001,
+        b'{"id":"EV_1","event":"room_started","x":' + b"[" * 200_000 + b"]" * 200_000 + b"}",
+        b'{"id":"EV_1","event":"room_started","room":' + b'{"room":' * 900 + b"{}" + b"}" * 901,
+        b'{"id":"EV_1","event":"room_started","x":' + b"[" * 95 + b"]" * 95 + b"}",
+    ],
+    ids=["objects", "lists", "rooms", "just too deep for the log"],
+)
+async def test_a_webhook_that_is_nested_deep_responds_400(
+    nested: bytes, client: httpx.AsyncClient, sign: Sign
+) -> None:
+    response = await _post(client, nested, sign(nested))
+
+    assert response.status_code == 400
+    assert response.json()["type"].endswith("/malformed-webhook")
+
+
+async def test_responses_have_the_request_id_and_security_headers(client: httpx.AsyncClient) -> None:
+    headers = {"X-Request-Id": "hook-17"}
+    response = await client.post(PATH, content=b"{}", headers=headers)
+
+    assert response.status_code == 401
+    assert response.headers["x-request-id"] == response.json()["request_id"] == "hook-17"
+    assert response.headers["x-content-type-options"] == "nosniff"
+
+
 @pytest.mark.parametrize("chunked", [False, True])
 async def test_body_over_the_limit_responds_413(chunked: bool, client: httpx.AsyncClient, sign: Sign) -> None:
     body = b" " * (BODY_LIMIT_BYTES + 1)
@@ -228,6 +256,8 @@ async def test_get_responds_405(client: httpx.AsyncClient) -> None:
     response = await client.get(PATH)
 
     assert response.status_code == 405
+    assert response.headers["allow"] == "OPTIONS, POST"
+    assert response.headers["content-type"] == "application/problem+json"
 
 
 async def test_ready_when_the_broker_answers(client: httpx.AsyncClient) -> None:
@@ -247,3 +277,19 @@ async def test_a_sealed_stream_fails_every_webhook(
         responses = await asyncio.gather(*(_post(client, body, sign(body)) for body in bodies))
 
     assert {response.status_code for response in responses} == {503}
+
+
+async def test_a_webhook_that_takes_too_long_is_sent_again(
+    client: httpx.AsyncClient, webhook: Webhook, sign: Sign, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def hang(*_: object) -> None:
+        await asyncio.sleep(600)
+
+    monkeypatch.setattr(rooms.RoomSessions, "of_room", hang)
+    body = webhook()
+
+    response = await _post(client, body, sign(body))
+
+    assert response.status_code == 503
+    assert response.json()["type"].endswith("/deadline-exceeded")
+    assert response.headers["retry-after"] == "10"

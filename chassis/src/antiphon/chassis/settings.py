@@ -1,6 +1,9 @@
 """Settings from the environment, read once at start; an invalid one ends the process with exit code 2."""
 
+import os
 import sys
+from collections.abc import Iterable
+from itertools import takewhile
 from pathlib import Path
 from typing import Annotated, Literal, Self, TypeVar
 from urllib.parse import urlsplit
@@ -13,6 +16,7 @@ from antiphon.chassis.nats_access import DEFAULT_NATS_URL, NatsAccess, check_url
 from antiphon.chassis.postgres_dsn import check_dsn
 
 EXIT_BAD_SETTINGS = 2
+PREFIX = "ANTIPHON_"
 
 _SECRETS = ("SECRET", "PASSWORD", "API_KEY", "DSN")  # variables with such a name are never shown
 
@@ -59,7 +63,7 @@ class Settings(BaseSettings):
         frozen=True,
         extra="ignore",
         populate_by_name=True,
-        env_prefix="ANTIPHON_",  # without it, a field named `home` or `port` would read HOME or PORT
+        env_prefix=PREFIX,  # without it, a field named `home` or `port` would read HOME or PORT
     )
 
 
@@ -140,16 +144,48 @@ SettingsT = TypeVar("SettingsT", bound=Settings)
 
 
 def load(settings: type[SettingsT]) -> SettingsT:
-    """Read the settings from the environment.
+    """Read the settings from the environment; warn of variables that look like misspelt ones.
 
     Exits with code 2 and one line per invalid variable.
     """
+    for line in misspelt(os.environ, settings):
+        print(line, file=sys.stderr)  # noqa: T201 - as every invalid setting
     try:
         return settings()
     except ValidationError as error:
         for problem in error.errors():
             print(_explain(problem), file=sys.stderr)  # noqa: T201 - logging is configured by these settings
         raise SystemExit(EXIT_BAD_SETTINGS) from None
+
+
+def misspelt(environment: Iterable[str], settings: type[Settings]) -> list[str]:
+    """Return a line for each variable that nothing reads and that is nearly one of these settings.
+
+    The variables of other services may be in the same environment: only near misses are named.
+    """
+    known = {str(field.validation_alias) for field in settings.model_fields.values()}
+    return [
+        f"{given} is not a setting: did you mean {near[0]}?"
+        for given in sorted(environment)
+        if given.startswith(PREFIX) and given not in known
+        if (near := [name for name in sorted(known) if _nearly(given, name)])
+    ]
+
+
+def _nearly(given: str, name: str) -> bool:
+    """Tell whether a letter differs, is missing, added or swapped with the next, or the end is missing."""
+    if name.startswith(f"{given}_"):
+        return given != PREFIX.rstrip("_")
+    start = _same_letters(given, name)
+    given, name = given[start:], name[start:]
+    end = _same_letters(given[::-1], name[::-1])
+    given, name = given[: len(given) - end], name[: len(name) - end]
+    return max(len(given), len(name)) <= 1 or (len(given) == 2 and given == name[::-1])
+
+
+def _same_letters(one: str, other: str) -> int:
+    """Return how many letters two texts have in common at their starts."""
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
 
 
 def _explain(problem: ErrorDetails) -> str:

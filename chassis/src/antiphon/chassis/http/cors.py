@@ -90,7 +90,7 @@ def _is_origin(text: str) -> bool:
         host, port = parts.hostname, parts.port
     except ValueError:
         return False
-    if parts.scheme not in ("http", "https") or not host:
+    if parts.scheme not in ("http", "https") or not host or "*" in host:
         return False
     named = f"[{host}]" if ":" in host else host
     return text == f"{parts.scheme}://{named}" + (f":{port}" if port is not None else "")

@@ -36,6 +36,7 @@ class HttpPolicy:
 
     body_limit_bytes: int
     deadline_seconds: float = 8.0  # until the response starts, after the body has come
+    retry_after_seconds: int = 2  # of a client whose request took longer
     body_seconds: float = 20.0  # for the body, as the server limits it
     cors: Cors = field(default_factory=Cors)
     hsts_seconds: int = 0  # none

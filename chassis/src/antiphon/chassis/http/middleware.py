@@ -11,10 +11,11 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
+from structlog.contextvars import bind_contextvars, reset_contextvars
 
 from antiphon.chassis.http.exchange import Exchange, HttpPolicy, Service
 from antiphon.chassis.http.problem import Problem
-from antiphon.chassis.http.request_id import logged_with, new_request_id
+from antiphon.chassis.http.request_id import new_request_id
 from antiphon.chassis.http.routing import allowed_methods
 from antiphon.chassis.tracing import continue_from
 
@@ -55,22 +56,22 @@ class RequestMiddleware:
         state = scope.setdefault("state", {})
         exchange = state["exchange"] = Exchange(self._service, scope, receive, send)
         state["request_id"] = exchange.request_id
-        with logged_with(exchange.request_id):
-            try:
-                # With tracing on, FastAPI's span continues the trace; otherwise pass on the trace id only.
-                traced = trace.get_current_span().get_span_context().is_valid
-                given = None if traced else exchange.headers.get(b"traceparent")
-                with continue_from(None if given is None else given.decode("latin-1")):
-                    await self._serve(exchange)
-            finally:
-                _log_request(exchange.scope, scope["method"], exchange.status, time.perf_counter() - started)
+        bound = bind_contextvars(request_id=exchange.request_id)  # into every log line of the request
+        try:
+            # With tracing on, FastAPI's span continues the trace; otherwise pass on the trace id only.
+            traced = trace.get_current_span().get_span_context().is_valid
+            given = None if traced else exchange.headers.get(b"traceparent")
+            with continue_from(None if given is None else given.decode("latin-1")):
+                await self._serve(exchange)
+        finally:
+            _log_request(exchange.scope, scope["method"], exchange.status, time.perf_counter() - started)
+            reset_contextvars(**bound)
 
     async def _serve(self, exchange: Exchange) -> None:
-        timeout = asyncio.timeout(None)
+        body_seconds = self._policy.body_seconds if exchange.has_body else 0.0
+        timeout = exchange.timeout = asyncio.timeout(self._policy.deadline_seconds + body_seconds)
         try:
             async with timeout:
-                exchange.timeout = timeout
-                exchange.start_deadline(self._policy.body_seconds if exchange.has_body else 0.0)
                 await self._answer(exchange)
         except ClientDisconnect:
             exchange.status = exchange.status or CLIENT_GONE
@@ -106,7 +107,7 @@ class RequestMiddleware:
             "deadline-exceeded",
             f"No answer within {self._policy.deadline_seconds:g} s: a required server is slow or away. The "
             "request may still take effect; to repeat a create safely, send the same Idempotency-Key.",
-            retry_after_seconds=2,
+            retry_after_seconds=self._policy.retry_after_seconds,
         )
 
 

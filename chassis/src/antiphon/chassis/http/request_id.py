@@ -2,10 +2,7 @@
 
 import os
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-
-from structlog.contextvars import bind_contextvars, reset_contextvars
+from collections.abc import Callable
 
 HEADER = b"x-request-id"
 PATTERN = r"[A-Za-z0-9][A-Za-z0-9._:=/+@-]{0,127}"
@@ -26,13 +23,3 @@ def request_id_of(given: bytes | None, new_id: Callable[[], str] = new_request_i
     if given is not None and _valid(given):
         return given.decode("ascii")
     return new_id()
-
-
-@contextmanager
-def logged_with(request_id: str) -> Iterator[None]:
-    """Add the request's id to every log line of the block."""
-    tokens = bind_contextvars(request_id=request_id)
-    try:
-        yield
-    finally:
-        reset_contextvars(**tokens)

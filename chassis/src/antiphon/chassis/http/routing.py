@@ -29,7 +29,7 @@ def public_origin(scope: Scope, public_url: str | None) -> str:
     """Return the start of this service's URLs, or "" so that they are paths.
 
     That is the public URL if it is set, else what the client called, if that is loopback: a `Host` may be
-    forged, and the URL may be handed on to somebody else.
+    forged, and the URL may be handed on to another client.
     """
     if public_url is not None:
         return public_url

@@ -14,13 +14,13 @@ from antiphon.chassis.http.exchange import HttpPolicy
 from antiphon.chassis.http.middleware import RequestMiddleware
 from antiphon.chassis.http.problem import Problem, of_status, problem_response
 from antiphon.chassis.tracing import span
+from antiphon.contracts.errors import InvalidEvent
 from antiphon.webhook_ingest.publisher import RoomNotYetAdopted, WebhookPublisher
+from antiphon.webhook_ingest.settings import RETRY_AFTER_SECONDS
 from antiphon.webhook_ingest.signatures import BadSignature
 from antiphon.webhook_ingest.webhook import MalformedWebhook
 
 PATH = "/api/v1/webhooks/livekit"
-# LiveKit makes four more attempts, so an outage of forty seconds loses no webhook
-RETRY_AFTER_SECONDS = 10
 
 log = structlog.get_logger(__name__)
 
@@ -63,7 +63,7 @@ def _as_problem(error: Exception) -> Problem:
             return of_status(error)
         case BadSignature():
             return Problem(401, "bad-signature", str(error))
-        case MalformedWebhook():
+        case MalformedWebhook() | InvalidEvent():
             return Problem(400, "malformed-webhook", str(error))
         case PayloadTooLarge():
             return Problem(413, "content-too-large", str(error))

@@ -7,6 +7,8 @@ from antiphon.chassis.http.limits import ServerLimits
 from antiphon.chassis.settings import LiveKitSettings, LogSettings, NatsSettings, Port, Text
 
 BODY_LIMIT_BYTES = 512 * 1024
+# LiveKit makes four more attempts, so an outage of forty seconds loses no webhook
+RETRY_AFTER_SECONDS = 10
 
 
 class WebhookSettings(NatsSettings, LiveKitSettings, LogSettings):
@@ -24,7 +26,10 @@ class WebhookSettings(NatsSettings, LiveKitSettings, LogSettings):
     def http_policy(self) -> HttpPolicy:
         """What every request is held to, and what every response has."""
         return HttpPolicy(
-            body_limit_bytes=BODY_LIMIT_BYTES, deadline_seconds=self.deadline_seconds, api_prefix="/api/"
+            body_limit_bytes=BODY_LIMIT_BYTES,
+            deadline_seconds=self.deadline_seconds,
+            retry_after_seconds=RETRY_AFTER_SECONDS,
+            api_prefix="/api/",
         )
 
     @property

@@ -10,12 +10,15 @@ from msgspec import Meta, Struct
 
 from antiphon.contracts.events.livekit import LiveKitOther, LiveKitWebhook
 from antiphon.contracts.registry import EVENTS
+from antiphon.contracts.validate import is_nested_deeper
 
 
 class MalformedWebhook(Exception):
     """The body is not a LiveKit webhook."""
 
 
+MAX_LEVELS = 90  # of nesting; the log takes 100 with the rest of the event
+_TOO_DEEP = f"nested deeper than {MAX_LEVELS} levels"
 _YEAR_10000 = 253_402_300_800  # Unix seconds; the end of the range of datetime
 UnixSeconds = Annotated[int, Meta(ge=0, lt=_YEAR_10000)]
 
@@ -113,12 +116,14 @@ def parse(body: bytes) -> tuple[Webhook, dict[str, Any]]:
     """
     try:
         payload = _payload.decode(body)
+        if is_nested_deeper(body.decode(), MAX_LEVELS):
+            raise MalformedWebhook(_TOO_DEEP)
         webhook = msgspec.convert(payload, Webhook, strict=False)  # numbers may be strings
         clean = without_secrets(payload)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise MalformedWebhook(str(error)) from error
     except RecursionError as error:
-        raise MalformedWebhook("it is nested too deep") from error
+        raise MalformedWebhook(_TOO_DEEP) from error
     if not webhook.id or not webhook.event:
         raise MalformedWebhook("a webhook needs an id and an event")
     return webhook, clean
