@@ -137,7 +137,7 @@ async def _stream(request: Request, tenant: str, session_id: str, after: int) ->
         return Response(status_code=204)  # tells an EventSource not to reconnect
     follower = dependencies.log.follower(tenant, session_id, after=after, announced=not end.settled)
     chunks = sse.live(
-        follower, end, heartbeat_seconds=dependencies.heartbeat_seconds, streams=dependencies.streams
+        follower, end, heartbeat_seconds=dependencies.heartbeat_seconds, stopping=dependencies.stopping
     )
     return sse.EventStream(chunks, follower.wake)
 
