@@ -87,9 +87,9 @@ async def list_sessions(
         room=room,
         after=None if cursor is None else decode_page_cursor(cursor),
     )
-    found = await dependencies_of(request).views.sessions(caller(request).tenant, wanted, limit + 1)
-    more = encode_page_cursor(found[limit - 1][0]) if len(found) > limit else None
-    return page("sessions", (state for _, state in found[:limit]), more)
+    found = await dependencies_of(request).views.sessions(caller(request).tenant, wanted, limit)
+    more = encode_page_cursor(found.items[-1][0]) if found.more else None
+    return page("sessions", (state for _, state in found.items), more)
 
 
 @sessions.get("/{session_id}", **SESSION)
@@ -105,9 +105,9 @@ async def list_turns(
 ) -> Response:
     """List the turns of the conversation, in order; the one that goes on has the state `open`."""
     after = 0 if cursor is None else decode_number_cursor(cursor)
-    found = await dependencies_of(request).lookup.turns(caller(request).tenant, session_id, after, limit + 1)
-    more = str(found[limit - 1][0]) if len(found) > limit else None
-    return page("turns", (turn for _, turn in found[:limit]), more)
+    found = await dependencies_of(request).lookup.turns(caller(request).tenant, session_id, after, limit)
+    more = str(found.items[-1][0]) if found.more else None
+    return page("turns", (turn for _, turn in found.items), more)
 
 
 @sessions.get("/{session_id}/events", **EVENTS)

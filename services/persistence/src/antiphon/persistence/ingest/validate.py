@@ -99,7 +99,7 @@ def _check_subject(subject: str, envelope: Envelope, partition: int) -> None:
         raise InvalidEvent(f"published on {subject}, but {envelope.type} belongs to family {family}")
 
 
-@lru_cache(maxsize=8192)
+@lru_cache(maxsize=8192)  # of subjects, which the broker limits to 4 KiB
 def _parse_subject(subject: str, partition: int) -> EventSubject:
     try:
         address = parse_event_subject(subject)
