@@ -6,9 +6,10 @@ from typing import Generic, NamedTuple, TypeVar
 import asyncpg
 
 PAGE_BYTES = 4 << 20
+WHOLE_ROW = "row_to_json(found)::text"
 
-# Postgres measures the rows and sends those that fit: `page_bytes_before` is the size of the ones before, as
-# they are in memory. A window without an order keeps that of the statement.
+# Postgres measures the rows, as text, and sends those that fit: `page_bytes_before` is the size of the ones
+# before. A window without an order keeps that of the statement.
 BOUNDED = """
 select *
 from (
@@ -16,7 +17,7 @@ from (
         found.*,
         count(*) over () as page_found,
         coalesce(
-            sum(pg_column_size(found)) over (rows between unbounded preceding and 1 preceding), 0
+            sum(octet_length({measured})) over (rows between unbounded preceding and 1 preceding), 0
         ) as page_bytes_before
     from ({statement}) as found
 ) as page
@@ -33,12 +34,14 @@ class Listed(NamedTuple, Generic[T]):
     more: bool
 
 
-def bounded(statement: str, argument: int) -> str:
+def bounded(statement: str, measured: str, argument: int) -> str:
     """Return a statement that cuts the rows of another one; this argument of it is the limit in bytes.
+
+    `measured` is the text of a row that counts.
 
     The other one asks for a row more than the page may have.
     """
-    return BOUNDED.format(statement=statement, argument=argument)
+    return BOUNDED.format(statement=statement, measured=measured, argument=argument)
 
 
 def listed(rows: Sequence[asyncpg.Record], limit: int, item: Callable[[asyncpg.Record], T]) -> Listed[T]:

@@ -10,7 +10,7 @@ from antiphon.chassis.database import Database, DatabaseUnavailable, translate_e
 from antiphon.contracts.session import Status
 from antiphon.contracts.views import STATE_COLUMNS, TurnView, session_json
 from antiphon.session_api.pagination import PageKey
-from antiphon.session_api.sessions.bounded import PAGE_BYTES, Listed, bounded, listed
+from antiphon.session_api.sessions.bounded import PAGE_BYTES, WHOLE_ROW, Listed, bounded, listed
 from antiphon.session_api.sessions.log_end import LOG_END, LOG_END_TYPES, LogEnd, log_end_of
 
 _STATE = ", ".join(STATE_COLUMNS)
@@ -34,14 +34,14 @@ _TURN_COLUMNS = ", ".join(
     _TURN_STATE if field == "state" else field for field in TurnView.__struct_fields__ if field != "tenant"
 )
 TURNS = f"""
-select first_sequence, row_to_json(turn)::text as turn
+select first_sequence, row_to_json(row_of_turn)::text as document
 from (
     select {_TURN_COLUMNS}
     from turns
     where tenant = $1 and session_id = $2 and first_sequence > $3
     order by first_sequence
     limit $4
-) as turn
+) as row_of_turn
 """
 
 
@@ -70,7 +70,7 @@ class Views:
     ) -> Listed[tuple[PageKey, bytes]]:
         """Return sessions as JSON, newest first, each with its page key; fewer if they are large."""
         statement, arguments = _sessions_statement(tenant, wanted, limit + 1)
-        rows = await self._fetch(bounded(statement, len(arguments) + 1), *arguments, PAGE_BYTES)
+        rows = await self._fetch(bounded(statement, WHOLE_ROW, len(arguments) + 1), *arguments, PAGE_BYTES)
         return listed(
             rows, limit, lambda row: (PageKey(row["created_at"], row["session_id"]), session_json(row))
         )
@@ -80,8 +80,10 @@ class Views:
 
         They are fewer than `limit` if they are large.
         """
-        rows = await self._fetch(bounded(TURNS, 5), tenant, session_id, after, limit + 1, PAGE_BYTES)
-        return listed(rows, limit, lambda row: (row["first_sequence"], row["turn"]))
+        rows = await self._fetch(
+            bounded(TURNS, "document", 5), tenant, session_id, after, limit + 1, PAGE_BYTES
+        )
+        return listed(rows, limit, lambda row: (row["first_sequence"], row["document"]))
 
     async def log_end(self, tenant: str, session_id: str) -> LogEnd:
         """Return the end of what is committed of a session; that of no events for an unknown one."""
