@@ -12,6 +12,7 @@ from fastapi import Request
 from antiphon.chassis.bus import Bus
 from antiphon.chassis.database import Database
 from antiphon.chassis.health import Check, Health
+from antiphon.chassis.http.exchange import HttpPolicy
 from antiphon.chassis.log import Log
 from antiphon.contracts.deployment import Deployment
 from antiphon.session_api.auth import Keys
@@ -41,6 +42,8 @@ class Dependencies:
     health: Health
     stopping: asyncio.Event
     heartbeat_seconds: float
+    http: HttpPolicy
+    public_url: str | None
 
 
 class Readiness(Health):
@@ -115,4 +118,6 @@ def wire(
         health=Readiness(required={"broker": bus.ready}, reported={"postgres": database.ready}),
         stopping=stopping,
         heartbeat_seconds=settings.heartbeat_seconds,
+        http=settings.http_policy,
+        public_url=settings.public_url,
     )
