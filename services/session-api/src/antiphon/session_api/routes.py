@@ -25,6 +25,7 @@ from antiphon.session_api.pagination import (
     encode_name_cursor,
     encode_number_cursor,
     encode_page_cursor,
+    fitting,
     page,
 )
 from antiphon.session_api.problems import invalid
@@ -214,8 +215,9 @@ async def list_flows(request: Request, cursor: PageCursor = None, limit: Limit =
     after = None if cursor is None else decode_name_cursor("flows", cursor)
     found = dependencies_of(request).flows.latest(caller(request).tenant)
     found = [flow for flow in found if after is None or flow.flow_id > after]
-    more = encode_name_cursor("flows", found[limit - 1].flow_id) if len(found) > limit else None
-    return page("flows", map(msgspec.json.encode, found[:limit]), more)
+    shown = fitting(map(msgspec.json.encode, found), limit)
+    more = encode_name_cursor("flows", found[len(shown) - 1].flow_id) if len(found) > len(shown) else None
+    return page("flows", shown, more)
 
 
 def _json(body: bytes | str, status: int = 200, headers: dict[str, str] | None = None) -> Response:

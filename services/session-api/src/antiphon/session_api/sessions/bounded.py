@@ -5,7 +5,6 @@ from typing import Generic, NamedTuple, TypeVar
 
 import asyncpg
 
-PAGE_BYTES = 4 << 20
 WHOLE_ROW = "row_to_json(found)::text"
 
 # Postgres measures the rows, as text, and sends those that fit: `page_bytes_before` is the size of the ones

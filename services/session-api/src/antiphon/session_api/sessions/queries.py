@@ -10,8 +10,8 @@ from msgspec import Struct
 from antiphon.chassis.database import Database, DatabaseUnavailable, translate_errors
 from antiphon.contracts.session import Status
 from antiphon.contracts.views import STATE_COLUMNS, TurnView, session_json
-from antiphon.session_api.pagination import PageKey
-from antiphon.session_api.sessions.bounded import PAGE_BYTES, WHOLE_ROW, Listed, bounded, listed
+from antiphon.session_api.pagination import PAGE_BYTES, PageKey
+from antiphon.session_api.sessions.bounded import WHOLE_ROW, Listed, bounded, listed
 from antiphon.session_api.sessions.log_end import LOG_END, LOG_END_TYPES, LogEnd, log_end_of
 
 _STATE = ", ".join(STATE_COLUMNS)
