@@ -85,8 +85,8 @@ async def live(
 ) -> Chunks:
     """Yield events as they are committed, and a heartbeat after every `heartbeat_seconds` without one.
 
-    A chunk may be empty, so that whoever sends them can end the stream at any time. Ends with the session
-    and its late events, or when `stopping` is set. Closes the follower.
+    A chunk may be empty, so that its response can notice at any time that the client is gone. Ends with the
+    session and its late events, or when `stopping` is set. Closes the follower.
     """
     now = asyncio.get_running_loop().time
     ending = Ending(end, now())
