@@ -1,4 +1,4 @@
-"""Servers of the create benchmark: `bare`, a route with one publish; `ours`, session-api without LiveKit."""
+"""Servers of the create benchmark: `bare` and `two`, routes with one and two publishes, and session-api."""
 
 import asyncio
 import os
@@ -21,6 +21,8 @@ from antiphon.session_api.dependencies import now, wire
 from antiphon.session_api.sessions.schemas import CreateRequest
 from antiphon.session_api.settings import ApiSettings
 
+PUBLISHES = {"bare": 1, "two": 2}
+
 
 class NoRooms:
     """A room service that does nothing."""
@@ -36,8 +38,8 @@ class NoRooms:
         """Do nothing."""
 
 
-def bare_app(bus: Bus) -> FastAPI:
-    """Build the baseline: validate, publish one message of the same kind and size, answer."""
+def bare_app(bus: Bus, publishes: int) -> FastAPI:
+    """Build the baseline: validate, publish messages of the same kind and size one after another, answer."""
     app = FastAPI()
     numbers = count()
 
@@ -46,18 +48,19 @@ def bare_app(bus: Bus) -> FastAPI:
         session_id = new_session_id(now(), os.urandom(10))
         payload = b'{"user_id":"%s","filler":"%s"}' % (body.user_id.encode(), b"x" * 450)
         subject = event_subject("default", session_id, "session")
-        await bus.publish(Outgoing(subject, payload, f"bare:{os.getpid()}:{next(numbers)}"))
+        for _ in range(publishes):
+            await bus.publish(Outgoing(subject, payload, f"bare:{os.getpid()}:{next(numbers)}"))
         return {"session_id": session_id, "status": "requested"}
 
     return app
 
 
 async def serve(kind: str, settings: ApiSettings, stop: asyncio.Event) -> None:
-    """Serve `bare` or `ours` until stopped."""
+    """Serve `bare`, `two` or `ours` until stopped."""
     configure("benchmark", settings)
     bus = await Bus.connect(settings.nats_url, name=kind)
-    if kind == "bare":
-        await serve_http(bare_app(bus), settings.host, settings.port, stop)
+    if kind in PUBLISHES:
+        await serve_http(bare_app(bus, PUBLISHES[kind]), settings.host, settings.port, stop)
     else:
         keys = await (await bus.bucket("keys")).watch()
         flows = await (await bus.bucket("flows")).watch()

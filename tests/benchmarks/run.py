@@ -30,6 +30,8 @@ BENCHMARKS = {
     "recorder": "tests.benchmarks.recorder",
     "ingest": "tests.benchmarks.ingest",
     "lag": "tests.benchmarks.lag",
+    "requests": "tests.benchmarks.requests",
+    "sse": "tests.benchmarks.sse",
     "voice": "tests.benchmarks.voice",
 }
 ROW = "{:<62}{:>18}  {:<36}{:>6}  {:<20}{}"

@@ -68,6 +68,31 @@ async def test_small_groups_are_published_concurrently_and_large_ones_as_a_batch
     assert held.batches == [5]
 
 
+async def test_few_messages_do_not_wait_for_those_in_flight(bus: Bus, message: MessageOf) -> None:
+    held = HeldBus(bus)
+    group = GroupCommit(held, max_concurrent=4)
+    inside: list[str] = []
+    together = asyncio.Event()
+
+    async def publish(out: Outgoing, **_: object) -> Ack:
+        inside.append(str(out.message_id))
+        if len(inside) == 3:
+            together.set()
+        await together.wait()
+        return Ack(1, duplicate=False)
+
+    held.publish = publish  # type: ignore[method-assign]
+    async with asyncio.timeout(60):
+        callers = []
+        for number in range(3):
+            callers.append(asyncio.create_task(group.publish(message(number))))
+            while len(inside) <= number:  # noqa: ASYNC110 - a few steps of the loop
+                await asyncio.sleep(0)
+        await asyncio.gather(*callers)
+
+    assert held.batches == []
+
+
 @pytest.mark.parametrize("max_concurrent", [1, 3])
 async def test_a_duplicate_in_a_group_is_marked_for_its_caller(
     max_concurrent: int, bus: Bus, message: MessageOf
@@ -158,8 +183,8 @@ async def test_a_cancelled_commit_leaves_no_caller_waiting(bus: Bus, message: Me
     callers = [asyncio.create_task(group.publish(message(number))) for number in range(3)]
     await asyncio.sleep(0)
     await asyncio.sleep(0)
-    assert group._flushing is not None
-    group._flushing.cancel()
+    assert group._batch is not None
+    group._batch.cancel()
 
     async with asyncio.timeout(60):
         results = await asyncio.gather(*callers, return_exceptions=True)

@@ -24,7 +24,6 @@ from antiphon.session_api.sessions.join import JoinSession, JoinTokens
 from antiphon.session_api.sessions.lookup import Lookup
 from antiphon.session_api.sessions.queries import Views
 from antiphon.session_api.sessions.room import Rooms
-from antiphon.session_api.sessions.sse import OpenStreams
 from antiphon.session_api.settings import ApiSettings
 
 
@@ -41,7 +40,7 @@ class Dependencies:
     views: Views
     log: Log
     health: Health
-    streams: OpenStreams
+    stopping: asyncio.Event
     heartbeat_seconds: float
     http: HttpPolicy
     public_url: str | None
@@ -117,7 +116,7 @@ def wire(
         log=log,
         # Creating sessions needs no Postgres, so an outage there does not make the service unready.
         health=Readiness(required={"broker": bus.ready}, reported={"postgres": database.ready}),
-        streams=OpenStreams(stopping),
+        stopping=stopping,
         heartbeat_seconds=settings.heartbeat_seconds,
         http=settings.http_policy,
         public_url=settings.public_url,

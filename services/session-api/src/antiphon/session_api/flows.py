@@ -39,7 +39,11 @@ class Flows:
             revision = 0  # the bucket was emptied
         while f"{prefix}{revision + 1}" in self._bucket:
             revision += 1
-        self._newest[prefix] = revision
+        # Flows that exist only: an entry for each name that clients ask for would have no bound.
+        if revision:
+            self._newest[prefix] = revision
+        else:
+            self._newest.pop(prefix, None)
         return revision or None
 
     def latest(self, tenant: str) -> list[Flow]:

@@ -8,6 +8,7 @@ import binascii
 import zlib
 from collections.abc import Iterable
 from datetime import datetime
+from itertools import islice
 from typing import TypeVar
 
 import msgspec
@@ -20,6 +21,7 @@ from antiphon.session_api.problems import Problem, invalid
 
 VERSION = b"\x01"
 CHECKSUM_BYTES = 4
+PAGE_BYTES = 4 << 20  # of the items in one page; one that is larger is a page of its own
 MAX_CURSOR_LENGTH = 512
 LARGEST_SEQUENCE = 2**31 - 1  # Postgres: integer
 
@@ -43,6 +45,18 @@ def page(name: str, items: Iterable[bytes | str], following: str | None) -> Resp
     joined = b",".join(item.encode() if isinstance(item, str) else item for item in items)
     body = b'{"%s":[%s],"next":%s}' % (name.encode(), joined, orjson.dumps(following))
     return Response(body, media_type="application/json")
+
+
+def fitting(items: Iterable[bytes], limit: int) -> list[bytes]:
+    """Return the first items of a page: at most `limit`, and about PAGE_BYTES, but always one."""
+    shown: list[bytes] = []
+    size = 0
+    for item in islice(items, limit):
+        shown.append(item)
+        size += len(item)
+        if size >= PAGE_BYTES:
+            break
+    return shown
 
 
 def encode_page_cursor(key: PageKey) -> str:

@@ -171,6 +171,12 @@ _ALL = (
         "Correct what `errors` names. Unknown fields and parameters are not ignored.",
     ),
     ProblemType(
+        "sequence-beyond-end",
+        (422,),
+        "`after` or `Last-Event-ID` is beyond the last event that is committed; `last_sequence` is that one.",
+        "Resume after an event that you received from this session. One that you received is committed.",
+    ),
+    ProblemType(
         "idempotency-key-reused",
         (422,),
         "This Idempotency-Key was used before, with another request; `errors` names the fields that differ.",

@@ -151,6 +151,7 @@ EVENTS = _route(
         204: {"description": "The session has ended and has no further events; do not reconnect"},
     },
     "unknown-session",
+    "sequence-beyond-end",
     "invalid-request",
     *_READ,
 )

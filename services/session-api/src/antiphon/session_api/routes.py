@@ -25,6 +25,7 @@ from antiphon.session_api.pagination import (
     encode_name_cursor,
     encode_number_cursor,
     encode_page_cursor,
+    fitting,
     page,
 )
 from antiphon.session_api.problems import invalid
@@ -131,9 +132,9 @@ async def list_sessions(
         terms=filter_terms(request.query_params.multi_items()),
         after=None if cursor is None else decode_page_cursor(cursor),
     )
-    found = await dependencies_of(request).views.sessions(caller(request).tenant, wanted, limit + 1)
-    more = encode_page_cursor(found[limit - 1][0]) if len(found) > limit else None
-    return page("sessions", (state for _, state in found[:limit]), more)
+    found = await dependencies_of(request).views.sessions(caller(request).tenant, wanted, limit)
+    more = encode_page_cursor(found.items[-1][0]) if found.more else None
+    return page("sessions", (state for _, state in found.items), more)
 
 
 @sessions.get("/{session_id}", **SESSION)
@@ -150,9 +151,9 @@ async def list_turns(
     """List the turns of the conversation, in order; the one that goes on has the state `open`."""
     name = f"turns:{session_id}"
     after = 0 if cursor is None else decode_number_cursor(name, cursor)
-    found = await dependencies_of(request).lookup.turns(caller(request).tenant, session_id, after, limit + 1)
-    more = encode_number_cursor(name, found[limit - 1][0]) if len(found) > limit else None
-    return page("turns", (turn for _, turn in found[:limit]), more)
+    found = await dependencies_of(request).lookup.turns(caller(request).tenant, session_id, after, limit)
+    more = encode_number_cursor(name, found.items[-1][0]) if found.more else None
+    return page("turns", (turn for _, turn in found.items), more)
 
 
 @sessions.get("/{session_id}/events", **EVENTS)
@@ -188,7 +189,7 @@ async def _stream(request: Request, tenant: str, session_id: str, after: int) ->
         return Response(status_code=204)  # tells an EventSource not to reconnect
     follower = dependencies.log.follower(tenant, session_id, after=after, announced=not end.settled)
     chunks = sse.live(
-        follower, end, heartbeat_seconds=dependencies.heartbeat_seconds, streams=dependencies.streams
+        follower, end, heartbeat_seconds=dependencies.heartbeat_seconds, stopping=dependencies.stopping
     )
     return sse.EventStream(chunks, follower.wake)
 
@@ -214,8 +215,9 @@ async def list_flows(request: Request, cursor: PageCursor = None, limit: Limit =
     after = None if cursor is None else decode_name_cursor("flows", cursor)
     found = dependencies_of(request).flows.latest(caller(request).tenant)
     found = [flow for flow in found if after is None or flow.flow_id > after]
-    more = encode_name_cursor("flows", found[limit - 1].flow_id) if len(found) > limit else None
-    return page("flows", map(msgspec.json.encode, found[:limit]), more)
+    shown = fitting(map(msgspec.json.encode, found), limit)
+    more = encode_name_cursor("flows", found[len(shown) - 1].flow_id) if len(found) > len(shown) else None
+    return page("flows", shown, more)
 
 
 def _json(body: bytes | str, status: int = 200, headers: dict[str, str] | None = None) -> Response:

@@ -6,6 +6,7 @@ from antiphon.chassis.log import Log, Page
 from antiphon.contracts.ids import is_session_id
 from antiphon.contracts.session import Session
 from antiphon.session_api.problems import Problem
+from antiphon.session_api.sessions.bounded import Listed
 from antiphon.session_api.sessions.events import EventReader
 from antiphon.session_api.sessions.log_end import LogEnd, beyond_the_end
 from antiphon.session_api.sessions.queries import Views
@@ -63,13 +64,13 @@ class Lookup:
             raise unknown_session(session_id)
         return _session.decode(view)
 
-    async def turns(self, tenant: str, session_id: str, after: int, limit: int) -> list[tuple[int, str]]:
+    async def turns(self, tenant: str, session_id: str, after: int, limit: int) -> Listed[tuple[int, str]]:
         """Return the turns that began after a sequence, in order, each with that sequence and as JSON.
 
         Raises Problem 404, DatabaseUnavailable, BusUnavailable.
         """
         turns = await self._views.turns(tenant, session_id, after, limit)
-        if not turns:
+        if not turns.items:
             await self._require(tenant, session_id)
         return turns
 

@@ -10,7 +10,8 @@ from msgspec import Struct
 from antiphon.chassis.database import Database, DatabaseUnavailable, translate_errors
 from antiphon.contracts.session import Status
 from antiphon.contracts.views import STATE_COLUMNS, TurnView, session_json
-from antiphon.session_api.pagination import PageKey
+from antiphon.session_api.pagination import PAGE_BYTES, PageKey
+from antiphon.session_api.sessions.bounded import WHOLE_ROW, Listed, bounded, listed
 from antiphon.session_api.sessions.log_end import LOG_END, LOG_END_TYPES, LogEnd, log_end_of
 
 _STATE = ", ".join(STATE_COLUMNS)
@@ -32,14 +33,14 @@ case when state = 'open' and exists (
 """
 _TURN_COLUMNS = ", ".join(_TURN_STATE if field == "state" else field for field in TurnView.__struct_fields__)
 TURNS = f"""
-select first_sequence, row_to_json(page)::text as page
+select first_sequence, row_to_json(row_of_turn)::text as document
 from (
     select {_TURN_COLUMNS}
     from turns
     where tenant = $1 and session_id = $2 and first_sequence > $3
     order by first_sequence
     limit $4
-) as page
+) as row_of_turn
 """
 
 
@@ -74,16 +75,25 @@ class Views:
         rows = await self._fetch(SESSION, tenant, session_id)
         return session_json(rows[0]) if rows else None
 
-    async def sessions(self, tenant: str, wanted: SessionsFilter, limit: int) -> list[tuple[PageKey, bytes]]:
-        """Return sessions as JSON, newest first, each with its page key."""
-        statement, arguments = _sessions_statement(tenant, wanted, limit)
-        rows = await self._fetch(statement, *arguments)
-        return [(PageKey(row["created_at"], row["session_id"]), session_json(row)) for row in rows]
+    async def sessions(
+        self, tenant: str, wanted: SessionsFilter, limit: int
+    ) -> Listed[tuple[PageKey, bytes]]:
+        """Return sessions as JSON, newest first, each with its page key; fewer if they are large."""
+        statement, arguments = _sessions_statement(tenant, wanted, limit + 1)
+        rows = await self._fetch(bounded(statement, WHOLE_ROW, len(arguments) + 1), *arguments, PAGE_BYTES)
+        return listed(
+            rows, limit, lambda row: (PageKey(row["created_at"], row["session_id"]), session_json(row))
+        )
 
-    async def turns(self, tenant: str, session_id: str, after: int, limit: int) -> list[tuple[int, str]]:
-        """Return the turns that began after a sequence, in order, each with that sequence and as JSON."""
-        rows = await self._fetch(TURNS, tenant, session_id, after, limit)
-        return [(row["first_sequence"], row["page"]) for row in rows]
+    async def turns(self, tenant: str, session_id: str, after: int, limit: int) -> Listed[tuple[int, str]]:
+        """Return the turns that began after a sequence, in order, each with that sequence and as JSON.
+
+        They are fewer than `limit` if they are large.
+        """
+        rows = await self._fetch(
+            bounded(TURNS, "document", 5), tenant, session_id, after, limit + 1, PAGE_BYTES
+        )
+        return listed(rows, limit, lambda row: (row["first_sequence"], row["document"]))
 
     async def log_end(self, tenant: str, session_id: str) -> LogEnd:
         """Return the end of what is committed of a session; that of no events for an unknown one."""

@@ -80,54 +80,22 @@ class Ending:
             self.at = min(self._latest, now + QUIET_SECONDS)
 
 
-class OpenStreams:
-    """The streams of a process, which end when it stops: one task waits for that, not one for each."""
-
-    def __init__(self, stopping: asyncio.Event) -> None:
-        self._stopping = stopping
-        self._wakes: set[Callable[[], None]] = set()
-        self._waiting: asyncio.Task[None] | None = None
-
-    @property
-    def stopping(self) -> bool:
-        """Whether the streams are to end."""
-        return self._stopping.is_set()
-
-    def add(self, wake: Callable[[], None]) -> None:
-        """Call `wake` when the process stops."""
-        self._wakes.add(wake)
-        if self._waiting is None:
-            self._waiting = asyncio.create_task(self._wake_all(), name="stream: stop")
-
-    def remove(self, wake: Callable[[], None]) -> None:
-        """Forget a stream."""
-        self._wakes.discard(wake)
-        if not self._wakes and self._waiting is not None:
-            self._waiting.cancel()
-            self._waiting = None
-
-    async def _wake_all(self) -> None:
-        await self._stopping.wait()
-        for wake in tuple(self._wakes):
-            wake()
-
-
 async def live(
-    follower: SessionFollower, end: LogEnd, *, heartbeat_seconds: float, streams: OpenStreams
+    follower: SessionFollower, end: LogEnd, *, heartbeat_seconds: float, stopping: asyncio.Event
 ) -> Chunks:
     """Yield events as they are committed, and a heartbeat after every `heartbeat_seconds` without one.
 
-    A chunk may be empty, so that whoever sends them can end the stream at any time. Ends with the session
-    and its late events, or when the server stops. Closes the follower.
+    A chunk may be empty, so that its response can notice at any time that the client is gone. Ends with the
+    session and its late events, or when `stopping` is set. Closes the follower.
     """
     now = asyncio.get_running_loop().time
     ending = Ending(end, now())
-    wake = follower.wake
-    streams.add(wake)
+    stopped = asyncio.create_task(stopping.wait(), name="stream: stop")
+    stopped.add_done_callback(lambda _: follower.wake())
     try:
         yield OPENING
         heartbeat_at = now() + heartbeat_seconds
-        while not streams.stopping and (now() < ending.at or follower.behind):
+        while not stopping.is_set() and (now() < ending.at or follower.behind):
             envelopes = await follower.next(max(0.0, min(heartbeat_at, ending.at) - now()))
             if envelopes:
                 rendered = _render(envelopes)
@@ -140,5 +108,5 @@ async def live(
             else:
                 yield b""
     finally:
-        streams.remove(wake)
+        stopped.cancel()
         await follower.close()
