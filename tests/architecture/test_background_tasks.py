@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PRODUCT = [
     path
-    for folder in ("contracts", "chassis", "recorder", "services", "cli")
+    for folder in ("contracts", "chassis", "recorder", "services", "client", "cli")
     for path in sorted((ROOT / folder).glob("**/src/**/*.py"))
     if ".venv" not in path.parts
 ]

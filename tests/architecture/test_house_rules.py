@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 SOURCES = [
     path
-    for folder in ("contracts", "chassis", "recorder", "services", "cli", "tests")
+    for folder in ("contracts", "chassis", "recorder", "services", "client", "cli", "tests")
     for path in sorted((ROOT / folder).rglob("*.py"))
     if ".venv" not in path.parts
 ]
@@ -118,5 +118,5 @@ def test_every_package_has_its_tests() -> None:
     }
     names = {parts[-1] for parts in packages if not parts[-1].endswith("egg-info")}
 
-    for name in names | {"contracts", "chassis", "recorder", "cli"}:
+    for name in names | {"contracts", "chassis", "recorder", "client", "cli"}:
         assert list((ROOT / "tests" / name).rglob("test_*.py")), f"tests/{name} is empty"

@@ -17,6 +17,7 @@ PACKAGES = (
     "services/agent-worker/src",
     "services/persistence/src",
     "services/webhook-ingest/src",
+    "client/src",
     "cli/src",
 )
 
@@ -59,6 +60,8 @@ def test_the_packages_follow_the_rules(tree: Path) -> None:
         ("session_api", "import nats", "only chassis.bus imports nats"),
         ("agent_worker", "import antiphon.chassis.database", "never touch the database"),
         ("session_api", "import alembic", "only persistence"),
+        ("client", "import antiphon.chassis.retry", "the client needs contracts"),
+        ("client", "import pydantic", "the client needs contracts"),
         ("cli", "import antiphon.persistence", "is a user of the services"),
     ],
 )

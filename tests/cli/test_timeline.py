@@ -6,9 +6,27 @@ from typing import Any
 import pytest
 
 from antiphon.cli.timeline import SUMMARIES, Timeline
+from antiphon.client import SessionEvent
 from antiphon.contracts.registry import EVENTS
 
 EXAMPLES = Path(__file__).parents[2] / "contracts" / "examples"
+
+
+ENVELOPE = {
+    "specversion": "1.0",
+    "id": "an-id",
+    "source": "/test",
+    "subject": "ses_01m7yq1we0eqq9xvayxnfetqqd",
+    "dataschema": "https://antiphon.dev/schemas/any/1",
+    "tenant": "default",
+    "producer": "test",
+    "producerseq": 0,
+}
+
+
+def committed(event: dict[str, Any]) -> SessionEvent:
+    """Return an event as the client gives it, of some of its members."""
+    return SessionEvent.parse(json.dumps({**ENVELOPE, **event}).encode())
 
 
 def _examples() -> Iterator[Any]:
@@ -18,7 +36,7 @@ def _examples() -> Iterator[Any]:
 
 @pytest.mark.parametrize("example", list(_examples()))
 def test_every_event_type_has_a_line(example: dict[str, Any]) -> None:
-    line = Timeline().line({**example, "sequence": 7}).plain
+    line = Timeline().line(committed({**example, "sequence": 7})).plain
 
     assert f"   7  {example['type']}" in line
     assert "None" not in line
@@ -30,8 +48,8 @@ def test_time_starts_at_the_first_event() -> None:
     closed = {"reason": "agent_ended", "turns": 4, "duration_seconds": 12.34}
 
     lines = [
-        timeline.line({**first, "data": closed}).plain,
-        timeline.line({**first, "data": closed, "time": "2026-01-01T00:00:01.250000Z"}).plain,
+        timeline.line(committed({**first, "data": closed})).plain,
+        timeline.line(committed({**first, "data": closed, "time": "2026-01-01T00:00:01.250000Z"})).plain,
     ]
 
     assert lines[0].lstrip().startswith("+0.000 s")
@@ -55,13 +73,15 @@ TURN = {"turn": 2, "agent_id": "host", "user_text": "hello", "assistant_text": "
 def test_a_turn_that_did_not_end_as_usual_is_marked(changes: dict[str, Any], mark: str) -> None:
     event = {"type": "turn.saved", "sequence": 1, "time": "2026-01-01T00:00:00Z", "data": {**TURN, **changes}}
 
-    assert Timeline().line(event).plain.endswith(mark)
+    assert Timeline().line(committed(event)).plain.endswith(mark)
 
 
 @pytest.mark.parametrize("kind", sorted(SUMMARIES))
 @pytest.mark.parametrize("data", [{}, None, [], "text", {"turn": None, "ready_ms": "soon", "models": 3}])
 def test_a_body_that_cannot_be_read_has_a_line(kind: str, data: Any) -> None:
-    line = Timeline().line({"type": kind, "sequence": 1, "time": "2026-01-01T00:00:00Z", "data": data})
+    event = {"type": kind, "sequence": 1, "time": "2026-01-01T00:00:00Z", "data": data}
+
+    line = Timeline().line(committed(event))
 
     assert kind in line.plain
 

@@ -49,6 +49,11 @@ class Client:
         iterator = getattr(getattr(self.other, part), method)(*arguments, **named)
         return [item async for item in iterator]
 
+    async def raw(self, *arguments: Any, **named: Any) -> Any:
+        if self.is_sync:
+            return await asyncio.to_thread(lambda: self.sync.request(*arguments, **named))
+        return await self.other.request(*arguments, **named)
+
 
 Make = Callable[..., Client]
 
@@ -261,8 +266,41 @@ async def test_calls_have_their_parts(make: Make) -> None:
         ("POST", f"/v1/sessions/{SESSION}/token", b'{"identity":"ada","ttl_seconds":60}'),
         ("POST", "/v1/keys", b'{"name":"n","scopes":["admin"]}'),
         ("POST", "/v1/keys/key_1/rotate", b'{"overlap_seconds":60}'),
-        ("POST", "/v1/keys/key_1/revoke", b""),
+        ("POST", "/v1/keys/key_1/revoke", b"{}"),
     ]
+
+
+async def test_a_create_that_waits_has_more_time(make: Make) -> None:
+    seen: list[tuple[list[tuple[str, str]], float]] = []
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        seen.append((request.url.params.multi_items(), request.extensions["timeout"]["read"]))
+        return httpx.Response(202, json={**CREATED, "greeting": "Good day."})
+
+    client = make(handle)
+    await client.call("sessions.create", flow_id="f", user_id="u", wait="ready", wait_seconds=40)
+    created = await client.call("sessions.create", flow_id="f", user_id="u", wait="ready")
+
+    assert created.greeting == "Good day."
+    assert [params for params, _ in seen] == [
+        [("wait", "ready"), ("timeout_seconds", "40")],
+        [("wait", "ready")],
+    ]
+    assert [round(seconds) for _, seconds in seen] == [55, 25]
+
+
+async def test_any_request_can_be_sent(make: Make) -> None:
+    client = make(
+        lambda request: httpx.Response(200, json=[request.method, request.url.path, str(request.url.params)])
+    )
+
+    assert await client.raw("PATCH", "/v1/moons", {"a": 1}, params={"b": None, "c": 2}) == [
+        "PATCH",
+        "/antiphon/v1/moons",
+        "c=2",
+    ]
+    with pytest.raises(ValueError, match="begin with /"):
+        await client.raw("GET", "@elsewhere.test/")
 
 
 async def test_a_new_key_is_not_requested_twice(make: Make) -> None:

@@ -13,8 +13,8 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 import httpx
 import pytest
 from tests.fixtures.stack_settings import isolated_settings
+from tests.journeys.json_api import Json, SessionApi
 
-from antiphon.cli.api import Json, SessionApi
 from antiphon.cli.embedded import EmbeddedStack
 
 RECOVERY_SECONDS = 60.0

@@ -14,8 +14,8 @@ import httpx
 import psutil
 import pytest
 from livekit import api as livekit_api
+from tests.journeys.json_api import Json, SessionApi
 
-from antiphon.cli.api import Json, SessionApi
 from antiphon.cli.caller import Caller
 from antiphon.cli.embedded import EmbeddedStack
 

@@ -5,7 +5,8 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
 
-from antiphon.cli.api import Json, SessionApi
+from tests.journeys.json_api import Json, SessionApi
+
 from antiphon.cli.caller import Caller
 
 OUTAGE_SECONDS = 30.0

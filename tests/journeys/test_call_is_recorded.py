@@ -5,8 +5,8 @@ from collections.abc import Awaitable, Callable
 
 import asyncpg
 import msgspec
+from tests.journeys.json_api import Json, SessionApi
 
-from antiphon.cli.api import Json, SessionApi
 from antiphon.cli.caller import Caller
 from antiphon.cli.embedded import EmbeddedStack
 from antiphon.contracts.envelope import decode

@@ -43,7 +43,7 @@ def test_call_is_printed_and_can_be_listed_tailed_and_shown(antiphon: Run) -> No
     tail = antiphon("tail", session)  # to the session's last event
     assert tail.returncode == 0
     assert "session.requested" in tail.stdout.splitlines()[0]
-    assert "session.closed" in tail.stdout.splitlines()[-1]
+    assert "session.closed" in tail.stdout  # events of the room may follow
 
     show = antiphon("show", session).stdout
     assert re.search(r"1  caller +hello", show)

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from antiphon.cli.api import SessionApi
+from tests.journeys.json_api import SessionApi
 
 
 async def test_create_does_not_wait_for_the_agent(api: SessionApi) -> None:

@@ -9,8 +9,8 @@ import time
 import httpx
 import jwt
 import pytest
+from tests.journeys.json_api import SessionApi
 
-from antiphon.cli.api import SessionApi
 from antiphon.cli.embedded import EmbeddedStack
 from antiphon.cli.supervisor.state import Addresses
 

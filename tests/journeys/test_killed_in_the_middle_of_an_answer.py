@@ -6,8 +6,8 @@ from functools import partial
 
 import psutil
 import pytest
+from tests.journeys.json_api import Json, SessionApi
 
-from antiphon.cli.api import Json, SessionApi
 from antiphon.cli.caller import Caller
 from antiphon.cli.caller.caller import SPEAKING
 from antiphon.cli.embedded import EmbeddedStack

@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import numpy as np
+from tests.journeys.json_api import Json, SessionApi
 
-from antiphon.cli.api import Json, SessionApi
 from antiphon.cli.caller import Caller
 
 RATE = 22_050  # Hz, the synthetic caller's

@@ -4,8 +4,8 @@ from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
 
 import httpx
+from tests.journeys.json_api import Json, SessionApi
 
-from antiphon.cli.api import Json, SessionApi
 from antiphon.cli.caller import Caller
 
 

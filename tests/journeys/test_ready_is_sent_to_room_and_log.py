@@ -2,7 +2,8 @@
 
 from collections.abc import Awaitable, Callable
 
-from antiphon.cli.api import Json, SessionApi
+from tests.journeys.json_api import Json, SessionApi
+
 from antiphon.cli.caller import Caller
 
 

@@ -5,8 +5,8 @@ from collections.abc import Awaitable, Callable
 from uuid import uuid4
 
 import httpx
+from tests.journeys.json_api import Json, SessionApi
 
-from antiphon.cli.api import Json, SessionApi
 from antiphon.cli.caller import Caller
 
 BODY = {"flow_id": "booking", "user_id": "ada", "metadata": {"order": 17}}

@@ -1,4 +1,4 @@
-"""Contracts, chassis, recorder and cli install alone from their wheels, with the expected closure."""
+"""Contracts, chassis, recorder, client and cli install alone from their wheels, with the expected closure."""
 
 import re
 import shutil
@@ -22,6 +22,18 @@ PIN = re.compile(r"^[A-Za-z0-9][\w.-]*==[^\\]+", re.MULTILINE)
 INSTALL_SECONDS = 600
 
 CONTRACTS = {"antiphon-contracts", "msgspec"}
+# and what httpx needs
+CLIENT = {
+    *CONTRACTS,
+    "antiphon-client",
+    "httpx",
+    "httpcore",
+    "h11",
+    "anyio",
+    "idna",
+    "certifi",
+    "typing-extensions",
+}
 CHASSIS = {*CONTRACTS, "antiphon-chassis", "nats-py", "tenacity"}
 # needed only by services or the embedded stack
 SERVERS = {
@@ -168,6 +180,16 @@ def test_recorder_installs_alone(environment: Environment, wheels: Path, constra
     assert not set(installed) & SERVERS
 
 
+def test_client_installs_alone(environment: Environment, wheels: Path, constraints: Path) -> None:
+    environment.install("antiphon-client", wheels, constraints)
+
+    environment.run(
+        "from antiphon.client import Antiphon, AsyncAntiphon; Antiphon('http://localhost', 'key')"
+    )
+    assert set(environment.distributions()) - {"sniffio"} <= CLIENT
+    assert {"antiphon-client", "httpx", *CONTRACTS} <= set(environment.distributions())
+
+
 def test_cli_installs_alone(environment: Environment, wheels: Path, constraints: Path) -> None:
     environment.install("antiphon-cli", wheels, constraints)
 
@@ -178,6 +200,7 @@ def test_cli_installs_alone(environment: Environment, wheels: Path, constraints:
         ).lower()
     )
     installed = set(environment.distributions())
+    assert "antiphon-client" in installed
     assert not installed & SERVERS
     assert "livekit-agents" not in installed
     assert not {name for name in installed if name.startswith("antiphon-")} & {

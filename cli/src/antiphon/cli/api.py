@@ -1,159 +1,59 @@
-"""A client of session-api."""
+"""Open a client of session-api for a command, and show its errors as those of a command."""
 
-import asyncio
-import json
 from collections.abc import AsyncIterator
-from types import TracebackType
-from typing import Any, Self
+from contextlib import asynccontextmanager
 
-import httpx
-
+from antiphon.chassis.settings import load
 from antiphon.cli.errors import StackError
-from antiphon.cli.screen import shown
-from antiphon.contracts.session import TERMINAL_TYPES
-
-TIMEOUT_SECONDS = 15.0
-READ_SECONDS = 45.0  # the read timeout of a stream; the server sends a comment every 15 s
-STREAM_TRIES = 10  # consecutive failures without an event
-RETRY_SECONDS = 1.0
-MAX_DIGITS = 4_000
-
-Json = dict[str, Any]
+from antiphon.cli.screen import program_name, shown
+from antiphon.cli.settings import ClientSettings, StackSettings
+from antiphon.cli.status import Status, status_of
+from antiphon.client import AntiphonError, AsyncAntiphon
 
 
 class ApiFailed(StackError):
     """session-api refused a request or did not respond."""
 
 
-class SessionApi:
-    """A client of one session-api, as an async context manager."""
+@asynccontextmanager
+async def open_api() -> AsyncIterator[AsyncAntiphon]:
+    """Open the session-api of ANTIPHON_API_URL, else that of the embedded stack.
 
-    def __init__(self, url: str, key: str) -> None:
-        self._http = httpx.AsyncClient(
-            base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=TIMEOUT_SECONDS
+    Raises StackError when there is neither, and ApiFailed for the errors of the client.
+    """
+    settings = load(ClientSettings)
+    if settings.url:
+        if not settings.key:
+            raise StackError("ANTIPHON_API_URL needs ANTIPHON_API_KEY")
+        async with _opened(str(settings.url), settings.key) as client:
+            yield client
+        return
+    stack = load(StackSettings)
+    status = status_of(stack)
+    if not any(service.ready for service in status.services):
+        raise StackError(
+            f"no stack is up in {stack.home}: run `{program_name()} up`, or set ANTIPHON_API_URL"
         )
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._http.aclose()
-
-    async def create(self, flow: str | None, user: str, *, agent_name: str | None = None) -> Json:
-        """Create a session of a flow or an agent, and return the response, with the caller's token."""
-        body = {"flow_id": flow, "agent_name": agent_name, "user_id": user}
-        return await self._json("POST", "/v1/sessions", json=body)
-
-    async def session(self, session_id: str) -> Json:
-        """Return one session."""
-        return await self._json("GET", f"/v1/sessions/{session_id}")
-
-    async def sessions(self, *, limit: int, room: str | None = None) -> list[Json]:
-        """Return the newest sessions, newest first; with `room` only those of that room."""
-        wanted = {"limit": limit} if room is None else {"limit": limit, "room": room}
-        page = await self._json("GET", "/v1/sessions", params=wanted)
-        return list(page["sessions"])
-
-    def turns(self, session_id: str) -> AsyncIterator[Json]:
-        """Iterate over a session's turns in order."""
-        return self._pages(f"/v1/sessions/{session_id}/turns", "turns")
-
-    def events(self, session_id: str) -> AsyncIterator[Json]:
-        """Iterate over a session's committed events in order."""
-        return self._pages(f"/v1/sessions/{session_id}/events", "events")
-
-    async def follow(self, session_id: str, *, after: int = 0) -> AsyncIterator[Json]:
-        """Iterate over a session's events, past and live, to its last.
-
-        A broken stream is resumed after the last event received.
-        Raises ApiFailed after ten failures in a row.
-        """
-        failures = 0
-        while True:
-            try:
-                async for event in self._stream(session_id, after):
-                    yield event
-                    after, failures = event["sequence"], 0
-                    if event["type"] in TERMINAL_TYPES:
-                        return
-            except httpx.TransportError as error:
-                if failures == STREAM_TRIES:
-                    raise ApiFailed(f"session-api does not respond: {error}") from error
-            failures += 1
-            await asyncio.sleep(RETRY_SECONDS)
-
-    async def _stream(self, session_id: str, after: int) -> AsyncIterator[Json]:
-        headers = {"Accept": "text/event-stream", "Last-Event-ID": str(after)}
-        timeout = httpx.Timeout(TIMEOUT_SECONDS, read=READ_SECONDS)
-        path = f"/v1/sessions/{session_id}/events"
-        async with self._http.stream("GET", path, headers=headers, timeout=timeout) as response:
-            if not response.is_success:
-                await response.aread()
-                raise ApiFailed(_problem(response))
-            if not response.headers.get("content-type", "").startswith("text/event-stream"):
-                raise ApiFailed(f"{response.url} is not an event stream: is it session-api's address?")
-            data: list[bytes] = []
-            async for line in _lines(response.aiter_bytes()):
-                field, _, value = line.partition(b":")
-                if field == b"data":
-                    data.append(value.removeprefix(b" "))
-                elif not line and data:
-                    yield _decoded(b"\n".join(data))
-                    data.clear()
-
-    async def _pages(self, path: str, name: str) -> AsyncIterator[Json]:
-        cursor = None
-        while True:
-            page = await self._json("GET", path, params={} if cursor is None else {"cursor": cursor})
-            for item in page[name]:
-                yield item
-            cursor = page["next"]
-            if cursor is None:
-                return
-
-    async def _json(self, method: str, path: str, **options: Any) -> Json:
-        try:
-            response = await self._http.request(method, path, **options)
-        except httpx.TransportError as error:
-            raise ApiFailed(f"session-api at {self._http.base_url} does not respond: {error}") from error
-        if not response.is_success:
-            raise ApiFailed(_problem(response))
-        try:
-            return _decoded(response.content)
-        except ValueError as error:
-            raise ApiFailed(f"{response.url} is not JSON: is it session-api's address?") from error
+    async with stack_api(status) as client:
+        yield client
 
 
-async def _lines(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Iterate over the complete lines of a stream; httpx's lines also end inside texts, as at U+2028."""
-    rest: list[bytes] = []
-    async for chunk in chunks:
-        first, *more = chunk.split(b"\n")
-        rest.append(first)
-        for following in more:
-            yield b"".join(rest).removesuffix(b"\r")
-            rest = [following]
+@asynccontextmanager
+async def stack_api(status: Status) -> AsyncIterator[AsyncAntiphon]:
+    """Open the session-api of a stack with its development key.
+
+    Raises StackError without a key, and ApiFailed for the errors of the client.
+    """
+    if status.addresses.api_key is None:
+        raise StackError(f"the stack in {status.addresses.home} has no API key yet")
+    async with _opened(status.addresses.api_url, status.addresses.api_key) as client:
+        yield client
 
 
-def _decoded(raw: bytes) -> Json:
-    document: Json = json.loads(raw, parse_int=_number)
-    return document
-
-
-def _number(digits: str) -> int | str:
-    # Python converts no more digits; an event may hold more.
-    return int(digits) if len(digits) <= MAX_DIGITS else digits
-
-
-def _problem(response: httpx.Response) -> str:
-    """Return a problem document as one line."""
+@asynccontextmanager
+async def _opened(url: str, key: str) -> AsyncIterator[AsyncAntiphon]:
     try:
-        problem = response.json()
-        line = f"{problem['title']} ({response.status_code}): {problem.get('detail') or problem['type']}"
-        reasons = [f"{error['field']}: {error['message']}" for error in problem.get("errors", ())]
-        line = " ".join([line, "; ".join(reasons)]) if reasons else line
-    except (ValueError, KeyError, TypeError, AttributeError):
-        line = f"HTTP {response.status_code}: {response.text[:200]}"
-    return shown(line)
+        async with AsyncAntiphon(url, key) as client:
+            yield client
+    except AntiphonError as error:
+        raise ApiFailed(shown(str(error))) from error

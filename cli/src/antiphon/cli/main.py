@@ -105,8 +105,12 @@ def tail(
         typer.Argument(help="One session, from its first event to its last; default: all."),
     ] = None,
 ) -> None:
-    """Print events live, as they are committed."""
-    from antiphon.cli.commands.sessions import print_live
+    """Print events live, as they are committed.
+
+    Without a session: those of every session that has not ended, and of every new one. At most 30 are
+    followed at the same time; of the others the start is printed, and the rest when one of the 30 has ended.
+    """
+    from antiphon.cli.commands.tail import print_live
 
     asyncio.run(print_live(session))
 
@@ -114,11 +118,18 @@ def tail(
 def sessions(
     limit: Annotated[int, typer.Option(help="Maximum number of sessions.", min=1, max=100)] = 20,
     room: Annotated[str | None, typer.Option(help="Only the sessions of this LiveKit room.")] = None,
+    status: Annotated[
+        list[str] | None, typer.Option(help="Only the sessions with this status; may be repeated.")
+    ] = None,
+    flow: Annotated[str | None, typer.Option(help="Only the sessions of this flow.")] = None,
+    user: Annotated[str | None, typer.Option(help="Only the sessions of this user.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """List the newest sessions."""
     from antiphon.cli.commands.sessions import print_sessions
 
-    asyncio.run(print_sessions(limit, room))
+    filters = {"room": room, "status": status or None, "flow_id": flow, "user_id": user}
+    asyncio.run(print_sessions(limit, filters, as_json=as_json))
 
 
 def show(session: Annotated[str, typer.Argument(help="Id of the session.")]) -> None:
@@ -126,6 +137,13 @@ def show(session: Annotated[str, typer.Argument(help="Id of the session.")]) -> 
     from antiphon.cli.commands.sessions import print_session
 
     asyncio.run(print_session(session))
+
+
+def end(session: Annotated[str, typer.Argument(help="Id of the session.")]) -> None:
+    """End a session: its room is closed, and its log completed. Ending it again changes nothing."""
+    from antiphon.cli.commands.sessions import end_session
+
+    asyncio.run(end_session(session))
 
 
 def livekit() -> None:
@@ -136,7 +154,7 @@ def livekit() -> None:
     print_livekit()
 
 
-COMMANDS: tuple[Callable[..., None], ...] = (up, down, status, logs, call, tail, sessions, show, livekit)
+COMMANDS: tuple[Callable[..., None], ...] = (up, down, status, logs, call, tail, sessions, show, end, livekit)
 
 app = typer.Typer(
     name="antiphon",

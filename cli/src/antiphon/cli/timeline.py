@@ -7,6 +7,7 @@ from typing import Any
 from rich.text import Text
 
 from antiphon.cli.screen import shown
+from antiphon.client import SessionEvent, UnreadableResponse
 
 Data = Mapping[str, Any]
 
@@ -116,24 +117,23 @@ class Timeline:
     def __init__(self) -> None:
         self._began: datetime | None = None
 
-    def line(self, event: Mapping[str, Any]) -> Text:
+    def line(self, event: SessionEvent) -> Text:
         """Format one event."""
-        at = datetime.fromisoformat(event["time"])
-        self._began = self._began or at
-        kind = str(event["type"])
+        self._began = self._began or event.time
+        kind = event.type
         summarise = SUMMARIES.get(kind)
         # LiveKit's webhooks are in whole seconds, so they can precede their cause
-        seconds = max((at - self._began).total_seconds(), 0.0)
-        line = Text(f"{seconds:+9.3f} s  {event['sequence']:>4}  ", style="dim")
+        seconds = max((event.time - self._began).total_seconds(), 0.0)
+        line = Text(f"{seconds:+9.3f} s  {event.sequence:>4}  ", style="dim")
         line.append(f"{shown(kind):<28}", style=FAMILY_STYLES.get(_family(kind), ""))
-        line.append(shown(_summary(summarise, event["data"])) if summarise else "", style="default")
+        line.append(shown(_summary(summarise, event)) if summarise else "", style="default")
         return line
 
 
-def _summary(summarise: Callable[[Data], str], data: Any) -> str:
+def _summary(summarise: Callable[[Data], str], event: SessionEvent) -> str:
     try:
-        return summarise(data)
-    except (LookupError, TypeError, ValueError, AttributeError):
+        return summarise(event.data)
+    except (LookupError, TypeError, ValueError, AttributeError, UnreadableResponse):
         return "(unreadable: not as this version of antiphon knows it)"
 
 

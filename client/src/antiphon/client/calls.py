@@ -19,6 +19,8 @@ P = ParamSpec("P")
 T = TypeVar("T")
 Params = Sequence[tuple[str, str]]
 
+_any = msgspec.json.Decoder()
+
 
 class Reply(Struct, frozen=True):
     """An answer, read to its end; the names of headers are in lower case."""
@@ -83,6 +85,33 @@ class Call(Struct, Generic[T], frozen=True, kw_only=True):
     def content(self) -> bytes | None:
         """The body as JSON, or None."""
         return None if self.body is None else msgspec.json.encode(self.body)
+
+
+def any_call(
+    method: str,
+    path: str,
+    body: Mapping[str, Any] | None,
+    *,
+    params: Mapping[str, Any] | None,
+    idempotency_key: str | None,
+    timeout: float | None,
+) -> Call[Any]:
+    """Return the call of an operation that has no function.
+
+    Raises ValueError for a path that is none: what follows the host must not change it.
+    """
+    if not path.startswith("/"):
+        raise ValueError(f"the path {path[:100]!r} does not begin with /")
+    return Call(
+        method=method,
+        path=path,
+        params=as_params(given(**(params or {}))),
+        headers=given(**{"Idempotency-Key": idempotency_key}),
+        body=body,
+        parse=lambda reply: decoded(_any, reply.body) if reply.body else None,
+        repeatable=idempotency_key is not None or method in ("GET", "HEAD"),
+        timeout_seconds=timeout,
+    )
 
 
 class Body:

@@ -41,7 +41,7 @@ class Turn(Struct, frozen=True, kw_only=True):
     metrics: dict[str, Any] = {}
 
 
-class _Secretive(Struct, frozen=True, kw_only=True):
+class _Secretive(Struct, frozen=True):
     # one that shows that it has a secret, not which
 
     def __repr__(self) -> str:
@@ -103,27 +103,28 @@ Wait = Literal["ready"]
 
 
 class ApiKey(Struct, frozen=True, kw_only=True):
-    """An API key without its secret; `prefix` is the start of the secret."""
+    """An API key without its secret; `prefix` is the start of the secret.
+
+    `status` is `active`, `expired` or `revoked`. `rotated_from` and `replaced_by` are ids of keys.
+    """
 
     id: str
     name: str
     tenant: str | None = None
     scopes: list[str] = []
+    status: str | None = None
     prefix: str | None = None
+    operator: bool = False
     created_at: datetime | None = None
     expires_at: datetime | None = None
     revoked_at: datetime | None = None
     last_used_at: datetime | None = None
+    rotated_from: str | None = None
+    replaced_by: str | None = None
+    limits: dict[str, int | None] | None = None
 
 
-class CreatedKey(_Secretive, frozen=True, kw_only=True):
+class CreatedKey(ApiKey, _Secretive, frozen=True, kw_only=True):
     """A new API key; its `secret` is shown once."""
 
-    id: str
-    name: str
     secret: str
-    tenant: str | None = None
-    scopes: list[str] = []
-    prefix: str | None = None
-    created_at: datetime | None = None
-    expires_at: datetime | None = None

@@ -13,7 +13,8 @@ from antiphon.client.pages import LARGEST_PAGE, Listing
 from antiphon.client.results import CreatedSession, Ending, JoinToken, Session, Turn, Wait
 
 PATH = "/v1/sessions"
-READY_SECONDS = 60.0  # of a create that waits for the agent; the server has a deadline of its own
+READY_SECONDS = 10  # how long a server waits for the agent if the request does not say
+ANSWER_SECONDS = 15.0  # from then to the answer
 EVENTS_A_PAGE = 500
 
 _created = msgspec.json.Decoder(CreatedSession)
@@ -38,21 +39,23 @@ def create(
     conversation_id: str | None = None,
     max_duration_seconds: int | None = None,
     ttl_seconds: int | None = None,
+    can_publish_data: bool | None = None,
     idempotency_key: str | None = None,
     wait: Wait | None = None,
+    wait_seconds: int | None = None,
     timeout: float | None = None,
 ) -> Call[CreatedSession]:
     """Create a session of a flow or of a LiveKit agent, and dispatch its agent.
 
-    With `wait="ready"` the answer comes when the agent is ready, with its greeting, or when the server's
-    deadline is over, with the status reached. Without an idempotency key one is made, so that a request
+    With `wait="ready"` the answer comes when the agent is ready, with its greeting, or after `wait_seconds`
+    (10 by default), with the status reached. Without an idempotency key one is made, so that a request
     that is repeated after an error creates one session.
     """
-    patient = READY_SECONDS if wait else None
+    patient = _patient(wait, wait_seconds)
     return Call(
         method="POST",
         path=PATH,
-        params=as_params(given(wait=wait)),
+        params=as_params(given(wait=wait, timeout_seconds=wait_seconds)),
         headers={"Idempotency-Key": idempotency_key or uuid4().hex},
         body={
             "user_id": user_id,
@@ -66,6 +69,7 @@ def create(
                 conversation_id=conversation_id,
                 max_duration_seconds=max_duration_seconds,
                 ttl_seconds=ttl_seconds,
+                can_publish_data=can_publish_data,
             ),
         },
         parse=_read_created,
@@ -74,15 +78,37 @@ def create(
     )
 
 
+def _patient(wait: Wait | None, wait_seconds: int | None) -> float | None:
+    return (wait_seconds or READY_SECONDS) + ANSWER_SECONDS if wait else None
+
+
 def _read_created(reply: Reply) -> CreatedSession:
     created = decoded(_created, reply.body)
     replayed = reply.headers.get("idempotent-replayed") == "true"
     return msgspec.structs.replace(created, replayed=replayed)
 
 
-def get(session_id: str, *, timeout: float | None = None) -> Call[Session]:
-    """Return a session."""
-    return Call(method="GET", path=path_of(session_id), parse=reading(Session), timeout_seconds=timeout)
+def get(
+    session_id: str,
+    *,
+    wait: Wait | None = None,
+    wait_seconds: int | None = None,
+    timeout: float | None = None,
+) -> Call[Session]:
+    """Return a session; with `wait="ready"` once its agent is ready, or after `wait_seconds` as it is."""
+    patient = _patient(wait, wait_seconds)
+    return Call(
+        method="GET",
+        path=path_of(session_id),
+        params=as_params(given(wait=wait, timeout_seconds=wait_seconds)),
+        parse=_read_session,
+        timeout_seconds=timeout or patient,
+        attempt_seconds=timeout or patient,
+    )
+
+
+def _read_session(reply: Reply) -> Session:
+    return decoded(_session, reply.body)
 
 
 def list_sessions(
@@ -177,13 +203,14 @@ def token(
     identity: str | None = None,
     name: str | None = None,
     ttl_seconds: int | None = None,
+    can_publish_data: bool | None = None,
     timeout: float | None = None,
 ) -> Call[JoinToken]:
     """Return a LiveKit token for one participant; `identity` is `caller` if none is given."""
     return Call(
         method="POST",
         path=path_of(session_id, "token"),
-        body=given(identity=identity, name=name, ttl_seconds=ttl_seconds),
+        body=given(identity=identity, name=name, ttl_seconds=ttl_seconds, can_publish_data=can_publish_data),
         parse=reading(JoinToken),
         timeout_seconds=timeout,
     )

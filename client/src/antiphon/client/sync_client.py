@@ -2,14 +2,14 @@
 
 import ssl
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from types import TracebackType
-from typing import Concatenate, ParamSpec, Self, TypeVar
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 import httpx
 
 from antiphon.client import keys, sessions
-from antiphon.client.calls import Body, Call, documented
+from antiphon.client.calls import Body, Call, any_call, documented
 from antiphon.client.errors import AntiphonError, Timeout
 from antiphon.client.events import SessionEvent
 from antiphon.client.following import GIVE_UP_SECONDS, WATCHDOG_SECONDS, Following
@@ -65,6 +65,23 @@ class Antiphon:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        params: Mapping[str, Any] | None = None,
+        idempotency_key: str | None = None,
+        timeout: float | None = None,
+    ) -> Any:
+        """Send any request and return its JSON, for operations that this version has no method for.
+
+        It is repeated after errors if it is a GET, or has an idempotency key.
+        """
+        call = any_call(method, path, body, params=params, idempotency_key=idempotency_key, timeout=timeout)
+        return self._run(call)
 
     def __repr__(self) -> str:
         return f"<Antiphon {self._target.base_url}>"
@@ -180,6 +197,7 @@ class Keys(Resource):
     """API keys: `client.keys`."""
 
     create = _method(keys.create)
+    get = _method(keys.get)
     list = _pages(keys.list_keys)
     rotate = _method(keys.rotate)
     revoke = _method(keys.revoke)

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 
 from rich.text import Text
 
-from antiphon.cli.api import SessionApi
+from antiphon.cli.api import open_api
 from antiphon.cli.caller import Caller, Utterance
-from antiphon.cli.commands.sessions import open_api, print_events
+from antiphon.cli.commands.tail import print_events
 from antiphon.cli.errors import StackError
 from antiphon.cli.screen import out, program_name, shown
+from antiphon.client import AsyncAntiphon, CreatedSession
 
 FLOW = "booking"
 USER = "synthetic-caller"
@@ -24,20 +25,20 @@ async def print_call(
 ) -> None:
     """Call a flow, or an agent without one, and print the transcript."""
     async with open_api() as api:
-        created = await api.create(flow, USER, agent_name=agent)
-        session = created["session_id"]
+        created = await api.sessions.create(flow_id=flow, agent_name=agent, user_id=USER)
+        session = created.session_id
         out.print(Text.assemble(("session ", "dim"), (session, "bold")))
         await _talk(created, lines, ready_within=ready_within, transcript=True)
         out.print(Text.assemble(("recorded: ", "dim"), f"{program_name()} show {session}"))
 
 
-async def record_call(api: SessionApi, lines: Sequence[str]) -> None:
+async def record_call(api: AsyncAntiphon, lines: Sequence[str]) -> None:
     """Make a call and print its events as they are committed.
 
     Raises StackError if the agent does not reply, or the session does not close within 60 s.
     """
-    created = await api.create(FLOW, USER)
-    session: str = created["session_id"]
+    created = await api.sessions.create(flow_id=FLOW, user_id=USER)
+    session = created.session_id
     timeline = asyncio.create_task(print_events(api, session), name="timeline")
     try:
         await _talk(created, lines, ready_within=READY_SECONDS, transcript=False)
@@ -51,11 +52,13 @@ async def record_call(api: SessionApi, lines: Sequence[str]) -> None:
 
 
 async def _talk(
-    created: dict[str, str], lines: Sequence[str], *, ready_within: float, transcript: bool
+    created: CreatedSession, lines: Sequence[str], *, ready_within: float, transcript: bool
 ) -> None:
     # failures are raised or recorded as events; LiveKit also logs every closed room
     logging.getLogger("livekit").setLevel(logging.CRITICAL)
-    caller = Caller(created["livekit_url"], created["token"])
+    if created.token is None:
+        raise StackError(f"session {created.session_id} has ended: it cannot be joined")
+    caller = Caller(created.livekit_url, created.token)
     if transcript:
         caller.on_line = lambda line: _print_line(line, caller.identity)
     async with caller:

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from rich.text import Text
 
 from antiphon.chassis.settings import load
+from antiphon.cli.api import stack_api
 from antiphon.cli.commands.call import record_call
-from antiphon.cli.commands.sessions import stack_api
 from antiphon.cli.embedded import EmbeddedStack
 from antiphon.cli.errors import StackError
 from antiphon.cli.screen import out, program_name, progress
@@ -98,11 +98,11 @@ def _print_steps(state: State, done: set[str], update: Callable[[str], None]) ->
 async def _first_call(status: Status, lines: Sequence[str]) -> None:
     out.print()
     out.print(Text("A first call, as it is committed to the log:", style="bold"))
-    async with stack_api(status) as api:
-        try:
+    try:
+        async with stack_api(status) as api:
             await record_call(api, lines)
-        except StackError as error:
-            raise StackError(f"the stack is up, but the first call failed: {error}") from error
+    except StackError as error:
+        raise StackError(f"the stack is up, but the first call failed: {error}") from error
 
 
 def _print_next_steps(status: Status) -> None:

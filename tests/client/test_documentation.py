@@ -1,0 +1,56 @@
+"""The examples of the how-to run, one after the other, against a real session-api."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.session_api.conftest import Running
+from tests.session_api.fake_livekit import FakeLiveKit
+from tests.session_api.fake_persistence import FakePersistence
+
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "use-the-python-client.md"
+EXAMPLE = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+SECONDS = 120.0
+
+
+@pytest.fixture
+async def committing(livekit: FakeLiveKit, persistence: FakePersistence) -> AsyncIterator[None]:
+    """Commit what is published, as persistence does."""
+
+    async def commit() -> None:
+        while True:
+            for room in tuple(livekit.created):
+                await persistence.catch_up(room.name)
+            await asyncio.sleep(0.05)
+
+    task = asyncio.create_task(commit())
+    yield
+    assert not task.done(), task.exception()
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+@pytest.mark.usefixtures("committing")
+async def test_every_example_runs(
+    running: Running, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ANTIPHON_API_URL", running.url)
+    monkeypatch.setenv("ANTIPHON_API_KEY", "writer")
+    examples = EXAMPLE.findall(PAGE.read_text())
+    names: dict[str, Any] = {"__name__": "example"}
+
+    for example in examples:
+        line = PAGE.read_text().partition(example)[0].count("\n")
+        code = compile("\n" * line + example, str(PAGE), "exec")
+        async with asyncio.timeout(SECONDS):
+            await asyncio.to_thread(exec, code, names)
+
+    assert len(examples) == 7
+    printed = capsys.readouterr().out
+    assert "closed: cancelled" in printed
+    assert "unknown-flow - " in printed
+    assert "['booking']" in printed
+    names["client"].close()
