@@ -30,7 +30,7 @@ def openapi_document() -> Node:
 
 def markdown(document: Node) -> str:
     """Return the reference of an OpenAPI document."""
-    head, guide = files(__package__).joinpath("reference.md").read_text().split("<!-- routes -->\n")
+    head, guide = files(__package__).joinpath("reference.txt").read_text().split("<!-- routes -->\n")
     return "\n".join(
         [
             f"<!-- generated: {COMMAND} -->",
