@@ -108,6 +108,7 @@ async def test_unknown_flow_responds_404(client: httpx.AsyncClient, bus: Bus, li
         ({"user_id": "null\u0000"}, "user_id"),
         ({"metadata": [1]}, "metadata"),
         ({"metadata": {"large": "x" * 16_384}}, "metadata"),
+        ({"metadata": {"deep": json.loads("[" * 50 + "]" * 50)}}, "metadata"),
         ({"language": "not a language"}, "language"),
         ({"colour": "red"}, "colour"),
     ],
