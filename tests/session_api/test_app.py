@@ -35,6 +35,7 @@ async def test_unknown_path_is_a_problem(rejecting: httpx.AsyncClient) -> None:
     assert response.status_code == 404
     assert response.headers["content-type"] == "application/problem+json"
     assert response.json() == {
+        "request_id": response.headers["x-request-id"],
         "type": "https://antiphon.dev/problems/not-found",
         "title": "Not found",
         "status": 404,

@@ -6,6 +6,7 @@ import msgspec
 from fastapi import APIRouter, Header, Path, Query, Request, Response
 from pydantic import AfterValidator
 
+from antiphon.chassis.http.routing import public_origin
 from antiphon.chassis.log import sequence_of
 from antiphon.contracts.envelope import encode
 from antiphon.contracts.events.session import FaultSide
@@ -90,7 +91,7 @@ async def create_session(request: Request, body: CreateRequest) -> Response:
         room=session_id,
         livekit_url=join.livekit_url,
         token=join.caller_token(tenant, session_id, body.agent_name) if created.joinable else None,
-        events_url=f"{_origin(request)}{path}/events",
+        events_url=f"{public_origin(request.scope, dependencies.public_url)}{path}/events",
     )
     headers = {"Location": path}
     if created.replayed:
@@ -182,15 +183,14 @@ async def list_events(
 
 async def _stream(request: Request, tenant: str, session_id: str, after: int) -> Response:
     dependencies = dependencies_of(request)
-    ended_at = await dependencies.lookup.ended_at_sequence(tenant, session_id)
-    if ended_at is not None and after >= ended_at:
-        rest = await dependencies.log.read_session(tenant, session_id, after=after)
-        # 204 tells an EventSource not to reconnect.
-        return sse.EventStream(sse.replay(rest)) if rest else Response(status_code=204)
-    events = dependencies.log.follow_session(tenant, session_id, after=after)
-    return sse.EventStream(
-        sse.live(events, heartbeat_seconds=dependencies.heartbeat_seconds, stopping=dependencies.stopping)
+    end = await dependencies.lookup.log_end(tenant, session_id, after)
+    if end.settled and after == end.last:
+        return Response(status_code=204)  # tells an EventSource not to reconnect
+    follower = dependencies.log.follower(tenant, session_id, after=after, announced=not end.settled)
+    chunks = sse.live(
+        follower, end, heartbeat_seconds=dependencies.heartbeat_seconds, streams=dependencies.streams
     )
+    return sse.EventStream(chunks, follower.wake)
 
 
 @sessions.post("/{session_id}/token", response_model=TokenResponse, **TOKEN)
@@ -216,11 +216,6 @@ async def list_flows(request: Request, cursor: PageCursor = None, limit: Limit =
     found = [flow for flow in found if after is None or flow.flow_id > after]
     more = encode_name_cursor("flows", found[limit - 1].flow_id) if len(found) > limit else None
     return page("flows", map(msgspec.json.encode, found[:limit]), more)
-
-
-def _origin(request: Request) -> str:
-    """Return the scheme and host of the request, as the client sent them."""
-    return f"{request.scope['scheme']}://{request.headers.get('host', 'localhost')}"
 
 
 def _json(body: bytes | str, status: int = 200, headers: dict[str, str] | None = None) -> Response:

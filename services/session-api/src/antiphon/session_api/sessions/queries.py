@@ -8,9 +8,10 @@ import asyncpg
 from msgspec import Struct
 
 from antiphon.chassis.database import Database, DatabaseUnavailable, translate_errors
-from antiphon.contracts.session import TERMINAL_TYPES, Status
+from antiphon.contracts.session import Status
 from antiphon.contracts.views import STATE_COLUMNS, TurnView, session_json
 from antiphon.session_api.pagination import PageKey
+from antiphon.session_api.sessions.log_end import LOG_END, LOG_END_TYPES, LogEnd, log_end_of
 
 _STATE = ", ".join(STATE_COLUMNS)
 SESSION = f"select {_STATE} from sessions where tenant = $1 and session_id = $2"
@@ -39,12 +40,6 @@ from (
     order by first_sequence
     limit $4
 ) as page
-"""
-
-ENDED_AT_SEQUENCE = """
-select min(sequence)
-from event_log
-where tenant = $1 and session_id = $2 and type = any($3::text[])
 """
 
 
@@ -90,11 +85,9 @@ class Views:
         rows = await self._fetch(TURNS, tenant, session_id, after, limit)
         return [(row["first_sequence"], row["page"]) for row in rows]
 
-    async def ended_at_sequence(self, tenant: str, session_id: str) -> int | None:
-        """Return the sequence of the session's terminal event, or None when there is none."""
-        rows = await self._fetch(ENDED_AT_SEQUENCE, tenant, session_id, sorted(TERMINAL_TYPES))
-        sequence: int | None = rows[0][0]
-        return sequence
+    async def log_end(self, tenant: str, session_id: str) -> LogEnd:
+        """Return the end of what is committed of a session; that of no events for an unknown one."""
+        return log_end_of((await self._fetch(LOG_END, tenant, session_id, *LOG_END_TYPES))[0])
 
     async def _fetch(self, statement: str, *arguments: Any) -> list[asyncpg.Record]:
         try:
