@@ -8,10 +8,8 @@ import sys
 from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, cast
 
-from antiphon.chassis.health import Health
 from antiphon.session_api.app import create_app
 from antiphon.session_api.dependencies import Dependencies
 from antiphon.session_api.problem_types import PROBLEMS
@@ -22,10 +20,16 @@ COMMAND = "python -m antiphon.session_api.reference > docs/reference/http-api.md
 SHOWN_EXAMPLE_CHARACTERS = 1500
 
 
+class _Unused:
+    """Stands for the dependencies of an app that answers no request."""
+
+    def __getattr__(self, name: str) -> "_Unused":
+        return self
+
+
 def openapi_document() -> Node:
     """Return the OpenAPI document, without a running service."""
-    app = create_app(cast("Dependencies", SimpleNamespace(keys=None, health=Health({}))))
-    return app.openapi()
+    return create_app(cast("Dependencies", _Unused())).openapi()
 
 
 def markdown(document: Node) -> str:
