@@ -46,18 +46,21 @@ test-platforms: $(READY) ## lock for all platforms; up and tests on Debian trixi
 	@$(BIN)/python -m tests.platforms.wheels
 	@$(BIN)/python -m tests.platforms.trixie $(ARGS)
 
-check: $(READY) ## lint, format, types, import rules, generated contracts
+check: $(READY) ## lint, format, types, import rules, generated files
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy .
 	@$(BIN)/lint-imports
 	@$(BIN)/python -m antiphon.contracts.generate --check
+	@$(BIN)/python -m antiphon.session_api.reference --check docs/reference/http-api.md
 
 bench: $(READY) ## measure: a table, and JSON in bench-results/
 	@$(BIN)/python -m tests.benchmarks.run $(ARGS)
 
-contracts: $(READY) ## generate the schemas and the AsyncAPI document
+contracts: $(READY) ## generate the schemas, the AsyncAPI document and the HTTP API's reference
 	@$(BIN)/python -m antiphon.contracts.generate
+	@$(BIN)/python -m antiphon.session_api.reference > docs/reference/http-api.md.new
+	@mv docs/reference/http-api.md.new docs/reference/http-api.md
 
 lock: $(READY) ## resolve the requirements into requirements.lock (ARGS=--upgrade)
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \

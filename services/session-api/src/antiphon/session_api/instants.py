@@ -6,6 +6,8 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
+from antiphon.session_api.problems import invalid
+
 FIRST_YEAR, LAST_YEAR = 2, 9998  # an offset must not move a time out of the range of datetime
 
 _RFC_3339 = re.compile(
@@ -37,3 +39,12 @@ Instant = Annotated[
     BeforeValidator(parse_instant),
     Field(json_schema_extra={"format": "date-time"}, examples=["2026-11-21T09:30:00Z"]),
 ]
+
+
+def require_order(created_after: datetime | None, created_before: datetime | None) -> None:
+    """Require a period that does not end before it begins.
+
+    Raises Problem 422.
+    """
+    if created_after is not None and created_before is not None and created_after > created_before:
+        raise invalid("created_after", "query", "is later than created_before")

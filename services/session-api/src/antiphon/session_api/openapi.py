@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import msgspec
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
@@ -9,7 +10,14 @@ from fastapi.routing import APIRoute
 from antiphon.session_api.components import reference, schemas
 from antiphon.session_api.problem_pages import as_page
 from antiphon.session_api.problem_types import PROBLEMS
-from antiphon.session_api.route_docs import AUTHENTICATION, EVERY_ROUTE, Statuses, answer, problems
+from antiphon.session_api.route_docs import (
+    AUTHENTICATED,
+    EVERY_ROUTE,
+    PROBLEMS_OF,
+    Statuses,
+    answer,
+    problems,
+)
 
 Node = dict[str, Any]
 
@@ -32,9 +40,11 @@ TAGS = [
         "description": "What each `type` of a problem means, and what to do; without a key.",
     },
 ]
-REQUEST_ID = {
-    "description": "identifies the request in the service's log",
-    "schema": {"type": "string"},
+HEADERS = {
+    "X-Request-Id": "identifies the request in problems and in the service's log; yours, if you sent one",
+    "RateLimit": "what is left of each limit: `r` requests, and `t` seconds until it is full again",
+    "RateLimit-Policy": "the limits: `q` requests in `w` seconds",
+    "ETag": "of this representation: send it as `If-None-Match` to get 304 while it is the same",
 }
 _OF_FASTAPI = {"HTTPValidationError", "ValidationError"}  # of its 422, which ours replaces
 
@@ -72,26 +82,44 @@ def _document(app: FastAPI) -> Node:
     found = schemas(components.get("schemas", {}))
     components["schemas"] = {name: found[name] for name in sorted(found) if name not in _OF_FASTAPI}
     components["securitySchemes"] = SECURITY
-    components["headers"] = {"X-Request-Id": REQUEST_ID}
+    components["headers"] = {
+        name: {"description": description, "schema": {"type": "string"}}
+        for name, description in HEADERS.items()
+    }
     document["security"] = [{"ApiKey": []}]
-    for operations in document["paths"].values():
-        for operation in operations.values():
-            _complete(operation)
+    for route in app.routes:
+        if isinstance(route, APIRoute) and route.include_in_schema:
+            for method in route.methods or ():
+                operation = document["paths"][route.path_format][method.lower()]
+                _restore_examples(operation, route)
+                _complete(operation, reading=method == "GET")
     document["paths"] |= _problem_paths()
     return document
 
 
-def _complete(operation: Node) -> None:
+def _restore_examples(operation: Node, route: APIRoute) -> None:
+    """Put the examples of answers back as they were: FastAPI leaves out what is null."""
+    for status, given in route.responses.items():
+        for media_type, content in given.get("content", {}).items():
+            if "example" in content:
+                operation["responses"][str(status)]["content"][media_type]["example"] = content["example"]
+
+
+def _complete(operation: Node, *, reading: bool) -> None:
+    """Add what holds for every route with a key: its problems, headers, and 304 for what is read."""
     for parameter in operation.get("parameters", ()):
         parameter["schema"] = _without_null(parameter["schema"])
     responses: Node = operation["responses"]
-    if "application/json" in responses.get("422", {}).get("content", {}):
-        del responses["422"]  # FastAPI's own; ours are problems
-    for status, documented in problems(*AUTHENTICATION, *EVERY_ROUTE).items():
-        responses.setdefault(str(status), documented)
-    for documented in responses.values():
+    responses.pop("422", None)  # FastAPI's own; ours are problems
+    names = (*operation.pop(PROBLEMS_OF, ()), *AUTHENTICATED, *EVERY_ROUTE)
+    responses |= {str(status): documented for status, documented in problems(*names).items()}
+    if reading:
+        responses["304"] = {"description": "It is still what `If-None-Match` names"}
+    for status, documented in responses.items():
+        etag = ("ETag",) if reading and status in {"200", "304"} else ()
         headers = documented.setdefault("headers", {})
-        headers["X-Request-Id"] = {"$ref": "#/components/headers/X-Request-Id"}
+        for name in ("X-Request-Id", "RateLimit", "RateLimit-Policy", *etag):
+            headers[name] = {"$ref": f"#/components/headers/{name}"}
     operation["responses"] = dict(sorted(responses.items()))
 
 
@@ -110,7 +138,7 @@ def _without_null(schema: Node) -> Node:
 def _problem_paths() -> Node:
     """Return the paths of the pages about problems, which need no key and are no routes of FastAPI."""
     explained = [as_page(problem) for problem in PROBLEMS.values()]
-    example = {name: getattr(explained[0], name) for name in explained[0].__struct_fields__}
+    example = msgspec.json.decode(msgspec.json.encode(explained[0]))
     html = {"text/html": {"schema": {"type": "string"}}}
     one = answer("The problem type", reference("ProblemPage"), example)
     every = answer("All problem types", reference("ProblemList"), {"problems": [example], "next": None})

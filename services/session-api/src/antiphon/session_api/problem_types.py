@@ -38,14 +38,15 @@ class FieldError(Struct, frozen=True, rename={"in_": "in"}):
 class ProblemDocument(Struct, frozen=True):
     """An error (RFC 9457). Match on the last part of `type`; some types have more members.
 
-    `errors` is there when the request is not valid.
+    `errors` is there when the request is not valid. `request_id` is that of the header `X-Request-Id`.
     """
 
     type: str
     title: str
     status: int
     detail: str
-    instance: str
+    instance: str | UnsetType = UNSET
+    request_id: str | UnsetType = UNSET
     errors: list[FieldError] | UnsetType = UNSET
 
 
@@ -57,7 +58,7 @@ _ALL = (
         "Send valid JSON. NaN, Infinity and lone surrogates are not part of it.",
     ),
     ProblemType(
-        "bad-request",
+        "malformed-request",
         (400,),
         "The request is not valid HTTP, or its body could not be read.",
         "Correct the request; `detail` says what is wrong.",
@@ -87,6 +88,12 @@ _ALL = (
         "Use a key that is valid; ask your operator for one.",
     ),
     ProblemType(
+        "expired-credentials",
+        (401,),
+        "The API key has expired.",
+        "Rotate the key, or create a new one, with a key that has the scope `admin`.",
+    ),
+    ProblemType(
         "bad-signature",
         (401,),
         "The signature of the webhook does not fit its body, or the API secret.",
@@ -97,6 +104,18 @@ _ALL = (
         (403,),
         "The API key lacks the scope in `scope`.",
         "Use a key with this scope: `sessions:read` to read, `sessions:write` to create, join and end.",
+    ),
+    ProblemType(
+        "foreign-tenant",
+        (403,),
+        "The API key manages the keys of its own tenant only.",
+        "Use a key of that tenant, or an operator's key.",
+    ),
+    ProblemType(
+        "operator-key",
+        (403,),
+        "Only an operator's key may change the key of an operator.",
+        "Use an operator's key.",
     ),
     ProblemType(
         "not-found",
@@ -115,6 +134,12 @@ _ALL = (
         (404,),
         "Your tenant has no flow with this id.",
         "List the flows with `GET /v1/flows`; a file in the folder of flows is published when it is valid.",
+    ),
+    ProblemType(
+        "unknown-key",
+        (404,),
+        "There is no API key with this id that you may see.",
+        "`GET /v1/keys` lists the keys.",
     ),
     ProblemType(
         "unknown-problem",
@@ -153,6 +178,18 @@ _ALL = (
         "Use a new key for a new session.",
     ),
     ProblemType(
+        "key-conflict",
+        (409,),
+        "The API key was changed or revoked by another request at the same time.",
+        "Read the key again, and repeat what is still needed.",
+    ),
+    ProblemType(
+        "last-admin-key",
+        (409,),
+        "This is the last key of the tenant with the scope `admin`.",
+        "Create another one first, or revoke it with `force`.",
+    ),
+    ProblemType(
         "content-too-large",
         (413,),
         "The body, or the event that it would become, is too large.",
@@ -183,6 +220,30 @@ _ALL = (
         "Use a new key for a new session, and the same body for a retry.",
     ),
     ProblemType(
+        "sequence-beyond-end",
+        (422,),
+        "The session has no event with the number in `after` yet; `last_sequence` is its last.",
+        "Resume after the last event that you received.",
+    ),
+    ProblemType(
+        "rate-limited",
+        (429,),
+        "More requests than the key or the tenant may send.",
+        "Wait `Retry-After` seconds; `RateLimit` tells on every response what is left.",
+    ),
+    ProblemType(
+        "quota-exceeded",
+        (429,),
+        "A quota is used up: `quota` names it, `limit` is its size.",
+        "End sessions, close streams or revoke keys that you no longer need, or ask for a larger quota.",
+    ),
+    ProblemType(
+        "headers-too-large",
+        (431,),
+        "The headers of the request are too large, or too many.",
+        "Send fewer or shorter headers; cookies are not needed.",
+    ),
+    ProblemType(
         "internal-error",
         (500, 503),
         "A fault of the service; its log has the reason.",
@@ -211,6 +272,30 @@ _ALL = (
         (503,),
         "LiveKit does not answer.",
         "Retry after `Retry-After` seconds; with an Idempotency-Key a retry of a create is safe.",
+    ),
+    ProblemType(
+        "deadline-exceeded",
+        (503,),
+        "A required server is slow or away; the request may still take effect.",
+        "Retry after `Retry-After` seconds; with an Idempotency-Key a retry of a create is safe.",
+    ),
+    ProblemType(
+        "server-busy",
+        (503,),
+        "Too many large requests at once.",
+        "Retry after `Retry-After` seconds.",
+    ),
+    ProblemType(
+        "too-many-connections",
+        (503,),
+        "The server has all the connections that it may have.",
+        "Close connections that are not used, and retry after `Retry-After` seconds.",
+    ),
+    ProblemType(
+        "room-not-yet-adopted",
+        (503,),
+        "The webhook is about a room whose session is not on record yet.",
+        "Nothing: LiveKit sends it again.",
     ),
 )
 PROBLEMS = {problem.name: problem for problem in _ALL}

@@ -11,12 +11,29 @@ from antiphon.session_api.sessions.filters import METADATA_PARAMETER
 from antiphon.session_api.sessions.idempotency import HEADER, KEY_PATTERN
 from antiphon.session_api.sessions.sse import MEDIA_TYPE as EVENT_STREAM
 
+PROBLEMS_OF = "x-problems"  # of an operation, until the document replaces it with the responses
+
 Node = dict[str, Any]
 Statuses = dict[int | str, Node]
 
-AUTHENTICATION = ("missing-credentials", "invalid-credentials", "missing-scope")
-EVERY_ROUTE = ("method-not-allowed", "internal-error")
-_BODY = ("malformed-json", "content-too-large", "unsupported-media-type")
+# What every route with a key can respond with, and every route at all; the document adds them.
+AUTHENTICATED = (
+    "missing-credentials",
+    "invalid-credentials",
+    "expired-credentials",
+    "missing-scope",
+    "invalid-request",
+    "rate-limited",
+    "quota-exceeded",
+)
+EVERY_ROUTE = (
+    "method-not-allowed",
+    "headers-too-large",
+    "internal-error",
+    "deadline-exceeded",
+    "too-many-connections",
+)
+BODY = ("malformed-json", "content-too-large", "unsupported-media-type", "request-timeout")
 _LIVEKIT = ("livekit-refused", "livekit-unavailable", "broker-unavailable")
 _READ = ("broker-unavailable", "database-unavailable")
 
@@ -79,10 +96,12 @@ def _page(schema: str, noun: str, item: Any, following: str | None) -> Node:
     return answer(f"A page of {noun}", reference(schema), {noun: [item], "next": following})
 
 
-def _route(answers: Mapping[int, Node], *names: str, **more: Any) -> Node:
-    return {"responses": {**answers, **problems(*names)}, **more}
+def route(answers: Mapping[int, Node], *names: str, **more: Any) -> Node:
+    """Return the arguments of a route: its answers, its own problems, and more of its operation."""
+    return {"responses": dict(answers), "openapi_extra": {**more, PROBLEMS_OF: names}}
 
 
+_NOT_READY = "Only with `wait=ready`: the state reached at the deadline, or at the end of the session"
 _IDEMPOTENCY_KEY = {
     "name": HEADER,
     "in": "header",
@@ -91,7 +110,7 @@ _IDEMPOTENCY_KEY = {
     "schema": {"type": "string", "pattern": KEY_PATTERN},
     "example": "order-17",
 }
-CREATE = _route(
+CREATE = route(
     {
         201: {
             "description": "The session is recorded and its agent is dispatched",
@@ -103,33 +122,32 @@ CREATE = _route(
                     "description": "present if an earlier request with this key created the session",
                 },
             },
-        }
+        },
+        202: answer(_NOT_READY, reference("CreateResponse"), examples.CREATED),
     },
     "unknown-flow",
     "idempotency-key-expired",
-    "invalid-request",
     "idempotency-key-reused",
-    *_BODY,
+    *BODY,
     *_LIVEKIT,
-    openapi_extra={"parameters": [_IDEMPOTENCY_KEY]},
+    parameters=[_IDEMPOTENCY_KEY],
 )
-SESSIONS = _route(
+SESSIONS = route(
     {200: _page("SessionList", "sessions", examples.SESSION, examples.SESSION_CURSOR)},
-    "invalid-request",
     "database-unavailable",
-    openapi_extra={"parameters": [METADATA_PARAMETER]},
+    parameters=[METADATA_PARAMETER],
 )
-SESSION = _route(
-    {200: answer("The session", reference("Session"), examples.SESSION)},
+SESSION = route(
+    {
+        200: answer("The session", reference("Session"), examples.SESSION),
+        202: answer(_NOT_READY, reference("Session"), examples.SESSION),
+    },
     "unknown-session",
-    "invalid-request",
     *_READ,
 )
-TURNS = _route(
-    {200: _page("TurnList", "turns", examples.TURN, None)}, "unknown-session", "invalid-request", *_READ
-)
+TURNS = route({200: _page("TurnList", "turns", examples.TURN, None)}, "unknown-session", *_READ)
 _EVENT_PAGE = _page("EventList", "events", examples.EVENT, examples.EVENT_CURSOR)
-EVENTS = _route(
+EVENTS = route(
     {
         200: {
             "description": "A page of events; with `Accept: text/event-stream` a stream of them",
@@ -155,7 +173,7 @@ EVENTS = _route(
     "invalid-request",
     *_READ,
 )
-TOKEN = _route(
+TOKEN = route(
     {
         200: {
             "description": "A join token",
@@ -165,12 +183,11 @@ TOKEN = _route(
     "unknown-session",
     "session-ended",
     "room-ended",
-    "invalid-request",
     "database-unavailable",
-    *_BODY,
+    *BODY,
     *_LIVEKIT,
 )
-END = _route(
+END = route(
     {
         200: answer("The session has ended", reference("EndResponse"), examples.ENDED),
         202: answer(
@@ -178,8 +195,7 @@ END = _route(
         ),
     },
     "unknown-session",
-    "invalid-request",
     "database-unavailable",
     *_LIVEKIT,
 )
-FLOWS = _route({200: _page("FlowList", "flows", examples.FLOW, None)}, "invalid-request")
+FLOWS = route({200: _page("FlowList", "flows", examples.FLOW, None)})

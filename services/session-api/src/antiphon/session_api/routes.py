@@ -15,7 +15,7 @@ from antiphon.contracts.session import Status
 from antiphon.session_api.api_route import ApiRoute
 from antiphon.session_api.auth import caller
 from antiphon.session_api.dependencies import dependencies_of
-from antiphon.session_api.instants import Instant
+from antiphon.session_api.instants import Instant, require_order
 from antiphon.session_api.pagination import (
     LARGEST_SEQUENCE,
     MAX_CURSOR_LENGTH,
@@ -31,7 +31,7 @@ from antiphon.session_api.pagination import (
 from antiphon.session_api.problems import invalid
 from antiphon.session_api.route_docs import CREATE, END, EVENTS, FLOWS, SESSION, SESSIONS, TOKEN, TURNS
 from antiphon.session_api.sessions import sse
-from antiphon.session_api.sessions.filters import Reason, filter_terms, require_order
+from antiphon.session_api.sessions.filters import Reason, filter_terms
 from antiphon.session_api.sessions.idempotency import idempotency_key
 from antiphon.session_api.sessions.lookup import valid_session_id
 from antiphon.session_api.sessions.queries import SessionsFilter

@@ -1,7 +1,6 @@
 """The filters of a list of sessions, from query parameters."""
 
 from collections.abc import Iterable
-from datetime import datetime
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
@@ -65,12 +64,3 @@ def _term(name: str, value: str) -> str:
         )
         raise invalid(name[:64], "query", message)
     return term
-
-
-def require_order(created_after: datetime | None, created_before: datetime | None) -> None:
-    """Require a period that does not end before it begins.
-
-    Raises Problem 422.
-    """
-    if created_after is not None and created_before is not None and created_after > created_before:
-        raise invalid("created_after", "query", "is later than created_before")
