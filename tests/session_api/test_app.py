@@ -16,6 +16,11 @@ ROUTES = {
     ("/v1/sessions/{session_id}/events", "get"),
     ("/v1/sessions/{session_id}/token", "post"),
     ("/v1/flows", "get"),
+    ("/v1/keys", "get"),
+    ("/v1/keys", "post"),
+    ("/v1/keys/{key_id}", "get"),
+    ("/v1/keys/{key_id}/rotate", "post"),
+    ("/v1/keys/{key_id}/revoke", "post"),
 }
 
 

@@ -22,6 +22,7 @@ _MEANINGS = {
     413: ("content-too-large", "The body is too large"),
     415: ("unsupported-media-type", "The body is not application/json"),
     422: ("invalid-request", "A field or parameter is not valid; `errors` names it"),
+    429: ("rate-limited", "Too many requests, or a quota is used up; try again after `Retry-After` seconds"),
     502: ("livekit-refused", "LiveKit refused the request; retrying does not help"),
     503: ("broker-unavailable", "A required server is unavailable; try again after `Retry-After` seconds"),
 }
@@ -72,12 +73,12 @@ def _problem(status: int, kind: str, meaning: str) -> dict[str, Any]:
     }
     content = {MEDIA_TYPE: {"schema": reference("Problem"), "example": example}}
     documented: dict[str, Any] = {"description": meaning, "content": content}
-    if status == 503:
+    if status in {429, 503}:
         documented["headers"] = {"Retry-After": {"schema": {"type": "integer"}, "description": "seconds"}}
     return documented
 
 
-ERRORS = problems(401, 403)
+ERRORS = problems(401, 403, 429)
 
 
 def install(app: FastAPI) -> None:

@@ -31,6 +31,7 @@ from antiphon.session_api.sessions.schemas import (
     TokenRequest,
     TokenResponse,
 )
+from antiphon.session_api.streams import stream_end
 
 sessions = APIRouter(prefix="/v1/sessions", tags=["sessions"], route_class=ApiRoute)
 flows = APIRouter(prefix="/v1/flows", tags=["flows"], route_class=ApiRoute)
@@ -139,7 +140,7 @@ async def _stream(request: Request, tenant: str, session_id: str, after: int) ->
         return sse.EventStream(sse.replay(rest)) if rest else Response(status_code=204)
     events = dependencies.log.follow_session(tenant, session_id, after=after)
     return sse.EventStream(
-        sse.live(events, heartbeat_seconds=dependencies.heartbeat_seconds, stopping=dependencies.stopping)
+        sse.live(events, heartbeat_seconds=dependencies.heartbeat_seconds, stopping=stream_end(request))
     )
 
 

@@ -14,6 +14,8 @@ from antiphon.chassis.settings import (
     Text,
 )
 
+Limit = Annotated[int, Field(ge=0, le=1_000_000)]
+
 
 class ApiSettings(NatsSettings, PostgresSettings, LiveKitSettings, LogSettings):
     """Settings of session-api."""
@@ -39,6 +41,19 @@ class ApiSettings(NatsSettings, PostgresSettings, LiveKitSettings, LogSettings):
         5.0, validation_alias="ANTIPHON_POSTGRES_STATEMENT_TIMEOUT_SECONDS"
     )
     pool_size: int = Field(10, ge=1, le=100, validation_alias="ANTIPHON_API_POOL_SIZE")
+    bootstrap_api_key: Annotated[str, Field(pattern=r"^[!-~]{32,256}$")] | None = Field(
+        None,
+        validation_alias="ANTIPHON_BOOTSTRAP_API_KEY",
+        repr=False,
+        description="the secret of the operator's first key, 32 to 256 visible ASCII characters",
+    )
+    # 0 is no limit
+    requests_per_key: Limit = Field(1000, validation_alias="ANTIPHON_API_RATE_REQUESTS_PER_KEY")
+    creates_per_tenant: Limit = Field(200, validation_alias="ANTIPHON_API_RATE_CREATES_PER_TENANT")
+    failures_per_address: Limit = Field(10, validation_alias="ANTIPHON_API_RATE_FAILURES_PER_ADDRESS")
+    streams_per_key: Limit = Field(2000, validation_alias="ANTIPHON_API_QUOTA_STREAMS_PER_KEY")
+    streams_per_tenant: Limit = Field(5000, validation_alias="ANTIPHON_API_QUOTA_STREAMS_PER_TENANT")
+    sessions_per_tenant: Limit = Field(0, validation_alias="ANTIPHON_API_QUOTA_SESSIONS_PER_TENANT")
 
     @property
     def callers_livekit_url(self) -> str:
