@@ -271,7 +271,7 @@ async def test_a_list_is_paged_newest_first(admin: httpx.AsyncClient) -> None:
     pages: list[list[str]] = []
     cursor: str | None = None
     while not pages or cursor is not None:
-        query = {"limit": 2} if cursor is None else {"limit": 2, "cursor": cursor}
+        query: Json = {"limit": 2} if cursor is None else {"limit": 2, "cursor": cursor}
         body = (await admin.get("/v1/keys", params=query)).json()
         pages.append([key["id"] for key in body["keys"]])
         cursor = body["next"]
