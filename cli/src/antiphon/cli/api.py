@@ -113,6 +113,10 @@ class SessionApi:
             if cursor is None:
                 return
 
+    async def request(self, method: str, path: str, body: Json | None = None) -> Json:
+        """Send one request and return the JSON of its response."""
+        return await self._json(method, path, **({} if body is None else {"json": body}))
+
     async def _json(self, method: str, path: str, **options: Any) -> Json:
         try:
             response = await self._http.request(method, path, **options)
