@@ -100,7 +100,12 @@ def revoke(
         err.print(f"revoked: {shown(_named(revoked))}", markup=False)
 
 
-COMMANDS: dict[str, Callable[..., None]] = {"create": create, "list": list_keys, "rotate": rotate, "revoke": revoke}
+COMMANDS: dict[str, Callable[..., None]] = {
+    "create": create,
+    "list": list_keys,
+    "rotate": rotate,
+    "revoke": revoke,
+}
 for command_name, command in COMMANDS.items():
     app.command(command_name)(report_errors(command))
 

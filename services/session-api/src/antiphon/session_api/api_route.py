@@ -11,6 +11,7 @@ from starlette.responses import Response
 from antiphon.contracts.api_keys import Scope
 from antiphon.session_api.auth import authorize
 from antiphon.session_api.problems import Problem
+from antiphon.session_api.query_check import query_check
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
@@ -38,11 +39,13 @@ class ApiRoute(APIRoute):
         handle = super().get_route_handler()
         reading = (self.methods or set()) <= READ_METHODS
         scope = self.key_scope or (Scope.SESSIONS_READ if reading else Scope.SESSIONS_WRITE)
+        check_query = query_check(self)
 
         # Before FastAPI, not one of its dependencies: the body of an unauthorized request is never read.
         async def authorized(request: Request) -> Response:
             request = _JsonRequest(request.scope, request.receive)
             authorize(request, scope)
+            check_query(request)
             if self.body_field is not None and not _is_json(request) and await request.body():
                 raise Problem(415, "unsupported-media-type", "Send application/json.")
             return await handle(request)

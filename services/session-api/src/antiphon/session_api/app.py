@@ -6,10 +6,10 @@ from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
 from antiphon.chassis.health import routes as health_routes
-from antiphon.session_api import key_routes, openapi, problems, routes
+from antiphon.chassis.http.middleware import RequestMiddleware
+from antiphon.session_api import key_routes, openapi, problem_pages, problems, routes
 from antiphon.session_api.auth import AuthMiddleware
 from antiphon.session_api.dependencies import Dependencies
-from antiphon.session_api.middleware import RequestMiddleware
 from antiphon.session_api.quotas import LimitsMiddleware
 
 DESCRIPTION = """\
@@ -28,13 +28,13 @@ def create_app(dependencies: Dependencies) -> FastAPI:
         description=DESCRIPTION,
         docs_url="/docs",
         redoc_url=None,
+        redirect_slashes=False,  # to wherever `Host` says
         swagger_ui_parameters={"validatorUrl": None, "persistAuthorization": True},
         # One span per request: no copies of request data in logs, no span for each step of a request.
         telemetry={"logs": False, "operation_spans": False},
     )
     app.state.dependencies = dependencies
     limits = dependencies.limits
-    # The last one added is the first to see a request: it renders the problems that the others raise.
     app.add_middleware(
         LimitsMiddleware,
         requests=limits.requests,
@@ -49,10 +49,16 @@ def create_app(dependencies: Dependencies) -> FastAPI:
         failures=limits.failures,
         clock=dependencies.clock,
     )
-    app.add_middleware(RequestMiddleware)
+    app.add_middleware(  # last, so that it is the outermost: it renders the problems that the others raise
+        RequestMiddleware,
+        policy=dependencies.http,
+        routes=app.router.routes,
+        to_response=problems.problem_response,
+    )
     problems.install(app)
     app.router.routes.extend(health_routes(dependencies.health))
     # Not include_router: nested routers match twice, at a third of the cost of a create.
     app.router.routes.extend((*routes.sessions.routes, *routes.flows.routes, *key_routes.keys.routes))
+    app.router.routes.extend(problem_pages.routes())
     openapi.install(app)
     return app

@@ -12,6 +12,7 @@ from fastapi import Request
 from antiphon.chassis.bus import Bus
 from antiphon.chassis.database import Database
 from antiphon.chassis.health import Check, Health
+from antiphon.chassis.http.exchange import HttpPolicy
 from antiphon.chassis.log import Log
 from antiphon.contracts.deployment import Deployment
 from antiphon.session_api.flows import Flows
@@ -59,8 +60,9 @@ class Dependencies:
     views: Views
     log: Log
     health: Health
-    stopping: asyncio.Event
     heartbeat_seconds: float
+    http: HttpPolicy
+    public_url: str | None
 
 
 class Readiness(Health):
@@ -140,8 +142,9 @@ def wire(
         log=log,
         # Creating sessions needs no Postgres, so an outage there does not make the service unready.
         health=Readiness(required={"broker": bus.ready}, reported=reported),
-        stopping=stopping,
         heartbeat_seconds=settings.heartbeat_seconds,
+        http=settings.http_policy,
+        public_url=settings.public_url,
     )
 
 

@@ -18,7 +18,6 @@ from antiphon.session_api.keys.schemas import (
     LONGEST_LIFE_SECONDS,
     CreatedKey,
     CreateKeyRequest,
-    KeyId,
     KeyView,
     Limits,
     RevokeKeyRequest,
@@ -27,7 +26,7 @@ from antiphon.session_api.keys.schemas import (
     view_fields,
 )
 from antiphon.session_api.keys.store import KEYS_PER_TENANT, KeyConflict, TooManyKeys
-from antiphon.session_api.pagination import page
+from antiphon.session_api.pagination import MAX_CURSOR_LENGTH, decode_name_cursor, encode_name_cursor, page
 from antiphon.session_api.problems import Problem, invalid
 
 keys = APIRouter(prefix="/v1/keys", tags=["keys"], route_class=AdminRoute)
@@ -52,7 +51,21 @@ def valid_key_id(key_id: str) -> str:
     return key_id
 
 
-PathKeyId = Annotated[str, Path(examples=["key_01m7yq1we0eqq9xvayxnfetqqd"]), AfterValidator(valid_key_id)]
+PathKeyId = Annotated[
+    str,
+    Path(
+        description="the id of an API key",
+        examples=["key_01m7yq1we0eqq9xvayxnfetqqd"],
+        # Only documented: an id of another form is unknown (404), like one that does not exist.
+        json_schema_extra={"pattern": KEY_ID_PATTERN},
+    ),
+    AfterValidator(valid_key_id),
+]
+PageCursor = Annotated[
+    str | None,
+    Query(min_length=1, max_length=MAX_CURSOR_LENGTH, description="`next` of the page before, as it is"),
+]
+Limit = Annotated[int, Query(ge=1, le=200, description="the most items of a page")]
 
 
 @keys.post("", status_code=201, response_model=CreatedKey, **CREATE_KEY)
@@ -81,8 +94,8 @@ async def create_key(request: Request, body: CreateKeyRequest) -> Response:
 async def list_keys(
     request: Request,
     tenant: Annotated[Tenant | None, Query(description="only an operator's key may name another")] = None,
-    cursor: Annotated[KeyId | None, Query(description="`next` of the previous page")] = None,
-    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    cursor: PageCursor = None,
+    limit: Limit = 50,
 ) -> Response:
     """List API keys, newest first: those of the caller's tenant, and of all for an operator's key."""
     dependencies, by = dependencies_of(request), caller(request)
@@ -97,11 +110,12 @@ async def list_keys(
     )
     start = 0
     if cursor is not None:
-        start = 1 + next((at for at, record in enumerate(found) if record.key.id == cursor), -2)
+        last = decode_name_cursor("keys", cursor)
+        start = 1 + next((at for at, record in enumerate(found) if record.key.id == last), -2)
         if start < 0:
-            raise invalid("cursor", "query", "is not a cursor of this list")
+            raise invalid("cursor", "query", "its key was forgotten: start again without a cursor")
     shown = found[start : start + limit]
-    more = shown[-1].key.id if len(found) > start + limit else None
+    more = encode_name_cursor("keys", shown[-1].key.id) if len(found) > start + limit else None
     return page("keys", (_view(dependencies, record.digest, record.key) for record in shown), more)
 
 

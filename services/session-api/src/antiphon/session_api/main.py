@@ -8,7 +8,7 @@ import structlog
 from antiphon.chassis.bus import VERIFY_SECONDS, Bus, WatchedBucket
 from antiphon.chassis.database import Database
 from antiphon.chassis.deployment import deployment_of
-from antiphon.chassis.process import serve_http
+from antiphon.chassis.http.server import check_address, serve_http
 from antiphon.chassis.shutdown import ShuttingDown, wait_or_stop
 from antiphon.chassis.telemetry import configure, flush
 from antiphon.contracts.api_keys import key_digest
@@ -27,8 +27,10 @@ async def serve(settings: ApiSettings, stop: asyncio.Event) -> None:
     """Serve until stopped.
 
     Raises BusUnavailable when the broker cannot be reached at start; Postgres and LiveKit may be down.
+    Raises OSError when it cannot listen at its address.
     """
     configure(SERVICE, settings)
+    check_address(settings.host, settings.port)
     async with AsyncExitStack() as stack:
         stack.enter_context(suppress(ShuttingDown))  # SIGTERM during the start
         stack.callback(flush)
@@ -67,7 +69,8 @@ async def serve(settings: ApiSettings, stop: asyncio.Event) -> None:
         stack.push_async_callback(dependencies.limits.streams.close)
         dependencies.key_usage.start()
         stack.push_async_callback(dependencies.key_usage.close)
-        await serve_http(create_app(dependencies), settings.host, settings.port, stop)
+        app = create_app(dependencies)
+        await serve_http(app, settings.host, settings.port, stop, limits=settings.server_limits)
 
 
 async def _watch(bus: Bus, bucket: str) -> WatchedBucket:

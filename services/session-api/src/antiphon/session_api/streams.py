@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import cast
 
@@ -22,17 +22,30 @@ log = structlog.get_logger(__name__)
 
 
 class OpenStream:
-    """One open stream; `ended` is set when it must end."""
+    """One open stream, which ends when its key has ended or the server stops."""
+
+    __slots__ = ("_wakes", "deadline", "digest", "stopping")
 
     def __init__(self, digest: str) -> None:
         self.digest = digest
-        self.ended = asyncio.Event()
+        self.stopping = False
         self.deadline = asyncio.timeout(None)
+        self._wakes: list[Callable[[], None]] = []
+
+    def add(self, wake: Callable[[], None]) -> None:
+        """Call `wake` when the stream is to end."""
+        self._wakes.append(wake)
+
+    def remove(self, wake: Callable[[], None]) -> None:
+        """Do not call it any more."""
+        self._wakes.remove(wake)
 
     def end(self, grace_seconds: float | None) -> None:
         """Let the stream end; cut it off after the grace, if there is one."""
-        if not self.ended.is_set():
-            self.ended.set()
+        if not self.stopping:
+            self.stopping = True
+            for wake in tuple(self._wakes):
+                wake()
             if grace_seconds is not None:
                 self.deadline.reschedule(asyncio.get_running_loop().time() + grace_seconds)
 
@@ -139,7 +152,6 @@ def _release(counts: Counter[str], name: str) -> None:
         del counts[name]
 
 
-def stream_end(request: Request) -> asyncio.Event:
-    """Return the event that ends the stream of this request: its key has ended, or the server stops."""
-    stream = cast("OpenStream", request.state.stream)
-    return stream.ended
+def open_stream(request: Request) -> OpenStream:
+    """Return the stream of this request, as the middleware of limits has counted it."""
+    return cast("OpenStream", request.state.stream)
