@@ -221,7 +221,7 @@ _ALL = (
     ProblemType(
         "quota-exceeded",
         (429,),
-        "The key or tenant has as many as it may have at the same time; `quota` names them, `limit` is how many.",
+        "The key or tenant has as many as it may have at once; `quota` names what, `limit` is how many.",
         "End or close one, or ask your operator for more.",
     ),
     ProblemType(
