@@ -20,6 +20,7 @@ from antiphon.cli.home import claim
 from antiphon.cli.settings import StackSettings
 from antiphon.cli.status import ServiceStatus
 from antiphon.cli.supervisor.state import State, read_state
+from antiphon.contracts.api_keys import Scope
 
 NAMES = ["nats", "postgres", "livekit", "persistence", "session-api", "webhook-ingest", "agent-worker"]
 
@@ -122,7 +123,8 @@ async def test_development_key_is_published_as_a_hash(running: EmbeddedStack) ->
 
     assert value is not None
     assert json.loads(value)["tenant"] == "default"
-    assert json.loads(value)["scopes"] == ["sessions:write", "sessions:read"]
+    assert json.loads(value)["scopes"] == sorted(Scope)
+    assert json.loads(value)["operator"] is True
 
 
 def test_state_is_private(running: EmbeddedStack) -> None:

@@ -1,13 +1,11 @@
 """API keys: 401 without a valid key, 403 without the scope, immediate revocation."""
 
-import hashlib
 from collections.abc import Awaitable, Callable
 
 import httpx
 import pytest
 
 from antiphon.chassis.bus import Bus
-from antiphon.session_api.auth import Keys
 
 CREATE = {"flow_id": "booking", "user_id": "ada"}
 
@@ -68,25 +66,3 @@ async def test_revoked_key_responds_401(
     await (await bus.bucket("keys")).delete(digest)
 
     await until(lambda: responds(401))
-
-
-def _hash(secret: str) -> str:
-    return hashlib.sha256(secret.encode()).hexdigest()
-
-
-def test_key_is_found_by_its_hash() -> None:
-    record = b'{"tenant":"acme","name":"ci","scopes":["sessions:read"],"created_at":"2026-01-01T00:00:00Z"}'
-    key = Keys({_hash("secret"): record}).find("secret")
-
-    assert key is not None
-    assert (key.tenant, key.actor, key.scopes) == ("acme", "key:ci", frozenset({"sessions:read"}))
-
-
-def test_hash_is_not_a_key() -> None:
-    record = b'{"tenant":"acme","name":"ci","scopes":[]}'
-
-    assert Keys({_hash("secret"): record}).find(_hash("secret")) is None
-
-
-def test_malformed_record_is_not_a_key() -> None:
-    assert Keys({_hash("secret"): b"not json"}).find("secret") is None

@@ -62,3 +62,27 @@ async def test_watching_a_missing_bucket_raises(bus: Bus, monkeypatch: pytest.Mo
 
     with pytest.raises(BusUnavailable, match="KV_nowhere"):
         await bucket.watch()
+
+
+async def test_an_update_replaces_only_the_revision_that_was_read(bus: Bus) -> None:
+    bucket = await bus.bucket("keys")
+    assert await bucket.entry("a") is None
+    await bucket.put("a", b"1")
+    entry = await bucket.entry("a")
+    assert entry is not None
+
+    assert await bucket.update("a", b"2", entry.revision)
+    assert not await bucket.update("a", b"3", entry.revision)
+
+    assert await bucket.get("a") == b"2"
+
+
+async def test_an_update_does_not_bring_a_deleted_key_back(bus: Bus) -> None:
+    bucket = await bus.bucket("keys")
+    await bucket.put("a", b"1")
+    entry = await bucket.entry("a")
+    assert entry is not None
+    await bucket.delete("a")
+
+    assert not await bucket.update("a", b"2", entry.revision)
+    assert await bucket.get("a") is None

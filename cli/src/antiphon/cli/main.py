@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from antiphon.cli.commands import keys
 from antiphon.cli.requirements import require_recogniser, require_stack
 from antiphon.cli.screen import report_errors
 
@@ -166,3 +167,4 @@ app = typer.Typer(
 )
 for command in COMMANDS:
     app.command()(report_errors(command))
+app.add_typer(keys.app)

@@ -2,9 +2,11 @@
 
 from typer.testing import CliRunner
 
+from antiphon.cli.commands import keys
 from antiphon.cli.main import COMMANDS, app
 
 WIDTH = 100
+NAMES = (*(command.__name__ for command in COMMANDS), *(f"keys {name}" for name in keys.COMMANDS))
 HEAD = """\
 # Commands
 
@@ -12,21 +14,20 @@ The program is `.venv/bin/antiphon`; `make help` lists the targets for the most 
 `ANTIPHON_HOME` selects the stack; all [settings](settings.md) come from the environment. A command that
 fails prints the reason and exits with code 1; an invalid setting or argument exits with code 2.
 
-`pip install antiphon-cli` installs a client: `status`, `logs`, `sessions`, `show`,
-`tail` and `end`. The other
-commands need `antiphon-cli[stack]`, which adds the services, the servers and the synthetic caller.
+`pip install antiphon-cli` installs a client: `status`, `logs`, `sessions`, `show`, `tail`, `end` and `keys`.
+The other commands need `antiphon-cli[stack]`, which adds the services, the servers and the synthetic caller.
 Operators also use the [commands of persistence](persistence-commands.md).
 """
 
 
 def document() -> str:
     """Return the reference of all commands."""
-    return "\n".join([HEAD, *(_section(command.__name__) for command in COMMANDS)])
+    return "\n".join([HEAD, *map(_section, NAMES)])
 
 
 def _section(name: str) -> str:
     shown = CliRunner().invoke(
-        app, [name, "--help"], prog_name="antiphon", terminal_width=WIDTH, max_content_width=WIDTH
+        app, [*name.split(), "--help"], prog_name="antiphon", terminal_width=WIDTH, max_content_width=WIDTH
     )
     return f"## antiphon {name}\n\n```\n{shown.output.strip()}\n```\n"
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterator, Mapping
 from secrets import token_hex
+from typing import NamedTuple
 
 from antiphon.chassis.background import BackgroundTask
 from antiphon.chassis.bus import publish as publishing
@@ -24,6 +25,13 @@ WATCH_INACTIVE_SECONDS = 30
 WATCH_BACKOFF_SECONDS = 0.5
 
 
+class Entry(NamedTuple):
+    """A key's value and its revision."""
+
+    value: bytes
+    revision: int
+
+
 class Bucket:
     """A JetStream key-value bucket."""
 
@@ -34,8 +42,13 @@ class Bucket:
 
     async def get(self, key: str) -> bytes | None:
         """Return the key's value, or None."""
+        entry = await self.entry(key)
+        return None if entry is None else entry.value
+
+    async def entry(self, key: str) -> Entry | None:
+        """Return the key's value with its revision, or None."""
         entry = await last(self._connection, self._stream, self._prefix + key)
-        return None if entry is None or _is_removal(entry) else entry.payload
+        return None if entry is None or _is_removal(entry) else Entry(entry.payload, entry.position)
 
     async def put(self, key: str, value: bytes) -> None:
         """Set the key's value."""
@@ -49,13 +62,12 @@ class Bucket:
         entry = await last(self._connection, self._stream, self._prefix + key)
         if entry is not None and not _is_removal(entry):
             raise KeyExists(key)
-        expected = str(entry.position if entry is not None else 0)
-        try:
-            await self._write(key, value, {publishing.EXPECTED_LAST: expected})
-        except publishing.Refused as refusal:
-            if refusal.err_code not in publishing.WRONG_LAST_SEQUENCE:
-                raise
-            raise KeyExists(key) from refusal
+        if not await self._replace(key, value, entry.position if entry is not None else 0):
+            raise KeyExists(key)
+
+    async def update(self, key: str, value: bytes, revision: int) -> bool:
+        """Set the key's value if its revision is still this one; return whether it was."""
+        return await self._replace(key, value, revision)
 
     async def delete(self, key: str) -> None:
         """Remove the key."""
@@ -77,6 +89,15 @@ class Bucket:
         watched = WatchedBucket(self._connection, self._stream, self._prefix)
         await watched.start()
         return watched
+
+    async def _replace(self, key: str, value: bytes, revision: int) -> bool:
+        try:
+            await self._write(key, value, {publishing.EXPECTED_LAST: str(revision)})
+        except publishing.Refused as refusal:
+            if refusal.err_code not in publishing.WRONG_LAST_SEQUENCE:
+                raise
+            return False
+        return True
 
     async def _write(self, key: str, value: bytes, headers: dict[str, str]) -> None:
         out = Outgoing(self._prefix + key, value, message_id="", headers=headers)

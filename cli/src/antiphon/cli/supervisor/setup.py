@@ -1,27 +1,35 @@
 """The set-up steps before the services start: credentials, streams, the API key, tables, flows."""
 
 import asyncio
-import hashlib
-import json
 import secrets
 import subprocess
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
 
-from antiphon.chassis.bus import Bus, BusError
+from antiphon.chassis.bus import Bus, BusError, KeyExists
 from antiphon.cli.errors import StackError
 from antiphon.cli.home import write_private
 from antiphon.cli.settings import StackSettings
 from antiphon.cli.stack import process as processes
 from antiphon.cli.stack.livekit import Keys
 from antiphon.cli.stack.process import Command
+from antiphon.contracts.api_keys import (
+    ApiKey,
+    InvalidKey,
+    Scope,
+    decode_key,
+    encode_key,
+    key_digest,
+    new_key_id,
+    shown_prefix,
+)
+from antiphon.contracts.ids import DEFAULT_TENANT
 from antiphon.contracts.streams import KEYS
 
-TENANT = "default"
 COMMAND_SECONDS = 120.0
 
 
@@ -77,17 +85,36 @@ async def connected(url: str) -> AsyncIterator[Bus]:
 
 
 async def publish_key(bus: Bus, api_key: str, now: datetime) -> None:
-    """Put the hash of the development API key into the bucket that session-api reads."""
-    digest = hashlib.sha256(api_key.encode()).hexdigest()
+    """Put the development API key, with every scope, into the bucket that session-api reads.
+
+    A record of an earlier version gets the scopes and fields of this one; one that was revoked stays so.
+    """
+    digest = key_digest(api_key)
     keys = await bus.bucket(KEYS.name)
-    if await keys.get(digest) is None:
-        about = {
-            "tenant": TENANT,
-            "name": "development",
-            "scopes": ["sessions:write", "sessions:read"],
-            "created_at": now.astimezone(UTC).isoformat(),
-        }
-        await keys.put(digest, json.dumps(about).encode())
+    made = ApiKey(
+        tenant=DEFAULT_TENANT,
+        name="development",
+        scopes=frozenset(Scope),
+        created_at=now.astimezone(UTC),
+        id=new_key_id(now, secrets.token_bytes(10)),
+        prefix=shown_prefix(api_key),
+        operator=True,
+    )
+    entry = await keys.entry(digest)
+    if entry is None:
+        with suppress(KeyExists):
+            await keys.create(digest, encode_key(made))
+        return
+    try:
+        found = decode_key(digest, entry.value)
+    except InvalidKey:
+        found = made
+    upgraded = msgspec.structs.replace(
+        found, scopes=found.scopes | made.scopes, prefix=made.prefix, operator=True
+    )
+    if encode_key(upgraded) != entry.value:
+        # when it was changed since it was read, the change wins; the next start upgrades it
+        await keys.update(digest, encode_key(upgraded), entry.revision)
 
 
 async def run_to_end(name: str, command: Command, output: Path) -> None:

@@ -8,6 +8,7 @@ from fastapi import Request
 from fastapi.routing import APIRoute
 from starlette.responses import Response
 
+from antiphon.contracts.api_keys import Scope
 from antiphon.session_api.auth import authorize
 from antiphon.session_api.problems import Problem
 from antiphon.session_api.query_check import query_check
@@ -31,11 +32,14 @@ class _JsonRequest(Request):
 class ApiRoute(APIRoute):
     """A route that requires an API key: with scope `sessions:read` for GET, else `sessions:write`."""
 
+    key_scope: Scope | None = None  # of all methods, in a class of its own
+
     def get_route_handler(self) -> Handler:
         """Return FastAPI's handler behind the checks."""
         handle = super().get_route_handler()
+        reading = (self.methods or set()) <= READ_METHODS
+        scope = self.key_scope or (Scope.SESSIONS_READ if reading else Scope.SESSIONS_WRITE)
         check_query = query_check(self)
-        scope = "sessions:read" if (self.methods or set()) <= READ_METHODS else "sessions:write"
 
         # Before FastAPI, not one of its dependencies: the body of an unauthorized request is never read.
         async def authorized(request: Request) -> Response:
@@ -54,3 +58,9 @@ def _is_json(request: Request) -> bool:
     return media_type == "application/json" or (
         media_type.startswith("application/") and media_type.endswith("+json")
     )
+
+
+class AdminRoute(ApiRoute):
+    """A route that requires the scope `admin`."""
+
+    key_scope = Scope.ADMIN

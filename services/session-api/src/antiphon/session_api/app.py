@@ -7,8 +7,10 @@ from fastapi_offline import FastAPIOffline
 
 from antiphon.chassis.health import routes as health_routes
 from antiphon.chassis.http.middleware import RequestMiddleware
-from antiphon.session_api import openapi, problem_pages, problems, routes
+from antiphon.session_api import key_routes, openapi, problem_pages, problems, routes
+from antiphon.session_api.auth import AuthMiddleware
 from antiphon.session_api.dependencies import Dependencies
+from antiphon.session_api.quotas import LimitsMiddleware
 
 DESCRIPTION = """\
 Create, inspect, follow and end voice sessions.
@@ -32,8 +34,22 @@ def create_app(dependencies: Dependencies) -> FastAPI:
         telemetry={"logs": False, "operation_spans": False},
     )
     app.state.dependencies = dependencies
-    app.state.keys = dependencies.keys
-    app.add_middleware(  # last, so that it is the outermost
+    limits = dependencies.limits
+    app.add_middleware(
+        LimitsMiddleware,
+        requests=limits.requests,
+        creates=limits.creates,
+        sessions=limits.sessions,
+        streams=limits.streams,
+    )
+    app.add_middleware(
+        AuthMiddleware,
+        keys=dependencies.keys,
+        usage=dependencies.key_usage,
+        failures=limits.failures,
+        clock=dependencies.clock,
+    )
+    app.add_middleware(  # last, so that it is the outermost: it renders the problems that the others raise
         RequestMiddleware,
         policy=dependencies.http,
         routes=app.router.routes,
@@ -42,7 +58,7 @@ def create_app(dependencies: Dependencies) -> FastAPI:
     problems.install(app)
     app.router.routes.extend(health_routes(dependencies.health))
     # Not include_router: nested routers match twice, at a third of the cost of a create.
-    app.router.routes.extend((*routes.sessions.routes, *routes.flows.routes))
+    app.router.routes.extend((*routes.sessions.routes, *routes.flows.routes, *key_routes.keys.routes))
     app.router.routes.extend(problem_pages.routes())
     openapi.install(app)
     return app

@@ -1,63 +1,100 @@
-"""API keys: authentication (401) and authorization by scope (403)."""
+"""Authentication by API key before a request's body is read (401), and authorization by scope (403)."""
 
-import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable
 from datetime import datetime
-from typing import cast
+from typing import Any, cast
 
-import msgspec
-import structlog
 from fastapi import Request
+from starlette.types import ASGIApp, Receive, Scope, Send
 
+from antiphon.contracts.api_keys import ApiKey
+from antiphon.session_api.keys.records import KeyRecord, Keys
+from antiphon.session_api.keys.usage import KeyUsage
+from antiphon.session_api.limits import RateLimit, rate_limited
 from antiphon.session_api.problems import Problem
 
-log = structlog.get_logger(__name__)
+PROTECTED = "/v1/"
 
 
-class ApiKey(msgspec.Struct, frozen=True):
-    """One API key, as the `keys` bucket holds it."""
+class AuthMiddleware:
+    """ASGI middleware that lets requests of /v1 in with a valid API key only.
 
-    tenant: str
-    name: str
-    scopes: frozenset[str]
-    created_at: datetime | None = None
+    It puts `key`, `key_digest` and `tenant` on the request's state. Failures are limited per client address,
+    and a valid key is let in from any address: clients behind one proxy share theirs.
+    """
 
-    @property
-    def actor(self) -> str:
-        """The holder of the key, as events name it."""
-        return f"key:{self.name}"
+    def __init__(
+        self,
+        app: ASGIApp,
+        keys: Keys,
+        usage: KeyUsage,
+        failures: RateLimit,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._app = app
+        self._keys = keys
+        self._usage = usage
+        self._failures = failures
+        self._clock = clock
 
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Authenticate one request.
 
-_decoder = msgspec.json.Decoder(ApiKey)
+        Raises Problem: 401 without a valid key, 429 after too many of them.
+        """
+        # OPTIONS says which methods there are, not more, and a browser sends it without a key.
+        if (
+            scope["type"] == "http"
+            and f"{scope['path']}/".startswith(PROTECTED)
+            and scope["method"] != "OPTIONS"
+        ):
+            self._admit(scope)
+        await self._app(scope, receive, send)
 
-
-class Keys:
-    """API keys by their SHA-256; a change in the watched `keys` bucket applies to the next request."""
-
-    def __init__(self, bucket: Mapping[str, bytes]) -> None:
-        self._bucket = bucket
-
-    def find(self, secret: str) -> ApiKey | None:
-        """Return the key with this secret, or None."""
-        digest = hashlib.sha256(secret.encode()).hexdigest()
-        record = self._bucket.get(digest)
-        if record is None:
-            return None
+    def _admit(self, scope: Scope) -> None:
         try:
-            return _decoder.decode(record)
-        except msgspec.DecodeError as error:
-            log.warning("keys.malformed", key_sha256=digest, error=str(error))
-            return None
+            record = self._authenticate(scope)
+        except Problem:
+            address = (scope.get("client") or ("unknown",))[0]
+            standing = self._failures.hit(address)
+            if standing is not None and not standing.allowed:
+                raise rate_limited(standing, "Too many requests without a valid API key.") from None
+            raise
+        state = scope.setdefault("state", {})
+        state["key"], state["key_digest"], state["tenant"] = record.key, record.digest, record.key.tenant
+
+    def _authenticate(self, scope: Scope) -> KeyRecord:
+        record = self._keys.find(_secret(scope))
+        if record is None:
+            raise _unauthorized("invalid-credentials", "The API key is not known, or was revoked.")
+        if record.key.revoked_at is not None:
+            raise _unauthorized("invalid-credentials", "The API key was revoked.")
+        now = self._clock()
+        if record.key.expired(now):
+            raise _unauthorized("expired-credentials", "The API key has expired.")
+        self._usage.touch(record.digest, now)
+        return record
+
+
+def _secret(scope: Scope) -> str:
+    for name, value in scope["headers"]:
+        if name == b"authorization":
+            kind, _, secret = value.decode("latin-1").partition(" ")
+            if kind.lower() == "bearer" and (secret := secret.strip()):
+                return cast("str", secret)
+            break
+    raise _unauthorized("missing-credentials", "Send an API key: Authorization: Bearer <key>.")
 
 
 def authorize(request: Request, scope: str) -> None:
-    """Authenticate the caller, store the key on the request, and require a scope.
+    """Require a scope of the request's key.
 
-    Raises Problem: 401 without a valid key, 403 without the scope.
+    Raises Problem: 403 without the scope, 401 without a key.
     """
-    key = _authenticate(request)
-    request.state.key = key
-    request.state.tenant = key.tenant
+    state: dict[str, Any] = request.scope.get("state", {})
+    key: ApiKey | None = state.get("key")
+    if key is None:
+        raise _unauthorized("missing-credentials", "Send an API key: Authorization: Bearer <key>.")
     if scope not in key.scopes:
         raise Problem(403, "missing-scope", f"The API key {key.name!r} lacks the scope {scope}.", scope=scope)
 
@@ -65,17 +102,6 @@ def authorize(request: Request, scope: str) -> None:
 def caller(request: Request) -> ApiKey:
     """Return the API key of an authorized request."""
     return cast("ApiKey", request.state.key)
-
-
-def _authenticate(request: Request) -> ApiKey:
-    kind, _, secret = request.headers.get("authorization", "").partition(" ")
-    if kind.lower() != "bearer" or not secret.strip():
-        raise _unauthorized("missing-credentials", "Send an API key: Authorization: Bearer <key>.")
-    keys: Keys = request.app.state.keys
-    key = keys.find(secret.strip())
-    if key is None:
-        raise _unauthorized("invalid-credentials", "The API key is not known, or was revoked.")
-    return key
 
 
 def _unauthorized(kind: str, detail: str) -> Problem:

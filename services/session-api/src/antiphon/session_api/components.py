@@ -96,6 +96,7 @@ def schemas(of_requests: Mapping[str, Schema]) -> dict[str, Schema]:
         "TurnList": page_of("turns", "TurnView"),
         "EventList": page_of("events", "Event"),
         "FlowList": page_of("flows", "Flow"),
+        "KeyList": page_of("keys", "KeyView"),
     }
 
 

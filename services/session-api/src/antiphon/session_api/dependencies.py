@@ -15,8 +15,12 @@ from antiphon.chassis.health import Check, Health
 from antiphon.chassis.http.exchange import HttpPolicy
 from antiphon.chassis.log import Log
 from antiphon.contracts.deployment import Deployment
-from antiphon.session_api.auth import Keys
 from antiphon.session_api.flows import Flows
+from antiphon.session_api.keys.records import Keys
+from antiphon.session_api.keys.store import KeyStore
+from antiphon.session_api.keys.usage import KeyUsage
+from antiphon.session_api.limits import RateLimit
+from antiphon.session_api.quotas import SessionQuota
 from antiphon.session_api.sessions.create import CreateSession
 from antiphon.session_api.sessions.end import EndSession
 from antiphon.session_api.sessions.events import EventPublisher, EventReader
@@ -25,6 +29,18 @@ from antiphon.session_api.sessions.lookup import Lookup
 from antiphon.session_api.sessions.queries import Views
 from antiphon.session_api.sessions.room import Rooms
 from antiphon.session_api.settings import ApiSettings
+from antiphon.session_api.streams import Streams
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What is counted: failures per client address, and what keys and tenants do."""
+
+    failures: RateLimit
+    requests: RateLimit
+    creates: RateLimit
+    sessions: SessionQuota
+    streams: Streams
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +48,10 @@ class Dependencies:
     """The dependencies of the routes."""
 
     keys: Keys
+    key_store: KeyStore
+    key_usage: KeyUsage
+    limits: Limits
+    clock: Callable[[], datetime]
     flows: Flows
     create: CreateSession
     join: JoinSession
@@ -40,7 +60,6 @@ class Dependencies:
     views: Views
     log: Log
     health: Health
-    stopping: asyncio.Event
     heartbeat_seconds: float
     http: HttpPolicy
     public_url: str | None
@@ -89,8 +108,15 @@ def wire(
     publisher = EventPublisher(bus, clock, timeout_seconds=settings.broker_timeout_seconds)
     tokens = JoinTokens(settings.livekit_api_key, settings.livekit_api_secret)
     known_flows = Flows(flows)
+    known_keys = Keys(keys, clock)
+    key_usage = KeyUsage(bus, known_keys, clock)
+    reported = {"postgres": database.ready, "key usage": key_usage.ready}
     return Dependencies(
-        keys=Keys(keys),
+        keys=known_keys,
+        key_store=KeyStore(bus, known_keys, clock, entropy),
+        key_usage=key_usage,
+        limits=_limits(settings, database, known_keys, stopping),
+        clock=clock,
         flows=known_flows,
         create=CreateSession(
             publisher,
@@ -115,9 +141,20 @@ def wire(
         views=views,
         log=log,
         # Creating sessions needs no Postgres, so an outage there does not make the service unready.
-        health=Readiness(required={"broker": bus.ready}, reported={"postgres": database.ready}),
-        stopping=stopping,
+        health=Readiness(required={"broker": bus.ready}, reported=reported),
         heartbeat_seconds=settings.heartbeat_seconds,
         http=settings.http_policy,
         public_url=settings.public_url,
+    )
+
+
+def _limits(settings: ApiSettings, database: Database, keys: Keys, stopping: asyncio.Event) -> Limits:
+    return Limits(
+        failures=RateLimit("failures", settings.failures_per_address),
+        requests=RateLimit("requests", settings.requests_per_key),
+        creates=RateLimit("creates", settings.creates_per_tenant),
+        sessions=SessionQuota(database, settings.sessions_per_tenant),
+        streams=Streams(
+            keys, stopping, per_key=settings.streams_per_key, per_tenant=settings.streams_per_tenant
+        ),
     )

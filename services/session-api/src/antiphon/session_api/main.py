@@ -3,16 +3,21 @@
 import asyncio
 from contextlib import AsyncExitStack, suppress
 
+import structlog
+
 from antiphon.chassis.bus import VERIFY_SECONDS, Bus, WatchedBucket
 from antiphon.chassis.database import Database
 from antiphon.chassis.deployment import deployment_of
 from antiphon.chassis.http.server import check_address, serve_http
 from antiphon.chassis.shutdown import ShuttingDown, wait_or_stop
 from antiphon.chassis.telemetry import configure, flush
+from antiphon.contracts.api_keys import key_digest
 from antiphon.session_api.app import create_app
-from antiphon.session_api.dependencies import wire
+from antiphon.session_api.dependencies import Dependencies, wire
 from antiphon.session_api.livekit import LiveKit
 from antiphon.session_api.settings import ApiSettings
+
+log = structlog.get_logger(__name__)
 
 SERVICE = "session-api"
 POSTGRES_MARGIN_SECONDS = 1.0  # of the client, after the time limit of a statement
@@ -58,12 +63,26 @@ async def serve(settings: ApiSettings, stop: asyncio.Event) -> None:
         )
         dependencies.health.add("keys", keys.ready)  # a key that was revoked must not open anything
         dependencies.health.add("flows", flows.ready)
+        if settings.bootstrap_api_key is not None:
+            await wait_or_stop(_bootstrap(dependencies, settings.bootstrap_api_key), stop)
+        stack.push_async_callback(dependencies.limits.sessions.close)
+        stack.push_async_callback(dependencies.limits.streams.close)
+        dependencies.key_usage.start()
+        stack.push_async_callback(dependencies.key_usage.close)
         app = create_app(dependencies)
         await serve_http(app, settings.host, settings.port, stop, limits=settings.server_limits)
 
 
 async def _watch(bus: Bus, bucket: str) -> WatchedBucket:
     return await (await bus.bucket(bucket)).watch()
+
+
+async def _bootstrap(dependencies: Dependencies, secret: str) -> None:
+    """Store the key of the setting, unless it is stored; say so when it opens nothing any more."""
+    if await dependencies.key_store.bootstrap(secret):
+        log.info("keys.bootstrapped")
+    elif not dependencies.keys.usable(key_digest(secret)):
+        log.warning("keys.bootstrap_ended", remedy="the key was revoked or has expired: set another secret")
 
 
 async def connect_database(settings: ApiSettings) -> Database:

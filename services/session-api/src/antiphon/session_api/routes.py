@@ -43,6 +43,7 @@ from antiphon.session_api.sessions.schemas import (
     TokenRequest,
     TokenResponse,
 )
+from antiphon.session_api.streams import open_stream
 
 sessions = APIRouter(prefix="/v1/sessions", tags=["sessions"], route_class=ApiRoute)
 flows = APIRouter(prefix="/v1/flows", tags=["flows"], route_class=ApiRoute)
@@ -189,7 +190,7 @@ async def _stream(request: Request, tenant: str, session_id: str, after: int) ->
         return Response(status_code=204)  # tells an EventSource not to reconnect
     follower = dependencies.log.follower(tenant, session_id, after=after, announced=not end.settled)
     chunks = sse.live(
-        follower, end, heartbeat_seconds=dependencies.heartbeat_seconds, stopping=dependencies.stopping
+        follower, end, heartbeat_seconds=dependencies.heartbeat_seconds, stream=open_stream(request)
     )
     return sse.EventStream(chunks, follower.wake)
 

@@ -20,6 +20,8 @@ from antiphon.chassis.settings import (
 
 BODY_LIMIT_BYTES = 64 * 1024
 
+Limit = Annotated[int, Field(ge=0, le=1_000_000)]
+
 
 def _origins(text: str) -> str:
     parse_origins(text)
@@ -64,6 +66,19 @@ class ApiSettings(NatsSettings, PostgresSettings, LiveKitSettings, LogSettings):
     max_connections: int = Field(2000, ge=1, le=100_000, validation_alias="ANTIPHON_API_MAX_CONNECTIONS")
     keep_alive_seconds: float = Field(5.0, gt=0, le=3600, validation_alias="ANTIPHON_API_KEEP_ALIVE_SECONDS")
     pool_size: int = Field(10, ge=1, le=100, validation_alias="ANTIPHON_API_POOL_SIZE")
+    bootstrap_api_key: Annotated[str, Field(pattern=r"^[!-~]{32,256}$")] | None = Field(
+        None,
+        validation_alias="ANTIPHON_BOOTSTRAP_API_KEY",
+        repr=False,
+        description="the secret of the operator's first key, 32 to 256 visible ASCII characters",
+    )
+    # 0 is no limit
+    requests_per_key: Limit = Field(1000, validation_alias="ANTIPHON_API_RATE_REQUESTS_PER_KEY")
+    creates_per_tenant: Limit = Field(200, validation_alias="ANTIPHON_API_RATE_CREATES_PER_TENANT")
+    failures_per_address: Limit = Field(10, validation_alias="ANTIPHON_API_RATE_FAILURES_PER_ADDRESS")
+    streams_per_key: Limit = Field(2000, validation_alias="ANTIPHON_API_QUOTA_STREAMS_PER_KEY")
+    streams_per_tenant: Limit = Field(5000, validation_alias="ANTIPHON_API_QUOTA_STREAMS_PER_TENANT")
+    sessions_per_tenant: Limit = Field(0, validation_alias="ANTIPHON_API_QUOTA_SESSIONS_PER_TENANT")
 
     @property
     def http_policy(self) -> HttpPolicy:

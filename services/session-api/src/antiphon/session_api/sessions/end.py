@@ -3,11 +3,11 @@
 from collections.abc import Callable
 from datetime import datetime
 
+from antiphon.contracts.api_keys import ApiKey
 from antiphon.contracts.events.command import CommandRequested
 from antiphon.contracts.events.session import CloseReason, FaultSide, SessionClosed
 from antiphon.contracts.ids import closed_id
 from antiphon.contracts.session import Session
-from antiphon.session_api.auth import ApiKey
 from antiphon.session_api.livekit import LiveKitError
 from antiphon.session_api.sessions.events import EventPublisher, EventReader
 from antiphon.session_api.sessions.lookup import Lookup

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
+from typing import Protocol
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -80,22 +81,36 @@ class Ending:
             self.at = min(self._latest, now + QUIET_SECONDS)
 
 
+class StreamEnd(Protocol):
+    """What ends a stream before its session does."""
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the stream is to end."""
+
+    def add(self, wake: Callable[[], None]) -> None:
+        """Call `wake` when it is to end."""
+
+    def remove(self, wake: Callable[[], None]) -> None:
+        """Do not call it any more."""
+
+
 async def live(
-    follower: SessionFollower, end: LogEnd, *, heartbeat_seconds: float, stopping: asyncio.Event
+    follower: SessionFollower, end: LogEnd, *, heartbeat_seconds: float, stream: StreamEnd
 ) -> Chunks:
     """Yield events as they are committed, and a heartbeat after every `heartbeat_seconds` without one.
 
-    A chunk may be empty, so that its response can notice at any time that the client is gone. Ends with the
-    session and its late events, or when `stopping` is set. Closes the follower.
+    A chunk may be empty, so that whoever sends them can end the stream at any time. Ends with the session
+    and its late events, or when `stream` says so. Closes the follower.
     """
     now = asyncio.get_running_loop().time
     ending = Ending(end, now())
-    stopped = asyncio.create_task(stopping.wait(), name="stream: stop")
-    stopped.add_done_callback(lambda _: follower.wake())
+    wake = follower.wake
+    stream.add(wake)
     try:
         yield OPENING
         heartbeat_at = now() + heartbeat_seconds
-        while not stopping.is_set() and (now() < ending.at or follower.behind):
+        while not stream.stopping and (now() < ending.at or follower.behind):
             envelopes = await follower.next(max(0.0, min(heartbeat_at, ending.at) - now()))
             if envelopes:
                 rendered = _render(envelopes)
@@ -108,5 +123,5 @@ async def live(
             else:
                 yield b""
     finally:
-        stopped.cancel()
+        stream.remove(wake)
         await follower.close()

@@ -1,0 +1,184 @@
+"""Changes of API keys in the bucket `keys`; several replicas may make them at the same time."""
+
+import asyncio
+import os
+import secrets
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+import structlog
+from msgspec.structs import replace
+
+from antiphon.chassis.bus import Bus, KeyExists
+from antiphon.contracts.api_keys import (
+    SECRET_BYTES,
+    SECRET_PREFIX,
+    USED_PREFIX,
+    ApiKey,
+    InvalidKey,
+    Scope,
+    decode_key,
+    encode_key,
+    key_digest,
+    new_key_id,
+    shown_prefix,
+)
+from antiphon.contracts.ids import DEFAULT_TENANT
+from antiphon.contracts.streams import KEYS
+from antiphon.session_api.keys.records import KeyRecord, Keys
+
+KEYS_PER_TENANT = 1000
+TRIES = 5  # of a change, when another replica changes the same record
+SEEN_SECONDS = 2.0  # for this replica to see its own change
+SEEN_POLL_SECONDS = 0.005
+
+log = structlog.get_logger(__name__)
+
+
+class KeyConflict(Exception):
+    """The key was changed in a way that rules this change out; the message says which."""
+
+
+class TooManyKeys(Exception):
+    """The tenant has as many usable keys as it may."""
+
+
+class KeyStore:
+    """Makes, rotates and revokes keys. Every method raises BusUnavailable."""
+
+    def __init__(
+        self,
+        bus: Bus,
+        keys: Keys,
+        clock: Callable[[], datetime],
+        entropy: Callable[[int], bytes] = os.urandom,
+    ) -> None:
+        self._bus = bus
+        self._keys = keys
+        self._clock = clock
+        self._entropy = entropy
+
+    async def create(self, wanted: ApiKey) -> tuple[str, ApiKey]:
+        """Store a new key with these fields; return its secret, which is nowhere else, and the key.
+
+        Raises TooManyKeys.
+        """
+        await self._make_room(wanted.tenant)
+        secret = SECRET_PREFIX + secrets.token_urlsafe(SECRET_BYTES)
+        return secret, await self._add(secret, wanted)
+
+    async def bootstrap(self, secret: str) -> bool:
+        """Store the operator's first key, with every scope, unless a record has this secret.
+
+        Returns whether it was stored.
+        """
+        try:
+            await self._add(
+                secret,
+                ApiKey(tenant=DEFAULT_TENANT, name="bootstrap", scopes=frozenset(Scope), operator=True),
+            )
+        except KeyExists:
+            return False
+        return True
+
+    async def revoke(self, digest: str) -> ApiKey:
+        """Revoke a key and return it; one that is revoked stays as it is.
+
+        Raises KeyConflict.
+        """
+
+        def revoked(key: ApiKey) -> ApiKey:
+            return key if key.revoked_at is not None else replace(key, revoked_at=self._clock())
+
+        return await self._change(digest, revoked)
+
+    async def rotate(self, record: KeyRecord, overlap: timedelta) -> tuple[str, ApiKey]:
+        """Make a key that replaces this one, which expires after the overlap; return its secret, and it.
+
+        Raises KeyConflict, when the key has ended or has been replaced already, TooManyKeys.
+        """
+        old = record.key
+        secret, new = await self.create(
+            replace(old, rotated_from=old.id, replaced_by=None, expires_at=self._renewed_expiry(old))
+        )
+
+        def replaced(key: ApiKey) -> ApiKey:
+            now = self._clock()
+            if key.replaced_by is not None:
+                raise KeyConflict(f"it was replaced by {key.replaced_by}: rotate that one")
+            if not key.usable(now):
+                raise KeyConflict("it is revoked or has expired: create a new key")
+            ends = now + overlap
+            expires_at = ends if key.expires_at is None else min(ends, key.expires_at)
+            return replace(key, replaced_by=new.id, expires_at=expires_at)
+
+        try:
+            await self._change(record.digest, replaced)
+        except BaseException:
+            await self._remove(key_digest(secret))
+            raise
+        return secret, new
+
+    def _renewed_expiry(self, old: ApiKey) -> datetime | None:
+        """Return when the successor of a key expires: it lives as long as the key was made for."""
+        if old.expires_at is None or old.created_at is None:
+            return old.expires_at
+        return self._clock() + (old.expires_at - old.created_at)
+
+    async def _add(self, secret: str, wanted: ApiKey) -> ApiKey:
+        now = self._clock()
+        key = replace(
+            wanted, id=new_key_id(now, self._entropy(10)), prefix=shown_prefix(secret), created_at=now
+        )
+        digest, value = key_digest(secret), encode_key(key)
+        bucket = await self._bus.bucket(KEYS.name)
+        await bucket.create(digest, value)
+        await self._seen(digest, value)
+        return key
+
+    async def _change(self, digest: str, change: Callable[[ApiKey], ApiKey]) -> ApiKey:
+        bucket = await self._bus.bucket(KEYS.name)
+        for _ in range(TRIES):
+            entry = await bucket.entry(digest)
+            if entry is None:
+                raise KeyConflict("it no longer exists")
+            try:
+                before = decode_key(digest, entry.value)
+            except InvalidKey as error:
+                raise KeyConflict(f"its record is damaged: {error}") from error
+            after = change(before)
+            value = encode_key(after)
+            if after == before or await bucket.update(digest, value, entry.revision):
+                await self._seen(digest, entry.value if after == before else value)
+                return after
+        raise KeyConflict("others are changing it at this moment: try again")
+
+    async def _make_room(self, tenant: str) -> None:
+        """Forget the tenant's keys that ended first, when it has too many."""
+        found = [record for record in self._keys.all() if record.key.tenant == tenant]
+        if len(found) < KEYS_PER_TENANT:
+            return
+        now = self._clock()
+        ended = [record for record in found if not record.key.usable(now)]
+        if not ended:
+            raise TooManyKeys(f"the tenant has {len(found)} keys, and may have {KEYS_PER_TENANT}")
+        oldest = min(ended, key=lambda record: _ended_at(record.key))
+        await self._remove(oldest.digest)
+
+    async def _remove(self, digest: str) -> None:
+        bucket = await self._bus.bucket(KEYS.name)
+        await bucket.delete(digest)
+        await bucket.delete(USED_PREFIX + digest)
+
+    async def _seen(self, digest: str, value: bytes) -> None:
+        """Wait until this replica has its own change, so that the next request to it meets that."""
+        try:
+            async with asyncio.timeout(SEEN_SECONDS):
+                while not self._keys.holds(digest, value):  # noqa: ASYNC110 - the watch has no event
+                    await asyncio.sleep(SEEN_POLL_SECONDS)
+        except TimeoutError:
+            log.warning("keys.change_not_seen", key_sha256=digest)
+
+
+def _ended_at(key: ApiKey) -> datetime:
+    return min(at for at in (key.revoked_at, key.expires_at) if at is not None)
