@@ -24,7 +24,9 @@ from antiphon.session_api.settings import ApiSettings
 class NoRooms:
     """A room service that does nothing."""
 
-    async def create_room(self, session_id: str, tenant: str, agent_name: str) -> str:
+    async def create_room(
+        self, session_id: str, tenant: str, agent_name: str, *, ttl_seconds: int | None = None
+    ) -> str:
         """Return a sid."""
         return "RM_none"
 

@@ -21,6 +21,7 @@ from antiphon.webhook_ingest.publisher import WebhookPublisher
 API_KEY = "devkey"
 API_SECRET = "a-secret-of-at-least-32-characters!!"
 SESSION = "ses_01m7yq1we0eqq9xvayxnfetqqd"
+DEPLOYMENT = "testonly"
 
 
 @pytest.fixture
@@ -72,7 +73,7 @@ def clock() -> FixedClock:
 async def client(bus: Bus, clock: FixedClock) -> AsyncIterator[httpx.AsyncClient]:
     """An HTTP client of a webhook-ingest on a real broker."""
     publisher = WebhookPublisher(
-        bus, api_key=API_KEY, api_secret=API_SECRET, clock=clock, timeout_seconds=1.0
+        bus, deployment=DEPLOYMENT, api_key=API_KEY, api_secret=API_SECRET, clock=clock, timeout_seconds=1.0
     )
     transport = httpx.ASGITransport(create_app(publisher, Health({"broker": bus.ready})))
     async with httpx.AsyncClient(transport=transport, base_url="http://ingest") as client:

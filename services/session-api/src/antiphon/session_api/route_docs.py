@@ -86,6 +86,7 @@ def _page(name: str, item: str, example: Any, following: Any) -> dict[str, Any]:
     return _json(schema, {name: [example], "next": following})
 
 
+_NOT_READY = "Only with `wait=ready`: the deadline has passed, or the session has ended; see its status"
 _IDEMPOTENCY_KEY = {
     "name": HEADER,
     "in": "header",
@@ -108,6 +109,10 @@ CREATE: dict[str, Any] = {
                 },
             },
         },
+        202: {
+            "description": _NOT_READY,
+            "content": _json({"$ref": "#/components/schemas/CreateResponse"}, _CREATED_EXAMPLE),
+        },
         **ERRORS,
         **problems(400, 404, 409, 413, 415, 422, 502, 503),
     },
@@ -125,6 +130,7 @@ SESSIONS: dict[str, Any] = {
 SESSION: dict[str, Any] = {
     "responses": {
         200: {"description": "The session", "content": _json(reference("Session"), _SESSION_EXAMPLE)},
+        202: {"description": _NOT_READY, "content": _json(reference("Session"), _SESSION_EXAMPLE)},
         **ERRORS,
         **problems(404, 503),
     },
