@@ -63,6 +63,10 @@ class Sessions:
     livekit: LiveKitServer
     rooms: api.LiveKitAPI
 
+    def of(self, bus: Bus) -> "Sessions":
+        """Return the sessions of another deployment on the same LiveKit server."""
+        return Sessions(bus, self.livekit, self.rooms)
+
     async def request(self, *, revision: int = 1, agent_name: str | None = None, **limits: Any) -> str:
         """Request a session and create its room with an agent, as session-api does."""
         deployment = await deployment_of(self.bus)
@@ -82,6 +86,11 @@ class Sessions:
         await self.bus.publish(outgoing(envelope))
         await self.open_room(session_id, agent_name or deployment.agent_name, deployment.id)
         return session_id
+
+    async def reopen_room(self, session_id: str, agent_name: str | None = None) -> None:
+        """Create the room of a session again, with the dispatch of its agent."""
+        deployment = await deployment_of(self.bus)
+        await self.open_room(session_id, agent_name or deployment.agent_name, deployment.id)
 
     async def open_room(self, session_id: str, agent_name: str, deployment: str) -> None:
         """Create the room of a session, unless it exists, with the dispatch of an agent."""

@@ -99,8 +99,8 @@ class CreateRequest(BaseModel):
     max_duration_seconds: Annotated[
         LimitSeconds | None,
         Field(
-            description="counted from when agent and caller are both in the room; then the agent finishes its sentence, and the session "
-            "closes with the reason `max_duration`",
+            description="counted from when agent and caller are both in the room; then the agent finishes "
+            "its sentence, and the session closes with the reason `max_duration`",
             examples=[1800],
         ),
     ] = None
