@@ -27,6 +27,7 @@ SHORT_FILES = {
     "cli/errors.py": "imported by every command before anything heavy",
     "cli/reference.py": "a script that writes docs/reference/commands.md",
     "cli/requirements.py": "imported without the stack extra",
+    "contracts/rooms.py": "the value of one bucket",
     "contracts/errors.py": "the errors of the package",
     "contracts/event.py": "the base of every event",
     "contracts/events/command.py": "one file per family of events",

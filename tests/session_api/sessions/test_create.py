@@ -116,6 +116,7 @@ async def test_unknown_flow_responds_404(client: httpx.AsyncClient, bus: Bus, li
         ({"user_id": "null\u0000"}, "user_id"),
         ({"metadata": [1]}, "metadata"),
         ({"metadata": {"large": "x" * 16_384}}, "metadata"),
+        ({"metadata": {"deep": json.loads("[" * 50 + "]" * 50)}}, "metadata"),
         ({"language": "not a language"}, "language"),
         ({"colour": "red"}, "colour"),
     ],
@@ -346,6 +347,7 @@ async def test_limits_variables_and_conversation_are_on_record_and_shown(
         ({"ttl_seconds": "60"}, 422, "ttl_seconds"),
         ({"variables": []}, 422, "variables"),
         ({"variables": {"text": "x" * 17_000}}, 422, "variables"),
+        ({"variables": {"deep": json.loads("[" * 50 + "]" * 50)}}, 422, "variables"),
         ({"conversation_id": ""}, 422, "conversation_id"),
     ],
 )
