@@ -208,7 +208,7 @@ async def test_agent_of_ones_own_is_dispatched_by_the_api(
     agent: None,
     to_the_end: Callable[[str], Awaitable[list[Json]]],
 ) -> None:
-    body = {"agent_name": NAME, "user_id": "ada", "can_publish_data": True}  # it is told by text
+    body = {"agent_name": NAME, "user_id": "ada", "can_publish_data": True}  # it gets text
     created = (await http.post("/v1/sessions", json=body)).json()
     async with Caller(created["livekit_url"], created["token"]) as caller:
         await say_hello(caller)

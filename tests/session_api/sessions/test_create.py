@@ -69,7 +69,8 @@ async def test_response_has_room_token_and_urls(
     created = response.json()
     session_id = created["session_id"]
     claims = api.TokenVerifier(API_KEY, API_SECRET).verify(created["token"])
-    assert set(created) == {"session_id", "status", "room", "livekit_url", "token", "events_url"}
+    fields = {"session_id", "status", "room", "livekit_url", "token", "greeting", "events_url"}
+    assert set(created) == fields
     assert (created["status"], created["room"], created["livekit_url"]) == (
         "dispatched",
         session_id,

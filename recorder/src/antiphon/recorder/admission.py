@@ -51,7 +51,7 @@ async def _refusal(bus: Bus, identity: Identity, room: str) -> Refusal | None:
         own = await own_deployment(bus)
         if own is not None and own != identity.deployment:
             return Refusal(f"the job is of the deployment {identity.deployment}, and this is {own}")
-    # the room of a requested session is remade by whoever joins with an old token
+    # the room of a requested session is remade by a caller who joins with an old token
     if room == identity.session_id and (await session_on(bus, identity.tenant, room)).ended:
         return Refusal("the session has ended", close_room=True)
     return None

@@ -15,7 +15,7 @@ from livekit.agents import AgentServer
 from antiphon.agent_worker.job import entry, on_request, on_session_end, prewarm_process
 from antiphon.agent_worker.settings import AgentSettings
 from antiphon.chassis.background import BackgroundTask
-from antiphon.chassis.bus import Bus, BusUnavailable
+from antiphon.chassis.bus import Bus, BusError
 from antiphon.chassis.deployment import deployment_of
 from antiphon.chassis.health import Health, serve_health
 from antiphon.chassis.nats_access import URL
@@ -60,7 +60,7 @@ async def serve(settings: AgentSettings, stop: asyncio.Event) -> None:
 
     async def serve_jobs() -> None:
         # the name of the agent, and which jobs are its own, are the deployment's
-        server = build_server(settings, await retrying(BusUnavailable)(_deployment, link))
+        server = build_server(settings, await retrying(BusError)(_deployment, link))
         registration.watch(server)
         server.on("worker_started", lambda: _watch_jobs(server, orphans, processes))
         await server.run()
