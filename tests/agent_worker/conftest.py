@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
@@ -22,6 +23,7 @@ from antiphon.agent_worker.flow import Flow, load_flow
 from antiphon.agent_worker.flow_store import publish_flows
 from antiphon.agent_worker.providers.table import CATALOG
 from antiphon.chassis.bus import Bus, outgoing
+from antiphon.chassis.deployment import deployment_of
 from antiphon.cli.caller import Caller
 from antiphon.cli.settings import StackSettings
 from antiphon.cli.stack.livekit import Keys, LiveKitServer
@@ -61,10 +63,17 @@ class Sessions:
     livekit: LiveKitServer
     rooms: api.LiveKitAPI
 
-    async def request(self, *, revision: int = 1, agent_name: str = "antiphon") -> str:
+    def of(self, bus: Bus) -> "Sessions":
+        """Return the sessions of another deployment on the same LiveKit server."""
+        return Sessions(bus, self.livekit, self.rooms)
+
+    async def request(self, *, revision: int = 1, agent_name: str | None = None, **limits: Any) -> str:
         """Request a session and create its room with an agent, as session-api does."""
+        deployment = await deployment_of(self.bus)
         session_id = new_session_id(datetime.now(UTC), secrets.token_bytes(10))
-        event = SessionRequested(flow_id="booking", flow_revision=revision, user_id="u", room=session_id)
+        event = SessionRequested(
+            flow_id="booking", flow_revision=revision, user_id="u", room=session_id, **limits
+        )
         envelope = seal(
             event,
             id=requested_id(session_id),
@@ -75,12 +84,21 @@ class Sessions:
             time=datetime.now(UTC),
         )
         await self.bus.publish(outgoing(envelope))
-        metadata = json.dumps({"session_id": session_id, "tenant": "default"})
+        await self.open_room(session_id, agent_name or deployment.agent_name, deployment.id)
+        return session_id
+
+    async def reopen_room(self, session_id: str, agent_name: str | None = None) -> None:
+        """Create the room of a session again, with the dispatch of its agent."""
+        deployment = await deployment_of(self.bus)
+        await self.open_room(session_id, agent_name or deployment.agent_name, deployment.id)
+
+    async def open_room(self, session_id: str, agent_name: str, deployment: str) -> None:
+        """Create the room of a session, unless it exists, with the dispatch of an agent."""
+        metadata = json.dumps({"session_id": session_id, "tenant": "default", "deployment": deployment})
         dispatch = api.RoomAgentDispatch(agent_name=agent_name, metadata=metadata)
         await self.rooms.room.create_room(
-            api.CreateRoomRequest(name=session_id, departure_timeout=20, agents=[dispatch])
+            api.CreateRoomRequest(name=session_id, departure_timeout=20, metadata=metadata, agents=[dispatch])
         )
-        return session_id
 
     def caller(self, session_id: str, identity: str = "caller", *, by_phone: bool = False) -> Caller:
         """Return a caller who can join the session."""

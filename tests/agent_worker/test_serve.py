@@ -8,6 +8,7 @@ import pytest
 
 from antiphon.agent_worker import worker
 from antiphon.agent_worker.settings import AgentSettings
+from antiphon.chassis.bus import Bus
 from antiphon.chassis.settings import load
 from antiphon.cli.stack.nats import NatsServer
 from antiphon.cli.stack.ports import free_port
@@ -97,13 +98,32 @@ async def test_the_worker_does_not_start_without_a_folder_for_journals(
 
 
 async def _journals_report(serving: asyncio.Task[None], port: int, expected: str) -> None:
+    await _reports(serving, port, "journals", expected)
+
+
+async def _reports(serving: asyncio.Task[None], port: int, check: str, expected: str) -> None:
     async with asyncio.timeout(ANSWER_SECONDS), httpx.AsyncClient() as client:
         while True:
             assert not serving.done(), serving
             try:
                 answer = await client.get(f"http://127.0.0.1:{port}/health/ready", timeout=5)
-                if answer.json()["checks"]["journals"]["detail"] == expected:
+                if answer.json()["checks"][check]["detail"] == expected:
                     return
             except httpx.TransportError:
                 pass
             await asyncio.sleep(0.1)
+
+
+async def test_a_worker_waits_for_the_broker_and_says_so(port: int, nats_server: NatsServer) -> None:
+    nats_server.stop()
+    stop = asyncio.Event()
+    serving = asyncio.create_task(worker.serve(load(AgentSettings), stop))
+
+    await _reports(serving, port, "livekit", "waiting for the broker, which has the name of the agent")
+    nats_server.start()
+    bus = await Bus.connect(nats_server.url, name="test")
+    await bus.ensure()
+    await _reports(serving, port, "livekit", "not registered with LiveKit")  # there is none
+    await bus.close()
+    stop.set()
+    await asyncio.wait_for(serving, ANSWER_SECONDS)

@@ -1,10 +1,16 @@
 import math
+from datetime import UTC, datetime
 
 import pytest
 
 from antiphon.agent_worker.settings import AgentSettings
 from antiphon.agent_worker.worker import build_server
 from antiphon.chassis.settings import load
+from antiphon.contracts.deployment import SECRET_BYTES, Deployment
+
+DEPLOYMENT = Deployment(
+    id="testonly", secret=b"s" * SECRET_BYTES, created_at=datetime(2026, 1, 1, tzinfo=UTC)
+)
 
 
 @pytest.fixture(autouse=True)
@@ -45,11 +51,11 @@ def test_a_blank_folder_for_journals_is_refused(
 @pytest.mark.parametrize("level", ["debug", "info", "warning", "error"])
 def test_livekit_accepts_every_log_level(monkeypatch: pytest.MonkeyPatch, level: str) -> None:
     monkeypatch.setenv("ANTIPHON_LOG_LEVEL", level)
-    assert build_server(load(AgentSettings)).log_level
+    assert build_server(load(AgentSettings), DEPLOYMENT).log_level
 
 
 def test_without_a_limit_no_load_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ANTIPHON_AGENT_LOAD_THRESHOLD", "inf")
-    report = build_server(load(AgentSettings)).load_fnc
+    report = build_server(load(AgentSettings), DEPLOYMENT).load_fnc
     assert report is not None
     assert report() == 0.0  # type: ignore[call-arg] # LiveKit takes functions with and without the server

@@ -110,7 +110,7 @@ async def _with_livekit(where: Addresses, report: Report) -> None:
         "LIVEKIT_API_KEY": key,
         "LIVEKIT_API_SECRET": secret,
     }
-    rooms = LiveKit(where.livekit_url, key, secret, timeout_seconds=5)
+    rooms = LiveKit(where.livekit_url, key, secret, deployment="benchmrk", timeout_seconds=5)
 
     async def create_room() -> None:
         await rooms.create_room(new_session_id(datetime.now(UTC), os.urandom(10)), "default", AGENT)

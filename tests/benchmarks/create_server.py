@@ -27,7 +27,9 @@ PUBLISHES = {"bare": 1, "two": 2}
 class NoRooms:
     """A room service that does nothing."""
 
-    async def create_room(self, session_id: str, tenant: str, agent_name: str) -> str:
+    async def create_room(
+        self, session_id: str, tenant: str, agent_name: str, *, ttl_seconds: int | None = None
+    ) -> str:
         """Return a sid."""
         return "RM_none"
 

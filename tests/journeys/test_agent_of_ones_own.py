@@ -203,9 +203,13 @@ async def test_two_calls_in_one_room_are_two_sessions(
 
 
 async def test_agent_of_ones_own_is_dispatched_by_the_api(
-    api: SessionApi, agent: None, to_the_end: Callable[[str], Awaitable[list[Json]]]
+    api: SessionApi,
+    http: httpx.AsyncClient,
+    agent: None,
+    to_the_end: Callable[[str], Awaitable[list[Json]]],
 ) -> None:
-    created = await api.create(None, "ada", agent_name=NAME)
+    body = {"agent_name": NAME, "user_id": "ada", "can_publish_data": True}  # it gets text
+    created = (await http.post("/v1/sessions", json=body)).json()
     async with Caller(created["livekit_url"], created["token"]) as caller:
         await say_hello(caller)
 

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial
 
+import httpx
 import psutil
 import pytest
 from tests.journeys.json_api import Json, SessionApi
@@ -74,11 +75,13 @@ async def type_in(caller: Caller) -> None:
 async def test_turn_of_a_killed_agent_is_in_the_log(
     stack: EmbeddedStack,
     api: SessionApi,
+    http: httpx.AsyncClient,
     find: Callable[[EmbeddedStack, str], list[psutil.Process]],
     tell: Callable[[Caller], Awaitable[None]],
 ) -> None:
     await wait_until_ready(stack)
-    created = await api.create("booking", "ada")
+    body = {"flow_id": "booking", "user_id": "ada", "can_publish_data": tell is type_in}
+    created = (await http.post("/v1/sessions", json=body)).json()
     session = created["session_id"]
     async with Caller(created["livekit_url"], created["token"]) as caller:
         await caller.wait_until_ready(timeout_seconds=RECOVERY_SECONDS)

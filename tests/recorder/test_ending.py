@@ -26,6 +26,8 @@ DELETED = "room_deleted"
         (SessionEnd(room_reason="server_shutdown"), "room_closed", "platform"),
         (SessionEnd(session_reason="user_initiated"), "worker_shutdown", "platform"),
         (SessionEnd(), "worker_shutdown", "platform"),
+        (SessionEnd(limit=CloseReason.NO_CALLER, session_reason="user_initiated"), "no_caller", "caller"),
+        (SessionEnd(limit=CloseReason.MAX_DURATION, hung_up=True), "max_duration", "none"),
     ],
 )
 def test_close_reason_is_the_first_that_applies(end: SessionEnd, reason: str, fault: str) -> None:

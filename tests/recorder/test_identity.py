@@ -67,3 +67,12 @@ async def test_tenant_that_is_not_one_is_the_default_tenant(tenant: str) -> None
 async def test_any_foreign_metadata_is_ignored(metadata: str) -> None:
     assert identified(metadata).session_id == identified("").session_id
     assert not identified(metadata).requested
+
+
+async def test_metadata_names_the_deployment() -> None:
+    metadata = json.dumps({"session_id": SESSION, "tenant": "acme", "deployment": "testonly"})
+    named = Identity(SESSION, "acme", requested=True, deployment="testonly")
+    assert identified(metadata) == identified("", room_metadata=metadata) == named
+    for wrong in ("../../..", 7, None):
+        metadata = json.dumps({"session_id": SESSION, "deployment": wrong})
+        assert identified(metadata) == Identity(SESSION, "default", requested=True)

@@ -133,6 +133,7 @@ def rooms_for(settings: ApiSettings) -> LiveKit:
         settings.livekit_url,
         settings.livekit_api_key,
         settings.livekit_api_secret,
+        deployment=DEPLOYMENT.id,
         timeout_seconds=settings.livekit_timeout_seconds,
     )
 

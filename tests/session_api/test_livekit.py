@@ -15,7 +15,7 @@ SESSION = "ses_01m7yq1we0eqq9xvayxnfetqqd"
 @pytest.fixture
 async def rooms(livekit: Any) -> AsyncIterator[LiveKit]:
     """The client under test."""
-    client = LiveKit(livekit.url, API_KEY, API_SECRET, timeout_seconds=0.3)
+    client = LiveKit(livekit.url, API_KEY, API_SECRET, deployment="testonly", timeout_seconds=0.3)
     yield client
     await client.close()
 
@@ -27,7 +27,7 @@ async def test_create_room_carries_the_agent_dispatch(rooms: LiveKit, livekit: A
     assert sid == livekit.rooms[SESSION]
     assert room.name == SESSION
     assert [agent.agent_name for agent in room.agents] == ["antiphon"]
-    expected = {"session_id": SESSION, "tenant": "default"}
+    expected = {"session_id": SESSION, "tenant": "default", "deployment": "testonly"}
     assert json.loads(room.metadata) == json.loads(room.agents[0].metadata) == expected
 
 
@@ -55,7 +55,7 @@ async def test_timeout_raises_unavailable(rooms: LiveKit, livekit: Any) -> None:
 
 
 async def test_refused_connection_raises_unavailable() -> None:
-    client = LiveKit("ws://127.0.0.1:1", API_KEY, API_SECRET, timeout_seconds=1)
+    client = LiveKit("ws://127.0.0.1:1", API_KEY, API_SECRET, deployment="testonly", timeout_seconds=1)
 
     with pytest.raises(LiveKitUnavailable):
         await client.create_room(SESSION, "default", "antiphon")

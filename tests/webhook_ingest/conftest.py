@@ -23,6 +23,7 @@ from antiphon.webhook_ingest.settings import BODY_LIMIT_BYTES, RETRY_AFTER_SECON
 API_KEY = "devkey"
 API_SECRET = "a-secret-of-at-least-32-characters!!"
 SESSION = "ses_01m7yq1we0eqq9xvayxnfetqqd"
+DEPLOYMENT = "testonly"
 
 
 @pytest.fixture
@@ -74,7 +75,7 @@ def clock() -> FixedClock:
 async def client(bus: Bus, clock: FixedClock) -> AsyncIterator[httpx.AsyncClient]:
     """An HTTP client of a webhook-ingest on a real broker."""
     publisher = WebhookPublisher(
-        bus, api_key=API_KEY, api_secret=API_SECRET, clock=clock, timeout_seconds=1.0
+        bus, deployment=DEPLOYMENT, api_key=API_KEY, api_secret=API_SECRET, clock=clock, timeout_seconds=1.0
     )
     policy = HttpPolicy(
         body_limit_bytes=BODY_LIMIT_BYTES, deadline_seconds=5.0, retry_after_seconds=RETRY_AFTER_SECONDS

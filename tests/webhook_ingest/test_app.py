@@ -87,6 +87,21 @@ async def test_webhook_of_an_unknown_room_is_not_published(
     assert await _log(bus) == []
 
 
+async def test_rooms_of_another_deployment_are_ignored_at_once(
+    client: httpx.AsyncClient, bus: Bus, webhook: Webhook, sign: Sign, clock: FixedClock, session_id: str
+) -> None:
+    created_at = str(int(clock().timestamp()))
+    metadata = f'{{"session_id":"{session_id}","tenant":"default","deployment":"01234567"}}'
+    for name in (session_id, "lobby"):
+        room = {"sid": "RM_9", "name": name, "metadata": metadata}
+        body = webhook(room=room, createdAt=created_at)
+
+        response = await _post(client, body, sign(body))
+
+        assert (response.status_code, response.json()) == (200, {"outcome": "not_ours"})
+    assert await _log(bus) == []
+
+
 async def test_start_of_an_unknown_room_is_sent_again_until_the_room_is_adopted(
     client: httpx.AsyncClient, bus: Bus, webhook: Webhook, sign: Sign, clock: FixedClock
 ) -> None:

@@ -11,7 +11,7 @@ from antiphon.contracts.events.session import SessionAdopted, SessionRequested
 from antiphon.contracts.ids import adopted_id, adopted_session_id, named_session_id, requested_id
 from antiphon.contracts.rooms import AdoptedRoom, encode_room
 from antiphon.webhook_ingest import rooms
-from antiphon.webhook_ingest.rooms import RoomSessions
+from antiphon.webhook_ingest.rooms import RoomSessions, is_foreign
 
 GIVEN = named_session_id("acme", "given by the agent")
 
@@ -136,3 +136,22 @@ async def test_cache_is_bounded(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> No
     # The oldest entry was evicted, and the session has no events.
     found = [await lookup.of_room(name, "RM_1", "") for name in names]
     assert found == [None, AdoptedRoom(names[1], "acme"), AdoptedRoom(names[2], "acme")]
+
+
+@pytest.mark.parametrize(
+    ("metadata", "foreign"),
+    [
+        ("", False),
+        ("not json", False),
+        ("[" * 100_000, False),
+        ("[]", False),
+        ('{"session_id":"ses_1","tenant":"default"}', False),  # of an earlier version
+        ('{"deployment":"testonly"}', False),
+        ('{"deployment":"../../.."}', False),  # someone else's word, not an id
+        ('{"deployment":7}', False),
+        ('{"deployment":"01234567"}', True),
+        ('{"session_id":"ses_1","tenant":"default","deployment":"01234567"}', True),
+    ],
+)
+def test_room_is_foreign_when_its_metadata_names_another_deployment(metadata: str, foreign: bool) -> None:
+    assert is_foreign(metadata, "testonly") is foreign

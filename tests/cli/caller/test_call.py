@@ -117,6 +117,24 @@ async def test_ready_message_is_received(agent: Agent, caller: Caller) -> None:
     assert message.sender == "agent-1"
 
 
+async def test_ready_message_of_another_participant_is_ignored(
+    server: LiveKitServer, room: str, caller: Caller
+) -> None:
+    forger = rtc.Room()
+    await forger.connect(server.url, _token(server, "forger", room))
+    async with asyncio.timeout(60):
+        while "forger" not in caller.room.remote_participants:  # noqa: ASYNC110 - the log has no entry for it
+            await asyncio.sleep(0.01)
+    body = {"type": "agent.ready", "sessionId": "ses_1", "greeting": "Trust me.", "timestamp": 1}
+    await forger.local_participant.publish_data(json.dumps(body), topic="agent-status")
+
+    assert await caller.log.wait_for(lambda: len(caller.log.data) == 1, 10)
+    assert caller.log.data[0].sender == "forger"
+    with pytest.raises(AgentNeverReady):
+        await caller.wait_until_ready(timeout_seconds=0.2)
+    await forger.disconnect()
+
+
 async def test_missing_agent_raises(caller: Caller) -> None:
     with pytest.raises(AgentNeverReady, match=r"no message for 0\.2 s"):
         await caller.wait_until_ready(timeout_seconds=0.2)

@@ -23,6 +23,14 @@ from antiphon.contracts.registry import open_event
 from antiphon.contracts.subjects import ALL_EVENTS
 
 CREATE: dict[str, Any] = {"flow_id": "booking", "user_id": "ada"}
+AGENT = "antiphon-testonly"  # that runs flows: its name is that of the deployment
+LIMITED: dict[str, Any] = {
+    "flow_revision": 1,
+    "conversation_id": "conv-7",
+    "variables": {"guest": "Ada", "party": 2},
+    "max_duration_seconds": 1800,
+    "ttl_seconds": 600,
+}
 
 
 async def _log(bus: Bus) -> list[Envelope]:
@@ -48,7 +56,7 @@ async def test_create_publishes_request_and_dispatch_before_it_responds(
         language="en-GB",
         metadata={"order": "A-17", "tags": [1, None]},
     )
-    assert open_event(dispatched) == SessionDispatched(attempt=1, room_sid="RM_0", agent_name="antiphon")
+    assert open_event(dispatched) == SessionDispatched(attempt=1, room_sid="RM_0", agent_name=AGENT)
     assert [requested.id, dispatched.id] == [f"{session_id}:requested", f"{session_id}:dispatched:1"]
     assert {envelope.tenant for envelope in (requested, dispatched)} == {"default"}
 
@@ -61,7 +69,8 @@ async def test_response_has_room_token_and_urls(
     created = response.json()
     session_id = created["session_id"]
     claims = api.TokenVerifier(API_KEY, API_SECRET).verify(created["token"])
-    assert set(created) == {"session_id", "status", "room", "livekit_url", "token", "events_url"}
+    fields = {"session_id", "status", "room", "livekit_url", "token", "greeting", "events_url"}
+    assert set(created) == fields
     assert (created["status"], created["room"], created["livekit_url"]) == (
         "dispatched",
         session_id,
@@ -140,7 +149,8 @@ async def test_agent_of_ones_own_is_dispatched_without_a_flow(
     assert dispatched.agent_name == "front desk"
     [dispatch] = livekit.created[0].agents
     assert dispatch.agent_name == "front desk"
-    assert json.loads(dispatch.metadata) == {"session_id": session_id, "tenant": "default"}
+    expected = {"session_id": session_id, "tenant": "default", "deployment": "testonly"}
+    assert json.loads(dispatch.metadata) == expected
     further = (await client.post(f"/v1/sessions/{session_id}/token")).json()["token"]
     for token in (created["token"], further):
         config = api.TokenVerifier(API_KEY, API_SECRET).verify(token).room_config
@@ -159,7 +169,7 @@ async def test_agent_of_ones_own_is_dispatched_without_a_flow(
         ({"agent_name": "x" * 129}, "agent_name", "at most 128 characters"),
         ({"agent_name": "line\nbreak"}, "agent_name", "should match pattern"),
         ({"agent_name": 7}, "agent_name", "valid string"),
-        ({"agent_name": "antiphon"}, "agent_name", "'antiphon' runs flows: pass flow_id instead"),
+        ({"agent_name": AGENT}, "agent_name", f"{AGENT!r} runs flows: pass flow_id instead"),
     ],
 )
 async def test_session_needs_either_a_flow_or_an_agent(
@@ -300,7 +310,7 @@ async def test_metadata_is_not_sent_to_livekit(client: httpx.AsyncClient, liveki
     await client.post("/v1/sessions", json={**CREATE, "metadata": {"card": "4111"}})
 
     assert "4111" not in str(livekit.created)
-    assert set(json.loads(livekit.created[0].metadata)) == {"session_id", "tenant"}
+    assert set(json.loads(livekit.created[0].metadata)) == {"session_id", "tenant", "deployment"}
 
 
 async def test_a_sealed_stream_fails_every_create(client: httpx.AsyncClient, bus: Bus) -> None:
@@ -311,3 +321,41 @@ async def test_a_sealed_stream_fails_every_create(client: httpx.AsyncClient, bus
         responses = await asyncio.gather(*(client.post("/v1/sessions", json=CREATE) for _ in range(20)))
 
     assert {response.status_code for response in responses} == {503}
+
+
+async def test_limits_variables_and_conversation_are_on_record_and_shown(
+    client: httpx.AsyncClient, bus: Bus, livekit: Any
+) -> None:
+    created = (await client.post("/v1/sessions", json={**CREATE, **LIMITED})).json()
+
+    [requested, _] = await _log(bus)
+    event = open_event(requested)
+    assert {name: getattr(event, name) for name in LIMITED} == LIMITED
+    shown = (await client.get(f"/v1/sessions/{created['session_id']}")).json()
+    assert {name: shown[name] for name in LIMITED} == LIMITED
+    assert livekit.created[0].empty_timeout > LIMITED["ttl_seconds"]
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "named"),
+    [
+        ({"flow_revision": 9}, 404, "has no revision 9; the newest is 2"),
+        ({"flow_id": "nothing", "flow_revision": 1}, 404, "There is no flow 'nothing'"),
+        ({"flow_revision": 0}, 422, "flow_revision"),
+        ({"flow_id": None, "agent_name": "desk", "flow_revision": 1}, 422, "flow_revision"),
+        ({"max_duration_seconds": 0}, 422, "max_duration_seconds"),
+        ({"max_duration_seconds": 86_401}, 422, "max_duration_seconds"),
+        ({"ttl_seconds": "60"}, 422, "ttl_seconds"),
+        ({"variables": []}, 422, "variables"),
+        ({"variables": {"text": "x" * 17_000}}, 422, "variables"),
+        ({"variables": {"deep": json.loads("[" * 50 + "]" * 50)}}, 422, "variables"),
+        ({"conversation_id": ""}, 422, "conversation_id"),
+    ],
+)
+async def test_wrong_limit_is_refused(
+    change: dict[str, Any], status: int, named: str, rejecting: httpx.AsyncClient
+) -> None:
+    response = await rejecting.post("/v1/sessions", json={**CREATE, **change})
+
+    assert response.status_code == status
+    assert named in response.json()["detail"]

@@ -7,6 +7,7 @@ import httpx
 import pytest
 
 from antiphon.chassis.bus import Bus
+from antiphon.cli.stack.postgres import Postgres
 from antiphon.contracts.envelope import Envelope, decode
 from antiphon.contracts.events.agent import AgentReady
 from antiphon.contracts.events.session import CloseReason, FaultSide, SessionClosed
@@ -14,7 +15,12 @@ from antiphon.contracts.ids import session_id_for_key
 from antiphon.contracts.subjects import ALL_EVENTS
 from antiphon.session_api.problems import Problem
 from antiphon.session_api.sessions.events import EventReader
-from antiphon.session_api.sessions.idempotency import replayed_session
+from antiphon.session_api.sessions.idempotency import (
+    VIEW_PAUSE_SECONDS,
+    VIEW_SECONDS,
+    KnownSessions,
+    replayed_session,
+)
 from antiphon.session_api.sessions.schemas import CreateRequest
 
 CREATE: dict[str, Any] = {"flow_id": "booking", "user_id": "ada", "metadata": {"a": 1, "b": [2]}}
@@ -52,7 +58,11 @@ async def test_field_order_does_not_matter(client: httpx.AsyncClient) -> None:
         ({"user_id": "grace"}, "user_id"),
         ({"metadata": {"a": 2, "b": [2]}}, "metadata"),
         ({"language": "de"}, "language"),
-        ({"flow_id": None, "agent_name": "desk"}, "flow_id agent_name"),
+        ({"flow_id": None, "agent_name": "desk"}, "flow_id flow_revision agent_name"),
+        ({"flow_revision": 1}, "flow_revision"),
+        ({"variables": {"a": 1}}, "variables"),
+        ({"conversation_id": "c"}, "conversation_id"),
+        ({"max_duration_seconds": 60, "ttl_seconds": 60}, "max_duration_seconds ttl_seconds"),
     ],
 )
 async def test_same_key_with_another_body_responds_422(
@@ -179,3 +189,80 @@ async def test_replica_without_the_request_responds_503(bus: Bus) -> None:
 
     assert problem.value.status_code == 503
     assert problem.value.headers == {"Retry-After": "1"}
+
+
+async def test_a_newer_revision_does_not_change_a_request_that_names_none(
+    client: httpx.AsyncClient, put_flow: Any
+) -> None:
+    first = await client.post("/v1/sessions", json=CREATE, headers=KEY)
+    await put_flow("booking", 3)
+    async with asyncio.timeout(60):
+        while (await client.get("/v1/flows")).json()["flows"][0]["revision"] != 3:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+    second = await client.post("/v1/sessions", json=CREATE, headers=KEY)
+
+    assert second.json()["session_id"] == first.json()["session_id"]
+
+
+async def test_a_key_that_the_stream_forgot_does_not_reach_the_old_session(
+    client: httpx.AsyncClient, bus: Bus, persistence: Any, purge: Any
+) -> None:
+    first = (await client.post("/v1/sessions", json=CREATE, headers=KEY)).json()
+    await persistence.catch_up(first["session_id"])
+    await purge()  # seven days later
+
+    response = await client.post("/v1/sessions", json={**CREATE, "user_id": "grace"}, headers=KEY)
+
+    assert response.status_code == 409
+    assert response.json()["type"].endswith("/idempotency-key-expired")
+    assert response.json()["session_id"] == first["session_id"]
+    assert await _log(bus) == []
+
+
+class Unanswering:
+    """Views whose Postgres hangs."""
+
+    asked = 0
+
+    async def has_session(self, tenant: str, session_id: str) -> bool:
+        self.asked += 1
+        await asyncio.sleep(3600)
+        raise AssertionError
+
+
+async def test_a_postgres_that_hangs_delays_one_create_for_less_than_half_a_second() -> None:
+    time, views = FixedTime(), Unanswering()
+    known = KnownSessions(views, now=time)
+    started = asyncio.get_running_loop().time()
+
+    assert not await known.has("default", "ses_1")
+    assert not await known.has("default", "ses_2")  # not asked again at once
+
+    assert VIEW_SECONDS <= 0.5
+    assert asyncio.get_running_loop().time() - started >= VIEW_SECONDS - 0.05
+    assert views.asked == 1
+    time.seconds += VIEW_PAUSE_SECONDS
+    assert not await known.has("default", "ses_3")
+    assert views.asked == 2
+
+
+class FixedTime:
+    """A monotonic clock that a test sets."""
+
+    seconds = 0.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+async def test_create_with_a_key_works_without_postgres(start: Any, postgres_server: Postgres) -> None:
+    running = await start()
+    headers = {"Authorization": "Bearer writer"}
+    postgres_server.stop()
+    async with httpx.AsyncClient(base_url=running.url, headers=headers, timeout=15) as client:
+        first = await client.post("/v1/sessions", json=CREATE, headers=KEY)
+        second = await client.post("/v1/sessions", json=CREATE, headers=KEY)
+
+    assert (first.status_code, second.status_code) == (201, 201)
+    assert first.json()["session_id"] == second.json()["session_id"]

@@ -1,5 +1,6 @@
 """POST /v1/sessions/{id}/token, and join tokens checked with LiveKit's own verifier."""
 
+import base64
 import json
 from datetime import timedelta
 from typing import Any
@@ -143,7 +144,7 @@ def _signed_claims(**changes: object) -> api.access_token.Claims:
         "ttl_seconds": 600,
         **changes,
     }
-    token = JoinTokens(API_KEY, API_SECRET).sign(SESSION, "default", **arguments)  # type: ignore[arg-type]
+    token = JoinTokens(API_KEY, API_SECRET, deployment="testonly").sign(SESSION, "default", **arguments)  # type: ignore[arg-type]
     return api.TokenVerifier(API_KEY, API_SECRET).verify(token)
 
 
@@ -157,6 +158,42 @@ def test_token_admits_one_participant_to_one_room() -> None:
     assert claims.video.can_subscribe
     assert not claims.video.room_admin
     assert not claims.video.room_create
+    assert not claims.video.hidden
+
+
+def test_token_lets_nobody_forge_what_others_see() -> None:
+    video = _signed_claims().video
+
+    assert video is not None
+    assert video.can_publish_data is False  # unset would be allowed
+    assert video.can_update_own_metadata is False
+
+
+async def test_token_may_publish_data_only_when_asked_for(client: httpx.AsyncClient, session_id: str) -> None:
+    def permissions(token: str) -> bool | None:
+        video = _claims(token).video
+        return None if video is None else video.can_publish_data
+
+    path = f"/v1/sessions/{session_id}/token"
+    silent = (await client.post(path)).json()
+    chatting = (await client.post(path, json={"can_publish_data": True})).json()
+    body = {"flow_id": "booking", "user_id": "ada", "can_publish_data": True}
+    created = (await client.post("/v1/sessions", json=body)).json()
+
+    assert permissions(silent["token"]) is False
+    assert permissions(chatting["token"]) is True
+    assert permissions(created["token"]) is True
+
+
+async def test_token_admits_for_ten_minutes_or_as_long_as_the_agent_waits(client: httpx.AsyncClient) -> None:
+    lifetimes = []
+    for ttl_seconds in (None, 30, 3600):
+        body = {"flow_id": "booking", "user_id": "ada", "ttl_seconds": ttl_seconds}
+        token = (await client.post("/v1/sessions", json=body)).json()["token"]
+        claims = json.loads(base64.urlsafe_b64decode(token.split(".")[1] + "=="))
+        lifetimes.append(claims["exp"] - claims["nbf"] - 5)
+
+    assert lifetimes == [600, 600, 3600]
 
 
 def test_token_repeats_the_dispatch_of_the_room() -> None:
@@ -165,12 +202,12 @@ def test_token_repeats_the_dispatch_of_the_room() -> None:
     assert config is not None
     [dispatch] = config.agents
     assert dispatch.agent_name == "antiphon"
-    assert json.loads(dispatch.metadata) == {"session_id": SESSION, "tenant": "default"}
-    assert json.loads(config.metadata) == {"session_id": SESSION, "tenant": "default"}
+    expected = {"session_id": SESSION, "tenant": "default", "deployment": "testonly"}
+    assert json.loads(dispatch.metadata) == json.loads(config.metadata) == expected
 
 
 def test_token_expires() -> None:
-    token = JoinTokens(API_KEY, API_SECRET, now=lambda: 1_000_000).sign(
+    token = JoinTokens(API_KEY, API_SECRET, deployment="testonly", now=lambda: 1_000_000).sign(
         SESSION, "default", room=SESSION, agent_name="antiphon", identity="caller", ttl_seconds=60
     )
 

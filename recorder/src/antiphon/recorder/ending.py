@@ -22,6 +22,7 @@ class SessionEnd:
     departure_reason: str | None = None
     participant_joined: bool = False
     hung_up: bool = False  # by the agent: it deleted the room or removed the caller
+    limit: CloseReason | None = None  # of the session, at which the recorder ended the call
     ended_by_code: bool = False  # by the agent or its job, not by the worker
     failure: str | None = None
 
@@ -30,7 +31,13 @@ Closing = tuple[CloseReason, FaultSide, str | None]
 
 
 def close_reason(end: SessionEnd) -> Closing:
-    """Return reason, fault and detail; the first that applies of: API, error, caller, agent, room, worker."""
+    """Return reason, fault and detail.
+
+    The first that applies of: limit of the session, API, error, caller, agent, room, worker.
+    """
+    if end.limit is not None:
+        fault = FaultSide.CALLER if end.limit is CloseReason.NO_CALLER else FaultSide.NONE
+        return end.limit, fault, None
     if not end.hung_up and (end.room_reason in _ENDED_BY_API or end.departure_reason == "room_deleted"):
         return CloseReason.ENDED_BY_API, FaultSide.NONE, None
     if end.failure is not None or end.session_reason == "error":

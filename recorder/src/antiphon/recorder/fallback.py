@@ -9,10 +9,12 @@ from pathlib import Path
 from antiphon.chassis.library_log import get_logger
 from antiphon.contracts.ids import DEFAULT_TENANT, is_tenant
 from antiphon.recorder.settings import (
+    ENFORCE_LIMITS,
     JOURNAL_DIR,
     TENANT,
     RecorderSettings,
     default_journal_dir,
+    limits_enforced,
 )
 
 log = get_logger(__name__)
@@ -32,6 +34,10 @@ def usable_settings(environment: Mapping[str, str] = os.environ) -> tuple[Record
     tenant = tenant if is_tenant(tenant) else DEFAULT_TENANT
     settings = RecorderSettings(journal_dir=journal_dir, tenant=tenant)
     mended = {**environment, JOURNAL_DIR: str(journal_dir), TENANT: settings.tenant}
+    try:
+        limits_enforced(environment)
+    except ValueError:
+        mended[ENFORCE_LIMITS] = "true"
     publishes = True
     try:
         settings = RecorderSettings.from_env(mended)

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 from livekit.agents import JobContext, JobRequest
 
+from antiphon.contracts.deployment import is_deployment_id
 from antiphon.contracts.events.agent import AgentJoined
 from antiphon.contracts.ids import DEFAULT_TENANT, adopted_session_id, is_session_id, is_tenant
 from antiphon.recorder.livekit_internals import agent_identity, dispatch_times
@@ -21,6 +22,7 @@ class Identity:
 
     `requested` tells whether a client requested the session: its id is in the metadata of job or room.
     `room_sid` is that of the room from which the id is derived; then it is the id of the room's first call.
+    `deployment` is the id of the one that dispatched the job, if the metadata of job or room names it.
     `problem` says what was wrong with that metadata, if anything was.
     """
 
@@ -29,11 +31,13 @@ class Identity:
     requested: bool = False
     room_sid: str | None = None
     problem: str | None = None
+    deployment: str | None = None
 
 
 class _Metadata(msgspec.Struct):
     session_id: Any = None
     tenant: Any = None
+    deployment: Any = None
 
 
 _metadata = msgspec.json.Decoder(_Metadata)
@@ -51,15 +55,19 @@ def identity_of(
     room = ctx.job.room
     sources = [_decoded(ctx.job.metadata), _decoded(room.metadata)]
     owner, problem = _tenant(sources, default_tenant) if tenant is None else (tenant, None)
+    deployment = next((m.deployment for m in sources if is_deployment_id(m.deployment)), None)
     for metadata in sources:
         if isinstance(metadata.session_id, str) and is_session_id(metadata.session_id):
-            return Identity(metadata.session_id, owner, requested=True, problem=problem)
+            return Identity(
+                metadata.session_id, owner, requested=True, problem=problem, deployment=deployment
+            )
         if metadata.session_id is not None:
             problem = problem or "the session_id in the dispatch metadata is not the id of a session"
     if is_session_id(room.name):
-        return Identity(room.name, owner, problem=problem)
+        return Identity(room.name, owner, problem=problem, deployment=deployment)
     sid = room.sid or room.name
-    return Identity(adopted_session_id(owner, sid), owner, room_sid=sid, problem=problem)
+    session_id = adopted_session_id(owner, sid)
+    return Identity(session_id, owner, room_sid=sid, problem=problem, deployment=deployment)
 
 
 def _tenant(sources: list[_Metadata], default: str) -> tuple[str, str | None]:

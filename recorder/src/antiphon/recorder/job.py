@@ -56,9 +56,15 @@ class JobRecorder:
         return session_id
 
     def recording(
-        self, session_id: str, tenant: str, *, adopted: SessionAdopted | None, notify_room: bool
+        self,
+        session_id: str,
+        tenant: str,
+        *,
+        adopted: SessionAdopted | None,
+        notify_room: bool,
+        refused: str | None = None,
     ) -> Recording:
-        """Return the session's open recording, or start one.
+        """Return the session's open recording, or start one; one that is `refused` records nothing.
 
         A recording after the first of its session is an epoch of its own, as turns are numbered per epoch.
         """
@@ -76,9 +82,13 @@ class JobRecorder:
             epoch=job_id if number == 1 else f"{job_id}.r{number}",
             adopted=adopted,
             notify_room=notify_room,
+            limited=adopted is None and self.settings.enforce_limits,
         )
         self.recordings.append(recording)
-        recording.start()
+        if refused is None:
+            recording.start()
+        else:
+            recording.refuse(refused)
         return recording
 
     def _forget_closed(self) -> None:
@@ -93,6 +103,7 @@ class JobRecorder:
         try:
             unfinished = [recording for recording in self.recordings if not recording.finished]
             await asyncio.gather(*(recording.finish() for recording in unfinished))
+            await asyncio.gather(*(recording.stop_limits() for recording in self.recordings))
             closed = await self.outbox.close(FLUSH_SECONDS if self.link.enabled else 0)
             return closed and self.outbox.intact
         finally:

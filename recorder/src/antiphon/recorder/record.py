@@ -8,6 +8,7 @@ from livekit.agents import AgentSession, JobContext
 
 from antiphon.chassis.library_log import get_logger
 from antiphon.contracts.ids import is_session_id, is_tenant
+from antiphon.recorder.admission import refusal_of, refuse
 from antiphon.recorder.adoption import session_adopted
 from antiphon.recorder.fallback import usable_settings
 from antiphon.recorder.identity import Identity, identity_of
@@ -42,6 +43,10 @@ async def record(
     Journals left on this machine by killed jobs are published too, unless `adopt_orphans` is False.
     Several sessions of one job can be recorded; the settings of the first call hold for all of them.
 
+    A job of another deployment is not recorded, nor one in the room of a requested session that has ended:
+    then the room is deleted and the job shut down. `refused` of the recording tells why. The limits of a
+    requested session are enforced (ANTIPHON_ENFORCE_LIMITS).
+
     Raises ValueError for a `session_id` or `tenant` argument that is not one, and nothing else: without a
     broker, a journal folder or a valid variable in the environment, it logs that and the agent goes on.
     """
@@ -53,13 +58,17 @@ async def record(
         raise ValueError(f"tenant {tenant!r} is not at most 63 of a-z, 0-9 and -")
     job = _jobs.get(ctx.job.id) or _start_job(ctx, settings)
     identity = _identity(ctx, job.settings.tenant, session_id, tenant)
+    refusal = await refusal_of(job.link, identity, ctx.job.room.name)
     described = session_adopted(ctx, user_id=user_id, language=language, metadata=metadata)
     recording = job.recording(
         await job.session_of(identity),
         identity.tenant,
         adopted=None if identity.requested else described,
         notify_room=notify_room,
+        refused=None if refusal is None else refusal.reason,
     )
+    if refusal is not None:
+        await refuse(ctx, recording.session_id, refusal)
     if session is not None:
         recording.attach(session)
     if adopt_orphans:

@@ -10,11 +10,12 @@ from typing import Any
 from livekit import rtc
 from livekit.agents import AgentSession, CloseEvent, JobContext
 
+from antiphon.chassis.background import BackgroundTask
 from antiphon.chassis.bus import BusError
 from antiphon.chassis.library_log import get_logger
 from antiphon.contracts.event import Event
 from antiphon.contracts.events.agent import AgentError, AgentLeft
-from antiphon.contracts.events.session import FaultSide, SessionAdopted, SessionClosed
+from antiphon.contracts.events.session import CloseReason, FaultSide, SessionAdopted, SessionClosed
 from antiphon.contracts.events.turn import TurnSaved
 from antiphon.contracts.events.usage import ModelUsage
 from antiphon.contracts.ids import adopted_id, closed_id
@@ -22,6 +23,7 @@ from antiphon.recorder import livekit_internals, presence
 from antiphon.recorder.conversation import Conversation
 from antiphon.recorder.ending import REPLACED, Closing, SessionEnd, close_reason
 from antiphon.recorder.identity import agent_joined
+from antiphon.recorder.limits import Limits, end_call
 from antiphon.recorder.outbox import BusLink, Outbox, SessionWriter, utc_now
 from antiphon.recorder.readiness import Readiness
 from antiphon.recorder.room import RoomRecorder
@@ -45,14 +47,17 @@ class Recording:
         epoch: str | None = None,
         adopted: SessionAdopted | None = None,
         notify_room: bool = True,
+        limited: bool = False,
         now: Callable[[], datetime] = utc_now,
     ) -> None:
         self.guard = ErrorGuard()
         self.link = link
+        self.refused: str | None = None  # why the job is not recorded
         self._ctx = ctx
         self._outbox = outbox
         self._writer = writer
         self._epoch = epoch or ctx.job.id
+        self._limited = limited  # by what the request of the session says
         self._adopted = adopted  # None for a session that a client requested
         self._started = time.monotonic()
         self._room = RoomRecorder(ctx.room, self._write, self.guard)
@@ -68,6 +73,7 @@ class Recording:
         self._on_detach: Callable[[], object] | None = None
         self._marking: asyncio.Task[None] | None = None
         self._finishing: asyncio.Task[None] | None = None
+        self._limiting: BackgroundTask | None = None
 
     @property
     def session_id(self) -> str:
@@ -103,7 +109,7 @@ class Recording:
     @property
     def session_continues(self) -> bool:
         """Whether another agent serves the session, so that its room must stay."""
-        return self.replaced or self._left is not None
+        return self.replaced or self._left is not None or self.refused is not None
 
     def start(self) -> None:
         """Start publishing, and record the job and its room from now on."""
@@ -115,6 +121,20 @@ class Recording:
         self.guard.wrap("room", self._room.attach)()
         self.guard.wrap("mark", self._mark_when_connected)()
         self.guard.wrap("job", self._tap_job)()
+        if self._limited and self.link.enabled:
+            limits = Limits(self.link, self._ctx.room, self._writer, end=self._end_at_limit)
+            self._limiting = BackgroundTask(limits.run, name="limits")
+
+    def refuse(self, reason: str) -> None:
+        """Record nothing; in place of `start`."""
+        self.refused = reason
+        self._closed = True
+
+    async def _end_at_limit(self, reason: CloseReason) -> None:
+        if not self._closed:
+            self._end.limit = reason
+            sessions = [attached.session for attached in self._sessions if attached.closed is None]
+            await end_call(self._ctx, reason, sessions=sessions, guard=self.guard, finish=self.finish)
 
     def _tap_job(self) -> None:
         self._untap.append(tap_shutdown(self._ctx, self._end.on_shutdown))
@@ -213,6 +233,11 @@ class Recording:
             log.warning("recorder.left_in_journal", extra={"session": self.session_id})
         return drained and self._outbox.intact
 
+    async def stop_limits(self) -> None:
+        """Enforce the limits of the session no longer."""
+        if self._limiting is not None:
+            await self._limiting.close()
+
     async def _finish(self, timeout_seconds: float) -> None:
         self.guard.wrap("close", self._close)()
         await self._readiness.wait_sent(timeout_seconds)
@@ -291,6 +316,7 @@ class Recording:
                 departure_reason=self._room.last_departure,
                 participant_joined=bool(self._room.participants),
                 hung_up=self._end.hung_up,
+                limit=self._end.limit,
                 ended_by_code=self._end.shutdown_called or (attached is not None and attached.closed_by_code),
                 failure=self.failure if by_error else self._end.failure,
             )
@@ -354,6 +380,7 @@ class _EndSignals:
         self.failure: str | None = None
         self.shutdown_called = False
         self.hung_up = False
+        self.limit: CloseReason | None = None
 
     def on_shutdown(self) -> None:
         self.shutdown_called = True

@@ -10,6 +10,9 @@ from antiphon.contracts.ids import DEFAULT_TENANT, is_tenant
 
 JOURNAL_DIR = "ANTIPHON_JOURNAL_DIR"
 TENANT = "ANTIPHON_TENANT"
+ENFORCE_LIMITS = "ANTIPHON_ENFORCE_LIMITS"
+
+_SWITCH = {"true": True, "1": True, "false": False, "0": False}
 
 
 def default_journal_dir() -> Path:
@@ -25,16 +28,29 @@ def default_journal_dir() -> Path:
     return folder / "antiphon" / "journals"
 
 
+def limits_enforced(environment: Mapping[str, str]) -> bool:
+    """Return whether the limits of sessions are enforced, which is the default.
+
+    Raises ValueError, which names the variable.
+    """
+    switch = environment.get(ENFORCE_LIMITS, "true").strip().lower()
+    if switch not in _SWITCH:
+        raise ValueError(f"{ENFORCE_LIMITS} must be true or false")
+    return _SWITCH[switch]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecorderSettings:
     """How the recorder reaches NATS, its journal directory, and the tenant of sessions that name none.
 
+    With `enforce_limits` it ends calls at the limits that their request sets.
     A path may be a string. Raises ValueError for a tenant that is not at most 63 of a-z, 0-9 and -.
     """
 
     nats_url: str = field(default=DEFAULT_NATS_URL, repr=False)  # may hold a password
     journal_dir: Path = field(default_factory=default_journal_dir)
     tenant: str = DEFAULT_TENANT
+    enforce_limits: bool = True
     nats_creds: Path | None = None
     nats_user: str | None = None
     nats_password: str | None = field(default=None, repr=False)
@@ -60,6 +76,7 @@ class RecorderSettings:
         if journal_dir is not None and not journal_dir.strip():
             raise ValueError(f"{JOURNAL_DIR} must not be blank")
         return cls(
+            enforce_limits=limits_enforced(environment),
             nats_url=access.url,
             journal_dir=default_journal_dir() if journal_dir is None else Path(journal_dir),
             tenant=environment.get(TENANT) or DEFAULT_TENANT,

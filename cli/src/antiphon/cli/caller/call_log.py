@@ -23,12 +23,13 @@ class StateChange:
 
 @dataclass(frozen=True, slots=True)
 class DataMessage:
-    """A data message with decoded JSON."""
+    """A data message with decoded JSON; `from_agent` tells whether LiveKit names an agent as its sender."""
 
     topic: str
     body: dict[str, Any]
     sender: str | None
     at: float
+    from_agent: bool = False
 
 
 @dataclass(slots=True)

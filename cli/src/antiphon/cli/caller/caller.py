@@ -16,6 +16,7 @@ STATE = "lk.agent.state"
 TRANSCRIPTION = "lk.transcription"
 FINAL = "lk.transcription_final"
 READY_TOPIC = "agent-status"
+AGENT = rtc.ParticipantKind.PARTICIPANT_KIND_AGENT  # LiveKit gives it only to who is dispatched as one
 UNCLEAR = "(unclear)"  # the offline recogniser's transcript of unrecognised speech
 SPEAKING = "speaking"
 QUIET = ("listening", "idle")
@@ -159,8 +160,9 @@ class Caller:
         return self.room.local_participant.identity
 
     def _ready(self) -> DataMessage | None:
-        found = (m for m in self.log.data if m.topic == READY_TOPIC and m.body.get("type") == "agent.ready")
-        return next(found, None)
+        # any participant that may publish data could send the same message
+        sent = (m for m in self.log.data if m.topic == READY_TOPIC and m.from_agent)
+        return next((m for m in sent if m.body.get("type") == "agent.ready"), None)
 
     def _subscribe_to_room(self) -> None:
         room = self.room
@@ -177,9 +179,16 @@ class Caller:
             body = json.loads(packet.data)
         except ValueError:
             return  # not a message of the agent
-        sender = packet.participant.identity if packet.participant else None
+        sender = packet.participant
         if isinstance(body, dict):
-            self.log.data.append(DataMessage(packet.topic or "", body, sender, self._now()))
+            message = DataMessage(
+                packet.topic or "",
+                body,
+                sender.identity if sender else None,
+                self._now(),
+                from_agent=sender is not None and sender.kind == AGENT,
+            )
+            self.log.data.append(message)
             self.log.notify()
 
     def _on_attributes(self, participant: rtc.RemoteParticipant) -> None:
@@ -189,7 +198,7 @@ class Caller:
             self.log.notify()
 
     def _on_left(self, participant: rtc.RemoteParticipant) -> None:
-        if participant.kind == rtc.ParticipantKind.PARTICIPANT_KIND_AGENT:
+        if participant.kind == AGENT:
             self._end("the agent left")
 
     def _on_disconnected(self, reason: int) -> None:

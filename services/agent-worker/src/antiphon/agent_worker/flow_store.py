@@ -26,6 +26,7 @@ class FlowRevision(msgspec.Struct, frozen=True, kw_only=True):
     source: str
     sha256: str
     created_at: datetime
+    greeting: str = ""
 
 
 class _Source(msgspec.Struct):
@@ -98,6 +99,7 @@ async def _publish(bucket: Bucket, flow: Flow, source: str, tenant: str, at: dat
             source=source,
             sha256=sha256,
             created_at=at,
+            greeting=flow.greeting,
         )
         try:
             await bucket.create(_key(tenant, flow.id, number), msgspec.json.encode(revision))

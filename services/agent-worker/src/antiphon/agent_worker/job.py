@@ -45,10 +45,17 @@ def prewarm_process(process: JobProcess) -> None:
     gc.freeze()  # collections during a call skip what is loaded now
 
 
-async def on_request(request: JobRequest) -> None:
-    """Accept the job at once: LiveKit waits less than three seconds. A second agent replaces the first."""
-    session_id = identity_of(request).session_id
-    await request.accept(identity=f"agent-{session_id}", name="agent")
+async def on_request(request: JobRequest, *, deployment: str) -> None:
+    """Accept the job at once: LiveKit waits less than three seconds. A second agent replaces the first.
+
+    A job of another deployment, whose agents have the same name on the same LiveKit server, is left to them.
+    """
+    identity = identity_of(request)
+    if identity.deployment not in (None, deployment):
+        log.info("job.of_another_deployment", job=request.id, deployment=identity.deployment)
+        await request.reject(terminate=False)
+        return
+    await request.accept(identity=f"agent-{identity.session_id}", name="agent")
 
 
 async def entry(ctx: JobContext) -> None:
@@ -57,6 +64,9 @@ async def entry(ctx: JobContext) -> None:
     identity = identity_of(ctx)
     structlog.contextvars.bind_contextvars(session=identity.session_id, job=ctx.job.id)
     async with record(ctx, settings=settings.recorder, adopt_orphans=False) as recording:
+        if recording.refused is not None:
+            ctx.shutdown(recording.refused)
+            return
         connecting = asyncio.create_task(ctx.connect(), name="connect")
         try:
             assignment = await read_assignment(recording.link, identity, settings.assignment_timeout_seconds)

@@ -30,7 +30,11 @@ class AgentSettings(NatsSettings, LiveKitSettings, LogSettings):
     journal_dir: Annotated[Path, BeforeValidator(_folder)] = Field(
         default_factory=default_journal_dir, validation_alias=JOURNAL_DIR
     )
-    agent_name: Text = Field("antiphon", validation_alias="ANTIPHON_AGENT_NAME")
+    agent_name: Text | None = Field(
+        None,
+        validation_alias="ANTIPHON_AGENT_NAME",
+        description="the name to take jobs by; antiphon-<id of the deployment> when it is not set",
+    )
     load_threshold: Annotated[float, AfterValidator(_threshold)] = Field(
         0.7,
         validation_alias="ANTIPHON_AGENT_LOAD_THRESHOLD",

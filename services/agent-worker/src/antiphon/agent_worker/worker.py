@@ -15,9 +15,13 @@ from livekit.agents import AgentServer
 from antiphon.agent_worker.job import entry, on_request, on_session_end, prewarm_process
 from antiphon.agent_worker.settings import AgentSettings
 from antiphon.chassis.background import BackgroundTask
-from antiphon.chassis.bus import Bus
+from antiphon.chassis.bus import Bus, BusError
+from antiphon.chassis.deployment import deployment_of
 from antiphon.chassis.health import Health, serve_health
+from antiphon.chassis.nats_access import URL
+from antiphon.chassis.retry import retrying
 from antiphon.chassis.settings import EXIT_BAD_SETTINGS
+from antiphon.contracts.deployment import Deployment
 from antiphon.recorder.outbox import BusLink, Orphans
 from antiphon.recorder.settings import JOURNAL_DIR
 
@@ -41,18 +45,31 @@ async def serve(settings: AgentSettings, stop: asyncio.Event) -> None:
         print(error, file=sys.stderr)  # noqa: T201 - as every invalid setting
         raise SystemExit(EXIT_BAD_SETTINGS) from error
     os.environ.setdefault(PRELOAD_INFERENCE, "0")
-    link = BusLink(partial(Bus.connect, settings.nats, name="agent-worker"))
+    access = settings.nats
+    link = BusLink(
+        partial(Bus.connect, access, name="agent-worker"),
+        about={
+            "variable": URL,
+            "url": ",".join(access.servers),
+            "effect": "no jobs are taken until it answers",
+        },
+    )
     orphans = Orphans(settings.journal_dir, link)
-    server = build_server(settings)
-    registration = Registration(server)
+    registration = Registration()
     processes = JobProcesses()
-    server.on("worker_started", lambda: _watch_jobs(server, orphans, processes))
+
+    async def serve_jobs() -> None:
+        # the name of the agent, and which jobs are its own, are the deployment's
+        server = build_server(settings, await retrying(BusError)(_deployment, link))
+        registration.watch(server)
+        server.on("worker_started", lambda: _watch_jobs(server, orphans, processes))
+        await server.run()
 
     async def broker() -> None:
         await (await link.bus()).ready()
 
     health = Health({"livekit": registration.check, "broker": broker, "processes": processes.check})
-    serving = asyncio.create_task(server.run(), name="agent-server")
+    serving = asyncio.create_task(serve_jobs(), name="agent-server")
     adopting = BackgroundTask(orphans.run, name="orphans")
 
     async def journals() -> None:
@@ -70,7 +87,8 @@ async def serve(settings: AgentSettings, stop: asyncio.Event) -> None:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in done - {stopping}:
             task.result()  # raises the error that ended the task
-        await _drain(server, orphans)
+        if registration.server is not None:
+            await _drain(registration.server, orphans)
     finally:
         stopped.set()
         for task in (serving, stopping):
@@ -78,6 +96,10 @@ async def serve(settings: AgentSettings, stop: asyncio.Event) -> None:
         await asyncio.wait(tasks)
         await adopting.close()
         await link.close()
+
+
+async def _deployment(link: BusLink) -> Deployment:
+    return await deployment_of(await link.bus())
 
 
 class UnusableFolder(Exception):
@@ -112,7 +134,7 @@ async def _drain(server: AgentServer, orphans: Orphans) -> None:
         log.warning("worker.orphans_left")
 
 
-def build_server(settings: AgentSettings) -> AgentServer:
+def build_server(settings: AgentSettings, deployment: Deployment) -> AgentServer:
     """Return the AgentServer for the settings, not started."""
     unlimited = math.isinf(settings.load_threshold)
     server = AgentServer(
@@ -134,7 +156,10 @@ def build_server(settings: AgentSettings) -> AgentServer:
         log_level=LIVEKIT_LOG_LEVELS.get(settings.log_level, settings.log_level),
     )
     server.rtc_session(
-        entry, agent_name=settings.agent_name, on_request=on_request, on_session_end=on_session_end
+        entry,
+        agent_name=settings.agent_name or deployment.agent_name,
+        on_request=partial(on_request, deployment=deployment.id),
+        on_session_end=on_session_end,
     )
     return server
 
@@ -146,20 +171,27 @@ def _no_load() -> float:
 class Registration:
     """The worker's registration with LiveKit, without which it receives no jobs."""
 
-    def __init__(self, server: AgentServer) -> None:
-        self._server = server
+    def __init__(self) -> None:
+        self.server: AgentServer | None = None
         self._registered = False
+
+    def watch(self, server: AgentServer) -> None:
+        """Watch the registration of a server that is about to start."""
+        self.server = server
         server.on("worker_registered", self._on_registered)
 
     def _on_registered(self, *_: object) -> None:
         self._registered = True
-        log.info("worker.registered", worker=self._server.id)
+        if self.server is not None:
+            log.info("worker.registered", worker=self.server.id)
 
     async def check(self) -> None:
         """Raise RuntimeError while the worker receives no jobs."""
-        if not self._registered or self._server._connecting:
+        if self.server is None:
+            raise RuntimeError("waiting for the broker, which has the name of the agent")
+        if not self._registered or self.server._connecting:
             raise RuntimeError("not registered with LiveKit")
-        if self._server.draining:
+        if self.server.draining:
             raise RuntimeError("draining")
 
 

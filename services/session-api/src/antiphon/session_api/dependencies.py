@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -24,9 +25,11 @@ from antiphon.session_api.quotas import SessionQuota
 from antiphon.session_api.sessions.create import CreateSession
 from antiphon.session_api.sessions.end import EndSession
 from antiphon.session_api.sessions.events import EventPublisher, EventReader
+from antiphon.session_api.sessions.idempotency import KnownSessions
 from antiphon.session_api.sessions.join import JoinSession, JoinTokens
 from antiphon.session_api.sessions.lookup import Lookup
 from antiphon.session_api.sessions.queries import Views
+from antiphon.session_api.sessions.ready import ReadyWaits
 from antiphon.session_api.sessions.room import Rooms
 from antiphon.session_api.settings import ApiSettings
 from antiphon.session_api.streams import Streams
@@ -57,6 +60,7 @@ class Dependencies:
     join: JoinSession
     end: EndSession
     lookup: Lookup
+    ready: ReadyWaits
     views: Views
     log: Log
     health: Health
@@ -106,7 +110,8 @@ def wire(
     log, reader, views = Log(database, bus), EventReader(bus), Views(database)
     lookup = Lookup(views, reader, log)
     publisher = EventPublisher(bus, clock, timeout_seconds=settings.broker_timeout_seconds)
-    tokens = JoinTokens(settings.livekit_api_key, settings.livekit_api_secret)
+    tokens = JoinTokens(settings.livekit_api_key, settings.livekit_api_secret, deployment=deployment.id)
+    agent_name = settings.agent_name or deployment.agent_name
     known_flows = Flows(flows)
     known_keys = Keys(keys, clock)
     key_usage = KeyUsage(bus, known_keys, clock)
@@ -123,7 +128,8 @@ def wire(
             reader,
             rooms,
             known_flows,
-            agent_name=settings.agent_name,
+            KnownSessions(views, now=time.monotonic),
+            agent_name=agent_name,
             secret=deployment.secret,
             clock=clock,
             entropy=entropy,
@@ -132,12 +138,13 @@ def wire(
             lookup,
             tokens,
             rooms,
-            agent_name=settings.agent_name,
+            agent_name=agent_name,
             livekit_url=settings.callers_livekit_url,
             ttl_seconds=settings.token_ttl_seconds,
         ),
         end=EndSession(lookup, reader, publisher, rooms, clock=clock),
         lookup=lookup,
+        ready=ReadyWaits(bus, reader, lookup, stopping=stopping),
         views=views,
         log=log,
         # Creating sessions needs no Postgres, so an outage there does not make the service unready.

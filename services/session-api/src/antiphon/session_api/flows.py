@@ -21,7 +21,12 @@ class Flow(msgspec.Struct, frozen=True):
     created_at: datetime | None = None
 
 
+class _Greeting(msgspec.Struct):
+    greeting: str = ""
+
+
 _decoder = msgspec.json.Decoder(Flow)
+_greeting = msgspec.json.Decoder(_Greeting)
 
 
 class Flows:
@@ -45,6 +50,18 @@ class Flows:
         else:
             self._newest.pop(prefix, None)
         return revision or None
+
+    def has_revision(self, tenant: str, flow_id: str, revision: int) -> bool:
+        """Return whether a flow has this revision."""
+        return f"{tenant}.{flow_id}.{revision}" in self._bucket
+
+    def greeting(self, tenant: str, flow_id: str, revision: int) -> str | None:
+        """Return what the agent of a flow says first; None for a revision published without it."""
+        record = self._bucket.get(f"{tenant}.{flow_id}.{revision}")
+        try:
+            return None if record is None else _greeting.decode(record).greeting or None
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return None
 
     def latest(self, tenant: str) -> list[Flow]:
         """Return the newest revision of every flow of a tenant, by flow id."""

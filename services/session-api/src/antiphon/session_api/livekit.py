@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from datetime import timedelta
 from typing import TypeVar
+from urllib.parse import urlsplit, urlunsplit
 
 import aiohttp
 import orjson
@@ -43,9 +44,29 @@ class LiveKitRefused(LiveKitError):
     retryable = False
 
 
-def dispatch_metadata(session_id: str, tenant: str) -> str:
+_HTTP = {"ws": "http", "wss": "https"}
+_WEBSOCKET = {http: websocket for websocket, http in _HTTP.items()}
+
+
+def dispatch_metadata(session_id: str, tenant: str, deployment: str) -> str:
     """Return the metadata of room, job and token; callers can read it, so it holds no secrets."""
-    return orjson.dumps({"session_id": session_id, "tenant": tenant}).decode()
+    metadata = {"session_id": session_id, "tenant": tenant, "deployment": deployment}
+    return orjson.dumps(metadata).decode()
+
+
+def http_url(url: str) -> str:
+    """Return the URL of LiveKit's API, from that of its WebSocket."""
+    return _with_scheme(url, _HTTP)
+
+
+def websocket_url(url: str) -> str:
+    """Return the URL that clients of LiveKit connect to, from that of its API."""
+    return _with_scheme(url, _WEBSOCKET)
+
+
+def _with_scheme(url: str, schemes: dict[str, str]) -> str:
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(scheme=schemes.get(parts.scheme, parts.scheme)))
 
 
 class LiveKit:
@@ -57,29 +78,34 @@ class LiveKit:
         api_key: str,
         api_secret: str,
         *,
+        deployment: str,
         timeout_seconds: float,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         # Passed to every call: TwirpClient's default of None would override the timeout of the session.
         self._timeout = aiohttp.ClientTimeout(total=timeout_seconds)
         self._http = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
-        self._twirp = TwirpClient(self._http, url, "livekit", failover=False)
+        self._twirp = TwirpClient(self._http, http_url(url), "livekit", failover=False)
+        self._deployment = deployment
         self._api_key = api_key
         self._api_secret = api_secret
         self._now = now
         self._authorization: dict[str, str] = {}
         self._renew_at = float("-inf")
 
-    async def create_room(self, session_id: str, tenant: str, agent_name: str) -> str:
+    async def create_room(
+        self, session_id: str, tenant: str, agent_name: str, *, ttl_seconds: int | None = None
+    ) -> str:
         """Create the session's room with the dispatch of an agent, and return its sid.
 
-        Idempotent: an existing room is not changed.
+        Idempotent: an existing room is not changed. The room stays open as long as its agent waits for the
+        caller, `ttl_seconds`.
         Raises LiveKitUnavailable, LiveKitRefused.
         """
-        metadata = dispatch_metadata(session_id, tenant)
+        metadata = dispatch_metadata(session_id, tenant, self._deployment)
         request = api.CreateRoomRequest(
             name=session_id,
-            empty_timeout=EMPTY_TIMEOUT_SECONDS,
+            empty_timeout=max(EMPTY_TIMEOUT_SECONDS, (ttl_seconds or 0) + DEPARTURE_TIMEOUT_SECONDS),
             departure_timeout=DEPARTURE_TIMEOUT_SECONDS,
             metadata=metadata,
             agents=[api.RoomAgentDispatch(agent_name=agent_name, metadata=metadata)],

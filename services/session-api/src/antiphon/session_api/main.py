@@ -48,6 +48,7 @@ async def serve(settings: ApiSettings, stop: asyncio.Event) -> None:
             settings.livekit_url,
             settings.livekit_api_key,
             settings.livekit_api_secret,
+            deployment=deployment.id,
             timeout_seconds=settings.livekit_timeout_seconds,
         )
         stack.push_async_callback(livekit.close)

@@ -1,6 +1,6 @@
 """Every route of /v1: sessions and flows."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from fastapi import APIRouter, Header, Path, Query, Request, Response
@@ -30,7 +30,7 @@ from antiphon.session_api.pagination import (
 )
 from antiphon.session_api.problems import invalid
 from antiphon.session_api.route_docs import CREATE, END, EVENTS, FLOWS, SESSION, SESSIONS, TOKEN, TURNS
-from antiphon.session_api.sessions import sse
+from antiphon.session_api.sessions import ready, sse
 from antiphon.session_api.sessions.filters import Reason, filter_terms
 from antiphon.session_api.sessions.idempotency import idempotency_key
 from antiphon.session_api.sessions.lookup import valid_session_id
@@ -77,14 +77,29 @@ LastEventId = Annotated[
         description="the sequence to resume a stream after; it comes before `after` and `cursor`",
     ),
 ]
+Wait = Annotated[
+    Literal["ready"] | None, Query(description="answer when the agent is ready, or 202 at the deadline")
+]
+WaitSeconds = Annotated[
+    int, Query(ge=1, le=ready.LONGEST_SECONDS, description="the deadline of `wait`, from now")
+]
 
 
 @sessions.post("", status_code=201, response_model=CreateResponse, **CREATE)
-async def create_session(request: Request, body: CreateRequest) -> Response:
-    """Create a session and dispatch its agent; the response does not wait for the agent."""
+async def create_session(
+    request: Request,
+    body: CreateRequest,
+    wait: Wait = None,
+    timeout_seconds: WaitSeconds = ready.DEFAULT_SECONDS,
+) -> Response:
+    """Create a session and dispatch its agent; the response waits for the agent only with `wait=ready`."""
     dependencies, tenant = dependencies_of(request), caller(request).tenant
     created = await dependencies.create.create(tenant, body, idempotency_key(request.headers))
     session_id = request.state.session_id = created.session_id
+    waited = None
+    if wait is not None and created.joinable:
+        waited = await dependencies.ready.wait(request, tenant, session_id, timeout_seconds)
+        created = created.reached(waited)
     join = dependencies.join
     path = f"/v1/sessions/{session_id}"
     response = CreateResponse.model_construct(  # validated already
@@ -92,13 +107,15 @@ async def create_session(request: Request, body: CreateRequest) -> Response:
         status=created.status,
         room=session_id,
         livekit_url=join.livekit_url,
-        token=join.caller_token(tenant, session_id, body.agent_name) if created.joinable else None,
+        token=join.caller_token(tenant, session_id, body) if created.joinable else None,
+        greeting=None if wait is None else dependencies.create.greeting(tenant, body, waited),
         events_url=f"{public_origin(request.scope, dependencies.public_url)}{path}/events",
     )
     headers = {"Location": path}
     if created.replayed:
         headers["Idempotent-Replayed"] = "true"
-    return _json(response.model_dump_json(), 201, headers)
+    waits = wait is not None and (waited is None or not ready.is_ready(waited) or waited.ended)
+    return _json(response.model_dump_json(), 202 if waits else 201, headers)
 
 
 @sessions.get("", **SESSIONS)
@@ -139,10 +156,18 @@ async def list_sessions(
 
 
 @sessions.get("/{session_id}", **SESSION)
-async def get_session(request: Request, session_id: SessionId) -> Response:
-    """Return one session, computed from its events."""
-    session = await dependencies_of(request).lookup.session(caller(request).tenant, session_id)
-    return _json(session)
+async def get_session(
+    request: Request,
+    session_id: SessionId,
+    wait: Wait = None,
+    timeout_seconds: WaitSeconds = ready.DEFAULT_SECONDS,
+) -> Response:
+    """Return one session, computed from its events; with `wait=ready`, once its agent is ready."""
+    dependencies, tenant = dependencies_of(request), caller(request).tenant
+    if wait is None:
+        return _json(await dependencies.lookup.session(tenant, session_id))
+    settled, session = await dependencies.ready.session(request, tenant, session_id, timeout_seconds)
+    return _json(session, 200 if settled else 202)
 
 
 @sessions.get("/{session_id}/turns", **TURNS)

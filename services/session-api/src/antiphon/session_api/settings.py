@@ -17,6 +17,7 @@ from antiphon.chassis.settings import (
     PostgresSettings,
     Text,
 )
+from antiphon.session_api.livekit import websocket_url
 
 BODY_LIMIT_BYTES = 64 * 1024
 
@@ -33,13 +34,17 @@ class ApiSettings(NatsSettings, PostgresSettings, LiveKitSettings, LogSettings):
 
     host: Text = Field("127.0.0.1", validation_alias="ANTIPHON_API_HOST")
     port: Port = Field(8000, validation_alias="ANTIPHON_API_PORT")
-    agent_name: Text = Field("antiphon", validation_alias="ANTIPHON_AGENT_NAME")
+    agent_name: Text | None = Field(
+        None,
+        validation_alias="ANTIPHON_AGENT_NAME",
+        description="the agent that runs flows; antiphon-<id of the deployment> when it is not set",
+    )
     public_livekit_url: LiveKitUrl | None = Field(
         None,
         validation_alias="ANTIPHON_LIVEKIT_PUBLIC_URL",
         description="where callers reach LiveKit, when that is not LIVEKIT_URL",
     )
-    token_ttl_seconds: int = Field(3600, ge=60, le=86_400, validation_alias="ANTIPHON_API_TOKEN_TTL_SECONDS")
+    token_ttl_seconds: int = Field(600, ge=60, le=86_400, validation_alias="ANTIPHON_API_TOKEN_TTL_SECONDS")
     livekit_timeout_seconds: float = Field(
         5.0, gt=0, le=60, validation_alias="ANTIPHON_API_LIVEKIT_TIMEOUT_SECONDS"
     )
@@ -98,5 +103,4 @@ class ApiSettings(NatsSettings, PostgresSettings, LiveKitSettings, LogSettings):
     @property
     def callers_livekit_url(self) -> str:
         """The WebSocket URL of LiveKit for callers."""
-        url = self.public_livekit_url or self.livekit_url
-        return f"ws{url.removeprefix('http')}" if url.startswith("http") else url
+        return websocket_url(self.public_livekit_url or self.livekit_url)

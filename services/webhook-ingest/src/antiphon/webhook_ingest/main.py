@@ -5,6 +5,7 @@ from contextlib import AsyncExitStack, suppress
 from datetime import UTC, datetime
 
 from antiphon.chassis.bus import VERIFY_SECONDS, Bus
+from antiphon.chassis.deployment import deployment_of
 from antiphon.chassis.health import Health
 from antiphon.chassis.http.server import check_address, serve_http
 from antiphon.chassis.shutdown import ShuttingDown, wait_or_stop
@@ -32,8 +33,10 @@ async def serve(settings: WebhookSettings, stop: asyncio.Event) -> None:
         bus = await wait_or_stop(Bus.connect(settings.nats, name=PRODUCER), stop)
         stack.push_async_callback(bus.close)
         await wait_or_stop(bus.verify(wait_seconds=VERIFY_SECONDS), stop)
+        deployment = await wait_or_stop(deployment_of(bus), stop)
         publisher = WebhookPublisher(
             bus,
+            deployment=deployment.id,
             api_key=settings.livekit_api_key,
             api_secret=settings.livekit_api_secret,
             clock=_now,

@@ -11,7 +11,7 @@ from antiphon.chassis.bus import Bus, GroupCommit, outgoing
 from antiphon.chassis.tracing import current_traceparent
 from antiphon.contracts.envelope import seal
 from antiphon.contracts.ids import webhook_event_id
-from antiphon.webhook_ingest.rooms import RoomSessions
+from antiphon.webhook_ingest.rooms import RoomSessions, is_foreign
 from antiphon.webhook_ingest.signatures import verify
 from antiphon.webhook_ingest.webhook import Webhook, as_event, parse
 
@@ -48,6 +48,7 @@ class WebhookPublisher:
         self,
         bus: Bus,
         *,
+        deployment: str,
         api_key: str,
         api_secret: str,
         clock: Callable[[], datetime],
@@ -55,6 +56,7 @@ class WebhookPublisher:
     ) -> None:
         self._group = GroupCommit(bus, timeout_seconds=timeout_seconds)
         self._sessions = RoomSessions(bus)
+        self._deployment = deployment
         self._api_key = api_key
         self._api_secret = api_secret
         self._clock = clock
@@ -66,12 +68,12 @@ class WebhookPublisher:
         """
         verify(body, authorization, api_key=self._api_key, api_secret=self._api_secret)
         webhook, payload = parse(body)
+        if is_foreign(webhook.room_metadata, self._deployment):
+            return self._ignored(webhook)
         session = await self._sessions.of_room(webhook.room_name, webhook.room_sid, webhook.room_metadata)
         if session is None:
             self._wait_for_adoption(webhook)
-            fields = {"webhook_id": webhook.id, "pii.room": webhook.room_name}
-            log.info("webhook.ignored", webhook=webhook.event, **fields)
-            return self._counted(webhook.event, Outcome.NOT_OURS)
+            return self._ignored(webhook)
         envelope = seal(
             as_event(webhook, payload),
             id=webhook_event_id(webhook.id),
@@ -103,6 +105,11 @@ class WebhookPublisher:
         if abs(age.total_seconds()) < ADOPTION_SECONDS:
             _webhooks.add(1, {"webhook": webhook.event, "outcome": "deferred"})
             raise RoomNotYetAdopted("no session has this room yet")
+
+    def _ignored(self, webhook: Webhook) -> Outcome:
+        fields = {"webhook_id": webhook.id, "pii.room": webhook.room_name}
+        log.info("webhook.ignored", webhook=webhook.event, **fields)
+        return self._counted(webhook.event, Outcome.NOT_OURS)
 
     def _counted(self, name: str, outcome: Outcome) -> Outcome:
         _webhooks.add(1, {"webhook": name, "outcome": outcome})

@@ -9,6 +9,7 @@ from collections import OrderedDict
 import msgspec
 
 from antiphon.chassis.bus import Bus
+from antiphon.contracts.deployment import is_deployment_id
 from antiphon.contracts.event import Family
 from antiphon.contracts.ids import DEFAULT_TENANT, adopted_session_id, is_session_id, is_tenant
 from antiphon.contracts.rooms import AdoptedRoom, decode_room, room_key
@@ -24,7 +25,24 @@ class _RoomMetadata(msgspec.Struct):
     tenant: str
 
 
+class _Owner(msgspec.Struct):
+    deployment: str = ""
+
+
 _metadata = msgspec.json.Decoder(_RoomMetadata)
+_owner = msgspec.json.Decoder(_Owner)
+
+
+def is_foreign(metadata: str, deployment: str) -> bool:
+    """Return whether a room's metadata names another deployment that uses the same LiveKit server.
+
+    Rooms of earlier versions, and most adopted ones, name none.
+    """
+    try:
+        owner = _owner.decode(metadata).deployment if metadata else ""
+    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
+        return False  # not written by session-api
+    return is_deployment_id(owner) and owner != deployment
 
 
 class RoomSessions:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from datetime import datetime
 
 import structlog
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from antiphon.chassis.bus import BusUnavailable
 from antiphon.contracts.events.session import (
@@ -21,12 +21,12 @@ from antiphon.contracts.ids import (
     requested_id,
     session_id_for_key,
 )
-from antiphon.contracts.session import TERMINAL, Status
+from antiphon.contracts.session import TERMINAL, Session, Status
 from antiphon.session_api.flows import Flows
 from antiphon.session_api.livekit import LiveKitError
 from antiphon.session_api.problems import Problem, invalid
 from antiphon.session_api.sessions.events import EventPublisher, EventReader
-from antiphon.session_api.sessions.idempotency import replayed_session
+from antiphon.session_api.sessions.idempotency import KnownSessions, replayed_session
 from antiphon.session_api.sessions.room import Rooms
 from antiphon.session_api.sessions.schemas import CreateRequest
 
@@ -45,6 +45,10 @@ class Created(Struct, frozen=True):
         """Whether the session can still be joined."""
         return self.status not in TERMINAL
 
+    def reached(self, session: Session | None) -> "Created":
+        """Return the same with the status that the session has reached since."""
+        return self if session is None else structs.replace(self, status=session.status)
+
 
 class CreateSession:
     """The create operation; it needs no Postgres."""
@@ -55,6 +59,7 @@ class CreateSession:
         reader: EventReader,
         rooms: Rooms,
         flows: Flows,
+        known: KnownSessions,
         *,
         agent_name: str,
         secret: bytes,
@@ -65,6 +70,7 @@ class CreateSession:
         self._reader = reader
         self._rooms = rooms
         self._flows = flows
+        self._known = known
         self._agent_name = agent_name
         self._secret = secret
         self._clock = clock
@@ -84,14 +90,24 @@ class CreateSession:
             tenant, session_id, requested, event_id=requested_id(session_id), number=0
         )
         try:
-            await self._dispatch(tenant, session_id, request.agent_name or self._agent_name, attempt=1)
+            await self._dispatch(tenant, session_id, requested, attempt=1)
         except Problem:
             await self._fail(tenant, session_id)  # without a key no retry can reach this session
             raise
         return Created(session_id, Status.DISPATCHED)
 
+    def greeting(self, tenant: str, request: CreateRequest, session: Session | None) -> str | None:
+        """Return what the agent has said first, or will say: that of its flow; None if that is not known."""
+        if session is not None and session.greeting is not None:
+            return session.greeting
+        if request.flow_id is None:
+            return None
+        revision = session.flow_revision if session is not None else request.flow_revision
+        revision = revision or self._flows.latest_revision(tenant, request.flow_id)
+        return None if revision is None else self._flows.greeting(tenant, request.flow_id, revision)
+
     def _revision(self, tenant: str, request: CreateRequest) -> int:
-        """Return the newest revision of the flow, or 0 for an agent without one.
+        """Return the revision of the flow, the newest unless one is named, or 0 for an agent without a flow.
 
         Raises Problem 404, 422.
         """
@@ -100,11 +116,24 @@ class CreateSession:
         if request.flow_id is None:
             if request.agent_name == self._agent_name:
                 raise invalid("agent_name", "body", f"{self._agent_name!r} runs flows: pass flow_id instead")
+            if request.flow_revision is not None:
+                raise invalid("flow_revision", "body", "an agent without a flow has none: leave it out")
             return 0
+        wanted = request.flow_revision
+        if wanted is not None and self._flows.has_revision(tenant, request.flow_id, wanted):
+            return wanted
         revision = self._flows.latest_revision(tenant, request.flow_id)
         if revision is None:
             raise Problem(
                 404, "unknown-flow", f"There is no flow {request.flow_id!r}.", flow_id=request.flow_id
+            )
+        if wanted is not None:
+            raise Problem(
+                404,
+                "unknown-flow",
+                f"The flow {request.flow_id!r} has no revision {wanted}; the newest is {revision}.",
+                flow_id=request.flow_id,
+                flow_revision=wanted,
             )
         return revision
 
@@ -113,23 +142,33 @@ class CreateSession:
     ) -> Created:
         session_id = session_id_for_key(self._secret, tenant, idempotency_key)
         requested = request.as_event(session_id, revision)
-        if await self._publisher.publish_first(tenant, session_id, requested):
-            await self._dispatch(tenant, session_id, request.agent_name or self._agent_name, attempt=1)
+        # The stream forgets its sessions after some days, and the views do not.
+        known = await self._known.has(tenant, session_id)
+        if not known and await self._publisher.publish_first(tenant, session_id, requested):
+            await self._dispatch(tenant, session_id, requested, attempt=1)
             return Created(session_id, Status.DISPATCHED)
-        return await self._replay(tenant, session_id, requested)
+        newest = request.flow_revision is None
+        session = await replayed_session(
+            self._reader, tenant, session_id, requested, known=known, any_revision=newest
+        )
+        return await self._replay(tenant, session)
 
-    async def _replay(self, tenant: str, session_id: str, requested: SessionRequested) -> Created:
-        session = await replayed_session(self._reader, tenant, session_id, requested)
+    async def _replay(self, tenant: str, session: Session) -> Created:
+        session_id = session.session_id
         if session.ended or session.dispatched_at is not None:
             return Created(session_id, session.status, replayed=True)
         # The dispatch failed, is in progress, or was lost in a crash; repeating it is harmless.
-        agent_name = requested.agent_name or self._agent_name
-        await self._dispatch(tenant, session_id, agent_name, attempt=session.dispatch_attempts + 1)
+        await self._dispatch(tenant, session_id, session, attempt=session.dispatch_attempts + 1)
         return Created(session_id, Status.DISPATCHED, replayed=True)
 
-    async def _dispatch(self, tenant: str, session_id: str, agent_name: str, *, attempt: int) -> None:
+    async def _dispatch(
+        self, tenant: str, session_id: str, wanted: SessionRequested | Session, *, attempt: int
+    ) -> None:
+        agent_name = wanted.agent_name or self._agent_name
         try:
-            room_sid = await self._rooms.create_room(session_id, tenant, agent_name)
+            room_sid = await self._rooms.create_room(
+                session_id, tenant, agent_name, ttl_seconds=wanted.ttl_seconds
+            )
         except LiveKitError as error:
             await self._publish_failure(tenant, session_id, attempt, error)
             raise _dispatch_problem(session_id, error) from error

@@ -13,7 +13,7 @@ from antiphon.session_api.livekit import LiveKitError, dispatch_metadata
 from antiphon.session_api.problems import Problem
 from antiphon.session_api.sessions.lookup import Lookup
 from antiphon.session_api.sessions.room import Rooms, livekit_problem, room_is_current, room_name
-from antiphon.session_api.sessions.schemas import TokenRequest, TokenResponse
+from antiphon.session_api.sessions.schemas import CreateRequest, TokenRequest, TokenResponse
 
 CALLER = "caller"
 
@@ -32,9 +32,12 @@ class JoinTokens:
     LiveKit creates it again and dispatches an agent; while the room exists, LiveKit ignores it.
     """
 
-    def __init__(self, api_key: str, api_secret: str, *, now: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, api_key: str, api_secret: str, *, deployment: str, now: Callable[[], float] = time.time
+    ) -> None:
         self._api_key = api_key
         self._api_secret = api_secret.encode()
+        self._deployment = deployment
         self._now = now
 
     def sign(
@@ -47,10 +50,15 @@ class JoinTokens:
         identity: str,
         ttl_seconds: int,
         name: str | None = None,
+        can_publish_data: bool = False,
     ) -> str:
-        """Return a token that admits `identity` to the room only, and dispatches `agent_name` to it."""
+        """Return a token that admits `identity` to the room only, and dispatches `agent_name` to it.
+
+        The participant may speak and listen; it may not change what others see of it, which LiveKit attaches
+        to its messages.
+        """
         now = int(self._now())
-        metadata = dispatch_metadata(session_id, tenant)
+        metadata = dispatch_metadata(session_id, tenant, self._deployment)
         claims: dict[str, Any] = {
             "iss": self._api_key,
             "sub": identity,
@@ -61,7 +69,8 @@ class JoinTokens:
                 "room": room,
                 "canPublish": True,
                 "canSubscribe": True,
-                "canPublishData": True,
+                "canPublishData": can_publish_data,
+                "canUpdateOwnMetadata": False,
             },
         }
         if agent_name is not None:
@@ -99,15 +108,16 @@ class JoinSession:
         self.livekit_url = livekit_url
         self._ttl_seconds = ttl_seconds
 
-    def caller_token(self, tenant: str, session_id: str, agent_name: str | None) -> str:
-        """Return the caller's token for a session that was just created."""
+    def caller_token(self, tenant: str, session_id: str, request: CreateRequest) -> str:
+        """Return the caller's token for a session that was just created: good for as long as it waits."""
         return self._tokens.sign(
             session_id,
             tenant,
             room=session_id,
-            agent_name=agent_name or self._agent_name,
+            agent_name=request.agent_name or self._agent_name,
             identity=CALLER,
-            ttl_seconds=self._ttl_seconds,
+            ttl_seconds=max(self._ttl_seconds, request.ttl_seconds or 0),
+            can_publish_data=request.can_publish_data,
         )
 
     async def token(self, tenant: str, session_id: str, request: TokenRequest) -> TokenResponse:
@@ -137,6 +147,7 @@ class JoinSession:
             identity=identity,
             name=request.name,
             ttl_seconds=ttl_seconds,
+            can_publish_data=request.can_publish_data,
         )
         return TokenResponse(
             session_id=session_id,

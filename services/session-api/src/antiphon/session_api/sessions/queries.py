@@ -17,6 +17,8 @@ from antiphon.session_api.sessions.log_end import LOG_END, LOG_END_TYPES, LogEnd
 _STATE = ", ".join(STATE_COLUMNS)
 SESSION = f"select {_STATE} from sessions where tenant = $1 and session_id = $2"
 
+HAS_SESSION = "select true from sessions where tenant = $1 and session_id = $2"
+
 SESSIONS = """
 select created_at, {columns}
 from sessions
@@ -74,6 +76,10 @@ class Views:
         """Return one session as JSON, or None when it is not in the view."""
         rows = await self._fetch(SESSION, tenant, session_id)
         return session_json(rows[0]) if rows else None
+
+    async def has_session(self, tenant: str, session_id: str) -> bool:
+        """Return whether the view has a session."""
+        return bool(await self._fetch(HAS_SESSION, tenant, session_id))
 
     async def sessions(
         self, tenant: str, wanted: SessionsFilter, limit: int

@@ -14,7 +14,9 @@ log = structlog.get_logger(__name__)
 class Rooms(Protocol):
     """The part of LiveKit's room service that sessions use."""
 
-    async def create_room(self, session_id: str, tenant: str, agent_name: str) -> str:
+    async def create_room(
+        self, session_id: str, tenant: str, agent_name: str, *, ttl_seconds: int | None = None
+    ) -> str:
         """Create the room if it does not exist, and return its sid; raises LiveKitError."""
 
     async def delete_room(self, room: str) -> None:

@@ -11,18 +11,19 @@ from antiphon.contracts.session import Status
 from antiphon.contracts.validate import is_nested_deeper
 from antiphon.contracts.views import indexed
 
-METADATA_LIMIT_BYTES = 16 * 1024
+METADATA_LIMIT_BYTES = 16 * 1024  # of metadata, and of variables
 METADATA_LEVELS = 50  # of nesting; the log takes 100 with the rest of the event
+LONGEST_SECONDS = 86_400  # of a limit, and of a token
 AGENT_IDENTITY = re.compile(r"^agent-", re.IGNORECASE)
 
 
-def _within_limit(metadata: dict[str, Any]) -> dict[str, Any]:
-    encoded = msgspec.json.encode(metadata)
+def _within_limit(data: dict[str, Any]) -> dict[str, Any]:
+    encoded = msgspec.json.encode(data)
     if len(encoded) > METADATA_LIMIT_BYTES:
         raise ValueError(f"{len(encoded)} bytes as JSON; at most {METADATA_LIMIT_BYTES} are allowed")
     if is_nested_deeper(encoded.decode(), METADATA_LEVELS):
         raise ValueError(f"nested deeper than {METADATA_LEVELS} levels")
-    return metadata
+    return data
 
 
 def _not_an_agent(identity: str) -> str:
@@ -35,7 +36,15 @@ def _not_an_agent(identity: str) -> str:
 Name = Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f]+$")]
 StoredName = Annotated[str, Field(min_length=1), AfterValidator(indexed)]  # of others: any text
 AgentName = Annotated[Name, Field(max_length=128)]
-Metadata = Annotated[dict[str, Any], AfterValidator(_within_limit)]
+Data = Annotated[dict[str, Any], AfterValidator(_within_limit)]
+LimitSeconds = Annotated[int, Field(ge=1, le=LONGEST_SECONDS)]
+MayPublishData = Annotated[
+    bool,
+    Field(
+        description="let the participant send data to the room: text messages (`lk.chat`), RPC, own topics; "
+        "voice needs none of it"
+    ),
+]
 Language = Annotated[str, Field(pattern=r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*$", max_length=35)]
 Identity = Annotated[Name, AfterValidator(_not_an_agent)]
 
@@ -53,21 +62,53 @@ class CreateRequest(BaseModel):
         Name | None,
         Field(description="the flow that the agent runs; not with `agent_name`", examples=["booking"]),
     ] = None
+    flow_revision: Annotated[
+        int | None,
+        Field(ge=1, le=2**31 - 1, description="of the flow; the newest by default", examples=[1]),
+    ] = None
     agent_name: Annotated[
         AgentName | None,
         Field(description="the LiveKit agent to dispatch, for one without a flow; not with `flow_id`"),
     ] = None
     user_id: Annotated[Name, Field(description="your identifier of the user", examples=["ada"])]
+    conversation_id: Annotated[
+        Name | None,
+        Field(description="your identifier of the conversation that the session continues"),
+    ] = None
     metadata: Annotated[
-        Metadata | None,
+        Data | None,
         Field(
             description=f"your own data; at most {METADATA_LIMIT_BYTES} bytes as JSON",
             examples=[{"order": "A-17"}],
         ),
     ] = None
+    variables: Annotated[
+        Data | None,
+        Field(
+            description=f"values for the agent; at most {METADATA_LIMIT_BYTES} bytes as JSON",
+            examples=[{"guest": "Ada"}],
+        ),
+    ] = None
     language: Annotated[
         Language | None, Field(description="BCP 47; defaults to the flow's language", examples=["en"])
     ] = None
+    ttl_seconds: Annotated[
+        LimitSeconds | None,
+        Field(
+            description="how long the agent waits in the room for the caller; then the session closes with "
+            "the reason `no_caller`",
+            examples=[120],
+        ),
+    ] = None
+    max_duration_seconds: Annotated[
+        LimitSeconds | None,
+        Field(
+            description="counted from when agent and caller are both in the room; then the agent finishes "
+            "its sentence, and the session closes with the reason `max_duration`",
+            examples=[1800],
+        ),
+    ] = None
+    can_publish_data: MayPublishData = False
 
     def as_event(self, session_id: str, flow_revision: int) -> SessionRequested:
         """Return the request as an event."""
@@ -79,6 +120,10 @@ class CreateRequest(BaseModel):
             agent_name=self.agent_name,
             language=self.language,
             metadata=self.metadata or {},
+            conversation_id=self.conversation_id,
+            variables=self.variables or {},
+            max_duration_seconds=self.max_duration_seconds,
+            ttl_seconds=self.ttl_seconds,
         )
 
 
@@ -91,8 +136,12 @@ class CreateResponse(BaseModel):
     livekit_url: Annotated[str, Field(examples=["ws://127.0.0.1:7880"])]
     token: Annotated[
         str | None,
-        Field(description="a LiveKit join token; null if a replayed session has ended"),
+        Field(description="a LiveKit join token for the caller; null if the session has ended"),
     ]
+    greeting: Annotated[
+        str | None,
+        Field(description="what the agent says first, as far as it is known; with `wait=ready`"),
+    ] = None
     events_url: Annotated[
         str, Field(examples=["http://127.0.0.1:8000/v1/sessions/ses_01m7yq1we0eqq9xvayxnfetqqd/events"])
     ]
@@ -108,8 +157,15 @@ class TokenRequest(BaseModel):
     )
     name: Annotated[Name | None, Field(description="the participant's display name", examples=["Ada"])] = None
     ttl_seconds: Annotated[
-        int | None, Field(ge=60, le=86_400, description="defaults to the server's setting", examples=[600])
+        int | None,
+        Field(
+            ge=60,
+            le=LONGEST_SECONDS,
+            description="how long the token admits to the room; defaults to the server's setting",
+            examples=[600],
+        ),
     ] = None
+    can_publish_data: MayPublishData = False
 
 
 class TokenResponse(BaseModel):

@@ -1,0 +1,94 @@
+"""Which jobs are recorded: those of this deployment, for sessions that have not ended."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from livekit.agents import JobContext
+
+from antiphon.chassis.bus import Bus, BusError
+from antiphon.chassis.library_log import get_logger
+from antiphon.contracts.deployment import IDENTITY_KEY, decode_deployment
+from antiphon.contracts.envelope import Envelope, decode
+from antiphon.contracts.errors import MalformedEvent
+from antiphon.contracts.event import Family
+from antiphon.contracts.session import Session, fold
+from antiphon.contracts.streams import DEPLOYMENT
+from antiphon.contracts.subjects import event_subject
+from antiphon.recorder.identity import Identity
+from antiphon.recorder.outbox import BusLink
+
+log = get_logger(__name__)
+
+ASK_SECONDS = 1.0  # the agent waits for it
+DELETE_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a job is not recorded. A room that its session has left behind is to be closed."""
+
+    reason: str
+    close_room: bool = False
+
+
+async def refusal_of(link: BusLink, identity: Identity, room: str) -> Refusal | None:
+    """Return why a job must not be recorded; None too when the broker does not answer within a second."""
+    if not link.enabled or (identity.deployment is None and room != identity.session_id):
+        return None
+    try:
+        async with asyncio.timeout(ASK_SECONDS):
+            return await _refusal(await link.bus(), identity, room)
+    except Exception as error:  # noqa: BLE001 - a recorder ends no job without a reason
+        log.warning(
+            "recorder.admission_unknown", extra={"session": identity.session_id, "error": repr(error)}
+        )
+        return None
+
+
+async def _refusal(bus: Bus, identity: Identity, room: str) -> Refusal | None:
+    if identity.deployment is not None:
+        own = await own_deployment(bus)
+        if own is not None and own != identity.deployment:
+            return Refusal(f"the job is of the deployment {identity.deployment}, and this is {own}")
+    # the room of a requested session is remade by a caller who joins with an old token
+    if room == identity.session_id and (await session_on(bus, identity.tenant, room)).ended:
+        return Refusal("the session has ended", close_room=True)
+    return None
+
+
+async def own_deployment(bus: Bus) -> str | None:
+    """Return the id of the broker's deployment, or None if it has none. Raises BusUnavailable."""
+    try:
+        value = await (await bus.bucket(DEPLOYMENT.name)).get(IDENTITY_KEY)
+    except BusError:  # a broker of an earlier version, or one that does not let recorders read it
+        return None
+    found = None if value is None else decode_deployment(value)
+    return None if found is None else found.id
+
+
+async def session_on(
+    bus: Bus, tenant: str, session_id: str, families: Sequence[Family] = (Family.SESSION,)
+) -> Session:
+    """Return the session folded from its events of these families. Raises BusError."""
+    envelopes: list[Envelope] = []
+    for family in families:
+        async for incoming in bus.read(event_subject(tenant, session_id, family)):
+            try:
+                envelopes.append(decode(incoming.payload))
+            except MalformedEvent:  # ingest stores it as a dead letter
+                continue
+    return fold(session_id, tenant, envelopes)
+
+
+async def refuse(ctx: JobContext, session_id: str, refusal: Refusal) -> None:
+    """Log the refusal; close the room of a session that has ended, and end its job."""
+    log.warning("recorder.refused", extra={"session": session_id, "reason": refusal.reason})
+    if not refusal.close_room:
+        return
+    try:
+        async with asyncio.timeout(DELETE_SECONDS):
+            await ctx.delete_room(ctx.job.room.name)
+    except Exception as error:  # noqa: BLE001 - LiveKit closes the room when the caller leaves
+        log.warning("recorder.room_not_deleted", extra={"session": session_id, "error": repr(error)})
+    ctx.shutdown(refusal.reason)
