@@ -8,12 +8,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
+import asyncpg
 import psutil
 import pytest
 from tests.fixtures.stack_settings import isolated_settings
 
-from antiphon.chassis.bus import Bus
+from antiphon.chassis.bus import Bus, BusUnavailable
 from antiphon.cli.embedded import EmbeddedStack
 from antiphon.cli.errors import StackError
 from antiphon.cli.home import claim
@@ -130,6 +132,34 @@ def test_state_is_private(running: EmbeddedStack) -> None:
 
     assert stat.S_IMODE(home.stat().st_mode) == 0o700
     assert stat.S_IMODE((home / "credentials.json").stat().st_mode) == 0o600
+
+
+async def test_another_user_of_the_machine_reaches_neither_nats_nor_postgres(running: EmbeddedStack) -> None:
+    addresses = running.status().addresses
+    assert addresses.postgres_dsn is not None
+    nats, postgres = urlsplit(addresses.nats_url), urlsplit(addresses.postgres_dsn)
+    assert nats.password and postgres.password
+
+    with pytest.raises(BusUnavailable, match="Authorization Violation"):
+        await Bus.connect(f"nats://{nats.hostname}:{nats.port}", connect_timeout_seconds=2)
+    for address in ("127.0.0.1", str(running.settings.home / "postgres"), "/tmp"):
+        with pytest.raises((asyncpg.PostgresError, OSError)):  # a wrong password; no socket at all
+            await asyncpg.connect(
+                host=address, port=postgres.port, user="antiphon", password="guessed", database="antiphon"
+            )
+
+    secrets = (nats.password, postgres.password, addresses.livekit_api_secret, addresses.api_key)
+    files = [path for path in running.settings.home.rglob("*.log")]
+    seen = [" ".join(process.cmdline()) for process in _processes(_state(running))]
+    seen += [path.read_text(errors="replace") for path in files]
+    assert not [text for text in seen for secret in secrets if secret and secret in text]
+
+
+@pytest.mark.parametrize(
+    "name", ["nats/users.json", "nats/nats.conf", "postgres/password", "livekit/livekit.yaml", "state.json"]
+)
+def test_a_file_with_a_secret_is_private(running: EmbeddedStack, name: str) -> None:
+    assert stat.S_IMODE((running.settings.home / name).stat().st_mode) == 0o600
 
 
 @pytest.mark.parametrize("name", ["nats", "postgres", "livekit", "session-api"])

@@ -1,14 +1,17 @@
 import json
 import socket
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
-from antiphon.chassis.bus import Bus
+from antiphon.chassis.bus import Bus, BusUnavailable
+from antiphon.chassis.nats_access import NatsAccess
 from antiphon.cli.errors import StackError
 from antiphon.cli.stack.nats import NatsServer
+from antiphon.cli.stack.nats_users import Login, NatsUsers
 
 
 @pytest.fixture
@@ -85,3 +88,93 @@ def test_folder_name_may_have_quotes_and_spaces(tmp_path: Path) -> None:
     server.stop()
 
     assert json.dumps(str(server.directory / "store")) in (server.directory / "nats.conf").read_text()
+
+
+@pytest.fixture
+def guarded(tmp_path: Path) -> Iterator[NatsServer]:
+    """A server with users, in a folder with a stream of a server without."""
+    folder = tmp_path / "nats"
+    server = NatsServer(folder, users=NatsUsers.stored(folder))
+    yield server
+    server.kill()
+
+
+def _access(server: NatsServer, login: Login, **changes: str) -> NatsAccess:
+    return NatsAccess(**{"url": server.url, "user": login.user, "password": login.password, **changes})
+
+
+async def test_a_client_without_the_password_is_refused(guarded: NatsServer) -> None:
+    guarded.start()
+    assert guarded.users is not None
+
+    for access in (
+        NatsAccess(url=guarded.url),
+        _access(guarded, guarded.users.services, password="guessed"),
+        _access(guarded, guarded.users.services, user="supervisor"),
+    ):
+        with pytest.raises(BusUnavailable, match="Authorization Violation") as refused:
+            await Bus.connect(access, connect_timeout_seconds=2)
+        assert guarded.users.services.password not in str(refused.value)
+    bus = await Bus.connect(_access(guarded, guarded.users.services))
+    await bus.ensure()
+    await bus.close()
+
+
+async def test_who_takes_calls_cannot_write_an_api_key(guarded: NatsServer) -> None:
+    guarded.start()
+    assert guarded.users is not None
+    bus = await Bus.connect(_access(guarded, guarded.users.services))
+    await bus.ensure()
+    await (await bus.bucket("keys")).put("theirs", b"kept")
+
+    calls = await Bus.connect(_access(guarded, guarded.users.calls))
+    await calls.verify()
+    await (await calls.bucket("rooms")).put("room", b"session")
+    for verb in ("STREAM.DELETE.KV_keys", "STREAM.PURGE.KV_keys", "STREAM.DELETE.SESSIONS"):
+        with pytest.raises(BusUnavailable):
+            await calls.connection.api(verb, timeout_seconds=0.5)
+    await calls.announce("$KV.keys.mine", b"forged")
+    with pytest.raises(BusUnavailable):  # the announcement arrived before this
+        await calls.connection.api("STREAM.DELETE.KV_keys", timeout_seconds=0.5)
+
+    assert await (await bus.bucket("keys")).keys() == ["theirs"]
+    assert await (await bus.bucket("rooms")).get("room") == b"session"
+    await calls.close()
+    await bus.close()
+
+
+async def test_a_home_from_before_keeps_its_data_and_gets_passwords(
+    server: NatsServer, guarded: NatsServer
+) -> None:
+    server.start()
+    await _store(server)
+    server.stop()
+    (server.directory / "nats.conf").chmod(0o644)
+
+    guarded.start()
+
+    assert guarded.users is not None
+    bus = await Bus.connect(guarded.users.services.url(guarded.url))
+    assert await (await bus.bucket("keys")).get("a") == b"kept"
+    await bus.close()
+
+
+def test_passwords_are_private_and_stay(guarded: NatsServer) -> None:
+    guarded.start()
+    assert guarded.users is not None and guarded.process is not None
+
+    assert NatsUsers.stored(guarded.directory) == guarded.users
+    for file in ("users.json", "nats.conf"):
+        assert stat.S_IMODE((guarded.directory / file).stat().st_mode) == 0o600
+    secret = guarded.users.services.password
+    assert not [argument for argument in psutil.Process(guarded.process.pid).cmdline() if secret in argument]
+    assert secret not in guarded.output.read_text()
+    assert secret not in repr(guarded.users)
+
+
+def test_damaged_passwords_are_named_and_not_shown(tmp_path: Path) -> None:
+    (tmp_path / "users.json").write_text('{"services": "hidden"')
+
+    with pytest.raises(StackError, match=r"users\.json is damaged: delete it") as raised:
+        NatsUsers.stored(tmp_path)
+    assert "hidden" not in str(raised.value)
