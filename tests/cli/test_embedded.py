@@ -138,7 +138,8 @@ async def test_another_user_of_the_machine_reaches_neither_nats_nor_postgres(run
     addresses = running.status().addresses
     assert addresses.postgres_dsn is not None
     nats, postgres = urlsplit(addresses.nats_url), urlsplit(addresses.postgres_dsn)
-    assert nats.password and postgres.password
+    assert nats.password
+    assert postgres.password
 
     with pytest.raises(BusUnavailable, match="Authorization Violation"):
         await Bus.connect(f"nats://{nats.hostname}:{nats.port}", connect_timeout_seconds=2)
@@ -149,9 +150,8 @@ async def test_another_user_of_the_machine_reaches_neither_nats_nor_postgres(run
             )
 
     secrets = (nats.password, postgres.password, addresses.livekit_api_secret, addresses.api_key)
-    files = [path for path in running.settings.home.rglob("*.log")]
     seen = [" ".join(process.cmdline()) for process in _processes(_state(running))]
-    seen += [path.read_text(errors="replace") for path in files]
+    seen += [path.read_text(errors="replace") for path in running.settings.home.rglob("*.log")]
     assert not [text for text in seen for secret in secrets if secret and secret in text]
 
 

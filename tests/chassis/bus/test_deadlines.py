@@ -112,6 +112,7 @@ class Hung:
             "Bus.undelivered": partial(bus.undelivered, CONSUMER),
             "Bus.verify": bus.verify,
             "Bus.ready": bus.ready,
+            "Bus.publishable": bus.publishable,
             "Bus.bucket": partial(bus.bucket, "flows"),
             "Bucket.get": partial(bucket.get, "a"),
             "Bucket.put": partial(bucket.put, "a", b""),

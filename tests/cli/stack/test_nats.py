@@ -99,8 +99,8 @@ def guarded(tmp_path: Path) -> Iterator[NatsServer]:
     server.kill()
 
 
-def _access(server: NatsServer, login: Login, **changes: str) -> NatsAccess:
-    return NatsAccess(**{"url": server.url, "user": login.user, "password": login.password, **changes})
+def _access(server: NatsServer, login: Login) -> NatsAccess:
+    return NatsAccess(url=server.url, user=login.user, password=login.password)
 
 
 async def test_a_client_without_the_password_is_refused(guarded: NatsServer) -> None:
@@ -109,8 +109,8 @@ async def test_a_client_without_the_password_is_refused(guarded: NatsServer) -> 
 
     for access in (
         NatsAccess(url=guarded.url),
-        _access(guarded, guarded.users.services, password="guessed"),
-        _access(guarded, guarded.users.services, user="supervisor"),
+        _access(guarded, Login("antiphon", "guessed")),
+        _access(guarded, Login("supervisor", guarded.users.services.password)),
     ):
         with pytest.raises(BusUnavailable, match="Authorization Violation") as refused:
             await Bus.connect(access, connect_timeout_seconds=2)
@@ -161,7 +161,8 @@ async def test_a_home_from_before_keeps_its_data_and_gets_passwords(
 
 def test_passwords_are_private_and_stay(guarded: NatsServer) -> None:
     guarded.start()
-    assert guarded.users is not None and guarded.process is not None
+    assert guarded.users is not None
+    assert guarded.process is not None
 
     assert NatsUsers.stored(guarded.directory) == guarded.users
     for file in ("users.json", "nats.conf"):

@@ -11,6 +11,7 @@ from antiphon.chassis.bus.errors import ApiError, BusUnavailable, DefinitionMiss
 from antiphon.chassis.bus.kv import Bucket
 from antiphon.chassis.bus.messages import Ack, Incoming, Outgoing
 from antiphon.chassis.bus.publish import PUBLISH_DEADLINE_SECONDS
+from antiphon.chassis.bus.publish_probe import PublishProbe
 from antiphon.chassis.bus.stored import StreamState
 from antiphon.chassis.bus.subscribe import Subscription, Subscriptions
 from antiphon.chassis.library_log import get_logger
@@ -33,6 +34,7 @@ class Bus:
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
         self._subscriptions = Subscriptions(connection)
+        self._probe = PublishProbe(connection)
 
     @classmethod
     async def connect(
@@ -195,6 +197,13 @@ class Bus:
             await self.connection.api(f"STREAM.INFO.{SESSIONS.name}", timeout_seconds=timeout_seconds)
         except ApiError as error:
             raise BusUnavailable(f"stream {SESSIONS.name}: {error}") from error
+
+    async def publishable(self) -> None:
+        """Check that events can be stored, by those that were lately or by storing a message; for `Health.add`.
+
+        Raises BusUnavailable, StreamFull.
+        """
+        await self._probe.check()
 
     async def bucket(self, name: str) -> Bucket:
         """Open a bucket."""

@@ -103,8 +103,12 @@ async def publish(
             return await _ack_own_message(connection, out, expect_empty, refusal)
         raise
     except TRANSIENT as error:
+        if out.subject.startswith(_EVENTS):
+            connection.not_stored_at = time.monotonic()
         kind = StreamFull if isinstance(error, StreamFull) else BusUnavailable
         raise kind(f"{out.subject} was not acknowledged within {timeout_seconds:g} s: {error!r}") from error
+    if not answer.duplicate and out.subject.startswith(_EVENTS):
+        connection.stored_at = time.monotonic()
     return Ack(answer.seq, answer.duplicate)
 
 
@@ -142,6 +146,8 @@ async def _publish_batch(connection: Connection, outs: Sequence[Outgoing], deadl
     last = outs[-1]
     headers = _headers(last, {BATCH_ID: batch_id, BATCH_SEQUENCE: str(size), BATCH_COMMIT: "1"})
     answer = await _publish_once(connection, last.subject, last.payload, headers, deadline)
+    if last.subject.startswith(_EVENTS):
+        connection.stored_at = time.monotonic()
     return [Ack(answer.seq - size + number, duplicate=False) for number in range(1, size + 1)]
 
 

@@ -112,7 +112,9 @@ def wire(
         views=views,
         log=log,
         # Creating sessions needs no Postgres, so an outage there does not make the service unready.
-        health=Readiness(required={"broker": bus.ready}, reported={"postgres": database.ready}),
+        health=Readiness(
+            required={"broker": bus.ready, "publish": bus.publishable}, reported={"postgres": database.ready}
+        ),
         stopping=stopping,
         heartbeat_seconds=settings.heartbeat_seconds,
     )

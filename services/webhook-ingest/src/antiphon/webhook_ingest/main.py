@@ -37,5 +37,5 @@ async def serve(settings: WebhookSettings, stop: asyncio.Event) -> None:
             clock=_now,
             timeout_seconds=settings.broker_timeout_seconds,
         )
-        app = create_app(publisher, Health({"broker": bus.ready}))
+        app = create_app(publisher, Health({"broker": bus.ready, "publish": bus.publishable}))
         await serve_http(app, settings.host, settings.port, stop)
