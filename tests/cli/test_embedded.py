@@ -1,3 +1,4 @@
+import asyncio
 import hashlib
 import json
 import os
@@ -7,12 +8,14 @@ import stat
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import asyncpg
 import psutil
 import pytest
+from tests.fixtures.full_disk import children_survive_a_full_disk, fill
 from tests.fixtures.stack_settings import isolated_settings
 
 from antiphon.chassis.bus import Bus, BusUnavailable
@@ -168,6 +171,30 @@ def test_dead_service_is_restarted_and_counted(running: EmbeddedStack, name: str
     _kill(running, name)
 
     _wait_until(lambda: _service(running, name).restarts > before and running.status().ready)
+
+
+async def test_nats_is_restarted_when_a_stream_could_not_be_written(
+    settings: StackSettings, stub_supervisor: tuple[str, ...]
+) -> None:
+    stack = EmbeddedStack(settings, supervisor=stub_supervisor)
+    try:
+        with children_survive_a_full_disk():
+            stack.start()
+        bus = await Bus.connect(stack.status().addresses.nats_url)
+        keys = await bus.bucket("keys")
+        pid = _service(stack, "nats").pid
+        assert pid is not None
+        fill(pid)
+        with suppress(BusUnavailable):  # this one, and all until the restart; it may be retried so long
+            await keys.put("a", b"lost")
+
+        await asyncio.to_thread(_wait_until, lambda: _service(stack, "nats").restarts > 0, 60)
+        await asyncio.to_thread(_wait_until, lambda: stack.status().ready, 60)
+        await keys.put("a", b"stored")
+        await bus.close()
+    finally:
+        stack.stop()
+    assert "restarting nats: cannot write: " in stack.output.read_text()
 
 
 def test_backoff_grows_while_a_service_keeps_ending(running: EmbeddedStack) -> None:

@@ -1,4 +1,4 @@
-"""Whether events can be stored, on a server whose disk was full: it answers everything, and stores nothing."""
+"""Whether events can be stored: a server whose disk was full answers everything, and stores nothing."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -11,7 +11,6 @@ from antiphon.chassis.bus import Bus, BusUnavailable, Outgoing, StreamFull, publ
 from antiphon.cli.stack.nats import NatsServer
 from antiphon.contracts.streams import SESSIONS
 from antiphon.contracts.subjects import PROBE
-
 
 MessageOf = Callable[..., Outgoing]
 

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import psutil
 import pytest
+from tests.fixtures.full_disk import children_survive_a_full_disk, fill
 
 from antiphon.chassis.bus import Bus, BusUnavailable
 from antiphon.chassis.nats_access import NatsAccess
 from antiphon.cli.errors import StackError
+from antiphon.cli.stack import nats
 from antiphon.cli.stack.nats import NatsServer
 from antiphon.cli.stack.nats_users import Login, NatsUsers
 
@@ -171,6 +173,30 @@ def test_passwords_are_private_and_stay(guarded: NatsServer) -> None:
     assert not [argument for argument in psutil.Process(guarded.process.pid).cmdline() if secret in argument]
     assert secret not in guarded.output.read_text()
     assert secret not in repr(guarded.users)
+
+
+async def test_a_stream_that_cannot_be_written_is_reported_to_the_supervisor(
+    guarded: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with children_survive_a_full_disk():
+        guarded.start()
+    assert guarded.users is not None
+    assert guarded.process is not None
+    bus = await Bus.connect(guarded.users.services.url(guarded.url))
+    await bus.ensure()
+    fill(guarded.process.pid)
+    with pytest.raises(BusUnavailable):
+        await (await bus.bucket("keys")).put("a", b"lost")
+    await bus.close()
+
+    fault = guarded.fault()
+
+    assert fault is not None
+    assert "KV_keys" in fault
+    assert guarded.restart_cures(fault)
+    assert not guarded.restart_cures("does not respond")
+    monkeypatch.setattr(nats, "RESTART_BYTES", 1 << 60)  # the disk is still full
+    assert not guarded.restart_cures(fault)
 
 
 def test_damaged_passwords_are_named_and_not_shown(tmp_path: Path) -> None:

@@ -132,15 +132,20 @@ class Bus:
         """
         return await self._subscriptions.subscribe(subject)
 
-    async def ensure(self, *, create_streams: bool = True, replicas: int | None = None) -> None:
+    async def ensure(
+        self, *, create_streams: bool = True, replicas: int | None = None, max_bytes: int | None = None
+    ) -> None:
         """Create the streams, consumers and buckets of the contract that do not exist yet, and verify all.
 
         With `create_streams=False` a missing stream is an error: what was stored in it may be unread.
-        New streams and buckets get one replica, or as many as are given, which others must have too.
-        Raises DefinitionMismatch, StreamMissing.
+        New streams and buckets get one replica, or as many as are given, which others must have too. With
+        `max_bytes` the stream of events, new or not, may hold so much; a smaller one keeps what it has.
+        Raises DefinitionMismatch, StreamMissing, StorageTooSmall.
         """
         async with _deadline("ensure"):
-            await admin.ensure(self.connection, create_streams=create_streams, replicas=replicas)
+            await admin.ensure(
+                self.connection, create_streams=create_streams, replicas=replicas, max_bytes=max_bytes
+            )
 
     async def ensure_buckets(self) -> None:
         """Create the buckets of the contract that do not exist yet, and verify them.
@@ -199,7 +204,7 @@ class Bus:
             raise BusUnavailable(f"stream {SESSIONS.name}: {error}") from error
 
     async def publishable(self) -> None:
-        """Check that events can be stored, by those that were lately or by storing a message; for `Health.add`.
+        """Check that events can be stored: some were lately, or a message is; for `Health.add`.
 
         Raises BusUnavailable, StreamFull.
         """

@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -12,6 +13,8 @@ from antiphon.cli.stack import nats_probe, process
 from antiphon.cli.stack.nats_users import NatsUsers
 from antiphon.cli.stack.ports import free_port
 from antiphon.cli.stack.process import Command
+
+RESTART_BYTES = 64 << 20  # of free disk, with which a server that could not write is restarted
 
 CONFIG = """\
 # written by antiphon at every start; changes are lost
@@ -74,6 +77,12 @@ class NatsServer:
             return nats_probe.fault(self.port, self.users.supervisor if self.users else None)
         except (OSError, ValueError):
             return nats_probe.NO_ANSWER
+
+    def restart_cures(self, fault: str) -> bool:
+        """Return whether a restart ends a fault: a stream was not written, and now there is space."""
+        if not fault.startswith(nats_probe.WRITE_FAULT):
+            return False
+        return shutil.disk_usage(self.directory).free >= RESTART_BYTES
 
     def ready(self) -> bool:
         """Return whether JetStream is ready."""

@@ -10,7 +10,7 @@ import msgspec
 
 from antiphon.chassis.nats_access import NatsAccess
 from antiphon.cli.settings import LOOPBACK, StackSettings
-from antiphon.cli.stack import livekit
+from antiphon.cli.stack import disk, livekit
 from antiphon.cli.stack.livekit import LiveKitServer
 from antiphon.cli.stack.nats import NatsServer
 from antiphon.cli.stack.nats_users import NatsUsers
@@ -23,6 +23,7 @@ from antiphon.cli.supervisor.setup import Credentials, external_keys
 from antiphon.cli.supervisor.state import Addresses, addresses_of
 
 WEBHOOK_PATH = "/api/v1/webhooks/livekit"
+STREAM_MAX_BYTES = "ANTIPHON_STREAM_MAX_BYTES"
 CALLS = (("antiphon.webhook_ingest",), ("antiphon.agent_worker", "run"))  # those who may not write API keys
 
 
@@ -36,7 +37,11 @@ class Plan:
         nats = settings.home / "nats"
         self.nats_users = NatsUsers.stored(nats)
         self.nats = NatsServer(
-            nats, port=settings.nats_port, output=self.logs / "nats.log", users=self.nats_users
+            nats,
+            port=settings.nats_port,
+            output=self.logs / "nats.log",
+            users=self.nats_users,
+            max_store_bytes=disk.MAX_STORE_BYTES,
         )
         self.postgres = Postgres(
             settings.home / "postgres", port=settings.postgres_port, output=self.logs / "postgres.log"
@@ -66,7 +71,14 @@ class Plan:
         nats = (PortUse(settings.nats_port, "NATS", "ANTIPHON_NATS_PORT"),)
         postgres = (PortUse(settings.postgres_port, "Postgres", "ANTIPHON_POSTGRES_PORT"),)
         found = [
-            Service("nats", self.nats.prepare, self.nats.fault, nats, self.nats.output),
+            Service(
+                "nats",
+                self.nats.prepare,
+                self.nats.fault,
+                nats,
+                self.nats.output,
+                restart_cures=self.nats.restart_cures,
+            ),
             Service(
                 "postgres",
                 self.postgres.prepare,
@@ -97,7 +109,7 @@ class Plan:
                 ("antiphon.persistence", "run"),
                 f"{health}{port_of_persistence}",
                 PortUse(port_of_persistence, "persistence", "ANTIPHON_PERSISTENCE_HEALTH_PORT"),
-                database,
+                database | self._stream_size(),
             ),
             self._service(
                 ("antiphon.session_api",),
@@ -129,6 +141,10 @@ class Plan:
         journal = {"ANTIPHON_JOURNAL_DIR": str(self.settings.home / "journal")}
         return journal | {name: os.environ.get(name, value) for name, value in defaults.items()}
 
+    def _stream_size(self) -> dict[str, str]:
+        fitting = str(disk.stream_bytes(self.nats.directory / "store"))
+        return {STREAM_MAX_BYTES: os.environ.get(STREAM_MAX_BYTES, fitting)}
+
     def _livekit(self, program: Path) -> LiveKitServer:
         return LiveKitServer(
             self.settings.home / "livekit",
@@ -150,7 +166,7 @@ class Plan:
         """Return the command that makes the stream of events again."""
         return self._command(
             ("antiphon.persistence", "streams", "recreate", "--replace"),
-            {"ANTIPHON_POSTGRES_DSN": self.postgres.dsn},
+            {"ANTIPHON_POSTGRES_DSN": self.postgres.dsn} | self._stream_size(),
         )
 
     def publish_flows(self) -> Command:
