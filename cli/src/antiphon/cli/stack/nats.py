@@ -1,4 +1,3 @@
-import json
 import os
 import shutil
 import signal
@@ -22,7 +21,7 @@ listen: "{host}:{port}"
 server_name: antiphon-{port}
 max_payload: 1MB
 jetstream {{
-  store_dir: {store}
+  store_dir: store
   # an acknowledged event has reached the disk
   sync_interval: always
 {limit}}}
@@ -63,13 +62,13 @@ class NatsServer:
         """Write the configuration, with mode 0600, and return the command of the server."""
         self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         config = self.directory / "nats.conf"
-        store = json.dumps(str(self.directory / "store"), ensure_ascii=False)
         limit = "" if self.max_store_bytes is None else f"  max_file_store: {self.max_store_bytes}\n"
-        text = CONFIG.format(host=LOOPBACK, port=self.port, store=store, limit=limit)
+        text = CONFIG.format(host=LOOPBACK, port=self.port, limit=limit)
         if self.users is not None:
             text += self.users.config()
+        # relative paths: its parser does not read every name of a folder
         write_private(config, text)
-        return Command((_program(), "-c", str(config)), dict(os.environ), self.directory)
+        return Command((_program(), "-c", config.name), dict(os.environ), self.directory)
 
     def fault(self) -> str | None:
         """Return why JetStream is not ready, or None."""

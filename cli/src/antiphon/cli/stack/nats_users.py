@@ -12,7 +12,7 @@ from antiphon.cli.home import write_private
 
 FILE = "users.json"
 
-# Whoever takes calls and webhooks may not write API keys, nor make, empty or delete a stream.
+# agent-worker and webhook-ingest may not write API keys, nor make, empty or delete a stream
 DENIED_TO_CALLS = (
     "$KV.keys.>",
     "$JS.API.STREAM.CREATE.>",
