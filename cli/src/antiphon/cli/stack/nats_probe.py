@@ -14,7 +14,7 @@ _INBOX = "_INBOX.antiphon.ready"
 
 
 def fault(port: int, supervisor: Login | None) -> str | None:
-    """Return why JetStream is not ready, or None; only a supervisor gets to know that a stream cannot be written.
+    """Return why JetStream is not ready, or None; a stream that cannot be written only for a supervisor.
 
     Raises OSError, ValueError for the answer of another server.
     """
