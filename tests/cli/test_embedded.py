@@ -1,3 +1,4 @@
+import asyncio
 import hashlib
 import json
 import os
@@ -7,13 +8,17 @@ import stat
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
+from urllib.parse import urlsplit
 
+import asyncpg
 import psutil
 import pytest
+from tests.fixtures.full_disk import children_survive_a_full_disk, fill
 from tests.fixtures.stack_settings import isolated_settings
 
-from antiphon.chassis.bus import Bus
+from antiphon.chassis.bus import Bus, BusUnavailable
 from antiphon.cli.embedded import EmbeddedStack
 from antiphon.cli.errors import StackError
 from antiphon.cli.home import claim
@@ -134,12 +139,64 @@ def test_state_is_private(running: EmbeddedStack) -> None:
     assert stat.S_IMODE((home / "credentials.json").stat().st_mode) == 0o600
 
 
+async def test_another_user_of_the_machine_reaches_neither_nats_nor_postgres(running: EmbeddedStack) -> None:
+    addresses = running.status().addresses
+    assert addresses.postgres_dsn is not None
+    nats, postgres = urlsplit(addresses.nats_url), urlsplit(addresses.postgres_dsn)
+    assert nats.password
+    assert postgres.password
+
+    with pytest.raises(BusUnavailable, match="Authorization Violation"):
+        await Bus.connect(f"nats://{nats.hostname}:{nats.port}", connect_timeout_seconds=2)
+    for address in ("127.0.0.1", str(running.settings.home / "postgres"), "/tmp"):
+        with pytest.raises((asyncpg.PostgresError, OSError)):  # a wrong password; no socket at all
+            await asyncpg.connect(
+                host=address, port=postgres.port, user="antiphon", password="guessed", database="antiphon"
+            )
+
+    secrets = (nats.password, postgres.password, addresses.livekit_api_secret, addresses.api_key)
+    seen = [" ".join(process.cmdline()) for process in _processes(_state(running))]
+    seen += [path.read_text(errors="replace") for path in running.settings.home.rglob("*.log")]
+    assert not [text for text in seen for secret in secrets if secret and secret in text]
+
+
+@pytest.mark.parametrize(
+    "name", ["nats/users.json", "nats/nats.conf", "postgres/password", "livekit/livekit.yaml", "state.json"]
+)
+def test_a_file_with_a_secret_is_private(running: EmbeddedStack, name: str) -> None:
+    assert stat.S_IMODE((running.settings.home / name).stat().st_mode) == 0o600
+
+
 @pytest.mark.parametrize("name", ["nats", "postgres", "livekit", "session-api"])
 def test_dead_service_is_restarted_and_counted(running: EmbeddedStack, name: str) -> None:
     before = _service(running, name).restarts
     _kill(running, name)
 
     _wait_until(lambda: _service(running, name).restarts > before and running.status().ready)
+
+
+async def test_nats_is_restarted_when_a_stream_could_not_be_written(
+    settings: StackSettings, stub_supervisor: tuple[str, ...]
+) -> None:
+    stack = EmbeddedStack(settings, supervisor=stub_supervisor)
+    try:
+        with children_survive_a_full_disk():
+            stack.start()
+        bus = await Bus.connect(stack.status().addresses.nats_url)
+        keys = await bus.bucket("keys")
+        pid = _service(stack, "nats").pid
+        assert pid is not None
+        fill(pid)
+        with suppress(BusUnavailable):  # this one, and all until the restart; it may be retried so long
+            await keys.put("a", b"lost")
+
+        await asyncio.to_thread(_wait_until, lambda: _service(stack, "nats").restarts > 0, 60)
+        await asyncio.to_thread(_wait_until, lambda: stack.status().ready, 60)
+        await keys.put("a", b"stored")
+        await bus.close()
+    finally:
+        stack.stop()
+    assert "restarting nats: cannot write: " in stack.output.read_text()
 
 
 def test_backoff_grows_while_a_service_keeps_ending(running: EmbeddedStack) -> None:

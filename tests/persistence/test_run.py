@@ -16,7 +16,6 @@ from tests.fixtures.broker import erase
 
 from antiphon.chassis.bus import Bus, Outgoing, outgoing
 from antiphon.chassis.database import Database
-from antiphon.cli.stack import nats
 from antiphon.cli.stack.nats import NatsServer
 from antiphon.cli.stack.postgres import Postgres
 from antiphon.persistence.migrations import head
@@ -246,11 +245,9 @@ async def test_it_refuses_a_stream_that_differs_from_its_definition(bus: Bus, re
 
 
 async def test_a_broker_with_too_little_disk_is_explained_in_a_line(
-    replica: "Replicas", tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    replica: "Replicas", tmp_path: Path
 ) -> None:
-    limited = nats.CONFIG.replace("store_dir: {store}", "store_dir: {store}\n  max_file_store: 10MB")
-    monkeypatch.setattr(nats, "CONFIG", limited)
-    small = NatsServer(tmp_path / "small")
+    small = NatsServer(tmp_path / "small", max_store_bytes=10 << 20)
     small.start()
     persistence = replica()
     persistence.environment["ANTIPHON_NATS_URL"] = small.url
@@ -259,10 +256,28 @@ async def test_a_broker_with_too_little_disk_is_explained_in_a_line(
     assert await asyncio.wait_for(persistence.process.wait(), 60) == 1
     small.stop()
     output = persistence.log.read_text()
-    [line] = [line for line in output.splitlines() if "The broker refuses the streams" in line]
+    [line] = [line for line in output.splitlines() if "The broker refuses the stream SESSIONS" in line]
     assert "insufficient storage resources" in line
+    assert "The stream reserves 8.0 GiB, other streams reserve 0 MiB" in line
+    assert "or set ANTIPHON_STREAM_MAX_BYTES to less" in line
     assert "Traceback" not in output
     assert "ExceptionGroup" not in output
+
+
+async def test_the_stream_may_be_made_to_fit_a_small_broker(replica: "Replicas", tmp_path: Path) -> None:
+    small = NatsServer(tmp_path / "small", max_store_bytes=10 << 20)
+    small.start()
+    persistence = replica()
+    persistence.environment |= {"ANTIPHON_NATS_URL": small.url, "ANTIPHON_STREAM_MAX_BYTES": str(2 << 20)}
+    await persistence.start()
+    await persistence.until_ready()
+
+    bus = await Bus.connect(small.url)
+    info = await bus.connection.api("STREAM.INFO.SESSIONS")
+    assert info["config"]["max_bytes"] == 2 << 20
+    await bus.close()
+    assert await persistence.end() == 0
+    small.stop()
 
 
 async def test_a_wrong_setting_is_named(postgres_dsn: str, nats_server: NatsServer) -> None:

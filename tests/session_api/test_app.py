@@ -12,7 +12,9 @@ async def test_ready_when_the_broker_answers(rejecting: httpx.AsyncClient) -> No
     response = await rejecting.get("/health/ready")
 
     assert response.status_code == 200
-    assert response.json()["checks"]["broker"]["ok"]
+    checks = response.json()["checks"]
+    assert checks["broker"]["ok"]
+    assert checks["publish"]["ok"]
 
 
 async def test_postgres_outage_is_reported_and_service_stays_ready(

@@ -1,13 +1,27 @@
 """Definitions: created once, never changed; a difference that matters raises."""
 
 import asyncio
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.fixtures.broker import erase
 
-from antiphon.chassis.bus import Bus, DefinitionMismatch, DefinitionMissing, StreamMissing
+from antiphon.chassis.bus import (
+    Bus,
+    DefinitionMismatch,
+    DefinitionMissing,
+    Outgoing,
+    StorageTooSmall,
+    StreamFull,
+    StreamMissing,
+)
+from antiphon.cli.stack.nats import NatsServer
 from antiphon.contracts.streams import CONSUMERS, SESSIONS
+from antiphon.contracts.subjects import ALL_EVENTS
+
+MessageOf = Callable[..., Outgoing]
 
 
 async def change(bus: Bus, **fields: Any) -> None:
@@ -37,6 +51,36 @@ async def test_fields_that_an_operator_tuned_are_kept(bus: Bus) -> None:
     await bus.verify()
 
     assert await config(bus) == tuned
+
+
+async def test_the_size_of_the_stream_is_set_and_what_it_holds_stays(bus: Bus, message: MessageOf) -> None:
+    for number in range(20):
+        await bus.publish(message(number, size=1000))
+
+    await bus.ensure(max_bytes=1 << 29)
+    assert (await config(bus))["max_bytes"] == 1 << 29
+    await bus.ensure()
+    assert (await config(bus))["max_bytes"] == 1 << 29
+    await bus.ensure(max_bytes=10_000)  # less than it holds
+
+    assert len([stored async for stored in bus.read(ALL_EVENTS)]) == 20
+    with pytest.raises(StreamFull):
+        await bus.publish(message(21), timeout_seconds=0.5)
+
+
+async def test_a_stream_that_does_not_fit_the_broker_is_refused_with_both_numbers(tmp_path: Path) -> None:
+    small = NatsServer(tmp_path, max_store_bytes=10 << 20)
+    small.start()
+    bus = await Bus.connect(small.url)
+    for given, shown in ((None, "8.0 GiB"), (11 << 20, "11 MiB")):
+        with pytest.raises(StorageTooSmall, match=f"reserves {shown}, other .* ANTIPHON_STREAM_MAX_BYTES"):
+            await bus.ensure(max_bytes=given)
+    await bus.ensure(max_bytes=5 << 20)
+
+    with pytest.raises(StorageTooSmall, match="reserves 11 MiB, other streams reserve 0 MiB"):
+        await bus.ensure(max_bytes=11 << 20)
+    await bus.close()
+    small.kill()
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from antiphon.chassis.bus import (
     Bucket,
     Bus,
     BusError,
+    BusUnavailable,
     GroupCommit,
     Incoming,
     Outgoing,
@@ -21,6 +22,7 @@ from antiphon.chassis.bus import (
     StreamFull,
     Subscription,
     WatchedBucket,
+    read,
 )
 from antiphon.chassis.bus.messages import Ack
 from antiphon.cli.stack.nats import NatsServer
@@ -112,6 +114,7 @@ class Hung:
             "Bus.undelivered": partial(bus.undelivered, CONSUMER),
             "Bus.verify": bus.verify,
             "Bus.ready": bus.ready,
+            "Bus.publishable": bus.publishable,
             "Bus.bucket": partial(bus.bucket, "flows"),
             "Bucket.get": partial(bucket.get, "a"),
             "Bucket.put": partial(bucket.put, "a", b""),
@@ -250,6 +253,26 @@ async def test_every_await_ends_while_the_network_is_silent(
 
     await _all_end(hung)
     await network.close()
+
+
+async def test_a_read_has_one_deadline_for_its_retries(
+    own_server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bus = await Bus.connect(own_server.url)
+    await bus.ensure()
+    await bus.publish(Outgoing(SUBJECT, b"1", "id-1"))
+    monkeypatch.setattr(read, "READ_DEADLINE_SECONDS", 0.5)
+    assert own_server.process is not None
+
+    reading = bus.read("sessions.3.>")
+    assert (await anext(reading)).payload == b"1"
+    os.kill(own_server.process.pid, signal.SIGSTOP)  # before it is asked for the end
+
+    async with asyncio.timeout(10):  # the retries alone would take 15
+        with pytest.raises(BusUnavailable):
+            await anext(reading)
+    os.kill(own_server.process.pid, signal.SIGCONT)
+    await bus.close()
 
 
 async def test_many_subscribers_share_one_deadline(

@@ -1,14 +1,18 @@
-import json
 import socket
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
+from tests.fixtures.full_disk import children_survive_a_full_disk, fill
 
-from antiphon.chassis.bus import Bus
+from antiphon.chassis.bus import Bus, BusUnavailable
+from antiphon.chassis.nats_access import NatsAccess
 from antiphon.cli.errors import StackError
+from antiphon.cli.stack import nats
 from antiphon.cli.stack.nats import NatsServer
+from antiphon.cli.stack.nats_users import Login, NatsUsers
 
 
 @pytest.fixture
@@ -79,9 +83,125 @@ def test_failed_start_has_the_end_of_the_log(tmp_path: Path) -> None:
         NatsServer(tmp_path).start()
 
 
-def test_folder_name_may_have_quotes_and_spaces(tmp_path: Path) -> None:
-    server = NatsServer(tmp_path / 'the "new" one')
+@pytest.mark.parametrize("name", ['the "new" one', "my höme dir", "a $HOME; #1", "日本 {x}"])
+def test_folder_may_have_any_name(tmp_path: Path, name: str) -> None:
+    server = NatsServer(tmp_path / name)
     server.start()
     server.stop()
 
-    assert json.dumps(str(server.directory / "store")) in (server.directory / "nats.conf").read_text()
+    assert (server.directory / "store" / "jetstream").is_dir()
+
+
+@pytest.fixture
+def guarded(tmp_path: Path) -> Iterator[NatsServer]:
+    """A server with users, in a folder with a stream of a server without."""
+    folder = tmp_path / "nats"
+    server = NatsServer(folder, users=NatsUsers.stored(folder))
+    yield server
+    server.kill()
+
+
+def _access(server: NatsServer, login: Login) -> NatsAccess:
+    return NatsAccess(url=server.url, user=login.user, password=login.password)
+
+
+async def test_a_client_without_the_password_is_refused(guarded: NatsServer) -> None:
+    guarded.start()
+    assert guarded.users is not None
+
+    for access in (
+        NatsAccess(url=guarded.url),
+        _access(guarded, Login("antiphon", "guessed")),
+        _access(guarded, Login("supervisor", guarded.users.services.password)),
+    ):
+        with pytest.raises(BusUnavailable, match="Authorization Violation") as refused:
+            await Bus.connect(access, connect_timeout_seconds=2)
+        assert guarded.users.services.password not in str(refused.value)
+    bus = await Bus.connect(_access(guarded, guarded.users.services))
+    await bus.ensure()
+    await bus.close()
+
+
+async def test_who_takes_calls_cannot_write_an_api_key(guarded: NatsServer) -> None:
+    guarded.start()
+    assert guarded.users is not None
+    bus = await Bus.connect(_access(guarded, guarded.users.services))
+    await bus.ensure()
+    await (await bus.bucket("keys")).put("theirs", b"kept")
+
+    calls = await Bus.connect(_access(guarded, guarded.users.calls))
+    await calls.verify()
+    await (await calls.bucket("rooms")).put("room", b"session")
+    for verb in ("STREAM.DELETE.KV_keys", "STREAM.PURGE.KV_keys", "STREAM.DELETE.SESSIONS"):
+        with pytest.raises(BusUnavailable):
+            await calls.connection.api(verb, timeout_seconds=0.5)
+    await calls.announce("$KV.keys.mine", b"forged")
+    with pytest.raises(BusUnavailable):  # the announcement arrived before this
+        await calls.connection.api("STREAM.DELETE.KV_keys", timeout_seconds=0.5)
+
+    assert await (await bus.bucket("keys")).keys() == ["theirs"]
+    assert await (await bus.bucket("rooms")).get("room") == b"session"
+    await calls.close()
+    await bus.close()
+
+
+async def test_a_home_from_before_keeps_its_data_and_gets_passwords(
+    server: NatsServer, guarded: NatsServer
+) -> None:
+    server.start()
+    await _store(server)
+    server.stop()
+    (server.directory / "nats.conf").chmod(0o644)
+
+    guarded.start()
+
+    assert guarded.users is not None
+    bus = await Bus.connect(guarded.users.services.url(guarded.url))
+    assert await (await bus.bucket("keys")).get("a") == b"kept"
+    await bus.close()
+
+
+def test_passwords_are_private_and_stay(guarded: NatsServer) -> None:
+    guarded.start()
+    assert guarded.users is not None
+    assert guarded.process is not None
+
+    assert NatsUsers.stored(guarded.directory) == guarded.users
+    for file in ("users.json", "nats.conf"):
+        assert stat.S_IMODE((guarded.directory / file).stat().st_mode) == 0o600
+    secret = guarded.users.services.password
+    assert not [argument for argument in psutil.Process(guarded.process.pid).cmdline() if secret in argument]
+    assert secret not in guarded.output.read_text()
+    assert secret not in repr(guarded.users)
+
+
+async def test_a_stream_that_cannot_be_written_is_reported_to_the_supervisor(
+    guarded: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with children_survive_a_full_disk():
+        guarded.start()
+    assert guarded.users is not None
+    assert guarded.process is not None
+    bus = await Bus.connect(guarded.users.services.url(guarded.url))
+    await bus.ensure()
+    fill(guarded.process.pid)
+    with pytest.raises(BusUnavailable):
+        await (await bus.bucket("keys")).put("a", b"lost")
+    await bus.close()
+
+    fault = guarded.fault()
+
+    assert fault is not None
+    assert "KV_keys" in fault
+    assert guarded.restart_cures(fault)
+    assert not guarded.restart_cures("does not respond")
+    monkeypatch.setattr(nats, "RESTART_BYTES", 1 << 60)  # the disk is still full
+    assert not guarded.restart_cures(fault)
+
+
+def test_damaged_passwords_are_named_and_not_shown(tmp_path: Path) -> None:
+    (tmp_path / "users.json").write_text('{"services": "hidden"')
+
+    with pytest.raises(StackError, match=r"users\.json is damaged: delete it") as raised:
+        NatsUsers.stored(tmp_path)
+    assert "hidden" not in str(raised.value)

@@ -1,9 +1,12 @@
+import errno
 import stat
 from pathlib import Path
 
 import msgspec
+import pytest
 
 from antiphon.cli.home import is_locked, take_lock
+from antiphon.cli.supervisor import state as state_module
 from antiphon.cli.supervisor.state import (
     Addresses,
     ServiceState,
@@ -25,6 +28,21 @@ def test_written_state_is_read_back_and_private(tmp_path: Path) -> None:
 
     assert read_state(tmp_path) == state
     assert stat.S_IMODE(state_path(tmp_path).stat().st_mode) == 0o600
+
+
+def test_state_is_written_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, text: str) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    write_state(tmp_path, State(1, 2.0, NOWHERE, services=[ServiceState("nats", detail="ready" * 20)]))
+    monkeypatch.setattr(state_module, "write_private", full)
+    state = State(1, 2.0, NOWHERE, services=[ServiceState("nats", detail="cannot write")])
+
+    write_state(tmp_path, state)
+
+    assert read_state(tmp_path) == state
+    with pytest.raises(OSError, match="No space left"):  # there is no block for a first one
+        write_state(tmp_path / "new", state)
 
 
 def test_unreadable_file_is_no_state(tmp_path: Path) -> None:

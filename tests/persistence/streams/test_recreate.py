@@ -12,6 +12,7 @@ from antiphon.chassis.bus.protocol import LONGEST_SUBJECT
 from antiphon.chassis.database import Database
 from antiphon.cli.stack.nats import NatsServer
 from antiphon.contracts.streams import SESSIONS
+from antiphon.contracts.subjects import PROBE
 from antiphon.persistence.streams.recreate import Refused, recreate, render_recreated
 from antiphon.persistence.streams.status import read_stream_status, render
 
@@ -70,6 +71,7 @@ async def test_the_unread_messages_of_a_foreign_stream_are_taken_over(
     await erase(bus)
     await bus.ensure()
     await publish(call[12:])  # four of them are in the log
+    await bus.publish(Outgoing(PROBE, b"", message_id=""))  # no event: it is not taken over
     ingest.restart(session.partition)
     await eventually(lambda: ingest.is_unready_because("is stopped"), seconds=60)
     assert "STOPPED" in render(await read_stream_status(bus, database))

@@ -109,6 +109,11 @@ class StreamSettings(NatsSettings):
         validation_alias="ANTIPHON_NATS_REPLICAS",
         description="copies of each stream and bucket; one by default, and then existing ones may have more",
     )
+    stream_max_bytes: Annotated[int, Field(ge=1 << 20, le=1 << 50)] | None = Field(
+        None,
+        validation_alias="ANTIPHON_STREAM_MAX_BYTES",
+        description="what the stream of events may hold; by default 8 GiB if it is new, else as before",
+    )
 
 
 class PostgresSettings(Settings):

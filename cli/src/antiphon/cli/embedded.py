@@ -12,7 +12,7 @@ import psutil
 from antiphon.cli.errors import StackError
 from antiphon.cli.home import claim, is_locked
 from antiphon.cli.settings import StackSettings
-from antiphon.cli.stack import process
+from antiphon.cli.stack import disk, process
 from antiphon.cli.stack.livekit_build import Report, find_livekit
 from antiphon.cli.stack.process import Command
 from antiphon.cli.status import Status, live_state, status_of
@@ -52,6 +52,7 @@ class EmbeddedStack:
         """
         self._wait_for_previous()
         if not is_locked(self.settings.home):
+            disk.require_for_home(self.settings.home)
             if not self.settings.livekit_url:
                 find_livekit(self.settings.cache, building)
             self._launch(detached)

@@ -5,6 +5,7 @@ from zlib import crc32
 
 PARTITIONS = 16  # fixed when the stream is created, and stored in its metadata
 ALL_EVENTS = "sessions.>"
+PROBE = "sessions.probe"  # stored to learn whether events can be; no partition has it, and nobody reads it
 
 
 @dataclass(frozen=True, slots=True)

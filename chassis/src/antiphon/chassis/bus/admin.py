@@ -9,6 +9,7 @@ from antiphon.chassis.bus.errors import (
     ConsumerLost,
     DefinitionMismatch,
     DefinitionMissing,
+    StorageTooSmall,
     StreamMissing,
     StreamReplaced,
 )
@@ -24,6 +25,7 @@ from antiphon.contracts.streams import (
 SECOND = 1_000_000_000  # JetStream durations are in nanoseconds
 NOT_FOUND = 404
 STREAM_NOT_FOUND = 10059
+NO_STORAGE = (10047, 10002)  # of the server, of the account
 MISSING = "does not exist"
 
 Config = dict[str, Any]
@@ -87,17 +89,44 @@ def consumer_config(definition: ConsumerDefinition) -> Config:
 TUNABLE = frozenset({"description", "max_bytes", "max_age", "ack_wait"})
 
 
-async def ensure(connection: Connection, *, create_streams: bool, replicas: int | None = None) -> None:
+async def ensure(
+    connection: Connection, *, create_streams: bool, replicas: int | None = None, max_bytes: int | None = None
+) -> None:
     """Create what is missing, then verify everything (see Bus.ensure)."""
     await ensure_buckets(connection, replicas)
+    size = {} if max_bytes is None else {"max_bytes": max_bytes}
     for stream in STREAMS:
-        if await _stream(connection, stream.name) is None:
+        found = await _stream(connection, stream.name)
+        if found is None:
             if not create_streams:
                 raise StreamMissing(f"stream {stream.name} does not exist")
-            config = stream_config(stream) | {"num_replicas": replicas or 1}
-            await connection.api(f"STREAM.CREATE.{stream.name}", config)
+            await _reserve(
+                connection, "CREATE", stream_config(stream) | {"num_replicas": replicas or 1} | size
+            )
+        elif found != found | size:
+            # With `discard new` a smaller stream drops nothing: it takes no more.
+            await _reserve(connection, "UPDATE", found | size, found["max_bytes"])
     await create_consumers(connection)
     await verify(connection, replicas)
+
+
+async def _reserve(connection: Connection, verb: str, config: Config, reserved: int = 0) -> None:
+    try:
+        await connection.api(f"STREAM.{verb}.{config['name']}", config)
+    except ApiError as error:
+        if error.err_code not in NO_STORAGE:
+            raise
+        others = (await connection.api("INFO"))["reserved_storage"] - max(0, reserved)
+        raise StorageTooSmall(
+            f"The broker refuses the stream {config['name']}: {error}. The stream reserves "
+            f"{_size(config['max_bytes'])}, other streams reserve {_size(others)}, and max_file_store of the "
+            "server is less than both together (without the setting it is three quarters of the free disk). "
+            "Raise it, free disk space, or set ANTIPHON_STREAM_MAX_BYTES to less"
+        ) from error
+
+
+def _size(size: int) -> str:
+    return f"{size / (1 << 30):.1f} GiB" if size >= 1 << 30 else f"{size / (1 << 20):.0f} MiB"
 
 
 async def ensure_buckets(connection: Connection, replicas: int | None = None) -> None:

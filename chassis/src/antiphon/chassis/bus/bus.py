@@ -11,6 +11,7 @@ from antiphon.chassis.bus.errors import ApiError, BusUnavailable, DefinitionMiss
 from antiphon.chassis.bus.kv import Bucket
 from antiphon.chassis.bus.messages import Ack, Incoming, Outgoing
 from antiphon.chassis.bus.publish import PUBLISH_DEADLINE_SECONDS
+from antiphon.chassis.bus.publish_probe import PublishProbe
 from antiphon.chassis.bus.stored import StreamState
 from antiphon.chassis.bus.subscribe import QUEUE_BYTES, Subscription, Subscriptions
 from antiphon.chassis.library_log import get_logger
@@ -33,6 +34,7 @@ class Bus:
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
         self._subscriptions = Subscriptions(connection)
+        self._probe = PublishProbe(connection)
 
     @classmethod
     async def connect(
@@ -130,15 +132,20 @@ class Bus:
         """
         return await self._subscriptions.subscribe(subject, max_bytes)
 
-    async def ensure(self, *, create_streams: bool = True, replicas: int | None = None) -> None:
+    async def ensure(
+        self, *, create_streams: bool = True, replicas: int | None = None, max_bytes: int | None = None
+    ) -> None:
         """Create the streams, consumers and buckets of the contract that do not exist yet, and verify all.
 
         With `create_streams=False` a missing stream is an error: what was stored in it may be unread.
-        New streams and buckets get one replica, or as many as are given, which others must have too.
-        Raises DefinitionMismatch, StreamMissing.
+        New streams and buckets get one replica, or as many as are given, which others must have too. With
+        `max_bytes` the stream of events, new or not, may hold so much; a smaller one keeps what it has.
+        Raises DefinitionMismatch, StreamMissing, StorageTooSmall.
         """
         async with _deadline("ensure"):
-            await admin.ensure(self.connection, create_streams=create_streams, replicas=replicas)
+            await admin.ensure(
+                self.connection, create_streams=create_streams, replicas=replicas, max_bytes=max_bytes
+            )
 
     async def ensure_buckets(self) -> None:
         """Create the buckets of the contract that do not exist yet, and verify them.
@@ -195,6 +202,13 @@ class Bus:
             await self.connection.api(f"STREAM.INFO.{SESSIONS.name}", timeout_seconds=timeout_seconds)
         except ApiError as error:
             raise BusUnavailable(f"stream {SESSIONS.name}: {error}") from error
+
+    async def publishable(self) -> None:
+        """Check that events can be stored: some were lately, or a message is; for `Health.add`.
+
+        Raises BusUnavailable, StreamFull.
+        """
+        await self._probe.check()
 
     async def bucket(self, name: str) -> Bucket:
         """Open a bucket."""

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from itertools import count
@@ -101,6 +102,8 @@ class Connection:
         self.inbox = Inbox()
         self._subscriptions: dict[ServerSubscription, int] = {}
         self._on_reconnect: set[Callable[[], None]] = set()
+        self.stored_at = -math.inf  # when an event was last stored, and when one was last not, by the clock
+        self.not_stored_at = -math.inf  # time.monotonic
         self._open = False
         self._reopening: BackgroundTask | None = None
 

@@ -63,6 +63,10 @@ class DefinitionMissing(DefinitionMismatch):
     """A stream, consumer or bucket does not exist; everything else is as defined."""
 
 
+class StorageTooSmall(BusError):
+    """The server may not store as much as a stream reserves: an operator must act; the message says how."""
+
+
 class ApiError(BusError):
     """The JetStream API answered with an error."""
 

@@ -100,11 +100,15 @@ async def publish(
         answer = await retry(_publish_once, connection, out.subject, out.payload, headers, deadline)
     except Refused as refusal:
         if expect_empty and refusal.err_code in WRONG_LAST_SEQUENCE:
-            return await _ack_own_message(connection, out, expect_empty, refusal)
+            return await _ack_own_message(connection, out, expect_empty, refusal, deadline)
         raise
     except TRANSIENT as error:
+        if out.subject.startswith(_EVENTS):
+            connection.not_stored_at = time.monotonic()
         kind = StreamFull if isinstance(error, StreamFull) else BusUnavailable
         raise kind(f"{out.subject} was not acknowledged within {timeout_seconds:g} s: {error!r}") from error
+    if not answer.duplicate and out.subject.startswith(_EVENTS):
+        connection.stored_at = time.monotonic()
     return Ack(answer.seq, answer.duplicate)
 
 
@@ -142,6 +146,8 @@ async def _publish_batch(connection: Connection, outs: Sequence[Outgoing], deadl
     last = outs[-1]
     headers = _headers(last, {BATCH_ID: batch_id, BATCH_SEQUENCE: str(size), BATCH_COMMIT: "1"})
     answer = await _publish_once(connection, last.subject, last.payload, headers, deadline)
+    if last.subject.startswith(_EVENTS):
+        connection.stored_at = time.monotonic()
     return [Ack(answer.seq - size + number, duplicate=False) for number in range(1, size + 1)]
 
 
@@ -183,19 +189,26 @@ def _refusal(error: PubAckError) -> BusError:
     return Refused(error)
 
 
-async def _ack_own_message(connection: Connection, out: Outgoing, expect_empty: str, refusal: Refused) -> Ack:
+async def _ack_own_message(
+    connection: Connection, out: Outgoing, expect_empty: str, refusal: Refused, deadline: float
+) -> Ack:
     # A single server checks the expectation before it looks for duplicates, so our own retry ends here.
-    first = await _first_message(connection, SESSIONS.name, expect_empty)
+    remaining = max(0.1, deadline - time.monotonic())
+    first = await _first_message(connection, SESSIONS.name, expect_empty, remaining)
     if first is not None and first[1] == out.message_id:
         return Ack(first[0], duplicate=True)
     raise SubjectNotEmpty(f"{expect_empty} already holds a message") from refusal
 
 
-async def _first_message(connection: Connection, stream: str, subject_filter: str) -> tuple[int, str] | None:
+async def _first_message(
+    connection: Connection, stream: str, subject_filter: str, timeout_seconds: float
+) -> tuple[int, str] | None:
     """Return position and message id of a filter's first message, read from the stream's leader."""
     try:
         answer: dict[str, Any] = await connection.api(
-            f"STREAM.MSG.GET.{stream}", {"seq": 1, "next_by_subj": subject_filter}
+            f"STREAM.MSG.GET.{stream}",
+            {"seq": 1, "next_by_subj": subject_filter},
+            timeout_seconds=min(ATTEMPT_SECONDS, timeout_seconds),
         )
     except ApiError as error:
         if error.code == 404:

@@ -67,7 +67,12 @@ async def read_all(
             yield incoming
             position = incoming.position
         request = {"seq": position + 1, "next_by_subj": subject_filter}
-        newer = await retrying(BusUnavailable, attempts=ATTEMPTS)(message_at, connection, stream, request)
+        try:
+            async with asyncio.timeout(READ_DEADLINE_SECONDS):
+                retry = retrying(BusUnavailable, attempts=ATTEMPTS)
+                newer = await retry(message_at, connection, stream, request)
+        except TimeoutError as error:
+            raise BusUnavailable(f"{subject_filter} after {position}: {error!r}") from error
         if newer is None:
             return
         yield newer

@@ -80,13 +80,18 @@ async def copy(connection: Connection, messages: Iterable[Incoming]) -> None:
 
 
 async def create_closed(
-    connection: Connection, definition: StreamDefinition, first: int, replicas: int | None = None
+    connection: Connection,
+    definition: StreamDefinition,
+    first: int,
+    replicas: int | None = None,
+    max_bytes: int | None = None,
 ) -> None:
     """Create the stream with `first` as its first position; until it is opened, it only takes copies.
 
-    Without `replicas` it gets as many as the replaced stream had, or one.
+    Without `replicas` it gets as many as the replaced stream had, or one; the same with `max_bytes`.
     """
     wanted = {} if replicas is None else {"num_replicas": replicas}
+    wanted |= {} if max_bytes is None else {"max_bytes": max_bytes}
     config = (
         await _final_config(connection, definition)
         | wanted
@@ -123,7 +128,9 @@ async def refill(connection: Connection) -> int:
 async def open_intake(connection: Connection, definition: StreamDefinition) -> None:
     """Give the new stream its consumers and its subjects: publishers continue."""
     created = (await connection.api(f"STREAM.INFO.{definition.name}"))["config"]
-    config = await _final_config(connection, definition) | {"num_replicas": created["num_replicas"]}
+    config = await _final_config(connection, definition) | {
+        name: created[name] for name in ("num_replicas", "max_bytes")
+    }
     await connection.api(f"STREAM.UPDATE.{definition.name}", config)
     await create_consumers(connection)
 

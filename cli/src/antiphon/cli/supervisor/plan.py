@@ -8,10 +8,12 @@ from pathlib import Path
 
 import msgspec
 
+from antiphon.chassis.nats_access import NatsAccess
 from antiphon.cli.settings import LOOPBACK, StackSettings
-from antiphon.cli.stack import livekit
+from antiphon.cli.stack import disk, livekit
 from antiphon.cli.stack.livekit import LiveKitServer
 from antiphon.cli.stack.nats import NatsServer
+from antiphon.cli.stack.nats_users import NatsUsers
 from antiphon.cli.stack.ports import PortUse
 from antiphon.cli.stack.postgres import Postgres
 from antiphon.cli.stack.probe import Probe, healthy, responds
@@ -21,6 +23,8 @@ from antiphon.cli.supervisor.setup import Credentials, external_keys
 from antiphon.cli.supervisor.state import Addresses, addresses_of
 
 WEBHOOK_PATH = "/api/v1/webhooks/livekit"
+STREAM_MAX_BYTES = "ANTIPHON_STREAM_MAX_BYTES"
+CALLS = (("antiphon.webhook_ingest",), ("antiphon.agent_worker", "run"))  # those who may not write API keys
 
 
 class Plan:
@@ -30,7 +34,15 @@ class Plan:
         self.settings = settings
         self.credentials = credentials
         self.logs = settings.home / "logs"
-        self.nats = NatsServer(settings.home / "nats", port=settings.nats_port, output=self.logs / "nats.log")
+        nats = settings.home / "nats"
+        self.nats_users = NatsUsers.stored(nats)
+        self.nats = NatsServer(
+            nats,
+            port=settings.nats_port,
+            output=self.logs / "nats.log",
+            users=self.nats_users,
+            max_store_bytes=disk.MAX_STORE_BYTES,
+        )
         self.postgres = Postgres(
             settings.home / "postgres", port=settings.postgres_port, output=self.logs / "postgres.log"
         )
@@ -43,8 +55,15 @@ class Plan:
             api_key=self.credentials.api_key,
             livekit_api_key=self.credentials.livekit_api_key,
             livekit_api_secret=self.credentials.livekit_api_secret,
+            nats_url=self.nats_users.services.url(self.nats.url),
             postgres_dsn=self.postgres.dsn,
         )
+
+    @property
+    def nats_access(self) -> NatsAccess:
+        """The broker, with the login of the services."""
+        login = self.nats_users.services
+        return NatsAccess(url=self.nats.url, user=login.user, password=login.password)
 
     def infrastructure(self) -> tuple[Service, ...]:
         """Return the servers that the services need."""
@@ -52,7 +71,14 @@ class Plan:
         nats = (PortUse(settings.nats_port, "NATS", "ANTIPHON_NATS_PORT"),)
         postgres = (PortUse(settings.postgres_port, "Postgres", "ANTIPHON_POSTGRES_PORT"),)
         found = [
-            Service("nats", self.nats.prepare, responds(self.nats.ready), nats, self.nats.output),
+            Service(
+                "nats",
+                self.nats.prepare,
+                self.nats.fault,
+                nats,
+                self.nats.output,
+                restart_cures=self.nats.restart_cures,
+            ),
             Service(
                 "postgres",
                 self.postgres.prepare,
@@ -83,7 +109,7 @@ class Plan:
                 ("antiphon.persistence", "run"),
                 f"{health}{port_of_persistence}",
                 PortUse(port_of_persistence, "persistence", "ANTIPHON_PERSISTENCE_HEALTH_PORT"),
-                database,
+                database | self._stream_size(),
             ),
             self._service(
                 ("antiphon.session_api",),
@@ -115,6 +141,10 @@ class Plan:
         journal = {"ANTIPHON_JOURNAL_DIR": str(self.settings.home / "journal")}
         return journal | {name: os.environ.get(name, value) for name, value in defaults.items()}
 
+    def _stream_size(self) -> dict[str, str]:
+        fitting = str(disk.stream_bytes(self.nats.directory / "store"))
+        return {STREAM_MAX_BYTES: os.environ.get(STREAM_MAX_BYTES, fitting)}
+
     def _livekit(self, program: Path) -> LiveKitServer:
         return LiveKitServer(
             self.settings.home / "livekit",
@@ -136,7 +166,7 @@ class Plan:
         """Return the command that makes the stream of events again."""
         return self._command(
             ("antiphon.persistence", "streams", "recreate", "--replace"),
-            {"ANTIPHON_POSTGRES_DSN": self.postgres.dsn},
+            {"ANTIPHON_POSTGRES_DSN": self.postgres.dsn} | self._stream_size(),
         )
 
     def publish_flows(self) -> Command:
@@ -155,17 +185,19 @@ class Plan:
         )
 
     def _command(self, module: tuple[str, ...], extra: dict[str, str]) -> Command:
-        addresses = self.addresses()
+        login = self.nats_users.calls if module in CALLS else self.nats_users.services
         variables = {
             **self.settings.environment(),
-            "ANTIPHON_NATS_URL": addresses.nats_url,
-            "LIVEKIT_URL": addresses.livekit_url,
+            "ANTIPHON_NATS_URL": self.nats.url,
+            "ANTIPHON_NATS_USER": login.user,
+            "ANTIPHON_NATS_PASSWORD": login.password,
+            "LIVEKIT_URL": addresses_of(self.settings).livekit_url,
             "LIVEKIT_API_KEY": self.credentials.livekit_api_key,
             "LIVEKIT_API_SECRET": self.credentials.livekit_api_secret,
             "PYTHONUNBUFFERED": "1",
             **extra,
         }
-        # the stack's own broker asks for nothing
+        # the stack's own broker has its own users
         inherited = {
             key: value
             for key, value in os.environ.items()

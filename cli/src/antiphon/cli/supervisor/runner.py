@@ -34,6 +34,8 @@ class Service:
     probe: Probe
     ports: tuple[PortUse, ...]
     output: Path
+    # whether a restart makes it ready again, by the reason why it is not; may block
+    restart_cures: Callable[[str], bool] = lambda _: False
 
 
 class ServiceRunner:
@@ -104,7 +106,7 @@ class ServiceRunner:
         process = self._process = processes.spawn(self._command, self.service.output)
         started = psutil.Process(process.pid).create_time()
         self._update(pid=process.pid, started=started, ready=False, detail="starting")
-        probing = BackgroundTask(self._probe, name=f"probe {self.service.name}")
+        probing = BackgroundTask(lambda: self._probe(process), name=f"probe {self.service.name}")
         try:
             code = await wait_for_exit(process)
         finally:
@@ -116,10 +118,16 @@ class ServiceRunner:
         ending.add_done_callback(self._ending.discard)
         return f"ended with code {code}" if code >= 0 else f"killed by signal {-code}"
 
-    async def _probe(self) -> None:
+    async def _probe(self, process: Popen[bytes]) -> None:
         while True:
             reason = await asyncio.to_thread(self.service.probe)
             self._update(ready=reason is None, detail=reason or "ready")
+            if reason is not None and await asyncio.to_thread(self.service.restart_cures, reason):
+                print(f"restarting {self.service.name}: {reason}", flush=True)
+                command = self._command
+                await asyncio.to_thread(
+                    processes.stop, process, command.stop_signals, timeout_seconds=command.stop_seconds
+                )
             await asyncio.sleep(EAGER_PROBE_SECONDS if reason else PROBE_SECONDS)
 
     def _update(self, **changes: object) -> None:

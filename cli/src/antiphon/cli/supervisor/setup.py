@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from antiphon.chassis.bus import Bus, BusError, KeyExists
+from antiphon.chassis.nats_access import NatsAccess
 from antiphon.cli.errors import StackError
 from antiphon.cli.home import write_private
 from antiphon.cli.settings import StackSettings
@@ -72,16 +73,16 @@ def _stored_credentials(path: Path) -> Credentials:
 
 
 @asynccontextmanager
-async def connected(url: str) -> AsyncIterator[Bus]:
+async def connected(access: NatsAccess) -> AsyncIterator[Bus]:
     """Connect to the broker; translate its errors to StackError."""
     try:
-        bus = await Bus.connect(url, name="antiphon-up")
+        bus = await Bus.connect(access, name="antiphon-up")
         try:
             yield bus
         finally:
             await bus.close()
     except BusError as error:
-        raise StackError(f"NATS at {url}: {error}") from error
+        raise StackError(f"NATS at {', '.join(access.servers)}: {error}") from error
 
 
 async def publish_key(bus: Bus, api_key: str, now: datetime) -> None:

@@ -1,5 +1,6 @@
 """The state file, written by the supervisor only and read by every command."""
 
+import errno
 import os
 import time
 from collections.abc import Iterator
@@ -78,8 +79,16 @@ def read_state(home: Path) -> State | None:
 
 
 def write_state(home: Path, state: State) -> None:
-    """Replace the state file atomically."""
-    write_private(state_path(home), msgspec.json.format(msgspec.json.encode(state)).decode() + os.linesep)
+    """Replace the state file atomically, or in place when the disk has no space for another one."""
+    path, text = state_path(home), msgspec.json.format(msgspec.json.encode(state)).decode() + os.linesep
+    try:
+        write_private(path, text)
+    except OSError as error:
+        if error.errno != errno.ENOSPC or not path.exists():
+            raise
+        with path.open("r+") as file:  # its block stays allocated
+            file.write(text)
+            file.truncate()
 
 
 class StateFile:

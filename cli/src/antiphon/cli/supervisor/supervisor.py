@@ -96,7 +96,7 @@ class Supervisor:
     async def _start_broker(self, nats: Service) -> None:
         await self._start("NATS", nats)
         with self.state.step("buckets and key"):
-            async with setup.connected(self.plan.nats.url) as bus:
+            async with setup.connected(self.plan.nats_access) as bus:
                 # Only persistence creates the stream of events: it knows what was read from it.
                 await bus.ensure_buckets()
                 await setup.publish_key(bus, self.plan.credentials.api_key, datetime.now(UTC))

@@ -68,7 +68,11 @@ async def serve(settings: AgentSettings, stop: asyncio.Event) -> None:
     async def broker() -> None:
         await (await link.bus()).ready()
 
+    async def publish() -> None:
+        await (await link.bus()).publishable()
+
     health = Health({"livekit": registration.check, "broker": broker, "processes": processes.check})
+    health.add("publish", publish)
     serving = asyncio.create_task(serve_jobs(), name="agent-server")
     adopting = BackgroundTask(orphans.run, name="orphans")
 

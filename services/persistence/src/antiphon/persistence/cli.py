@@ -101,6 +101,11 @@ def streams_recreate(
 
     settings = load(RecreateSettings)
     telemetry.configure("persistence", settings)
-    command = partial(recreate, replace_existing=replace, replicas=settings.nats_replicas)
+    command = partial(
+        recreate,
+        replace_existing=replace,
+        replicas=settings.nats_replicas,
+        max_bytes=settings.stream_max_bytes,
+    )
     result = asyncio.run(with_servers(settings, command))
     typer.echo(render_recreated(result))

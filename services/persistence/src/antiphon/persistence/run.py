@@ -58,7 +58,9 @@ async def _serve(
         )
         stack.push_async_callback(views.close)
         await startup.schema(database)
-        bus = await startup.bus(settings.nats, database, replicas=settings.nats_replicas)
+        bus = await startup.bus(
+            settings.nats, database, replicas=settings.nats_replicas, max_bytes=settings.stream_max_bytes
+        )
         stack.push_async_callback(bus.close)
         health.add("postgres", database.ready)
         health.add("postgres views", views.ready)

@@ -6,7 +6,15 @@ from typing import TypeVar
 
 import structlog
 
-from antiphon.chassis.bus import ApiError, Bus, BusUnavailable, DefinitionMismatch, StreamMissing, replace
+from antiphon.chassis.bus import (
+    ApiError,
+    Bus,
+    BusUnavailable,
+    DefinitionMismatch,
+    StorageTooSmall,
+    StreamMissing,
+    replace,
+)
 from antiphon.chassis.database import Database, DatabaseUnavailable
 from antiphon.chassis.nats_access import NatsAccess
 from antiphon.chassis.retry import retrying
@@ -50,7 +58,9 @@ class Startup:
             ),
         )
 
-    async def bus(self, access: NatsAccess, database: Database, *, replicas: int | None) -> Bus:
+    async def bus(
+        self, access: NatsAccess, database: Database, *, replicas: int | None, max_bytes: int | None
+    ) -> Bus:
         """Connect to NATS and create what is missing, but no stream that the log was read from.
 
         Raises ShuttingDown. Exits with 1 when a stream differs from its definition.
@@ -60,18 +70,19 @@ class Startup:
             "nats", lambda: Bus.connect(access, name="persistence", connect_timeout_seconds=CONNECT_SECONDS)
         )
         try:
-            await self._retry("streams", lambda: _ensure(bus, create_streams=fresh, replicas=replicas))
+            await self._retry("streams", lambda: _ensure(bus, fresh, replicas, max_bytes))
         except StreamMissing as error:
             # Everything else works without it; each partition reports it until an operator has acted.
             log.warning("startup.stream_missing", error=str(error), action=RECREATE)
             self.readiness.healthy("streams")
         except DefinitionMismatch as error:
             raise SystemExit(f"The streams of the broker do not match the contract: {error}") from error
+        except StorageTooSmall as error:
+            raise SystemExit(str(error)) from error
         except ApiError as error:
             raise SystemExit(
                 f"The broker refuses the streams of the contract: {error}. "
-                "Its disk, or max_file_store, may be too small (they reserve 8 GiB), or it may have "
-                "fewer servers than ANTIPHON_NATS_REPLICAS."
+                "It may have fewer servers than ANTIPHON_NATS_REPLICAS."
             ) from error
         return bus
 
@@ -108,10 +119,10 @@ async def _nothing_read(database: Database) -> bool:
         return not await connection.fetchval(query)
 
 
-async def _ensure(bus: Bus, *, create_streams: bool, replicas: int | None) -> None:
+async def _ensure(bus: Bus, create_streams: bool, replicas: int | None, max_bytes: int | None) -> None:
     try:
-        await bus.ensure(create_streams=create_streams, replicas=replicas)
-    except (DefinitionMismatch, ApiError) as error:
+        await bus.ensure(create_streams=create_streams, replicas=replicas, max_bytes=max_bytes)
+    except (DefinitionMismatch, ApiError, StorageTooSmall) as error:
         stream = await bus.stream_state()
         # one that may be created and does not exist was refused
         if not create_streams if stream is None else replace.in_progress(stream):

@@ -148,7 +148,7 @@ def wire(
         views=views,
         log=log,
         # Creating sessions needs no Postgres, so an outage there does not make the service unready.
-        health=Readiness(required={"broker": bus.ready}, reported=reported),
+        health=Readiness(required={"broker": bus.ready, "publish": bus.publishable}, reported=reported),
         heartbeat_seconds=settings.heartbeat_seconds,
         http=settings.http_policy,
         public_url=settings.public_url,

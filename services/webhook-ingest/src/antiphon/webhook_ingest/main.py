@@ -42,5 +42,6 @@ async def serve(settings: WebhookSettings, stop: asyncio.Event) -> None:
             clock=_now,
             timeout_seconds=settings.broker_timeout_seconds,
         )
-        app = create_app(publisher, Health({"broker": bus.ready}), settings.http_policy)
+        health = Health({"broker": bus.ready, "publish": bus.publishable})
+        app = create_app(publisher, health, settings.http_policy)
         await serve_http(app, settings.host, settings.port, stop, limits=settings.server_limits)

@@ -68,7 +68,12 @@ class Recreated(Struct):
 
 
 async def recreate(
-    bus: Bus, database: Database, *, replace_existing: bool, replicas: int | None = None
+    bus: Bus,
+    database: Database,
+    *,
+    replace_existing: bool,
+    replicas: int | None = None,
+    max_bytes: int | None = None,
 ) -> Recreated:
     """Replace the stream by one that starts after the highest checkpoint, and let the partitions continue.
 
@@ -93,7 +98,7 @@ async def recreate(
         first = 1 + max(checkpoint.read_through for checkpoint in checkpoints.values())
         if existing is not None:
             await _set_unread_aside(bus, database)
-        await replace.create_closed(bus.connection, SESSIONS, first, replicas)
+        await replace.create_closed(bus.connection, SESSIONS, first, replicas, max_bytes)
         taken_over = await replace.refill(bus.connection)
         lost = {
             number: (checkpoints[number].read_through + 1, first - 1)

@@ -7,6 +7,7 @@ import msgspec
 
 from antiphon.chassis.bus import Bus, Incoming
 from antiphon.chassis.database import Database
+from antiphon.contracts.subjects import PROBE
 
 CHUNK = 200  # messages per query
 
@@ -37,6 +38,8 @@ async def unread_messages(bus: Bus, database: Database) -> AsyncIterator[list[In
     """
     chunk: list[Incoming] = []
     async for message in bus.all_messages():
+        if message.subject == PROBE:
+            continue
         chunk.append(message)
         if len(chunk) == CHUNK:
             yield await _not_in_log(database, chunk)
