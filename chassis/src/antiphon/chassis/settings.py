@@ -7,29 +7,30 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from antiphon.chassis.nats_access import DEFAULT_NATS_URL, NatsAccess, check_urls
 from antiphon.chassis.postgres_dsn import check_dsn
 
 EXIT_BAD_SETTINGS = 2
 
-_SECRETS = ("SECRET", "PASSWORD", "API_KEY", "DSN")  # variables with such a name are never shown
+LIVEKIT_SCHEMES = ("ws", "wss", "http", "https")
+_HIDDEN = "(hidden)"
 
 
-def _url_with_scheme(*schemes: str) -> AfterValidator:
-    def check(value: str) -> str:
-        try:
-            parts = urlsplit(value)
-            valid = parts.scheme in schemes and parts.hostname and (parts.port is None or parts.port > 0)
-        except ValueError:
-            valid = False
-        if not valid:
-            starts = " or ".join(f"{scheme}://" for scheme in schemes)
-            raise ValueError(f"must start with {starts}, then a host, and a port from 1 to 65535 if any")
-        return value
-
-    return AfterValidator(check)
+def _livekit_url(value: str) -> str:
+    try:
+        parts = urlsplit(value)
+        valid = parts.scheme in LIVEKIT_SCHEMES and parts.hostname and (parts.port is None or parts.port > 0)
+    except ValueError:
+        valid = False
+    if not valid or any(letter.isspace() for letter in value):
+        starts = " or ".join(f"{scheme}://" for scheme in LIVEKIT_SCHEMES)
+        raise ValueError(f"must start with {starts}, then a host, and a port from 1 to 65535 if any")
+    # It is shown, and callers get it.
+    if parts.username is not None or parts.query or parts.fragment:
+        raise ValueError("must have no user, password, query or fragment: the key is LIVEKIT_API_KEY")
+    return parts.geturl()  # with the scheme in lower case
 
 
 def _not_blank(value: str) -> str:
@@ -40,18 +41,22 @@ def _not_blank(value: str) -> str:
 
 NatsUrl = Annotated[str, AfterValidator(check_urls)]
 PostgresDsn = Annotated[str, AfterValidator(check_dsn)]
-LiveKitUrl = Annotated[str, _url_with_scheme("ws", "wss", "http", "https")]
+LiveKitUrl = Annotated[str, AfterValidator(_livekit_url)]
 Text = Annotated[str, AfterValidator(_not_blank)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 
 class Settings(BaseSettings):
-    """The base class of settings; a service composes its own from the classes below."""
+    """The base class of settings; a service composes its own from the classes below.
+
+    A field with `repr=False` is a secret: no error shows what was given for it.
+    """
 
     model_config = SettingsConfigDict(
         frozen=True,
         extra="ignore",
         populate_by_name=True,
+        hide_input_in_errors=True,
         env_prefix="ANTIPHON_",  # without it, a field named `home` or `port` would read HOME or PORT
     )
 
@@ -139,22 +144,32 @@ def load(settings: type[SettingsT]) -> SettingsT:
     """
     try:
         return settings()
+    except SettingsError as error:  # of a setting that is JSON; the message names the field only
+        print(error, file=sys.stderr)  # noqa: T201
     except ValidationError as error:
         for problem in error.errors():
-            print(_explain(problem), file=sys.stderr)  # noqa: T201 - logging is configured by these settings
-        raise SystemExit(EXIT_BAD_SETTINGS) from None
+            print(_explain(problem, settings), file=sys.stderr)  # noqa: T201 - these settings configure logging
+    raise SystemExit(EXIT_BAD_SETTINGS) from None
 
 
-def _explain(problem: ErrorDetails) -> str:
+def _explain(problem: ErrorDetails, settings: type[Settings]) -> str:
     variable = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "missing":
         return f"{variable} is not set: it is required"
     allowed = problem["msg"].removeprefix("Value error, ")
     if not variable:  # a check of several settings together: its input is all of them, secrets included
         return allowed
+    return f"{variable} is {_shown(problem, settings)}: {allowed[:1].lower()}{allowed[1:]}"
+
+
+def _shown(problem: ErrorDetails, settings: type[Settings]) -> str:
+    named = str(problem["loc"][0])
+    secrets = {
+        name
+        for attribute, field in settings.model_fields.items()
+        if not field.repr
+        for name in (attribute, str(field.validation_alias))
+    }
+    # The value of another setting may hold a secret too: a URL with a password, or a file's content.
     given = str(problem["input"])
-    secret = (
-        any(word in variable for word in _SECRETS) or "@" in given
-    )  # a URL may hold a password or a token
-    given = "(hidden)" if secret else repr(given)
-    return f"{variable} is {given}: {allowed[:1].lower()}{allowed[1:]}"
+    return _HIDDEN if named in secrets or "@" in given or "\n" in given else repr(given)
