@@ -1,9 +1,10 @@
+import os
 import stat
 from pathlib import Path
 
 import msgspec
 
-from antiphon.cli.home import is_locked, take_lock
+from antiphon.cli.home import supervisor_of, take_lock
 from antiphon.cli.supervisor.state import (
     Addresses,
     ServiceState,
@@ -19,7 +20,7 @@ NOWHERE = Addresses("", "", None, "", "", None, None, "", None)
 
 
 def test_written_state_is_read_back_and_private(tmp_path: Path) -> None:
-    state = State(1, 2.0, NOWHERE, steps=[Step("NATS")], services=[ServiceState("nats", pid=3)])
+    state = State(1, NOWHERE, steps=[Step("NATS")], services=[ServiceState("nats", pid=3)])
 
     write_state(tmp_path, state)
 
@@ -35,7 +36,7 @@ def test_unreadable_file_is_no_state(tmp_path: Path) -> None:
 
 def test_service_replaces_the_one_with_its_name(tmp_path: Path) -> None:
     services = [ServiceState("nats"), ServiceState("postgres")]
-    file = StateFile(tmp_path, State(1, 2.0, NOWHERE, services=services))
+    file = StateFile(tmp_path, State(1, NOWHERE, services=services))
 
     file.set_service(ServiceState("nats", ready=True))
 
@@ -48,7 +49,7 @@ def test_service_replaces_the_one_with_its_name(tmp_path: Path) -> None:
 
 
 def test_step_is_recorded_while_it_runs_and_when_it_is_done(tmp_path: Path) -> None:
-    file = StateFile(tmp_path, State(1, 2.0, NOWHERE, steps=[Step("NATS")]))
+    file = StateFile(tmp_path, State(1, NOWHERE, steps=[Step("NATS")]))
 
     with file.step("NATS"):
         during = msgspec.json.decode(state_path(tmp_path).read_bytes())["steps"][0]["progress"]
@@ -58,10 +59,10 @@ def test_step_is_recorded_while_it_runs_and_when_it_is_done(tmp_path: Path) -> N
 
 
 def test_lock_is_held_until_its_file_is_closed(tmp_path: Path) -> None:
-    assert not is_locked(tmp_path)
+    assert supervisor_of(tmp_path) is None
     lock = take_lock(tmp_path)
     assert lock is not None
     assert take_lock(tmp_path) is None
-    assert is_locked(tmp_path)
+    assert supervisor_of(tmp_path) == os.getpid()
     lock.close()
-    assert not is_locked(tmp_path)
+    assert supervisor_of(tmp_path) is None

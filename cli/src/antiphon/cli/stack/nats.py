@@ -1,4 +1,3 @@
-import json
 import os
 import signal
 import socket
@@ -18,7 +17,7 @@ listen: "{host}:{port}"
 server_name: antiphon-{port}
 max_payload: 1MB
 jetstream {{
-  store_dir: {store}
+  store_dir: store
   # an acknowledged event has reached the disk
   sync_interval: always
 }}
@@ -45,9 +44,9 @@ class NatsServer:
         """Write the configuration and return the command of the server."""
         self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         config = self.directory / "nats.conf"
-        store = json.dumps(str(self.directory / "store"))
-        config.write_text(CONFIG.format(host=LOOPBACK, port=self.port, store=store))
-        return Command((_program(), "-c", str(config)), dict(os.environ), self.directory)
+        # relative paths: its parser does not read every name of a folder
+        config.write_text(CONFIG.format(host=LOOPBACK, port=self.port))
+        return Command((_program(), "-c", config.name), dict(os.environ), self.directory)
 
     def ready(self) -> bool:
         """Return whether JetStream responds to a request."""

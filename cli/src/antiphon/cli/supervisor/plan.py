@@ -109,6 +109,8 @@ class Plan:
         defaults = {
             # otherwise a busy machine refuses calls silently
             "ANTIPHON_AGENT_LOAD_THRESHOLD": "inf",
+            # the worker library checks its event loop for blocking 50 times a second by default
+            "LIVEKIT_AGENTS_LOOP_BLOCK_WARN_MS": "250",
             # `down` ends running calls after 5 s instead of 60 s
             "ANTIPHON_AGENT_DRAIN_TIMEOUT_SECONDS": "5",
         }
@@ -149,7 +151,7 @@ class Plan:
         return Service(
             name=port.what,
             prepare=lambda: self._command(module, variables),
-            probe=healthy(f"{url}/health/ready"),
+            probe=healthy(url),
             ports=(port,),
             output=self.logs / f"{port.what}.log",
         )
@@ -186,4 +188,5 @@ def external_livekit(settings: StackSettings) -> Probe:
     if settings.livekit_url is None or keys is None:
         raise ValueError("the stack runs its own LiveKit server")
     url = settings.livekit_url
-    return lambda: None if livekit.accepts_keys(url, keys) else f"{url} does not accept these keys"
+    client = livekit.client_of(url)
+    return lambda: None if livekit.accepts_keys(client, keys) else f"{url} does not accept these keys"
