@@ -31,6 +31,7 @@ BENCHMARKS = {
     "ingest": "tests.benchmarks.ingest",
     "lag": "tests.benchmarks.lag",
     "voice": "tests.benchmarks.voice",
+    "rest": "tests.benchmarks.rest",
 }
 ROW = "{:<62}{:>18}  {:<36}{:>6}  {:<20}{}"
 

@@ -262,6 +262,43 @@ def _start_and_fail(stack: EmbeddedStack) -> str:
     return str(raised.value)
 
 
+def _start(stack: EmbeddedStack, started: list[bool]) -> threading.Thread:
+    thread = threading.Thread(target=lambda: started.append(stack.start()))
+    thread.start()
+    return thread
+
+
+def test_the_second_of_two_simultaneous_starts_waits_for_the_first(stub_stack: EmbeddedStack) -> None:
+    second = EmbeddedStack(stub_stack.settings, supervisor=stub_stack.supervisor)
+    started: list[bool] = []
+    threads = [_start(stack, started) for stack in (stub_stack, second)]
+    try:
+        # an orphan signal would be sent at the end of the thread that launched the supervisor
+        _wait_until(lambda: len(started) == 1 or not any(t.is_alive() for t in threads), 120)
+        for thread in threads:
+            thread.join(120)
+        assert sorted(started) == [False, True]
+        assert stub_stack.launched != second.launched
+    finally:
+        second.stop()
+
+
+def test_a_start_during_a_stop_waits_and_starts_again(stub_stack: EmbeddedStack) -> None:
+    stub_stack.start()
+    before = _state(stub_stack).supervisor_pid
+    stopping = threading.Thread(target=stub_stack.stop)
+    stopping.start()
+    _wait_until(lambda: not stub_stack.status().ready)
+    after = EmbeddedStack(stub_stack.settings, supervisor=stub_stack.supervisor)
+    try:
+        assert after.start()
+        assert after.status().ready
+        assert _state(after).supervisor_pid != before
+    finally:
+        stopping.join(120)
+        after.stop()
+
+
 def test_stop_before_the_first_state_leaves_no_process(stub_stack: EmbeddedStack, tmp_path: Path) -> None:
     script = tmp_path / "slow.py"
     script.write_text(f"import time, runpy; time.sleep(3); runpy.run_path({stub_stack.supervisor[1]!r})")

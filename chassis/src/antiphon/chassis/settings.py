@@ -153,23 +153,19 @@ def load(settings: type[SettingsT]) -> SettingsT:
 
 
 def _explain(problem: ErrorDetails, settings: type[Settings]) -> str:
-    variable = ".".join(str(part) for part in problem["loc"])
+    allowed = problem["msg"].removeprefix("Value error, ")
+    if not problem["loc"]:  # a check of several settings together: its input is all of them, secrets included
+        return allowed
+    name = str(problem["loc"][0])  # the attribute's, if its default is wrong
+    fields = settings.model_fields.items()
+    variable, field = next(
+        (str(field.validation_alias), field)
+        for attribute, field in fields
+        if name in (attribute, str(field.validation_alias))
+    )
     if problem["type"] == "missing":
         return f"{variable} is not set: it is required"
-    allowed = problem["msg"].removeprefix("Value error, ")
-    if not variable:  # a check of several settings together: its input is all of them, secrets included
-        return allowed
-    return f"{variable} is {_shown(problem, settings)}: {allowed[:1].lower()}{allowed[1:]}"
-
-
-def _shown(problem: ErrorDetails, settings: type[Settings]) -> str:
-    named = str(problem["loc"][0])
-    secrets = {
-        name
-        for attribute, field in settings.model_fields.items()
-        if not field.repr
-        for name in (attribute, str(field.validation_alias))
-    }
-    # The value of another setting may hold a secret too: a URL with a password, or a file's content.
     given = str(problem["input"])
-    return _HIDDEN if named in secrets or "@" in given or "\n" in given else repr(given)
+    # A setting that is no secret may hold one too: a URL with a password, or a file's content.
+    hidden = not field.repr or "@" in given or "\n" in given
+    return f"{variable} is {_HIDDEN if hidden else repr(given)}: {allowed[:1].lower()}{allowed[1:]}"
