@@ -109,8 +109,8 @@ class Plan:
         defaults = {
             # otherwise a busy machine refuses calls silently
             "ANTIPHON_AGENT_LOAD_THRESHOLD": "inf",
-            # the worker library checks its event loop for blocking 50 times a second by default
-            "LIVEKIT_AGENTS_LOOP_BLOCK_WARN_MS": "250",
+            # off: its watch for a blocked loop wakes up each job process 100 times a second, also at rest
+            "LIVEKIT_AGENTS_LOOP_BLOCK_WARN_MS": "0",
             # `down` ends running calls after 5 s instead of 60 s
             "ANTIPHON_AGENT_DRAIN_TIMEOUT_SECONDS": "5",
         }
