@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -171,8 +171,21 @@ def _workers() -> Iterator[list[subprocess.Popen[bytes]]]:
     processes: list[subprocess.Popen[bytes]] = []
     yield processes
     for process in processes:
-        process.kill()  # its jobs end with it
-        process.wait(10)
+        _kill_all(process)
+
+
+def _kill_all(worker: subprocess.Popen[bytes]) -> None:
+    """Kill a worker; its jobs end with it, but one that LiveKit was starting may not notice."""
+    try:
+        children = psutil.Process(worker.pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        children = []
+    worker.kill()
+    worker.wait(10)
+    _, left = psutil.wait_procs(children, timeout=10)
+    for child in left:
+        with suppress(psutil.NoSuchProcess):
+            child.kill()
 
 
 def _wait_until_ready(process: subprocess.Popen[bytes], url: str) -> None:

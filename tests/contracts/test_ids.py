@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from antiphon.contracts.envelope import SessionId
 from antiphon.contracts.ids import (
+    SessionId,
     adopted_session_id,
     agent_event_id,
     agent_note_id,

@@ -14,7 +14,7 @@ import pytest
 from msgspec import structs
 from tests.fixtures.broker import erase
 
-from antiphon.chassis.bus import Bus, outgoing
+from antiphon.chassis.bus import Bus, Outgoing, outgoing
 from antiphon.chassis.database import Database
 from antiphon.cli.stack import nats
 from antiphon.cli.stack.nats import NatsServer
@@ -309,6 +309,32 @@ async def test_status_shows_the_progress_of_ingest_and_projections(
     code, out, _ = await command(postgres_dsn, nats_server.url, "status")
     assert code == 0
     assert ("  behind" in out) == (what == "behind")
+
+
+async def test_status_counts_dead_letters_by_tenant(
+    bus: Bus,
+    ingest: "RunningIngest",
+    new_session: "NewSession",
+    eventually: "Eventually",
+    event_log: "LogReader",
+    postgres_dsn: str,
+    nats_server: NatsServer,
+) -> None:
+    session = new_session("dead letters")
+    for number, tenant in enumerate(("acme", "acme", "NOT-ONE")):
+        subject = f"sessions.{session.partition}.{tenant}.{session.session_id}.turn"
+        await bus.publish(Outgoing(subject, b"wrong", f"raw {number}"))
+    ingest.start(session.partition)
+
+    async def three() -> bool:
+        return len(await event_log.dead_letters()) == 3
+
+    await eventually(three)
+    _, out, _ = await command(postgres_dsn, nats_server.url, "status", "--json")
+    _, text, _ = await command(postgres_dsn, nats_server.url, "status")
+
+    assert json.loads(out)["dead_letters"]["by_tenant"] == {"acme": 2, "unknown": 1}
+    assert "2 of tenant acme" in text
 
 
 async def test_status_shows_gaps_and_stopped_partitions(

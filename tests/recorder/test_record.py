@@ -21,7 +21,7 @@ from antiphon.contracts.ids import adopted_session_id, named_session_id
 from antiphon.contracts.registry import open_event
 from antiphon.contracts.subjects import ALL_EVENTS
 from antiphon.recorder import RecorderSettings, record, recording_of
-from antiphon.recorder.outbox import Journal, outbox
+from antiphon.recorder.outbox import Journal, large_events
 
 FIRST, SECOND = named_session_id("default", "first"), named_session_id("default", "second")
 
@@ -224,7 +224,7 @@ async def test_foreign_metadata_is_recorded_to_the_default_tenant(
 async def test_finish_is_false_when_an_event_was_refused(
     bus: Bus, settings: RecorderSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(outbox, "EVENT_BYTES", 10_000_000)  # else it would be cut
+    monkeypatch.setattr(large_events, "EVENT_BYTES", 10_000_000)  # else it would be cut
     with job() as ctx:
         async with record(ctx, settings=settings) as recording:
             recording.ready("x" * 2_000_000)  # larger than the broker accepts

@@ -1,5 +1,6 @@
 """An event that is larger than the broker accepts loses the end of its texts, and nothing else."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,11 @@ from tests.recorder.test_recording import of_type
 
 from antiphon.chassis.bus import Bus
 from antiphon.cli.stack.nats import NatsServer
+from antiphon.contracts.envelope import seal_encoded
 from antiphon.contracts.events.tool import ToolCompleted
 from antiphon.contracts.events.turn import TurnSaved
-from antiphon.recorder.outbox.large_events import TEXT_BYTES, cut
+from antiphon.contracts.ids import named_session_id
+from antiphon.recorder.outbox.large_events import TEXT_BYTES, cut, fits
 
 LENGTH = 1_500_000
 MARK = " [cut: 1,500,000 characters]"
@@ -65,3 +68,26 @@ def test_every_kind_of_text_is_cut_to_what_fits(text: str) -> None:
 def test_short_texts_stay_as_they_are() -> None:
     turn = TurnSaved(turn=1, agent_id="host", user_text="hello", assistant_text="Good day.")
     assert cut(turn) == turn
+
+
+def test_a_field_that_is_nested_too_deep_is_cut_and_the_rest_is_kept() -> None:
+    deep: list[object] = []
+    for _ in range(5000):
+        deep = [deep]
+    turn = TurnSaved(turn=1, agent_id="host", user_text="hello", metrics={"deep": deep, "flat": 1})
+
+    small = cut(turn)
+
+    assert isinstance(small, TurnSaved)
+    assert (small.user_text, small.metrics["flat"]) == ("hello", 1)
+    sealed = seal_encoded(
+        small,
+        id="ses_1:agent:AJ_1:1",
+        session_id=named_session_id("default", "deep"),
+        tenant="default",
+        producer="agent",
+        producerseq=1,
+        time=datetime(2026, 1, 1, tzinfo=UTC),
+    )
+    assert fits(sealed)
+    assert b"cut: nested deeper than 50 levels" in sealed

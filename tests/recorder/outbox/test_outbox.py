@@ -18,8 +18,7 @@ from antiphon.contracts.events.agent import AgentStateChanged
 from antiphon.contracts.events.turn import TurnSaved
 from antiphon.contracts.ids import named_session_id
 from antiphon.contracts.subjects import session_filter
-from antiphon.recorder.outbox import BusLink, Journal, Orphans, Outbox, held, pump
-from antiphon.recorder.outbox import outbox as outbox_module
+from antiphon.recorder.outbox import BusLink, Journal, Orphans, Outbox, held, large_events, pump
 from antiphon.recorder.outbox.journal_file import START
 from antiphon.recorder.outbox.records import read_records
 
@@ -36,7 +35,7 @@ async def link(bus: Bus, nats_server: NatsServer) -> AsyncIterator[BusLink]:
 @pytest.fixture
 def uncut(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let events be larger than the broker accepts."""
-    monkeypatch.setattr(outbox_module, "EVENT_BYTES", 10_000_000)
+    monkeypatch.setattr(large_events, "EVENT_BYTES", 10_000_000)
 
 
 def make_outbox(folder: Path, link: BusLink, job_id: str = "AJ_1") -> Outbox:

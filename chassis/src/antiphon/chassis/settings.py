@@ -14,23 +14,28 @@ from antiphon.chassis.postgres_dsn import check_dsn
 
 EXIT_BAD_SETTINGS = 2
 
-LIVEKIT_SCHEMES = ("ws", "wss", "http", "https")
 _HIDDEN = "(hidden)"
 
 
-def _livekit_url(value: str) -> str:
-    try:
-        parts = urlsplit(value)
-        valid = parts.scheme in LIVEKIT_SCHEMES and parts.hostname and (parts.port is None or parts.port > 0)
-    except ValueError:
-        valid = False
-    if not valid or any(letter.isspace() for letter in value):
-        starts = " or ".join(f"{scheme}://" for scheme in LIVEKIT_SCHEMES)
-        raise ValueError(f"must start with {starts}, then a host, and a port from 1 to 65535 if any")
-    # It is shown, and callers get it.
-    if parts.username is not None or parts.query or parts.fragment:
-        raise ValueError("must have no user, password, query or fragment: the key is LIVEKIT_API_KEY")
-    return parts.geturl()  # with the scheme in lower case
+def _url_with_scheme(*schemes: str) -> AfterValidator:
+    def check(value: str) -> str:
+        try:
+            parts = urlsplit(value)
+            valid = parts.scheme in schemes and parts.hostname and (parts.port is None or parts.port > 0)
+        except ValueError:
+            valid = False
+        if not valid or any(letter.isspace() for letter in value):
+            starts = " or ".join(f"{scheme}://" for scheme in schemes)
+            raise ValueError(f"must start with {starts}, then a host, and a port from 1 to 65535 if any")
+        return parts.geturl()  # with the scheme in lower case
+
+    return AfterValidator(check)
+
+
+def _without_query(value: str) -> str:
+    if "?" in value or "#" in value or "@" in value:
+        raise ValueError("must be a URL without user, query and fragment")
+    return value.rstrip("/")
 
 
 def _not_blank(value: str) -> str:
@@ -41,7 +46,10 @@ def _not_blank(value: str) -> str:
 
 NatsUrl = Annotated[str, AfterValidator(check_urls)]
 PostgresDsn = Annotated[str, AfterValidator(check_dsn)]
-LiveKitUrl = Annotated[str, AfterValidator(_livekit_url)]
+LiveKitUrl = Annotated[
+    str, _url_with_scheme("ws", "wss", "http", "https"), AfterValidator(_without_query)
+]  # it is shown, and callers get it
+HttpUrl = Annotated[str, _url_with_scheme("http", "https"), AfterValidator(_without_query)]
 Text = Annotated[str, AfterValidator(_not_blank)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 

@@ -8,12 +8,10 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from antiphon.contracts.errors import MalformedEvent
 from antiphon.contracts.event import Event
-from antiphon.contracts.ids import SESSION_ID_PATTERN, TENANT_PATTERN
+from antiphon.contracts.ids import SessionId, Tenant
 
 SCHEMA_BASE = "https://antiphon.dev/schemas"
 
-Tenant = Annotated[str, Meta(pattern=TENANT_PATTERN)]
-SessionId = Annotated[str, Meta(pattern=SESSION_ID_PATTERN)]
 NonEmpty = Annotated[str, Meta(min_length=1, max_length=256)]
 
 

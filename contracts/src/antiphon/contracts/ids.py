@@ -4,10 +4,16 @@ import hashlib
 import hmac
 import re
 from datetime import datetime
+from typing import Annotated
+
+from msgspec import Meta
 
 TENANT_PATTERN = "^[a-z0-9][a-z0-9-]{0,62}$"  # a name can be a token of a subject
 DEFAULT_TENANT = "default"
 SESSION_ID_PATTERN = "^ses_[0-9a-hjkmnp-tv-z]{26}$"
+
+Tenant = Annotated[str, Meta(pattern=TENANT_PATTERN)]
+SessionId = Annotated[str, Meta(pattern=SESSION_ID_PATTERN)]
 
 LONGEST_KEY = 100  # of a note; a longer one is hashed
 

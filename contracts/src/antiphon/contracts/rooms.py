@@ -5,7 +5,7 @@ from datetime import datetime
 
 import msgspec
 
-from antiphon.contracts.ids import is_session_id, is_tenant
+from antiphon.contracts.ids import SessionId, Tenant
 
 _KEY = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
@@ -13,8 +13,8 @@ _KEY = re.compile(r"[A-Za-z0-9_-]{1,64}")
 class AdoptedRoom(msgspec.Struct, frozen=True):
     """The newest session of a room, its tenant, and when its room was adopted."""
 
-    session_id: str
-    tenant: str
+    session_id: SessionId
+    tenant: Tenant
     adopted_at: datetime | None = None
 
 
@@ -34,7 +34,6 @@ def encode_room(room: AdoptedRoom) -> bytes:
 def decode_room(value: bytes) -> AdoptedRoom | None:
     """Decode the value of a room; None for a value that is not one."""
     try:
-        room = _decoder.decode(value)
+        return _decoder.decode(value)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    return room if is_session_id(room.session_id) and is_tenant(room.tenant) else None

@@ -19,6 +19,7 @@ from antiphon.contracts.rooms import decode_room, room_key
 from antiphon.contracts.session import fold
 from antiphon.contracts.streams import ROOMS
 from antiphon.contracts.subjects import event_subject
+from antiphon.contracts.validate import is_nested_deeper
 from antiphon.recorder.outbox import BusLink
 from antiphon.recorder.readiness import encodable
 
@@ -123,7 +124,7 @@ def _storable(metadata: object) -> dict[str, Any]:
         return _left_out("it is not a dict")
     if len(encoded) > METADATA_LIMIT_BYTES:
         return _left_out(f"{len(encoded)} bytes as JSON; at most {METADATA_LIMIT_BYTES} are stored")
-    if _depth(decoded) > MAX_DEPTH:
+    if is_nested_deeper(encoded.decode(), MAX_DEPTH):
         return _left_out(f"it is nested deeper than {MAX_DEPTH} levels")
     return decoded
 
@@ -131,16 +132,3 @@ def _storable(metadata: object) -> dict[str, Any]:
 def _left_out(why: str) -> dict[str, Any]:
     log.warning("recorder.metadata_left_out", extra={"why": why})
     return {}
-
-
-def _depth(value: object) -> int:
-    depth, level = 0, [value]
-    while level:
-        depth += 1
-        level = [
-            inner
-            for outer in level
-            if isinstance(outer, dict | list)
-            for inner in (outer.values() if isinstance(outer, dict) else outer)
-        ]
-    return depth

@@ -8,6 +8,7 @@ from msgspec import UNSET, Struct
 from antiphon.contracts.envelope import Envelope, encode
 from antiphon.contracts.registry import family_of
 from antiphon.contracts.subjects import event_subject
+from antiphon.contracts.validate import validate_event
 
 TRACEPARENT = "traceparent"
 
@@ -43,12 +44,15 @@ class Incoming(Struct, frozen=True):
 def outgoing(envelope: Envelope) -> Outgoing:
     """Address an event: subject by its family, message id = event id, trace context in a header.
 
-    Raises UnknownEventType.
+    Raises UnknownEventType, and InvalidEvent for one that ingest would refuse.
     """
     traced = envelope.traceparent is not UNSET
+    subject = event_subject(envelope.tenant, envelope.subject, family_of(envelope.type))
+    payload = encode(envelope)
+    validate_event(subject, payload)
     return Outgoing(
-        subject=event_subject(envelope.tenant, envelope.subject, family_of(envelope.type)),
-        payload=encode(envelope),
+        subject=subject,
+        payload=payload,
         message_id=envelope.id,
         headers={TRACEPARENT: str(envelope.traceparent)} if traced else {},
     )

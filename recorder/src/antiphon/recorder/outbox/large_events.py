@@ -1,7 +1,7 @@
-"""Events that are larger than the broker accepts: their long texts are cut, so that the rest is not lost.
+"""Events that do not fit the log: they are cut, so that the rest of them is not lost.
 
-The broker's limit for a message with its headers is 1 MiB by default. An event above it would be set aside,
-such as the call of a tool that returns a whole file, and the turn that quotes it.
+The broker's limit for a message with its headers is 1 MiB by default, and that of the log for nesting is 100
+levels. An event above them would be set aside, such as the call of a tool that returns a whole file.
 """
 
 from collections.abc import Mapping
@@ -10,25 +10,42 @@ from typing import Any
 import msgspec
 
 from antiphon.contracts.event import Event
+from antiphon.contracts.validate import MAX_DEPTH, is_nested_deeper
 
 EVENT_BYTES = 960 * 1024  # of an event as JSON, with its envelope
 TEXT_BYTES = 256 * 1024  # of each text as JSON; `turn.saved` has three
+LEVELS = 50  # of nesting within a field
+TOO_DEEP = f"[cut: nested deeper than {LEVELS} levels]"
+
+
+def fits(sealed: bytes) -> bool:
+    """Return whether an event with its envelope is small and flat enough for the log."""
+    if len(sealed) > EVENT_BYTES:
+        return False
+    if sealed.count(b"[") + sealed.count(b"{") <= MAX_DEPTH:  # no need to decode it
+        return True
+    return not is_nested_deeper(sealed.decode(), MAX_DEPTH)
 
 
 def cut(event: Event) -> Event:
-    """Return the event with each text of at most 256 KiB; the end of a cut one says how long it was."""
+    """Return the event with texts of at most 256 KiB, and fields of at most 50 levels.
+
+    The end of a cut text says how long it was, and a text says where levels were cut.
+    """
     return msgspec.structs.replace(
         event, **{name: _cut(value) for name, value in msgspec.structs.asdict(event).items()}
     )
 
 
-def _cut(value: Any) -> Any:
+def _cut(value: Any, levels: int = LEVELS) -> Any:
     if isinstance(value, str):
         return _cut_text(value)
+    if isinstance(value, Mapping | list) and levels == 0:
+        return TOO_DEEP
     if isinstance(value, Mapping):
-        return {name: _cut(inner) for name, inner in value.items()}
+        return {name: _cut(inner, levels - 1) for name, inner in value.items()}
     if isinstance(value, list):
-        return [_cut(inner) for inner in value]
+        return [_cut(inner, levels - 1) for inner in value]
     return value
 
 

@@ -15,7 +15,7 @@ from antiphon.contracts.ids import agent_event_id, agent_note_id
 from antiphon.recorder.outbox.bus_link import BusLink
 from antiphon.recorder.outbox.journal import Journal
 from antiphon.recorder.outbox.journal_file import SUFFIX
-from antiphon.recorder.outbox.large_events import EVENT_BYTES, cut
+from antiphon.recorder.outbox.large_events import cut, fits
 from antiphon.recorder.outbox.pump import Pump
 
 log = get_logger(__name__)
@@ -188,7 +188,7 @@ class SessionWriter:
 
     def _sealed(self, event: Event, event_id: str, number: int, time: datetime) -> bytes:
         sealed = self._encoded(event, event_id, number, time)
-        if len(sealed) <= EVENT_BYTES:
+        if fits(sealed):
             return sealed
         log.warning("outbox.event_cut", extra={"type": event.TYPE, "id": event_id, "bytes": len(sealed)})
         return self._encoded(cut(event), event_id, number, time)

@@ -7,6 +7,7 @@ import msgspec
 from antiphon.chassis.bus import Bus, BusError
 from antiphon.chassis.database import Database, DatabaseRefused, DatabaseUnavailable
 from antiphon.chassis.nats_access import NatsAccess
+from antiphon.contracts.ids import TENANT_PATTERN
 from antiphon.contracts.subjects import PARTITIONS, partition_filter
 from antiphon.persistence.lease import holders, ingest_lease, projection_lease
 from antiphon.persistence.migrations import current, head
@@ -41,8 +42,17 @@ select projection,
   from unnest($1::text[]) as known (projection)
 """
 _DEAD_LETTERS = """
-select count(*), max(recorded_at), (array_agg(error order by id desc))[1] from dead_letters
+select count(*), max(recorded_at) as newest_at, (array_agg(error order by id desc))[1] as newest_error
+  from dead_letters
 """
+_DEAD_LETTERS_BY_TENANT = """
+select case when subject ~ $1 then split_part(subject, '.', 3) else 'unknown' end as tenant, count(*)
+  from dead_letters
+ group by tenant
+ order by count(*) desc, tenant
+ limit 20
+"""
+_TENANT_SUBJECT = rf"^sessions\.[0-9]+\.{TENANT_PATTERN.strip('^$')}\."
 
 
 class Partition(msgspec.Struct):
@@ -73,6 +83,7 @@ class DeadLetters(msgspec.Struct):
     count: int
     newest_at: datetime | None
     newest_error: str | None
+    by_tenant: dict[str, int]  # the 20 tenants with most
 
 
 class Status(msgspec.Struct):
@@ -120,6 +131,7 @@ async def _read(database: Database, heads: dict[int, int] | None) -> Status:
         ingest = await connection.fetch(_PARTITIONS, PARTITIONS - 1)
         views = await connection.fetch(_PROJECTIONS, [projection.name for projection in PROJECTIONS])
         [dead] = await connection.fetch(_DEAD_LETTERS)
+        by_tenant = await connection.fetch(_DEAD_LETTERS_BY_TENANT, _TENANT_SUBJECT)
         leases = [ingest_lease(number) for number in range(PARTITIONS)]
         leases += [projection_lease(projection.name) for projection in PROJECTIONS]
         held = await holders(connection, leases)
@@ -132,7 +144,12 @@ async def _read(database: Database, heads: dict[int, int] | None) -> Status:
             View(name, behind, updated_at, held.get(projection_lease(name)))
             for name, behind, updated_at in views
         ],
-        DeadLetters(*dead),
+        DeadLetters(
+            dead["count"],
+            dead["newest_at"],
+            dead["newest_error"],
+            {row["tenant"]: row["count"] for row in by_tenant},
+        ),
         [Gap(*row) for row in gaps],
     )
 
@@ -186,4 +203,5 @@ def render(status: Status) -> str:
     dead = status.dead_letters
     newest_letter = f", the newest at {dead.newest_at}: {dead.newest_error}" if dead.count else ""
     lines.append(f"dead letters {dead.count}{newest_letter}")
+    lines += [f"             {count} of tenant {tenant}" for tenant, count in dead.by_tenant.items()]
     return "\n".join([*lines, *render_gaps(status.gaps)])

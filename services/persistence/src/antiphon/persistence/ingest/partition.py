@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import structlog
+from opentelemetry import metrics
 
 from antiphon.chassis.background import BackgroundTask
 from antiphon.chassis.bus import Bus, BusError, ConsumerLost, Incoming
@@ -31,6 +32,9 @@ from antiphon.persistence.ingest.validate import DeadLetter, Validated, ValidEve
 from antiphon.persistence.readiness import ReadinessCheck
 
 log = structlog.get_logger(__name__)
+_dead_letters = metrics.get_meter("persistence").create_counter(
+    "antiphon.ingest.dead_letters", unit="{message}", description="Messages that were not valid, by tenant"
+)
 
 CAUGHT_UP_SECONDS = 60.0  # between two records of how far the stream was read, and looks for a stall
 OPERATOR_POLL_SECONDS = 2.0  # while the partition is stopped
@@ -241,7 +245,7 @@ class PartitionIngest:
             except Poisoned as error:
                 size = max(1, len(chunk) // 2)
                 if len(chunk) == 1:
-                    rest[0] = DeadLetter(chunk[0].incoming, str(error))
+                    rest[0] = DeadLetter(chunk[0].incoming, str(error), by_client=True)
                 continue
             yield [event for event in chunk if isinstance(event, ValidEvent)], sequences
             rest = rest[len(chunk) :]
@@ -310,7 +314,7 @@ class PartitionIngest:
         """Cut a chunk after the dead letter that reaches the limit."""
         count = self._dead_letters
         for index, validated in enumerate(chunk):
-            count = count + 1 if isinstance(validated, DeadLetter) else 0
+            count = _in_a_row(count, validated)
             if count == self._options.dead_letters_in_a_row:
                 return chunk[: index + 1]
         return chunk
@@ -318,13 +322,16 @@ class PartitionIngest:
     def _count_dead_letters(self, chunk: Sequence[Validated]) -> None:
         last = ""
         for validated in chunk:
+            self._dead_letters = _in_a_row(self._dead_letters, validated)
             if isinstance(validated, ValidEvent):
-                self._dead_letters = 0
                 continue
-            self._dead_letters += 1
-            last = validated.error
-            incoming = validated.incoming
-            log.warning("ingest.dead_letter", position=incoming.position, subject=incoming.subject)
+            if not validated.by_client:
+                last = validated.error
+            incoming, tenant = validated.incoming, validated.tenant
+            _dead_letters.add(1, {"tenant": tenant})
+            log.warning(
+                "ingest.dead_letter", position=incoming.position, subject=incoming.subject, tenant=tenant
+            )
         if self._dead_letters >= self._options.dead_letters_in_a_row:
             raise TooManyDeadLetters(f"{self._dead_letters} dead letters in a row; the last: {last}")
 
@@ -334,3 +341,10 @@ class PartitionIngest:
     def _on_bus_error(self, error: BaseException, _: int = 0) -> None:
         self._consumer_lost = self._consumer_lost or isinstance(error, ConsumerLost)
         self._readiness.unhealthy(self._name, f"cannot pull: {error}")
+
+
+def _in_a_row(count: int, validated: Validated) -> int:
+    """Count dead letters in a row; those that a client can cause neither count nor end the row."""
+    if isinstance(validated, ValidEvent):
+        return 0
+    return count if validated.by_client else count + 1

@@ -8,16 +8,20 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from antiphon.contracts.events.session import SessionRequested
 from antiphon.contracts.session import Status
+from antiphon.contracts.validate import is_nested_deeper
 from antiphon.contracts.views import indexed
 
 METADATA_LIMIT_BYTES = 16 * 1024
+METADATA_LEVELS = 50  # of nesting; the log takes 100 with the rest of the event
 AGENT_IDENTITY = re.compile(r"^agent-", re.IGNORECASE)
 
 
 def _within_limit(metadata: dict[str, Any]) -> dict[str, Any]:
-    size = len(msgspec.json.encode(metadata))
-    if size > METADATA_LIMIT_BYTES:
-        raise ValueError(f"{size} bytes as JSON; at most {METADATA_LIMIT_BYTES} are allowed")
+    encoded = msgspec.json.encode(metadata)
+    if len(encoded) > METADATA_LIMIT_BYTES:
+        raise ValueError(f"{len(encoded)} bytes as JSON; at most {METADATA_LIMIT_BYTES} are allowed")
+    if is_nested_deeper(encoded.decode(), METADATA_LEVELS):
+        raise ValueError(f"nested deeper than {METADATA_LEVELS} levels")
     return metadata
 
 
