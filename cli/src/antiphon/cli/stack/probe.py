@@ -20,7 +20,7 @@ class NoResponse(Exception):
 class HttpClient:
     """A client of one server that keeps its connection; for one thread at a time.
 
-    Connecting anew for each probe, with a TLS context each, once took a tenth of a core.
+    A new client for each probe, with a TLS context each, took a tenth of a core.
     """
 
     def __init__(self, url: str) -> None:
