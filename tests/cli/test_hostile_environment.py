@@ -78,12 +78,13 @@ def test_a_home_of_something_else_is_left_alone(tmp_path: Path) -> None:
     home = tmp_path / "project"
     home.mkdir(mode=0o755)
     (home / ".gitignore").write_text("*.pyc\n")
+    (home / "logs").mkdir()
 
     for command in ("up", "down"):
         done = _run(command, cwd=tmp_path, variables=_environment(home))
         _assert_one_line(done, 0 if command == "down" else 1)
 
-    assert [path.name for path in home.iterdir()] == [".gitignore"]
+    assert {path.name for path in home.iterdir()} == {".gitignore", "logs"}
     assert home.stat().st_mode & 0o777 == 0o755
 
 

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Self
 
 from antiphon.cli.errors import StackError
-from antiphon.cli.home import claim, one_command, supervisor_of
+from antiphon.cli.home import claim, one_command, supervisor_of, was_claimed
 from antiphon.cli.settings import StackSettings
 from antiphon.cli.stack import process
 from antiphon.cli.stack.livekit_build import Report, find_livekit
@@ -86,7 +86,7 @@ class EmbeddedStack:
         A command that starts the stack at this moment is waited for, until its supervisor can be stopped.
         """
         home = self.settings.home
-        if not (home / "logs").is_dir():  # no stack was ever there
+        if not was_claimed(home):
             return False
         with one_command(home, seconds=DOWN_SECONDS + LAUNCH_SECONDS):
             own = self._supervisor if self._supervisor and self._supervisor.poll() is None else None

@@ -52,6 +52,11 @@ def claim(home: Path) -> None:
         raise StackError(f"ANTIPHON_HOME is {home}: it cannot be used ({_reason(error)})") from error
 
 
+def was_claimed(home: Path) -> bool:
+    """Return whether a stack has ever been started in this folder."""
+    return (home / MARKER).exists() or _supervisor_lock(home).exists()
+
+
 def _reason(error: OSError) -> str:
     place = f": {error.filename}" if error.filename else ""
     return f"{error.strerror or error}{place}"
