@@ -107,7 +107,10 @@ def supervisor_of(home: Path) -> int | None:
         if holder.isascii() and holder.isdigit():
             return int(holder)
         time.sleep(0.02)
-    raise StackError(f"{path} is locked, and does not say by which process: end it, then try again")
+    raise StackError(
+        f"{path} is locked, and does not say by which process: end the `antiphon.cli.supervisor` of {home}, "
+        "perhaps of an earlier version, then try again"
+    )
 
 
 @contextmanager
