@@ -47,7 +47,7 @@ def test_defaults_and_given_values(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ("ANTIPHON_API_PORT", "eighty", "ANTIPHON_API_PORT is 'eighty': input should be a valid integer"),
         ("ANTIPHON_API_PORT", "99999", "ANTIPHON_API_PORT is '99999': input should be less than or equal to"),
-        ("ANTIPHON_NATS_URL", "http://x", "ANTIPHON_NATS_URL is 'http://x': must start with nats://"),
+        ("ANTIPHON_NATS_URL", "http://x", "ANTIPHON_NATS_URL is (hidden): must start with nats://"),
         ("ANTIPHON_LOG_FORMAT", "xml", "ANTIPHON_LOG_FORMAT is 'xml': input should be 'json' or 'pretty'"),
         ("ANTIPHON_POSTGRES_DSN", "mysql://x", "ANTIPHON_POSTGRES_DSN is (hidden): must start with"),
     ],

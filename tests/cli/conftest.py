@@ -18,8 +18,8 @@ def livekit_program() -> Path:
 
 @pytest.fixture
 def settings(tmp_path: Path) -> StackSettings:
-    """Settings of a stack on free ports in the test's folder."""
-    return isolated_settings(tmp_path / "home")
+    """Settings of a stack on free ports in the test's folder, with a name that programs may stumble over."""
+    return isolated_settings(tmp_path / "my höme dir")
 
 
 @pytest.fixture(scope="session")

@@ -4,8 +4,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 
-from antiphon.cli.screen import program_name, shown
+from antiphon.cli.errors import StackError
+from antiphon.cli.screen import program_name, report_errors, shown
 
 
 def test_program_on_path_has_its_plain_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -36,3 +38,27 @@ def test_coloured_text_keeps_its_colours_only() -> None:
     assert shown("\x1b[1;32mok\x1b[0m\ta\x1b[2Jb\x1b]0;c\x07", coloured=True) == (
         "\x1b[1;32mok\x1b[0m\ta\\x1b[2Jb\\x1b]0;c\\x07"
     )
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (StackError("it is not up"), 1, "antiphon: it is not up"),
+        (PermissionError(13, "Permission denied", "/x/state.json"), 1, "/x/state.json: Permission denied"),
+        (OSError(28, "No space left on device"), 1, "No space left on device"),
+        (KeyboardInterrupt(), 130, ""),
+    ],
+)
+def test_an_error_of_a_command_is_a_line(
+    error: BaseException, code: int, line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def command() -> None:
+        raise error
+
+    with pytest.raises(typer.Exit) as ended:
+        report_errors(command)()
+
+    assert ended.value.exit_code == code
+    printed = capsys.readouterr().err
+    assert line in printed
+    assert printed.count("\n") == (1 if line else 0)

@@ -99,3 +99,32 @@ def test_settings_checked_together_print_no_secret(
         load(StackSettings)
 
     assert capsys.readouterr().err == "LIVEKIT_URL needs LIVEKIT_API_KEY and LIVEKIT_API_SECRET\n"
+
+
+def test_a_user_without_a_home_directory_must_name_folders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("HOME")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.delenv("ANTIPHON_CACHE", raising=False)
+    monkeypatch.setattr("os.getuid", lambda: 54321)  # has no entry in /etc/passwd
+
+    with pytest.raises(SystemExit):
+        load(StackSettings)
+
+    assert "ANTIPHON_CACHE" in (message := capsys.readouterr().err)
+    assert "no home directory: set HOME, or name a folder" in message
+    monkeypatch.setenv("ANTIPHON_CACHE", str(tmp_path))
+    assert load(StackSettings).cache == tmp_path
+
+
+@pytest.mark.parametrize("url", ["ws://u@h", "ws://u:p@h", "wss://h?access_token=x", "wss://h#x", "ws://a b"])
+def test_a_livekit_url_is_an_address_only(
+    url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("LIVEKIT_URL", url)
+
+    with pytest.raises(SystemExit):
+        load(StackSettings)
+
+    assert capsys.readouterr().err.startswith("LIVEKIT_URL is ")

@@ -11,7 +11,7 @@ import pytest
 from livekit import api, rtc
 
 from antiphon.cli.caller import AgentNeverReady, AgentSilent, Caller
-from antiphon.cli.stack.livekit import Keys, LiveKitServer
+from antiphon.cli.stack.livekit import Keys, LiveKitServer, http_url
 
 RATE = 16_000
 
@@ -198,7 +198,7 @@ async def test_agent_that_leaves_ends_the_call(agent: Agent, caller: Caller) -> 
 
 
 async def test_closed_room_ends_the_call(server: LiveKitServer, room: str, caller: Caller) -> None:
-    http = server.url.replace("ws", "http", 1)
+    http = http_url(server.url)
     async with api.LiveKitAPI(http, server.keys.key, server.keys.secret) as livekit:
         await livekit.room.delete_room(api.DeleteRoomRequest(room=room))
 

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from antiphon.cli.errors import StackError
-from antiphon.cli.stack.livekit import Keys, LiveKitServer, accepts_keys
+from antiphon.cli.stack.livekit import Keys, LiveKitServer, accepts_keys, client_of, http_url
 
 
 @pytest.fixture
@@ -29,8 +29,8 @@ def test_only_loopback_is_bound_with_tcp_and_udp(server: LiveKitServer) -> None:
 def test_other_keys_are_refused(server: LiveKitServer) -> None:
     server.start()
 
-    assert accepts_keys(server.url, server.keys)
-    assert not accepts_keys(server.url, Keys.generate())
+    assert accepts_keys(client_of(server.url), server.keys)
+    assert not accepts_keys(client_of(server.url), Keys.generate())
 
 
 def test_stop_exits_with_code_0(server: LiveKitServer) -> None:
@@ -78,3 +78,16 @@ def test_failed_start_has_the_end_of_the_log(tmp_path: Path, livekit_program: Pa
     with pytest.raises(StackError, match=r"LiveKit ended with code 0(.|\n)*address already in use"):
         late.start()
     taken.stop()
+
+
+@pytest.mark.parametrize(
+    ("url", "address"),
+    [
+        ("ws://127.0.0.1:7880", "http://127.0.0.1:7880"),
+        ("wss://livekit.aws.example", "https://livekit.aws.example"),
+        ("https://livekit.aws.example/ws", "https://livekit.aws.example/ws"),
+        ("http://news.example:80", "http://news.example:80"),
+    ],
+)
+def test_only_the_scheme_of_an_address_is_rewritten(url: str, address: str) -> None:
+    assert http_url(url) == address

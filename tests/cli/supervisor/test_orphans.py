@@ -22,7 +22,7 @@ def _start(program: str) -> subprocess.Popen[bytes]:
 
 
 def _state(pid: int, started: float) -> State:
-    return State(0, 0.0, NOWHERE, services=[ServiceState("session-api", pid=pid, started=started)])
+    return State(0, NOWHERE, services=[ServiceState("session-api", pid=pid, started=started)])
 
 
 def test_orphan_is_ended() -> None:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from antiphon.chassis.settings import EXIT_BAD_SETTINGS
+from antiphon.cli.errors import StackError
 from antiphon.cli.stack.process import Command
 from antiphon.cli.supervisor import runner
 from antiphon.cli.supervisor.runner import Service, ServiceRunner
@@ -72,3 +74,23 @@ async def test_a_probe_that_raises_is_started_again(quick: None, tmp_path: Path)
     assert running.state.ready
     assert False in states
     await running.stop()
+
+
+async def test_a_service_with_a_wrong_setting_is_tried_once(tmp_path: Path) -> None:
+    prepared = 0
+
+    def prepare() -> Command:
+        nonlocal prepared
+        prepared += 1
+        program = f"import sys; print('PORT is wrong'); sys.exit({EXIT_BAD_SETTINGS})"
+        return Command((sys.executable, "-c", program), dict(os.environ), tmp_path)
+
+    service = Service("misconfigured", prepare, lambda: "does not respond", (), tmp_path / "log")
+    running = ServiceRunner(service, lambda _: None)
+    try:
+        with pytest.raises(StackError, match="PORT is wrong"):
+            await running.start(timeout_seconds=60)
+    finally:
+        await running.stop()
+
+    assert prepared == 1

@@ -1,11 +1,12 @@
 import errno
+import os
 import stat
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from antiphon.cli.home import is_locked, take_lock
+from antiphon.cli.home import supervisor_of, take_lock
 from antiphon.cli.supervisor import state as state_module
 from antiphon.cli.supervisor.state import (
     Addresses,
@@ -22,7 +23,7 @@ NOWHERE = Addresses("", "", None, "", "", None, None, "", None)
 
 
 def test_written_state_is_read_back_and_private(tmp_path: Path) -> None:
-    state = State(1, 2.0, NOWHERE, steps=[Step("NATS")], services=[ServiceState("nats", pid=3)])
+    state = State(1, NOWHERE, steps=[Step("NATS")], services=[ServiceState("nats", pid=3)])
 
     write_state(tmp_path, state)
 
@@ -34,9 +35,9 @@ def test_state_is_written_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.Mon
     def full(path: Path, text: str) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    write_state(tmp_path, State(1, 2.0, NOWHERE, services=[ServiceState("nats", detail="ready" * 20)]))
+    write_state(tmp_path, State(1, NOWHERE, services=[ServiceState("nats", detail="ready" * 20)]))
     monkeypatch.setattr(state_module, "write_private", full)
-    state = State(1, 2.0, NOWHERE, services=[ServiceState("nats", detail="cannot write")])
+    state = State(1, NOWHERE, services=[ServiceState("nats", detail="cannot write")])
 
     write_state(tmp_path, state)
 
@@ -53,7 +54,7 @@ def test_unreadable_file_is_no_state(tmp_path: Path) -> None:
 
 def test_service_replaces_the_one_with_its_name(tmp_path: Path) -> None:
     services = [ServiceState("nats"), ServiceState("postgres")]
-    file = StateFile(tmp_path, State(1, 2.0, NOWHERE, services=services))
+    file = StateFile(tmp_path, State(1, NOWHERE, services=services))
 
     file.set_service(ServiceState("nats", ready=True))
 
@@ -66,7 +67,7 @@ def test_service_replaces_the_one_with_its_name(tmp_path: Path) -> None:
 
 
 def test_step_is_recorded_while_it_runs_and_when_it_is_done(tmp_path: Path) -> None:
-    file = StateFile(tmp_path, State(1, 2.0, NOWHERE, steps=[Step("NATS")]))
+    file = StateFile(tmp_path, State(1, NOWHERE, steps=[Step("NATS")]))
 
     with file.step("NATS"):
         during = msgspec.json.decode(state_path(tmp_path).read_bytes())["steps"][0]["progress"]
@@ -76,10 +77,10 @@ def test_step_is_recorded_while_it_runs_and_when_it_is_done(tmp_path: Path) -> N
 
 
 def test_lock_is_held_until_its_file_is_closed(tmp_path: Path) -> None:
-    assert not is_locked(tmp_path)
+    assert supervisor_of(tmp_path) is None
     lock = take_lock(tmp_path)
     assert lock is not None
     assert take_lock(tmp_path) is None
-    assert is_locked(tmp_path)
+    assert supervisor_of(tmp_path) == os.getpid()
     lock.close()
-    assert not is_locked(tmp_path)
+    assert supervisor_of(tmp_path) is None

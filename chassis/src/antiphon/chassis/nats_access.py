@@ -51,7 +51,7 @@ class NatsAccess:
             raise InvalidAccess(f"{URL} {error}") from None
         for variable, path in ((CREDS, self.creds), (CA, self.ca), (CERT, self.cert), (KEY, self.key)):
             if path is not None and not os.access(path, os.R_OK):
-                raise InvalidAccess(f"{variable} is {str(path)!r}: no such file, or not readable")
+                raise InvalidAccess(f"{variable} is {_shown(path)}: no such file, or not readable")
         if (self.user is None) != (self.password is None):
             raise InvalidAccess(f"{USER} and {PASSWORD} must be set together")
         if self.key is not None and self.cert is None:
@@ -91,7 +91,7 @@ class NatsAccess:
     def uses_tls(self) -> bool:
         """Whether the connection must be encrypted."""
         given = self.ca is not None or self.cert is not None
-        return given or self.url.startswith(("tls://", "wss://"))
+        return given or any(urlsplit(url).scheme in ("tls", "wss") for url in _split(self.url))
 
     def options(self) -> dict[str, Any]:
         """Return the arguments of nats-py for credentials and TLS.
@@ -144,9 +144,14 @@ def check_urls(value: str) -> str:
             valid = False
         if not valid:
             raise ValueError(f"must start with {schemes}, then a host; commas separate several URLs")
-    if len({url.partition("://")[0] for url in urls}) != 1:
+    if len({urlsplit(url).scheme for url in urls}) != 1:
         raise ValueError(f"must be one or more URLs, all with {schemes}")
     return value
+
+
+def _shown(path: Path) -> str:
+    # The content of the file, given instead of its path, is a secret.
+    return "(hidden), not a path" if "\n" in str(path) else repr(str(path))
 
 
 def _split(value: str) -> list[str]:

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from antiphon.chassis.nats_access import DEFAULT_NATS_URL, NatsAccess, check_urls
 from antiphon.chassis.postgres_dsn import check_dsn
@@ -18,7 +18,7 @@ from antiphon.chassis.postgres_dsn import check_dsn
 EXIT_BAD_SETTINGS = 2
 PREFIX = "ANTIPHON_"
 
-_SECRETS = ("SECRET", "PASSWORD", "API_KEY", "DSN")  # variables with such a name are never shown
+_HIDDEN = "(hidden)"
 
 
 def _url_with_scheme(*schemes: str) -> AfterValidator:
@@ -28,10 +28,10 @@ def _url_with_scheme(*schemes: str) -> AfterValidator:
             valid = parts.scheme in schemes and parts.hostname and (parts.port is None or parts.port > 0)
         except ValueError:
             valid = False
-        if not valid:
+        if not valid or any(letter.isspace() for letter in value):
             starts = " or ".join(f"{scheme}://" for scheme in schemes)
             raise ValueError(f"must start with {starts}, then a host, and a port from 1 to 65535 if any")
-        return value
+        return parts.geturl()  # with the scheme in lower case
 
     return AfterValidator(check)
 
@@ -50,19 +50,25 @@ def _not_blank(value: str) -> str:
 
 NatsUrl = Annotated[str, AfterValidator(check_urls)]
 PostgresDsn = Annotated[str, AfterValidator(check_dsn)]
-LiveKitUrl = Annotated[str, _url_with_scheme("ws", "wss", "http", "https")]
+LiveKitUrl = Annotated[
+    str, _url_with_scheme("ws", "wss", "http", "https"), AfterValidator(_without_query)
+]  # it is shown, and callers get it
 HttpUrl = Annotated[str, _url_with_scheme("http", "https"), AfterValidator(_without_query)]
 Text = Annotated[str, AfterValidator(_not_blank)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 
 class Settings(BaseSettings):
-    """The base class of settings; a service composes its own from the classes below."""
+    """The base class of settings; a service composes its own from the classes below.
+
+    A field with `repr=False` is a secret: no error shows what was given for it.
+    """
 
     model_config = SettingsConfigDict(
         frozen=True,
         extra="ignore",
         populate_by_name=True,
+        hide_input_in_errors=True,
         env_prefix=PREFIX,  # without it, a field named `home` or `port` would read HOME or PORT
     )
 
@@ -157,10 +163,12 @@ def load(settings: type[SettingsT]) -> SettingsT:
         print(line, file=sys.stderr)  # noqa: T201 - as every invalid setting
     try:
         return settings()
+    except SettingsError as error:  # of a setting that is JSON; the message names the field only
+        print(error, file=sys.stderr)  # noqa: T201
     except ValidationError as error:
         for problem in error.errors():
-            print(_explain(problem), file=sys.stderr)  # noqa: T201 - logging is configured by these settings
-        raise SystemExit(EXIT_BAD_SETTINGS) from None
+            print(_explain(problem, settings), file=sys.stderr)  # noqa: T201 - these settings configure logging
+    raise SystemExit(EXIT_BAD_SETTINGS) from None
 
 
 def misspelt(environment: Iterable[str], settings: type[Settings]) -> list[str]:
@@ -193,16 +201,20 @@ def _same_letters(one: str, other: str) -> int:
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
 
 
-def _explain(problem: ErrorDetails) -> str:
-    variable = ".".join(str(part) for part in problem["loc"])
+def _explain(problem: ErrorDetails, settings: type[Settings]) -> str:
+    allowed = problem["msg"].removeprefix("Value error, ")
+    if not problem["loc"]:  # a check of several settings together: its input is all of them, secrets included
+        return allowed
+    name = str(problem["loc"][0])  # the attribute's, if its default is wrong
+    fields = settings.model_fields.items()
+    variable, field = next(
+        (str(field.validation_alias), field)
+        for attribute, field in fields
+        if name in (attribute, str(field.validation_alias))
+    )
     if problem["type"] == "missing":
         return f"{variable} is not set: it is required"
-    allowed = problem["msg"].removeprefix("Value error, ")
-    if not variable:  # a check of several settings together: its input is all of them, secrets included
-        return allowed
     given = str(problem["input"])
-    secret = (
-        any(word in variable for word in _SECRETS) or "@" in given
-    )  # a URL may hold a password or a token
-    given = "(hidden)" if secret else repr(given)
-    return f"{variable} is {given}: {allowed[:1].lower()}{allowed[1:]}"
+    # A setting that is no secret may hold one too: a URL with a password, or a file's content.
+    hidden = not field.repr or "@" in given or "\n" in given
+    return f"{variable} is {_HIDDEN if hidden else repr(given)}: {allowed[:1].lower()}{allowed[1:]}"

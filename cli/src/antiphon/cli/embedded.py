@@ -4,24 +4,26 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import psutil
-
 from antiphon.cli.errors import StackError
-from antiphon.cli.home import claim, is_locked
+from antiphon.cli.home import claim, one_command, supervisor_of, was_claimed
 from antiphon.cli.settings import StackSettings
 from antiphon.cli.stack import disk, process
 from antiphon.cli.stack.livekit_build import Report, find_livekit
 from antiphon.cli.stack.process import Command
 from antiphon.cli.status import Status, live_state, status_of
-from antiphon.cli.supervisor.orphans import end_orphans, is_running
+from antiphon.cli.supervisor.orphans import end_orphans
+from antiphon.cli.supervisor.setup import credentials_of
 from antiphon.cli.supervisor.state import State, read_state
 
 SUPERVISOR = (sys.executable, "-m", "antiphon.cli.supervisor")
 UP_SECONDS = 300.0
 DOWN_SECONDS = 120.0
+LAUNCH_SECONDS = 60.0  # for the supervisor to take its lock
 POLL_SECONDS = 0.1
 
 
@@ -38,6 +40,11 @@ class EmbeddedStack:
         self.output = settings.home / "logs" / "supervisor.log"
         self._supervisor: subprocess.Popen[bytes] | None = None
 
+    @property
+    def launched(self) -> bool:
+        """Whether this object has launched a supervisor; else another command has, or none."""
+        return self._supervisor is not None
+
     def start(
         self,
         *,
@@ -45,18 +52,26 @@ class EmbeddedStack:
         building: Report = lambda _: None,
         watching: Callable[[State], None] = lambda _: None,
         timeout_seconds: float = UP_SECONDS,
-    ) -> None:
+    ) -> bool:
         """Start the stack unless it runs already, and wait until every service is ready.
 
-        Raises StackError if it does not start; no process is left running.
+        Returns False if another command has started it. Raises StackError if it does not start; no process is
+        left running.
         """
-        self._wait_for_previous()
-        if not is_locked(self.settings.home):
-            disk.require_for_home(self.settings.home)
+        home = self.settings.home
+        claim(home)
+        if supervisor_of(home) is None:
+            disk.require_for_home(home)
             if not self.settings.livekit_url:
                 find_livekit(self.settings.cache, building)
-            self._launch(detached)
-        self._follow(watching, timeout_seconds)
+        with one_command(home, seconds=DOWN_SECONDS + LAUNCH_SECONDS):
+            self._wait_for_previous()
+            supervisor = supervisor_of(home)
+            started = supervisor is None
+            if supervisor is None:
+                supervisor = self._launch(detached)
+        self._follow(supervisor, watching, timeout_seconds)
+        return started
 
     def wait(self) -> None:
         """Wait for the supervisor that this object started to exit."""
@@ -68,25 +83,28 @@ class EmbeddedStack:
         return status_of(self.settings)
 
     def stop(self) -> bool:
-        """Stop everything gracefully; return whether anything was running."""
-        if self._supervisor and self._supervisor.poll() is None:
-            _end(self._supervisor.pid, psutil.Process(self._supervisor.pid).create_time())
-            self._supervisor.wait(10)
-            stopped = True
-        elif state := self._live_state():
-            _end(state.supervisor_pid, state.supervisor_started)
-            stopped = True
-        else:
-            stopped = False
-        remaining = read_state(self.settings.home)
-        return (bool(end_orphans(remaining)) if remaining else False) or stopped
+        """Stop everything gracefully; return whether anything was running.
+
+        A command that starts the stack at this moment is waited for, until its supervisor can be stopped.
+        """
+        home = self.settings.home
+        if not was_claimed(home):
+            return False
+        with one_command(home, seconds=DOWN_SECONDS + LAUNCH_SECONDS):
+            own = self._supervisor if self._supervisor and self._supervisor.poll() is None else None
+            supervisor = own.pid if own else supervisor_of(home)
+            if supervisor is not None:
+                _end(supervisor, own.poll if own else lambda: _ended(home, supervisor))
+            remaining = read_state(home)
+            orphans = end_orphans(remaining) if remaining else []
+            return supervisor is not None or bool(orphans)
 
     def kill(self) -> None:
         """Kill the supervisor with SIGKILL; its children die with it (Linux)."""
-        state = live_state(self.settings)
-        if state is None:
+        supervisor = supervisor_of(self.settings.home)
+        if supervisor is None:
             raise StackError(f"no stack runs in {self.settings.home}")
-        os.kill(state.supervisor_pid, signal.SIGKILL)
+        os.kill(supervisor, signal.SIGKILL)
         if self._supervisor:
             self._supervisor.wait(10)
 
@@ -99,65 +117,72 @@ class EmbeddedStack:
     ) -> None:
         self.stop()
 
-    def _launch(self, detached: bool) -> None:
-        claim(self.settings.home)
+    def _launch(self, detached: bool) -> int:
+        """Launch a supervisor, wait until it has its lock or has ended, and return its process id."""
+        home = self.settings.home
+        credentials_of(self.settings)  # raises if they are damaged
         self.output.write_bytes(b"")
         command = Command(
             argv=self.supervisor,
             environment=dict(os.environ) | self.settings.environment(),
-            directory=self.settings.home,
+            directory=home,
             orphan_signal=None if detached else signal.SIGTERM,
         )
-        self._supervisor = process.spawn(command, self.output)
+        launched = self._supervisor = process.spawn(command, self.output)
+        deadline = time.monotonic() + LAUNCH_SECONDS
+        while launched.poll() is None and supervisor_of(home) != launched.pid:
+            if time.monotonic() > deadline:
+                process.kill(launched)
+            time.sleep(POLL_SECONDS)
+        return launched.pid
 
-    def _follow(self, watching: Callable[[State], None], timeout_seconds: float) -> None:
+    def _follow(self, supervisor: int, watching: Callable[[State], None], timeout_seconds: float) -> None:
         deadline = time.monotonic() + timeout_seconds
         while True:
+            alive = supervisor_of(self.settings.home) == supervisor
             state = read_state(self.settings.home)
-            if state and self._is_current(state):
+            if not alive:
+                raise StackError(self._failure(supervisor))
+            if state and state.supervisor_pid == supervisor:
                 watching(state)
                 if state.phase == "up" and all(service.ready for service in state.services):
                     return
-            if not self._alive():
-                raise StackError(self._failure())
             if time.monotonic() > deadline:
                 raise StackError(f"the stack was not ready after {timeout_seconds:g} s: see antiphon status")
             time.sleep(POLL_SECONDS)
 
     def _wait_for_previous(self) -> None:
+        """Wait for a supervisor that was told to stop by something else than a command."""
         deadline = time.monotonic() + DOWN_SECONDS
         while (state := live_state(self.settings)) and state.phase not in ("starting", "up"):
             if time.monotonic() > deadline:
                 raise StackError(f"process {state.supervisor_pid} has not ended yet: see {self.output}")
             time.sleep(POLL_SECONDS)
 
-    def _live_state(self) -> State | None:
-        """Return the state of the live supervisor, once it has written one."""
-        while is_locked(self.settings.home):
-            state = read_state(self.settings.home)
-            if state and is_running(state.supervisor_pid, state.supervisor_started):
-                return state
-            time.sleep(POLL_SECONDS)
-        return None
-
-    def _is_current(self, state: State) -> bool:
-        return self._supervisor is None or state.supervisor_pid == self._supervisor.pid
-
-    def _alive(self) -> bool:
-        return self._supervisor.poll() is None if self._supervisor else is_locked(self.settings.home)
-
-    def _failure(self) -> str:
+    def _failure(self, supervisor: int) -> str:
         state = read_state(self.settings.home)
-        if state and self._is_current(state) and state.failure:
-            return state.failure
+        if state and state.supervisor_pid == supervisor:
+            if state.failure:
+                return state.failure
+            if state.phase in ("stopping", "stopped"):
+                return "the stack was stopped before it was ready"
         return f"the supervisor ended:\n{process.last_lines(self.output)}"
 
 
-def _end(supervisor: int, started: float) -> None:
-    os.kill(supervisor, signal.SIGTERM)
-    deadline = time.monotonic() + DOWN_SECONDS
-    while is_running(supervisor, started):
-        if time.monotonic() > deadline:
-            os.kill(supervisor, signal.SIGKILL)  # its children die with it
-            return
-        time.sleep(POLL_SECONDS)
+def _ended(home: Path, supervisor: int) -> bool | None:
+    return None if supervisor_of(home) == supervisor else True
+
+
+def _end(supervisor: int, ended: Callable[[], object]) -> None:
+    """Stop a supervisor; kill it, and its children with it, if that takes too long.
+
+    `ended` returns None while it runs.
+    """
+    with suppress(ProcessLookupError):
+        os.kill(supervisor, signal.SIGTERM)
+        deadline = time.monotonic() + DOWN_SECONDS
+        while ended() is None:
+            if time.monotonic() > deadline:
+                os.kill(supervisor, signal.SIGKILL)
+                deadline += DOWN_SECONDS
+            time.sleep(POLL_SECONDS)

@@ -19,6 +19,14 @@ FIRST_CALL = (
 )
 
 
+def _session_id(text: str | None) -> str | None:
+    from antiphon.contracts.ids import is_session_id
+
+    if text is not None and not is_session_id(text):
+        raise typer.BadParameter("a session's id is ses_ and 26 characters: antiphon sessions lists them")
+    return text
+
+
 def up(
     no_call: Annotated[bool, typer.Option("--no-call", help="Skip the first call.")] = False,
     foreground: Annotated[
@@ -27,7 +35,8 @@ def up(
 ) -> None:
     """Start the stack and make a first call.
 
-    The stack runs in the background. If it is already up, nothing is started.
+    The stack runs in the background. If it is already up, nothing is started; if another command starts it,
+    this one waits until it is up.
     """
     require_stack("up")
     require_recogniser()
@@ -46,11 +55,14 @@ def down() -> None:
 
 def status(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    secrets: Annotated[
+        bool, typer.Option("--secrets", help="With --json: keys and passwords too, which are null otherwise.")
+    ] = False,
 ) -> None:
     """Print the state of each service. Exit with 0 only if all are ready."""
     from antiphon.cli.commands.status import print_status
 
-    if not print_status(as_json=as_json):
+    if not print_status(as_json=as_json, secrets=secrets):
         raise typer.Exit(1)
 
 
@@ -103,7 +115,9 @@ def call(
 def tail(
     session: Annotated[
         str | None,
-        typer.Argument(help="One session, from its first event to its last; default: all."),
+        typer.Argument(
+            help="One session, from its first event to its last; default: all.", callback=_session_id
+        ),
     ] = None,
 ) -> None:
     """Print events live, as they are committed.
@@ -133,7 +147,7 @@ def sessions(
     asyncio.run(print_sessions(limit, filters, as_json=as_json))
 
 
-def show(session: Annotated[str, typer.Argument(help="Id of the session.")]) -> None:
+def show(session: Annotated[str, typer.Argument(help="Id of the session.", callback=_session_id)]) -> None:
     """Print a session's conversation and its timeline."""
     from antiphon.cli.commands.sessions import print_session
 

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from io import TextIOWrapper
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
@@ -15,6 +16,8 @@ from rich.text import Text
 
 from antiphon.cli.errors import StackError
 
+EXIT_FAILED = 1
+EXIT_INTERRUPTED = 130
 PLAIN_SECONDS = 10.0  # between two progress lines when the output is not a terminal
 
 out = Console(highlight=False, soft_wrap=True)
@@ -51,20 +54,43 @@ def program_name() -> str:
 
 
 def report_errors(command: Callable[P, R]) -> Callable[P, R]:
-    """Wrap a command: print a StackError and exit with 1; exit with 130 on Ctrl-C."""
+    """Wrap a command: print an error in a line and exit with 1; exit with 130 on Ctrl-C.
+
+    Text that the output cannot show is replaced; a reader that is gone is no error of ours.
+    """
 
     @functools.wraps(command)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, TextIOWrapper):
+                stream.reconfigure(errors="replace")
         try:
-            return command(*args, **kwargs)
-        except StackError as error:
-            lines = [shown(line, coloured=True) for line in str(error).split("\n")]
-            err.print("antiphon: " + "\n".join(lines), style="red", markup=False)
-            raise typer.Exit(1) from None
-        except KeyboardInterrupt:
-            raise typer.Exit(130) from None
+            result = command(*args, **kwargs)
+            if sys.stdout is not None:  # None if it was closed at the start
+                sys.stdout.flush()
+        except (StackError, OSError, KeyboardInterrupt) as error:
+            raise typer.Exit(_report(error)) from None
+        return result
 
     return wrapped
+
+
+def _report(error: BaseException) -> int:
+    """Print why a command ends; return its exit code."""
+    if isinstance(error, KeyboardInterrupt):
+        return EXIT_INTERRUPTED
+    if isinstance(error, BrokenPipeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is buffered is flushed at exit
+    elif isinstance(error, OSError):
+        _print_error(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+    else:
+        _print_error(str(error))
+    return EXIT_FAILED
+
+
+def _print_error(text: str) -> None:
+    lines = [shown(line, coloured=True) for line in text.split("\n")]
+    err.print("antiphon: " + "\n".join(lines), style="red", markup=False)
 
 
 @contextmanager

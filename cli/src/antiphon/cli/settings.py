@@ -11,7 +11,20 @@ CHECKOUT = Path(__file__).parents[4]
 
 
 def _absolute(path: Path) -> Path:
-    return path.expanduser().absolute()
+    try:
+        return path.expanduser().absolute()
+    except RuntimeError as error:
+        raise ValueError("the user has no home directory: set HOME, or name a folder") from error
+    except OSError as error:
+        raise ValueError(
+            f"the current folder cannot be used ({error.strerror}): change to another"
+        ) from error
+
+
+def _without_user(url: HttpUrl) -> HttpUrl:
+    if url.username is not None or url.password is not None:
+        raise ValueError("must have no user or password: the key is ANTIPHON_API_KEY")
+    return url
 
 
 def _user_cache() -> Path:
@@ -24,7 +37,9 @@ Folder = Annotated[Path, AfterValidator(_absolute)]
 class ClientSettings(Settings):
     """The session-api that commands read sessions from, if it is not the embedded stack's."""
 
-    url: HttpUrl | None = Field(None, validation_alias="ANTIPHON_API_URL")
+    url: Annotated[HttpUrl, AfterValidator(_without_user)] | None = Field(
+        None, validation_alias="ANTIPHON_API_URL"
+    )
     key: Annotated[str, Field(pattern=r"^[!-~]+$")] | None = Field(
         None, validation_alias="ANTIPHON_API_KEY", repr=False
     )
@@ -60,6 +75,18 @@ class StackSettings(Settings):
     def _external_livekit_needs_keys(self) -> "StackSettings":
         if self.livekit_url and not (self.livekit_api_key and self.livekit_api_secret):
             raise ValueError("LIVEKIT_URL needs LIVEKIT_API_KEY and LIVEKIT_API_SECRET")
+        return self
+
+    @model_validator(mode="after")
+    def _ports_differ(self) -> "StackSettings":
+        used: dict[int, str] = {}
+        for name, field in type(self).model_fields.items():
+            # UDP has ports of its own
+            if name.endswith("_port") and name != "livekit_udp_port":
+                variable, port = str(field.validation_alias), getattr(self, name)
+                if port in used:
+                    raise ValueError(f"{used[port]} and {variable} are both {port}: choose another port")
+                used[port] = variable
         return self
 
     def environment(self) -> dict[str, str]:

@@ -14,29 +14,24 @@ from antiphon.cli.errors import StackError
 from antiphon.cli.screen import out, program_name, progress
 from antiphon.cli.settings import StackSettings
 from antiphon.cli.stack.livekit_build import VERSION, Progress, find_livekit
-from antiphon.cli.status import Status
+from antiphon.cli.status import Status, live_state
 from antiphon.cli.supervisor.state import State
 
 
 def start(*, first_call: Sequence[str] | None, foreground: bool) -> None:
     """Start the stack, make a first call with these lines, and print the next steps."""
     stack = EmbeddedStack(load(StackSettings))
-    if stack.status().ready:
-        out.print(Text(f"The stack in {stack.settings.home} is already up.", style="bold"))
-        _print_next_steps(stack.status())
-        return
-    if not any(stack.settings.flows.glob("*.yaml")):
+    if not stack.status().ready and not any(stack.settings.flows.glob("*.yaml")):
         raise StackError(
             f"There are no flow files (*.yaml) in {stack.settings.flows}. Name a folder with ANTIPHON_FLOWS."
         )
     if foreground:
         # SIGTERM must stop the stack as Ctrl-C does
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        _start(stack, detached=not foreground)
-    except KeyboardInterrupt:
-        stack.stop()
-        raise
+    if not _start(stack, detached=not foreground):
+        out.print(Text(f"The stack in {stack.settings.home} is already up.", style="bold"))
+        _print_next_steps(stack.status())
+        return
     try:
         if first_call is not None:
             asyncio.run(_first_call(stack.status(), first_call))
@@ -64,14 +59,22 @@ def print_livekit() -> None:
     out.print(Text(str(program)))
 
 
-def _start(stack: EmbeddedStack, *, detached: bool) -> None:
-    done: set[str] = set()
-    with progress("Starting") as update:
-        stack.start(
-            detached=detached,
-            building=lambda build: update(_build_line(build)),
-            watching=lambda state: _print_steps(state, done, update),
-        )
+def _start(stack: EmbeddedStack, *, detached: bool) -> bool:
+    """Start the stack and print its steps; return False if another command has started it."""
+    # The steps of a stack that is already up are no news.
+    before = live_state(stack.settings)
+    done = {step.name for step in before.steps if step.progress == "done"} if before else set()
+    try:
+        with progress("Starting") as update:
+            return stack.start(
+                detached=detached,
+                building=lambda build: update(_build_line(build)),
+                watching=lambda state: _print_steps(state, done, update),
+            )
+    except KeyboardInterrupt:
+        if stack.launched:
+            stack.stop()
+        raise
 
 
 def _build_line(build: Progress) -> str:

@@ -8,11 +8,11 @@ from antiphon.cli.settings import StackSettings
 from antiphon.cli.status import Status, status_of
 
 
-def print_status(*, as_json: bool) -> bool:
+def print_status(*, as_json: bool, secrets: bool) -> bool:
     """Print the status of the stack and return whether all services are ready."""
     status = status_of(load(StackSettings))
     if as_json:
-        print(status.as_json())
+        print(status.as_json(secrets=secrets))
     else:
         _print_table(status)
     return status.ready

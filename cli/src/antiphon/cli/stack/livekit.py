@@ -2,10 +2,11 @@ import os
 import secrets
 import signal
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from subprocess import Popen
+from urllib.parse import urlsplit
 
-import httpx
 import yaml
 from livekit import api
 
@@ -13,7 +14,7 @@ from antiphon.cli.home import write_private
 from antiphon.cli.settings import LOOPBACK
 from antiphon.cli.stack import process
 from antiphon.cli.stack.ports import free_port
-from antiphon.cli.stack.probe import http_client
+from antiphon.cli.stack.probe import HttpClient, NoResponse
 from antiphon.cli.stack.process import Command
 
 # the first makes it wait for participants to leave, possibly without end; the second makes it exit
@@ -55,6 +56,7 @@ class LiveKitServer:
         self.webhook_url = webhook_url
         self.output = output or directory / "livekit.log"
         self.process: Popen[bytes] | None = None
+        self._client = client_of(self.url)
 
     @property
     def url(self) -> str:
@@ -79,7 +81,7 @@ class LiveKitServer:
 
     def ready(self) -> bool:
         """Return whether the server accepts a request signed with our keys."""
-        return accepts_keys(self.url, self.keys)
+        return accepts_keys(self._client, self.keys)
 
     def start(self, *, timeout_seconds: float = 20.0) -> None:
         """Start the server and wait until it is ready."""
@@ -128,13 +130,26 @@ class LiveKitServer:
         return config
 
 
-def accepts_keys(url: str, keys: Keys) -> bool:
-    """Return whether the LiveKit server at this address accepts these keys."""
+def client_of(url: str) -> HttpClient:
+    """Return a client of the LiveKit server at this address."""
+    return HttpClient(http_url(url))
+
+
+def accepts_keys(client: HttpClient, keys: Keys) -> bool:
+    """Return whether the LiveKit server accepts these keys."""
     grants = api.VideoGrants(room_list=True)
     token = api.AccessToken(keys.key, keys.secret).with_grants(grants).to_jwt()
-    address = url.replace("ws", "http", 1).rstrip("/") + "/twirp/livekit.RoomService/ListRooms"
+    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
     try:
-        response = http_client().post(address, json={}, headers={"Authorization": f"Bearer {token}"})
-    except httpx.TransportError:
+        status, _ = client.request(
+            "POST", "/twirp/livekit.RoomService/ListRooms", body=b"{}", headers=headers
+        )
+    except NoResponse:
         return False
-    return response.status_code == httpx.codes.OK
+    return status == HTTPStatus.OK
+
+
+def http_url(url: str) -> str:
+    """Return the address for HTTP of a server whose address is for WebSockets or for HTTP."""
+    parts = urlsplit(url)
+    return parts._replace(scheme={"ws": "http", "wss": "https"}.get(parts.scheme, parts.scheme)).geturl()

@@ -94,3 +94,13 @@ def require_free(use: PortUse) -> None:
         f"port {use.number} for {use.what} is taken by {holder}.\n"
         f"Stop it, or choose another port with {use.setting}."
     )
+
+
+def require_address(host: str, setting: str) -> None:
+    """Raise StackError if no server can bind this host name or address on this machine."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        try:
+            probe.bind((host, 0))
+        except (OSError, UnicodeError) as error:
+            raise StackError(f"{setting} is {host!r}: not an address of this machine ({error})") from error

@@ -43,7 +43,7 @@ def run(settings: StackSettings, plan_of: Callable[[StackSettings], Plan]) -> in
     with lock:
         try:
             return asyncio.run(_run(Supervisor(settings, plan_of(settings))))
-        except StackError as error:
+        except (StackError, OSError) as error:
             print(error, file=sys.stderr)
             return EXIT_FAILED
 
@@ -56,7 +56,7 @@ async def _run(supervisor: Supervisor) -> int:
         print(f"ended processes of an earlier supervisor: {', '.join(supervisor.ended_orphans)}")
     try:
         await supervisor.run(stop)
-    except StackError as error:
+    except (StackError, OSError) as error:
         supervisor.state.set_phase("failed", str(error))
         raise
     return 0

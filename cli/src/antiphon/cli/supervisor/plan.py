@@ -135,6 +135,8 @@ class Plan:
         defaults = {
             # otherwise a busy machine refuses calls silently
             "ANTIPHON_AGENT_LOAD_THRESHOLD": "inf",
+            # off: its watch for a blocked loop wakes up each job process 100 times a second, also at rest
+            "LIVEKIT_AGENTS_LOOP_BLOCK_WARN_MS": "0",
             # `down` ends running calls after 5 s instead of 60 s
             "ANTIPHON_AGENT_DRAIN_TIMEOUT_SECONDS": "5",
         }
@@ -179,7 +181,7 @@ class Plan:
         return Service(
             name=port.what,
             prepare=lambda: self._command(module, variables),
-            probe=healthy(f"{url}/health/ready"),
+            probe=healthy(url),
             ports=(port,),
             output=self.logs / f"{port.what}.log",
         )
@@ -218,4 +220,5 @@ def external_livekit(settings: StackSettings) -> Probe:
     if settings.livekit_url is None or keys is None:
         raise ValueError("the stack runs its own LiveKit server")
     url = settings.livekit_url
-    return lambda: None if livekit.accepts_keys(url, keys) else f"{url} does not accept these keys"
+    client = livekit.client_of(url)
+    return lambda: None if livekit.accepts_keys(client, keys) else f"{url} does not accept these keys"

@@ -8,6 +8,7 @@ from subprocess import Popen
 import psutil
 
 from antiphon.chassis.background import BackgroundTask
+from antiphon.chassis.settings import EXIT_BAD_SETTINGS
 from antiphon.cli.errors import StackError
 from antiphon.cli.stack import process as processes
 from antiphon.cli.stack.linux import wait_for_exit
@@ -17,7 +18,7 @@ from antiphon.cli.stack.process import Command
 from antiphon.cli.supervisor.orphans import end_session
 from antiphon.cli.supervisor.state import ServiceState
 
-PROBE_SECONDS = 2.0  # between two probes of a ready service
+PROBE_SECONDS = 5.0  # between two probes of a ready service; its exit is noticed at once
 EAGER_PROBE_SECONDS = 0.1  # between two probes of one that is not ready
 FIRST_BACKOFF_SECONDS = 0.5  # before a restart; doubles with each failure in a row
 LONGEST_BACKOFF_SECONDS = 10.0
@@ -49,18 +50,21 @@ class ServiceRunner:
         self._task: asyncio.Task[None] | None = None
         self._ending: set[asyncio.Task[None]] = set()
         self._failures = 0  # in a row
+        self._misconfigured = False  # the last run ended because of its settings
 
     async def start(self, *, timeout_seconds: float) -> None:
         """Start the service and wait until it is ready.
 
-        Raises StackError with the end of its log if it exits three times or is not ready in time.
+        Raises StackError with the end of its log if it exits three times, once because of its settings, or is
+        not ready in time.
         """
         self._task = asyncio.create_task(self._keep_running(), name=f"supervise {self.service.name}")
         deadline = time.monotonic() + timeout_seconds
         while not self.state.ready:
             if self._task.done():
                 self._task.result()
-            if self._failures >= TRIES_AT_START or time.monotonic() > deadline:
+            tries = 1 if self._misconfigured else TRIES_AT_START
+            if self._failures >= tries or time.monotonic() > deadline:
                 raise StackError(self._failure())
             await asyncio.sleep(0.05)
 
@@ -112,6 +116,7 @@ class ServiceRunner:
         finally:
             await probing.close()
         self._process = None
+        self._misconfigured = code == EXIT_BAD_SETTINGS
         # children of the old process may still be ending while the new one starts
         ending = asyncio.create_task(asyncio.to_thread(end_session, process.pid, started))
         self._ending.add(ending)

@@ -65,7 +65,12 @@ def external_keys(settings: StackSettings) -> Keys | None:
 
 def _stored_credentials(path: Path) -> Credentials:
     if path.exists():
-        return msgspec.json.decode(path.read_bytes(), type=Credentials)
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=Credentials)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            raise StackError(
+                f"{path} is damaged: restore it, or delete it, and the next `antiphon up` makes new keys"
+            ) from None
     livekit = Keys.generate()
     made = Credentials(f"ak_{secrets.token_urlsafe(24)}", livekit.key, livekit.secret)
     write_private(path, msgspec.json.encode(made).decode())

@@ -34,7 +34,7 @@ class Addresses(msgspec.Struct, frozen=True):
 
 
 class ServiceState(msgspec.Struct):
-    """The state of one service."""
+    """The state of one service; without arguments, of one that does not run."""
 
     name: str
     pid: int | None = None
@@ -57,7 +57,6 @@ class State(msgspec.Struct):
     """The content of the state file."""
 
     supervisor_pid: int
-    supervisor_started: float
     addresses: Addresses
     phase: Phase = "starting"
     failure: str | None = None
@@ -74,7 +73,7 @@ def read_state(home: Path) -> State | None:
     """Return the last state written by a supervisor; None if the file is missing or invalid."""
     try:
         return msgspec.json.decode(state_path(home).read_bytes(), type=State)
-    except (FileNotFoundError, msgspec.DecodeError):
+    except (FileNotFoundError, NotADirectoryError, msgspec.DecodeError, UnicodeDecodeError):
         return None
 
 

@@ -6,12 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
-import psutil
-
 from antiphon.chassis.background import BackgroundTask
 from antiphon.cli.errors import StackError
 from antiphon.cli.settings import StackSettings
-from antiphon.cli.stack.ports import require_free
+from antiphon.cli.stack.ports import require_address, require_free
 from antiphon.cli.stack.probe import Probe
 from antiphon.cli.supervisor import setup
 from antiphon.cli.supervisor.orphans import end_orphans
@@ -39,12 +37,10 @@ class Supervisor:
         self.ended_orphans = end_orphans(before) if before else []
         names = ["nats", "postgres", "livekit", *(service.name for service in self.plan.services())]
         steps = [*STEPS, *([RECREATE] if settings.recreate_streams else []), *names[3:]]
-        own = psutil.Process(os.getpid())
         self.state = StateFile(
             settings.home,
             State(
-                supervisor_pid=own.pid,
-                supervisor_started=own.create_time(),
+                supervisor_pid=os.getpid(),
                 addresses=self.plan.addresses(),
                 steps=[Step(name) for name in steps],
                 services=[ServiceState(name) for name in names],
@@ -77,6 +73,8 @@ class Supervisor:
         self.state.set_phase("stopped")
 
     async def _start_all(self) -> None:
+        require_address(self.settings.api_host, "ANTIPHON_API_HOST")
+        require_address(self.settings.webhooks_host, "ANTIPHON_WEBHOOKS_HOST")
         infrastructure, services = self.plan.infrastructure(), self.plan.services()
         for service in (*infrastructure, *services):
             for port in service.ports:

@@ -17,7 +17,7 @@ from antiphon.agent_worker.settings import AgentSettings
 from antiphon.chassis.background import BackgroundTask
 from antiphon.chassis.bus import Bus, BusError
 from antiphon.chassis.deployment import deployment_of
-from antiphon.chassis.health import Health, serve_health
+from antiphon.chassis.health import Check, Health, serve_health
 from antiphon.chassis.nats_access import URL
 from antiphon.chassis.retry import retrying
 from antiphon.chassis.settings import EXIT_BAD_SETTINGS
@@ -65,14 +65,9 @@ async def serve(settings: AgentSettings, stop: asyncio.Event) -> None:
         server.on("worker_started", lambda: _watch_jobs(server, orphans, processes))
         await server.run()
 
-    async def broker() -> None:
-        await (await link.bus()).ready()
-
-    async def publish() -> None:
-        await (await link.bus()).publishable()
-
-    health = Health({"livekit": registration.check, "broker": broker, "processes": processes.check})
-    health.add("publish", publish)
+    health = Health({"livekit": registration.check, "processes": processes.check})
+    for name, check in _bus_checks(link).items():
+        health.add(name, check)
     serving = asyncio.create_task(serve_jobs(), name="agent-server")
     adopting = BackgroundTask(orphans.run, name="orphans")
 
@@ -100,6 +95,16 @@ async def serve(settings: AgentSettings, stop: asyncio.Event) -> None:
         await asyncio.wait(tasks)
         await adopting.close()
         await link.close()
+
+
+def _bus_checks(link: BusLink) -> dict[str, Check]:
+    async def broker() -> None:
+        await (await link.bus()).ready()
+
+    async def publish() -> None:
+        await (await link.bus()).publishable()
+
+    return {"broker": broker, "publish": publish}
 
 
 async def _deployment(link: BusLink) -> Deployment:
