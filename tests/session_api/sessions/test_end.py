@@ -39,7 +39,7 @@ async def test_delete_is_kept_for_erasure(client: httpx.AsyncClient, session_id:
     response = await client.delete(f"/v1/sessions/{session_id}")
 
     assert response.status_code == 405
-    assert response.headers["allow"] == "GET"
+    assert response.headers["allow"] == "GET, HEAD, OPTIONS"
     assert response.json()["type"].endswith("/method-not-allowed")
     assert await _log(bus) == before
 

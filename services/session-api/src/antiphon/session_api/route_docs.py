@@ -15,10 +15,10 @@ Node = dict[str, Any]
 Statuses = dict[int | str, Node]
 
 AUTHENTICATION = ("missing-credentials", "invalid-credentials", "missing-scope")
-EVERY_ROUTE = ("method-not-allowed", "internal-error")
+EVERY_ROUTE = ("method-not-allowed", "internal-error", "deadline-exceeded")
 _BODY = ("malformed-json", "content-too-large", "unsupported-media-type")
-_LIVEKIT = ("livekit-refused", "livekit-unavailable", "broker-unavailable")
-_READ = ("broker-unavailable", "database-unavailable")
+_LIVEKIT = ("livekit-refused", "livekit-unavailable", "broker-unavailable", "deadline-exceeded")
+_READ = ("broker-unavailable", "database-unavailable", "deadline-exceeded")
 
 
 def answer(description: str, schema: Node, example: Any, headers: Node | None = None) -> Node:
@@ -66,6 +66,7 @@ def _example(status: int, problem: ProblemType) -> Node:
         "title": problem.title,
         "status": status,
         "detail": problem.happened,
+        "request_id": "req_8f1f30f3d3f7c0a1b2c3d4e5",
         "instance": "/v1/sessions",
     }
     if status == 422:
