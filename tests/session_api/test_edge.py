@@ -81,7 +81,7 @@ async def test_an_unchanged_session_responds_304(client: httpx.AsyncClient, sess
 
 async def test_an_ended_session_has_another_etag(client: httpx.AsyncClient, session_id: str) -> None:
     before = await client.get(f"/v1/sessions/{session_id}")
-    await client.delete(f"/v1/sessions/{session_id}")
+    await client.post(f"/v1/sessions/{session_id}/end")
 
     after = await client.get(f"/v1/sessions/{session_id}", headers={"If-None-Match": before.headers["etag"]})
 

@@ -30,7 +30,7 @@ _TEXTS: Schema = {
     "session_id": {"pattern": SESSION_ID_PATTERN},
     "tenant": {"pattern": TENANT_PATTERN},
     "livekit_url": {"format": "uri"},
-    "events_url": {"format": "uri"},
+    "events_url": {"format": "uri-reference"},
 }
 _INSTANT = {"format": "date-time"}
 FAULTS = [side.value for side in FaultSide]

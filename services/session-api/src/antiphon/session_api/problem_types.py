@@ -38,15 +38,16 @@ class FieldError(Struct, frozen=True, rename={"in_": "in"}):
 class ProblemDocument(Struct, frozen=True):
     """An error (RFC 9457). Match on the last part of `type`; some types have more members.
 
-    `errors` is there when the request is not valid. `request_id` is that of the header `X-Request-Id`.
+    `request_id` is also in the log of the service; `instance` is the path, if the request could be read.
+    `errors` is there when the request is not valid.
     """
 
     type: str
     title: str
     status: int
     detail: str
+    request_id: str
     instance: str | UnsetType = UNSET
-    request_id: str | UnsetType = UNSET
     errors: list[FieldError] | UnsetType = UNSET
 
 
@@ -59,6 +60,12 @@ _ALL = (
     ),
     ProblemType(
         "malformed-request",
+        (400,),
+        "The bytes are not an HTTP/1.1 request.",
+        "Send HTTP/1.1 to this port, without TLS if the service has no TLS.",
+    ),
+    ProblemType(
+        "bad-request",
         (400,),
         "The request is not valid HTTP, or its body could not be read.",
         "Correct the request; `detail` says what is wrong.",
@@ -163,7 +170,7 @@ _ALL = (
         "request-timeout",
         (408,),
         "The request did not arrive in time.",
-        "Send the request again, without pauses.",
+        "Send the request again, without pauses: the headers have 10 s, the body has 20 s.",
     ),
     ProblemType(
         "session-ended",
@@ -246,8 +253,8 @@ _ALL = (
     ProblemType(
         "headers-too-large",
         (431,),
-        "The headers of the request are too large, or too many.",
-        "Send fewer or shorter headers; cookies are not needed.",
+        "The request line and headers are larger than 64 KiB, or more than 128 fields.",
+        "Send fewer and shorter headers.",
     ),
     ProblemType(
         "internal-error",
@@ -272,6 +279,24 @@ _ALL = (
         (503,),
         "Postgres is unavailable; sessions can still be created, joined and ended.",
         "Retry after `Retry-After` seconds.",
+    ),
+    ProblemType(
+        "deadline-exceeded",
+        (503,),
+        "The broker, LiveKit or Postgres did not answer in time; the request may still take effect.",
+        "Retry after `Retry-After` seconds; with an Idempotency-Key a retry of a create is safe.",
+    ),
+    ProblemType(
+        "server-busy",
+        (503,),
+        "The bodies of all requests together are too large at the moment.",
+        "Retry after `Retry-After` seconds.",
+    ),
+    ProblemType(
+        "too-many-connections",
+        (503,),
+        "The service has its maximum of connections; health checks are still answered.",
+        "Reuse connections and close streams that are not read; operators can raise the limit.",
     ),
     ProblemType(
         "livekit-unavailable",

@@ -83,6 +83,7 @@ def _example(status: int, problem: ProblemType) -> Node:
         "title": problem.title,
         "status": status,
         "detail": problem.happened,
+        "request_id": "req_8f1f30f3d3f7c0a1b2c3d4e5",
         "instance": "/v1/sessions",
     }
     if status == 422:
