@@ -84,14 +84,14 @@ _ALL = (
     ProblemType(
         "invalid-credentials",
         (401,),
-        "The API key is not known, has expired or was revoked.",
+        "The API key is not known, or was revoked.",
         "Use a key that is valid; ask your operator for one.",
     ),
     ProblemType(
         "expired-credentials",
         (401,),
         "The API key has expired.",
-        "Rotate the key, or create a new one, with a key that has the scope `admin`.",
+        "Create a key, or use the one that replaced it when it was rotated.",
     ),
     ProblemType(
         "bad-signature",
@@ -109,13 +109,13 @@ _ALL = (
         "foreign-tenant",
         (403,),
         "The API key manages the keys of its own tenant only.",
-        "Use a key of that tenant, or an operator's key.",
+        "Leave `tenant` out, or use the key of an operator.",
     ),
     ProblemType(
         "operator-key",
         (403,),
-        "Only an operator's key may change the key of an operator.",
-        "Use an operator's key.",
+        "Only an operator's key may rotate or revoke the key of an operator.",
+        "Use the key of an operator.",
     ),
     ProblemType(
         "not-found",
@@ -138,8 +138,8 @@ _ALL = (
     ProblemType(
         "unknown-key",
         (404,),
-        "There is no API key with this id that you may see.",
-        "`GET /v1/keys` lists the keys.",
+        "Your tenant has no API key with this id.",
+        "List the keys with `GET /v1/keys`.",
     ),
     ProblemType(
         "unknown-problem",
@@ -180,14 +180,14 @@ _ALL = (
     ProblemType(
         "key-conflict",
         (409,),
-        "The API key was changed or revoked by another request at the same time.",
-        "Read the key again, and repeat what is still needed.",
+        "The API key has ended, has been replaced, or is being changed by others; `detail` says which.",
+        "Rotate the key that replaced it, or create a new one.",
     ),
     ProblemType(
         "last-admin-key",
         (409,),
-        "This is the last key of the tenant with the scope `admin`.",
-        "Create another one first, or revoke it with `force`.",
+        "This is the tenant's last key with the scope `admin`.",
+        'Create another one first, or send `{"force": true}`.',
     ),
     ProblemType(
         "content-too-large",
@@ -222,14 +222,14 @@ _ALL = (
     ProblemType(
         "rate-limited",
         (429,),
-        "More requests than the key or the tenant may send.",
-        "Wait `Retry-After` seconds; `RateLimit` tells on every response what is left.",
+        "The key, tenant or address sends more requests than it may; `limit` of them in `window_seconds`.",
+        "Retry after `Retry-After` seconds; the header `RateLimit` shows what is left before that happens.",
     ),
     ProblemType(
         "quota-exceeded",
         (429,),
-        "A quota is used up: `quota` names it, `limit` is its size.",
-        "End sessions, close streams or revoke keys that you no longer need, or ask for a larger quota.",
+        "The key or tenant has as many as it may have at once; `quota` names what, `limit` is how many.",
+        "End or close one, or ask your operator for more.",
     ),
     ProblemType(
         "headers-too-large",
