@@ -36,6 +36,7 @@ TAGS = [
         "name": "flows",
         "description": "The flows that an agent can run, each with its newest revision.",
     },
+    {"name": "keys", "description": "Make, list, rotate and revoke API keys; with the scope `admin`."},
     {
         "name": "problems",
         "description": "What each `type` of a problem means, and what to do; without a key.",
