@@ -10,6 +10,7 @@ from fastapi.routing import APIRoute
 from antiphon.session_api.components import reference, schemas
 from antiphon.session_api.problem_pages import as_page
 from antiphon.session_api.problem_types import PROBLEMS
+from antiphon.session_api.problems import MEDIA_TYPE
 from antiphon.session_api.route_docs import (
     AUTHENTICATED,
     EVERY_ROUTE,
@@ -35,6 +36,7 @@ TAGS = [
         "name": "flows",
         "description": "The flows that an agent can run, each with its newest revision.",
     },
+    {"name": "keys", "description": "Make, list, rotate and revoke API keys; with the scope `admin`."},
     {
         "name": "problems",
         "description": "What each `type` of a problem means, and what to do; without a key.",
@@ -110,9 +112,13 @@ def _complete(operation: Node, *, reading: bool) -> None:
     for parameter in operation.get("parameters", ()):
         parameter["schema"] = _without_null(parameter["schema"])
     responses: Node = operation["responses"]
-    responses.pop("422", None)  # FastAPI's own; ours are problems
+    if "application/json" in responses.get("422", {}).get("content", {}):
+        del responses["422"]  # FastAPI's own; ours are problems
     names = (*operation.pop(PROBLEMS_OF, ()), *AUTHENTICATED, *EVERY_ROUTE)
-    responses |= {str(status): documented for status, documented in problems(*names).items()}
+    for status, documented in problems(*names).items():
+        own = responses.get(str(status), {}).get("content", {}).get(MEDIA_TYPE, {})
+        documented["content"][MEDIA_TYPE]["examples"] |= own.get("examples", {})
+        responses[str(status)] = documented
     if reading:
         responses["304"] = {"description": "It is still what `If-None-Match` names"}
     for status, documented in responses.items():

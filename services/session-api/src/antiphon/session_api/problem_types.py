@@ -151,8 +151,8 @@ _ALL = (
     ProblemType(
         "unknown-key",
         (404,),
-        "There is no API key with this id that you may see.",
-        "`GET /v1/keys` lists the keys.",
+        "Your tenant has no API key with this id.",
+        "List the keys with `GET /v1/keys`.",
     ),
     ProblemType(
         "unknown-problem",

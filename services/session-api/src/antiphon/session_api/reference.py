@@ -75,7 +75,7 @@ def _operation(document: Node, method: str, path: str, operation: Node) -> Itera
     yield ""
     yield from _parameters(document, operation)
     yield from _body(document, operation)
-    yield from _curl(method, path, operation)
+    yield from _curl(document, method, path, operation)
     yield from _answers(operation)
 
 
@@ -92,14 +92,9 @@ def _parameters(document: Node, operation: Node) -> Iterator[str]:
 
 
 def _body(document: Node, operation: Node) -> Iterator[str]:
-    content = operation.get("requestBody", {}).get("content", {}).get("application/json")
-    if content is None:
+    if "requestBody" not in operation:
         return
-    schema = content["schema"]
-    for option in schema.get("anyOf", ()):
-        if "$ref" in option:
-            schema = option
-    schema = _resolved(document, schema)
+    schema = _body_schema(document, operation)
     yield "| field | type | |"
     yield "|---|---|---|"
     for name, field in schema["properties"].items():
@@ -108,7 +103,13 @@ def _body(document: Node, operation: Node) -> Iterator[str]:
     yield ""
 
 
-def _curl(method: str, path: str, operation: Node) -> Iterator[str]:
+def _body_schema(document: Node, operation: Node) -> Node:
+    schema: Node = operation["requestBody"]["content"]["application/json"]["schema"]
+    named = [option for option in (schema, *schema.get("anyOf", ())) if "$ref" in option]
+    return _resolved(document, named[0])
+
+
+def _curl(document: Node, method: str, path: str, operation: Node) -> Iterator[str]:
     for parameter in operation.get("parameters", ()):
         if parameter["in"] == "path":
             examples = parameter["schema"].get("examples", [parameter.get("example", "…")])
@@ -119,20 +120,18 @@ def _curl(method: str, path: str, operation: Node) -> Iterator[str]:
         [
             f'curl{"" if method == "GET" else f" -X {method}"} "$API{path}"',
             *([] if public else ['-H "Authorization: Bearer $KEY"']),
-            *(_example_body(operation) if "requestBody" in operation else []),
+            *(_example_body(document, operation) if "requestBody" in operation else []),
         ]
     )
     yield "```"
     yield ""
 
 
-def _example_body(operation: Node) -> list[str]:
-    bodies = {
-        "createSession": {"flow_id": "booking", "user_id": "ada", "metadata": {"order": "A-17"}},
-        "createToken": {"identity": "supervisor", "ttl_seconds": 600},
-    }
-    body = json.dumps(bodies.get(operation["operationId"], {}))
-    return ['-H "Content-Type: application/json"', f"-d '{body}'"]
+def _example_body(document: Node, operation: Node) -> list[str]:
+    """Return the options of curl for a body, made from the examples of its fields."""
+    fields = _body_schema(document, operation)["properties"]
+    body = {name: field["examples"][0] for name, field in fields.items() if field.get("examples")}
+    return ['-H "Content-Type: application/json"', f"-d '{json.dumps(body)}'"]
 
 
 def _answers(operation: Node) -> Iterator[str]:
