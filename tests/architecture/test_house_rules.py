@@ -23,6 +23,7 @@ NAMED_BY_PYTHON = {"__init__.py", "__main__.py"}
 # Product files under 40 lines, each with the reason why it is a file of its own.
 SHORT_FILES = {
     "chassis/library_log.py": "imported by every module that logs in other people's processes",
+    "chassis/http/request_id.py": "imported by the server and by the middleware",
     "cli/commands/status.py": "one file per command",
     "cli/errors.py": "imported by every command before anything heavy",
     "cli/reference.py": "a script that writes docs/reference/commands.md",

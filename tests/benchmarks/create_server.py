@@ -10,7 +10,8 @@ from fastapi import FastAPI
 from antiphon.chassis.bus import Bus, Outgoing
 from antiphon.chassis.database import Database
 from antiphon.chassis.deployment import deployment_of
-from antiphon.chassis.process import run, serve_http
+from antiphon.chassis.http.server import serve_http
+from antiphon.chassis.process import run
 from antiphon.chassis.settings import load
 from antiphon.chassis.telemetry import configure
 from antiphon.contracts.ids import new_session_id

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 from starlette.types import Receive, Scope, Send
 
-from antiphon.chassis.process import serve_http
+from antiphon.chassis.http.server import serve_http
 from antiphon.cli.stack.ports import free_port
 
 Program = subprocess.Popen[str]

@@ -97,9 +97,9 @@ async def test_unreachable_server_raises(api_with: Callable[[Handler], SessionAp
 
 async def test_all_pages_are_read(api_with: Callable[[Handler], SessionApi]) -> None:
     def handle(request: httpx.Request) -> httpx.Response:
-        after = int(request.url.params.get("after", 0))
+        after = len(request.url.params.get("cursor", ""))
         return httpx.Response(
-            200, json={"events": [_event(after + 1)], "next": None if after == 2 else after + 1}
+            200, json={"events": [_event(after + 1)], "next": None if after == 2 else "x" * (after + 1)}
         )
 
     async with api_with(handle) as api:

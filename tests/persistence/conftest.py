@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import asyncpg
 import pytest
@@ -18,6 +19,7 @@ from antiphon.chassis.bus import Bus, outgoing
 from antiphon.chassis.database import TRANSIENT, Database, DatabaseUnavailable
 from antiphon.cli.stack.nats import NatsServer
 from antiphon.cli.stack.ports import free_port
+from antiphon.cli.stack.postgres import Postgres
 from antiphon.contracts.envelope import Envelope, seal
 from antiphon.contracts.event import Event
 from antiphon.contracts.events.agent import AgentJoined, AgentReady, AgentStateChanged
@@ -315,3 +317,13 @@ async def replica(nats_server: NatsServer, postgres_dsn: str, tmp_path: Path) ->
     for each in made:
         if hasattr(each, "process"):
             await each.end(signal.SIGKILL)
+
+
+@pytest.fixture
+async def empty_dsn(postgres_server: Postgres, template_database: str) -> str:
+    """The address of a database with nothing in it."""
+    name = f"empty_{uuid4().hex[:12]}"
+    connection = await asyncpg.connect(postgres_server.dsn_of("postgres"))
+    await connection.execute(f'create database "{name}"')
+    await connection.close()
+    return postgres_server.dsn_of(name)

@@ -8,7 +8,6 @@ import sys
 from asyncio.subprocess import PIPE
 from datetime import datetime
 from typing import Any
-from uuid import uuid4
 
 import asyncpg
 import msgspec
@@ -19,7 +18,6 @@ from msgspec.structs import replace
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from antiphon.cli.stack.postgres import Postgres
 from antiphon.contracts.session import Session
 from antiphon.contracts.views import TABLES, session_json
 from antiphon.persistence import migrations
@@ -67,16 +65,6 @@ async def functions(dsn: str) -> set[str]:
     finally:
         await connection.close()
     return {row["name"] for row in rows}
-
-
-@pytest.fixture
-async def empty_dsn(postgres_server: Postgres, template_database: str) -> str:
-    """The address of a database with nothing in it."""
-    name = f"empty_{uuid4().hex[:12]}"
-    connection = await asyncpg.connect(postgres_server.dsn_of("postgres"))
-    await connection.execute(f'create database "{name}"')
-    await connection.close()
-    return postgres_server.dsn_of(name)
 
 
 async def test_the_migrations_create_what_the_metadata_defines(empty_dsn: str, postgres_dsn: str) -> None:

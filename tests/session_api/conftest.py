@@ -19,7 +19,7 @@ from tests.session_api.fake_persistence import FakePersistence
 
 from antiphon.chassis.bus import Bus
 from antiphon.chassis.database import Database
-from antiphon.chassis.process import serve_http
+from antiphon.chassis.http.server import serve_http
 from antiphon.cli.stack.nats import NatsServer
 from antiphon.contracts.deployment import SECRET_BYTES, Deployment
 from antiphon.contracts.streams import SESSIONS

@@ -12,7 +12,14 @@ from antiphon.contracts.envelope import Envelope, committed, decode, encode, sea
 from antiphon.contracts.event import Event
 from antiphon.contracts.session import fold
 from antiphon.contracts.subjects import committed_subject, partition_of, session_filter
-from antiphon.contracts.views import EMPTY_DOCUMENTS, SessionView, details, details_json, indexed
+from antiphon.contracts.views import (
+    EMPTY_DOCUMENTS,
+    SessionView,
+    details,
+    details_json,
+    indexed,
+    metadata_terms,
+)
 
 
 class FakePersistence:
@@ -83,7 +90,11 @@ class FakePersistence:
         documents = {name: msgspec.json.encode(getattr(state, name)).decode() for name in EMPTY_DOCUMENTS} | {
             "details": details_json(details(state))
         }
-        columns = [name for name in SessionView.__struct_fields__ if name not in documents]
+        columns = [
+            name
+            for name in SessionView.__struct_fields__
+            if name not in documents and name != "metadata_terms"
+        ]
         created_at = state.created_at or log[0].time
         row: Mapping[str, Any] = {
             **documents,
@@ -91,6 +102,7 @@ class FakePersistence:
             "created_at": created_at,
             "user_id": state.user_id and indexed(state.user_id),
             "room": state.room and indexed(state.room),
+            "metadata_terms": metadata_terms(state.metadata) or None,
         }
         names = ", ".join(row)
         values = ", ".join(f"${n}" for n in range(1, len(row) + 1))

@@ -7,22 +7,6 @@ import httpx
 
 from antiphon.chassis.database import DatabaseUnavailable
 
-ROUTES = {
-    ("/v1/sessions", "get"),
-    ("/v1/sessions", "post"),
-    ("/v1/sessions/{session_id}", "get"),
-    ("/v1/sessions/{session_id}", "delete"),
-    ("/v1/sessions/{session_id}/turns", "get"),
-    ("/v1/sessions/{session_id}/events", "get"),
-    ("/v1/sessions/{session_id}/token", "post"),
-    ("/v1/flows", "get"),
-}
-
-
-async def _document(client: httpx.AsyncClient) -> dict[str, Any]:
-    document: dict[str, Any] = (await client.get("/openapi.json")).json()
-    return document
-
 
 async def test_ready_when_the_broker_answers(rejecting: httpx.AsyncClient) -> None:
     response = await rejecting.get("/health/ready")
@@ -51,6 +35,7 @@ async def test_unknown_path_is_a_problem(rejecting: httpx.AsyncClient) -> None:
     assert response.status_code == 404
     assert response.headers["content-type"] == "application/problem+json"
     assert response.json() == {
+        "request_id": response.headers["x-request-id"],
         "type": "https://antiphon.dev/problems/not-found",
         "title": "Not found",
         "status": 404,
@@ -65,28 +50,6 @@ async def test_wrong_method_is_a_problem(rejecting: httpx.AsyncClient) -> None:
     assert response.status_code == 405
     assert response.headers["content-type"] == "application/problem+json"
     assert response.headers["allow"]
-
-
-async def test_openapi_document_has_every_route_with_its_problems(rejecting: httpx.AsyncClient) -> None:
-    document = await _document(rejecting)
-
-    operations = {(path, verb): o for path, verbs in document["paths"].items() for verb, o in verbs.items()}
-    assert document["openapi"].startswith("3.1")
-    assert set(operations) == ROUTES
-    for operation in operations.values():
-        assert {"401", "403"} <= set(operation["responses"])
-        assert "application/problem+json" in operation["responses"]["401"]["content"]
-        success = next(status for status in operation["responses"] if status.startswith("2"))
-        assert operation["responses"][success]["content"]["application/json"]
-    assert document["security"] == [{"ApiKey": []}]
-
-
-async def test_every_reference_of_the_openapi_document_resolves(rejecting: httpx.AsyncClient) -> None:
-    document = await _document(rejecting)
-
-    referred = set(re.findall(r'"#/components/schemas/([^"]+)"', str(document).replace("'", '"')))
-    assert referred <= set(document["components"]["schemas"])
-    assert "HTTPValidationError" not in referred
 
 
 async def test_docs_need_no_network(rejecting: httpx.AsyncClient) -> None:

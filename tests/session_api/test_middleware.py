@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 from antiphon.chassis.bus import Bus
 from antiphon.contracts.envelope import decode
 from antiphon.contracts.subjects import session_filter
-from antiphon.session_api.middleware import BODY_LIMIT_BYTES
+from antiphon.session_api.settings import BODY_LIMIT_BYTES
 
 CREATE = {"flow_id": "booking", "user_id": "ada"}
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"

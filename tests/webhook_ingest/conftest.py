@@ -15,8 +15,10 @@ from tests.fixtures.clock import FixedClock
 
 from antiphon.chassis.bus import Bus
 from antiphon.chassis.health import Health
+from antiphon.chassis.http.exchange import HttpPolicy
 from antiphon.webhook_ingest.app import create_app
 from antiphon.webhook_ingest.publisher import WebhookPublisher
+from antiphon.webhook_ingest.settings import BODY_LIMIT_BYTES
 
 API_KEY = "devkey"
 API_SECRET = "a-secret-of-at-least-32-characters!!"
@@ -75,6 +77,7 @@ async def client(bus: Bus, clock: FixedClock) -> AsyncIterator[httpx.AsyncClient
     publisher = WebhookPublisher(
         bus, deployment=DEPLOYMENT, api_key=API_KEY, api_secret=API_SECRET, clock=clock, timeout_seconds=1.0
     )
-    transport = httpx.ASGITransport(create_app(publisher, Health({"broker": bus.ready})))
+    policy = HttpPolicy(body_limit_bytes=BODY_LIMIT_BYTES)
+    transport = httpx.ASGITransport(create_app(publisher, Health({"broker": bus.ready}), policy))
     async with httpx.AsyncClient(transport=transport, base_url="http://ingest") as client:
         yield client

@@ -16,7 +16,8 @@ from antiphon.contracts.registry import open_event
 from antiphon.contracts.rooms import AdoptedRoom, encode_room
 from antiphon.contracts.subjects import ALL_EVENTS
 from antiphon.webhook_ingest import rooms
-from antiphon.webhook_ingest.app import BODY_LIMIT_BYTES, PATH
+from antiphon.webhook_ingest.app import PATH
+from antiphon.webhook_ingest.settings import BODY_LIMIT_BYTES
 
 ADOPTED = named_session_id("acme", "adopted")
 

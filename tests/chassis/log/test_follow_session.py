@@ -10,8 +10,8 @@ import pytest
 
 from antiphon.chassis.bus import Bus
 from antiphon.chassis.database import Database
-from antiphon.chassis.log import Log, follow
-from antiphon.chassis.log.read import read_session
+from antiphon.chassis.log import Log, session_follower
+from antiphon.chassis.log.read import read_step
 from antiphon.cli.stack.nats import NatsServer
 from antiphon.cli.stack.postgres import Postgres
 from antiphon.contracts.envelope import Envelope
@@ -35,13 +35,13 @@ async def take(following: AsyncIterator[Envelope], count: int) -> list[int]:
 def record_reads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Record the sequence after which the log was read, each time."""
     reads: list[int] = []
-    read = read_session
+    read = read_step
 
-    async def recorded(database: Database, tenant: str, session_id: str, after: int, limit: int) -> Any:
+    async def recorded(database: Database, tenant: str, session_id: str, after: int, *limits: int) -> Any:
         reads.append(after)
-        return await read(database, tenant, session_id, after, limit)
+        return await read(database, tenant, session_id, after, *limits)
 
-    monkeypatch.setattr(follow, "read_session", recorded)
+    monkeypatch.setattr(session_follower, "read_step", recorded)
     return reads
 
 
@@ -105,7 +105,7 @@ async def test_a_lost_announcement_is_detected_by_the_next(log: Log, writer: Any
 async def test_unannounced_commits_are_found_by_polling(
     log: Log, writer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(follow, "SESSION_POLL_SECONDS", 0.1)
+    monkeypatch.setattr(session_follower, "SESSION_POLL_SECONDS", 0.1)
     async with aclosing(log.follow_session("default", SESSION)) as following:
         await writer.commit_and_announce(SESSION)
         assert await take(following, 1) == [1]
@@ -141,7 +141,7 @@ async def test_a_malformed_announcement_causes_a_read(log: Log, bus: Bus, writer
 async def test_another_tenant_receives_nothing(
     log: Log, writer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(follow, "SESSION_POLL_SECONDS", 0.05)
+    monkeypatch.setattr(session_follower, "SESSION_POLL_SECONDS", 0.05)
     async with aclosing(log.follow_session("stranger", SESSION)) as following:
         await writer.commit_and_announce(SESSION, 3)
 
@@ -152,7 +152,7 @@ async def test_another_tenant_receives_nothing(
 async def test_more_history_than_a_page_is_complete(
     log: Log, writer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(follow, "PAGE", 10)
+    monkeypatch.setattr(session_follower, "STEP", 10)
     await writer.commit(SESSION, 35)
 
     async with aclosing(log.follow_session("default", SESSION)) as following:
@@ -239,7 +239,7 @@ async def test_closing_at_any_moment_removes_the_subscription(log: Log, bus: Bus
 async def test_random_losses_arrive_complete_and_in_order(
     log: Log, writer: Any, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(follow, "SESSION_POLL_SECONDS", 0.2)
+    monkeypatch.setattr(session_follower, "SESSION_POLL_SECONDS", 0.2)
     chance = random.Random(seed)
     total = 150
 

@@ -1,4 +1,4 @@
-"""DELETE /v1/sessions/{id}: publishes the command, deletes the room, closes the session once."""
+"""POST /v1/sessions/{id}/end: publishes the command, deletes the room, closes the session once."""
 
 from typing import Any
 
@@ -23,14 +23,25 @@ async def _log(bus: Bus) -> list[Envelope]:
 async def test_api_closes_a_session_without_an_agent(
     client: httpx.AsyncClient, session_id: str, bus: Bus, livekit: Any
 ) -> None:
-    response = await client.delete(f"/v1/sessions/{session_id}")
+    response = await client.post(f"/v1/sessions/{session_id}/end")
 
     command, closed = map(open_event, (await _log(bus))[2:])
-    assert (response.status_code, response.json()) == (202, {"session_id": session_id, "ended": True})
+    assert (response.status_code, response.json()) == (200, {"session_id": session_id, "ended": True})
     assert command == CommandRequested(command_id="end", verb="end", actor="key:writer")
     assert isinstance(closed, SessionClosed)
     assert closed.reason is CloseReason.CANCELLED
     assert livekit.rooms == {}
+
+
+async def test_delete_is_kept_for_erasure(client: httpx.AsyncClient, session_id: str, bus: Bus) -> None:
+    before = await _log(bus)
+
+    response = await client.delete(f"/v1/sessions/{session_id}")
+
+    assert response.status_code == 405
+    assert response.headers["allow"] == "GET"
+    assert response.json()["type"].endswith("/method-not-allowed")
+    assert await _log(bus) == before
 
 
 async def test_ending_an_adopted_session_deletes_its_room(
@@ -40,7 +51,7 @@ async def test_ending_an_adopted_session_deletes_its_room(
     livekit.rooms["lobby"] = "RM_1"
     await persistence.commit(adopted, SessionAdopted(room="lobby", room_sid="RM_1"), JOINED)
 
-    response = await client.delete(f"/v1/sessions/{adopted}")
+    response = await client.post(f"/v1/sessions/{adopted}/end")
 
     assert (response.status_code, response.json()["ended"]) == (202, False)
     assert livekit.deleted == ["lobby"]
@@ -65,9 +76,9 @@ async def test_a_later_room_of_the_same_name_is_not_deleted(
     if not retained:
         await purge()  # then the view says which room it was
 
-    response = await client.delete(f"/v1/sessions/{adopted}")
+    response = await client.post(f"/v1/sessions/{adopted}/end")
 
-    assert response.status_code == 202
+    assert response.is_success
     assert livekit.deleted == []
     assert livekit.rooms == rooms
 
@@ -77,35 +88,35 @@ async def test_agent_closes_its_own_session(
 ) -> None:
     await persistence.commit(session_id, JOINED)
 
-    response = await client.delete(f"/v1/sessions/{session_id}")
+    response = await client.post(f"/v1/sessions/{session_id}/end")
 
     assert (response.status_code, response.json()["ended"]) == (202, False)
     assert [envelope.type for envelope in await _log(bus)][-1] == "command.requested"
     assert livekit.rooms == {}
 
 
-async def test_repeated_delete_changes_nothing(
+async def test_repeated_end_changes_nothing(
     client: httpx.AsyncClient, session_id: str, bus: Bus, persistence: Any
 ) -> None:
     await persistence.commit(session_id, JOINED)
-    await client.delete(f"/v1/sessions/{session_id}")
+    await client.post(f"/v1/sessions/{session_id}/end")
     before = await _log(bus)
 
-    again = await client.delete(f"/v1/sessions/{session_id}")
+    again = await client.post(f"/v1/sessions/{session_id}/end")
 
     assert again.status_code == 202
     assert await _log(bus) == before
 
 
-async def test_delete_of_an_ended_session_changes_nothing(
+async def test_end_of_an_ended_session_changes_nothing(
     client: httpx.AsyncClient, session_id: str, bus: Bus, livekit: Any
 ) -> None:
-    await client.delete(f"/v1/sessions/{session_id}")
+    await client.post(f"/v1/sessions/{session_id}/end")
     before = await _log(bus)
 
-    again = await client.delete(f"/v1/sessions/{session_id}")
+    again = await client.post(f"/v1/sessions/{session_id}/end")
 
-    assert (again.status_code, again.json()["ended"]) == (202, True)
+    assert (again.status_code, again.json()["ended"]) == (200, True)
     assert await _log(bus) == before
     assert livekit.deleted == [session_id]
 
@@ -113,9 +124,9 @@ async def test_delete_of_an_ended_session_changes_nothing(
 async def test_missing_room_is_no_error(client: httpx.AsyncClient, session_id: str, livekit: Any) -> None:
     livekit.rooms.clear()
 
-    response = await client.delete(f"/v1/sessions/{session_id}")
+    response = await client.post(f"/v1/sessions/{session_id}/end")
 
-    assert response.status_code == 202
+    assert response.is_success
 
 
 async def test_livekit_outage_keeps_the_command_and_responds_503(
@@ -123,22 +134,24 @@ async def test_livekit_outage_keeps_the_command_and_responds_503(
 ) -> None:
     # A real LiveKit cannot fail on demand.
     livekit.status = 503
-    response = await client.delete(f"/v1/sessions/{session_id}")
+    response = await client.post(f"/v1/sessions/{session_id}/end")
     kept = [envelope.type for envelope in await _log(bus)]
     livekit.status = 200
 
-    again = await client.delete(f"/v1/sessions/{session_id}")
+    again = await client.post(f"/v1/sessions/{session_id}/end")
 
     assert response.status_code == 503
     assert int(response.headers["retry-after"]) > 0
     assert kept[-1] == "command.requested"
-    assert (again.status_code, again.json()["ended"]) == (202, True)
+    assert (again.status_code, again.json()["ended"]) == (200, True)
 
 
 async def test_session_of_another_tenant_responds_404(
     client: httpx.AsyncClient, session_id: str, livekit: Any
 ) -> None:
-    response = await client.delete(f"/v1/sessions/{session_id}", headers={"Authorization": "Bearer foreign"})
+    response = await client.post(
+        f"/v1/sessions/{session_id}/end", headers={"Authorization": "Bearer foreign"}
+    )
 
     assert response.status_code == 404
     assert livekit.deleted == []

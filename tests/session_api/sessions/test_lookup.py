@@ -91,17 +91,17 @@ async def test_event_has_sequence_and_position(
 
 async def test_events_are_paginated(client: httpx.AsyncClient, session_id: str, persistence: Any) -> None:
     await persistence.commit(session_id, *[READY] * 3)
-    seen: list[int] = []
-    after: int | None = 0
+    path, seen = f"/v1/sessions/{session_id}/events", []
+    params: dict[str, Any] = {"limit": 2}
 
-    while after is not None:
-        page = (
-            await client.get(f"/v1/sessions/{session_id}/events", params={"after": after, "limit": 2})
-        ).json()
+    while params.get("cursor", "") is not None:
+        page = (await client.get(path, params=params)).json()
         seen += [event["sequence"] for event in page["events"]]
-        after = page["next"]
+        params["cursor"] = page["next"]
 
     assert seen == [1, 2, 3, 4, 5]
+    rest = (await client.get(path, params={"after": 3})).json()["events"]
+    assert [event["sequence"] for event in rest] == [4, 5]
 
 
 async def test_turns_are_paginated_in_order(
@@ -182,6 +182,8 @@ async def test_the_events_that_could_not_be_read_are_counted(
     [
         ("/events", {"after": -1}, "after"),
         ("/events", {"after": "x"}, "after"),
+        ("/events", {"after": 1, "cursor": "x"}, "after"),
+        ("/events", {"cursor": "AQAAAAA"}, "cursor"),
         ("/events", {"limit": 0}, "limit"),
         ("/events", {"limit": 1001}, "limit"),
         ("/turns", {"cursor": "x"}, "cursor"),

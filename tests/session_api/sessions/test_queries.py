@@ -77,9 +77,8 @@ async def test_new_session_does_not_shift_pages(
     assert await _ids(client, cursor=first["next"]) == seven[3:]
 
 
-@pytest.mark.parametrize("parameter", ["user_id", "user"])
-async def test_filter_by_user(parameter: str, client: httpx.AsyncClient, seven: list[str]) -> None:
-    assert await _ids(client, **{parameter: "grace"}) == [_id(5), _id(3), _id(1)]
+async def test_filter_by_user(client: httpx.AsyncClient, seven: list[str]) -> None:
+    assert await _ids(client, user_id="grace") == [_id(5), _id(3), _id(1)]
 
 
 @pytest.mark.parametrize("room", ["x" * 300, "two\r\nlines\x1b", "nul\0", "\x7f\u2028", " "])
@@ -88,7 +87,7 @@ async def test_any_room_that_was_adopted_is_found(
 ) -> None:
     await persistence.commit(_id(1), SessionAdopted(room=room, user_id=room))
 
-    for parameter in ("room", "user_id", "user"):
+    for parameter in ("room", "user_id"):
         assert await _ids(client, **{parameter: room}) == [_id(1)]
 
 

@@ -8,11 +8,10 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.fixtures.clock import FixedClock
 
 from antiphon.cli.stack.nats import NatsServer
-from antiphon.contracts.envelope import seal
 from antiphon.contracts.events.agent import AgentReady
+from antiphon.contracts.events.livekit import LiveKitParticipantLeft, LiveKitRoomFinished
 from antiphon.contracts.events.session import (
     CloseReason,
     FailureReason,
@@ -20,12 +19,14 @@ from antiphon.contracts.events.session import (
     SessionClosed,
     SessionFailed,
 )
-from antiphon.session_api.sessions.sse import ReadAhead
+from antiphon.session_api.sessions import log_end, sse
 
 UNKNOWN = "ses_00000000000000000000000000"
 READY = AgentReady(greeting="Good evening.\r\nWelcome.", ready_ms=640.0)
 CLOSED = SessionClosed(reason=CloseReason.CALLER_LEFT, fault=FaultSide.NONE, duration_seconds=3.0, turns=0)
 FAILED = SessionFailed(reason=FailureReason.AGENT_LOST, attempts=1)
+LEFT = LiveKitParticipantLeft(webhook_id="EV_1", room="r", payload={})
+FINISHED = LiveKitRoomFinished(webhook_id="EV_2", room="r", payload={})
 ACCEPT = {"Accept": "text/event-stream"}
 
 Chunks = AsyncIterator[str]
@@ -78,12 +79,12 @@ async def _next(blocks: Chunks) -> dict[str, Any]:
 async def test_ended_session_is_replayed_and_the_stream_ends(
     client: httpx.AsyncClient, session_id: str, persistence: Any
 ) -> None:
-    await persistence.commit(session_id, READY, CLOSED)
+    await persistence.commit(session_id, READY, CLOSED, LEFT, FINISHED, READY)
 
     events = await _all(client, session_id)
 
     page = (await client.get(f"/v1/sessions/{session_id}/events")).json()
-    assert [event["id"] for event in events] == [1, 2, 3, 4]
+    assert [event["id"] for event in events] == [1, 2, 3, 4, 5, 6, 7]
     assert [event["data"] for event in events] == page["events"]
     assert [event["event"] for event in events] == [event["type"] for event in page["events"]]
 
@@ -99,31 +100,32 @@ async def test_history_then_live_until_the_end(
         live = await _next(blocks)
         await persistence.commit(session_id, last)
         end = await _next(blocks)
+        await persistence.commit(session_id, LEFT, FINISHED)
         async with asyncio.timeout(60):
-            rest = [block async for block in blocks]
+            rest = [_parse(block) async for block in blocks if _is_event(block)]
 
     assert [event["id"] for event in history] == [1, 2]
     assert (live["id"], live["event"], live["data"]["data"]["greeting"]) == (3, "agent.ready", READY.greeting)
     assert (end["id"], end["event"]) == (4, last.TYPE)
-    assert rest == []
+    assert [event["id"] for event in rest] == [5, 6]
 
 
 async def test_uncommitted_session_can_be_followed(
     client: httpx.AsyncClient, session_id: str, persistence: Any
 ) -> None:
     async with _stream(client, session_id) as blocks:
-        await persistence.commit(session_id, CLOSED)
+        await persistence.commit(session_id, CLOSED, FINISHED)
         async with asyncio.timeout(60):
             events = [_parse(block) async for block in blocks if _is_event(block)]
 
-    assert [event["id"] for event in events] == [1, 2, 3]
+    assert [event["id"] for event in events] == [1, 2, 3, 4]
 
 
 @pytest.mark.parametrize("resume", [{"headers": {"Last-Event-ID": "2"}}, {"after": 2}])
 async def test_stream_resumes_after_a_sequence(
     resume: dict[str, Any], client: httpx.AsyncClient, session_id: str, persistence: Any
 ) -> None:
-    await persistence.commit(session_id, READY, CLOSED)
+    await persistence.commit(session_id, CLOSED, FINISHED)
 
     assert [event["id"] for event in await _all(client, session_id, **resume)] == [3, 4]
 
@@ -131,7 +133,7 @@ async def test_stream_resumes_after_a_sequence(
 async def test_last_event_id_takes_precedence_over_after(
     client: httpx.AsyncClient, session_id: str, persistence: Any
 ) -> None:
-    await persistence.commit(session_id, READY, CLOSED)
+    await persistence.commit(session_id, CLOSED, FINISHED)
 
     events = await _all(client, session_id, after=0, headers={"Last-Event-ID": "3"})
 
@@ -141,9 +143,9 @@ async def test_last_event_id_takes_precedence_over_after(
 async def test_resume_after_the_end_responds_204(
     client: httpx.AsyncClient, session_id: str, persistence: Any
 ) -> None:
-    await persistence.commit(session_id, CLOSED)
+    await persistence.commit(session_id, CLOSED, FINISHED)
 
-    response = await client.get(f"/v1/sessions/{session_id}/events", headers={**ACCEPT, "Last-Event-ID": "3"})
+    response = await client.get(f"/v1/sessions/{session_id}/events", headers={**ACCEPT, "Last-Event-ID": "4"})
 
     assert (response.status_code, response.content) == (204, b"")
 
@@ -151,13 +153,92 @@ async def test_resume_after_the_end_responds_204(
 async def test_resume_after_the_end_returns_later_events(
     client: httpx.AsyncClient, session_id: str, persistence: Any
 ) -> None:
-    await persistence.commit(session_id, CLOSED, READY)
-
+    await persistence.commit(session_id, CLOSED, FINISHED)
     first = await _all(client, session_id)
-    second = await _all(client, session_id, headers={"Last-Event-ID": "3"})
+    await persistence.commit(session_id, READY)
 
-    assert [event["id"] for event in first] == [1, 2, 3]
-    assert [event["id"] for event in second] == [4]
+    second = await _all(client, session_id, headers={"Last-Event-ID": "4"})
+
+    assert [event["id"] for event in first] == [1, 2, 3, 4]
+    assert [event["id"] for event in second] == [5]
+
+
+async def test_a_room_that_nobody_reports_as_finished_ends_the_stream_in_time(
+    client: httpx.AsyncClient, session_id: str, persistence: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sse, "LATE_SECONDS", 1.0)
+    monkeypatch.setattr(log_end, "LATE_SECONDS", 1.0)
+    await persistence.commit(session_id, CLOSED, LEFT)
+
+    assert [event["id"] for event in await _all(client, session_id)] == [1, 2, 3, 4]
+    assert [event["id"] for event in await _all(client, session_id, after=3)] == [4]
+    await asyncio.sleep(1)
+    response = await client.get(f"/v1/sessions/{session_id}/events", params={"after": 4}, headers=ACCEPT)
+    assert response.status_code == 204
+
+
+async def test_a_reader_that_reconnects_right_after_the_end_receives_the_late_events(
+    client: httpx.AsyncClient, session_id: str, persistence: Any
+) -> None:
+    await persistence.commit(session_id, CLOSED)
+    async with _stream(client, session_id, after=3) as blocks:
+        await anext(blocks)
+        await persistence.commit(session_id, LEFT, FINISHED)
+        async with asyncio.timeout(60):
+            rest = [_parse(block) async for block in blocks if _is_event(block)]
+
+    assert [event["id"] for event in rest] == [4, 5]
+    response = await client.get(f"/v1/sessions/{session_id}/events", params={"after": 5}, headers=ACCEPT)
+    assert response.status_code == 204
+
+
+async def test_an_agent_that_reports_the_end_after_livekit_does_ends_the_stream(
+    client: httpx.AsyncClient, session_id: str, persistence: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sse, "QUIET_SECONDS", 5.0)
+    async with _stream(client, session_id) as blocks:
+        await persistence.commit(session_id, FINISHED)
+        await persistence.commit(session_id, CLOSED)
+        await persistence.commit(session_id, LEFT)
+        async with asyncio.timeout(60):
+            events = [_parse(block) async for block in blocks if _is_event(block)]
+
+    assert [event["id"] for event in events] == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("headers", [ACCEPT, {}])
+async def test_a_sequence_beyond_the_end_responds_422(
+    headers: dict[str, str], client: httpx.AsyncClient, session_id: str, persistence: Any
+) -> None:
+    async def after(sequence: int) -> httpx.Response:
+        url = f"/v1/sessions/{session_id}/events"
+        return await client.get(url, params={"after": sequence}, headers=headers)
+
+    uncommitted = await after(1)
+    await persistence.commit(session_id, READY)
+    beyond = await after(4)
+    await persistence.commit(session_id, CLOSED, FINISHED)
+    ended = await after(2**31 - 1)
+
+    for response, last in ((uncommitted, 0), (beyond, 3), (ended, 5)):
+        problem = response.json()
+        assert response.status_code == 422
+        assert problem["type"].endswith("/sequence-beyond-end")
+        assert problem["last_sequence"] == last
+        assert str(last) in problem["detail"]
+
+
+async def test_a_reader_resumes_right_after_an_event_that_it_received_live(
+    client: httpx.AsyncClient, session_id: str, persistence: Any
+) -> None:
+    for _ in range(10):
+        async with _stream(client, session_id) as blocks:
+            await persistence.commit(session_id, READY)
+            last = 0
+            while last < len(persistence._committed[session_id]):
+                last = (await _next(blocks))["id"]
+        async with _stream(client, session_id, headers={"Last-Event-ID": str(last)}) as blocks:
+            assert (await anext(blocks)).startswith("retry:")
 
 
 async def test_heartbeats_are_sent_between_events(start: Any, session_id: str) -> None:
@@ -179,8 +260,8 @@ async def test_a_thousand_events_arrive_in_order(
     await persistence.commit(session_id, *[READY] * 600)
     async with _stream(client, session_id) as blocks:
         first = await _next(blocks)
-        await persistence.commit(session_id, *[READY] * 397, CLOSED)
-        async with asyncio.timeout(20):
+        await persistence.commit(session_id, *[READY] * 396, CLOSED, FINISHED)
+        async with asyncio.timeout(60):
             rest = [_parse(block) async for block in blocks if _is_event(block)]
 
     assert [event["id"] for event in (first, *rest)] == list(range(1, 1001))
@@ -229,11 +310,11 @@ async def test_missed_announcement_is_read_from_the_log(
         with monkeypatch.context() as silence:
             silence.setattr(type(persistence._bus), "announce", _publish_nothing)
             await persistence.commit(session_id, READY)
-        await persistence.commit(session_id, CLOSED)
+        await persistence.commit(session_id, CLOSED, FINISHED)
         async with asyncio.timeout(60):
             rest = [_parse(block) async for block in blocks if _is_event(block)]
 
-    assert [event["id"] for event in rest] == [3, 4]
+    assert [event["id"] for event in rest] == [3, 4, 5]
 
 
 async def _publish_nothing(*_: object) -> None:
@@ -248,8 +329,8 @@ async def test_broker_restart_loses_nothing(
         await _next(blocks), await _next(blocks)
         nats_server.kill()
         nats_server.start()
-        await persistence.commit(session_id, READY, CLOSED)
-        async with asyncio.timeout(20):
+        await persistence.commit(session_id, CLOSED, FINISHED)
+        async with asyncio.timeout(60):
             rest = [_parse(block) async for block in blocks if _is_event(block)]
 
     assert [event["id"] for event in rest] == [3, 4]
@@ -268,33 +349,3 @@ async def test_unknown_session_responds_404(client: httpx.AsyncClient) -> None:
     response = await client.get(f"/v1/sessions/{UNKNOWN}/events", headers=ACCEPT)
 
     assert response.status_code == 404
-
-
-async def test_events_read_ahead_of_a_slow_client_are_bounded_in_bytes() -> None:
-    ahead = ReadAhead(max_bytes=10_000)
-    event = seal(
-        AgentReady(greeting="x" * 3_000, ready_ms=1.0),
-        id="large",
-        session_id=UNKNOWN,
-        tenant="default",
-        producer="test",
-        producerseq=1,
-        time=FixedClock()(),
-    )
-    put = 0
-
-    async def read() -> None:
-        nonlocal put
-        while True:
-            await ahead.put(event)
-            put += 1
-
-    reading = asyncio.create_task(read())
-    taken = 0
-    for _ in range(5):
-        taken += len(await ahead.take())
-        assert put - taken <= 4
-    assert taken > 5
-
-    reading.cancel()
-    await asyncio.wait([reading])

@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import BaseRoute, Route
 
-from antiphon.chassis.process import serve_http
+from antiphon.chassis.http.server import serve_http
 
 Check = Callable[[], Awaitable[object]]
 

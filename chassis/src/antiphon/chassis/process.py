@@ -1,22 +1,18 @@
-"""Run a process: one event loop, one stop event, exit codes, an HTTP server."""
+"""Run a process: one event loop, one stop event, exit codes."""
 
 import asyncio
 import os
 import signal
-import socket
 import sys
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import suppress
 
 import structlog
-import uvicorn
 import uvloop
-from starlette.types import ASGIApp
 
 log = structlog.get_logger(__name__)
 
 EXIT_FAILED = 1
-GRACE_SECONDS = 5  # for open requests after the stop event
 
 Main = Callable[[asyncio.Event], Awaitable[None]]
 
@@ -77,60 +73,3 @@ def _on_signal(number: signal.Signals, stop: asyncio.Event) -> None:
         sys.stderr.flush()
     if forced:
         os._exit(128 + number)
-
-
-class _Server(uvicorn.Server):
-    """A uvicorn server that leaves signals to `run`."""
-
-    def capture_signals(self) -> AbstractContextManager[None]:  # type: ignore[override]
-        """Install no signal handlers."""
-        return nullcontext()
-
-
-async def serve_http(
-    app: ASGIApp, host: str, port: int, stop: asyncio.Event, *, lifespan: bool = True
-) -> None:
-    """Serve an ASGI app until stopped; open requests get GRACE_SECONDS to end.
-
-    Without `lifespan` the app gets no lifespan events: it has nothing to start or to end.
-
-    Raises OSError when the port is taken, RuntimeError when the app does not start.
-    """
-    config = uvicorn.Config(
-        app,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        lifespan="auto" if lifespan else "off",
-        timeout_graceful_shutdown=GRACE_SECONDS,
-    )
-    server = _Server(config)
-    stopping = asyncio.create_task(_stop_with(server, stop), name=f"stop http {port}")
-    with listening_socket(host, port) as listening:
-        try:
-            await server.serve(sockets=[listening])
-        except SystemExit as error:  # uvicorn exits when the app's lifespan fails
-            raise RuntimeError("the HTTP application did not start") from error
-        finally:
-            stopping.cancel()
-
-
-async def _stop_with(server: uvicorn.Server, stop: asyncio.Event) -> None:
-    await stop.wait()
-    server.should_exit = True
-
-
-def listening_socket(host: str, port: int) -> socket.socket:
-    """Bind a TCP socket; port 0 picks a free one.
-
-    Raises OSError naming address and port.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    bound = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        bound.bind((host, port))
-    except OSError as error:
-        bound.close()
-        raise OSError(error.errno, f"cannot listen on {host}:{port}: {error.strerror}") from error
-    return bound

@@ -32,6 +32,12 @@ def _url_with_scheme(*schemes: str) -> AfterValidator:
     return AfterValidator(check)
 
 
+def _without_query(value: str) -> str:
+    if "?" in value or "#" in value or "@" in value:
+        raise ValueError("must be a URL without user, query and fragment")
+    return value.rstrip("/")
+
+
 def _not_blank(value: str) -> str:
     if not value.strip():
         raise ValueError("must not be blank")
@@ -41,6 +47,7 @@ def _not_blank(value: str) -> str:
 NatsUrl = Annotated[str, AfterValidator(check_urls)]
 PostgresDsn = Annotated[str, AfterValidator(check_dsn)]
 LiveKitUrl = Annotated[str, _url_with_scheme("ws", "wss", "http", "https")]
+HttpUrl = Annotated[str, _url_with_scheme("http", "https"), AfterValidator(_without_query)]
 Text = Annotated[str, AfterValidator(_not_blank)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 

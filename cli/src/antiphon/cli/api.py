@@ -58,11 +58,11 @@ class SessionApi:
 
     def turns(self, session_id: str) -> AsyncIterator[Json]:
         """Iterate over a session's turns in order."""
-        return self._pages(f"/v1/sessions/{session_id}/turns", "turns", "cursor")
+        return self._pages(f"/v1/sessions/{session_id}/turns", "turns")
 
     def events(self, session_id: str) -> AsyncIterator[Json]:
         """Iterate over a session's committed events in order."""
-        return self._pages(f"/v1/sessions/{session_id}/events", "events", "after")
+        return self._pages(f"/v1/sessions/{session_id}/events", "events")
 
     async def follow(self, session_id: str, *, after: int = 0) -> AsyncIterator[Json]:
         """Iterate over a session's events, past and live, to its last.
@@ -103,10 +103,10 @@ class SessionApi:
                     yield _decoded(b"\n".join(data))
                     data.clear()
 
-    async def _pages(self, path: str, name: str, parameter: str) -> AsyncIterator[Json]:
+    async def _pages(self, path: str, name: str) -> AsyncIterator[Json]:
         cursor = None
         while True:
-            page = await self._json("GET", path, params={} if cursor is None else {parameter: cursor})
+            page = await self._json("GET", path, params={} if cursor is None else {"cursor": cursor})
             for item in page[name]:
                 yield item
             cursor = page["next"]

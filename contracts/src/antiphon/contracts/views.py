@@ -1,6 +1,8 @@
 """Columns of the views that other services may read; persistence creates and writes the tables."""
 
+from collections.abc import Mapping
 from datetime import datetime
+from itertools import islice
 from operator import attrgetter
 from typing import Any, Literal, Protocol
 
@@ -39,10 +41,33 @@ def indexed(value: str) -> str:
     return value[:INDEXED_LENGTH].replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
+TERM_SEPARATOR = "\x1f"  # between the terms of one session, on their way to Postgres
+MAX_TERMS = 50
+MAX_TERM_LENGTH = 512  # characters
+
+
+def metadata_term(key: str, value: str) -> str | None:
+    """Return the term by which a session with this metadata is found, or None if it is found by none."""
+    if "=" in key or TERM_SEPARATOR in key or TERM_SEPARATOR in value:
+        return None
+    term = f"{key}={value}".replace("\0", "\N{REPLACEMENT CHARACTER}")
+    return term if len(term) <= MAX_TERM_LENGTH else None
+
+
+def metadata_terms(metadata: Mapping[str, Any]) -> list[str]:
+    """Return the terms of the texts, numbers and booleans of the first MAX_TERMS members."""
+    terms = (
+        metadata_term(key, value if isinstance(value, str) else _encode(value).decode())
+        for key, value in islice(metadata.items(), MAX_TERMS)
+        if isinstance(value, str | int | float)
+    )
+    return [term for term in terms if term is not None]
+
+
 class SessionView(Struct, frozen=True, kw_only=True):
     """A row of the view `sessions`: the folded session, in columns that are written when they change.
 
-    `session_json` makes the session of a row; `flow_id` to `reason` are there to filter and page by.
+    `session_json` makes the session of a row; the other columns are there to filter and page by.
     """
 
     session_id: str
@@ -67,6 +92,9 @@ class SessionView(Struct, frozen=True, kw_only=True):
     details: dict[str, Any] | None = None
     participants: dict[str, Any] | None = None
     usage: list[Any] | None = None
+    conversation_id: str | None = None
+    fault: str | None = None
+    metadata_terms: list[str] | None = None
 
 
 class TurnView(Struct, frozen=True, kw_only=True):

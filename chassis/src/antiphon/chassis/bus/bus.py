@@ -12,7 +12,7 @@ from antiphon.chassis.bus.kv import Bucket
 from antiphon.chassis.bus.messages import Ack, Incoming, Outgoing
 from antiphon.chassis.bus.publish import PUBLISH_DEADLINE_SECONDS
 from antiphon.chassis.bus.stored import StreamState
-from antiphon.chassis.bus.subscribe import Subscription, Subscriptions
+from antiphon.chassis.bus.subscribe import QUEUE_BYTES, Subscription, Subscriptions
 from antiphon.chassis.library_log import get_logger
 from antiphon.chassis.nats_access import NatsAccess
 from antiphon.chassis.retry import retrying
@@ -123,12 +123,12 @@ class Bus:
         except NOT_ANNOUNCED as error:
             log.warning("announce.failed", extra={"subject": subject, "error": repr(error)})
 
-    async def subscribe(self, subject: str) -> Subscription:
-        """Subscribe to the announcements of a subject from now on.
+    async def subscribe(self, subject: str, *, max_bytes: int = QUEUE_BYTES) -> Subscription:
+        """Subscribe to the announcements of a subject from now on; the queue holds about `max_bytes` of them.
 
         Raises InvalidSubject.
         """
-        return await self._subscriptions.subscribe(subject)
+        return await self._subscriptions.subscribe(subject, max_bytes)
 
     async def ensure(self, *, create_streams: bool = True, replicas: int | None = None) -> None:
         """Create the streams, consumers and buckets of the contract that do not exist yet, and verify all.

@@ -21,19 +21,30 @@ MISSED: Final[Announcement] = ("", b"")
 class Subscription:
     """A bounded queue of announcements; `MISSED` replaces what a reconnect or an overflow may have lost."""
 
-    def __init__(self, on_close: Callable[["Subscription"], None], limit: int = QUEUE_LIMIT) -> None:
+    def __init__(
+        self,
+        on_close: Callable[["Subscription"], None],
+        limit: int = QUEUE_LIMIT,
+        max_bytes: int = QUEUE_BYTES,
+    ) -> None:
         self._queue: deque[Announcement] = deque()
         self._bytes = 0
         self._limit = limit
+        self._max_bytes = max_bytes
         self._on_close = on_close
         self._closed = False
         self._waiter: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._deadline: float | None = None
 
+    @property
+    def empty(self) -> bool:
+        """Whether `next` would wait."""
+        return not self._queue
+
     def put(self, subject: str, payload: bytes) -> None:
         """Queue an announcement; a full queue is cleared first and starts again with MISSED."""
-        if len(self._queue) >= self._limit or self._bytes > QUEUE_BYTES:
+        if len(self._queue) >= self._limit or self._bytes > self._max_bytes:
             self._queue.clear()
             self._bytes = 0
             self.put_missed()
@@ -56,6 +67,10 @@ class Subscription:
         announcement = self._queue.popleft()
         self._bytes -= len(announcement[1])
         return announcement
+
+    def wake(self) -> None:
+        """End the wait of `next`, which returns None."""
+        self._wake()
 
     async def __aiter__(self) -> AsyncIterator[Announcement]:
         while (announcement := await self.next()) is not None:
@@ -125,7 +140,7 @@ class Subscriptions:
         self._unsubscribing: set[asyncio.Task[None]] = set()
         connection.on_reconnect(self._put_missed)
 
-    async def subscribe(self, subject: str) -> Subscription:
+    async def subscribe(self, subject: str, max_bytes: int = QUEUE_BYTES) -> Subscription:
         """Subscribe; once this returns, the server has registered the subscription (see Bus.subscribe)."""
         try:
             async with asyncio.timeout(SUBSCRIBE_DEADLINE_SECONDS), self._subscribing:
@@ -134,7 +149,7 @@ class Subscriptions:
                     shared = await self._subscribe_on_server(subject)
         except TimeoutError as error:
             raise BusUnavailable(f"cannot subscribe to {subject}: no answer in time") from error
-        subscription = Subscription(lambda closed: self._remove(subject, closed))
+        subscription = Subscription(lambda closed: self._remove(subject, closed), max_bytes=max_bytes)
         shared.subscribers.add(subscription)
         return subscription
 

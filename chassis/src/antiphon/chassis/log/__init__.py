@@ -2,5 +2,6 @@
 
 from antiphon.chassis.log.log import Log
 from antiphon.chassis.log.read import Page, sequence_of
+from antiphon.chassis.log.session_follower import SessionFollower
 
-__all__ = ["Log", "Page", "sequence_of"]
+__all__ = ["Log", "Page", "SessionFollower", "sequence_of"]

@@ -6,6 +6,7 @@ from antiphon.chassis.bus import Bus
 from antiphon.chassis.database import Database
 from antiphon.chassis.log.follow import follow_partitions, follow_session
 from antiphon.chassis.log.read import Page, read_session
+from antiphon.chassis.log.session_follower import SessionFollower
 from antiphon.contracts.cursor import Cursor
 from antiphon.contracts.envelope import Envelope
 
@@ -35,6 +36,12 @@ class Log:
         Raises DatabaseUnavailable.
         """
         return await read_session(self._database, tenant, session_id, after, limit)
+
+    def follower(
+        self, tenant: str, session_id: str, *, after: int = 0, announced: bool = True
+    ) -> SessionFollower:
+        """Return a follower of a session's events after a sequence, to be closed."""
+        return SessionFollower(self._database, self._bus, tenant, session_id, after, announced=announced)
 
     def follow_session(
         self, tenant: str, session_id: str, *, after: int = 0

@@ -1,7 +1,6 @@
 """Announcements of commits: which session or partition has new events, and when to read the log instead."""
 
 import asyncio
-from collections.abc import AsyncGenerator
 
 import msgspec
 
@@ -9,41 +8,16 @@ from antiphon.chassis.bus import MISSED, Announcement, Bus, BusUnavailable
 from antiphon.chassis.library_log import get_logger
 from antiphon.chassis.retry import retrying
 from antiphon.contracts.envelope import Envelope
-from antiphon.contracts.subjects import PARTITIONS, committed_filter, committed_subject
+from antiphon.contracts.subjects import PARTITIONS, committed_filter
 
 log = get_logger(__name__)
 
 ALL_PARTITIONS = frozenset(range(PARTITIONS))
-POLL_SECONDS = 1.0  # while the bus is unavailable
 DECODED_BYTES = 4 << 20
 
 _BY_TOKEN = {str(number): frozenset({number}) for number in ALL_PARTITIONS}
 
 _decoder = msgspec.json.Decoder(tuple[Envelope, ...])
-
-
-async def session_announcements(
-    bus: Bus, tenant: str, session_id: str, poll_seconds: float
-) -> AsyncGenerator[Announcement, None]:
-    """Yield a session's announcements, and MISSED whenever its log must be read.
-
-    MISSED comes first, after a reconnect or an overflow, after `poll_seconds` without an announcement, and
-    every second while the bus is unavailable.
-    """
-    subject = committed_subject(tenant, session_id)
-    while True:
-        try:
-            subscription = await bus.subscribe(subject)
-        except BusUnavailable:
-            yield MISSED
-            await asyncio.sleep(POLL_SECONDS)
-            continue
-        try:
-            yield MISSED  # events committed before we subscribed
-            while True:
-                yield await subscription.next(poll_seconds) or MISSED
-        finally:
-            await subscription.close()
 
 
 def envelopes_in(announcement: Announcement) -> tuple[Envelope, ...]:

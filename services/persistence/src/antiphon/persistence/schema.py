@@ -21,7 +21,7 @@ from sqlalchemy import (
     func,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSON
+from sqlalchemy.dialects.postgresql import ARRAY, JSON
 
 metadata = MetaData(
     naming_convention={
@@ -137,7 +137,7 @@ sessions = Table(
     Column("room", Name),
     Column("language", Text),
     Column("ended_at", Instant),
-    Column("reason", Text),
+    Column("reason", Name),
     Column("metadata", Document),
     Column("details", Document),
     Column("participants", Document),
@@ -150,10 +150,20 @@ sessions = Table(
     required("skipped", Integer),
     required("updated_at", Instant),
     required("sequence", Integer),
+    Column("conversation_id", Name),  # these came later; like the flow and the end, they seldom change
+    Column("fault", Name),
+    Column("metadata_terms", ARRAY(Name)),
     Index(None, "tenant", "created_at", "session_id"),
     Index(None, "tenant", "status", "created_at", "session_id"),
     Index(None, "tenant", "user_id", "created_at", "session_id"),
     Index(None, "tenant", "room", "created_at", "session_id"),
+    *(
+        Index(
+            None, "tenant", column, "created_at", "session_id", postgresql_where=text(f"{column} is not null")
+        )
+        for column in ("flow_id", "conversation_id", "reason", "fault")
+    ),
+    Index(None, "metadata_terms", postgresql_using="gin"),
     postgresql_with={"fillfactor": 70},  # every event updates a row: leave room to do it in place
 )
 

@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from antiphon.session_api.auth import authorize
 from antiphon.session_api.problems import Problem
+from antiphon.session_api.query_check import query_check
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
@@ -33,12 +34,14 @@ class ApiRoute(APIRoute):
     def get_route_handler(self) -> Handler:
         """Return FastAPI's handler behind the checks."""
         handle = super().get_route_handler()
+        check_query = query_check(self)
         scope = "sessions:read" if (self.methods or set()) <= READ_METHODS else "sessions:write"
 
         # Before FastAPI, not one of its dependencies: the body of an unauthorized request is never read.
         async def authorized(request: Request) -> Response:
             request = _JsonRequest(request.scope, request.receive)
             authorize(request, scope)
+            check_query(request)
             if self.body_field is not None and not _is_json(request) and await request.body():
                 raise Problem(415, "unsupported-media-type", "Send application/json.")
             return await handle(request)

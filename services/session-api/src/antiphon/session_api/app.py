@@ -6,9 +6,9 @@ from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
 from antiphon.chassis.health import routes as health_routes
-from antiphon.session_api import openapi, problems, routes
+from antiphon.chassis.http.middleware import RequestMiddleware
+from antiphon.session_api import openapi, problem_pages, problems, routes
 from antiphon.session_api.dependencies import Dependencies
-from antiphon.session_api.middleware import RequestMiddleware
 
 DESCRIPTION = """\
 Create, inspect, follow and end voice sessions.
@@ -26,16 +26,23 @@ def create_app(dependencies: Dependencies) -> FastAPI:
         description=DESCRIPTION,
         docs_url="/docs",
         redoc_url=None,
+        redirect_slashes=False,  # to wherever `Host` says
         swagger_ui_parameters={"validatorUrl": None, "persistAuthorization": True},
         # One span per request: no copies of request data in logs, no span for each step of a request.
         telemetry={"logs": False, "operation_spans": False},
     )
     app.state.dependencies = dependencies
     app.state.keys = dependencies.keys
-    app.add_middleware(RequestMiddleware)
+    app.add_middleware(  # last, so that it is the outermost
+        RequestMiddleware,
+        policy=dependencies.http,
+        routes=app.router.routes,
+        to_response=problems.problem_response,
+    )
     problems.install(app)
     app.router.routes.extend(health_routes(dependencies.health))
     # Not include_router: nested routers match twice, at a third of the cost of a create.
     app.router.routes.extend((*routes.sessions.routes, *routes.flows.routes))
+    app.router.routes.extend(problem_pages.routes())
     openapi.install(app)
     return app

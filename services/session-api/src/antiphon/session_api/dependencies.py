@@ -13,6 +13,7 @@ from fastapi import Request
 from antiphon.chassis.bus import Bus
 from antiphon.chassis.database import Database
 from antiphon.chassis.health import Check, Health
+from antiphon.chassis.http.exchange import HttpPolicy
 from antiphon.chassis.log import Log
 from antiphon.contracts.deployment import Deployment
 from antiphon.session_api.auth import Keys
@@ -26,6 +27,7 @@ from antiphon.session_api.sessions.lookup import Lookup
 from antiphon.session_api.sessions.queries import Views
 from antiphon.session_api.sessions.ready import ReadyWaits
 from antiphon.session_api.sessions.room import Rooms
+from antiphon.session_api.sessions.sse import OpenStreams
 from antiphon.session_api.settings import ApiSettings
 
 
@@ -43,8 +45,10 @@ class Dependencies:
     views: Views
     log: Log
     health: Health
-    stopping: asyncio.Event
+    streams: OpenStreams
     heartbeat_seconds: float
+    http: HttpPolicy
+    public_url: str | None
 
 
 class Readiness(Health):
@@ -120,6 +124,8 @@ def wire(
         log=log,
         # Creating sessions needs no Postgres, so an outage there does not make the service unready.
         health=Readiness(required={"broker": bus.ready}, reported={"postgres": database.ready}),
-        stopping=stopping,
+        streams=OpenStreams(stopping),
         heartbeat_seconds=settings.heartbeat_seconds,
+        http=settings.http_policy,
+        public_url=settings.public_url,
     )

@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack, suppress
 from antiphon.chassis.bus import VERIFY_SECONDS, Bus, WatchedBucket
 from antiphon.chassis.database import Database
 from antiphon.chassis.deployment import deployment_of
-from antiphon.chassis.process import serve_http
+from antiphon.chassis.http.server import check_address, serve_http
 from antiphon.chassis.shutdown import ShuttingDown, wait_or_stop
 from antiphon.chassis.telemetry import configure, flush
 from antiphon.session_api.app import create_app
@@ -22,8 +22,10 @@ async def serve(settings: ApiSettings, stop: asyncio.Event) -> None:
     """Serve until stopped.
 
     Raises BusUnavailable when the broker cannot be reached at start; Postgres and LiveKit may be down.
+    Raises OSError when it cannot listen at its address.
     """
     configure(SERVICE, settings)
+    check_address(settings.host, settings.port)
     async with AsyncExitStack() as stack:
         stack.enter_context(suppress(ShuttingDown))  # SIGTERM during the start
         stack.callback(flush)
@@ -57,7 +59,8 @@ async def serve(settings: ApiSettings, stop: asyncio.Event) -> None:
         )
         dependencies.health.add("keys", keys.ready)  # a key that was revoked must not open anything
         dependencies.health.add("flows", flows.ready)
-        await serve_http(create_app(dependencies), settings.host, settings.port, stop)
+        app = create_app(dependencies)
+        await serve_http(app, settings.host, settings.port, stop, limits=settings.server_limits)
 
 
 async def _watch(bus: Bus, bucket: str) -> WatchedBucket:

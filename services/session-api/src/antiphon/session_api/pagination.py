@@ -1,15 +1,27 @@
-"""Pages of lists: `{"<name>": […], "next": <cursor or null>}`, and the opaque cursors between them."""
+"""Pages of lists: `{"<noun>": […], "next": <cursor or null>}`, and the opaque cursors between them.
+
+A cursor is a version, a checksum and a key, in base64: the key names its list and the last item of the page.
+"""
 
 import base64
 import binascii
+import zlib
 from collections.abc import Iterable
 from datetime import datetime
+from typing import TypeVar
 
 import msgspec
 import orjson
 from starlette.responses import Response
 
+from antiphon.contracts.ids import is_session_id
+from antiphon.session_api.instants import FIRST_YEAR, LAST_YEAR
 from antiphon.session_api.problems import Problem, invalid
+
+VERSION = b"\x01"
+CHECKSUM_BYTES = 4
+MAX_CURSOR_LENGTH = 512
+LARGEST_SEQUENCE = 2**31 - 1  # Postgres: integer
 
 
 class PageKey(msgspec.Struct, frozen=True):
@@ -19,10 +31,14 @@ class PageKey(msgspec.Struct, frozen=True):
     session_id: str
 
 
-_page_key = msgspec.json.Decoder(PageKey)
+T = TypeVar("T")
+
+_page_key = msgspec.json.Decoder(tuple[str, datetime, str])
+_number = msgspec.json.Decoder(tuple[str, int])
+_text = msgspec.json.Decoder(tuple[str, str])
 
 
-def page(name: str, items: Iterable[bytes | str], following: str | int | None) -> Response:
+def page(name: str, items: Iterable[bytes | str], following: str | None) -> Response:
     """Return a page of items encoded as JSON; `following` is its `next`, None on the last page."""
     joined = b",".join(item.encode() if isinstance(item, str) else item for item in items)
     body = b'{"%s":[%s],"next":%s}' % (name.encode(), joined, orjson.dumps(following))
@@ -30,8 +46,8 @@ def page(name: str, items: Iterable[bytes | str], following: str | int | None) -
 
 
 def encode_page_cursor(key: PageKey) -> str:
-    """Return the opaque cursor of the page after this key."""
-    return base64.urlsafe_b64encode(msgspec.json.encode(key)).rstrip(b"=").decode()
+    """Return the opaque cursor of the page of sessions after this key."""
+    return _encode(("sessions", key.created_at, key.session_id))
 
 
 def decode_page_cursor(cursor: str) -> PageKey:
@@ -39,22 +55,65 @@ def decode_page_cursor(cursor: str) -> PageKey:
 
     Raises Problem 422.
     """
-    try:
-        raw = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
-        return _page_key.decode(raw)
-    except (binascii.Error, ValueError) as error:
-        raise _invalid_cursor() from error
+    name, created_at, session_id = _decode(_page_key, cursor)
+    known = created_at.tzinfo is not None and FIRST_YEAR <= created_at.year <= LAST_YEAR
+    if name != "sessions" or not known or not is_session_id(session_id):
+        raise _invalid_cursor()
+    return PageKey(created_at, session_id)
 
 
-def decode_number_cursor(cursor: str) -> int:
-    """Return the number that a cursor of a numbered list encodes.
+def encode_number_cursor(name: str, number: int) -> str:
+    """Return the opaque cursor of the page of a numbered list after this number."""
+    return _encode((name, number))
+
+
+def decode_number_cursor(name: str, cursor: str) -> int:
+    """Return the number that `encode_number_cursor` encoded for the same list.
 
     Raises Problem 422.
     """
-    if not cursor.isascii() or not cursor.isdigit() or len(cursor) > 9:
+    found, number = _decode(_number, cursor)
+    if found != name or not 0 <= number <= LARGEST_SEQUENCE:
         raise _invalid_cursor()
-    return int(cursor)
+    return number
+
+
+def encode_name_cursor(name: str, last: str) -> str:
+    """Return the opaque cursor of the page of a list sorted by name after this one."""
+    return _encode((name, last))
+
+
+def decode_name_cursor(name: str, cursor: str) -> str:
+    """Return the name that `encode_name_cursor` encoded for the same list.
+
+    Raises Problem 422.
+    """
+    found, last = _decode(_text, cursor)
+    if found != name:
+        raise _invalid_cursor()
+    return last
+
+
+def _encode(key: tuple[object, ...]) -> str:
+    raw = msgspec.json.encode(key)
+    return base64.urlsafe_b64encode(VERSION + _checksum(raw) + raw).rstrip(b"=").decode()
+
+
+def _decode(decoder: msgspec.json.Decoder[T], cursor: str) -> T:
+    try:
+        raw = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
+        start = len(VERSION) + CHECKSUM_BYTES
+        if raw[:start] != VERSION + _checksum(raw[start:]):
+            raise _invalid_cursor()
+        return decoder.decode(raw[start:])
+    except (binascii.Error, ValueError, msgspec.DecodeError) as error:
+        raise _invalid_cursor() from error
+
+
+def _checksum(raw: bytes) -> bytes:
+    return zlib.crc32(raw).to_bytes(CHECKSUM_BYTES, "big")
 
 
 def _invalid_cursor() -> Problem:
-    return invalid("cursor", "query", "is not a cursor of this list")
+    message = "is not a cursor of this list: pass the `next` of a page as it is, or none to start again"
+    return invalid("cursor", "query", message)

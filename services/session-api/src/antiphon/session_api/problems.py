@@ -1,10 +1,5 @@
 """Errors as application/problem+json (RFC 9457)."""
 
-from collections.abc import Mapping, Sequence
-from http import HTTPStatus
-from typing import Any
-
-import orjson
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
@@ -12,9 +7,19 @@ from starlette.responses import Response
 
 from antiphon.chassis.bus import BusUnavailable, HistoryGap, PayloadTooLarge
 from antiphon.chassis.database import DatabaseUnavailable
+from antiphon.chassis.http import problem as http
+from antiphon.chassis.http.problem import MEDIA_TYPE, TYPE_BASE, Problem
 
-MEDIA_TYPE = "application/problem+json"
-TYPE_BASE = "https://antiphon.dev/problems/"
+__all__ = [
+    "MEDIA_TYPE",
+    "TYPE_BASE",
+    "Problem",
+    "broker_unavailable",
+    "database_unavailable",
+    "install",
+    "invalid",
+    "problem_response",
+]
 
 _EXPECTED: tuple[type[Exception], ...] = (
     HTTPException,
@@ -24,31 +29,6 @@ _EXPECTED: tuple[type[Exception], ...] = (
     DatabaseUnavailable,
     PayloadTooLarge,
 )
-
-
-class Problem(HTTPException):
-    """An HTTP error that becomes a problem document.
-
-    `kind` is the stable last part of the problem's `type`, `members` are its extension members.
-    """
-
-    def __init__(
-        self,
-        status: int,
-        kind: str,
-        detail: str,
-        *,
-        retry_after_seconds: int | None = None,
-        headers: Mapping[str, str] | None = None,
-        errors: Sequence[Mapping[str, Any]] | None = None,
-        **members: Any,
-    ) -> None:
-        merged = dict(headers or {})
-        if retry_after_seconds is not None:
-            merged["Retry-After"] = str(retry_after_seconds)
-        super().__init__(status, detail, merged)
-        self.kind = kind
-        self.members = members if errors is None else {**members, "errors": list(errors)}
 
 
 def broker_unavailable() -> Problem:
@@ -74,23 +54,6 @@ def invalid(field: str, where: str, message: str) -> Problem:
     return Problem(422, "invalid-request", f"Not valid: {field}.", errors=errors)
 
 
-def render(problem: Problem, instance: str) -> Response:
-    """Return the problem as a response."""
-    body = {
-        "type": TYPE_BASE + problem.kind,
-        "title": problem.kind.replace("-", " ").capitalize(),
-        "status": problem.status_code,
-        "detail": problem.detail,
-        "instance": instance,
-        **problem.members,
-    }
-    return Response(orjson.dumps(body), problem.status_code, problem.headers, MEDIA_TYPE)
-
-
-def _kind_of(status: int) -> str:
-    return HTTPStatus(status).phrase.lower().replace(" ", "-")
-
-
 def _as_problem(error: Exception) -> Problem:
     match error:
         case Problem():
@@ -104,8 +67,7 @@ def _as_problem(error: Exception) -> Problem:
         case PayloadTooLarge():
             return Problem(413, "content-too-large", str(error))
         case HTTPException():
-            kind = _kind_of(error.status_code)
-            return Problem(error.status_code, kind, str(error.detail), headers=error.headers)
+            return http.of_status(error)
         case _:
             return Problem(500, "internal-error", "Internal error; see the server's log.")
 
@@ -127,7 +89,7 @@ def _invalid(error: RequestValidationError) -> Problem:
 
 def problem_response(request: Request, error: Exception) -> Response:
     """Return any error as a problem document."""
-    return render(_as_problem(error), request.url.path)
+    return http.problem_response(request, _as_problem(error))
 
 
 def install(app: FastAPI) -> None:

@@ -1,89 +1,86 @@
-"""Responses of each route in the OpenAPI document, each with an example."""
+"""What each route responds with, as the OpenAPI document shows it: answers, problems and headers."""
 
+from collections.abc import Mapping
 from typing import Any
 
-from antiphon.session_api.openapi import ERRORS, problems, reference
+from antiphon.session_api import examples
+from antiphon.session_api.components import reference
+from antiphon.session_api.problem_types import ProblemType, by_status
+from antiphon.session_api.problems import MEDIA_TYPE
+from antiphon.session_api.sessions.filters import METADATA_PARAMETER
 from antiphon.session_api.sessions.idempotency import HEADER, KEY_PATTERN
+from antiphon.session_api.sessions.sse import MEDIA_TYPE as EVENT_STREAM
 
-_ID = "ses_01m7yq1we0eqq9xvayxnfetqqd"
-_BASE = f"http://127.0.0.1:8000/v1/sessions/{_ID}"
+Node = dict[str, Any]
+Statuses = dict[int | str, Node]
 
-_SESSION_EXAMPLE: dict[str, Any] = {
-    "session_id": _ID,
-    "tenant": "default",
-    "status": "active",
-    "sequence": 17,
-    "flow_id": "booking",
-    "flow_revision": 1,
-    "user_id": "ada",
-    "room": _ID,
-    "language": "en",
-    "metadata": {"order": "A-17"},
-    "created_at": "2026-11-21T09:30:00Z",
-    "turns": 2,
-    "skipped": 0,
-}
-_TURN_EXAMPLE: dict[str, Any] = {
-    "session_id": _ID,
-    "epoch": "AJ_7rKbXyQ2mTnd",
-    "turn": 1,
-    "agent_id": "host",
-    "state": "saved",
-    "user_text": "i would like to book a table for two",
-    "assistant_text": "For when?",
-    "assistant_text_generated": "For when?",
-    "interrupted": False,
-    "recovered": False,
-    "metrics": {"e2e_latency": 0.61},
-}
-_EVENT_EXAMPLE: dict[str, Any] = {
-    "specversion": "1.0",
-    "id": f"{_ID}:requested",
-    "source": "/session-api",
-    "type": "session.requested",
-    "subject": _ID,
-    "time": "2026-11-21T09:30:00.000000Z",
-    "dataschema": "https://antiphon.dev/schemas/session.requested/1",
-    "data": {"flow_id": "booking", "flow_revision": 1, "user_id": "ada", "room": _ID},
-    "tenant": "default",
-    "producer": "session-api",
-    "producerseq": 0,
-    "sequence": 1,
-    "position": 4711,
-}
-_FLOW_EXAMPLE = {
-    "flow_id": "booking",
-    "revision": 1,
-    "name": "Table booking",
-    "description": "A restaurant's table desk",
-    "language": "en",
-    "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
-    "created_at": "2026-11-21T09:00:00Z",
-}
-_CREATED_EXAMPLE = {
-    "session_id": _ID,
-    "status": "dispatched",
-    "room": _ID,
-    "livekit_url": "ws://127.0.0.1:7880",
-    "token": "eyJhbGciOiJIUzI1NiIs…",
-    "events_url": f"{_BASE}/events",
-}
+AUTHENTICATION = ("missing-credentials", "invalid-credentials", "missing-scope")
+EVERY_ROUTE = ("method-not-allowed", "internal-error")
+_BODY = ("malformed-json", "content-too-large", "unsupported-media-type")
+_LIVEKIT = ("livekit-refused", "livekit-unavailable", "broker-unavailable")
+_READ = ("broker-unavailable", "database-unavailable")
 
 
-def _json(schema: dict[str, Any], example: Any) -> dict[str, Any]:
-    return {"application/json": {"schema": schema, "example": example}}
+def answer(description: str, schema: Node, example: Any, headers: Node | None = None) -> Node:
+    """Return the documentation of a response with a JSON body."""
+    content = {"application/json": {"schema": schema, "example": example}}
+    return {"description": description, "content": content, **({"headers": headers} if headers else {})}
 
 
-def _page(name: str, item: str, example: Any, following: Any) -> dict[str, Any]:
-    schema = {
-        "type": "object",
-        "required": [name, "next"],
-        "properties": {
-            name: {"type": "array", "items": reference(item)},
-            "next": {"type": ["integer" if isinstance(following, int) else "string", "null"]},
+def problems(*names: str) -> Statuses:
+    """Return the documentation of these problems, grouped by status."""
+    return {status: _problem(status, types) for status, types in by_status(names).items()}
+
+
+def _problem(status: int, types: list[ProblemType]) -> Node:
+    documented: Node = {
+        "description": " ".join(problem.happened for problem in types),
+        "content": {
+            MEDIA_TYPE: {
+                "schema": reference("ProblemDocument"),
+                "examples": {problem.name: {"value": _example(status, problem)} for problem in types},
+            }
         },
     }
-    return _json(schema, {name: [example], "next": following})
+    if status == 401:
+        documented["headers"] = {
+            "WWW-Authenticate": {"schema": {"type": "string"}, "description": "how to authenticate"}
+        }
+    elif status == 405:
+        documented["headers"] = {
+            "Allow": {"schema": {"type": "string"}, "description": "the methods of this path"}
+        }
+    elif status in {429, 503}:
+        documented["headers"] = {
+            "Retry-After": {
+                "schema": {"type": "string", "pattern": "^[0-9]+$"},
+                "description": "seconds until a retry makes sense",
+            }
+        }
+    return documented
+
+
+def _example(status: int, problem: ProblemType) -> Node:
+    example: Node = {
+        "type": problem.uri,
+        "title": problem.title,
+        "status": status,
+        "detail": problem.happened,
+        "instance": "/v1/sessions",
+    }
+    if status == 422:
+        example["errors"] = [
+            {"field": "user_id", "in": "body", "message": "Field required", "code": "missing"}
+        ]
+    return example
+
+
+def _page(schema: str, noun: str, item: Any, following: str | None) -> Node:
+    return answer(f"A page of {noun}", reference(schema), {noun: [item], "next": following})
+
+
+def _route(answers: Mapping[int, Node], *names: str, **more: Any) -> Node:
+    return {"responses": {**answers, **problems(*names)}, **more}
 
 
 _NOT_READY = "Only with `wait=ready`: the deadline has passed, or the session has ended; see its status"
@@ -95,12 +92,11 @@ _IDEMPOTENCY_KEY = {
     "schema": {"type": "string", "pattern": KEY_PATTERN},
     "example": "order-17",
 }
-CREATE: dict[str, Any] = {
-    "openapi_extra": {"parameters": [_IDEMPOTENCY_KEY]},
-    "responses": {
+CREATE = _route(
+    {
         201: {
             "description": "The session is recorded and its agent is dispatched",
-            "content": {"application/json": {"example": _CREATED_EXAMPLE}},
+            "content": {"application/json": {"example": examples.CREATED}},
             "headers": {
                 "Location": {"schema": {"type": "string"}, "description": "the path of the session"},
                 "Idempotent-Replayed": {
@@ -109,73 +105,85 @@ CREATE: dict[str, Any] = {
                 },
             },
         },
-        202: {
-            "description": _NOT_READY,
-            "content": _json({"$ref": "#/components/schemas/CreateResponse"}, _CREATED_EXAMPLE),
-        },
-        **ERRORS,
-        **problems(400, 404, 409, 413, 415, 422, 502, 503),
+        202: answer(_NOT_READY, reference("CreateResponse"), examples.CREATED),
     },
-}
-SESSIONS: dict[str, Any] = {
-    "responses": {
+    "unknown-flow",
+    "idempotency-key-expired",
+    "invalid-request",
+    "idempotency-key-reused",
+    *_BODY,
+    *_LIVEKIT,
+    openapi_extra={"parameters": [_IDEMPOTENCY_KEY]},
+)
+SESSIONS = _route(
+    {200: _page("SessionList", "sessions", examples.SESSION, examples.SESSION_CURSOR)},
+    "invalid-request",
+    "database-unavailable",
+    openapi_extra={"parameters": [METADATA_PARAMETER]},
+)
+SESSION = _route(
+    {
+        200: answer("The session", reference("Session"), examples.SESSION),
+        202: answer(_NOT_READY, reference("Session"), examples.SESSION),
+    },
+    "unknown-session",
+    "invalid-request",
+    *_READ,
+)
+TURNS = _route(
+    {200: _page("TurnList", "turns", examples.TURN, None)}, "unknown-session", "invalid-request", *_READ
+)
+_EVENT_PAGE = _page("EventList", "events", examples.EVENT, examples.EVENT_CURSOR)
+EVENTS = _route(
+    {
         200: {
-            "description": "A page of sessions",
-            "content": _page("sessions", "Session", _SESSION_EXAMPLE, "eyJjcmVhdGVkX2F0Ijoi"),
-        },
-        **ERRORS,
-        **problems(422, 503),
-    },
-}
-SESSION: dict[str, Any] = {
-    "responses": {
-        200: {"description": "The session", "content": _json(reference("Session"), _SESSION_EXAMPLE)},
-        202: {"description": _NOT_READY, "content": _json(reference("Session"), _SESSION_EXAMPLE)},
-        **ERRORS,
-        **problems(404, 503),
-    },
-}
-TURNS: dict[str, Any] = {
-    "responses": {
-        200: {"description": "A page of turns", "content": _page("turns", "TurnView", _TURN_EXAMPLE, "31")},
-        **ERRORS,
-        **problems(404, 422, 503),
-    },
-}
-EVENTS: dict[str, Any] = {
-    "responses": {
-        200: {
-            "description": "A page of events, or a stream of them",
+            "description": "A page of events; with `Accept: text/event-stream` a stream of them",
             "content": {
-                **_page("events", "Envelope", _EVENT_EXAMPLE, 100),
-                "text/event-stream": {
-                    "schema": {"type": "string"},
-                    "example": 'id: 1\nevent: session.requested\ndata: {"specversion":"1.0",…}\n\n',
+                **_EVENT_PAGE["content"],
+                EVENT_STREAM: {
+                    "schema": {
+                        "type": "string",
+                        "description": (
+                            "Server-sent events: `id` is the sequence, `event` the type, `data` an Event "
+                            "as JSON. "
+                            "Lines that begin with a colon are heartbeats."
+                        ),
+                    },
+                    "example": examples.STREAM,
                 },
             },
         },
         204: {"description": "The session has ended and has no further events; do not reconnect"},
-        **ERRORS,
-        **problems(404, 422, 503),
     },
-}
-TOKEN: dict[str, Any] = {
-    "responses": {**ERRORS, **problems(400, 404, 409, 413, 415, 422, 502, 503)},
-}
-END: dict[str, Any] = {
-    "responses": {**ERRORS, **problems(404, 502, 503)},
-}
-_FLOWS_SCHEMA = {
-    "type": "object",
-    "required": ["flows", "next"],
-    "properties": {"flows": {"type": "array", "items": reference("Flow")}, "next": {"type": "null"}},
-}
-FLOWS: dict[str, Any] = {
-    "responses": {
+    "unknown-session",
+    "invalid-request",
+    *_READ,
+)
+TOKEN = _route(
+    {
         200: {
-            "description": "The flows",
-            "content": _json(_FLOWS_SCHEMA, {"flows": [_FLOW_EXAMPLE], "next": None}),
-        },
-        **ERRORS,
+            "description": "A join token",
+            "content": {"application/json": {"example": examples.TOKEN}},
+        }
     },
-}
+    "unknown-session",
+    "session-ended",
+    "room-ended",
+    "invalid-request",
+    "database-unavailable",
+    *_BODY,
+    *_LIVEKIT,
+)
+END = _route(
+    {
+        200: answer("The session has ended", reference("EndResponse"), examples.ENDED),
+        202: answer(
+            "The end is requested; the agent publishes it", reference("EndResponse"), examples.ENDING
+        ),
+    },
+    "unknown-session",
+    "invalid-request",
+    "database-unavailable",
+    *_LIVEKIT,
+)
+FLOWS = _route({200: _page("FlowList", "flows", examples.FLOW, None)}, "invalid-request")

@@ -6,20 +6,31 @@ import msgspec
 from fastapi import APIRouter, Header, Path, Query, Request, Response
 from pydantic import AfterValidator
 
+from antiphon.chassis.http.routing import public_origin
 from antiphon.chassis.log import sequence_of
 from antiphon.contracts.envelope import encode
+from antiphon.contracts.events.session import FaultSide
+from antiphon.contracts.ids import SESSION_ID_PATTERN
 from antiphon.contracts.session import Status
 from antiphon.session_api.api_route import ApiRoute
 from antiphon.session_api.auth import caller
 from antiphon.session_api.dependencies import dependencies_of
+from antiphon.session_api.instants import Instant
 from antiphon.session_api.pagination import (
+    LARGEST_SEQUENCE,
+    MAX_CURSOR_LENGTH,
+    decode_name_cursor,
     decode_number_cursor,
     decode_page_cursor,
+    encode_name_cursor,
+    encode_number_cursor,
     encode_page_cursor,
     page,
 )
+from antiphon.session_api.problems import invalid
 from antiphon.session_api.route_docs import CREATE, END, EVENTS, FLOWS, SESSION, SESSIONS, TOKEN, TURNS
 from antiphon.session_api.sessions import ready, sse
+from antiphon.session_api.sessions.filters import Reason, filter_terms, require_order
 from antiphon.session_api.sessions.idempotency import idempotency_key
 from antiphon.session_api.sessions.lookup import valid_session_id
 from antiphon.session_api.sessions.queries import SessionsFilter
@@ -36,15 +47,33 @@ sessions = APIRouter(prefix="/v1/sessions", tags=["sessions"], route_class=ApiRo
 flows = APIRouter(prefix="/v1/flows", tags=["flows"], route_class=ApiRoute)
 
 SessionId = Annotated[
-    str, Path(examples=["ses_01m7yq1we0eqq9xvayxnfetqqd"]), AfterValidator(valid_session_id)
+    str,
+    Path(
+        description="the id of a session",
+        examples=["ses_01m7yq1we0eqq9xvayxnfetqqd"],
+        # Only documented: an id of another form is unknown (404), like one that does not exist.
+        json_schema_extra={"pattern": SESSION_ID_PATTERN},
+    ),
+    AfterValidator(valid_session_id),
 ]
-PageCursor = Annotated[str | None, Query(max_length=256, description="`next` of the previous page")]
-Limit = Annotated[int, Query(ge=1, le=200)]
-EventLimit = Annotated[int, Query(ge=1, le=1000)]
-Sequence = Annotated[int | None, Query(ge=0, le=2**31 - 1, description="the sequence to start after")]
+PageCursor = Annotated[
+    str | None,
+    Query(min_length=1, max_length=MAX_CURSOR_LENGTH, description="`next` of the page before, as it is"),
+]
+Limit = Annotated[int, Query(ge=1, le=200, description="the most items of a page")]
+EventLimit = Annotated[int, Query(ge=1, le=1000, description="the most events of a page")]
+Sequence = Annotated[
+    int | None,
+    Query(ge=0, le=LARGEST_SEQUENCE, description="the sequence to start after; not with `cursor`"),
+]
 LastEventId = Annotated[
     int | None,
-    Header(alias="Last-Event-ID", ge=0, le=2**31 - 1, description="the sequence to resume after"),
+    Header(
+        alias="Last-Event-ID",
+        ge=0,
+        le=LARGEST_SEQUENCE,
+        description="the sequence to resume a stream after; it comes before `after` and `cursor`",
+    ),
 ]
 Wait = Annotated[
     Literal["ready"] | None, Query(description="answer when the agent is ready, or 202 at the deadline")
@@ -55,7 +84,7 @@ WaitSeconds = Annotated[
 
 
 @sessions.post("", status_code=201, response_model=CreateResponse, **CREATE)
-async def create(
+async def create_session(
     request: Request,
     body: CreateRequest,
     wait: Wait = None,
@@ -78,7 +107,7 @@ async def create(
         livekit_url=join.livekit_url,
         token=join.caller_token(tenant, session_id, body) if created.joinable else None,
         greeting=None if wait is None else dependencies.create.greeting(tenant, body, waited),
-        events_url=f"{_origin(request)}{path}/events",
+        events_url=f"{public_origin(request.scope, dependencies.public_url)}{path}/events",
     )
     headers = {"Location": path}
     if created.replayed:
@@ -90,18 +119,33 @@ async def create(
 @sessions.get("", **SESSIONS)
 async def list_sessions(
     request: Request,
-    status: Annotated[list[Status] | None, Query(description="may be repeated")] = None,
-    user_id: Annotated[StoredName | None, Query()] = None,
-    user: Annotated[StoredName | None, Query(description="alias of `user_id`")] = None,
+    status: Annotated[list[Status] | None, Query(description="may be repeated: any of them")] = None,
+    flow_id: Annotated[StoredName | None, Query(description="the flow that the agent runs")] = None,
+    user_id: Annotated[StoredName | None, Query(description="your identifier of the user")] = None,
+    conversation_id: Annotated[
+        StoredName | None, Query(description="your identifier of the conversation")
+    ] = None,
     room: Annotated[StoredName | None, Query(description="the name of the LiveKit room")] = None,
+    reason: Annotated[Reason | None, Query(description="why it ended")] = None,
+    fault: Annotated[FaultSide | None, Query(description="the side that caused its abnormal end")] = None,
+    created_after: Annotated[Instant | None, Query(description="created at this time or later")] = None,
+    created_before: Annotated[Instant | None, Query(description="created before this time")] = None,
     cursor: PageCursor = None,
     limit: Limit = 50,
 ) -> Response:
-    """List sessions, newest first."""
+    """List sessions, newest first; all filters must hold."""
+    require_order(created_after, created_before)
     wanted = SessionsFilter(
         statuses=tuple(status or ()),
-        user_id=user if user_id is None else user_id,
+        flow_id=flow_id,
+        user_id=user_id,
+        conversation_id=conversation_id,
         room=room,
+        reason=reason,
+        fault=fault,
+        created_after=created_after,
+        created_before=created_before,
+        terms=filter_terms(request.query_params.multi_items()),
         after=None if cursor is None else decode_page_cursor(cursor),
     )
     found = await dependencies_of(request).views.sessions(caller(request).tenant, wanted, limit + 1)
@@ -129,9 +173,10 @@ async def list_turns(
     request: Request, session_id: SessionId, cursor: PageCursor = None, limit: Limit = 50
 ) -> Response:
     """List the turns of the conversation, in order; the one that goes on has the state `open`."""
-    after = 0 if cursor is None else decode_number_cursor(cursor)
+    name = f"turns:{session_id}"
+    after = 0 if cursor is None else decode_number_cursor(name, cursor)
     found = await dependencies_of(request).lookup.turns(caller(request).tenant, session_id, after, limit + 1)
-    more = str(found[limit - 1][0]) if len(found) > limit else None
+    more = encode_number_cursor(name, found[limit - 1][0]) if len(found) > limit else None
     return page("turns", (turn for _, turn in found[:limit]), more)
 
 
@@ -140,10 +185,16 @@ async def list_events(
     request: Request,
     session_id: SessionId,
     after: Sequence = None,
+    cursor: PageCursor = None,
     limit: EventLimit = 100,
     last_event_id: LastEventId = None,
 ) -> Response:
-    """Return the session's events: a page, or with `Accept: text/event-stream` a live stream."""
+    """List the session's events in order: a page, or with `Accept: text/event-stream` a live stream."""
+    name = f"events:{session_id}"
+    if cursor is not None:
+        if after is not None:
+            raise invalid("after", "query", "takes no cursor beside it: pass one of the two")
+        after = decode_number_cursor(name, cursor)
     if sse.MEDIA_TYPE in request.headers.get("accept", ""):
         resume = last_event_id if last_event_id is not None else after
         return await _stream(request, caller(request).tenant, session_id, resume or 0)
@@ -151,21 +202,20 @@ async def list_events(
         caller(request).tenant, session_id, after or 0, limit + 1
     )
     shown = found.envelopes[:limit]
-    more = sequence_of(shown[-1]) if found.more and shown else None
+    more = encode_number_cursor(name, sequence_of(shown[-1])) if found.more and shown else None
     return page("events", map(encode, shown), more)
 
 
 async def _stream(request: Request, tenant: str, session_id: str, after: int) -> Response:
     dependencies = dependencies_of(request)
-    ended_at = await dependencies.lookup.ended_at_sequence(tenant, session_id)
-    if ended_at is not None and after >= ended_at:
-        rest = await dependencies.log.read_session(tenant, session_id, after=after)
-        # 204 tells an EventSource not to reconnect.
-        return sse.EventStream(sse.replay(rest)) if rest else Response(status_code=204)
-    events = dependencies.log.follow_session(tenant, session_id, after=after)
-    return sse.EventStream(
-        sse.live(events, heartbeat_seconds=dependencies.heartbeat_seconds, stopping=dependencies.stopping)
+    end = await dependencies.lookup.log_end(tenant, session_id, after)
+    if end.settled and after == end.last:
+        return Response(status_code=204)  # tells an EventSource not to reconnect
+    follower = dependencies.log.follower(tenant, session_id, after=after, announced=not end.settled)
+    chunks = sse.live(
+        follower, end, heartbeat_seconds=dependencies.heartbeat_seconds, streams=dependencies.streams
     )
+    return sse.EventStream(chunks, follower.wake)
 
 
 @sessions.post("/{session_id}/token", response_model=TokenResponse, **TOKEN)
@@ -176,23 +226,21 @@ async def create_token(request: Request, session_id: SessionId, body: TokenReque
     return _json(token.model_dump_json())
 
 
-@sessions.delete("/{session_id}", status_code=202, response_model=EndResponse, **END)
+@sessions.post("/{session_id}/end", response_model=EndResponse, **END)
 async def end_session(request: Request, session_id: SessionId) -> Response:
     """End the session; repeating the request changes nothing."""
     ending = await dependencies_of(request).end.end(caller(request), session_id)
-    return _json(ending.model_dump_json(), 202)
+    return _json(ending.model_dump_json(), 200 if ending.ended else 202)
 
 
 @flows.get("", **FLOWS)
-async def list_flows(request: Request) -> Response:
-    """List the newest revision of every flow of the tenant."""
+async def list_flows(request: Request, cursor: PageCursor = None, limit: Limit = 50) -> Response:
+    """List the newest revision of every flow, by id."""
+    after = None if cursor is None else decode_name_cursor("flows", cursor)
     found = dependencies_of(request).flows.latest(caller(request).tenant)
-    return page("flows", map(msgspec.json.encode, found), None)
-
-
-def _origin(request: Request) -> str:
-    """Return the scheme and host of the request, as the client sent them."""
-    return f"{request.scope['scheme']}://{request.headers.get('host', 'localhost')}"
+    found = [flow for flow in found if after is None or flow.flow_id > after]
+    more = encode_name_cursor("flows", found[limit - 1].flow_id) if len(found) > limit else None
+    return page("flows", map(msgspec.json.encode, found[:limit]), more)
 
 
 def _json(body: bytes | str, status: int = 200, headers: dict[str, str] | None = None) -> Response:

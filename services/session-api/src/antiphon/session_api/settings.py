@@ -2,9 +2,13 @@
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
+from antiphon.chassis.http.cors import Cors, parse_origins
+from antiphon.chassis.http.exchange import HttpPolicy
+from antiphon.chassis.http.limits import ServerLimits
 from antiphon.chassis.settings import (
+    HttpUrl,
     LiveKitSettings,
     LiveKitUrl,
     LogSettings,
@@ -14,6 +18,13 @@ from antiphon.chassis.settings import (
     Text,
 )
 from antiphon.session_api.livekit import websocket_url
+
+BODY_LIMIT_BYTES = 64 * 1024
+
+
+def _origins(text: str) -> str:
+    parse_origins(text)
+    return text
 
 
 class ApiSettings(NatsSettings, PostgresSettings, LiveKitSettings, LogSettings):
@@ -43,7 +54,36 @@ class ApiSettings(NatsSettings, PostgresSettings, LiveKitSettings, LogSettings):
     postgres_statement_timeout_seconds: Annotated[float, Field(gt=0, le=3600)] = Field(
         5.0, validation_alias="ANTIPHON_POSTGRES_STATEMENT_TIMEOUT_SECONDS"
     )
+    public_url: HttpUrl | None = Field(
+        None,
+        validation_alias="ANTIPHON_API_PUBLIC_URL",
+        description="where clients reach this API; the base of the URLs in its answers",
+    )
+    cors_origins: Annotated[str, AfterValidator(_origins)] = Field(
+        "",
+        validation_alias="ANTIPHON_API_CORS_ORIGINS",
+        description="origins of browser apps that may call the API, separated by commas; none by default",
+    )
+    hsts_seconds: int = Field(0, ge=0, le=63_072_000, validation_alias="ANTIPHON_API_HSTS_SECONDS")
+    deadline_seconds: float = Field(8.0, gt=0, le=300, validation_alias="ANTIPHON_API_DEADLINE_SECONDS")
+    max_connections: int = Field(2000, ge=1, le=100_000, validation_alias="ANTIPHON_API_MAX_CONNECTIONS")
+    keep_alive_seconds: float = Field(5.0, gt=0, le=3600, validation_alias="ANTIPHON_API_KEEP_ALIVE_SECONDS")
     pool_size: int = Field(10, ge=1, le=100, validation_alias="ANTIPHON_API_POOL_SIZE")
+
+    @property
+    def http_policy(self) -> HttpPolicy:
+        """What every request is held to, and what every response has."""
+        return HttpPolicy(
+            body_limit_bytes=BODY_LIMIT_BYTES,
+            deadline_seconds=self.deadline_seconds,
+            cors=Cors(parse_origins(self.cors_origins)),
+            hsts_seconds=self.hsts_seconds,
+        )
+
+    @property
+    def server_limits(self) -> ServerLimits:
+        """The limits of the HTTP server."""
+        return ServerLimits(connections=self.max_connections, keep_alive_seconds=self.keep_alive_seconds)
 
     @property
     def callers_livekit_url(self) -> str:

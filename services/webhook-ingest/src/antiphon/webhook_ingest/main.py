@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from antiphon.chassis.bus import VERIFY_SECONDS, Bus
 from antiphon.chassis.deployment import deployment_of
 from antiphon.chassis.health import Health
-from antiphon.chassis.process import serve_http
+from antiphon.chassis.http.server import check_address, serve_http
 from antiphon.chassis.shutdown import ShuttingDown, wait_or_stop
 from antiphon.chassis.telemetry import configure, flush
 from antiphon.webhook_ingest.app import create_app
@@ -22,9 +22,11 @@ def _now() -> datetime:
 async def serve(settings: WebhookSettings, stop: asyncio.Event) -> None:
     """Serve until stopped.
 
-    Raises BusUnavailable when the broker cannot be reached at start.
+    Raises BusUnavailable when the broker cannot be reached at start, OSError when it cannot listen at its
+    address.
     """
     configure(PRODUCER, settings)
+    check_address(settings.host, settings.port)
     async with AsyncExitStack() as stack:
         stack.enter_context(suppress(ShuttingDown))  # SIGTERM during the start
         stack.callback(flush)
@@ -40,5 +42,5 @@ async def serve(settings: WebhookSettings, stop: asyncio.Event) -> None:
             clock=_now,
             timeout_seconds=settings.broker_timeout_seconds,
         )
-        app = create_app(publisher, Health({"broker": bus.ready}))
-        await serve_http(app, settings.host, settings.port, stop)
+        app = create_app(publisher, Health({"broker": bus.ready}), settings.http_policy)
+        await serve_http(app, settings.host, settings.port, stop, limits=settings.server_limits)

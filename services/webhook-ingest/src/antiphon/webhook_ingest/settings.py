@@ -2,7 +2,11 @@
 
 from pydantic import Field
 
+from antiphon.chassis.http.exchange import HttpPolicy
+from antiphon.chassis.http.limits import ServerLimits
 from antiphon.chassis.settings import LiveKitSettings, LogSettings, NatsSettings, Port, Text
+
+BODY_LIMIT_BYTES = 512 * 1024
 
 
 class WebhookSettings(NatsSettings, LiveKitSettings, LogSettings):
@@ -13,3 +17,17 @@ class WebhookSettings(NatsSettings, LiveKitSettings, LogSettings):
     broker_timeout_seconds: float = Field(
         3.0, gt=0, le=60, validation_alias="ANTIPHON_WEBHOOKS_BROKER_TIMEOUT_SECONDS"
     )
+    deadline_seconds: float = Field(8.0, gt=0, le=300, validation_alias="ANTIPHON_WEBHOOKS_DEADLINE_SECONDS")
+    max_connections: int = Field(500, ge=1, le=100_000, validation_alias="ANTIPHON_WEBHOOKS_MAX_CONNECTIONS")
+
+    @property
+    def http_policy(self) -> HttpPolicy:
+        """What every request is held to, and what every response has."""
+        return HttpPolicy(
+            body_limit_bytes=BODY_LIMIT_BYTES, deadline_seconds=self.deadline_seconds, api_prefix="/api/"
+        )
+
+    @property
+    def server_limits(self) -> ServerLimits:
+        """The limits of the HTTP server."""
+        return ServerLimits(connections=self.max_connections)

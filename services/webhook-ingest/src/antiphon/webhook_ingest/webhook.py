@@ -114,11 +114,14 @@ def parse(body: bytes) -> tuple[Webhook, dict[str, Any]]:
     try:
         payload = _payload.decode(body)
         webhook = msgspec.convert(payload, Webhook, strict=False)  # numbers may be strings
+        clean = without_secrets(payload)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise MalformedWebhook(str(error)) from error
+    except RecursionError as error:
+        raise MalformedWebhook("it is nested too deep") from error
     if not webhook.id or not webhook.event:
         raise MalformedWebhook("a webhook needs an id and an event")
-    return webhook, without_secrets(payload)
+    return webhook, clean
 
 
 _PREFIX = "livekit."

@@ -9,7 +9,14 @@ from msgspec.structs import replace
 
 from antiphon.contracts.envelope import Envelope
 from antiphon.contracts.session import Session, evolve
-from antiphon.contracts.views import STATE_COLUMNS, details, details_json, session_json
+from antiphon.contracts.views import (
+    STATE_COLUMNS,
+    TERM_SEPARATOR,
+    details,
+    details_json,
+    metadata_terms,
+    session_json,
+)
 from antiphon.persistence.projection import Cache, Columns, Projection, transpose
 from antiphon.persistence.projections.skipped import SkippedEvents
 from antiphon.persistence.sql import indexable_or_none, instant, read_sql, storable_or_none
@@ -23,7 +30,7 @@ _READ = f"select created_at, null as metadata, {_COLUMNS} from sessions where se
 
 MAX_CACHED_CHARACTERS = 8_192  # of a document; a session with a longer one is read again for each batch
 _CACHED_DOCUMENTS = ("details", "participants", "usage")
-_WRITTEN_DOCUMENTS = slice(11, 14)  # their places in `_values`
+_WRITTEN_DOCUMENTS = slice(13, 16)  # their places in `_values`
 
 _state = msgspec.json.Decoder(Session)
 _encode = msgspec.json.Encoder().encode
@@ -99,23 +106,32 @@ def _values(known: Row | None, row: Row) -> tuple[object, ...]:
         state.skipped,
         state.updated_at and instant(state.updated_at),
         state.sequence,
+        _terms(before and before.metadata, state.metadata),
     )
+
+
+def _terms(before: object, now: dict[str, Any]) -> str | None:
+    if now is before or not now:
+        return None
+    return TERM_SEPARATOR.join(metadata_terms(now)) or None
 
 
 def _filters(state: Session) -> tuple[object, ...]:
     """Return the columns to filter by; they are written whenever `details` is, which has them in full."""
     return (
-        storable_or_none(state.flow_id),
+        indexable_or_none(state.flow_id),
         state.flow_revision,
         indexable_or_none(state.user_id),
         indexable_or_none(state.room),
         storable_or_none(state.language),
         state.ended_at and instant(state.ended_at),
         storable_or_none(state.reason),
+        indexable_or_none(state.conversation_id),
+        storable_or_none(state.fault),
     )
 
 
-_UNCHANGED_FILTERS = (None,) * 7
+_UNCHANGED_FILTERS = (None,) * 9
 
 
 def _document(before: object, now: object) -> str | None:

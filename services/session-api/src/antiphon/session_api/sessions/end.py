@@ -14,7 +14,7 @@ from antiphon.session_api.sessions.lookup import Lookup
 from antiphon.session_api.sessions.room import Rooms, livekit_problem, room_is_current, room_name
 from antiphon.session_api.sessions.schemas import EndResponse
 
-COMMAND = "end"  # verb and command id: a session ends once, so a repeated DELETE is the same event
+COMMAND = "end"  # verb and command id: a session ends once, so a repeated request is the same event
 
 
 class EndSession:

@@ -7,6 +7,7 @@ from antiphon.contracts.ids import is_session_id
 from antiphon.contracts.session import Session
 from antiphon.session_api.problems import Problem
 from antiphon.session_api.sessions.events import EventReader
+from antiphon.session_api.sessions.log_end import LogEnd, beyond_the_end
 from antiphon.session_api.sessions.queries import Views
 
 _session = msgspec.json.Decoder(Session)
@@ -75,22 +76,27 @@ class Lookup:
     async def events(self, tenant: str, session_id: str, after: int, limit: int) -> Page:
         """Return committed events after a sequence, and whether there are more.
 
-        Raises Problem 404, DatabaseUnavailable, BusUnavailable.
+        Raises Problem 404, Problem 422 for a sequence that is not committed, DatabaseUnavailable,
+        BusUnavailable.
         """
         page = await self._log.read_page(tenant, session_id, after=after, limit=limit)
         if not page.envelopes:
-            await self._require(tenant, session_id)
+            await self.log_end(tenant, session_id, after)
         return page
 
-    async def ended_at_sequence(self, tenant: str, session_id: str) -> int | None:
-        """Return the sequence of the session's terminal event, or None before it is committed.
+    async def log_end(self, tenant: str, session_id: str, after: int) -> LogEnd:
+        """Return the end of what is committed of a session, for a reader that has the events up to `after`.
 
-        Raises Problem 404, DatabaseUnavailable, BusUnavailable.
+        An event is announced once it is committed, so no reader has one that is not.
+        Raises Problem 404, Problem 422 for a sequence that is not committed, DatabaseUnavailable,
+        BusUnavailable.
         """
-        ended_at = await self._views.ended_at_sequence(tenant, session_id)
-        if ended_at is None:
-            await self._require(tenant, session_id)
-        return ended_at
+        end = await self._views.log_end(tenant, session_id)
+        if not end.last and not await self._reader.exists(tenant, session_id):
+            raise unknown_session(session_id)
+        if after > end.last:
+            raise beyond_the_end(session_id, after, end.last)
+        return end
 
     async def _require(self, tenant: str, session_id: str) -> None:
         if await self._log.read_session(tenant, session_id, limit=1):

@@ -1,15 +1,17 @@
 """SQL queries of the views declared in `contracts.views`; rows are returned as the JSON that clients get."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 import asyncpg
 from msgspec import Struct
 
 from antiphon.chassis.database import Database, DatabaseUnavailable, translate_errors
-from antiphon.contracts.session import TERMINAL_TYPES, Status
+from antiphon.contracts.session import Status
 from antiphon.contracts.views import STATE_COLUMNS, TurnView, session_json
 from antiphon.session_api.pagination import PageKey
+from antiphon.session_api.sessions.log_end import LOG_END, LOG_END_TYPES, LogEnd, log_end_of
 
 _STATE = ", ".join(STATE_COLUMNS)
 SESSION = f"select {_STATE} from sessions where tenant = $1 and session_id = $2"
@@ -30,9 +32,7 @@ case when state = 'open' and exists (
     select from sessions where sessions.session_id = turns.session_id and sessions.ended_at is not null
 ) then 'unfinished' else state end as state
 """
-_TURN_COLUMNS = ", ".join(
-    _TURN_STATE if field == "state" else field for field in TurnView.__struct_fields__ if field != "tenant"
-)
+_TURN_COLUMNS = ", ".join(_TURN_STATE if field == "state" else field for field in TurnView.__struct_fields__)
 TURNS = f"""
 select first_sequence, row_to_json(page)::text as page
 from (
@@ -44,19 +44,24 @@ from (
 ) as page
 """
 
-ENDED_AT_SEQUENCE = """
-select min(sequence)
-from event_log
-where tenant = $1 and session_id = $2 and type = any($3::text[])
-"""
-
 
 class SessionsFilter(Struct, frozen=True):
-    """Filter of a list of sessions; `after` is the last session of the page before."""
+    """Filter of a list of sessions; all must hold. `after` is the last session of the page before.
+
+    `created_after` is included and `created_before` is not, so that periods can follow each other; `terms`
+    are those of `metadata_terms`.
+    """
 
     statuses: Sequence[Status] = ()
     user_id: str | None = None
     room: str | None = None
+    flow_id: str | None = None
+    conversation_id: str | None = None
+    reason: str | None = None
+    fault: str | None = None
+    created_after: datetime | None = None
+    created_before: datetime | None = None
+    terms: Sequence[str] = ()
     after: PageKey | None = None
 
 
@@ -86,11 +91,9 @@ class Views:
         rows = await self._fetch(TURNS, tenant, session_id, after, limit)
         return [(row["first_sequence"], row["page"]) for row in rows]
 
-    async def ended_at_sequence(self, tenant: str, session_id: str) -> int | None:
-        """Return the sequence of the session's terminal event, or None when there is none."""
-        rows = await self._fetch(ENDED_AT_SEQUENCE, tenant, session_id, sorted(TERMINAL_TYPES))
-        sequence: int | None = rows[0][0]
-        return sequence
+    async def log_end(self, tenant: str, session_id: str) -> LogEnd:
+        """Return the end of what is committed of a session; that of no events for an unknown one."""
+        return log_end_of((await self._fetch(LOG_END, tenant, session_id, *LOG_END_TYPES))[0])
 
     async def _fetch(self, statement: str, *arguments: Any) -> list[asyncpg.Record]:
         try:
@@ -100,18 +103,28 @@ class Views:
             raise DatabaseUnavailable(f"the views are not migrated yet: {error}") from error
 
 
+_CONDITIONS = {
+    "statuses": "status = any({}::text[])",
+    "user_id": "user_id = {}",
+    "room": "room = {}",
+    "flow_id": "flow_id = {}",
+    "conversation_id": "conversation_id = {}",
+    "reason": "reason = {}",
+    "fault": "fault = {}",
+    "created_after": "created_at >= {}",
+    "created_before": "created_at < {}",
+    "terms": "metadata_terms @> {}::text[]",
+}
+
+
 def _sessions_statement(tenant: str, wanted: SessionsFilter, limit: int) -> tuple[str, list[Any]]:
     arguments: list[Any] = [tenant]
     conditions = ""
-    if wanted.statuses:
-        arguments.append([str(status) for status in wanted.statuses])
-        conditions += f" and status = any(${len(arguments)}::text[])"
-    if wanted.user_id is not None:
-        arguments.append(wanted.user_id)
-        conditions += f" and user_id = ${len(arguments)}"
-    if wanted.room is not None:
-        arguments.append(wanted.room)
-        conditions += f" and room = ${len(arguments)}"
+    for name, condition in _CONDITIONS.items():
+        value = getattr(wanted, name)
+        if value is not None and value != ():
+            arguments.append(value)
+            conditions += " and " + condition.format(f"${len(arguments)}")
     if wanted.after is not None:
         arguments += [wanted.after.created_at, wanted.after.session_id]
         conditions += f" and (created_at, session_id) < (${len(arguments) - 1}, ${len(arguments)})"

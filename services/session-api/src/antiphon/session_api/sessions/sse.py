@@ -1,131 +1,144 @@
-"""Server-sent events: a session's history, then its live events, until it has ended."""
+"""Server-sent events: a session's history, then its live events, until it has ended and no more follow."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 
-import structlog
-from starlette.responses import StreamingResponse
-from starlette.types import Send
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
-from antiphon.chassis.log import sequence_of
-from antiphon.contracts.envelope import Envelope, encode
-from antiphon.contracts.session import TERMINAL_TYPES
+from antiphon.chassis.background import end_task
+from antiphon.chassis.log import SessionFollower
+from antiphon.session_api.sessions.log_end import LATE_SECONDS, LogEnd
+from antiphon.session_api.sessions.rendering import Rendered, Renderer
 
 MEDIA_TYPE = "text/event-stream"
-QUEUE_SIZE = 256  # events read ahead of a slow client; then reading waits
-QUEUE_BYTES = 1 << 20  # of their bodies, all but the newest
-CANCEL_TIMEOUT_SECONDS = 2.0
+QUIET_SECONDS = 0.5  # without an event, once session and room have ended: then the stream ends
 OPENING = b"retry: 1000\n\n"
 HEARTBEAT = b": keep-alive\n\n"
 
 Chunks = AsyncGenerator[bytes, None]
 
-log = structlog.get_logger(__name__)
+_render = Renderer()
 
 
-class EventStream(StreamingResponse):
-    """A streaming response that closes its generator when the connection ends."""
+class EventStream(Response):
+    """A response that is written as its chunks come; `wake` ends their wait once the client is gone."""
 
     media_type = MEDIA_TYPE
 
-    def __init__(self, chunks: Chunks) -> None:
-        super().__init__(chunks, headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
+    def __init__(self, chunks: Chunks, wake: Callable[[], None]) -> None:
+        super().__init__(headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
+        del self.headers["content-length"]
         self._chunks = chunks
+        self._wake = wake
 
-    async def stream_response(self, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the response, then close the generator."""
-        async with aclosing(self._chunks):
-            await super().stream_response(send)
+        # Not StreamingResponse: it needs two tasks more for each stream.
+        gone = asyncio.create_task(_disconnected(receive), name="stream: client")
+        gone.add_done_callback(lambda _: self._wake())
+        try:
+            async with aclosing(self._chunks):
+                await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+                if scope["method"] != "HEAD":
+                    async for chunk in self._chunks:
+                        if gone.done():
+                            return
+                        if chunk:
+                            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
+        finally:
+            await end_task(gone)
 
 
-def as_event(envelope: Envelope) -> bytes:
-    """Return a committed envelope as a server-sent event, whose id is the sequence."""
-    # In JSON, line breaks occur only between tokens, never inside a string.
-    data = encode(envelope).replace(b"\r", b" ").replace(b"\n", b" ")
-    return b"id: %d\nevent: %s\ndata: %s\n\n" % (sequence_of(envelope), envelope.type.encode(), data)
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
-async def replay(events: list[Envelope]) -> Chunks:
-    """Yield the events that were committed after the session's end."""
-    yield OPENING + b"".join(map(as_event, events))
+class Ending:
+    """The end of a stream: the session has ended, and so has its room, or LATE_SECONDS have passed."""
+
+    def __init__(self, end: LogEnd, now: float) -> None:
+        self.at = self._latest = float("inf")  # on the clock of the loop
+        self._ended = False
+        self._finished = end.finished
+        self._note(end.ended, end.finished, now, end.late_seconds)
+
+    def note(self, rendered: Rendered, now: float) -> None:
+        """Note what the stream sends."""
+        self._note(rendered.ended, rendered.finished, now, LATE_SECONDS)
+
+    def _note(self, ended: bool, finished: bool, now: float, late_seconds: float) -> None:
+        self._finished |= finished
+        if ended and not self._ended:
+            self._ended = True
+            self._latest = self.at = now + late_seconds
+        if self._ended and self._finished:
+            # Agent and LiveKit report independently: the agent's last events may come after LiveKit's.
+            self.at = min(self._latest, now + QUIET_SECONDS)
 
 
-class ReadAhead:
-    """Events that are read and not sent yet, bounded in number and in bytes."""
+class OpenStreams:
+    """The streams of a process, which end when it stops: one task waits for that, not one for each."""
 
-    def __init__(self, max_bytes: int = QUEUE_BYTES) -> None:
-        self._events: list[Envelope] = []
-        self._bytes = 0
-        self._max_bytes = max_bytes
-        self._arrived = asyncio.Event()
-        self._taken = asyncio.Event()
+    def __init__(self, stopping: asyncio.Event) -> None:
+        self._stopping = stopping
+        self._wakes: set[Callable[[], None]] = set()
+        self._waiting: asyncio.Task[None] | None = None
 
     @property
-    def empty(self) -> bool:
-        """Whether everything was taken."""
-        return not self._events
+    def stopping(self) -> bool:
+        """Whether the streams are to end."""
+        return self._stopping.is_set()
 
-    async def put(self, envelope: Envelope) -> None:
-        """Add an event, as soon as there is room for it."""
-        while len(self._events) >= QUEUE_SIZE or self._bytes > self._max_bytes:
-            self._taken.clear()
-            await self._taken.wait()
-        self._events.append(envelope)
-        self._bytes += len(envelope.data)
-        self._arrived.set()
+    def add(self, wake: Callable[[], None]) -> None:
+        """Call `wake` when the process stops."""
+        self._wakes.add(wake)
+        if self._waiting is None:
+            self._waiting = asyncio.create_task(self._wake_all(), name="stream: stop")
 
-    async def take(self) -> list[Envelope]:
-        """Wait for events, or for `wake`, and take all."""
-        await self._arrived.wait()
-        self._arrived.clear()
-        taken, self._events, self._bytes = self._events, [], 0
-        self._taken.set()
-        return taken
+    def remove(self, wake: Callable[[], None]) -> None:
+        """Forget a stream."""
+        self._wakes.discard(wake)
+        if not self._wakes and self._waiting is not None:
+            self._waiting.cancel()
+            self._waiting = None
 
-    def wake(self) -> None:
-        """End the wait of `take`."""
-        self._arrived.set()
+    async def _wake_all(self) -> None:
+        await self._stopping.wait()
+        for wake in tuple(self._wakes):
+            wake()
 
 
 async def live(
-    events: AsyncGenerator[Envelope, None], *, heartbeat_seconds: float, stopping: asyncio.Event
+    follower: SessionFollower, end: LogEnd, *, heartbeat_seconds: float, streams: OpenStreams
 ) -> Chunks:
-    """Yield events as they arrive, and a heartbeat after every `heartbeat_seconds` without one.
+    """Yield events as they are committed, and a heartbeat after every `heartbeat_seconds` without one.
 
-    Ends after the terminal event of the session, or when the server stops.
+    A chunk may be empty, so that whoever sends them can end the stream at any time. Ends with the session
+    and its late events, or when the server stops. Closes the follower.
     """
-    ahead = ReadAhead()
-    reading = asyncio.create_task(_read(events, ahead), name="stream: read")
-    stopped = asyncio.create_task(stopping.wait(), name="stream: stop")
-    for task in (reading, stopped):
-        task.add_done_callback(lambda _: ahead.wake())
+    now = asyncio.get_running_loop().time
+    ending = Ending(end, now())
+    wake = follower.wake
+    streams.add(wake)
     try:
         yield OPENING
-        while not stopped.done() and not (reading.done() and ahead.empty):
-            try:
-                async with asyncio.timeout(heartbeat_seconds):
-                    waiting = await ahead.take()
-            except TimeoutError:
+        heartbeat_at = now() + heartbeat_seconds
+        while not streams.stopping and (now() < ending.at or follower.behind):
+            envelopes = await follower.next(max(0.0, min(heartbeat_at, ending.at) - now()))
+            if envelopes:
+                rendered = _render(envelopes)
+                ending.note(rendered, now())
+                yield rendered.chunk
+                heartbeat_at = now() + heartbeat_seconds
+            elif now() >= heartbeat_at:
                 yield HEARTBEAT
-                continue
-            if chunk := b"".join(map(as_event, waiting)):
-                yield chunk
-        _log_failure(reading)
+                heartbeat_at = now() + heartbeat_seconds
+            else:
+                yield b""
     finally:
-        stopped.cancel()
-        reading.cancel()
-        await asyncio.wait((reading, stopped), timeout=CANCEL_TIMEOUT_SECONDS)
-
-
-async def _read(events: AsyncGenerator[Envelope, None], ahead: ReadAhead) -> None:
-    async with aclosing(events):
-        async for envelope in events:
-            await ahead.put(envelope)
-            if envelope.type in TERMINAL_TYPES:
-                return
-
-
-def _log_failure(reading: asyncio.Task[None]) -> None:
-    if reading.done() and not reading.cancelled() and (error := reading.exception()) is not None:
-        log.error("stream.failed", exc_info=error)
+        streams.remove(wake)
+        await follower.close()

@@ -1,0 +1,132 @@
+"""The middleware of every request: id, deadline, errors as problems, methods, and one log line."""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import structlog
+from opentelemetry import trace
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from antiphon.chassis.http.exchange import Exchange, HttpPolicy, Service
+from antiphon.chassis.http.problem import Problem
+from antiphon.chassis.http.request_id import logged_with, new_request_id
+from antiphon.chassis.http.routing import allowed_methods
+from antiphon.chassis.tracing import continue_from
+
+UNLOGGED = ("/health/",)
+CLIENT_GONE = 499  # in the log: the client left before the response
+
+log = structlog.get_logger(__name__)
+
+ToResponse = Callable[[Request, Exception], Response]
+
+
+class RequestMiddleware:
+    """ASGI middleware around an application; `to_response` turns an error into a problem document.
+
+    It goes outermost: what other middlewares raise becomes a problem too.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        policy: HttpPolicy,
+        routes: Sequence[BaseRoute],
+        to_response: ToResponse,
+        new_id: Callable[[], str] = new_request_id,
+    ) -> None:
+        self._app = app
+        self._policy = policy
+        self._service = Service(policy, routes, policy.fixed_headers(), new_id)
+        self._to_response = to_response
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        state = scope.setdefault("state", {})
+        exchange = state["exchange"] = Exchange(self._service, scope, receive, send)
+        state["request_id"] = exchange.request_id
+        with logged_with(exchange.request_id):
+            try:
+                # With tracing on, FastAPI's span continues the trace; otherwise pass on the trace id only.
+                traced = trace.get_current_span().get_span_context().is_valid
+                given = None if traced else exchange.headers.get(b"traceparent")
+                with continue_from(None if given is None else given.decode("latin-1")):
+                    await self._serve(exchange)
+            finally:
+                _log_request(exchange.scope, scope["method"], exchange.status, time.perf_counter() - started)
+
+    async def _serve(self, exchange: Exchange) -> None:
+        timeout = asyncio.timeout(None)
+        try:
+            async with timeout:
+                exchange.timeout = timeout
+                exchange.start_deadline(self._policy.body_seconds if exchange.has_body else 0.0)
+                await self._answer(exchange)
+        except ClientDisconnect:
+            exchange.status = exchange.status or CLIENT_GONE
+        except Exception as error:
+            if exchange.status:
+                raise  # the response has started; the server closes the connection
+            exchange.timeout = None
+            request = Request(exchange.scope, exchange.receive)
+            response = self._to_response(request, self._too_late() if timeout.expired() else error)
+            if response.status_code == 500:
+                log.exception("http.failed", path=exchange.scope["path"])
+            await response(exchange.scope, exchange.receive, exchange.send)
+
+    async def _answer(self, exchange: Exchange) -> None:
+        if exchange.scope["method"] == "OPTIONS":
+            await self._options(exchange)(exchange.scope, exchange.receive, exchange.send)
+            return
+        await self._app(exchange.scope, exchange.receive, exchange.send)
+
+    def _options(self, exchange: Exchange) -> Response:
+        allowed = allowed_methods(self._service.routes, exchange.scope)
+        if not allowed:
+            raise Problem(404, "not-found", "Not Found")
+        response = Response(status_code=204, headers={"Allow": ", ".join(allowed)})
+        if b"access-control-request-method" in exchange.headers:
+            origin = exchange.headers.get(b"origin")
+            response.raw_headers += self._policy.cors.preflight(origin, allowed)
+        return response
+
+    def _too_late(self) -> Problem:
+        return Problem(
+            503,
+            "deadline-exceeded",
+            f"No answer within {self._policy.deadline_seconds:g} s: a required server is slow or away. The "
+            "request may still take effect; to repeat a create safely, send the same Idempotency-Key.",
+            retry_after_seconds=2,
+        )
+
+
+def extend_deadline(request: Request, seconds: float) -> None:
+    """Give a request that waits on purpose this many seconds more than the deadline, from now on."""
+    exchange: Exchange = request.scope["state"]["exchange"]
+    exchange.start_deadline(seconds)
+
+
+def _log_request(scope: Scope, method: str, status: int, seconds: float) -> None:
+    if scope["path"].startswith(UNLOGGED):
+        return
+    known: dict[str, Any] = {**scope.get("state", {}), **scope.get("path_params", {})}
+    ids = {name: known[name] for name in ("tenant", "session_id") if name in known}
+    route = getattr(scope.get("route"), "path", None)
+    log.info(
+        "http.request",
+        method=method,
+        route=route or "(none)",
+        status=status,
+        duration_ms=round(seconds * 1000, 2),
+        **ids,
+    )

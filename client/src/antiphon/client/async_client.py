@@ -1,0 +1,191 @@
+"""The client for asyncio."""
+
+import asyncio
+import ssl
+import time
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from contextlib import aclosing
+from types import TracebackType
+from typing import Concatenate, ParamSpec, Self, TypeVar
+
+import httpx
+
+from antiphon.client import keys, sessions
+from antiphon.client.calls import Body, Call, documented
+from antiphon.client.errors import AntiphonError, Timeout
+from antiphon.client.events import SessionEvent
+from antiphon.client.following import GIVE_UP_SECONDS, WATCHDOG_SECONDS, Following
+from antiphon.client.pages import Listing
+from antiphon.client.retry import Outcome, Policy, Send, attempts
+from antiphon.client.transport import Connections, options, reply_of, request_of, target, translated
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class AsyncAntiphon:
+    """A client of session-api, for one event loop of asyncio.
+
+    `base_url` and `api_key` default to ANTIPHON_API_URL and ANTIPHON_API_KEY. `timeout` is in seconds, for
+    all attempts of a call together, `attempt_timeout` for each.
+    """
+
+    def __init__(
+        self,
+        base_url: str | None = None,
+        api_key: str | None = None,
+        *,
+        timeout: float = 30.0,
+        attempt_timeout: float = 15.0,
+        max_retries: int = 8,
+        max_connections: int = 20,
+        max_streams: int = 100,
+        ssl_context: ssl.SSLContext | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        self._target = target(base_url, api_key)
+        self._policy = Policy(
+            timeout_seconds=timeout, attempt_seconds=attempt_timeout, max_retries=max_retries
+        )
+        limits = Connections(calls=max_connections, streams=max_streams)
+        verify = ssl_context or (transport is None and httpx.create_ssl_context())
+        self._http = httpx.AsyncClient(**options(self._target, limits.calls, verify, transport))
+        self._streams = httpx.AsyncClient(**options(self._target, limits.streams, verify, transport))
+        self.sessions = Sessions(self)
+        self.flows = Flows(self)
+        self.keys = Keys(self)
+
+    async def aclose(self) -> None:
+        """Close all connections; the client cannot be used after it."""
+        await self._http.aclose()
+        await self._streams.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def __repr__(self) -> str:
+        return f"<AsyncAntiphon {self._target.base_url}>"
+
+    async def _run(self, call: Call[T]) -> T:
+        steps = attempts(call, self._policy, time.monotonic)
+        outcome: Outcome | None = None
+        try:
+            while True:
+                step = steps.send(outcome)
+                if isinstance(step, Send):
+                    outcome = await self._send(step)
+                else:
+                    outcome = None
+                    await asyncio.sleep(step.seconds)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+
+    async def _send(self, send: Send) -> Outcome:
+        body = Body(time.monotonic, send.seconds)
+        try:
+            async with self._http.stream(**request_of(self._target, send)) as response:
+                async for chunk in response.aiter_bytes():
+                    body.add(chunk)
+        except (httpx.HTTPError, AntiphonError) as error:
+            return translated(error, self._target)
+        return reply_of(response, body.whole())
+
+    async def _pages(self, listing: Listing[T]) -> AsyncGenerator[T, None]:
+        paging = listing.first()
+        while paging.call is not None:
+            for item in paging.take(await self._run(paging.call)):
+                yield item
+
+    async def _follow(self, following: Following) -> AsyncGenerator[SessionEvent, None]:
+        while not following.ended:
+            try:
+                async with aclosing(self._connection(following)) as events:
+                    async for event in events:
+                        yield event
+            except httpx.PoolTimeout as error:
+                raise translated(error, self._target) from error
+            except (httpx.HTTPError, Timeout) as error:
+                following.broke(translated(error, self._target))
+            if not following.ended:
+                await asyncio.sleep(following.pause())
+
+    async def _connection(self, following: Following) -> AsyncGenerator[SessionEvent, None]:
+        request = request_of(self._target, Send(following.call(), WATCHDOG_SECONDS))
+        async with self._streams.stream(**request) as response:
+            if following.opened(reply_of(response, b"")):
+                async for chunk in response.aiter_bytes():
+                    for event in following.received(chunk):
+                        yield event
+                    if not following.reading:
+                        return
+                following.closed()
+            elif not following.ended:
+                body = Body(time.monotonic, self._policy.attempt_seconds)
+                async for chunk in response.aiter_bytes():
+                    body.add(chunk)
+                following.refused(reply_of(response, body.whole()))
+
+
+class Resource:
+    """A part of the client."""
+
+    def __init__(self, client: AsyncAntiphon) -> None:
+        self._client = client
+
+
+def _method(build: Callable[P, Call[T]]) -> Callable[Concatenate[Resource, P], Coroutine[None, None, T]]:
+    def send(self: Resource, /, *arguments: P.args, **named: P.kwargs) -> Coroutine[None, None, T]:
+        return self._client._run(build(*arguments, **named))
+
+    return documented(send, build)
+
+
+def _pages(build: Callable[P, Listing[T]]) -> Callable[Concatenate[Resource, P], AsyncGenerator[T, None]]:
+    def iterate(self: Resource, /, *arguments: P.args, **named: P.kwargs) -> AsyncGenerator[T, None]:
+        return self._client._pages(build(*arguments, **named))
+
+    return documented(iterate, build)
+
+
+class Sessions(Resource):
+    """Sessions: `client.sessions`."""
+
+    create = _method(sessions.create)
+    get = _method(sessions.get)
+    list = _pages(sessions.list_sessions)
+    turns = _pages(sessions.turns)
+    events = _pages(sessions.events)
+    end = _method(sessions.end)
+    token = _method(sessions.token)
+
+    def stream(
+        self, session_id: str, *, after: int = 0, give_up_seconds: float = GIVE_UP_SECONDS
+    ) -> AsyncGenerator[SessionEvent, None]:
+        """Iterate over a session's events after a sequence, past and live, to its last.
+
+        A broken connection is made again, and the stream resumes after the last event received. Raises
+        ApiError when the server refuses it, and the last error after `give_up_seconds` of failures.
+        """
+        following = Following(session_id, after, time.monotonic, give_up=give_up_seconds)
+        return self._client._follow(following)
+
+
+class Flows(Resource):
+    """Flows: `client.flows`."""
+
+    list = _pages(keys.list_flows)
+
+
+class Keys(Resource):
+    """API keys: `client.keys`."""
+
+    create = _method(keys.create)
+    list = _pages(keys.list_keys)
+    rotate = _method(keys.rotate)
+    revoke = _method(keys.revoke)

@@ -1,0 +1,183 @@
+"""Following a session's stream: what to ask for, what arrived, when to reconnect, and when it is over."""
+
+from collections.abc import Callable
+from enum import Enum, auto
+from random import uniform
+
+from antiphon.client.calls import Call, Reply
+from antiphon.client.errors import (
+    AntiphonError,
+    ConnectionFailed,
+    ServerUnavailable,
+    StreamBroken,
+    UnreadableResponse,
+)
+from antiphon.client.events import SessionEvent
+from antiphon.client.retry import backoff
+from antiphon.client.sessions import path_of
+from antiphon.client.sse import EventStreamParser, TooLong
+
+MEDIA_TYPE = "text/event-stream"
+WATCHDOG_SECONDS = 45.0  # without a byte; the server sends a comment every 15 s
+GIVE_UP_SECONDS = 300.0  # of failures without an event or a heartbeat between them
+TAIL_SECONDS = 30.0  # after the terminal event; a server ends the stream at most 10 s after it
+RETRY_SECONDS = 1.0  # until the server says otherwise
+LONGEST_RETRY_SECONDS = 60.0
+LONGEST_BACKOFF_SECONDS = 15.0
+DAMAGED_TRIES = 3  # at the same place
+
+
+class State(Enum):
+    """What a client has to do next."""
+
+    CONNECT = auto()
+    READ = auto()
+    END = auto()
+
+
+class Following:
+    """A stream across all its connections, without I/O: every event once, in order, without a gap.
+
+    After the terminal event the rest is asked for until the server says that nothing follows (204), or has
+    nothing more on a connection of its own.
+    """
+
+    def __init__(
+        self, session_id: str, after: int, now: Callable[[], float], *, give_up: float = GIVE_UP_SECONDS
+    ) -> None:
+        if after < 0:
+            raise ValueError("after takes a sequence, 0 or more")
+        self.after = after
+        self._state = State.CONNECT
+        self._path = path_of(session_id, "events")
+        self._now = now
+        self._give_up = give_up
+        self._parser = EventStreamParser()
+        self._terminal_at: float | None = None
+        self._confirms = False  # this connection began after the terminal event
+        self._retry_seconds = RETRY_SECONDS
+        self._retry_after: float | None = None
+        self._failures = 0
+        self._failing_since: float | None = None
+        self._error: AntiphonError = ConnectionFailed("the server ended the stream again and again")
+        self._damaged = (0, 0)  # a sequence, and how often the stream was damaged after it
+
+    @property
+    def ended(self) -> bool:
+        """Whether there is nothing more to come."""
+        return self._state is State.END
+
+    @property
+    def reading(self) -> bool:
+        """Whether the connection has more to read."""
+        return self._state is State.READ
+
+    def call(self) -> Call[None]:
+        """Return the request of the next connection."""
+        headers = {
+            "Accept": MEDIA_TYPE,
+            "Accept-Encoding": "identity",
+            "Cache-Control": "no-store",
+            "Last-Event-ID": str(self.after),
+        }
+        return Call(method="GET", path=self._path, headers=headers, parse=lambda _: None)
+
+    def opened(self, reply: Reply) -> bool:
+        """Take the head of an answer; return whether it is a stream to read.
+
+        Raises UnreadableResponse for a page that is no stream.
+        """
+        if reply.status == 204:
+            self._state = State.END
+        if reply.status != 200:
+            return False
+        if not reply.headers.get("content-type", "").startswith(MEDIA_TYPE):
+            raise UnreadableResponse("the answer is not an event stream: is base_url session-api's address?")
+        self._parser = EventStreamParser()
+        self._confirms = self._terminal_at is not None
+        self._retry_after = None
+        self._state = State.READ
+        return True
+
+    def refused(self, reply: Reply) -> None:
+        """Take an answer that is not a stream, read to its end.
+
+        Raises ApiError, unless it says to try again later.
+        """
+        error = reply.error()
+        if reply.status != 429 and not isinstance(error, ServerUnavailable):
+            raise error
+        self._retry_after = error.retry_after
+        self.broke(error)
+
+    def received(self, chunk: bytes) -> list[SessionEvent]:
+        """Return the events that a chunk completes.
+
+        Raises StreamBroken if the stream is damaged at the same place for the third time.
+        """
+        found: list[SessionEvent] = []
+        comments = self._parser.comments
+        try:
+            for message in self._parser.feed(chunk):
+                event = SessionEvent.parse(message.data)
+                if self._advance(event):
+                    found.append(event)
+        except (TooLong, UnreadableResponse) as error:
+            self._damage(error)
+        if found or self._parser.comments > comments:
+            self._failures, self._failing_since = 0, None
+        if self._terminal_at is not None and self._now() > self._terminal_at + TAIL_SECONDS:
+            self._state = State.END
+        return found
+
+    def _advance(self, event: SessionEvent) -> bool:
+        if event.sequence <= self.after:
+            return False
+        if event.sequence > self.after + 1:
+            raise UnreadableResponse(f"after event {self.after} came {event.sequence}")
+        self.after = event.sequence
+        if event.terminal and self._terminal_at is None:
+            self._terminal_at = self._now()
+        return True
+
+    def _damage(self, error: Exception) -> None:
+        at, times = self._damaged
+        times = times + 1 if at == self.after else 1
+        self._damaged = (self.after, times)
+        if times >= DAMAGED_TRIES:
+            raise StreamBroken(
+                f"the stream is damaged after event {self.after}: {error}", self.after
+            ) from error
+        self.broke(UnreadableResponse(str(error)))
+
+    def closed(self) -> None:
+        """Take the server's end of a stream."""
+        self._take_retry()
+        if self._state is State.READ:
+            self._state = State.END if self._confirms else State.CONNECT
+
+    def broke(self, error: AntiphonError) -> None:
+        """Take the failure of a connection."""
+        self._take_retry()
+        self._error = error
+        self._failures += 1
+        self._failing_since = self._now() if self._failing_since is None else self._failing_since
+        self._state = State.CONNECT
+
+    def _take_retry(self) -> None:
+        if self._parser.retry_seconds is not None:
+            self._retry_seconds = min(self._parser.retry_seconds, LONGEST_RETRY_SECONDS)
+
+    def pause(self) -> float:
+        """Return the seconds to wait before the next connection.
+
+        Raises the last error when nothing but failures came for too long.
+        """
+        if self._terminal_at is not None and not self._failures:
+            return 0.0  # only to ask whether anything follows
+        if self._failing_since is not None and self._now() - self._failing_since > self._give_up:
+            raise self._error
+        wait = self._retry_seconds * uniform(1.0, 1.5)
+        if self._failures > 1:
+            wait = max(wait, backoff(self._failures, longest=LONGEST_BACKOFF_SECONDS))
+        return wait if self._retry_after is None else max(wait, self._retry_after)

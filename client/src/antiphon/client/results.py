@@ -1,0 +1,129 @@
+"""What the API answers with; unknown fields of a newer server are ignored."""
+
+from datetime import datetime
+from typing import Any, Literal
+
+import msgspec
+from msgspec import Struct
+
+from antiphon.contracts import session as contracts
+
+
+class Session(contracts.Session, frozen=True, kw_only=True):
+    """A session; see `antiphon.contracts.session`. A status that this version does not know is kept."""
+
+    status: str = contracts.Status.PENDING  # type: ignore[assignment]  # text: a newer server may have more
+
+
+class Turn(Struct, frozen=True, kw_only=True):
+    """A turn of the conversation; `state` is `open`, `saved` or `unfinished`.
+
+    `assistant_text` is what the caller heard, `assistant_text_generated` all that the agent meant to say.
+    """
+
+    session_id: str
+    turn: int
+    state: str
+    epoch: str = ""
+    agent_id: str | None = None
+    interrupted: bool = False
+    recovered: bool = False
+    user_text: str | None = None
+    assistant_text: str | None = None
+    assistant_text_generated: str | None = None
+    language: str | None = None
+    confidence: float | None = None
+    started_at: datetime | None = None
+    occurred_at: datetime | None = None
+    sequence: int | None = None
+    first_sequence: int | None = None
+    tool_call_ids: list[str] = []
+    metrics: dict[str, Any] = {}
+
+
+class _Secretive(Struct, frozen=True, kw_only=True):
+    # one that shows that it has a secret, not which
+
+    def __repr__(self) -> str:
+        shown = (
+            f"{name}={'…' if value and name in ('token', 'secret') else repr(value)[:200]}"
+            for name, value in msgspec.structs.asdict(self).items()
+        )
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+
+class CreatedSession(_Secretive, frozen=True, kw_only=True):
+    """A session that was created, and what its caller needs to join it.
+
+    `replayed` says that an earlier request with the same idempotency key had created it. `token` is None if
+    it has ended since.
+    """
+
+    session_id: str
+    status: str
+    room: str
+    livekit_url: str
+    events_url: str
+    token: str | None = None
+    greeting: str | None = None
+    replayed: bool = False
+
+
+class JoinToken(_Secretive, frozen=True, kw_only=True):
+    """A LiveKit token for one participant, to be used within `expires_in_seconds`."""
+
+    session_id: str
+    room: str
+    livekit_url: str
+    identity: str
+    token: str
+    expires_in_seconds: int
+
+
+class Ending(Struct, frozen=True, kw_only=True):
+    """The end of a session: `ended` is False while its agent still has to publish the last events."""
+
+    session_id: str
+    ended: bool
+
+
+class Flow(Struct, frozen=True, kw_only=True):
+    """The newest revision of a flow."""
+
+    flow_id: str
+    revision: int
+    sha256: str | None = None
+    name: str | None = None
+    description: str | None = None
+    language: str | None = None
+    created_at: datetime | None = None
+
+
+Wait = Literal["ready"]
+
+
+class ApiKey(Struct, frozen=True, kw_only=True):
+    """An API key without its secret; `prefix` is the start of the secret."""
+
+    id: str
+    name: str
+    tenant: str | None = None
+    scopes: list[str] = []
+    prefix: str | None = None
+    created_at: datetime | None = None
+    expires_at: datetime | None = None
+    revoked_at: datetime | None = None
+    last_used_at: datetime | None = None
+
+
+class CreatedKey(_Secretive, frozen=True, kw_only=True):
+    """A new API key; its `secret` is shown once."""
+
+    id: str
+    name: str
+    secret: str
+    tenant: str | None = None
+    scopes: list[str] = []
+    prefix: str | None = None
+    created_at: datetime | None = None
+    expires_at: datetime | None = None

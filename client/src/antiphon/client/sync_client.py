@@ -1,0 +1,185 @@
+"""The client that blocks."""
+
+import ssl
+import time
+from collections.abc import Callable, Generator
+from types import TracebackType
+from typing import Concatenate, ParamSpec, Self, TypeVar
+
+import httpx
+
+from antiphon.client import keys, sessions
+from antiphon.client.calls import Body, Call, documented
+from antiphon.client.errors import AntiphonError, Timeout
+from antiphon.client.events import SessionEvent
+from antiphon.client.following import GIVE_UP_SECONDS, WATCHDOG_SECONDS, Following
+from antiphon.client.pages import Listing
+from antiphon.client.retry import Outcome, Policy, Send, attempts
+from antiphon.client.transport import Connections, options, reply_of, request_of, target, translated
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Antiphon:
+    """A client of session-api; threads may share it.
+
+    `base_url` and `api_key` default to ANTIPHON_API_URL and ANTIPHON_API_KEY. `timeout` is in seconds, for
+    all attempts of a call together, `attempt_timeout` for each.
+    """
+
+    def __init__(
+        self,
+        base_url: str | None = None,
+        api_key: str | None = None,
+        *,
+        timeout: float = 30.0,
+        attempt_timeout: float = 15.0,
+        max_retries: int = 8,
+        max_connections: int = 20,
+        max_streams: int = 100,
+        ssl_context: ssl.SSLContext | None = None,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        self._target = target(base_url, api_key)
+        self._policy = Policy(
+            timeout_seconds=timeout, attempt_seconds=attempt_timeout, max_retries=max_retries
+        )
+        limits = Connections(calls=max_connections, streams=max_streams)
+        verify = ssl_context or (transport is None and httpx.create_ssl_context())
+        self._http = httpx.Client(**options(self._target, limits.calls, verify, transport))
+        self._streams = httpx.Client(**options(self._target, limits.streams, verify, transport))
+        self.sessions = Sessions(self)
+        self.flows = Flows(self)
+        self.keys = Keys(self)
+
+    def close(self) -> None:
+        """Close all connections; the client cannot be used after it."""
+        self._http.close()
+        self._streams.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Antiphon {self._target.base_url}>"
+
+    def _run(self, call: Call[T]) -> T:
+        steps = attempts(call, self._policy, time.monotonic)
+        outcome: Outcome | None = None
+        try:
+            while True:
+                step = steps.send(outcome)
+                outcome = None
+                if isinstance(step, Send):
+                    outcome = self._send(step)
+                else:
+                    time.sleep(step.seconds)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+
+    def _send(self, send: Send) -> Outcome:
+        body = Body(time.monotonic, send.seconds)
+        try:
+            with self._http.stream(**request_of(self._target, send)) as response:
+                for chunk in response.iter_bytes():
+                    body.add(chunk)
+        except (httpx.HTTPError, AntiphonError) as error:
+            return translated(error, self._target)
+        return reply_of(response, body.whole())
+
+    def _pages(self, listing: Listing[T]) -> Generator[T, None, None]:
+        paging = listing.first()
+        while paging.call is not None:
+            yield from paging.take(self._run(paging.call))
+
+    def _follow(self, following: Following) -> Generator[SessionEvent, None, None]:
+        while not following.ended:
+            try:
+                yield from self._connection(following)
+            except httpx.PoolTimeout as error:
+                raise translated(error, self._target) from error
+            except (httpx.HTTPError, Timeout) as error:
+                following.broke(translated(error, self._target))
+            if not following.ended:
+                time.sleep(following.pause())
+
+    def _connection(self, following: Following) -> Generator[SessionEvent, None, None]:
+        request = request_of(self._target, Send(following.call(), WATCHDOG_SECONDS))
+        with self._streams.stream(**request) as response:
+            if following.opened(reply_of(response, b"")):
+                for chunk in response.iter_bytes():
+                    yield from following.received(chunk)
+                    if not following.reading:
+                        return
+                following.closed()
+            elif not following.ended:
+                body = Body(time.monotonic, self._policy.attempt_seconds)
+                for chunk in response.iter_bytes():
+                    body.add(chunk)
+                following.refused(reply_of(response, body.whole()))
+
+
+class Resource:
+    """A part of the client."""
+
+    def __init__(self, client: Antiphon) -> None:
+        self._client = client
+
+
+def _method(build: Callable[P, Call[T]]) -> Callable[Concatenate[Resource, P], T]:
+    def send(self: Resource, /, *arguments: P.args, **named: P.kwargs) -> T:
+        return self._client._run(build(*arguments, **named))
+
+    return documented(send, build)
+
+
+def _pages(build: Callable[P, Listing[T]]) -> Callable[Concatenate[Resource, P], Generator[T, None, None]]:
+    def iterate(self: Resource, /, *arguments: P.args, **named: P.kwargs) -> Generator[T, None, None]:
+        return self._client._pages(build(*arguments, **named))
+
+    return documented(iterate, build)
+
+
+class Sessions(Resource):
+    """Sessions: `client.sessions`."""
+
+    create = _method(sessions.create)
+    get = _method(sessions.get)
+    list = _pages(sessions.list_sessions)
+    turns = _pages(sessions.turns)
+    events = _pages(sessions.events)
+    end = _method(sessions.end)
+    token = _method(sessions.token)
+
+    def stream(
+        self, session_id: str, *, after: int = 0, give_up_seconds: float = GIVE_UP_SECONDS
+    ) -> Generator[SessionEvent, None, None]:
+        """Iterate over a session's events after a sequence, past and live, to its last.
+
+        A broken connection is made again, and the stream resumes after the last event received. Raises
+        ApiError when the server refuses it, and the last error after `give_up_seconds` of failures.
+        """
+        following = Following(session_id, after, time.monotonic, give_up=give_up_seconds)
+        return self._client._follow(following)
+
+
+class Flows(Resource):
+    """Flows: `client.flows`."""
+
+    list = _pages(keys.list_flows)
+
+
+class Keys(Resource):
+    """API keys: `client.keys`."""
+
+    create = _method(keys.create)
+    list = _pages(keys.list_keys)
+    rotate = _method(keys.rotate)
+    revoke = _method(keys.revoke)

@@ -1,0 +1,221 @@
+"""The catalogue of problem types: every `type` that session-api and webhook-ingest respond with."""
+
+from collections.abc import Iterable
+
+from msgspec import UNSET, Struct, UnsetType
+
+from antiphon.session_api.problems import TYPE_BASE
+
+
+class ProblemType(Struct, frozen=True):
+    """One type of problem: its last part of `type`, its statuses, what happened and what to do."""
+
+    name: str
+    statuses: tuple[int, ...]
+    happened: str
+    advice: str
+
+    @property
+    def title(self) -> str:
+        """The title, as in the documents of this type."""
+        return self.name.replace("-", " ").capitalize()
+
+    @property
+    def uri(self) -> str:
+        """The `type` of its documents."""
+        return TYPE_BASE + self.name
+
+
+class FieldError(Struct, frozen=True, rename={"in_": "in"}):
+    """One field, parameter or header that is not valid; `field` is a path with dots, `code` is stable."""
+
+    field: str
+    in_: str
+    message: str
+    code: str | UnsetType = UNSET
+
+
+class ProblemDocument(Struct, frozen=True):
+    """An error (RFC 9457). Match on the last part of `type`; some types have more members.
+
+    `errors` is there when the request is not valid.
+    """
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    errors: list[FieldError] | UnsetType = UNSET
+
+
+_ALL = (
+    ProblemType(
+        "malformed-json",
+        (400,),
+        "The body is not JSON in UTF-8; `at_character` is the offset of the error.",
+        "Send valid JSON. NaN, Infinity and lone surrogates are not part of it.",
+    ),
+    ProblemType(
+        "bad-request",
+        (400,),
+        "The request is not valid HTTP, or its body could not be read.",
+        "Correct the request; `detail` says what is wrong.",
+    ),
+    ProblemType(
+        "client-disconnected",
+        (400,),
+        "The connection closed before the body was complete.",
+        "Send the request again.",
+    ),
+    ProblemType(
+        "malformed-webhook",
+        (400,),
+        "The body of the webhook is not an event of LiveKit.",
+        "Let only LiveKit send to this address.",
+    ),
+    ProblemType(
+        "missing-credentials",
+        (401,),
+        "The request has no API key.",
+        "Send the header `Authorization: Bearer <key>`.",
+    ),
+    ProblemType(
+        "invalid-credentials",
+        (401,),
+        "The API key is not known, has expired or was revoked.",
+        "Use a key that is valid; ask your operator for one.",
+    ),
+    ProblemType(
+        "bad-signature",
+        (401,),
+        "The signature of the webhook does not fit its body, or the API secret.",
+        "Give LiveKit and webhook-ingest the same API key and secret.",
+    ),
+    ProblemType(
+        "missing-scope",
+        (403,),
+        "The API key lacks the scope in `scope`.",
+        "Use a key with this scope: `sessions:read` to read, `sessions:write` to create, join and end.",
+    ),
+    ProblemType(
+        "not-found",
+        (404,),
+        "There is nothing at this path.",
+        "Compare the path with the HTTP API's reference.",
+    ),
+    ProblemType(
+        "unknown-session",
+        (404,),
+        "Your tenant has no session with this id.",
+        "Check the id, and that the API key belongs to the tenant that created the session.",
+    ),
+    ProblemType(
+        "unknown-flow",
+        (404,),
+        "Your tenant has no flow with this id.",
+        "List the flows with `GET /v1/flows`; a file in the folder of flows is published when it is valid.",
+    ),
+    ProblemType(
+        "unknown-problem",
+        (404,),
+        "There is no problem type of this name.",
+        "`GET /problems` lists all types.",
+    ),
+    ProblemType(
+        "method-not-allowed",
+        (405,),
+        "The path does not take this method; the header `Allow` names those that it takes.",
+        "To end a session, use `POST /v1/sessions/{id}/end`.",
+    ),
+    ProblemType(
+        "request-timeout",
+        (408,),
+        "The request did not arrive in time.",
+        "Send the request again, without pauses.",
+    ),
+    ProblemType(
+        "session-ended",
+        (409,),
+        "The session has ended, so nobody can join it.",
+        "Create a new session.",
+    ),
+    ProblemType(
+        "room-ended",
+        (409,),
+        "The room of this adopted session is gone; a later room may have its name.",
+        "Look for the later session with `GET /v1/sessions?room=<name>`.",
+    ),
+    ProblemType(
+        "idempotency-key-expired",
+        (409,),
+        "This Idempotency-Key was used for a session that is older than the log's retention.",
+        "Use a new key for a new session.",
+    ),
+    ProblemType(
+        "content-too-large",
+        (413,),
+        "The body, or the event that it would become, is too large.",
+        "Send less; metadata may have 16 KiB as JSON, a whole body 64 KiB.",
+    ),
+    ProblemType(
+        "unsupported-media-type",
+        (415,),
+        "The body is not `application/json`.",
+        "Send JSON with `Content-Type: application/json`.",
+    ),
+    ProblemType(
+        "invalid-request",
+        (422,),
+        "A field, parameter or header is not valid; `errors` names each.",
+        "Correct what `errors` names. Unknown fields and parameters are not ignored.",
+    ),
+    ProblemType(
+        "idempotency-key-reused",
+        (422,),
+        "This Idempotency-Key was used before, with another request; `errors` names the fields that differ.",
+        "Use a new key for a new session, and the same body for a retry.",
+    ),
+    ProblemType(
+        "internal-error",
+        (500, 503),
+        "A fault of the service; its log has the reason.",
+        "Try again later, and report it with the time of the request.",
+    ),
+    ProblemType(
+        "livekit-refused",
+        (502,),
+        "LiveKit refused the request.",
+        "Retrying does not help: an operator must check LiveKit's credentials and log.",
+    ),
+    ProblemType(
+        "broker-unavailable",
+        (503,),
+        "NATS is unavailable; nothing was created.",
+        "Retry after `Retry-After` seconds; with an Idempotency-Key a retry of a create is safe.",
+    ),
+    ProblemType(
+        "database-unavailable",
+        (503,),
+        "Postgres is unavailable; sessions can still be created, joined and ended.",
+        "Retry after `Retry-After` seconds.",
+    ),
+    ProblemType(
+        "livekit-unavailable",
+        (503,),
+        "LiveKit does not answer.",
+        "Retry after `Retry-After` seconds; with an Idempotency-Key a retry of a create is safe.",
+    ),
+)
+PROBLEMS = {problem.name: problem for problem in _ALL}
+
+
+def by_status(names: Iterable[str]) -> dict[int, list[ProblemType]]:
+    """Return these problem types by status.
+
+    Raises KeyError for a name that is not in the catalogue.
+    """
+    grouped: dict[int, list[ProblemType]] = {}
+    for problem in (PROBLEMS[name] for name in names):
+        grouped.setdefault(problem.statuses[0], []).append(problem)
+    return dict(sorted(grouped.items()))

@@ -1,0 +1,93 @@
+import json
+from typing import Any
+
+import pytest
+
+from antiphon.client import errors
+from antiphon.client.errors import ApiError, api_error
+
+PROBLEM: dict[str, Any] = {
+    "type": "https://antiphon.dev/problems/invalid-request",
+    "title": "Invalid request",
+    "status": 422,
+    "detail": "Not valid: user_id.",
+    "errors": [{"field": "user_id", "in": "body", "message": "is missing", "code": "missing"}],
+    "request_id": "req_1",
+    "session_id": "ses_1",
+}
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (400, errors.InvalidRequest),
+        (401, errors.AuthenticationError),
+        (403, errors.PermissionDenied),
+        (404, errors.NotFound),
+        (409, errors.Conflict),
+        (413, errors.InvalidRequest),
+        (418, ApiError),
+        (422, errors.InvalidRequest),
+        (429, errors.RateLimited),
+        (500, errors.ServerUnavailable),
+        (503, errors.ServerUnavailable),
+    ],
+)
+def test_a_status_has_its_exception(status: int, kind: type[ApiError]) -> None:
+    error = api_error(status, json.dumps(PROBLEM).encode(), retry_after=3.0)
+
+    assert type(error) is kind
+    assert (error.status, error.retry_after) == (status, 3.0)
+
+
+def test_the_problem_is_inside() -> None:
+    error = api_error(422, json.dumps(PROBLEM).encode())
+
+    assert error.problem.kind == "invalid-request"
+    assert (error.title, error.detail, error.request_id) == (
+        "Invalid request",
+        "Not valid: user_id.",
+        "req_1",
+    )
+    [field] = error.errors
+    assert (field.field, field.place, field.message, field.code) == (
+        "user_id",
+        "body",
+        "is missing",
+        "missing",
+    )
+    assert error.problem.members == {"session_id": "ses_1"}
+    assert str(error) == "Invalid request (422): Not valid: user_id. user_id: is missing"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"<html><h1>502 Bad Gateway</h1>\n</html>",
+        b"",
+        b"null",
+        b"[]",
+        b'"text"',
+        b'{"detail": 7}',
+        b"\xff\xfe",
+        b'{"title": "a", "errors": 7, "detail": [], "type": 3}',
+        b"[" * 100_000,
+    ],
+)
+def test_any_body_is_an_error_of_one_short_line(body: bytes) -> None:
+    error = api_error(502, body, request_id="req_2")
+
+    assert isinstance(error, errors.ServerUnavailable)
+    assert "502" in str(error)
+    assert "\n" not in str(error)
+    assert len(str(error)) < 300
+    assert error.request_id == "req_2"
+
+
+def test_a_proxys_page_is_the_detail() -> None:
+    assert "Bad Gateway" in str(api_error(502, b"<html><h1>Bad Gateway</h1></html>"))
+
+
+def test_time_outs_and_broken_connections_are_also_pythons_own() -> None:
+    assert issubclass(errors.Timeout, TimeoutError)
+    assert issubclass(errors.ConnectionFailed, ConnectionError)
