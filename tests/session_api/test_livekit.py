@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from tests.session_api.fake_livekit import API_KEY, API_SECRET
 
-from antiphon.session_api.livekit import LiveKit, LiveKitRefused, LiveKitUnavailable
+from antiphon.session_api.livekit import LiveKit, LiveKitRefused, LiveKitUnavailable, http_url, websocket_url
 
 SESSION = "ses_01m7yq1we0eqq9xvayxnfetqqd"
 
@@ -84,3 +84,16 @@ async def test_refused_delete_raises(rooms: LiveKit, livekit: Any) -> None:
 
     with pytest.raises(LiveKitRefused):
         await rooms.delete_room(SESSION)
+
+
+@pytest.mark.parametrize(
+    ("given", "websocket", "http"),
+    [
+        ("ws://127.0.0.1:7880", "ws://127.0.0.1:7880", "http://127.0.0.1:7880"),
+        ("https://livekit.aws.example/ws", "wss://livekit.aws.example/ws", "https://livekit.aws.example/ws"),
+        ("wss://http.example:443", "wss://http.example:443", "https://http.example:443"),
+        ("HTTP://wss.example", "ws://wss.example", "http://wss.example"),
+    ],
+)
+def test_only_the_scheme_of_a_url_changes(given: str, websocket: str, http: str) -> None:
+    assert (websocket_url(given), http_url(given)) == (websocket, http)

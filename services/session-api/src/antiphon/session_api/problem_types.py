@@ -125,12 +125,6 @@ _ALL = (
         "Use the key of an operator.",
     ),
     ProblemType(
-        "unknown-key",
-        (404,),
-        "Your tenant has no API key with this id.",
-        "List the keys with `GET /v1/keys`.",
-    ),
-    ProblemType(
         "not-found",
         (404,),
         "There is nothing at this path.",

@@ -11,6 +11,7 @@ from starlette.requests import Request
 from antiphon.chassis.background import end_task
 from antiphon.chassis.bus import MISSED, Bus, BusUnavailable, HistoryGap
 from antiphon.chassis.database import DatabaseUnavailable
+from antiphon.chassis.http.middleware import extend_deadline
 from antiphon.chassis.retry import retrying
 from antiphon.contracts.envelope import decode
 from antiphon.contracts.errors import MalformedEvent
@@ -87,6 +88,7 @@ class ReadyWaits:
         if self._waiting >= self._waiters:
             log.warning("ready.too_many_waiting", session_id=session_id, waiting=self._waiting)
             return None
+        extend_deadline(request, seconds)
         newest: list[Session] = []
         retry = retrying(BusUnavailable, HistoryGap)
         tasks = [
