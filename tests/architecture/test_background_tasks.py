@@ -24,7 +24,8 @@ OWNED = {
     "chassis/bus/connection.py": "`_connect` awaits the attempt, or cancels it at the deadline",
     "chassis/bus/group_commit.py": "callers await futures, which the task resolves in every case",
     "chassis/bus/subscribe.py": "`Connection.unsubscribe` raises nothing, and has a deadline",
-    "chassis/process.py": "it waits for an event and sets a flag; `serve_http` cancels it",
+    "chassis/http/server.py": "it waits for an event and sets a flag; `serve_http` cancels it",
+    "chassis/log/session_follower.py": "`next` takes its result; `close` cancels it",
     "chassis/shutdown.py": "each wait awaits its tasks before it returns",
     "cli/caller/audio.py": "`close` awaits the microphone; a track ends with its call",
     "cli/caller/call_log.py": "it wakes waiters, which have deadlines",
@@ -38,6 +39,8 @@ OWNED = {
     "recorder/outbox/outbox.py": "the pump retries every error; `close` awaits it",
     "recorder/readiness.py": "its errors are logged; `wait_sent` awaits it",
     "recorder/recording.py": "`finish` awaits it",
+    "session_api/sessions/idempotency.py": "`is_known` waits for it; `_forget` takes the error of a late one",
+    "session_api/sessions/ready.py": "`wait` ends with the first of its tasks and awaits them all",
     "session_api/sessions/sse.py": "`live` ends with it and logs its error",
 }
 

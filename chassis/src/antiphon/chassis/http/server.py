@@ -58,8 +58,8 @@ async def serve_http(
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
     server = _Server(config)
-    stopping = asyncio.create_task(_stop_with(server, stop), name=f"stop http {port}")
     with listening_socket(host, port) as listening:
+        stopping = asyncio.create_task(_stop_with(server, stop), name=f"stop http {port}")
         try:
             await server.serve(sockets=[listening])
         except SystemExit as error:  # uvicorn exits when the app's lifespan fails

@@ -100,7 +100,7 @@ async def live(
 ) -> Chunks:
     """Yield events as they are committed, and a heartbeat after every `heartbeat_seconds` without one.
 
-    A chunk may be empty, so that whoever sends them can end the stream at any time. Ends with the session
+    A chunk may be empty, so that its sender can end the stream at any time. Ends with the session
     and its late events, or when `stream` says so. Closes the follower.
     """
     now = asyncio.get_running_loop().time
