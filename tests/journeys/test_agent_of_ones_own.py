@@ -11,9 +11,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx
-import psutil
 import pytest
 from livekit import api as livekit_api
+from tests.fixtures.process_tree import kill_tree
 from tests.journeys.json_api import Json, SessionApi
 
 from antiphon.cli.caller import Caller
@@ -75,12 +75,8 @@ async def agent(stack: EmbeddedStack, tmp_path: Path) -> AsyncIterator[None]:
                 await asyncio.sleep(0.1)
         yield
     finally:
-        children = psutil.Process(process.pid).children(recursive=True) if process.returncode is None else []
-        if process.returncode is None:
-            process.kill()  # its jobs end with it
+        await asyncio.to_thread(kill_tree, process.pid)
         await process.wait()
-        _, running = await asyncio.to_thread(psutil.wait_procs, children, READY_SECONDS)
-        assert running == []
 
 
 @asynccontextmanager

@@ -26,6 +26,7 @@ async def _start(**variables: str) -> Process:
         "LIVEKIT_URL": "ws://127.0.0.1:1",
         "LIVEKIT_API_KEY": "devkey",
         "LIVEKIT_API_SECRET": "a-secret-of-at-least-32-characters!!",
+        "ANTIPHON_API_PORT": str(free_port()),
         **variables,
     }
     return await asyncio.create_subprocess_exec(

@@ -24,6 +24,7 @@ async def _start(**variables: str) -> Process:
         leftovers.RUN: os.environ[leftovers.RUN],
         "LIVEKIT_API_KEY": "devkey",
         "LIVEKIT_API_SECRET": "a-secret-of-at-least-32-characters!!",
+        "ANTIPHON_WEBHOOKS_PORT": str(free_port()),
         **variables,
     }
     return await asyncio.create_subprocess_exec(

@@ -26,6 +26,9 @@ def servers(tmp_path: Path) -> Iterator[list[ConfiguredServer]]:
 @pytest.fixture
 async def clustered(servers: list[ConfiguredServer]) -> AsyncIterator[Bus]:
     """A bus on the cluster, whose streams have three replicas."""
+    await asyncio.sleep(0.5)
+    for server in servers:
+        server.launch_again()
     bus = await servers[0].connect(",".join(server.url for server in servers))
     async with asyncio.timeout(SECONDS):
         while True:

@@ -117,6 +117,8 @@ class Hung:
             "Bus.publishable": bus.publishable,
             "Bus.bucket": partial(bus.bucket, "flows"),
             "Bucket.get": partial(bucket.get, "a"),
+            "Bucket.entry": partial(bucket.entry, "a"),
+            "Bucket.update": partial(bucket.update, "a", b"", 1),
             "Bucket.put": partial(bucket.put, "a", b""),
             "Bucket.create": partial(bucket.create, "a", b""),
             "Bucket.delete": partial(bucket.delete, "a"),

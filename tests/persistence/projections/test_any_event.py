@@ -14,17 +14,18 @@ from msgspec.structs import replace
 from structlog.testing import capture_logs
 from tests.contracts.strategies import SESSION_ID, _strategy, histories, history
 
-from antiphon.chassis.bus import Bus, outgoing
+from antiphon.chassis.bus import Bus, Outgoing, outgoing
 from antiphon.chassis.database import Database
 from antiphon.chassis.log import Log
 from antiphon.contracts import registry
-from antiphon.contracts.envelope import SCHEMA_BASE, Envelope
+from antiphon.contracts.envelope import SCHEMA_BASE, Envelope, encode
 from antiphon.contracts.event import Event
 from antiphon.contracts.events.agent import AgentJoined
 from antiphon.contracts.events.session import SessionRequested
 from antiphon.contracts.events.turn import TurnSaved, TurnStarted
 from antiphon.contracts.registry import EVENTS
 from antiphon.contracts.session import Session, fold
+from antiphon.contracts.subjects import event_subject
 from antiphon.contracts.views import session_json
 from antiphon.persistence.projection import Cache, CheckpointAdvance, ProjectionLoop
 from antiphon.persistence.projections import PROJECTIONS
@@ -145,13 +146,14 @@ async def test_a_type_that_becomes_known_after_its_events_were_stored(
     """The body was stored by an ingest that did not know its type, so nobody has checked it."""
     ours, theirs = new_session("stored"), new_session("of another tenant", tenant="other")
     wrong = replace(ours.turn(1), data=Raw(b'{"turn": "first"}'))
-    stored = [outgoing(envelope) for envelope in (ours.requested(), wrong)]
     ingest.start(*{ours.partition, theirs.partition})
     with monkeypatch.context() as older:
         known = {name: event for name, event in registry.BY_TYPE.items() if name != TurnSaved.TYPE}
         older.setattr(registry, "BY_TYPE", known)
         older.delitem(registry._DECODERS, TurnSaved.TYPE)
-        await bus.publish_many(stored)
+        await bus.publish(outgoing(ours.requested()))
+        subject = event_subject(wrong.tenant, wrong.subject, "turn")
+        await bus.publish(Outgoing(subject, encode(wrong), wrong.id))
         await event_log.until(2, 60)
     await publish([ours.turn(2), theirs.requested(), theirs.turn(1)])
 

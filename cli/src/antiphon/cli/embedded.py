@@ -59,11 +59,12 @@ class EmbeddedStack:
         left running.
         """
         home = self.settings.home
-        claim(home)
-        if supervisor_of(home) is None:
+        down = supervisor_of(home) is None
+        if down:
             disk.require_for_home(home)
-            if not self.settings.livekit_url:
-                find_livekit(self.settings.cache, building)
+        claim(home)
+        if down and not self.settings.livekit_url:
+            find_livekit(self.settings.cache, building)
         with one_command(home, seconds=DOWN_SECONDS + LAUNCH_SECONDS):
             self._wait_for_previous()
             supervisor = supervisor_of(home)

@@ -65,9 +65,11 @@ def report_errors(command: Callable[P, R]) -> Callable[P, R]:
             if isinstance(stream, TextIOWrapper):
                 stream.reconfigure(errors="replace")
         try:
-            result = command(*args, **kwargs)
-            if sys.stdout is not None:  # None if it was closed at the start
-                sys.stdout.flush()
+            try:
+                result = command(*args, **kwargs)
+            finally:  # also of a command that ends with an exit code
+                if sys.stdout is not None:  # None if it was closed at the start
+                    sys.stdout.flush()
         except (StackError, OSError, KeyboardInterrupt) as error:
             raise typer.Exit(_report(error)) from None
         return result

@@ -88,6 +88,7 @@ class GroupCommit:
             acks = await self._bus.publish_many(
                 [pending.out for pending in group], timeout_seconds=self._timeout_seconds
             )
+            acknowledged = list(zip(group, acks, strict=True))
         except (PayloadTooLarge, InvalidSubject, Refused):
             # One message that cannot be stored must not fail the others.
             await asyncio.gather(*(self._commit_one(pending) for pending in group))
@@ -95,7 +96,7 @@ class GroupCommit:
             for pending in group:
                 _fail(pending.acked, error)
         else:
-            for pending, ack in zip(group, acks, strict=True):
+            for pending, ack in acknowledged:
                 _succeed(pending.acked, ack)
 
     async def _commit_one(self, pending: PendingCommit) -> None:

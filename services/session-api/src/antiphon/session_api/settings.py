@@ -61,8 +61,8 @@ class ApiSettings(NatsSettings, PostgresSettings, LiveKitSettings, LogSettings):
         validation_alias="ANTIPHON_API_PUBLIC_URL",
         description="where clients reach this API; the base of the URLs in its answers",
     )
-    cors_origins: Annotated[str, AfterValidator(_origins)] = Field(
-        "",
+    cors_origins: Annotated[str, AfterValidator(_origins)] | None = Field(
+        None,
         validation_alias="ANTIPHON_API_CORS_ORIGINS",
         description="origins of browser apps that may call the API, separated by commas; none by default",
     )
@@ -91,7 +91,7 @@ class ApiSettings(NatsSettings, PostgresSettings, LiveKitSettings, LogSettings):
         return HttpPolicy(
             body_limit_bytes=BODY_LIMIT_BYTES,
             deadline_seconds=self.deadline_seconds,
-            cors=Cors(parse_origins(self.cors_origins)),
+            cors=Cors(parse_origins(self.cors_origins or "")),
             hsts_seconds=self.hsts_seconds,
         )
 
