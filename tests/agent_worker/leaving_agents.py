@@ -11,6 +11,7 @@ from tests.fixtures.echo_llm import EchoLLM
 
 from antiphon.recorder import record
 
+TOOLS = ("hang_up", "delete_room")
 OPTIONS = RoomOptions(audio_input=False, audio_output=False, close_on_disconnect=False)
 
 server = AgentServer(port=0, host="127.0.0.1", num_idle_processes=2, load_fnc=lambda: 0.0)
@@ -38,7 +39,10 @@ class Host(Agent):
 
 @server.rtc_session(agent_name="leaver")
 async def entry(ctx: JobContext) -> None:
-    way = json.loads(ctx.job.metadata)["way"]
+    way = json.loads(ctx.job.metadata).get("way", "called")
+    if way == "twice":
+        await twice(ctx)
+        return
     session: AgentSession[None] = AgentSession(
         vad=None, llm=EchoLLM(), turn_handling={"turn_detection": "manual"}
     )
@@ -55,19 +59,32 @@ async def entry(ctx: JobContext) -> None:
         await session.start(Host(ctx), room=ctx.room, room_options=OPTIONS)
         await ctx.wait_for_participant()
         await session.run(user_input="hello")
-        if way == "hang_up":
-            await session.run(user_input="hang_up({})")
+        if way in TOOLS:
+            await session.run(user_input=f"{way}({{}})")
             return
-        if way == "delete_room":
-            await session.run(user_input="delete_room({})")
+        if way == "limited":
+            session.on("close", lambda _: ctx.shutdown())
             return
         if way == "last":
             await other_left.wait()
             await session.run(user_input="good bye")
-        else:
+        elif way != "once":
             await called.wait()
         session.shutdown()
         ctx.shutdown()
+
+
+async def twice(ctx: JobContext) -> None:
+    """Record two sessions of LiveKit, one after the other, as one session."""
+    for line in ("your consent", "your order"):
+        session: AgentSession[None] = AgentSession(
+            vad=None, llm=EchoLLM(), turn_handling={"turn_detection": "manual"}
+        )
+        async with record(ctx, session):
+            await session.start(Host(ctx), room=ctx.room, room_options=OPTIONS)
+            await ctx.wait_for_participant()
+            await session.run(user_input=line)
+            await session.aclose()
 
 
 if __name__ == "__main__":

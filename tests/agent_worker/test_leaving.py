@@ -35,10 +35,12 @@ async def dispatch(live_sessions: "Sessions", session_id: str, way: str) -> None
 
 
 @asynccontextmanager
-async def caller(live_sessions: "Sessions", session_id: str) -> AsyncIterator[rtc.Room]:
+async def caller(
+    live_sessions: "Sessions", session_id: str, identity: str = "caller"
+) -> AsyncIterator[rtc.Room]:
     keys = live_sessions.livekit.keys
     grants = api.VideoGrants(room_join=True, room=session_id)
-    token = api.AccessToken(keys.key, keys.secret).with_identity("caller").with_grants(grants).to_jwt()
+    token = api.AccessToken(keys.key, keys.secret).with_identity(identity).with_grants(grants).to_jwt()
     room = rtc.Room()
     await room.connect(live_sessions.livekit.url, token)
     try:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from livekit.agents import JobContext
+from livekit.protocol.models import Room
 
 from antiphon.chassis.bus import Bus, BusError
 from antiphon.chassis.library_log import get_logger
@@ -12,6 +13,7 @@ from antiphon.contracts.deployment import IDENTITY_KEY, decode_deployment
 from antiphon.contracts.envelope import Envelope, decode
 from antiphon.contracts.errors import MalformedEvent
 from antiphon.contracts.event import Family
+from antiphon.contracts.remade_room import is_remade, room_created_at
 from antiphon.contracts.session import Session, fold
 from antiphon.contracts.streams import DEPLOYMENT
 from antiphon.contracts.subjects import event_subject
@@ -26,15 +28,15 @@ DELETE_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a job is not recorded. A room that its session has left behind is to be closed."""
+    """Why a job is not recorded. A room that was made again after its session's end is to be closed."""
 
     reason: str
     close_room: bool = False
 
 
-async def refusal_of(link: BusLink, identity: Identity, room: str) -> Refusal | None:
-    """Return why a job must not be recorded; None too when the broker does not answer within a second."""
-    if not link.enabled or (identity.deployment is None and room != identity.session_id):
+async def refusal_of(link: BusLink, identity: Identity, room: Room) -> Refusal | None:
+    """Return why a job in a room must not be recorded; None too if the broker does not answer in a second."""
+    if not link.enabled or (identity.deployment is None and room.name != identity.session_id):
         return None
     try:
         async with asyncio.timeout(ASK_SECONDS):
@@ -46,13 +48,16 @@ async def refusal_of(link: BusLink, identity: Identity, room: str) -> Refusal | 
         return None
 
 
-async def _refusal(bus: Bus, identity: Identity, room: str) -> Refusal | None:
+async def _refusal(bus: Bus, identity: Identity, room: Room) -> Refusal | None:
     if identity.deployment is not None:
         own = await own_deployment(bus)
         if own is not None and own != identity.deployment:
             return Refusal(f"the job is of the deployment {identity.deployment}, and this is {own}")
-    # the room of a requested session is remade by a caller who joins with an old token
-    if room == identity.session_id and (await session_on(bus, identity.tenant, room)).ended:
+    if room.name != identity.session_id:
+        return None
+    created_at = room_created_at(seconds=room.creation_time, milliseconds=room.creation_time_ms)
+    envelopes = await _events(bus, identity.tenant, identity.session_id, (Family.SESSION,))
+    if is_remade(envelopes, room_sid=room.sid, created_at=created_at):
         return Refusal("the session has ended", close_room=True)
     return None
 
@@ -71,6 +76,10 @@ async def session_on(
     bus: Bus, tenant: str, session_id: str, families: Sequence[Family] = (Family.SESSION,)
 ) -> Session:
     """Return the session folded from its events of these families. Raises BusError."""
+    return fold(session_id, tenant, await _events(bus, tenant, session_id, families))
+
+
+async def _events(bus: Bus, tenant: str, session_id: str, families: Sequence[Family]) -> list[Envelope]:
     envelopes: list[Envelope] = []
     for family in families:
         async for incoming in bus.read(event_subject(tenant, session_id, family)):
@@ -78,17 +87,38 @@ async def session_on(
                 envelopes.append(decode(incoming.payload))
             except MalformedEvent:  # ingest stores it as a dead letter
                 continue
-    return fold(session_id, tenant, envelopes)
+    return envelopes
+
+
+class SessionEnded(Exception):
+    """The job is in the room of a session that has ended, and cannot connect to it."""
 
 
 async def refuse(ctx: JobContext, session_id: str, refusal: Refusal) -> None:
-    """Log the refusal; close the room of a session that has ended, and end its job."""
+    """Log the refusal. Close a room that was made again after its session's end, and end its job.
+
+    `ctx.connect` raises SessionEnded then: LiveKit would make the room once more for the agent.
+    """
     log.warning("recorder.refused", extra={"session": session_id, "reason": refusal.reason})
     if not refusal.close_room:
         return
+
+    async def connect(*_: object, **__: object) -> None:
+        raise SessionEnded(f"the session {session_id} has ended: see `refused` of its recording")
+
+    async def close_again() -> None:
+        await delete_room(ctx)  # an agent that connected by other means has made it again
+
+    vars(ctx)["connect"] = connect
+    ctx.add_shutdown_callback(close_again)
+    await delete_room(ctx)
+    ctx.shutdown(refusal.reason)
+
+
+async def delete_room(ctx: JobContext) -> None:
+    """Delete the room of a job, within five seconds; an error is only logged."""
     try:
         async with asyncio.timeout(DELETE_SECONDS):
             await ctx.delete_room(ctx.job.room.name)
     except Exception as error:  # noqa: BLE001 - LiveKit closes the room when the caller leaves
-        log.warning("recorder.room_not_deleted", extra={"session": session_id, "error": repr(error)})
-    ctx.shutdown(refusal.reason)
+        log.warning("recorder.room_not_deleted", extra={"job": ctx.job.id, "error": repr(error)})

@@ -55,6 +55,10 @@ class JobRecorder:
         session_id = self._rooms[room] = await session_of_room(self.link, *room, ended=ended)
         return session_id
 
+    def has_recorded(self, session_id: str) -> bool:
+        """Return whether a recording of the session has been started in this job."""
+        return session_id in self._started
+
     def recording(
         self,
         session_id: str,
@@ -73,7 +77,9 @@ class JobRecorder:
                 return recording
         self._forget_closed()
         job_id = self._ctx.job.id
-        number = self._started[session_id] = self._started.get(session_id, 0) + 1
+        number = self._started.get(session_id, 0) + 1
+        if refused is None:
+            self._started[session_id] = number
         recording = Recording(
             self._ctx,
             self.outbox,
@@ -93,8 +99,8 @@ class JobRecorder:
 
     def _forget_closed(self) -> None:
         # the outbox publishes the rest of one that is not finished; one that left has to look back
-        forgotten = [r for r in self.recordings if r.closed and (r.finished or not r.session_continues)]
-        for recording in forgotten:
+        closed = [r for r in self.recordings if r.closed and not r.closes_room]
+        for recording in [r for r in closed if r.finished or not r.session_continues]:
             recording.detach()
             self.recordings.remove(recording)
 
@@ -102,8 +108,10 @@ class JobRecorder:
         """Finish every recording, publish the rest and disconnect; return whether everything is published."""
         try:
             unfinished = [recording for recording in self.recordings if not recording.finished]
-            await asyncio.gather(*(recording.finish() for recording in unfinished))
-            await asyncio.gather(*(recording.stop_limits() for recording in self.recordings))
+            await asyncio.gather(
+                *(recording.finish() for recording in unfinished),
+                *(recording.stop_limits() for recording in self.recordings),
+            )
             closed = await self.outbox.close(FLUSH_SECONDS if self.link.enabled else 0)
             return closed and self.outbox.intact
         finally:

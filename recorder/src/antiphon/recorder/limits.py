@@ -1,7 +1,7 @@
 """The limits of a requested session: how long its agent waits for the caller, and how long it lasts."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -9,13 +9,14 @@ from typing import Any
 from livekit import rtc
 from livekit.agents import AgentSession, JobContext
 
+from antiphon.chassis.background import BackgroundTask
 from antiphon.chassis.bus import BusError
 from antiphon.chassis.library_log import get_logger
 from antiphon.chassis.retry import retrying
 from antiphon.contracts.event import Family
 from antiphon.contracts.events.session import CloseReason
 from antiphon.contracts.session import Session
-from antiphon.recorder.admission import session_on
+from antiphon.recorder.admission import DELETE_SECONDS, delete_room, session_on
 from antiphon.recorder.outbox import BusLink, SessionWriter, utc_now
 from antiphon.recorder.presence import has_caller
 from antiphon.recorder.taps import ErrorGuard
@@ -24,9 +25,9 @@ log = get_logger(__name__)
 
 NOT_CALLERS = ("agent", "egress", "ingress")
 LAST_WORDS_SECONDS = 10.0
-DELETE_SECONDS = 5.0
+END_SECONDS = 5.0  # for the rest of a call's end, once its job ends
 
-EndCall = Callable[[CloseReason], Awaitable[object]]
+EndCall = Callable[[CloseReason], Coroutine[Any, Any, None]]
 
 
 class Limits:
@@ -52,6 +53,23 @@ class Limits:
         self._end = end
         self._now = now
         self._started = asyncio.get_running_loop().time()
+        self._waiting: BackgroundTask | None = None
+        self._ending: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Run in the background until it is stopped."""
+        self._waiting = BackgroundTask(self.run, name="limits")
+
+    async def stop(self) -> None:
+        """Wait for no limit any more; a call that is being ended is ended, within seconds."""
+        if self._waiting is not None:
+            await self._waiting.close()
+        if self._ending is None:
+            return
+        await asyncio.wait([self._ending], timeout=END_SECONDS)
+        if not self._ending.done():
+            self._ending.cancel()  # it deletes the room nevertheless
+            await asyncio.wait([self._ending], timeout=DELETE_SECONDS)
 
     async def run(self) -> None:
         """Read the limits, and end the call at the first that is reached. Returns when there is none."""
@@ -77,7 +95,8 @@ class Limits:
     async def _reached(self, reason: CloseReason, seconds: int | None) -> None:
         extra = {"session": self._session_id, "reason": reason.value, "seconds": seconds}
         log.info("recorder.limit_reached", extra=extra)
-        await self._end(reason)
+        self._ending = asyncio.create_task(self._end(reason), name="end-call")
+        await asyncio.shield(self._ending)  # the end of the job ends only the waiting
 
     async def _caller_comes(self, ttl_seconds: int | None) -> bool:
         came = asyncio.Event()
@@ -114,24 +133,29 @@ async def end_call(
     guard: ErrorGuard,
     finish: Callable[[], Awaitable[object]],
 ) -> None:
-    """End a call in order: the agent finishes its sentence, the record is completed, the room is deleted."""
+    """End a call in order: the agent finishes its sentence, the record is completed, the room is deleted.
+
+    The room is deleted also when this is cancelled.
+    """
     closed: list[asyncio.Event] = []
     for session in sessions:
         closed.append(asyncio.Event())
         session.on("close", partial(_set, closed[-1]))
         guard.wrap("limit", partial(session.shutdown, drain=True))()
     try:
+        await _all_closed(ctx, closed)
+        await finish()
+    finally:
+        await delete_room(ctx)
+    ctx.shutdown(reason.value)
+
+
+async def _all_closed(ctx: JobContext, closed: Sequence[asyncio.Event]) -> None:
+    try:
         async with asyncio.timeout(LAST_WORDS_SECONDS):
             await asyncio.gather(*(event.wait() for event in closed))
     except TimeoutError:
         log.warning("recorder.session_not_drained", extra={"job": ctx.job.id})
-    await finish()
-    try:
-        async with asyncio.timeout(DELETE_SECONDS):
-            await ctx.delete_room(ctx.job.room.name)
-    except TimeoutError:
-        log.warning("recorder.room_not_deleted", extra={"job": ctx.job.id})
-    ctx.shutdown(reason.value)
 
 
 def _set(event: asyncio.Event, *_: object) -> None:

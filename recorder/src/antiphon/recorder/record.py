@@ -41,11 +41,13 @@ async def record(
     `session_id` and `tenant` override what the dispatch metadata says. `user_id`, `language` and `metadata`
     describe a session that no client requested. Without `notify_room`, no message is sent to the room.
     Journals left on this machine by killed jobs are published too, unless `adopt_orphans` is False.
-    Several sessions of one job can be recorded; the settings of the first call hold for all of them.
+    Several sessions of one job can be recorded, one AgentSession after the other too, even of a session that
+    has ended; the settings of the first call hold for all of them.
 
-    A job of another deployment is not recorded, nor one in the room of a requested session that has ended:
-    then the room is deleted and the job shut down. `refused` of the recording tells why. The limits of a
-    requested session are enforced (ANTIPHON_ENFORCE_LIMITS).
+    `refused` of the recording tells why nothing is recorded: the job is of another deployment, or its room
+    was made again after the end of its session. Such a room is deleted and the job shut down; `ctx.connect`,
+    and with it the start of an AgentSession, raises SessionEnded. The limits of a requested session are
+    enforced (ANTIPHON_ENFORCE_LIMITS).
 
     Raises ValueError for a `session_id` or `tenant` argument that is not one, and nothing else: without a
     broker, a journal folder or a valid variable in the environment, it logs that and the agent goes on.
@@ -58,7 +60,9 @@ async def record(
         raise ValueError(f"tenant {tenant!r} is not at most 63 of a-z, 0-9 and -")
     job = _jobs.get(ctx.job.id) or _start_job(ctx, settings)
     identity = _identity(ctx, job.settings.tenant, session_id, tenant)
-    refusal = await refusal_of(job.link, identity, ctx.job.room.name)
+    # a job that has recorded the session is in its room, however often it was ended
+    known = job.has_recorded(identity.session_id)
+    refusal = None if known else await refusal_of(job.link, identity, ctx.job.room)
     described = session_adopted(ctx, user_id=user_id, language=language, metadata=metadata)
     recording = job.recording(
         await job.session_of(identity),

@@ -10,7 +10,6 @@ from typing import Any
 from livekit import rtc
 from livekit.agents import AgentSession, CloseEvent, JobContext
 
-from antiphon.chassis.background import BackgroundTask
 from antiphon.chassis.bus import BusError
 from antiphon.chassis.library_log import get_logger
 from antiphon.contracts.event import Event
@@ -73,7 +72,7 @@ class Recording:
         self._on_detach: Callable[[], object] | None = None
         self._marking: asyncio.Task[None] | None = None
         self._finishing: asyncio.Task[None] | None = None
-        self._limiting: BackgroundTask | None = None
+        self._limits: Limits | None = None
 
     @property
     def session_id(self) -> str:
@@ -111,6 +110,11 @@ class Recording:
         """Whether another agent serves the session, so that its room must stay."""
         return self.replaced or self._left is not None or self.refused is not None
 
+    @property
+    def closes_room(self) -> bool:
+        """Whether the recorder deletes the room, as a limit of the session is reached."""
+        return self._end.limit is not None
+
     def start(self) -> None:
         """Start publishing, and record the job and its room from now on."""
         self._outbox.start()
@@ -122,8 +126,8 @@ class Recording:
         self.guard.wrap("mark", self._mark_when_connected)()
         self.guard.wrap("job", self._tap_job)()
         if self._limited and self.link.enabled:
-            limits = Limits(self.link, self._ctx.room, self._writer, end=self._end_at_limit)
-            self._limiting = BackgroundTask(limits.run, name="limits")
+            self._limits = Limits(self.link, self._ctx.room, self._writer, end=self._end_at_limit)
+            self._limits.start()
 
     def refuse(self, reason: str) -> None:
         """Record nothing; in place of `start`."""
@@ -234,9 +238,9 @@ class Recording:
         return drained and self._outbox.intact
 
     async def stop_limits(self) -> None:
-        """Enforce the limits of the session no longer."""
-        if self._limiting is not None:
-            await self._limiting.close()
+        """Enforce the limits of the session no longer; a call that is being ended is ended."""
+        if self._limits is not None:
+            await self._limits.stop()
 
     async def _finish(self, timeout_seconds: float) -> None:
         self.guard.wrap("close", self._close)()

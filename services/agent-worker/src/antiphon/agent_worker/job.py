@@ -132,8 +132,8 @@ async def on_session_end(ctx: JobContext) -> None:
     if recording is None:
         return
     await recording.finish()
-    if recording.session_continues:
-        return  # the room belongs to another agent
+    if recording.session_continues or recording.closes_room:
+        return  # the room belongs to another agent, or the recorder deletes it: twice would open it once more
     try:
         async with asyncio.timeout(DELETE_ROOM_SECONDS):
             await ctx.delete_room(ctx.job.room.name)
