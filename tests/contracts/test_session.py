@@ -107,6 +107,14 @@ def test_participants_agent_and_state_are_tracked() -> None:
     assert (state.agent_id, state.agent_state) == ("manager", "thinking")
 
 
+def test_a_participant_whom_a_later_agent_finds_joined_before() -> None:
+    found = ParticipantConnected(identity="caller", sid="PA_1", kind="standard")
+    first, again = folded(found), folded(found, found)
+
+    assert again.participants["PA_1"].joined_at == first.participants["PA_1"].joined_at
+    assert again.updated_at != first.updated_at
+
+
 @given(histories())
 def test_any_prefix_folds(envelopes: list[Envelope]) -> None:
     state = fold(SESSION_ID, "default", [])

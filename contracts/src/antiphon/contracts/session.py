@@ -240,7 +240,9 @@ def _turn(state: Session, event: turn.TurnSaved, at: datetime) -> Session:
 
 
 def _connected(state: Session, event: participant.ParticipantConnected, at: datetime) -> Session:
-    present = Participant(identity=event.identity, kind=event.kind, joined_at=at)
+    known = state.participants.get(event.sid)  # each agent that joins writes down whom it finds
+    joined_at = at if known is None else known.joined_at
+    present = Participant(identity=event.identity, kind=event.kind, joined_at=joined_at)
     return replace(state, participants={**state.participants, event.sid: present})
 
 
