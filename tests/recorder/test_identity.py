@@ -76,3 +76,5 @@ async def test_metadata_names_the_deployment() -> None:
     for wrong in ("../../..", 7, None):
         metadata = json.dumps({"session_id": SESSION, "deployment": wrong})
         assert identified(metadata) == Identity(SESSION, "default", requested=True)
+    for beside in ({}, {"session_id": "ses_1"}):  # an application's own word
+        assert identified(json.dumps({**beside, "deployment": "frontend"})).deployment is None

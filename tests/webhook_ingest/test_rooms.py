@@ -149,8 +149,10 @@ async def test_cache_is_bounded(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> No
         ('{"deployment":"testonly"}', False),
         ('{"deployment":"../../.."}', False),  # someone else's word, not an id
         ('{"deployment":7}', False),
-        ('{"deployment":"01234567"}', True),
-        ('{"session_id":"ses_1","tenant":"default","deployment":"01234567"}', True),
+        ('{"deployment":"01234567"}', False),
+        ('{"session_id":"ses_1","deployment":"frontend"}', False),
+        (f'{{"session_id":"{GIVEN}","tenant":"default","deployment":"testonly"}}', False),
+        (f'{{"session_id":"{GIVEN}","tenant":"default","deployment":"01234567"}}', True),
     ],
 )
 def test_room_is_foreign_when_its_metadata_names_another_deployment(metadata: str, foreign: bool) -> None:

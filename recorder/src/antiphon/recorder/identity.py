@@ -22,7 +22,8 @@ class Identity:
 
     `requested` tells whether a client requested the session: its id is in the metadata of job or room.
     `room_sid` is that of the room from which the id is derived; then it is the id of the room's first call.
-    `deployment` is the id of the one that dispatched the job, if the metadata of job or room names it.
+    `deployment` is the id of the one that dispatched the job, if the metadata of job or room names it beside
+    a session: alone, it is a word of the application.
     `problem` says what was wrong with that metadata, if anything was.
     """
 
@@ -55,9 +56,10 @@ def identity_of(
     room = ctx.job.room
     sources = [_decoded(ctx.job.metadata), _decoded(room.metadata)]
     owner, problem = _tenant(sources, default_tenant) if tenant is None else (tenant, None)
-    deployment = next((m.deployment for m in sources if is_deployment_id(m.deployment)), None)
+    deployments = (m.deployment for m in sources if _names_session(m))
+    deployment = next(filter(is_deployment_id, deployments), None)
     for metadata in sources:
-        if isinstance(metadata.session_id, str) and is_session_id(metadata.session_id):
+        if _names_session(metadata):
             return Identity(
                 metadata.session_id, owner, requested=True, problem=problem, deployment=deployment
             )
@@ -68,6 +70,10 @@ def identity_of(
     sid = room.sid or room.name
     session_id = adopted_session_id(owner, sid)
     return Identity(session_id, owner, room_sid=sid, problem=problem, deployment=deployment)
+
+
+def _names_session(metadata: _Metadata) -> bool:
+    return isinstance(metadata.session_id, str) and is_session_id(metadata.session_id)
 
 
 def _tenant(sources: list[_Metadata], default: str) -> tuple[str, str | None]:

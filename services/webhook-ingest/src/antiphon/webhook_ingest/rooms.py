@@ -26,6 +26,7 @@ class _RoomMetadata(msgspec.Struct):
 
 
 class _Owner(msgspec.Struct):
+    session_id: str = ""
     deployment: str = ""
 
 
@@ -36,13 +37,14 @@ _owner = msgspec.json.Decoder(_Owner)
 def is_foreign(metadata: str, deployment: str) -> bool:
     """Return whether a room's metadata names another deployment that uses the same LiveKit server.
 
-    Rooms of earlier versions, and most adopted ones, name none.
+    Rooms of earlier versions name none. Without a session beside it, the word is one of the application.
     """
     try:
-        owner = _owner.decode(metadata).deployment if metadata else ""
+        owner = _owner.decode(metadata or "{}")
     except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
         return False  # not written by session-api
-    return is_deployment_id(owner) and owner != deployment
+    named = is_session_id(owner.session_id) and is_deployment_id(owner.deployment)
+    return named and owner.deployment != deployment
 
 
 class RoomSessions:
