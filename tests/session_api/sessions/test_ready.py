@@ -13,7 +13,7 @@ from antiphon.cli.stack.nats import NatsServer
 from antiphon.cli.stack.postgres import Postgres
 from antiphon.contracts.envelope import seal
 from antiphon.contracts.event import Event
-from antiphon.contracts.events.agent import AgentJoined, AgentReady, AgentStateChanged
+from antiphon.contracts.events.agent import AgentJoined, AgentLeft, AgentReady, AgentStateChanged
 from antiphon.contracts.events.session import CloseReason, FaultSide, SessionClosed
 from antiphon.session_api.sessions.ready import ReadyWaits
 
@@ -24,6 +24,9 @@ UNKNOWN = "ses_00000000000000000000000000"
 JOINED = AgentJoined(job_id="AJ_1", worker_id="w", epoch="AJ_1", identity="agent")
 LISTENS = AgentStateChanged(old_state="initializing", new_state="listening")
 READY = AgentReady(greeting="Good evening.", ready_ms=900.0)
+KILLED = AgentLeft(
+    job_id="AJ_1", epoch="AJ_1", reason="killed", fault=FaultSide.AGENT, duration_seconds=1.0, turns=0
+)
 CLOSED = SessionClosed(reason=CloseReason.ERROR, fault=FaultSide.AGENT, duration_seconds=1.0, turns=0)
 
 
@@ -73,6 +76,16 @@ async def test_an_agent_that_waits_for_the_caller_is_ready(
     response = await creating
 
     assert (response.status_code, response.json()["status"]) == (201, "joined")
+
+
+async def test_an_agent_that_was_killed_is_not_ready(client: httpx.AsyncClient, bus: Bus) -> None:
+    created = (await client.post("/v1/sessions", json=CREATE)).json()
+    await _publish(bus, created["session_id"], JOINED, LISTENS, READY, KILLED)
+
+    path = f"/v1/sessions/{created['session_id']}"
+    response = await client.get(path, params={**WAIT, "timeout_seconds": "1"})
+
+    assert response.status_code == 202
 
 
 async def test_a_session_that_fails_ends_the_wait(

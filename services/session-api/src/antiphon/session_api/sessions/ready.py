@@ -31,7 +31,12 @@ _session = msgspec.json.Decoder(Session)
 
 
 def is_ready(session: Session) -> bool:
-    """Return whether the agent has greeted the caller, or is in the room and waits for one to greet."""
+    """Return whether the agent has greeted the caller, or is in the room and waits for one to greet.
+
+    Not if each agent of the session has left; sessions from before agents were on record have none.
+    """
+    if session.agents and all(agent.left_at is not None for agent in session.agents.values()):
+        return False
     return session.ready_at is not None or session.agent_state not in (None, "initializing")
 
 
