@@ -18,7 +18,7 @@ from antiphon.contracts.event import Event
 from antiphon.contracts.events.session import CloseReason, FaultSide, SessionClosed, SessionDispatched
 from antiphon.contracts.ids import closed_id, named_session_id
 from antiphon.contracts.subjects import session_filter
-from antiphon.recorder import RecorderSettings, SessionEnded, record
+from antiphon.recorder import RecorderSettings, SessionEnded, admission, record
 from antiphon.recorder.admission import Refusal, own_deployment, refusal_of
 from antiphon.recorder.identity import Identity
 from antiphon.recorder.outbox import BusLink
@@ -107,9 +107,10 @@ async def test_the_room_in_which_a_session_ended_goes_on(still_open: Room, bus: 
 
 
 async def test_without_an_answer_the_job_is_recorded(
-    bus: Bus, link: BusLink, nats_server: NatsServer
+    bus: Bus, link: BusLink, nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     nats_server.stop()
+    monkeypatch.setattr(admission, "ASK_SECONDS", 3600)  # a refused connection is known at once
 
     assert await refusal_of(link, Identity(SESSION, "default", deployment=OTHER), REMADE) is None
 

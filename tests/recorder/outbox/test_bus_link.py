@@ -100,6 +100,31 @@ async def test_refused_credentials_are_retried_and_not_shown(
     assert "secret" not in caplog.text
 
 
+async def test_a_failed_attempt_is_known_at_once_and_connecting_goes_on(
+    bus: Bus, nats_server: NatsServer
+) -> None:
+    attempts = 0
+    may_connect = asyncio.Event()
+
+    async def connect() -> Bus:
+        nonlocal attempts
+        attempts += 1
+        if attempts == 1:
+            raise BusUnavailable("connection refused")
+        await may_connect.wait()
+        return await Bus.connect(nats_server.url, name="link")
+
+    link = BusLink(connect)
+    async with asyncio.timeout(60):
+        for _ in range(2):
+            with pytest.raises(BusUnavailable):
+                await link.reachable_bus()
+        may_connect.set()
+        connected = await link.bus()
+        assert await link.reachable_bus() is connected
+    await link.close()
+
+
 async def test_link_without_a_broker_never_connects() -> None:
     link = BusLink(None)
     assert not link.enabled

@@ -35,12 +35,12 @@ class Refusal:
 
 
 async def refusal_of(link: BusLink, identity: Identity, room: Room) -> Refusal | None:
-    """Return why a job in a room must not be recorded; None too if the broker does not answer in a second."""
+    """Return why a job in a room must not be recorded; None too if the broker does not answer."""
     if not link.enabled or (identity.deployment is None and room.name != identity.session_id):
         return None
     try:
         async with asyncio.timeout(ASK_SECONDS):
-            return await _refusal(await link.bus(), identity, room)
+            return await _refusal(await link.reachable_bus(), identity, room)
     except Exception as error:  # noqa: BLE001 - a recorder ends no job without a reason
         log.warning(
             "recorder.admission_unknown", extra={"session": identity.session_id, "error": repr(error)}

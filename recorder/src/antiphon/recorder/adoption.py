@@ -37,8 +37,8 @@ async def session_of_room(
 ) -> str:
     """Return the session of a room: its first call that has not ended, the same for every agent in it.
 
-    `ended` are sessions whose end may not be published yet. Without an answer of the broker within a second,
-    it is the first call that is not among them.
+    `ended` are sessions whose end may not be published yet. Without an answer of the broker, for which this
+    waits a second at most, it is the first call that is not among them.
     """
     ids = (adopted_session_id(tenant, room_sid, call) for call in count(1))
     first = next(session_id for session_id in ids if session_id not in ended)
@@ -46,7 +46,7 @@ async def session_of_room(
         return first
     try:
         async with asyncio.timeout(RESOLVE_SECONDS):
-            return await _newest_call(await link.bus(), tenant, room_sid, ended)
+            return await _newest_call(await link.reachable_bus(), tenant, room_sid, ended)
     except Exception as error:  # noqa: BLE001 - a recorder ends no job
         extra = {"room_sid": room_sid, "session": first, "error": repr(error)}
         log.warning("recorder.earlier_calls_unknown", extra=extra)

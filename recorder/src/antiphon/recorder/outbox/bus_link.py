@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 
-from antiphon.chassis.bus import Bus, BusError
+from antiphon.chassis.bus import Bus, BusError, BusUnavailable
 from antiphon.chassis.library_log import get_logger
 from antiphon.chassis.nats_access import InvalidAccess
 from antiphon.chassis.retry import retrying
@@ -25,6 +25,7 @@ class BusLink:
         self._connect = connect
         self._about = dict(about or {})
         self._connecting: asyncio.Task[Bus] | None = None
+        self._failing = asyncio.Event()  # the last attempt to connect failed
 
     @property
     def enabled(self) -> bool:
@@ -36,6 +37,21 @@ class BusLink:
         if self._connecting is None or self._failed(self._connecting):
             self._connecting = asyncio.create_task(self._connect_with_retry(), name="bus-link")
         return await asyncio.shield(self._connecting)
+
+    async def reachable_bus(self) -> Bus:
+        """Return the connected bus. Raises BusUnavailable once an attempt to connect has failed."""
+        tasks = connecting, failing = (
+            asyncio.create_task(self.bus(), name="bus-link: connect"),
+            asyncio.create_task(self._failing.wait(), name="bus-link: fail"),
+        )
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            if not connecting.done():
+                raise BusUnavailable("the last attempt to connect failed")
+            return connecting.result()
+        finally:
+            connecting.cancel()
+            failing.cancel()
 
     @staticmethod
     def _failed(connecting: asyncio.Task[Bus]) -> bool:
@@ -50,9 +66,11 @@ class BusLink:
         def on_retry(error: BaseException, attempt: int) -> None:
             nonlocal failures
             failures = attempt
+            self._failing.set()
             self._log_failure(error, attempt)
 
         bus = await retrying(Exception, on_retry=on_retry)(self._connect)
+        self._failing.clear()
         if failures:
             log.warning("bus.reached", extra={**self._about, "failed_attempts": failures})
         return bus
