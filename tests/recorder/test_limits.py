@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from livekit import rtc
+from livekit.agents.testing import fake_job_context
 
 from antiphon.chassis.bus import Bus, outgoing
 from antiphon.cli.stack.nats import NatsServer
@@ -17,8 +18,10 @@ from antiphon.contracts.event import Event
 from antiphon.contracts.events.participant import ParticipantConnected
 from antiphon.contracts.events.session import CloseReason, SessionRequested
 from antiphon.contracts.ids import named_session_id
-from antiphon.recorder.limits import Limits
+from antiphon.recorder import limits as limits_module
+from antiphon.recorder.limits import Limits, end_call
 from antiphon.recorder.outbox import BusLink, Outbox
+from antiphon.recorder.taps import ErrorGuard
 
 SESSION = named_session_id("default", "limits")
 CALLER = ParticipantConnected(identity="caller", sid="PA_1", kind="standard", attributes={})
@@ -82,3 +85,54 @@ async def test_a_resumed_session_counts_the_time_with_its_first_agent(
     await publish(bus, requested(ttl_seconds=3600, max_duration_seconds=1800), OBSERVER, CALLER)
 
     assert await reached(link, tmp_path) == [CloseReason.MAX_DURATION]
+
+
+async def test_a_call_that_is_being_ended_is_ended_when_its_job_ends(
+    bus: Bus, link: BusLink, tmp_path: Path
+) -> None:
+    await publish(bus, requested(max_duration_seconds=1), CALLER)
+    ending, ended = asyncio.Event(), asyncio.Event()
+
+    async def end(reason: CloseReason) -> None:
+        ending.set()
+        await asyncio.sleep(0.2)
+        ended.set()
+
+    writer = Outbox(tmp_path, link, job_id="AJ_2").writer(SESSION, "default")
+    limits = Limits(link, rtc.Room(), writer, end=end)
+    limits.start()
+    async with asyncio.timeout(60):
+        await ending.wait()
+        await limits.stop()
+
+    assert ended.is_set()
+
+
+async def test_the_room_is_deleted_also_when_the_record_is_not_completed_in_time(
+    bus: Bus, link: BusLink, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await publish(bus, requested(max_duration_seconds=1), CALLER)
+    monkeypatch.setattr(limits_module, "END_SECONDS", 0.1)
+    finishing = asyncio.Event()
+    with fake_job_context(job_id="AJ_2", job_metadata="") as ctx:
+        deleted: list[str | None] = []
+
+        async def delete(name: str | None = None) -> None:
+            deleted.append(name)
+
+        monkeypatch.setattr(ctx, "delete_room", delete)
+
+        async def finish() -> None:
+            finishing.set()
+            await asyncio.Event().wait()
+
+        async def end(reason: CloseReason) -> None:
+            await end_call(ctx, reason, sessions=[], guard=ErrorGuard(), finish=finish)
+
+        writer = Outbox(tmp_path, link, job_id="AJ_2").writer(SESSION, "default")
+        limits = Limits(link, rtc.Room(), writer, end=end)
+        limits.start()
+        async with asyncio.timeout(60):
+            await finishing.wait()
+            await limits.stop()
+        assert deleted == [ctx.job.room.name]
