@@ -4,11 +4,12 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from livekit import rtc
+from livekit import api, rtc
 from tests.agent_worker.test_leaving import AGENTS, caller, dispatch, of_type, request, until
 
 from antiphon.contracts.events.session import CloseReason, SessionClosed
 from antiphon.contracts.events.turn import TurnSaved
+from antiphon.webhook_ingest.ended_rooms import LiveKitRooms
 
 if TYPE_CHECKING:
     from tests.agent_worker.conftest import Sessions, Worker
@@ -66,6 +67,19 @@ async def a_room_that_is_made_again_is_closed(live_sessions: "Sessions") -> None
     assert len(await live_sessions.events(session_id)) == before
 
 
+async def a_room_that_no_recorder_comes_to_is_closed(live_sessions: "Sessions") -> None:
+    session_id = await live_sessions.request(agent_name="nobody")
+    server = live_sessions.livekit
+    rooms = LiveKitRooms(server.url, server.keys.key, server.keys.secret)
+    found = await live_sessions.rooms.room.list_rooms(api.ListRoomsRequest(names=[session_id]))
+
+    assert not await rooms.delete(session_id, "RM_another")
+    assert await live_sessions.is_open(session_id)
+    assert await rooms.delete(session_id, found.rooms[0].sid)
+    await live_sessions.wait_until_closed(session_id)
+    assert not await rooms.delete(session_id, found.rooms[0].sid)
+
+
 async def gone(room: rtc.Room) -> None:
     async with asyncio.timeout(SECONDS):
         while room.isconnected():  # noqa: ASYNC110 - the log has no entry for it
@@ -82,4 +96,5 @@ async def test_only_a_room_that_was_made_again_is_closed(
         people_go_on_talking(live_sessions),
         a_call_ends_at_its_limit(live_sessions),
         a_room_that_is_made_again_is_closed(live_sessions),
+        a_room_that_no_recorder_comes_to_is_closed(live_sessions),
     )

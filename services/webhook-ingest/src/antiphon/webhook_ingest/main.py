@@ -11,6 +11,7 @@ from antiphon.chassis.http.server import check_address, serve_http
 from antiphon.chassis.shutdown import ShuttingDown, wait_or_stop
 from antiphon.chassis.telemetry import configure, flush
 from antiphon.webhook_ingest.app import create_app
+from antiphon.webhook_ingest.ended_rooms import EndedRooms, LiveKitRooms
 from antiphon.webhook_ingest.publisher import PRODUCER, WebhookPublisher
 from antiphon.webhook_ingest.settings import WebhookSettings
 
@@ -34,6 +35,9 @@ async def serve(settings: WebhookSettings, stop: asyncio.Event) -> None:
         stack.push_async_callback(bus.close)
         await wait_or_stop(bus.verify(wait_seconds=VERIFY_SECONDS), stop)
         deployment = await wait_or_stop(deployment_of(bus), stop)
+        rooms = LiveKitRooms(settings.livekit_url, settings.livekit_api_key, settings.livekit_api_secret)
+        ended_rooms = EndedRooms(bus, rooms)
+        stack.push_async_callback(ended_rooms.close)
         publisher = WebhookPublisher(
             bus,
             deployment=deployment.id,
@@ -41,6 +45,7 @@ async def serve(settings: WebhookSettings, stop: asyncio.Event) -> None:
             api_secret=settings.livekit_api_secret,
             clock=_now,
             timeout_seconds=settings.broker_timeout_seconds,
+            ended_rooms=ended_rooms,
         )
         health = Health({"broker": bus.ready, "publish": bus.publishable})
         app = create_app(publisher, health, settings.http_policy)

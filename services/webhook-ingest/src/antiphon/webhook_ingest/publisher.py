@@ -11,6 +11,7 @@ from antiphon.chassis.bus import Bus, GroupCommit, outgoing
 from antiphon.chassis.tracing import current_traceparent
 from antiphon.contracts.envelope import seal
 from antiphon.contracts.ids import webhook_event_id
+from antiphon.webhook_ingest.ended_rooms import EndedRooms
 from antiphon.webhook_ingest.rooms import RoomSessions, is_foreign
 from antiphon.webhook_ingest.signatures import verify
 from antiphon.webhook_ingest.webhook import Webhook, as_event, parse
@@ -53,6 +54,7 @@ class WebhookPublisher:
         api_secret: str,
         clock: Callable[[], datetime],
         timeout_seconds: float,
+        ended_rooms: EndedRooms | None = None,
     ) -> None:
         self._group = GroupCommit(bus, timeout_seconds=timeout_seconds)
         self._sessions = RoomSessions(bus)
@@ -60,6 +62,7 @@ class WebhookPublisher:
         self._api_key = api_key
         self._api_secret = api_secret
         self._clock = clock
+        self._ended_rooms = ended_rooms
 
     async def publish(self, body: bytes, authorization: str) -> Outcome:
         """Publish one webhook; return NOT_OURS for a room that is not a session.
@@ -94,6 +97,8 @@ class WebhookPublisher:
             position=ack.position,
             duplicate=ack.duplicate,
         )
+        if self._ended_rooms is not None:
+            self._ended_rooms.look(webhook, session)
         return self._counted(webhook.event, Outcome.PUBLISHED)
 
     def _wait_for_adoption(self, webhook: Webhook) -> None:

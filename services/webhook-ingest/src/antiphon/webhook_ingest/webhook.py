@@ -27,6 +27,8 @@ class _Named(Struct, rename="camel"):
     name: str = ""
     sid: str = ""
     metadata: str = ""
+    creation_time: int = 0  # seconds
+    creation_time_ms: int = 0
 
 
 class _Participant(Struct, rename="camel"):
