@@ -115,10 +115,15 @@ def wire(
     known_flows = Flows(flows)
     known_keys = Keys(keys, clock)
     key_usage = KeyUsage(bus, known_keys, clock)
-    reported = {"postgres": database.ready, "key usage": key_usage.ready}
+    key_store = KeyStore(bus, known_keys, clock, entropy)
+    reported = {
+        "postgres": database.ready,
+        "key usage": key_usage.ready,
+        "leftovers of keys": key_store.leftovers.ready,
+    }
     return Dependencies(
         keys=known_keys,
-        key_store=KeyStore(bus, known_keys, clock, entropy),
+        key_store=key_store,
         key_usage=key_usage,
         limits=_limits(settings, database, known_keys, stopping),
         clock=clock,
