@@ -115,7 +115,7 @@ async def test_a_scope_allows_what_it_says_only(admin: httpx.AsyncClient, runnin
         ({"expires_at": 4_000_000_000}, "expires_at"),
         ({"expires_at": "2027-01-01T00:00:00Z", "expires_in_seconds": 60}, "expires_in_seconds"),
         ({"limits": {"streams": 0}}, "limits.streams"),
-        ({"limits": {"streams": 2001}}, "limits.streams"),
+        ({"limits": {"streams": 501}}, "limits.streams"),
         ({"limits": {"requests_per_second": 1001}}, "limits.requests_per_second"),
     ],
 )
