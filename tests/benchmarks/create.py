@@ -30,6 +30,7 @@ UNLIMITED = {
     f"ANTIPHON_API_{limit}": "0"
     for limit in (
         "RATE_REQUESTS_PER_KEY",
+        "RATE_REQUESTS_PER_TENANT",
         "RATE_CREATES_PER_TENANT",
         "RATE_FAILURES_PER_ADDRESS",
         "QUOTA_SESSIONS_PER_TENANT",

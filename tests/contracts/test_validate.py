@@ -4,6 +4,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 from tests.contracts.test_envelope import sealed
 
 from antiphon.contracts.envelope import encode
@@ -62,6 +63,21 @@ def test_no_client_can_cause_a_wrong_subject(subject: str) -> None:
         validate_event(subject, message(1)[1])
 
     assert not isinstance(raised.value, InvalidBody)
+
+
+@pytest.mark.parametrize("attribute", ["id", "source", "dataschema", "producer", "traceparent"])
+def test_no_text_of_the_envelope_has_nul(attribute: str) -> None:
+    envelope = structs.replace(sealed(TurnSaved(turn=1, agent_id="host")), **{attribute: "a\0b"})
+    subject = event_subject(envelope.tenant, envelope.subject, "turn")
+
+    with pytest.raises(InvalidEvent, match=f"{attribute} contains the character NUL"):
+        validate_event(subject, encode(envelope))
+
+
+def test_the_body_may_have_nul() -> None:
+    envelope = sealed(TurnSaved(turn=1, agent_id="host", metrics={"a": "\0"}))
+
+    validate_event(event_subject(envelope.tenant, envelope.subject, "turn"), encode(envelope))
 
 
 @given(st.binary(max_size=200))

@@ -115,7 +115,7 @@ async def test_a_scope_allows_what_it_says_only(admin: httpx.AsyncClient, runnin
         ({"expires_at": 4_000_000_000}, "expires_at"),
         ({"expires_at": "2027-01-01T00:00:00Z", "expires_in_seconds": 60}, "expires_in_seconds"),
         ({"limits": {"streams": 0}}, "limits.streams"),
-        ({"limits": {"streams": 2001}}, "limits.streams"),
+        ({"limits": {"streams": 501}}, "limits.streams"),
         ({"limits": {"requests_per_second": 1001}}, "limits.requests_per_second"),
     ],
 )
@@ -334,6 +334,77 @@ async def test_a_bootstrap_key_is_made_once_and_stays_revoked(running: Any, bus:
         await first.post(f"/v1/keys/{own['id']}/revoke", json={"force": True})
     assert not await store.bootstrap(secret)
     assert await status_with(running, secret) == 401
+
+
+async def test_a_revoked_bootstrap_key_is_never_forgotten(
+    admin: httpx.AsyncClient, running: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, secret = running.dependencies.key_store, "b" * 32
+    await store.bootstrap(secret)
+    await store.revoke(key_digest(secret))
+    monkeypatch.setattr(store_module, "KEYS_PER_TENANT", 5)  # admin, writer and reader are three
+
+    for _ in range(4):
+        made = await create(admin)
+        await admin.post(f"/v1/keys/{made['id']}/revoke")
+    await create(admin)
+    await create(admin)
+
+    assert not await store.bootstrap(secret)
+    assert await status_with(running, secret) == 401
+
+
+async def test_a_rotated_bootstrap_key_is_never_forgotten(
+    admin: httpx.AsyncClient, running: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, secret = running.dependencies.key_store, "b" * 32
+    await store.bootstrap(secret)
+    async with with_key(running, secret) as first:
+        [own] = [key for key in (await first.get("/v1/keys")).json()["keys"] if key["operator"]]
+        assert (await first.post(f"/v1/keys/{own['id']}/rotate", json={"overlap_seconds": 0})).is_success
+    monkeypatch.setattr(store_module, "KEYS_PER_TENANT", 5)
+
+    for _ in range(4):
+        made = await create(admin)
+        await admin.post(f"/v1/keys/{made['id']}/revoke")
+
+    assert not await store.bootstrap(secret)
+    assert await status_with(running, secret) == 401
+
+
+async def test_a_key_that_is_also_the_bootstrap_key_is_never_forgotten(
+    admin: httpx.AsyncClient, running: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = running.dependencies.key_store
+    made = await create(admin)
+    assert not await store.bootstrap(made["secret"])
+    await admin.post(f"/v1/keys/{made['id']}/revoke")
+    monkeypatch.setattr(store_module, "KEYS_PER_TENANT", 5)
+
+    for _ in range(4):
+        other = await create(admin)
+        await admin.post(f"/v1/keys/{other['id']}/revoke")
+
+    assert not await store.bootstrap(made["secret"])
+    assert await status_with(running, made["secret"]) == 401
+
+
+async def test_admins_who_revoke_each_other_at_once_leave_one(
+    admin: httpx.AsyncClient, operator: httpx.AsyncClient, running: Any, start: Any, until: Any
+) -> None:
+    other = await start()  # a second replica
+    for number in range(5):
+        tenant = f"shop-{number}"
+        keys = [await create(operator, tenant=tenant, scopes=["admin"], name=name) for name in ("a", "b")]
+        async with with_key(running, keys[0]["secret"]) as one, with_key(other, keys[1]["secret"]) as two:
+            await until(lambda two=two: accepted(two))
+            answers = await asyncio.gather(
+                one.post(f"/v1/keys/{keys[1]['id']}/revoke"), two.post(f"/v1/keys/{keys[0]['id']}/revoke")
+            )
+
+        listed = (await operator.get("/v1/keys", params={"tenant": tenant})).json()["keys"]
+        assert sorted(key["status"] for key in listed) == ["active", "revoked"]
+        assert sorted(answer.status_code for answer in answers) == [200, 409]
 
 
 async def test_records_of_earlier_versions_are_shown_and_changed(

@@ -77,9 +77,10 @@ async def test_a_response_shows_what_is_left(client: httpx.AsyncClient) -> None:
     created = await client.post("/v1/sessions", json=CREATE)
     missing = await client.get("/v1/sessions/ses_x")
 
-    assert listed.headers["ratelimit-policy"] == '"requests";q=10000;w=10'
+    of_requests = '"requests";q=10000;w=10, "tenant-requests";q=50000;w=10'
+    assert listed.headers["ratelimit-policy"] == of_requests
     assert listed.headers["ratelimit"].startswith('"requests";r=9999;t=')
-    assert created.headers["ratelimit-policy"] == '"requests";q=10000;w=10, "creates";q=2000;w=10'
+    assert created.headers["ratelimit-policy"] == f'{of_requests}, "creates";q=2000;w=10'
     assert missing.status_code == 404
     assert missing.headers["ratelimit"].startswith('"requests";r=9997;t=')
     assert "ratelimit" not in (await client.get("/health/live")).headers

@@ -1,5 +1,7 @@
 """Running sessions of a tenant are limited by what the views count; an outage of Postgres refuses nothing."""
 
+import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -8,7 +10,6 @@ import pytest
 from structlog.testing import capture_logs
 from tests.session_api.fake_persistence import FakePersistence
 
-from antiphon.chassis.bus import Bus
 from antiphon.chassis.database import Database
 from antiphon.contracts.events.session import CloseReason, FaultSide, SessionClosed
 from antiphon.session_api import quotas
@@ -64,20 +65,65 @@ async def test_sessions_over_the_quota_are_refused_until_one_ends(
     await running.dependencies.limits.sessions.close()
 
 
+async def test_a_burst_is_held_to_the_quota(start: Any) -> None:
+    running = await start(sessions_per_tenant=5)
+    async with httpx.AsyncClient(base_url=running.url, headers=WRITER, timeout=60) as client:
+        answers = await asyncio.gather(*(create(client) for _ in range(40)))
+
+    assert Counter(answer.status_code for answer in answers) == {201: 5, 429: 35}
+    await running.dependencies.limits.sessions.close()
+
+
 @pytest.mark.usefixtures("recounting")
-async def test_while_postgres_is_away_nothing_is_refused(bus: Bus, until: Until) -> None:
+async def test_sessions_count_while_the_views_do_not_have_them(start: Any) -> None:
+    running = await start(sessions_per_tenant=2)  # and no persistence
+    async with httpx.AsyncClient(base_url=running.url, headers=WRITER, timeout=60) as client:
+        answers = []
+        for _ in range(6):
+            answers.append((await create(client)).status_code)
+            await asyncio.sleep(0.1)  # it is counted again
+
+    assert answers == [201, 201, 429, 429, 429, 429]
+    await running.dependencies.limits.sessions.close()
+
+
+async def test_creates_that_fail_do_not_count(start: Any, livekit: Any) -> None:
+    running = await start(sessions_per_tenant=1)
+    async with httpx.AsyncClient(base_url=running.url, headers=WRITER, timeout=60) as client:
+        unknown = [await client.post("/v1/sessions", json={**CREATE, "flow_id": "none"}) for _ in range(3)]
+        livekit.status = 401
+        refused = [await create(client) for _ in range(3)]
+        livekit.status = 200
+
+        assert {answer.status_code for answer in unknown} == {404}
+        assert {answer.status_code for answer in refused} == {502}
+        assert (await create(client)).status_code == 201
+        assert (await create(client)).status_code == 429
+    await running.dependencies.limits.sessions.close()
+
+
+async def test_a_retry_at_the_quota_gets_its_session(start: Any) -> None:
+    running = await start(sessions_per_tenant=1)
+    async with httpx.AsyncClient(base_url=running.url, headers=WRITER, timeout=60) as client:
+        first = await client.post("/v1/sessions", json=CREATE, headers={"Idempotency-Key": "order-17"})
+        second = await client.post("/v1/sessions", json=CREATE, headers={"Idempotency-Key": "order-17"})
+        another = await client.post("/v1/sessions", json=CREATE, headers={"Idempotency-Key": "order-18"})
+
+    assert (first.status_code, second.status_code, another.status_code) == (201, 201, 429)
+    assert second.json()["session_id"] == first.json()["session_id"]
+    await running.dependencies.limits.sessions.close()
+
+
+async def test_while_postgres_is_away_nothing_is_refused() -> None:
     database = await Database.connect("postgresql://127.0.0.1:1/unreachable", min_size=0)
     quota = SessionQuota(database, 1)
 
     with capture_logs() as lines:
+        for number in range(10):
+            assert await quota.admit("acme", f"ses_{number}")
 
-        async def logged() -> bool:
-            quota.admit("acme")
-            return any(line["event"] == "quota.not_counted" for line in lines)
-
-        await until(logged)
-        for _ in range(10):
-            quota.admit("acme")
+    assert "quota.not_counted" in [line["event"] for line in lines]
+    assert len(quota._counts["acme"].recent) == 1
     await quota.close()
     await database.close()
 
@@ -92,7 +138,32 @@ async def test_counts_in_memory_are_bounded(database: Database, monkeypatch: pyt
     quota = SessionQuota(database, 5)
 
     for number in range(10):
-        quota.admit(f"tenant-{number}")
+        await quota.admit(f"tenant-{number}", "ses_1")
 
     assert len(quota._counts) == 3
     await quota.close()
+
+
+async def test_requests_of_a_tenant_are_limited_over_all_its_keys(
+    start: Any, put_key: Any, buckets: Any, until: Until
+) -> None:
+    digest = await put_key("third")
+
+    async def known() -> bool:
+        return digest in buckets[0]
+
+    await until(known)
+    running = await start(requests_per_key=1, requests_per_tenant=2)  # 10 and 20 in ten seconds
+    statuses: list[int] = []
+    async with httpx.AsyncClient(base_url=running.url, timeout=60) as client:
+        for secret in ("writer", "reader", "third"):
+            for _ in range(10):
+                last = await client.get("/v1/flows", headers={"Authorization": f"Bearer {secret}"})
+                statuses.append(last.status_code)
+            if secret == "reader":
+                shown = last
+        foreign = await client.get("/v1/flows", headers={"Authorization": "Bearer foreign"})
+
+    assert statuses == [200] * 20 + [429] * 10
+    assert '"tenant-requests";q=20;w=10' in shown.headers["ratelimit-policy"]
+    assert foreign.status_code == 200

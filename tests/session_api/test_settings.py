@@ -60,3 +60,27 @@ def test_callers_get_a_websocket_url(
         environment.setenv("ANTIPHON_LIVEKIT_PUBLIC_URL", public)
 
     assert load(ApiSettings).callers_livekit_url == expected
+
+
+@pytest.mark.parametrize("whose", ["KEY", "TENANT"])
+def test_a_quota_of_streams_leaves_connections_to_others(
+    whose: str, environment: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    variable = f"ANTIPHON_API_QUOTA_STREAMS_PER_{whose}"
+    environment.setenv(variable, "300")
+    environment.setenv("ANTIPHON_API_MAX_CONNECTIONS", "300")
+
+    with pytest.raises(SystemExit):
+        load(ApiSettings)
+
+    [line] = capsys.readouterr().err.splitlines()
+    assert line == f"{variable} is 300: it must be below ANTIPHON_API_MAX_CONNECTIONS, which is 300"
+
+
+def test_default_quotas_of_streams_follow_the_connections(environment: pytest.MonkeyPatch) -> None:
+    assert load(ApiSettings).stream_quotas == (500, 1000)
+    environment.setenv("ANTIPHON_API_MAX_CONNECTIONS", "100")
+    assert load(ApiSettings).stream_quotas == (25, 50)
+    environment.setenv("ANTIPHON_API_QUOTA_STREAMS_PER_KEY", "99")
+    environment.setenv("ANTIPHON_API_QUOTA_STREAMS_PER_TENANT", "0")
+    assert load(ApiSettings).stream_quotas == (99, 0)

@@ -142,6 +142,60 @@ async def test_streams_of_a_tenant_are_limited(start: Any, session_id: str) -> N
     assert foreign.status_code == 404
 
 
+async def test_only_streams_count_as_streams(client: httpx.AsyncClient, session_id: str, put: Any) -> None:
+    await put("narrow", limits=KeyLimits(streams=1))
+    both = {"Accept": "application/json, text/event-stream", **bearer("narrow")}
+    path = f"/v1/sessions/{session_id}"
+    async with streaming(client, session_id, "narrow"):
+        shown = await client.get(path, headers=both)
+        created = await client.post(
+            "/v1/sessions", headers=both, json={"flow_id": "booking", "user_id": "ada"}
+        )
+        page = await client.get(f"{path}/events", headers={**both, "Accept": "text/event-stream;q=0, */*"})
+
+    assert (shown.status_code, created.status_code, page.status_code) == (200, 201, 200)
+    assert page.headers["content-type"] == "application/json"
+
+
+async def test_a_wait_whose_key_is_revoked_is_answered(
+    client: httpx.AsyncClient, running: Any, session_id: str, put: Any
+) -> None:
+    digest = await put("leaver")
+    both = {"Accept": "application/json, text/event-stream", **bearer("leaver")}
+    waiting = asyncio.create_task(
+        client.get(f"/v1/sessions/{session_id}?wait=ready&timeout_seconds=9", headers=both, timeout=60)
+    )
+    await asyncio.sleep(0.5)
+    await running.dependencies.key_store.revoke(digest)
+
+    assert (await waiting).status_code == 202
+
+
+async def test_a_stream_whose_key_ends_before_it_starts_responds_401(
+    client: httpx.AsyncClient, running: Any, session_id: str, put: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digest = await put("leaver")
+    lookup = running.dependencies.lookup
+    monkeypatch.setattr(running.dependencies.limits.streams, "_grace_seconds", 0.1)
+    reached = asyncio.Event()
+
+    async def hanging(*_: Any) -> None:
+        reached.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(lookup, "log_end", hanging)
+    headers = {"Accept": "text/event-stream", **bearer("leaver")}
+    opening = asyncio.create_task(
+        client.get(f"/v1/sessions/{session_id}/events", headers=headers, timeout=60)
+    )
+    await reached.wait()
+    await running.dependencies.key_store.revoke(digest)
+
+    response = await opening
+    assert response.status_code == 401
+    assert response.json()["type"].endswith("/invalid-credentials")
+
+
 DIGEST = key_digest("secret")
 KEY = ApiKey(tenant="acme", name="ci", scopes=SCOPES)
 

@@ -308,3 +308,16 @@ async def test_a_webhook_that_takes_too_long_is_sent_again(
     assert response.status_code == 503
     assert response.json()["type"].endswith("/deadline-exceeded")
     assert response.headers["retry-after"] == "10"
+
+
+@pytest.mark.parametrize("event_id", ["a\0b", "x" * 300])
+async def test_an_id_that_the_log_cannot_hold_responds_400(
+    event_id: str, client: httpx.AsyncClient, bus: Bus, webhook: Webhook, sign: Sign
+) -> None:
+    body = webhook(id=event_id)
+
+    response = await _post(client, body, sign(body))
+
+    assert response.status_code == 400
+    assert response.json()["type"].endswith("/malformed-webhook")
+    assert await _log(bus) == []

@@ -1,6 +1,7 @@
 """Watched buckets across restarts and connection losses."""
 
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -86,3 +87,20 @@ async def test_an_update_does_not_bring_a_deleted_key_back(bus: Bus) -> None:
 
     assert not await bucket.update("a", b"2", entry.revision)
     assert await bucket.get("a") is None
+
+
+async def test_what_is_left_of_removed_keys_is_purged_and_no_key_is(bus: Bus) -> None:
+    bucket = await bus.bucket("keys")
+    before = (await bus.connection.api("STREAM.INFO.KV_keys"))["state"]["messages"]
+    for name in ("gone", "back", "stays"):
+        await bucket.put(name, b"1")
+    await bucket.delete("gone")
+    await bucket.delete("back")
+    await bucket.put("back", b"2")
+
+    assert await bucket.purge_removed(datetime.now(UTC) - timedelta(hours=1)) == 0
+    assert await bucket.purge_removed(datetime.now(UTC) + timedelta(hours=1)) == 1
+
+    assert await bucket.keys() == ["back", "stays"]
+    after = (await bus.connection.api("STREAM.INFO.KV_keys"))["state"]["messages"]
+    assert after == before + 2

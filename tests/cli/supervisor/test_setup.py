@@ -4,8 +4,10 @@ import json
 from datetime import UTC, datetime
 
 import msgspec
+import pytest
 
 from antiphon.chassis.bus import Bus
+from antiphon.cli.errors import StackError
 from antiphon.cli.supervisor.setup import publish_key
 from antiphon.contracts.api_keys import ApiKey, Scope, decode_key, encode_key, key_digest
 
@@ -57,3 +59,13 @@ async def test_a_revoked_development_key_stays_revoked(bus: Bus) -> None:
     await publish_key(bus, SECRET, NOW)
 
     assert (await _stored(bus)).revoked_at == NOW
+
+
+async def test_a_damaged_record_is_not_made_anew(bus: Bus) -> None:
+    bucket = await bus.bucket("keys")
+    await bucket.put(DIGEST, b'{"revoked_at": "2026-')
+
+    with pytest.raises(StackError, match="damaged"):
+        await publish_key(bus, SECRET, NOW)
+
+    assert await bucket.get(DIGEST) == b'{"revoked_at": "2026-'

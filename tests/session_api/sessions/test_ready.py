@@ -186,6 +186,40 @@ async def test_one_more_wait_than_allowed_answers_at_once(
     assert time.monotonic() - started < 30
 
 
+async def test_waits_of_a_key_and_of_a_tenant_are_limited(
+    client: httpx.AsyncClient, running: Any, livekit: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: ReadyWaits = running.dependencies.ready
+    monkeypatch.setattr(waits, "_of_key", 2)
+    monkeypatch.setattr(waits, "_of_tenant", 3)
+    reader = {"Authorization": "Bearer reader"}
+    session_id = (await client.post("/v1/sessions", json=CREATE)).json()["session_id"]
+    path = f"/v1/sessions/{session_id}"
+    waiting = [asyncio.create_task(client.get(path, params=WAIT)) for _ in range(2)]
+    await _waiting(running, 2)
+    rooms = len(livekit.created)
+
+    of_key = await client.post("/v1/sessions", json=CREATE, params=WAIT)
+    waiting.append(asyncio.create_task(client.get(path, params=WAIT, headers=reader)))
+    await _waiting(running, 3)
+    of_tenant = await client.get(path, params=WAIT, headers=reader)
+    foreign = await client.get(path, params=WAIT, headers={"Authorization": "Bearer foreign"})
+
+    assert len(livekit.created) == rooms  # the one over the limit created nothing
+    for refused, limit in ((of_key, 2), (of_tenant, 3)):
+        assert refused.status_code == 429
+        assert refused.json()["type"].endswith("/quota-exceeded")
+        assert (refused.json()["quota"], refused.json()["limit"]) == ("waits", limit)
+        assert refused.headers["retry-after"]
+    assert foreign.status_code == 404
+    for task in waiting:
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+    async with asyncio.timeout(60):
+        while waits._keys or waits._tenants:  # noqa: ASYNC110 - nothing to wait on
+            await asyncio.sleep(0.01)
+
+
 async def test_fifty_waits_for_fifty_sessions(
     client: httpx.AsyncClient, running: Any, bus: Bus, livekit: Any
 ) -> None:

@@ -349,3 +349,24 @@ async def test_unknown_session_responds_404(client: httpx.AsyncClient) -> None:
     response = await client.get(f"/v1/sessions/{UNKNOWN}/events", headers=ACCEPT)
 
     assert response.status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("accept", "streams"),
+    [
+        ("text/event-stream", True),
+        ("Text/Event-Stream; q=0.5", True),
+        ("application/json, text/event-stream", True),
+        ("text/event-stream, */*;q=0.1", True),
+        ("text/event-stream;q=0", False),
+        ("text/event-stream;q=0, application/json", False),
+        ("text/event-stream;q=0.5, application/json", False),
+        ("text/event-stream;q=nan", False),
+        ("text/event-streams", False),
+        ("*/*", False),
+        ("application/json", False),
+        ("", False),
+    ],
+)
+def test_a_stream_is_sent_to_those_who_prefer_it(accept: str, streams: bool) -> None:
+    assert sse.accepts_stream(accept) is streams

@@ -38,6 +38,8 @@ def validate_event(subject: str, payload: bytes) -> tuple[Envelope, str]:
         raise InvalidBody(_TOO_DEEP)
     if envelope.sequence is not UNSET or envelope.position is not UNSET:
         raise InvalidEvent("sequence and position are assigned at commit, not by the producer")
+    if "\\u0000" in text:
+        _check_texts(envelope)
     _check_subject(subject, envelope)
     _check_body(envelope)
     return envelope, text
@@ -64,6 +66,14 @@ def _envelope(text: str) -> Envelope:
         if isinstance(error.__cause__, RecursionError):
             raise InvalidBody(_TOO_DEEP) from error
         raise
+
+
+def _check_texts(envelope: Envelope) -> None:
+    # the body may have it: the log keeps it as JSON, the envelope in columns
+    for name in envelope.__struct_fields__:
+        value = getattr(envelope, name)
+        if isinstance(value, str) and "\0" in value:
+            raise InvalidEvent(f"{name} contains the character NUL, which Postgres cannot store")
 
 
 def _check_subject(subject: str, envelope: Envelope) -> None:

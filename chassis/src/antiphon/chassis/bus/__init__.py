@@ -21,7 +21,7 @@ from antiphon.chassis.bus.errors import (
     SubjectNotEmpty,
 )
 from antiphon.chassis.bus.group_commit import GroupCommit
-from antiphon.chassis.bus.kv import Bucket, WatchedBucket
+from antiphon.chassis.bus.kv import Bucket, Entry, WatchedBucket
 from antiphon.chassis.bus.messages import TRACEPARENT, Ack, Incoming, Outgoing, outgoing
 from antiphon.chassis.bus.publish import BATCH_LIMIT
 from antiphon.chassis.bus.stored import StreamState
@@ -43,6 +43,7 @@ __all__ = [
     "ConsumerLost",
     "DefinitionMismatch",
     "DefinitionMissing",
+    "Entry",
     "GroupCommit",
     "HistoryGap",
     "Incoming",

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from secrets import token_hex
 from typing import NamedTuple
 
@@ -72,6 +73,22 @@ class Bucket:
     async def delete(self, key: str) -> None:
         """Remove the key."""
         await self._write(key, b"", {OPERATION: "DEL"})
+
+    async def purge_removed(self, before: datetime) -> int:
+        """Purge what is left of keys that were removed before a time; return how many those are.
+
+        Whoever watches must have seen the removal by then, or read the bucket again.
+        """
+        removed = [
+            entry
+            async for entry in read(self._connection, self._stream, f"{self._prefix}>", 0)
+            if _is_removal(entry) and entry.published_at is not None and entry.published_at < before
+        ]
+        for entry in removed:
+            # up to its position: the key may exist again
+            request = {"filter": entry.subject, "seq": entry.position + 1}
+            await self._connection.api(f"STREAM.PURGE.{self._stream}", request)
+        return len(removed)
 
     async def keys(self) -> list[str]:
         """Return the keys, sorted."""

@@ -6,6 +6,7 @@ from datetime import datetime
 from msgspec import UNSET, Struct
 
 from antiphon.contracts.envelope import Envelope, encode
+from antiphon.contracts.errors import InvalidEvent, MalformedEvent
 from antiphon.contracts.registry import family_of
 from antiphon.contracts.subjects import event_subject
 from antiphon.contracts.validate import validate_event
@@ -49,7 +50,10 @@ def outgoing(envelope: Envelope) -> Outgoing:
     traced = envelope.traceparent is not UNSET
     subject = event_subject(envelope.tenant, envelope.subject, family_of(envelope.type))
     payload = encode(envelope)
-    validate_event(subject, payload)
+    try:
+        validate_event(subject, payload)
+    except MalformedEvent as error:  # its envelope: an id that is too long, for example
+        raise InvalidEvent(str(error)) from error
     return Outgoing(
         subject=subject,
         payload=payload,

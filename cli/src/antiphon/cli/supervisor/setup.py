@@ -94,6 +94,7 @@ async def publish_key(bus: Bus, api_key: str, now: datetime) -> None:
     """Put the development API key, with every scope, into the bucket that session-api reads.
 
     A record of an earlier version gets the scopes and fields of this one; one that was revoked stays so.
+    Raises StackError for one that is damaged: it may have been revoked.
     """
     digest = key_digest(api_key)
     keys = await bus.bucket(KEYS.name)
@@ -113,8 +114,11 @@ async def publish_key(bus: Bus, api_key: str, now: datetime) -> None:
         return
     try:
         found = decode_key(digest, entry.value)
-    except InvalidKey:
-        found = made
+    except InvalidKey as error:
+        raise StackError(
+            f"the record of this stack's API key is damaged ({error}): delete credentials.json of the stack, "
+            "and the next `antiphon up` makes new keys"
+        ) from None
     upgraded = msgspec.structs.replace(
         found, scopes=found.scopes | made.scopes, prefix=made.prefix, operator=True
     )

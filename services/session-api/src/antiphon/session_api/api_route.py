@@ -1,5 +1,6 @@
 """The route class of the API: authorize first, then read the body as strict JSON."""
 
+import re
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -10,7 +11,7 @@ from starlette.responses import Response
 
 from antiphon.contracts.api_keys import Scope
 from antiphon.session_api.auth import authorize
-from antiphon.session_api.problems import Problem
+from antiphon.session_api.problems import Problem, invalid
 from antiphon.session_api.query_check import query_check
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
@@ -18,15 +19,39 @@ Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 READ_METHODS = frozenset({"GET", "HEAD"})
 
 
+_maybe_large = re.compile(rb"[0-9]{19}")
+# a string as a whole, or a number
+_token = re.compile(rb'"(?:[^"\\]|\\.)*"|-?[0-9]+(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?')
+_SMALLEST, _LARGEST = -(2**63), 2**64 - 1
+_SHOWN_DIGITS = 40
+
+
+def _require_64_bits(body: bytes) -> None:
+    """Raise Problem 422 if valid JSON has a larger integer, which orjson would round to a float."""
+    for token in _token.findall(body):
+        if token[:1] == b'"' or not token.removeprefix(b"-").isdigit():
+            continue
+        if len(token) > 20 or not _SMALLEST <= int(token) <= _LARGEST:
+            shown = token[:_SHOWN_DIGITS].decode()
+            raise invalid("body", "body", f"the integer {shown} has more than 64 bits: send it as a text")
+
+
 class _JsonRequest(Request):
     async def json(self) -> Any:
-        """Parse the body; unlike the standard library, reject NaN, invalid UTF-8 and lone surrogates."""
+        """Parse the body; unlike the standard library, reject NaN, invalid UTF-8 and lone surrogates.
+
+        Raises Problem: 400 for what is not JSON, 422 for an integer of more than 64 bits.
+        """
+        body = await self.body()
         try:
-            return orjson.loads(await self.body())
+            parsed = orjson.loads(body)
         except orjson.JSONDecodeError as error:
             raise Problem(
                 400, "malformed-json", f"The body is not JSON: {error.msg}.", at_character=error.pos
             ) from error
+        if _maybe_large.search(body) is not None:
+            _require_64_bits(body)
+        return parsed
 
 
 class ApiRoute(APIRoute):

@@ -38,9 +38,8 @@ def create_app(dependencies: Dependencies) -> FastAPI:
     app.add_middleware(
         LimitsMiddleware,
         requests=limits.requests,
+        of_tenants=limits.tenant_requests,
         creates=limits.creates,
-        sessions=limits.sessions,
-        streams=limits.streams,
     )
     app.add_middleware(
         AuthMiddleware,

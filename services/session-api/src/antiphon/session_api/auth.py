@@ -104,5 +104,10 @@ def caller(request: Request) -> ApiKey:
     return cast("ApiKey", request.state.key)
 
 
+def ended_during_request() -> Problem:
+    """Return the problem for a key that was revoked or expired while its request waited."""
+    return _unauthorized("invalid-credentials", "The API key was revoked or has expired since.")
+
+
 def _unauthorized(kind: str, detail: str) -> Problem:
     return Problem(401, kind, detail, headers={"WWW-Authenticate": 'Bearer realm="antiphon"'})

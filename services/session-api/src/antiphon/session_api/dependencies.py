@@ -41,6 +41,7 @@ class Limits:
 
     failures: RateLimit
     requests: RateLimit
+    tenant_requests: RateLimit
     creates: RateLimit
     sessions: SessionQuota
     streams: Streams
@@ -115,12 +116,18 @@ def wire(
     known_flows = Flows(flows)
     known_keys = Keys(keys, clock)
     key_usage = KeyUsage(bus, known_keys, clock)
-    reported = {"postgres": database.ready, "key usage": key_usage.ready}
+    key_store = KeyStore(bus, known_keys, clock, entropy)
+    reported = {
+        "postgres": database.ready,
+        "key usage": key_usage.ready,
+        "leftovers of keys": key_store.leftovers.ready,
+    }
+    limits = _limits(settings, database, known_keys, stopping)
     return Dependencies(
         keys=known_keys,
-        key_store=KeyStore(bus, known_keys, clock, entropy),
+        key_store=key_store,
         key_usage=key_usage,
-        limits=_limits(settings, database, known_keys, stopping),
+        limits=limits,
         clock=clock,
         flows=known_flows,
         create=CreateSession(
@@ -129,6 +136,7 @@ def wire(
             rooms,
             known_flows,
             KnownSessions(views, now=time.monotonic),
+            limits.sessions,
             agent_name=agent_name,
             secret=deployment.secret,
             clock=clock,
@@ -156,12 +164,12 @@ def wire(
 
 
 def _limits(settings: ApiSettings, database: Database, keys: Keys, stopping: asyncio.Event) -> Limits:
+    per_key, per_tenant = settings.stream_quotas
     return Limits(
         failures=RateLimit("failures", settings.failures_per_address),
         requests=RateLimit("requests", settings.requests_per_key),
+        tenant_requests=RateLimit("tenant-requests", settings.requests_per_tenant),
         creates=RateLimit("creates", settings.creates_per_tenant),
         sessions=SessionQuota(database, settings.sessions_per_tenant),
-        streams=Streams(
-            keys, stopping, per_key=settings.streams_per_key, per_tenant=settings.streams_per_tenant
-        ),
+        streams=Streams(keys, stopping, per_key=per_key, per_tenant=per_tenant),
     )

@@ -72,6 +72,10 @@ def _as_problem(error: Exception) -> Problem:
             return Problem(500, "internal-error", "Internal error; see the server's log.")
 
 
+MAX_ERRORS = 100  # that a response lists; a body can have thousands
+MAX_NAMED = 20  # in its detail
+
+
 def _invalid(error: RequestValidationError) -> Problem:
     errors = [
         {
@@ -80,10 +84,10 @@ def _invalid(error: RequestValidationError) -> Problem:
             "message": found["msg"].removeprefix("Value error, "),
             "code": found["type"],
         }
-        for found in error.errors()
+        for found in error.errors()[:MAX_ERRORS]
         if (where := found["loc"])
     ]
-    fields = ", ".join(dict.fromkeys(str(entry["field"]) for entry in errors))
+    fields = ", ".join(list(dict.fromkeys(str(entry["field"]) for entry in errors))[:MAX_NAMED])
     return Problem(422, "invalid-request", f"Not valid: {fields}.", errors=errors)
 
 

@@ -12,7 +12,10 @@ from antiphon.session_api.problems import Problem
 
 Check = Callable[[Request], None]
 
+MAX_PARAMETERS = 100  # of a request
 MAX_SHOWN = 64  # characters of a name that is not known
+MAX_ERRORS = 20
+MAX_GUESSES = 5  # of what an unknown name was meant to be: difflib is slow
 
 
 def query_check(route: APIRoute) -> Check:
@@ -36,8 +39,10 @@ def query_check(route: APIRoute) -> Check:
     def check(request: Request) -> None:
         if not request.scope["query_string"]:
             return
+        _require_few(request.scope["query_string"])
         counted = Counter(name for name, _ in request.query_params.multi_items())
-        errors = [_unknown(name, shown) for name in counted if not is_known(name)]
+        unknown = [name for name in counted if not is_known(name)][:MAX_ERRORS]
+        errors = [_unknown(name, shown, guess=at < MAX_GUESSES) for at, name in enumerate(unknown)]
         errors += [
             {"field": name, "in": "query", "message": "is given more than once", "code": "repeated"}
             for name, count in counted.items()
@@ -45,13 +50,21 @@ def query_check(route: APIRoute) -> Check:
         ]
         if errors:
             fields = ", ".join(error["field"] for error in errors[:5])
-            raise Problem(422, "invalid-request", f"Not valid: {fields}.", errors=errors[:20])
+            raise Problem(422, "invalid-request", f"Not valid: {fields}.", errors=errors[:MAX_ERRORS])
 
     return check
 
 
-def _unknown(name: str, known: list[str]) -> dict[str, str]:
-    close = get_close_matches(name[:MAX_SHOWN], known, n=1, cutoff=0.5)
+def _require_few(query: bytes) -> None:
+    """Raise Problem 422 for a query with too many parameters, before it is parsed."""
+    if query.count(b"&") >= MAX_PARAMETERS:
+        message = f"takes at most {MAX_PARAMETERS} parameters"
+        errors = [{"field": "query", "in": "query", "message": message, "code": "too_many"}]
+        raise Problem(422, "invalid-request", "Not valid: query.", errors=errors)
+
+
+def _unknown(name: str, known: list[str], *, guess: bool) -> dict[str, str]:
+    close = get_close_matches(name[:MAX_SHOWN], known, n=1, cutoff=0.5) if guess else ()
     if close:
         advice = f"; did you mean {close[0]}?"
     elif known:

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import structlog
 from starlette.datastructures import MutableHeaders
@@ -15,16 +15,22 @@ from antiphon.contracts.api_keys import ApiKey
 from antiphon.contracts.session import TERMINAL, Status
 from antiphon.session_api.limits import RateLimit, Standing, headers_of, rate_limited
 from antiphon.session_api.problems import Problem
-from antiphon.session_api.streams import Streams
 
 COUNT_SECONDS = 3.0  # after which the sessions of a tenant are counted again
 COUNT_DEADLINE_SECONDS = 10.0
+FIRST_COUNT_SECONDS = 0.5  # that a create waits for the first count of its tenant
+RECENT_SECONDS = 600.0  # that a session counts which is not in the views yet
 RETRY_SECONDS = 5
 TENANTS = 10_000  # whose counts are cached
 CREATE_PATH = "/v1/sessions"
 RUNNING = [status.value for status in Status if status not in TERMINAL]
 COUNT = """
-select count(*) from (select from sessions where tenant = $1 and status = any($2::text[]) limit $3) as running
+select
+  (
+    select count(*)
+    from (select from sessions where tenant = $1 and status = any($2::text[]) limit $3) as running
+  ),
+  array(select session_id from sessions where tenant = $1 and session_id = any($4::text[]))
 """
 
 log = structlog.get_logger(__name__)
@@ -32,16 +38,18 @@ log = structlog.get_logger(__name__)
 
 @dataclass(slots=True)
 class _Count:
-    sessions: int | None = None  # None is unknown
-    since: int = 0  # created here after the count began
+    sessions: int | None = None  # in the views; None is unknown
+    recent: dict[str, float] = field(default_factory=dict)  # created here, not seen in the views yet
     counted_at: float = float("-inf")
+    counted: asyncio.Event = field(default_factory=asyncio.Event)  # once, or tried to
 
 
 class SessionQuota:
     """How many sessions of a tenant may run at the same time; 0 is no limit.
 
-    Sessions are counted in the views, in the background and every few seconds; those created here since
-    then are added. So a create never waits for Postgres, and while it is away, nothing is refused.
+    Sessions are counted in the views, in the background and every few seconds; those created here that
+    the views do not have yet are added. So a create never waits long for Postgres, and while it is away,
+    nothing is refused.
     """
 
     def __init__(self, database: Database, limit: int, clock: Callable[[], float] = time.monotonic) -> None:
@@ -53,15 +61,19 @@ class SessionQuota:
         self._wanted = asyncio.Event()
         self._task: BackgroundTask | None = None
 
-    def admit(self, tenant: str) -> None:
-        """Count one create.
+    async def admit(self, tenant: str, session_id: str) -> bool:
+        """Count a session that is about to be created; return whether it was not counted before.
 
-        Raises Problem 429 when the tenant has too many sessions.
+        Raises Problem 429 when the tenant has too many.
         """
         if not self._limit:
-            return
+            return False
         known = self._known(tenant)
-        if known.sessions is not None and known.sessions + known.since >= self._limit:
+        if not known.counted.is_set():
+            await self._first_count(known)
+        if session_id in known.recent:
+            return False
+        if known.sessions is not None and known.sessions + len(known.recent) >= self._limit:
             raise Problem(
                 429,
                 "quota-exceeded",
@@ -70,7 +82,15 @@ class SessionQuota:
                 quota="sessions",
                 limit=self._limit,
             )
-        known.since += 1
+        known.recent[session_id] = self._clock()
+        if len(known.recent) > self._limit:  # while nothing can be counted
+            del known.recent[next(iter(known.recent))]
+        return True
+
+    def give_back(self, tenant: str, session_id: str) -> None:
+        """Do not count a session that was not created."""
+        if (known := self._counts.get(tenant)) is not None:
+            known.recent.pop(session_id, None)
 
     async def close(self) -> None:
         """Stop counting."""
@@ -89,6 +109,13 @@ class SessionQuota:
                 self._task = BackgroundTask(self._count_repeatedly, name="count sessions")
         return known
 
+    async def _first_count(self, known: _Count) -> None:
+        try:
+            async with asyncio.timeout(FIRST_COUNT_SECONDS):
+                await known.counted.wait()
+        except TimeoutError:
+            log.warning("quota.first_count_late", seconds=FIRST_COUNT_SECONDS)
+
     async def _count_repeatedly(self) -> None:
         while True:
             await self._wanted.wait()
@@ -99,16 +126,19 @@ class SessionQuota:
             self._wanted.clear()
 
     async def _count(self, tenant: str, known: _Count) -> None:
-        before = known.since
+        oldest = self._clock() - RECENT_SECONDS
         try:
             async with asyncio.timeout(COUNT_DEADLINE_SECONDS):
-                rows = await self._database.pool.fetch(COUNT, tenant, RUNNING, self._limit)
-            known.sessions = int(rows[0][0])
-            known.since -= before
+                rows = await self._database.pool.fetch(
+                    COUNT, tenant, RUNNING, self._limit, list(known.recent)
+                )
+            known.sessions, seen = int(rows[0][0]), set(rows[0][1])
+            known.recent = {name: at for name, at in known.recent.items() if name not in seen and at > oldest}
         except Exception as error:  # noqa: BLE001 - whatever it is, creating needs no Postgres
             log.warning("quota.not_counted", tenant=tenant, error=repr(error))
-            known.sessions, known.since = None, 0
+            known.sessions = None
         known.counted_at = self._clock()
+        known.counted.set()
 
 
 class LimitsMiddleware:
@@ -118,15 +148,13 @@ class LimitsMiddleware:
         self,
         app: ASGIApp,
         requests: RateLimit,
+        of_tenants: RateLimit,
         creates: RateLimit,
-        sessions: SessionQuota,
-        streams: Streams,
     ) -> None:
         self._app = app
         self._requests = requests
+        self._of_tenants = of_tenants
         self._creates = creates
-        self._sessions = sessions
-        self._streams = streams
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request.
@@ -142,12 +170,7 @@ class LimitsMiddleware:
         standings = self._admit(digest, key, creating=creating)
         if standings:
             send = _with_headers(send, headers_of(*standings))
-        if not _accepts_stream(scope):
-            await self._app(scope, receive, send)
-            return
-        async with self._streams.opened(digest, key) as stream:
-            scope["state"]["stream"] = stream
-            await self._app(scope, receive, send)
+        await self._app(scope, receive, send)
 
     def _admit(self, digest: str, key: ApiKey, *, creating: bool) -> list[Standing]:
         own = key.limits.requests_per_second if key.limits is not None else None
@@ -156,17 +179,15 @@ class LimitsMiddleware:
             standings.append(standing)
             if not standing.allowed:
                 raise rate_limited(standing, "The API key sends too many requests.")
-        if creating:
-            if (standing := self._creates.hit(key.tenant)) is not None:
-                standings.append(standing)
-                if not standing.allowed:
-                    raise rate_limited(standing, "The tenant creates too many sessions.")
-            self._sessions.admit(key.tenant)
+        if (standing := self._of_tenants.hit(key.tenant)) is not None:
+            standings.append(standing)
+            if not standing.allowed:
+                raise rate_limited(standing, "The keys of the tenant send too many requests.")
+        if creating and (standing := self._creates.hit(key.tenant)) is not None:
+            standings.append(standing)
+            if not standing.allowed:
+                raise rate_limited(standing, "The tenant creates too many sessions.")
         return standings
-
-
-def _accepts_stream(scope: Scope) -> bool:
-    return any(name == b"accept" and b"text/event-stream" in value for name, value in scope["headers"])
 
 
 def _with_headers(send: Send, headers: dict[str, str]) -> Send:

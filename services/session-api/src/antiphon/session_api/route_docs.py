@@ -27,13 +27,14 @@ AUTHENTICATED = (
     "quota-exceeded",
 )
 EVERY_ROUTE = (
+    "malformed-request",
     "method-not-allowed",
     "headers-too-large",
     "internal-error",
     "deadline-exceeded",
     "too-many-connections",
 )
-BODY = ("malformed-json", "content-too-large", "unsupported-media-type", "request-timeout")
+BODY = ("malformed-json", "content-too-large", "server-busy", "unsupported-media-type", "request-timeout")
 _LIVEKIT = ("livekit-refused", "livekit-unavailable", "broker-unavailable")
 _READ = ("broker-unavailable", "database-unavailable")
 

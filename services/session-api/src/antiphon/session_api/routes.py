@@ -1,5 +1,6 @@
 """Every route of /v1: sessions and flows."""
 
+from contextlib import nullcontext
 from typing import Annotated, Literal
 
 import msgspec
@@ -8,6 +9,7 @@ from pydantic import AfterValidator
 
 from antiphon.chassis.http.routing import public_origin
 from antiphon.chassis.log import sequence_of
+from antiphon.contracts.api_keys import ApiKey
 from antiphon.contracts.envelope import encode
 from antiphon.contracts.events.session import FaultSide
 from antiphon.contracts.ids import SESSION_ID_PATTERN
@@ -43,7 +45,7 @@ from antiphon.session_api.sessions.schemas import (
     TokenRequest,
     TokenResponse,
 )
-from antiphon.session_api.streams import open_stream
+from antiphon.session_api.streams import CountedResponse, OpenStream
 
 sessions = APIRouter(prefix="/v1/sessions", tags=["sessions"], route_class=ApiRoute)
 flows = APIRouter(prefix="/v1/flows", tags=["flows"], route_class=ApiRoute)
@@ -94,12 +96,14 @@ async def create_session(
 ) -> Response:
     """Create a session and dispatch its agent; the response waits for the agent only with `wait=ready`."""
     dependencies, tenant = dependencies_of(request), caller(request).tenant
-    created = await dependencies.create.create(tenant, body, idempotency_key(request.headers))
-    session_id = request.state.session_id = created.session_id
     waited = None
-    if wait is not None and created.joinable:
-        waited = await dependencies.ready.wait(request, tenant, session_id, timeout_seconds)
-        created = created.reached(waited)
+    # counted before the session is created: one over the limit is refused as a whole
+    with nullcontext() if wait is None else dependencies.ready.counted(request.state.key_digest, tenant):
+        created = await dependencies.create.create(tenant, body, idempotency_key(request.headers))
+        session_id = request.state.session_id = created.session_id
+        if wait is not None and created.joinable:
+            waited = await dependencies.ready.wait(request, tenant, session_id, timeout_seconds)
+            created = created.reached(waited)
     join = dependencies.join
     path = f"/v1/sessions/{session_id}"
     response = CreateResponse.model_construct(  # validated already
@@ -166,7 +170,8 @@ async def get_session(
     dependencies, tenant = dependencies_of(request), caller(request).tenant
     if wait is None:
         return _json(await dependencies.lookup.session(tenant, session_id))
-    settled, session = await dependencies.ready.session(request, tenant, session_id, timeout_seconds)
+    with dependencies.ready.counted(request.state.key_digest, tenant):
+        settled, session = await dependencies.ready.session(request, tenant, session_id, timeout_seconds)
     return _json(session, 200 if settled else 202)
 
 
@@ -197,9 +202,9 @@ async def list_events(
         if after is not None:
             raise invalid("after", "query", "takes no cursor beside it: pass one of the two")
         after = decode_number_cursor(name, cursor)
-    if sse.MEDIA_TYPE in request.headers.get("accept", ""):
+    if sse.accepts_stream(",".join(request.headers.getlist("accept"))):
         resume = last_event_id if last_event_id is not None else after
-        return await _stream(request, caller(request).tenant, session_id, resume or 0)
+        return _stream(request, caller(request), session_id, resume or 0)
     found = await dependencies_of(request).lookup.events(
         caller(request).tenant, session_id, after or 0, limit + 1
     )
@@ -208,16 +213,20 @@ async def list_events(
     return page("events", map(encode, shown), more)
 
 
-async def _stream(request: Request, tenant: str, session_id: str, after: int) -> Response:
+def _stream(request: Request, key: ApiKey, session_id: str, after: int) -> Response:
     dependencies = dependencies_of(request)
-    end = await dependencies.lookup.log_end(tenant, session_id, after)
-    if end.settled and after == end.last:
-        return Response(status_code=204)  # tells an EventSource not to reconnect
-    follower = dependencies.log.follower(tenant, session_id, after=after, announced=not end.settled)
-    chunks = sse.live(
-        follower, end, heartbeat_seconds=dependencies.heartbeat_seconds, stream=open_stream(request)
-    )
-    return sse.EventStream(chunks, follower.wake)
+
+    async def opened(stream: OpenStream) -> Response:
+        end = await dependencies.lookup.log_end(key.tenant, session_id, after)
+        if end.settled and after == end.last:
+            return Response(status_code=204)  # tells an EventSource not to reconnect
+        follower = dependencies.log.follower(key.tenant, session_id, after=after, announced=not end.settled)
+        heartbeat = dependencies.heartbeat_seconds
+        return sse.EventStream(
+            sse.live(follower, end, heartbeat_seconds=heartbeat, stream=stream), follower.wake
+        )
+
+    return CountedResponse(dependencies.limits.streams, request.state.key_digest, key, opened)
 
 
 @sessions.post("/{session_id}/token", response_model=TokenResponse, **TOKEN)

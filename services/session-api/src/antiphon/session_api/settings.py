@@ -1,8 +1,8 @@
 """Settings of session-api, from the environment."""
 
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from antiphon.chassis.http.cors import Cors, parse_origins
 from antiphon.chassis.http.exchange import HttpPolicy
@@ -79,11 +79,35 @@ class ApiSettings(NatsSettings, PostgresSettings, LiveKitSettings, LogSettings):
     )
     # 0 is no limit
     requests_per_key: Limit = Field(1000, validation_alias="ANTIPHON_API_RATE_REQUESTS_PER_KEY")
+    requests_per_tenant: Limit = Field(5000, validation_alias="ANTIPHON_API_RATE_REQUESTS_PER_TENANT")
     creates_per_tenant: Limit = Field(200, validation_alias="ANTIPHON_API_RATE_CREATES_PER_TENANT")
     failures_per_address: Limit = Field(10, validation_alias="ANTIPHON_API_RATE_FAILURES_PER_ADDRESS")
-    streams_per_key: Limit = Field(2000, validation_alias="ANTIPHON_API_QUOTA_STREAMS_PER_KEY")
-    streams_per_tenant: Limit = Field(5000, validation_alias="ANTIPHON_API_QUOTA_STREAMS_PER_TENANT")
+    streams_per_key: Limit = Field(500, validation_alias="ANTIPHON_API_QUOTA_STREAMS_PER_KEY")
+    streams_per_tenant: Limit = Field(1000, validation_alias="ANTIPHON_API_QUOTA_STREAMS_PER_TENANT")
     sessions_per_tenant: Limit = Field(0, validation_alias="ANTIPHON_API_QUOTA_SESSIONS_PER_TENANT")
+
+    @model_validator(mode="after")
+    def _leave_connections(self) -> Self:
+        """Refuse a quota of streams that lets one key or tenant take every connection."""
+        quotas = (("streams_per_key", "KEY"), ("streams_per_tenant", "TENANT"))
+        for name, whose in quotas:
+            quota = getattr(self, name)
+            if name in self.model_fields_set and quota >= self.max_connections:
+                raise ValueError(
+                    f"ANTIPHON_API_QUOTA_STREAMS_PER_{whose} is {quota}: it must be below "
+                    f"ANTIPHON_API_MAX_CONNECTIONS, which is {self.max_connections}"
+                )
+        return self
+
+    @property
+    def stream_quotas(self) -> tuple[int, int]:
+        """The most streams of a key and of a tenant; the defaults leave connections to others."""
+        per_key, per_tenant = self.streams_per_key, self.streams_per_tenant
+        if "streams_per_key" not in self.model_fields_set:
+            per_key = min(per_key, max(1, self.max_connections // 4))
+        if "streams_per_tenant" not in self.model_fields_set:
+            per_tenant = min(per_tenant, max(1, self.max_connections // 2))
+        return per_key, per_tenant
 
     @property
     def http_policy(self) -> HttpPolicy:

@@ -2,15 +2,16 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import cast
 
 import structlog
-from fastapi import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from antiphon.chassis.background import BackgroundTask
 from antiphon.contracts.api_keys import ApiKey
+from antiphon.session_api.auth import ended_during_request
 from antiphon.session_api.keys.records import Keys
 from antiphon.session_api.problems import Problem
 
@@ -152,6 +153,26 @@ def _release(counts: Counter[str], name: str) -> None:
         del counts[name]
 
 
-def open_stream(request: Request) -> OpenStream:
-    """Return the stream of this request, as the middleware of limits has counted it."""
-    return cast("OpenStream", request.state.stream)
+class CountedResponse(Response):
+    """A response that is counted as an open stream from before it is made until it is sent."""
+
+    def __init__(
+        self, streams: Streams, digest: str, key: ApiKey, make: Callable[[OpenStream], Awaitable[Response]]
+    ) -> None:
+        super().__init__()
+        self._streams = streams
+        self._digest = digest
+        self._key = key
+        self._make = make
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Make and send the response.
+
+        Raises Problem: 429 when there are too many streams, 401 when the key ends before it is made.
+        """
+        response = None
+        async with self._streams.opened(self._digest, self._key) as stream:
+            response = await self._make(stream)
+            await response(scope, receive, send)
+        if response is None:  # cut off
+            raise ended_during_request()

@@ -3,13 +3,14 @@
 import asyncio
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 
 import structlog
 from msgspec.structs import replace
 
-from antiphon.chassis.bus import Bus, KeyExists
+from antiphon.chassis.bus import Bus, BusUnavailable, KeyExists
 from antiphon.contracts.api_keys import (
     SECRET_BYTES,
     SECRET_PREFIX,
@@ -25,7 +26,9 @@ from antiphon.contracts.api_keys import (
 )
 from antiphon.contracts.ids import DEFAULT_TENANT
 from antiphon.contracts.streams import KEYS
+from antiphon.session_api.keys.leftovers import Leftovers
 from antiphon.session_api.keys.records import KeyRecord, Keys
+from antiphon.session_api.keys.tenant_lock import TenantLocked, locked
 
 KEYS_PER_TENANT = 1000
 TRIES = 5  # of a change, when another replica changes the same record
@@ -52,11 +55,14 @@ class KeyStore:
         keys: Keys,
         clock: Callable[[], datetime],
         entropy: Callable[[int], bytes] = os.urandom,
+        leftovers: Leftovers | None = None,
     ) -> None:
         self._bus = bus
+        self.leftovers = leftovers or Leftovers(bus, clock)
         self._keys = keys
         self._clock = clock
         self._entropy = entropy
+        self._bootstrapped: set[str] = set()  # digests
 
     async def create(self, wanted: ApiKey) -> tuple[str, ApiKey]:
         """Store a new key with these fields; return its secret, which is nowhere else, and the key.
@@ -64,14 +70,15 @@ class KeyStore:
         Raises TooManyKeys.
         """
         await self._make_room(wanted.tenant)
-        secret = SECRET_PREFIX + secrets.token_urlsafe(SECRET_BYTES)
+        secret = _new_secret()
         return secret, await self._add(secret, wanted)
 
     async def bootstrap(self, secret: str) -> bool:
         """Store the operator's first key, with every scope, unless a record has this secret.
 
-        Returns whether it was stored.
+        Returns whether it was stored. The record is never forgotten: a secret that was revoked stays so.
         """
+        self._bootstrapped.add(key_digest(secret))
         try:
             await self._add(
                 secret,
@@ -92,19 +99,48 @@ class KeyStore:
 
         return await self._change(digest, revoked)
 
+    @asynccontextmanager
+    async def exclusively(self, tenant: str) -> AsyncIterator[None]:
+        """Keep other replicas and requests from changes that depend on the tenant's other keys.
+
+        Raises KeyConflict, when others do that for too long.
+        """
+        try:
+            async with locked(self._bus, self._keys, tenant, self._clock):
+                yield
+        except TenantLocked as error:
+            raise KeyConflict("others are changing keys of the tenant at this moment: try again") from error
+
     async def rotate(self, record: KeyRecord, overlap: timedelta) -> tuple[str, ApiKey]:
         """Make a key that replaces this one, which expires after the overlap; return its secret, and it.
 
         Raises KeyConflict, when the key has ended or has been replaced already, TooManyKeys.
         """
-        old = record.key
-        secret, new = await self.create(
-            replace(old, rotated_from=old.id, replaced_by=None, expires_at=self._renewed_expiry(old))
-        )
+        old, secret = record.key, _new_secret()
+        digest = key_digest(secret)
+        await self._make_room(old.tenant)
+        try:
+            new = await self._add(
+                secret,
+                replace(old, rotated_from=old.id, replaced_by=None, expires_at=self._renewed_expiry(old)),
+            )
+            await self._replace(record.digest, new, overlap)
+        except KeyConflict:
+            await self._withdraw(digest, record.digest)
+            raise
+        except BaseException:  # the broker may still have made the change
+            self.leftovers.rotation(digest, record.digest)
+            raise
+        return secret, new
+
+    async def _replace(self, digest: str, new: ApiKey, overlap: timedelta) -> None:
+        """Let a key name its successor, and expire after the overlap."""
 
         def replaced(key: ApiKey) -> ApiKey:
+            if key.replaced_by == new.id:
+                return key  # by an attempt whose answer was lost
             now = self._clock()
-            if key.replaced_by is not None:
+            if key.replaced_by is not None and self._keys.with_id(key.replaced_by) is not None:
                 raise KeyConflict(f"it was replaced by {key.replaced_by}: rotate that one")
             if not key.usable(now):
                 raise KeyConflict("it is revoked or has expired: create a new key")
@@ -113,11 +149,29 @@ class KeyStore:
             return replace(key, replaced_by=new.id, expires_at=expires_at)
 
         try:
-            await self._change(record.digest, replaced)
-        except BaseException:
-            await self._remove(key_digest(secret))
-            raise
-        return secret, new
+            await self._change(digest, replaced)
+        except BusUnavailable:
+            await self._require_named(digest, new)
+
+    async def _require_named(self, digest: str, new: ApiKey) -> None:
+        """Return if a key names this successor, after a change whose answer was lost.
+
+        Raises BusUnavailable if it does not, or cannot be read.
+        """
+        entry = await (await self._bus.bucket(KEYS.name)).entry(digest)
+        try:
+            if entry is not None and decode_key(digest, entry.value).replaced_by == new.id:
+                return
+        except InvalidKey as error:
+            raise KeyConflict(f"its record is damaged: {error}") from error
+        raise BusUnavailable("the key was not replaced")
+
+    async def _withdraw(self, digest: str, old: str) -> None:
+        """Remove the new key of a rotation that failed."""
+        try:
+            await self._remove(digest)
+        except BusUnavailable:
+            self.leftovers.rotation(digest, old)
 
     def _renewed_expiry(self, old: ApiKey) -> datetime | None:
         """Return when the successor of a key expires: it lives as long as the key was made for."""
@@ -146,6 +200,8 @@ class KeyStore:
                 before = decode_key(digest, entry.value)
             except InvalidKey as error:
                 raise KeyConflict(f"its record is damaged: {error}") from error
+            if before.replaced_by is not None:  # the watch has its successor, if there is one, before it
+                await self._seen(digest, entry.value)
             after = change(before)
             value = encode_key(after)
             if after == before or await bucket.update(digest, value, entry.revision):
@@ -154,21 +210,34 @@ class KeyStore:
         raise KeyConflict("others are changing it at this moment: try again")
 
     async def _make_room(self, tenant: str) -> None:
-        """Forget the tenant's keys that ended first, when it has too many."""
-        found = [record for record in self._keys.all() if record.key.tenant == tenant]
+        """Forget the tenant's key that ended first, when it has too many.
+
+        Those of operators are kept, and do not count once they have ended: without its record, the secret
+        of a setting would be stored again at the next start, also one that was revoked.
+        """
+        now = self._clock()
+        found = [
+            record
+            for record in self._keys.all()
+            if record.key.tenant == tenant and (record.key.usable(now) or not self._is_kept(record))
+        ]
         if len(found) < KEYS_PER_TENANT:
             return
-        now = self._clock()
         ended = [record for record in found if not record.key.usable(now)]
         if not ended:
             raise TooManyKeys(f"the tenant has {len(found)} keys, and may have {KEYS_PER_TENANT}")
         oldest = min(ended, key=lambda record: _ended_at(record.key))
         await self._remove(oldest.digest)
 
+    def _is_kept(self, record: KeyRecord) -> bool:
+        return record.key.operator or record.digest in self._bootstrapped
+
     async def _remove(self, digest: str) -> None:
         bucket = await self._bus.bucket(KEYS.name)
         await bucket.delete(digest)
-        await bucket.delete(USED_PREFIX + digest)
+        if self._keys.used_at(digest) is not None:
+            await bucket.delete(USED_PREFIX + digest)
+        self.leftovers.removed()
 
     async def _seen(self, digest: str, value: bytes) -> None:
         """Wait until this replica has its own change, so that the next request to it meets that."""
@@ -178,6 +247,10 @@ class KeyStore:
                     await asyncio.sleep(SEEN_POLL_SECONDS)
         except TimeoutError:
             log.warning("keys.change_not_seen", key_sha256=digest)
+
+
+def _new_secret() -> str:
+    return SECRET_PREFIX + secrets.token_urlsafe(SECRET_BYTES)
 
 
 def _ended_at(key: ApiKey) -> datetime:

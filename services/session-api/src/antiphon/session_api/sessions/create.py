@@ -25,6 +25,7 @@ from antiphon.contracts.session import TERMINAL, Session, Status
 from antiphon.session_api.flows import Flows
 from antiphon.session_api.livekit import LiveKitError
 from antiphon.session_api.problems import Problem, invalid
+from antiphon.session_api.quotas import SessionQuota
 from antiphon.session_api.sessions.events import EventPublisher, EventReader
 from antiphon.session_api.sessions.idempotency import KnownSessions, replayed_session
 from antiphon.session_api.sessions.room import Rooms
@@ -60,6 +61,7 @@ class CreateSession:
         rooms: Rooms,
         flows: Flows,
         known: KnownSessions,
+        quota: SessionQuota,
         *,
         agent_name: str,
         secret: bytes,
@@ -71,6 +73,7 @@ class CreateSession:
         self._rooms = rooms
         self._flows = flows
         self._known = known
+        self._quota = quota
         self._agent_name = agent_name
         self._secret = secret
         self._clock = clock
@@ -85,16 +88,12 @@ class CreateSession:
         if idempotency_key is not None:
             return await self._create_once(tenant, request, revision, idempotency_key)
         session_id = new_session_id(self._clock(), self._entropy(10))
-        requested = request.as_event(session_id, revision)
-        await self._publisher.publish(
-            tenant, session_id, requested, event_id=requested_id(session_id), number=0
-        )
+        await self._quota.admit(tenant, session_id)
         try:
-            await self._dispatch(tenant, session_id, requested, attempt=1)
-        except Problem:
-            await self._fail(tenant, session_id)  # without a key no retry can reach this session
+            return await self._create_new(tenant, session_id, request.as_event(session_id, revision))
+        except BaseException:
+            self._quota.give_back(tenant, session_id)  # one that is there after all is counted in the views
             raise
-        return Created(session_id, Status.DISPATCHED)
 
     def greeting(self, tenant: str, request: CreateRequest, session: Session | None) -> str | None:
         """Return what the agent has said first, or will say: that of its flow; None if that is not known."""
@@ -137,6 +136,17 @@ class CreateSession:
             )
         return revision
 
+    async def _create_new(self, tenant: str, session_id: str, requested: SessionRequested) -> Created:
+        await self._publisher.publish(
+            tenant, session_id, requested, event_id=requested_id(session_id), number=0
+        )
+        try:
+            await self._dispatch(tenant, session_id, requested, attempt=1)
+        except Problem:
+            await self._fail(tenant, session_id)  # without a key no retry can reach this session
+            raise
+        return Created(session_id, Status.DISPATCHED)
+
     async def _create_once(
         self, tenant: str, request: CreateRequest, revision: int, idempotency_key: str
     ) -> Created:
@@ -144,7 +154,7 @@ class CreateSession:
         requested = request.as_event(session_id, revision)
         # The stream forgets its sessions after some days, and the views do not.
         known = await self._known.has(tenant, session_id)
-        if not known and await self._publisher.publish_first(tenant, session_id, requested):
+        if not known and await self._publish_once(tenant, session_id, requested):
             await self._dispatch(tenant, session_id, requested, attempt=1)
             return Created(session_id, Status.DISPATCHED)
         newest = request.flow_revision is None
@@ -152,6 +162,22 @@ class CreateSession:
             self._reader, tenant, session_id, requested, known=known, any_revision=newest
         )
         return await self._replay(tenant, session)
+
+    async def _publish_once(self, tenant: str, session_id: str, requested: SessionRequested) -> bool:
+        """Publish the request, unless an earlier one with its key did, which no quota stands against."""
+        try:
+            counted = await self._quota.admit(tenant, session_id)
+        except Problem:
+            if await self._reader.exists(tenant, session_id):
+                return False
+            raise
+        published = False
+        try:
+            published = await self._publisher.publish_first(tenant, session_id, requested)
+        finally:
+            if counted and not published:
+                self._quota.give_back(tenant, session_id)
+        return published
 
     async def _replay(self, tenant: str, session: Session) -> Created:
         session_id = session.session_id

@@ -1,8 +1,9 @@
 """Wait until the agent of a session is ready, by its events on the bus; Postgres has no part in it."""
 
 import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections import Counter
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing, contextmanager
 
 import msgspec
 import structlog
@@ -17,12 +18,16 @@ from antiphon.contracts.envelope import decode
 from antiphon.contracts.errors import MalformedEvent
 from antiphon.contracts.session import Session, evolve
 from antiphon.contracts.subjects import session_filter
+from antiphon.session_api.problems import Problem
 from antiphon.session_api.sessions.events import EventReader
 from antiphon.session_api.sessions.lookup import Lookup
 
 DEFAULT_SECONDS = 10
 LONGEST_SECONDS = 60
 WAITERS = 1000  # at a time; one more gets the state as it is
+WAITERS_OF_TENANT = 200
+WAITERS_OF_KEY = 100
+RETRY_SECONDS = 5
 READ_AGAIN_SECONDS = 5.0  # without an event: the replica that answered may have been behind
 
 log = structlog.get_logger(__name__)
@@ -56,6 +61,8 @@ class ReadyWaits:
         *,
         stopping: asyncio.Event,
         waiters: int = WAITERS,
+        of_tenant: int = WAITERS_OF_TENANT,
+        of_key: int = WAITERS_OF_KEY,
     ) -> None:
         self._bus = bus
         self._reader = reader
@@ -63,6 +70,26 @@ class ReadyWaits:
         self._stopping = stopping
         self._waiters = waiters
         self._waiting = 0
+        self._of_tenant = of_tenant
+        self._of_key = of_key
+        self._tenants: Counter[str] = Counter()
+        self._keys: Counter[str] = Counter()
+
+    @contextmanager
+    def counted(self, digest: str, tenant: str) -> Iterator[None]:
+        """Count one wait of a key and its tenant.
+
+        Raises Problem 429 when there are too many.
+        """
+        _require(self._keys[digest], self._of_key, "API key")
+        _require(self._tenants[tenant], self._of_tenant, "tenant")
+        self._keys[digest] += 1
+        self._tenants[tenant] += 1
+        try:
+            yield
+        finally:
+            _release(self._keys, digest)
+            _release(self._tenants, tenant)
 
     async def session(
         self, request: Request, tenant: str, session_id: str, seconds: float
@@ -134,6 +161,24 @@ class ReadyWaits:
                     yield state
         finally:
             await subscription.close()
+
+
+def _require(count: int, limit: int, whose: str) -> None:
+    if count >= limit:
+        raise Problem(
+            429,
+            "quota-exceeded",
+            f"The {whose} has {count} requests with wait=ready; leave wait out, or follow the events.",
+            retry_after_seconds=RETRY_SECONDS,
+            quota="waits",
+            limit=limit,
+        )
+
+
+def _release(counts: Counter[str], name: str) -> None:
+    counts[name] -= 1
+    if counts[name] <= 0:
+        del counts[name]
 
 
 def _shown(session: bytes) -> tuple[bool, bytes]:

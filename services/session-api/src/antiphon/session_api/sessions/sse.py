@@ -1,6 +1,7 @@
 """Server-sent events: a session's history, then its live events, until it has ended and no more follow."""
 
 import asyncio
+import re
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Protocol
@@ -17,10 +18,31 @@ MEDIA_TYPE = "text/event-stream"
 QUIET_SECONDS = 0.5  # without an event, once session and room have ended: then the stream ends
 OPENING = b"retry: 1000\n\n"
 HEARTBEAT = b": keep-alive\n\n"
+MAX_RANGES = 100  # of a header Accept; further ones are ignored
+PAGE_RANGES = ("application/json", "application/*", "*/*")
 
 Chunks = AsyncGenerator[bytes, None]
 
 _render = Renderer()
+_quality_value = re.compile(r"[01](\.[0-9]{0,3})?")
+
+
+def accepts_stream(accept: str) -> bool:
+    """Return whether a header Accept (RFC 9110) names event streams, and does not prefer JSON to them.
+
+    Only the name counts, `*/*` does not; between equals, the stream wins.
+    """
+    ranges: dict[str, float] = {}
+    for part in accept.split(",", MAX_RANGES)[:MAX_RANGES]:
+        name, *parameters = (piece.strip().lower() for piece in part.split(";"))
+        ranges[name] = max(_quality(parameters), ranges.get(name, 0.0))
+    wanted = ranges.get(MEDIA_TYPE, 0.0)
+    return wanted > 0 and wanted >= next((ranges[name] for name in PAGE_RANGES if name in ranges), 0.0)
+
+
+def _quality(parameters: list[str]) -> float:
+    given = next((parameter[2:] for parameter in parameters if parameter.startswith("q=")), "1")
+    return float(given) if _quality_value.fullmatch(given) else 0.0
 
 
 class EventStream(Response):
