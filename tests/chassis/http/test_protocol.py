@@ -3,7 +3,6 @@
 import asyncio
 import json
 import resource
-from contextlib import suppress
 from typing import Any
 
 import psutil
@@ -163,22 +162,6 @@ async def test_an_early_response_keeps_the_connection_for_the_next_request(serve
     assert response.count(b"HTTP/1.1 ") == 2
 
 
-async def test_all_bodies_together_are_bounded(serve: Any) -> None:
-    served = await serve(ServerLimits(all_bodies_bytes=MIB))
-    served.hold.clear()
-    head = b"POST /echo HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % (600 * 1024)
-    request = head + b"v" * (600 * 1024)
-
-    first = asyncio.create_task(served.exchange(request))
-    await eventually(lambda: served.bodies)
-    problem = problem_of(await served.exchange(request))
-    served.hold.set()
-
-    assert (problem["status"], problem["type"].rpartition("/")[2]) == (503, "server-busy")
-    assert (await first).endswith(b"/echo 614400")
-    assert (await served.exchange(request)).endswith(b"/echo 614400")
-
-
 async def test_pipelined_requests_are_bounded(serve: Any) -> None:
     served = await serve(ServerLimits(pipelined=4))
 
@@ -211,38 +194,6 @@ async def test_an_upgrade_is_answered_over_http_1(serve: Any) -> None:
     response = await served.exchange(GET[:-2] + b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
 
     assert response.startswith(b"HTTP/1.1 200")
-
-
-async def test_health_is_answered_when_all_connections_are_taken(serve: Any) -> None:
-    served = await serve(ServerLimits(connections=3, reserved=4))
-    await asyncio.sleep(0.2)  # the connection that waited for the start is gone
-    taken = [await served.connect() for _ in range(3)]
-    for reader, writer in taken:
-        writer.write(GET)
-        await reader.readuntil(b"/echo 0")
-
-    problem = problem_of(await served.exchange(GET))
-    health = await served.exchange(b"GET /health/live HTTP/1.1\r\nConnection: close\r\n\r\n")
-
-    assert (problem["status"], problem["type"].rpartition("/")[2]) == (503, "too-many-connections")
-    assert health.endswith(b"live")
-    for _, writer in taken:
-        writer.close()
-
-
-async def test_connections_over_the_reserve_are_closed(serve: Any) -> None:
-    served = await serve(ServerLimits(connections=2, reserved=1))
-    await asyncio.sleep(0.2)
-    taken = [await served.connect() for _ in range(3)]
-    await asyncio.sleep(0.1)
-
-    response = b""
-    with suppress(ConnectionResetError):
-        response = await served.exchange(GET)
-
-    assert response == b""
-    for _, writer in taken:
-        writer.close()
 
 
 async def test_a_client_that_takes_nothing_is_disconnected(serve: Any) -> None:
