@@ -103,8 +103,8 @@ async def test_endless_trailers_and_chunk_extensions_end_the_connection(serve: A
     [
         (b"GET /echo HT", "headers"),
         (b"GET /echo HTTP/1.1\r\nHost: x\r\n", "headers"),
-        (b"POST /echo HTTP/1.1\r\nContent-Length: 9\r\n\r\nhalf", "body"),
-        (b"POST /echo HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n", "body"),
+        (b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nhalf", "body"),
+        (b"POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n", "body"),
     ],
 )
 async def test_a_half_sent_request_responds_408(serve: Any, request_bytes: bytes, part: str) -> None:
@@ -157,7 +157,9 @@ async def test_a_body_after_an_early_response_is_bounded(serve: Any) -> None:
 async def test_an_early_response_keeps_the_connection_for_the_next_request(serve: Any) -> None:
     served = await serve(ServerLimits(keep_alive_seconds=0.3))
 
-    response = await served.exchange(b"POST /early HTTP/1.1\r\nContent-Length: 4\r\n\r\nbody" + GET)
+    response = await served.exchange(
+        b"POST /early HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nbody" + GET
+    )
 
     assert response.count(b"HTTP/1.1 ") == 2
 
@@ -186,6 +188,32 @@ async def test_an_invalid_request_responds_400(serve: Any, request_bytes: bytes)
     served = await serve()
 
     assert problem_of(await served.exchange(request_bytes))["status"] == 400
+
+
+@pytest.mark.parametrize(
+    ("fields", "status"),
+    [
+        (b"", 400),
+        (b"Host: x\r\nHost: y\r\n", 400),
+        (b"Host: x\r\nhost: x\r\n", 400),
+        (b"Host: x\r\nTransfer-Encoding: gzip, chunked\r\n", 400),
+        (b"Host: x\r\nTransfer-Encoding: identity\r\n", 400),
+        (b"Host: x\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n", 400),
+    ],
+)
+async def test_a_request_with_ambiguous_fields_is_refused(serve: Any, fields: bytes, status: int) -> None:
+    served = await serve()
+
+    response = await served.exchange(b"POST /echo HTTP/1.1\r\n" + fields + b"\r\n0\r\n\r\n")
+
+    assert problem_of(response)["status"] == status
+    assert served.bodies == []
+
+
+async def test_a_request_of_http_1_0_needs_no_host(serve: Any) -> None:
+    served = await serve()
+
+    assert (await served.exchange(b"GET /echo HTTP/1.0\r\n\r\n")).endswith(b"/echo 0")
 
 
 async def test_an_upgrade_is_answered_over_http_1(serve: Any) -> None:

@@ -48,6 +48,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._requests = 0
         self._loose_bytes = 0  # received since the start of the head or the last byte of the body
         self._field_bytes = 0
+        self._hosts = 0  # fields of that name
         self._discarded_bytes = 0
         self._ended = False
         self._active: RequestResponseCycle | None = None
@@ -153,7 +154,7 @@ class LimitedProtocol(HttpToolsProtocol):
         super().on_message_begin()
         self._phase = HEAD
         self._requests += 1
-        self._field_bytes = self._discarded_bytes = 0
+        self._field_bytes = self._discarded_bytes = self._hosts = 0
 
     def on_url(self, url: bytes) -> None:
         self._field_bytes += len(url)
@@ -161,8 +162,12 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         name = name.lower()
-        if name == b"expect" and value.lower() == b"100-continue":
+        if name == b"host":
+            self._hosts += 1
+        elif name == b"expect" and value.lower() == b"100-continue":
             self.expect_100_continue = True
+        elif name == b"transfer-encoding" and value.lower() != b"chunked":
+            raise Problem(400, "malformed-request", "The only Transfer-Encoding is chunked.")
         self._field_bytes += len(name) + len(value) + 4
         self.headers.append((name, value))
         if self._field_bytes > self._limits.head_bytes or len(self.headers) > self._limits.head_fields:
@@ -171,6 +176,8 @@ class LimitedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         if len(self.pipeline) >= self._limits.pipelined:
             raise _PipelineFull
+        if self._hosts != 1 and (self._hosts or self.parser.get_http_version() == "1.1"):
+            raise Problem(400, "malformed-request", "A request has one Host header.")
         super().on_headers_complete()
         self._phase = BODY
         self._loose_bytes = 0
