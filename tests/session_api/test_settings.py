@@ -29,6 +29,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
         ("ANTIPHON_API_HSTS_SECONDS", "-1"),
         ("ANTIPHON_API_DEADLINE_SECONDS", "0"),
         ("ANTIPHON_API_MAX_CONNECTIONS", "0"),
+        ("ANTIPHON_API_MAX_CONNECTIONS_PER_ADDRESS", "-1"),
         ("ANTIPHON_API_KEEP_ALIVE_SECONDS", "0"),
     ],
 )

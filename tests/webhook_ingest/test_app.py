@@ -218,6 +218,32 @@ async def test_a_webhook_that_is_nested_deep_responds_400(
     assert response.json()["type"].endswith("/malformed-webhook")
 
 
+@pytest.mark.parametrize("webhook_id", ["E" * 257, "E" * 201, "a\0b", "a\nb", "a b", "é"])
+async def test_a_webhook_with_an_invalid_id_responds_400(
+    webhook_id: str, client: httpx.AsyncClient, bus: Bus, webhook: Webhook, sign: Sign
+) -> None:
+    body = webhook(id=webhook_id)
+
+    response = await _post(client, body, sign(body))
+
+    assert response.status_code == 400
+    assert response.json()["type"].endswith("/malformed-webhook")
+    assert await _log(bus) == []
+
+
+async def test_the_body_of_an_unsigned_webhook_is_not_read(client: httpx.AsyncClient, sign: Sign) -> None:
+    read: list[bytes] = []
+
+    async def chunks() -> AsyncIterator[bytes]:
+        read.append(b"{}")
+        yield read[-1]
+
+    for token in ("", "nonsense", sign(b"{}", ttl=timedelta(minutes=-5)), sign(b"{}", key="otherkey")):
+        response = await client.post(PATH, content=chunks(), headers={"Authorization": token})
+
+        assert (response.status_code, read) == (401, [])
+
+
 async def test_responses_have_the_request_id_and_security_headers(client: httpx.AsyncClient) -> None:
     headers = {"X-Request-Id": "hook-17"}
     response = await client.post(PATH, content=b"{}", headers=headers)

@@ -66,6 +66,33 @@ async def test_publishes_webhooks_until_sigterm(
     assert "webhook.published" in errors
 
 
+async def test_unfinished_bodies_without_a_signature_are_refused_at_once(
+    nats_server: NatsServer, webhook: Callable[..., bytes], sign: Callable[..., str]
+) -> None:
+    port = free_port()
+    process = await _start(
+        ANTIPHON_NATS_URL=nats_server.url,
+        ANTIPHON_WEBHOOKS_PORT=str(port),
+        ANTIPHON_WEBHOOKS_MAX_CONNECTIONS="20",
+    )
+    head = f"POST {PATH} HTTP/1.1\r\nHost: x\r\nContent-Length: 500000\r\n\r\n".encode()
+    body = webhook()
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+        await _until_ready(client)
+        unfinished = [await asyncio.open_connection("127.0.0.1", port) for _ in range(30)]
+        for _, writer in unfinished:
+            writer.write(head + b"v" * 100_000)
+        refused = await asyncio.wait_for(unfinished[-1][0].readline(), 10)
+        response = await client.post(PATH, content=body, headers={"Authorization": sign(body)})
+    process.send_signal(signal.SIGTERM)
+
+    code, errors = await _end(process)
+    assert refused.startswith(b"HTTP/1.1 401")
+    assert (response.status_code, code) == (200, 0), errors
+    for _, writer in unfinished:
+        writer.transport.abort()
+
+
 async def test_invalid_setting_exits_with_the_name_of_the_variable() -> None:
     process = await _start(ANTIPHON_WEBHOOKS_PORT="70000")
 

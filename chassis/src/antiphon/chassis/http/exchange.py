@@ -1,6 +1,5 @@
 """One request and its response: the body's limit, the deadline, and the headers of every response."""
 
-import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -8,6 +7,7 @@ from starlette.routing import BaseRoute
 from starlette.types import Message, Receive, Scope, Send
 
 from antiphon.chassis.http.cors import Cors
+from antiphon.chassis.http.deadline import Deadline
 from antiphon.chassis.http.problem import Problem
 from antiphon.chassis.http.representation import (
     MIN_GZIP_BYTES,
@@ -70,7 +70,7 @@ class Exchange:
         # A HEAD is a GET whose body is not sent.
         self.scope = {**scope, "method": "GET"} if self.is_head else scope
         self.status = 0
-        self.timeout: asyncio.Timeout | None = None  # while it may end the request
+        self.deadline: Deadline | None = None  # while it may end the request
         self._service = service
         self._policy = service.policy
         self._receive = receive
@@ -88,9 +88,8 @@ class Exchange:
 
     def start_deadline(self, extra_seconds: float = 0.0) -> None:
         """Let the time for the response begin now, with `extra_seconds` more."""
-        if self.timeout is not None:
-            now = asyncio.get_running_loop().time()
-            self.timeout.reschedule(now + self._policy.deadline_seconds + extra_seconds)
+        if self.deadline is not None:
+            self.deadline.move(self._policy.deadline_seconds + extra_seconds)
 
     # The request
 
@@ -137,9 +136,9 @@ class Exchange:
 
     async def _start(self, message: Message) -> None:
         self.status = message["status"]
-        if self.timeout is not None:
-            self.timeout.reschedule(None)
-            self.timeout = None
+        if self.deadline is not None:
+            self.deadline.lift()
+            self.deadline = None
         headers: RawHeaders = [*message.get("headers", ()), *self._service.fixed_headers]
         names = dict(headers)
         headers.append((HEADER, self.request_id.encode()))
@@ -165,7 +164,8 @@ class Exchange:
         if self.is_read and self.status == 200 and (b"cache-control", b"private, no-cache") in headers:
             etag = etag_of(body)
             headers.append((b"etag", etag))
-            if matches(self.headers.get(b"if-none-match", b""), etag):
+            known = self.headers.get(b"if-none-match")
+            if known is not None and matches(known, etag):
                 self.status = 304
                 kept = without_body(headers)
                 return {**start, "status": 304, "headers": kept}, {**message, "body": b""}

@@ -1,9 +1,8 @@
 """The middleware of every request: id, deadline, errors as problems, methods, and one log line."""
 
-import asyncio
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from contextvars import ContextVar
 
 import structlog
 from opentelemetry import trace
@@ -11,8 +10,9 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
-from structlog.contextvars import bind_contextvars, reset_contextvars
+from structlog.contextvars import STRUCTLOG_KEY_PREFIX
 
+from antiphon.chassis.http.deadline import Deadline
 from antiphon.chassis.http.exchange import Exchange, HttpPolicy, Service
 from antiphon.chassis.http.problem import Problem
 from antiphon.chassis.http.request_id import new_request_id
@@ -21,6 +21,9 @@ from antiphon.chassis.tracing import continue_from
 
 UNLOGGED = ("/health/",)
 CLIENT_GONE = 499  # in the log: the client left before the response
+
+# what `structlog.contextvars.bind_contextvars` sets, at a tenth of its cost
+_request_id: ContextVar[str] = ContextVar(f"{STRUCTLOG_KEY_PREFIX}request_id")
 
 log = structlog.get_logger(__name__)
 
@@ -56,40 +59,41 @@ class RequestMiddleware:
         state = scope.setdefault("state", {})
         exchange = state["exchange"] = Exchange(self._service, scope, receive, send)
         state["request_id"] = exchange.request_id
-        bound = bind_contextvars(request_id=exchange.request_id)  # into every log line of the request
+        token = _request_id.set(exchange.request_id)  # into every log line of the request
         try:
             # With tracing on, FastAPI's span continues the trace; otherwise pass on the trace id only.
             traced = trace.get_current_span().get_span_context().is_valid
             given = None if traced else exchange.headers.get(b"traceparent")
-            with continue_from(None if given is None else given.decode("latin-1")):
+            if given is None:
                 await self._serve(exchange)
+            else:
+                with continue_from(given.decode("latin-1")):
+                    await self._serve(exchange)
         finally:
             _log_request(exchange.scope, scope["method"], exchange.status, time.perf_counter() - started)
-            reset_contextvars(**bound)
+            _request_id.reset(token)
+            del state["exchange"]  # no cycle: else each request is work for the garbage collector
 
     async def _serve(self, exchange: Exchange) -> None:
         body_seconds = self._policy.body_seconds if exchange.has_body else 0.0
-        timeout = exchange.timeout = asyncio.timeout(self._policy.deadline_seconds + body_seconds)
+        deadline = exchange.deadline = Deadline(self._policy.deadline_seconds + body_seconds)
         try:
-            async with timeout:
-                await self._answer(exchange)
+            with deadline:
+                if exchange.scope["method"] == "OPTIONS":
+                    await self._options(exchange)(exchange.scope, exchange.receive, exchange.send)
+                else:
+                    await self._app(exchange.scope, exchange.receive, exchange.send)
         except ClientDisconnect:
             exchange.status = exchange.status or CLIENT_GONE
         except Exception as error:
             if exchange.status:
                 raise  # the response has started; the server closes the connection
-            exchange.timeout = None
+            exchange.deadline = None
             request = Request(exchange.scope, exchange.receive)
-            response = self._to_response(request, self._too_late() if timeout.expired() else error)
+            response = self._to_response(request, self._too_late() if deadline.expired else error)
             if response.status_code == 500:
                 log.exception("http.failed", path=exchange.scope["path"])
             await response(exchange.scope, exchange.receive, exchange.send)
-
-    async def _answer(self, exchange: Exchange) -> None:
-        if exchange.scope["method"] == "OPTIONS":
-            await self._options(exchange)(exchange.scope, exchange.receive, exchange.send)
-            return
-        await self._app(exchange.scope, exchange.receive, exchange.send)
 
     def _options(self, exchange: Exchange) -> Response:
         allowed = allowed_methods(self._service.routes, exchange.scope)
@@ -120,8 +124,11 @@ def extend_deadline(request: Request, seconds: float) -> None:
 def _log_request(scope: Scope, method: str, status: int, seconds: float) -> None:
     if scope["path"].startswith(UNLOGGED):
         return
-    known: dict[str, Any] = {**scope.get("state", {}), **scope.get("path_params", {})}
-    ids = {name: known[name] for name in ("tenant", "session_id") if name in known}
+    ids = {}
+    for known in (scope.get("state", ()), scope.get("path_params", ())):
+        for name in ("tenant", "session_id"):
+            if name in known:
+                ids[name] = known[name]
     route = getattr(scope.get("route"), "path", None)
     log.info(
         "http.request",

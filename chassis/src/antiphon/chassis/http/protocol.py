@@ -13,7 +13,8 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
-from antiphon.chassis.http.limits import ServerLoad, too_many_connections
+from antiphon.chassis.http.limits import server_busy, too_many_connections
+from antiphon.chassis.http.load import Pool, ServerLoad, Standing
 from antiphon.chassis.http.problem import MEDIA_TYPE, Problem, encode_problem, problem_response
 from antiphon.chassis.http.request_id import new_request_id
 
@@ -47,26 +48,32 @@ class LimitedProtocol(HttpToolsProtocol):
         self._requests = 0
         self._loose_bytes = 0  # received since the start of the head or the last byte of the body
         self._field_bytes = 0
-        self._held_bytes = 0
+        self._hosts = 0  # fields of that name
         self._discarded_bytes = 0
         self._ended = False
         self._active: RequestResponseCycle | None = None
         self._timed: tuple[int, int] | None = None  # the request and its phase that the timer is for
         self._timer: asyncio.TimerHandle | None = None
         self._stall_timer: asyncio.TimerHandle | None = None
+        self._head_seconds = load.limits.head_seconds
+        # for the server's load
+        self.address = ""
+        self.pool: Pool | None = None
+        self.standing = Standing.OWING
+        self.since = 0.0
+        self.held_bytes = 0
 
     # The connection
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        over = len(self.connections) - self._limits.connections
-        if over > 0:
-            self._load.refused_connection()
-            self.app = _only_health(self.app, self._limits.connections)
-        if over > self._limits.reserved:
+        self.address = self.client[0] if self.client else ""
+        if not self._load.admit(self):
             self._ended = True
             transport.abort()
             return
+        if self._load.for_health_only(self):
+            self.app = _only_health(self.app, self._limits.connections)
         self._watch_time()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -75,7 +82,7 @@ class LimitedProtocol(HttpToolsProtocol):
                 timer.cancel()
         self._timer = self._stall_timer = None
         self._ended = True
-        self._release()
+        self._load.forget(self)
         self._unset_keepalive_if_required()
         super().connection_lost(exc)
         self.pipeline.clear()
@@ -106,6 +113,32 @@ class LimitedProtocol(HttpToolsProtocol):
             if self._phase != IDLE and self._loose_bytes > self._limits.head_bytes:
                 self._refuse(self._head_too_large())
         self._watch_time()
+        self._settle()
+
+    def _settle(self) -> None:
+        """Tell the server's load what this connection does now."""
+        if self._ended:
+            return
+        cycle = self.cycle
+        if cycle is None or cycle.response_complete:
+            standing = Standing.IDLE if self._phase == IDLE else Standing.OWING
+        else:
+            standing = Standing.UNFINISHED if self.body_unfinished else Standing.BUSY
+        if standing is not self.standing:
+            self._load.settle(self, standing)
+
+    @property
+    def body_unfinished(self) -> bool:
+        """Whether the app waits for the rest of a body, and has not begun to answer."""
+        return self._phase == BODY and not self._ended and not self.cycle.response_started
+
+    @property
+    def body_owner(self) -> bytes | str:
+        """Whose body comes: the credentials of the request, or the address."""
+        for name, value in self.headers:
+            if name == b"authorization" and (parts := value.split()):
+                return parts[-1]
+        return self.address
 
     def _on_callback_error(self, error: BaseException | None) -> None:
         if isinstance(error, Problem):
@@ -121,7 +154,7 @@ class LimitedProtocol(HttpToolsProtocol):
         super().on_message_begin()
         self._phase = HEAD
         self._requests += 1
-        self._field_bytes = self._discarded_bytes = 0
+        self._field_bytes = self._discarded_bytes = self._hosts = 0
 
     def on_url(self, url: bytes) -> None:
         self._field_bytes += len(url)
@@ -129,8 +162,12 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         name = name.lower()
-        if name == b"expect" and value.lower() == b"100-continue":
+        if name == b"host":
+            self._hosts += 1
+        elif name == b"expect" and value.lower() == b"100-continue":
             self.expect_100_continue = True
+        elif name == b"transfer-encoding" and value.lower() != b"chunked":
+            raise Problem(400, "malformed-request", "The only Transfer-Encoding is chunked.")
         self._field_bytes += len(name) + len(value) + 4
         self.headers.append((name, value))
         if self._field_bytes > self._limits.head_bytes or len(self.headers) > self._limits.head_fields:
@@ -139,6 +176,8 @@ class LimitedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         if len(self.pipeline) >= self._limits.pipelined:
             raise _PipelineFull
+        if self._hosts != 1 and (self._hosts or self.parser.get_http_version() == "1.1"):
+            raise Problem(400, "malformed-request", "A request has one Host header.")
         super().on_headers_complete()
         self._phase = BODY
         self._loose_bytes = 0
@@ -151,8 +190,7 @@ class LimitedProtocol(HttpToolsProtocol):
             if self._discarded_bytes > self._limits.discarded_bytes:
                 raise Problem(413, "content-too-large", "The request was answered already.")
             return
-        self._held_bytes += len(body)
-        self._load.hold(len(body))
+        self._load.hold(self, len(body))
         super().on_body(body)
 
     def on_message_complete(self) -> None:
@@ -163,14 +201,10 @@ class LimitedProtocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         super().on_response_complete()
         if not self.pipeline:
-            self._release()
+            self._load.release(self)
+        self._settle()
         if self._stall_timer is None and self.transport.get_write_buffer_size():
             self._watch_reader()
-
-    def _release(self) -> None:
-        if self._held_bytes:
-            self._load.release(self._held_bytes)
-            self._held_bytes = 0
 
     # Refusals
 
@@ -201,13 +235,35 @@ class LimitedProtocol(HttpToolsProtocol):
         if self._phase == BODY and not cycle.response_complete:
             cycle.disconnected = True
             cycle.message_event.set()
+            self._load.release(self)
         self._close()
+
+    def end_body(self) -> None:
+        """Answer 503 instead of waiting for the rest of the body."""
+        self._refuse(server_busy())
+
+    def make_room(self) -> None:
+        """Close the connection at once."""
+        self._ended = True
+        cycle = self.cycle
+        if cycle is not None and not cycle.response_complete:
+            if not cycle.response_started:
+                self.transport.write(_raw_response(too_many_connections(self._limits.connections)))
+            cycle.disconnected = True
+            cycle.message_event.set()
+            self._close()
+            self.transport.close()
+        elif self.transport.get_write_buffer_size():
+            self.transport.abort()
+        else:
+            self.transport.close()
 
     def _end_after_responses(self) -> None:
         self._ended = True
         self.cycle.keep_alive = False  # the newest: the connection closes after its response
 
     def _close(self) -> None:
+        self._load.settle(self, Standing.OWING)
         # Not `close` yet: with bytes unread, it would reset the connection, and the client lose its answer.
         if not self.transport.is_closing():
             self.transport.write_eof()
@@ -233,7 +289,9 @@ class LimitedProtocol(HttpToolsProtocol):
             self._timer = None
         self._timed = wanted
         if wanted is not None:
-            seconds = self._limits.head_seconds if self._phase == HEAD else self._limits.body_seconds
+            seconds = self._limits.body_seconds
+            if self._phase == HEAD:
+                seconds = self._head_seconds = self._load.head_seconds()
             self._timer = self.loop.call_later(seconds, self._on_late)
 
     def _on_late(self) -> None:
@@ -244,7 +302,7 @@ class LimitedProtocol(HttpToolsProtocol):
             self._ended = True  # it never sent anything
             self._close()
             return
-        part, seconds = ("headers", self._limits.head_seconds)
+        part, seconds = ("headers", self._head_seconds)
         if self._phase == BODY:
             part, seconds = "body", self._limits.body_seconds
         self._refuse(Problem(408, "request-timeout", f"The request's {part} took longer than {seconds:g} s."))

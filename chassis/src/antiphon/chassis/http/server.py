@@ -12,11 +12,13 @@ import structlog
 import uvicorn
 from starlette.types import ASGIApp
 
-from antiphon.chassis.http.limits import ServerLimits, ServerLoad
+from antiphon.chassis.http.limits import ServerLimits
+from antiphon.chassis.http.load import ServerLoad
 from antiphon.chassis.http.protocol import LimitedProtocol
 
 GRACE_SECONDS = 5  # for open requests after the stop event
 OTHER_FILES = 128  # descriptors that are not connections of this server
+BACKLOG = 1024  # connections that may be accepted at once, before others are closed for them
 
 log = structlog.get_logger(__name__)
 
@@ -56,6 +58,7 @@ async def serve_http(
         lifespan="auto" if lifespan else "off",
         timeout_keep_alive=load.limits.keep_alive_seconds,  # type: ignore[arg-type] # call_later takes it
         timeout_graceful_shutdown=GRACE_SECONDS,
+        backlog=BACKLOG,
     )
     server = _Server(config)
     with listening_socket(host, port) as listening:
@@ -75,16 +78,17 @@ async def _stop_with(server: uvicorn.Server, stop: asyncio.Event) -> None:
 
 def _with_descriptors(limits: ServerLimits) -> ServerLimits:
     """Let the process open a file for each connection; return smaller limits if it may not."""
-    wanted = limits.connections + limits.reserved + OTHER_FILES
+    needed = limits.connections + limits.reserved + OTHER_FILES
+    wanted = needed + BACKLOG
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft >= wanted or soft == resource.RLIM_INFINITY:
         return limits
     allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
     resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
-    if allowed == wanted:
+    if allowed >= needed:
         return limits
     connections = max(allowed - limits.reserved - OTHER_FILES, 1)
-    log.warning("http.few_descriptors", allowed=allowed, needed=wanted, connections=connections)
+    log.warning("http.few_descriptors", allowed=allowed, needed=needed, connections=connections)
     return replace(limits, connections=connections)
 
 

@@ -69,6 +69,7 @@ class ApiSettings(NatsSettings, PostgresSettings, LiveKitSettings, LogSettings):
     hsts_seconds: int = Field(0, ge=0, le=63_072_000, validation_alias="ANTIPHON_API_HSTS_SECONDS")
     deadline_seconds: float = Field(8.0, gt=0, le=300, validation_alias="ANTIPHON_API_DEADLINE_SECONDS")
     max_connections: int = Field(2000, ge=1, le=100_000, validation_alias="ANTIPHON_API_MAX_CONNECTIONS")
+    max_connections_per_address: Limit = Field(0, validation_alias="ANTIPHON_API_MAX_CONNECTIONS_PER_ADDRESS")
     keep_alive_seconds: float = Field(5.0, gt=0, le=3600, validation_alias="ANTIPHON_API_KEEP_ALIVE_SECONDS")
     pool_size: int = Field(10, ge=1, le=100, validation_alias="ANTIPHON_API_POOL_SIZE")
     bootstrap_api_key: Annotated[str, Field(pattern=r"^[!-~]{32,256}$")] | None = Field(
@@ -122,7 +123,11 @@ class ApiSettings(NatsSettings, PostgresSettings, LiveKitSettings, LogSettings):
     @property
     def server_limits(self) -> ServerLimits:
         """The limits of the HTTP server."""
-        return ServerLimits(connections=self.max_connections, keep_alive_seconds=self.keep_alive_seconds)
+        return ServerLimits(
+            connections=self.max_connections,
+            connections_per_address=self.max_connections_per_address,
+            keep_alive_seconds=self.keep_alive_seconds,
+        )
 
     @property
     def callers_livekit_url(self) -> str:

@@ -14,7 +14,7 @@ from antiphon.chassis.http.exchange import HttpPolicy
 from antiphon.chassis.http.middleware import RequestMiddleware
 from antiphon.chassis.http.problem import Problem, of_status, problem_response
 from antiphon.chassis.tracing import span
-from antiphon.contracts.errors import InvalidEvent
+from antiphon.contracts.errors import InvalidEvent, MalformedEvent
 from antiphon.webhook_ingest.publisher import RoomNotYetAdopted, WebhookPublisher
 from antiphon.webhook_ingest.settings import RETRY_AFTER_SECONDS
 from antiphon.webhook_ingest.signatures import BadSignature
@@ -30,7 +30,8 @@ def create_app(publisher: WebhookPublisher, health: Health, policy: HttpPolicy) 
 
     async def receive(request: Request) -> Response:
         with span(f"POST {PATH}"):
-            outcome = await publisher.publish(await request.body(), request.headers.get("authorization", ""))
+            digest = publisher.verify(request.headers.get("authorization", ""))
+            outcome = await publisher.publish(await request.body(), digest)
         return JSONResponse({"outcome": outcome})
 
     app = Starlette(routes=[Route(PATH, receive, methods=["POST"]), *health_routes(health)])
@@ -63,7 +64,7 @@ def _as_problem(error: Exception) -> Problem:
             return of_status(error)
         case BadSignature():
             return Problem(401, "bad-signature", str(error))
-        case MalformedWebhook() | InvalidEvent():
+        case MalformedWebhook() | MalformedEvent() | InvalidEvent():
             return Problem(400, "malformed-webhook", str(error))
         case PayloadTooLarge():
             return Problem(413, "content-too-large", str(error))

@@ -13,7 +13,7 @@ from antiphon.contracts.envelope import seal
 from antiphon.contracts.ids import webhook_event_id
 from antiphon.webhook_ingest.ended_rooms import EndedRooms
 from antiphon.webhook_ingest.rooms import RoomSessions, is_foreign
-from antiphon.webhook_ingest.signatures import verify
+from antiphon.webhook_ingest.signatures import verified_digest, verify_body
 from antiphon.webhook_ingest.webhook import Webhook, as_event, parse
 
 PRODUCER = "webhook-ingest"
@@ -64,12 +64,19 @@ class WebhookPublisher:
         self._clock = clock
         self._ended_rooms = ended_rooms
 
-    async def publish(self, body: bytes, authorization: str) -> Outcome:
+    def verify(self, authorization: str) -> bytes:
+        """Verify the token of a webhook before its body is read; return the SHA-256 that the body must have.
+
+        Raises BadSignature.
+        """
+        return verified_digest(authorization, api_key=self._api_key, api_secret=self._api_secret)
+
+    async def publish(self, body: bytes, digest: bytes) -> Outcome:
         """Publish one webhook; return NOT_OURS for a room that is not a session.
 
         Raises BadSignature, MalformedWebhook, RoomNotYetAdopted, BusUnavailable, PayloadTooLarge.
         """
-        verify(body, authorization, api_key=self._api_key, api_secret=self._api_secret)
+        verify_body(body, digest)
         webhook, payload = parse(body)
         if is_foreign(webhook.room_metadata, self._deployment):
             return self._ignored(webhook)

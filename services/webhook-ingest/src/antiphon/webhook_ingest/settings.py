@@ -21,6 +21,9 @@ class WebhookSettings(NatsSettings, LiveKitSettings, LogSettings):
     )
     deadline_seconds: float = Field(8.0, gt=0, le=300, validation_alias="ANTIPHON_WEBHOOKS_DEADLINE_SECONDS")
     max_connections: int = Field(500, ge=1, le=100_000, validation_alias="ANTIPHON_WEBHOOKS_MAX_CONNECTIONS")
+    max_connections_per_address: int = Field(
+        0, ge=0, le=100_000, validation_alias="ANTIPHON_WEBHOOKS_MAX_CONNECTIONS_PER_ADDRESS"
+    )
 
     @property
     def http_policy(self) -> HttpPolicy:
@@ -35,4 +38,6 @@ class WebhookSettings(NatsSettings, LiveKitSettings, LogSettings):
     @property
     def server_limits(self) -> ServerLimits:
         """The limits of the HTTP server."""
-        return ServerLimits(connections=self.max_connections)
+        return ServerLimits(
+            connections=self.max_connections, connections_per_address=self.max_connections_per_address
+        )

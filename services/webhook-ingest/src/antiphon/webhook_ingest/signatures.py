@@ -14,8 +14,10 @@ class BadSignature(Exception):
     """The signature is missing, forged or expired, or belongs to another body."""
 
 
-def verify(body: bytes, authorization: str, *, api_key: str, api_secret: str) -> None:
-    """Verify the `Authorization` of a webhook: the token alone, without a scheme.
+def verified_digest(authorization: str, *, api_key: str, api_secret: str) -> bytes:
+    """Verify the `Authorization` of a webhook, the token alone, without a scheme; return the body's SHA-256.
+
+    It needs no body, so a body without a valid token need not be read.
 
     Raises BadSignature.
     """
@@ -30,11 +32,6 @@ def verify(body: bytes, authorization: str, *, api_key: str, api_secret: str) ->
         )
     except jwt.InvalidTokenError as error:
         raise BadSignature(str(error)) from error
-    if not hmac.compare_digest(_digest_in(claims), hashlib.sha256(body).digest()):
-        raise BadSignature("the token was signed for another body")
-
-
-def _digest_in(claims: dict[str, object]) -> bytes:
     claimed = claims.get("sha256")
     if not isinstance(claimed, str):
         raise BadSignature("the token has no SHA-256 of the body")
@@ -42,3 +39,12 @@ def _digest_in(claims: dict[str, object]) -> bytes:
         return base64.b64decode(claimed, validate=True)
     except (binascii.Error, ValueError) as error:
         raise BadSignature("the token's SHA-256 is not base64") from error
+
+
+def verify_body(body: bytes, digest: bytes) -> None:
+    """Verify that a token was signed for this body.
+
+    Raises BadSignature.
+    """
+    if not hmac.compare_digest(digest, hashlib.sha256(body).digest()):
+        raise BadSignature("the token was signed for another body")

@@ -1,5 +1,6 @@
 """LiveKit's webhooks: parsed from protobuf JSON (64-bit numbers are strings), mapped to events."""
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from types import MappingProxyType
@@ -18,6 +19,8 @@ class MalformedWebhook(Exception):
 
 
 MAX_LEVELS = 90  # of nesting; the log takes 100 with the rest of the event
+MAX_ID = 200  # characters; it is part of the event's id
+_valid_id = re.compile(f"[!-~]{{1,{MAX_ID}}}").fullmatch
 _TOO_DEEP = f"nested deeper than {MAX_LEVELS} levels"
 _YEAR_10000 = 253_402_300_800  # Unix seconds; the end of the range of datetime
 UnixSeconds = Annotated[int, Meta(ge=0, lt=_YEAR_10000)]
@@ -128,6 +131,8 @@ def parse(body: bytes) -> tuple[Webhook, dict[str, Any]]:
         raise MalformedWebhook(_TOO_DEEP) from error
     if not webhook.id or not webhook.event:
         raise MalformedWebhook("a webhook needs an id and an event")
+    if _valid_id(webhook.id) is None:
+        raise MalformedWebhook(f"its id is not 1 to {MAX_ID} visible ASCII characters")
     return webhook, clean
 
 
