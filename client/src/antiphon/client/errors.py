@@ -9,7 +9,10 @@ TEXT_LENGTH = 200  # characters of a body that is no problem document
 
 
 class AntiphonError(Exception):
-    """The base of every error of this client; its text never contains an API key."""
+    """The base of every error of this client; its text never contains an API key.
+
+    Errors can be pickled and copied.
+    """
 
 
 class InvalidClientSettings(AntiphonError, ValueError):
@@ -34,6 +37,9 @@ class StreamBroken(AntiphonError):
     def __init__(self, message: str, after: int) -> None:
         super().__init__(message)
         self.after = after
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (str(self), self.after), self.__dict__
 
 
 class FieldError(msgspec.Struct, frozen=True):
@@ -74,6 +80,9 @@ class ApiError(AntiphonError):
         self.status = status
         self.problem = problem
         self.retry_after = retry_after
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.status, self.problem, self.retry_after), self.__dict__
 
     @property
     def type(self) -> str:
