@@ -8,8 +8,10 @@ from antiphon.client.calls import Call, Reply
 from antiphon.client.errors import (
     AntiphonError,
     ConnectionFailed,
+    InvalidArgument,
     ServerUnavailable,
     StreamBroken,
+    TlsFailed,
     UnreadableResponse,
 )
 from antiphon.client.events import SessionEvent
@@ -47,7 +49,7 @@ class Following:
         self, session_id: str, after: int, now: Callable[[], float], *, give_up: float = GIVE_UP_SECONDS
     ) -> None:
         if after < 0:
-            raise ValueError("after takes a sequence, 0 or more")
+            raise InvalidArgument("after takes a sequence, 0 or more")
         self.after = after
         self._state = State.CONNECT
         self._path = path_of(session_id, "events")
@@ -169,7 +171,12 @@ class Following:
             self.broke(ConnectionFailed("the server ended the stream again and again, without an event"))
 
     def broke(self, error: AntiphonError) -> None:
-        """Take the failure of a connection."""
+        """Take the failure of a connection.
+
+        Raises it if another attempt would fail in the same way.
+        """
+        if isinstance(error, InvalidArgument | TlsFailed):
+            raise error
         self._take_retry()
         self._error = error
         self._failures += 1
