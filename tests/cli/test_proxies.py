@@ -19,6 +19,7 @@ CONNECTING = """
 import asyncio, sys, urllib.request, urllib.error
 import aiohttp, httpx
 from livekit import api, rtc
+from livekit.agents import AgentServer
 
 async def main(url):
     try:
@@ -28,6 +29,9 @@ async def main(url):
     httpx.get(url + "/httpx")
     async with aiohttp.ClientSession(trust_env=True) as http:
         await http.get(url + "/aiohttp")
+    worker = AgentServer(ws_url=url, api_key="k", api_secret="s" * 32)
+    async with aiohttp.ClientSession(proxy=worker._http_proxy) as http:
+        await http.get(url + "/worker")
     grants = api.VideoGrants(room_join=True, room="r")
     token = api.AccessToken("k", "s" * 32).with_identity("i").with_grants(grants).to_jwt()
     try:
@@ -54,7 +58,7 @@ def test_what_runs_in_the_stack_uses_no_proxy_for_this_machine() -> None:
         )
 
     paths = {request.split()[1].partition(b"?")[0] for request in server.requests}
-    assert {b"/urllib", b"/httpx", b"/aiohttp"} < paths
+    assert {b"/urllib", b"/httpx", b"/aiohttp", b"/worker"} < paths
     assert any(path.startswith(b"/rtc") for path in paths)
     assert proxy.requests == []
 
@@ -99,4 +103,4 @@ def test_only_a_livekit_on_this_machine_leaves_the_proxy(url: str, left: bool) -
 
     leave_proxy(environment, url)
 
-    assert environment == ({"HTTP_PROXY": "p"} if left else {}) | {"HTTPS_PROXY": "q"}
+    assert environment == ({"HTTP_PROXY": "p", "HTTPS_PROXY": "q"} if left else {"https_proxy": "q"})

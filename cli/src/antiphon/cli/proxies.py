@@ -13,7 +13,7 @@ OF_WEB_SOCKETS = ("HTTP_PROXY", "http_proxy")
 def reaching_loopback(environment: Mapping[str, str], livekit_url: str) -> dict[str, str]:
     """Return an environment whose programs reach this machine without a proxy, and all else as before.
 
-    Without HTTP_PROXY if LiveKit is on this machine: LiveKit's SDK ignores NO_PROXY.
+    If LiveKit is on this machine, without those variables with which its SDK ignores NO_PROXY.
     """
     named = [part.strip() for name in NO_PROXY for part in environment.get(name, "").split(",")]
     hosts = ",".join(dict.fromkeys([*filter(None, named), *LOOPBACK]))
@@ -23,8 +23,13 @@ def reaching_loopback(environment: Mapping[str, str], livekit_url: str) -> dict[
 
 
 def leave_proxy(environment: MutableMapping[str, str], livekit_url: str) -> None:
-    """Remove HTTP_PROXY from an environment if LiveKit is on this machine, without TLS."""
+    """Hide the proxy from LiveKit's SDK if LiveKit is on this machine, without TLS.
+
+    HTTP_PROXY is removed; HTTPS_PROXY is left in lower case, where the SDK does not look and others do.
+    """
     parts = urlsplit(livekit_url)
     if parts.scheme in ("ws", "http") and is_loopback(parts.hostname or ""):
         for name in OF_WEB_SOCKETS:
             environment.pop(name, None)
+        if "HTTPS_PROXY" in environment:
+            environment.setdefault("https_proxy", environment.pop("HTTPS_PROXY"))
