@@ -80,6 +80,17 @@ def test_a_broken_link_is_detected(tmp_path: Path) -> None:
     assert list(broken_links(page, text)) == [*BROKEN, "reference.md"]
 
 
+def test_the_readme_lists_every_page_for_users() -> None:
+    listed = set(links_of((ROOT / "README.md").read_text().partition("## Documentation")[2]))
+    pages = {str(page.relative_to(ROOT)) for page in (ROOT / "docs").glob("*/*.md")}
+
+    assert {page for page in pages if page.startswith(("docs/how-to/", "docs/reference/"))} <= listed
+
+
+def test_the_quickstart_leads_to_the_keys() -> None:
+    assert "how-to/manage-api-keys.md" in links_of((ROOT / "docs" / "quickstart.md").read_text())
+
+
 def test_every_decision_names_its_enforcement() -> None:
     for page in (ROOT / "docs" / "adr").glob("*.md"):
         text = page.read_text().lower()

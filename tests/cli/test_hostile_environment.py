@@ -128,10 +128,19 @@ def test_a_closed_or_broken_output_is_no_traceback(tmp_path: Path) -> None:
     variables = _environment(home)
 
     for shell in ('"$@" >&- 2>&-', '"$@" | true', '"$@" >/dev/full'):
-        for command in (("status", "--json"), ("logs", "-n", "20000")):
+        for command in (
+            (),
+            ("--help",),
+            ("keys", "list", "--help"),
+            ("status", "--json"),
+            ("logs", "-n", "20000"),
+        ):
             done = _run(*command, cwd=tmp_path, variables=variables, shell=shell)
             assert "Traceback" not in done.stderr, (shell, command)
             assert "Exception ignored" not in done.stderr, (shell, command)
+            if "full" in shell:
+                assert done.returncode == 1, command
+                assert "No space left on device" in done.stderr, command
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 from tests.session_api.conftest import Running
 from tests.session_api.fake_livekit import FakeLiveKit
 from tests.session_api.fake_persistence import FakePersistence
 
-PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "use-the-python-client.md"
+from antiphon.cli.commands import keys
+
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "how-to" / "use-the-python-client.md"
 EXAMPLE = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 SECONDS = 120.0
 
@@ -54,3 +58,26 @@ async def test_every_example_runs(
     assert "unknown-flow - " in printed
     assert "['booking']" in printed
     names["client"].close()
+
+
+@pytest.mark.usefixtures("committing")
+async def test_the_example_of_the_readme_runs(running: Running, capsys: pytest.CaptureFixture[str]) -> None:
+    [example] = [
+        code for code in EXAMPLE.findall((ROOT / "README.md").read_text()) if "antiphon.client" in code
+    ]
+    code = example.replace("http://127.0.0.1:8000", running.url).replace("your-api-key", "writer")
+
+    async with asyncio.timeout(SECONDS):
+        await asyncio.to_thread(exec, code, {"__name__": "example"})
+
+    assert re.match(r"ses_\w{26} dispatched None", capsys.readouterr().out)
+
+
+def test_the_command_of_the_readme_is_one() -> None:
+    [line] = re.findall(r"^\$ \.venv/bin/antiphon keys (.*)$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    program = typer.main.get_command(keys.app)
+
+    name, *arguments = line.split()
+    context = program.commands[name].make_context(name, arguments)  # type: ignore[attr-defined]
+
+    assert context.params["scope"] == ["sessions:read", "sessions:write"]

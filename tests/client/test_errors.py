@@ -1,10 +1,13 @@
+import copy
 import json
+import pickle
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 from antiphon.client import errors
-from antiphon.client.errors import ApiError, api_error
+from antiphon.client.errors import AntiphonError, ApiError, StreamBroken, api_error
 
 PROBLEM: dict[str, Any] = {
     "type": "https://antiphon.dev/problems/invalid-request",
@@ -91,3 +94,34 @@ def test_a_proxys_page_is_the_detail() -> None:
 def test_time_outs_and_broken_connections_are_also_pythons_own() -> None:
     assert issubclass(errors.Timeout, TimeoutError)
     assert issubclass(errors.ConnectionFailed, ConnectionError)
+
+
+def every_kind(base: type[AntiphonError] = AntiphonError) -> Iterator[type[AntiphonError]]:
+    yield base
+    for kind in base.__subclasses__():
+        yield from every_kind(kind)
+
+
+def one_of(kind: type[AntiphonError]) -> AntiphonError:
+    if issubclass(kind, ApiError):
+        problem = api_error(422, json.dumps(PROBLEM).encode()).problem
+        return kind(422, problem, 3.0)
+    return kind("damaged", 7) if issubclass(kind, StreamBroken) else kind("it failed")
+
+
+def pickled(error: AntiphonError) -> Any:
+    return pickle.loads(pickle.dumps(error))
+
+
+@pytest.mark.parametrize("again", [pickled, copy.copy, copy.deepcopy], ids=["pickled", "copied", "deep"])
+@pytest.mark.parametrize("kind", sorted(set(every_kind()), key=str), ids=lambda kind: kind.__name__)
+def test_every_error_passes_between_processes(
+    kind: type[AntiphonError], again: Callable[[AntiphonError], Any]
+) -> None:
+    error = one_of(kind)
+    error.add_note("seen by a worker")
+
+    same = again(error)
+
+    assert type(same) is kind
+    assert (str(same), same.args, vars(same)) == (str(error), error.args, vars(error))

@@ -15,7 +15,7 @@ from antiphon.client.errors import (
     StreamBroken,
     UnreadableResponse,
 )
-from antiphon.client.following import GIVE_UP_SECONDS, TAIL_SECONDS, Following
+from antiphon.client.following import CONFIRM_SECONDS, GIVE_UP_SECONDS, TAIL_SECONDS, Following
 
 OPEN = Reply(200, {"content-type": "text/event-stream; charset=utf-8"}, b"")
 
@@ -104,7 +104,68 @@ def test_after_the_terminal_event_the_rest_is_asked_for(following: Following) ->
     assert asked(following) == "3"
     assert connect(following, sse(4)) == [4]
     following.closed()
+    assert not following.ended
+    assert not following.opened(Reply(204, {}, b""))
     assert following.ended
+
+
+def test_events_after_the_terminal_one_come_however_often_the_server_ends_the_stream(
+    following: Following, clock: Clock
+) -> None:
+    connect(following, sse(1, 2, last=2))
+    following.closed()
+    for sequence in range(3, 9):
+        assert connect(following) == []
+        following.closed()
+        assert not following.ended
+        assert following.pause() >= 1.0
+        clock.now += CONFIRM_SECONDS / 2
+        assert connect(following, sse(sequence)) == [sequence]
+        following.closed()
+        assert not following.ended
+
+
+def test_an_empty_stream_is_the_end_once_nothing_can_follow(following: Following, clock: Clock) -> None:
+    connect(following, sse(1, last=1))
+    following.closed()
+    clock.now = CONFIRM_SECONDS + 1
+    connect(following)
+    following.closed()
+
+    assert following.ended
+
+
+def test_a_reader_that_is_slow_after_the_terminal_event_gets_the_rest(
+    following: Following, clock: Clock
+) -> None:
+    connect(following, sse(1, last=1))
+    for sequence in (2, 3, 4):
+        clock.now += TAIL_SECONDS + 1
+        assert [one.sequence for one in following.received(sse(sequence))] == [sequence]
+        assert following.reading
+
+
+def test_streams_that_end_with_nothing_are_failures(following: Following, clock: Clock) -> None:
+    pauses = []
+    for _ in range(12):
+        connect(following, b"retry: 20\n\n")
+        following.closed()
+        pauses.append(following.pause())
+    assert pauses[-1] >= 7.5
+
+    clock.now = GIVE_UP_SECONDS + 1
+    connect(following)
+    following.closed()
+    with pytest.raises(ConnectionFailed, match="without an event"):
+        following.pause()
+
+
+def test_a_stream_that_ends_after_a_comment_is_none(following: Following, clock: Clock) -> None:
+    for _ in range(3):
+        clock.now += GIVE_UP_SECONDS
+        connect(following, b": keep-alive\n\n")
+        following.closed()
+        assert following.pause() <= 1.5
 
 
 def test_the_end_of_a_server_is_not_that_of_the_session(following: Following) -> None:

@@ -330,7 +330,10 @@ async def test_a_bootstrap_key_is_made_once_and_stays_revoked(running: Any, bus:
         [own] = [key for key in (await first.get("/v1/keys")).json()["keys"] if key["operator"]]
         assert await status_with(running, secret) == 200
         assert (await create(first, tenant="acme"))["tenant"] == "acme"
-        assert problem(await first.post(f"/v1/keys/{own['id']}/revoke")) == (409, "last-admin-key")
+        refused = await first.post(f"/v1/keys/{own['id']}/revoke")
+        assert problem(refused) == (409, "last-admin-key")
+        assert "last operator's key" in refused.json()["detail"]
+        assert "Rotate it instead" in refused.json()["detail"]
         await first.post(f"/v1/keys/{own['id']}/revoke", json={"force": True})
     assert not await store.bootstrap(secret)
     assert await status_with(running, secret) == 401

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -68,9 +69,13 @@ async def url(bus: Bus, nats_server: NatsServer) -> AsyncIterator[str]:
 def antiphon(url: str) -> Run:
     """A function that runs `antiphon keys`."""
 
-    async def run(*arguments: str) -> tuple[int, str, str]:
+    async def run(*arguments: str, shell: str = 'exec "$@"') -> tuple[int, str, str]:
         variables = {"ANTIPHON_API_URL": url, "ANTIPHON_API_KEY": SECRET}
         process = await asyncio.create_subprocess_exec(
+            "/bin/sh",
+            "-c",
+            shell,
+            "sh",
             ANTIPHON,
             "keys",
             *arguments,
@@ -130,3 +135,20 @@ async def test_mistakes_are_explained(antiphon: Run) -> None:
     assert "24h" in wrong_time[2]
     assert "404" in unknown[2]
     assert "last-admin-key" in last[2] or "Last admin key" in last[2]
+
+
+UNWRITABLE = (("", '"$@" >/dev/full'), ("--json", '"$@" >&-'), ("", '{ "$@"; echo $? >&2; } | true'))
+
+
+async def test_a_key_whose_secret_could_not_be_written_is_named(antiphon: Run) -> None:
+    for form, shell in UNWRITABLE:
+        create = ["create", "lost", "--scope", "sessions:read", *filter(None, [form])]
+        code, output, errors = await antiphon(*create, shell=shell)
+
+        assert output == ""
+        assert code == 1 or errors.endswith("1\n")
+        assert "the secret was not written" in errors
+        assert "Traceback" not in errors
+        assert "Exception ignored" not in errors
+        [revoke] = re.findall(r"keys (revoke key_\w+)`", errors)
+        assert (await antiphon(*revoke.split()))[0] == 0

@@ -2,13 +2,13 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from antiphon.cli.commands import keys
 from antiphon.cli.requirements import require_recogniser, require_stack
-from antiphon.cli.screen import report_errors
+from antiphon.cli.screen import report_errors, unwritten_output
 
 FIRST_CALL = (
     "i would like to book a table for two",
@@ -171,7 +171,17 @@ def livekit() -> None:
 
 COMMANDS: tuple[Callable[..., None], ...] = (up, down, status, logs, call, tail, sessions, show, end, livekit)
 
-app = typer.Typer(
+
+class Program(typer.Typer):
+    """The commands, as the program that the installed script calls."""
+
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        """Run a command."""
+        with unwritten_output():
+            return super().__call__(*arguments, **named)
+
+
+app = Program(
     name="antiphon",
     help="Run the embedded stack, make calls, and read the log of sessions.",
     no_args_is_help=True,

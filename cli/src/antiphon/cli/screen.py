@@ -81,13 +81,37 @@ def _report(error: BaseException) -> int:
     """Print why a command ends; return its exit code."""
     if isinstance(error, KeyboardInterrupt):
         return EXIT_INTERRUPTED
+    if isinstance(error, OSError):
+        discard_output()
     if isinstance(error, BrokenPipeError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is buffered is flushed at exit
-    elif isinstance(error, OSError):
+        return EXIT_FAILED
+    if isinstance(error, OSError):
         _print_error(f"{error.filename}: {error.strerror}" if error.filename else str(error))
     else:
         _print_error(str(error))
     return EXIT_FAILED
+
+
+def discard_output() -> None:
+    """Drop what standard output does not take: at exit Python would try again, and complain."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
+@contextmanager
+def unwritten_output() -> Iterator[None]:
+    """End the program with a line and 1 when its output cannot be written, its help too."""
+    try:
+        try:
+            yield
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()
+    except OSError as error:
+        sys.exit(_report(error))
 
 
 def _print_error(text: str) -> None:

@@ -5,9 +5,11 @@ from antiphon.client.errors import (
     AntiphonError,
     ApiError,
     AuthenticationError,
+    ClientClosed,
     Conflict,
     ConnectionFailed,
     FieldError,
+    InvalidArgument,
     InvalidClientSettings,
     InvalidRequest,
     NotFound,
@@ -17,6 +19,7 @@ from antiphon.client.errors import (
     ServerUnavailable,
     StreamBroken,
     Timeout,
+    TlsFailed,
     UnreadableResponse,
 )
 from antiphon.client.events import SessionEvent
@@ -30,6 +33,7 @@ __all__ = [
     "ApiKey",
     "AsyncAntiphon",
     "AuthenticationError",
+    "ClientClosed",
     "Conflict",
     "ConnectionFailed",
     "CreatedKey",
@@ -37,6 +41,7 @@ __all__ = [
     "Ending",
     "FieldError",
     "Flow",
+    "InvalidArgument",
     "InvalidClientSettings",
     "InvalidRequest",
     "JoinToken",
@@ -49,6 +54,7 @@ __all__ = [
     "SessionEvent",
     "StreamBroken",
     "Timeout",
+    "TlsFailed",
     "Turn",
     "UnreadableResponse",
 ]

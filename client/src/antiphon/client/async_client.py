@@ -4,7 +4,7 @@ import asyncio
 import ssl
 import time
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
@@ -17,7 +17,17 @@ from antiphon.client.events import SessionEvent
 from antiphon.client.following import GIVE_UP_SECONDS, WATCHDOG_SECONDS, Following
 from antiphon.client.pages import Listing
 from antiphon.client.retry import Outcome, Policy, Send, attempts
-from antiphon.client.transport import Connections, options, reply_of, request_of, target, translated
+from antiphon.client.transport import (
+    Connections,
+    options,
+    reply_of,
+    request_of,
+    require_open,
+    target,
+    translated,
+)
+
+GRACE_SECONDS = 0.1  # the time limits of httpx, which tell more, come first
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -104,14 +114,18 @@ class AsyncAntiphon:
             return result
 
     async def _send(self, send: Send) -> Outcome:
+        require_open(self._http)
         body = Body(time.monotonic, send.seconds)
         try:
-            async with self._http.stream(**request_of(self._target, send)) as response:
+            async with (
+                asyncio.timeout(send.seconds + GRACE_SECONDS),
+                self._http.stream(**request_of(self._target, send)) as response,
+            ):
                 async for chunk in response.aiter_bytes():
                     body.add(chunk)
-        except (httpx.HTTPError, AntiphonError) as error:
+        except (httpx.HTTPError, AntiphonError, TimeoutError) as error:
             return translated(error, self._target)
-        return reply_of(response, body.whole())
+        return reply_of(response, body.whole(), self._target)
 
     async def _pages(self, listing: Listing[T]) -> AsyncGenerator[T, None]:
         paging = listing.first()
@@ -133,9 +147,15 @@ class AsyncAntiphon:
                 await asyncio.sleep(following.pause())
 
     async def _connection(self, following: Following) -> AsyncGenerator[SessionEvent, None]:
+        require_open(self._streams)
         request = request_of(self._target, Send(following.call(), WATCHDOG_SECONDS))
-        async with self._streams.stream(**request) as response:
-            if following.opened(reply_of(response, b"")):
+        async with AsyncExitStack() as stack:
+            try:
+                async with asyncio.timeout(WATCHDOG_SECONDS + GRACE_SECONDS):  # until the headers are there
+                    response = await stack.enter_async_context(self._streams.stream(**request))
+            except TimeoutError as error:
+                raise translated(error, self._target) from error
+            if following.opened(reply_of(response, b"", self._target)):
                 async for chunk in response.aiter_bytes():
                     for event in following.received(chunk):
                         yield event
@@ -146,7 +166,7 @@ class AsyncAntiphon:
                 body = Body(time.monotonic, self._policy.attempt_seconds)
                 async for chunk in response.aiter_bytes():
                     body.add(chunk)
-                following.refused(reply_of(response, body.whole()))
+                following.refused(reply_of(response, body.whole(), self._target))
 
 
 class Resource:

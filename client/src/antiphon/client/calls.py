@@ -1,6 +1,7 @@
 """Requests and answers as data: a call says what to send, whether it may be repeated, and how to read it."""
 
 import inspect
+import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -10,7 +11,7 @@ from urllib.parse import quote
 import msgspec
 from msgspec import Raw, Struct
 
-from antiphon.client.errors import ApiError, Timeout, UnreadableResponse, api_error
+from antiphon.client.errors import ApiError, InvalidArgument, Timeout, UnreadableResponse, api_error
 
 MAX_BODY_BYTES = 128 << 20
 MAX_RETRY_AFTER_SECONDS = 24 * 3600.0
@@ -20,14 +21,16 @@ T = TypeVar("T")
 Params = Sequence[tuple[str, str]]
 
 _any = msgspec.json.Decoder()
+_idempotency_key = re.compile(r"[!-~]{1,255}")
 
 
 class Reply(Struct, frozen=True):
-    """An answer, read to its end; the names of headers are in lower case."""
+    """An answer, read to its end; the names of headers are in lower case, `via` names a proxy."""
 
     status: int
     headers: Mapping[str, str]
     body: bytes
+    via: str = ""
 
     @property
     def ok(self) -> bool:
@@ -61,6 +64,7 @@ class Reply(Struct, frozen=True):
             self.body,
             request_id=self.headers.get("x-request-id"),
             retry_after=self.retry_after(),
+            via=self.via,
         )
 
 
@@ -83,8 +87,14 @@ class Call(Struct, Generic[T], frozen=True, kw_only=True):
 
     @property
     def content(self) -> bytes | None:
-        """The body as JSON, or None."""
-        return None if self.body is None else msgspec.json.encode(self.body)
+        """The body as JSON, or None.
+
+        Raises InvalidArgument.
+        """
+        try:
+            return None if self.body is None else msgspec.json.encode(self.body)
+        except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError) as error:
+            raise InvalidArgument(f"the body cannot be sent as JSON: {error}") from error
 
 
 def any_call(
@@ -98,15 +108,15 @@ def any_call(
 ) -> Call[Any]:
     """Return the call of an operation that has no function.
 
-    Raises ValueError for a path that is none: what follows the host must not change it.
+    Raises InvalidArgument for a path that is none: what follows the host must not change it.
     """
     if not path.startswith("/"):
-        raise ValueError(f"the path {path[:100]!r} does not begin with /")
+        raise InvalidArgument(f"the path {path[:100]!r} does not begin with /")
     return Call(
         method=method,
-        path=path,
+        path=_text("the path", path),
         params=as_params(given(**(params or {}))),
-        headers=given(**{"Idempotency-Key": idempotency_key}),
+        headers={} if idempotency_key is None else idempotent(idempotency_key),
         body=body,
         parse=lambda reply: decoded(_any, reply.body) if reply.body else None,
         repeatable=idempotency_key is not None or method in ("GET", "HEAD"),
@@ -141,10 +151,31 @@ class Body:
 
 
 def path_part(text: str) -> str:
-    """Return text as one part of a path: an id that someone else chose cannot name another path."""
+    """Return text as one part of a path: an id that someone else chose cannot name another path.
+
+    Raises InvalidArgument.
+    """
     if text in ("", ".", ".."):
-        raise ValueError(f"{text!r} is not an id")
-    return quote(text, safe="")
+        raise InvalidArgument(f"{text!r} is not an id")
+    return quote(_text("an id", text), safe="")
+
+
+def idempotent(key: str) -> dict[str, str]:
+    """Return the header of an idempotency key.
+
+    Raises InvalidArgument for one that a header cannot hold, or session-api does not take.
+    """
+    if _idempotency_key.fullmatch(key) is None:
+        raise InvalidArgument("idempotency_key takes 1 to 255 characters of ASCII, without spaces")
+    return {"Idempotency-Key": key}
+
+
+def _text(what: str, text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidArgument(f"{what} is not Unicode: {text[:100]!a}") from error
+    return text
 
 
 def given(**values: Any) -> dict[str, Any]:
@@ -164,9 +195,9 @@ def as_params(values: Mapping[str, Any]) -> list[tuple[str, str]]:
 def _as_text(name: str, value: Any) -> str:
     if isinstance(value, datetime):
         if value.tzinfo is None:
-            raise ValueError(f"{name} needs a time zone, as datetime.now(UTC) has")
+            raise InvalidArgument(f"{name} needs a time zone, as datetime.now(UTC) has")
         return value.isoformat()
-    return str(value)
+    return _text(name, str(value))
 
 
 def reading(kind: type[T]) -> Callable[[Reply], T]:

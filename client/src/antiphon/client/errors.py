@@ -9,15 +9,30 @@ TEXT_LENGTH = 200  # characters of a body that is no problem document
 
 
 class AntiphonError(Exception):
-    """The base of every error of this client; its text never contains an API key."""
+    """The base of every error of this client; its text never contains an API key.
+
+    Errors can be pickled and copied.
+    """
 
 
 class InvalidClientSettings(AntiphonError, ValueError):
     """The address or the API key that was passed, or set in the environment, cannot be used."""
 
 
+class InvalidArgument(AntiphonError, ValueError):
+    """What was passed to a method cannot be sent."""
+
+
+class ClientClosed(AntiphonError, RuntimeError):
+    """The client was closed before this call."""
+
+
 class ConnectionFailed(AntiphonError, ConnectionError):
     """The server was not reached, or the connection broke before the answer was complete."""
+
+
+class TlsFailed(ConnectionFailed):
+    """No secure connection can be made, as without TLS or with a certificate that is not trusted."""
 
 
 class Timeout(AntiphonError, TimeoutError):
@@ -34,6 +49,9 @@ class StreamBroken(AntiphonError):
     def __init__(self, message: str, after: int) -> None:
         super().__init__(message)
         self.after = after
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (str(self), self.after), self.__dict__
 
 
 class FieldError(msgspec.Struct, frozen=True):
@@ -74,6 +92,9 @@ class ApiError(AntiphonError):
         self.status = status
         self.problem = problem
         self.retry_after = retry_after
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.status, self.problem, self.retry_after), self.__dict__
 
     @property
     def type(self) -> str:
@@ -143,21 +164,30 @@ _BY_STATUS: dict[int, type[ApiError]] = {
 
 
 def api_error(
-    status: int, body: bytes, *, request_id: str | None = None, retry_after: float | None = None
+    status: int,
+    body: bytes,
+    *,
+    request_id: str | None = None,
+    retry_after: float | None = None,
+    via: str = "",
 ) -> ApiError:
-    """Return the error of an answer; a body of any other kind, as a proxy's HTML, becomes its detail."""
+    """Return the error of an answer; a body of any other kind, as a proxy's HTML, becomes its detail.
+
+    `via` names the proxy that may have answered.
+    """
     kind = _BY_STATUS.get(status, ServerUnavailable if status >= 500 else ApiError)
-    return kind(status, _problem(status, body, request_id), retry_after)
+    return kind(status, _problem(status, body, request_id, via), retry_after)
 
 
-def _problem(status: int, body: bytes, request_id: str | None) -> Problem:
+def _problem(status: int, body: bytes, request_id: str | None, via: str) -> Problem:
     try:
         document = msgspec.json.decode(body)
         members = dict(document)
         title = str(members.pop("title"))
     except (msgspec.DecodeError, ValueError, TypeError, KeyError, RecursionError):
         text = " ".join(body[: 4 * TEXT_LENGTH].decode(errors="replace").split())[:TEXT_LENGTH]
-        return Problem(title=f"HTTP {status}", status=status, detail=text or None, request_id=request_id)
+        detail = " ".join(part for part in (text, via) if part)
+        return Problem(title=f"HTTP {status}", status=status, detail=detail or None, request_id=request_id)
     members.pop("status", None)
     return Problem(
         type=_text(members.pop("type", None)) or "about:blank",

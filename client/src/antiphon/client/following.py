@@ -8,8 +8,10 @@ from antiphon.client.calls import Call, Reply
 from antiphon.client.errors import (
     AntiphonError,
     ConnectionFailed,
+    InvalidArgument,
     ServerUnavailable,
     StreamBroken,
+    TlsFailed,
     UnreadableResponse,
 )
 from antiphon.client.events import SessionEvent
@@ -21,6 +23,7 @@ MEDIA_TYPE = "text/event-stream"
 WATCHDOG_SECONDS = 45.0  # without a byte; the server sends a comment every 15 s
 GIVE_UP_SECONDS = 300.0  # of failures without an event or a heartbeat between them
 TAIL_SECONDS = 30.0  # after the terminal event; a server ends the stream at most 10 s after it
+CONFIRM_SECONDS = 15.0  # after the last event, from when on an empty stream confirms the end
 RETRY_SECONDS = 1.0  # until the server says otherwise
 LONGEST_RETRY_SECONDS = 60.0
 LONGEST_BACKOFF_SECONDS = 15.0
@@ -38,23 +41,24 @@ class State(Enum):
 class Following:
     """A stream across all its connections, without I/O: every event once, in order, without a gap.
 
-    After the terminal event the rest is asked for until the server says that nothing follows (204), or has
-    nothing more on a connection of its own.
+    After the terminal event the rest is asked for until the server says that nothing follows (204), or sent
+    nothing on a connection that ended when nothing could follow any more.
     """
 
     def __init__(
         self, session_id: str, after: int, now: Callable[[], float], *, give_up: float = GIVE_UP_SECONDS
     ) -> None:
         if after < 0:
-            raise ValueError("after takes a sequence, 0 or more")
+            raise InvalidArgument("after takes a sequence, 0 or more")
         self.after = after
         self._state = State.CONNECT
         self._path = path_of(session_id, "events")
         self._now = now
         self._give_up = give_up
         self._parser = EventStreamParser()
-        self._terminal_at: float | None = None
+        self._ending_since: float | None = None  # the last event, from the terminal one on
         self._confirms = False  # this connection began after the terminal event
+        self._alive = False  # this connection brought an event or a comment
         self._retry_seconds = RETRY_SECONDS
         self._retry_after: float | None = None
         self._failures = 0
@@ -94,7 +98,8 @@ class Following:
         if not reply.headers.get("content-type", "").startswith(MEDIA_TYPE):
             raise UnreadableResponse("the answer is not an event stream: is base_url session-api's address?")
         self._parser = EventStreamParser()
-        self._confirms = self._terminal_at is not None
+        self._confirms = self._ending_since is not None
+        self._alive = False
         self._retry_after = None
         self._state = State.READ
         return True
@@ -125,10 +130,13 @@ class Following:
         except (TooLong, UnreadableResponse) as error:
             self._damage(error)
         if found or self._parser.comments > comments:
-            self._failures, self._failing_since = 0, None
-        if self._terminal_at is not None and self._now() > self._terminal_at + TAIL_SECONDS:
+            self._alive, self._failures, self._failing_since = True, 0, None
+        if not found and self._quiet_for(TAIL_SECONDS):
             self._state = State.END
         return found
+
+    def _quiet_for(self, seconds: float) -> bool:
+        return self._ending_since is not None and self._now() > self._ending_since + seconds
 
     def _advance(self, event: SessionEvent) -> bool:
         if event.sequence <= self.after:
@@ -136,8 +144,8 @@ class Following:
         if event.sequence > self.after + 1:
             raise UnreadableResponse(f"after event {self.after} came {event.sequence}")
         self.after = event.sequence
-        if event.terminal and self._terminal_at is None:
-            self._terminal_at = self._now()
+        if event.terminal or self._ending_since is not None:
+            self._ending_since = self._now()
         return True
 
     def _damage(self, error: Exception) -> None:
@@ -151,13 +159,24 @@ class Following:
         self.broke(UnreadableResponse(str(error)))
 
     def closed(self) -> None:
-        """Take the server's end of a stream."""
+        """Take the server's end of a stream; one that brought nothing is a failure of the connection."""
         self._take_retry()
-        if self._state is State.READ:
-            self._state = State.END if self._confirms else State.CONNECT
+        if self._state is not State.READ:
+            return
+        if self._confirms and self._quiet_for(CONFIRM_SECONDS):
+            self._state = State.END
+        elif self._alive or self._ending_since is not None:
+            self._state = State.CONNECT
+        else:
+            self.broke(ConnectionFailed("the server ended the stream again and again, without an event"))
 
     def broke(self, error: AntiphonError) -> None:
-        """Take the failure of a connection."""
+        """Take the failure of a connection.
+
+        Raises it if another attempt would fail in the same way.
+        """
+        if isinstance(error, InvalidArgument | TlsFailed):
+            raise error
         self._take_retry()
         self._error = error
         self._failures += 1
@@ -173,7 +192,7 @@ class Following:
 
         Raises the last error when nothing but failures came for too long.
         """
-        if self._terminal_at is not None and not self._failures:
+        if self._ending_since is not None and not self._confirms and not self._failures:
             return 0.0  # only to ask whether anything follows
         if self._failing_since is not None and self._now() - self._failing_since > self._give_up:
             raise self._error

@@ -7,7 +7,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from antiphon.client.calls import Call, Params, Reply, decoded
-from antiphon.client.errors import UnreadableResponse
+from antiphon.client.errors import InvalidArgument, UnreadableResponse
 
 LARGEST_PAGE = 100
 
@@ -44,10 +44,10 @@ class Listing(Struct, Generic[T], frozen=True, kw_only=True):
     def first(self) -> "Paging[T]":
         """Start at the first page.
 
-        Raises ValueError for a limit below 0 or a page size below 1.
+        Raises InvalidArgument for a limit below 0 or a page size below 1.
         """
         if self.page_size < 1 or (self.limit is not None and self.limit < 0):
-            raise ValueError("limit takes 0 or more, page_size 1 or more")
+            raise InvalidArgument("limit takes 0 or more, page_size 1 or more")
         return Paging(self)
 
 

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from msgspec import Struct
 
 from antiphon.client.calls import Call, Reply
-from antiphon.client.errors import AntiphonError, ConnectionFailed, Timeout
+from antiphon.client.errors import AntiphonError, ConnectionFailed, Timeout, TlsFailed
 
 RETRIED = frozenset({429, 502, 503, 504})
 FIRST_SECONDS = 0.25
@@ -84,6 +84,8 @@ def _may_repeat(call: Call[Any], outcome: Outcome) -> bool:
         case Reply():
             # with 429 the server has done nothing
             return outcome.status == 429 or (call.repeatable and outcome.status in RETRIED)
+        case TlsFailed():
+            return False
         case NotSent():
             return True
         case ConnectionFailed() | Timeout():

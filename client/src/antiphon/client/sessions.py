@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import msgspec
 
-from antiphon.client.calls import Call, Reply, as_params, decoded, given, path_part, reading
+from antiphon.client.calls import Call, Reply, as_params, decoded, given, idempotent, path_part, reading
 from antiphon.client.events import SessionEvent
 from antiphon.client.pages import LARGEST_PAGE, Listing
 from antiphon.client.results import CreatedSession, Ending, JoinToken, Session, Turn, Wait
@@ -56,7 +56,7 @@ def create(
         method="POST",
         path=PATH,
         params=as_params(given(wait=wait, timeout_seconds=wait_seconds)),
-        headers={"Idempotency-Key": idempotency_key or uuid4().hex},
+        headers=idempotent(idempotency_key or uuid4().hex),
         body={
             "user_id": user_id,
             **given(

@@ -3,6 +3,7 @@
 import ssl
 import time
 from collections.abc import Callable, Generator, Mapping
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
@@ -10,12 +11,21 @@ import httpx
 
 from antiphon.client import keys, sessions
 from antiphon.client.calls import Body, Call, any_call, documented
+from antiphon.client.deadline import bounded, within
 from antiphon.client.errors import AntiphonError, Timeout
 from antiphon.client.events import SessionEvent
 from antiphon.client.following import GIVE_UP_SECONDS, WATCHDOG_SECONDS, Following
 from antiphon.client.pages import Listing
 from antiphon.client.retry import Outcome, Policy, Send, attempts
-from antiphon.client.transport import Connections, options, reply_of, request_of, target, translated
+from antiphon.client.transport import (
+    Connections,
+    options,
+    reply_of,
+    request_of,
+    require_open,
+    target,
+    translated,
+)
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -47,8 +57,8 @@ class Antiphon:
         )
         limits = Connections(calls=max_connections, streams=max_streams)
         verify = ssl_context or (transport is None and httpx.create_ssl_context())
-        self._http = httpx.Client(**options(self._target, limits.calls, verify, transport))
-        self._streams = httpx.Client(**options(self._target, limits.streams, verify, transport))
+        self._http = bounded(httpx.Client(**options(self._target, limits.calls, verify, transport)))
+        self._streams = bounded(httpx.Client(**options(self._target, limits.streams, verify, transport)))
         self.sessions = Sessions(self)
         self.flows = Flows(self)
         self.keys = Keys(self)
@@ -102,14 +112,18 @@ class Antiphon:
             return result
 
     def _send(self, send: Send) -> Outcome:
+        require_open(self._http)
         body = Body(time.monotonic, send.seconds)
         try:
-            with self._http.stream(**request_of(self._target, send)) as response:
+            with (
+                within(send.seconds),
+                self._http.stream(**request_of(self._target, send)) as response,
+            ):
                 for chunk in response.iter_bytes():
                     body.add(chunk)
         except (httpx.HTTPError, AntiphonError) as error:
             return translated(error, self._target)
-        return reply_of(response, body.whole())
+        return reply_of(response, body.whole(), self._target)
 
     def _pages(self, listing: Listing[T]) -> Generator[T, None, None]:
         paging = listing.first()
@@ -128,9 +142,12 @@ class Antiphon:
                 time.sleep(following.pause())
 
     def _connection(self, following: Following) -> Generator[SessionEvent, None, None]:
+        require_open(self._streams)
         request = request_of(self._target, Send(following.call(), WATCHDOG_SECONDS))
-        with self._streams.stream(**request) as response:
-            if following.opened(reply_of(response, b"")):
+        with ExitStack() as stack:
+            with within(WATCHDOG_SECONDS):  # until the headers are there
+                response = stack.enter_context(self._streams.stream(**request))
+            if following.opened(reply_of(response, b"", self._target)):
                 for chunk in response.iter_bytes():
                     yield from following.received(chunk)
                     if not following.reading:
@@ -140,7 +157,7 @@ class Antiphon:
                 body = Body(time.monotonic, self._policy.attempt_seconds)
                 for chunk in response.iter_bytes():
                     body.add(chunk)
-                following.refused(reply_of(response, body.whole()))
+                following.refused(reply_of(response, body.whole(), self._target))
 
 
 class Resource:

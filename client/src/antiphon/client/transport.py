@@ -10,7 +10,16 @@ import httpx
 from msgspec import Struct
 
 from antiphon.client.calls import Reply
-from antiphon.client.errors import AntiphonError, ConnectionFailed, InvalidClientSettings, Timeout
+from antiphon.client.errors import (
+    AntiphonError,
+    ClientClosed,
+    ConnectionFailed,
+    InvalidArgument,
+    InvalidClientSettings,
+    Timeout,
+    TlsFailed,
+)
+from antiphon.client.proxies import Proxy, proxy_of
 from antiphon.client.retry import NotSent, Send
 
 URL_VARIABLE = "ANTIPHON_API_URL"
@@ -26,6 +35,7 @@ class Target(Struct, frozen=True):
 
     base_url: str
     api_key: str
+    proxy: Proxy | None = None
 
     def __repr__(self) -> str:
         return f"<Target {self.base_url}>"
@@ -34,6 +44,16 @@ class Target(Struct, frozen=True):
     def headers(self) -> dict[str, str]:
         """The headers of every request."""
         return {"Authorization": f"Bearer {self.api_key}", "Accept": "application/json"}
+
+    @property
+    def via(self) -> str:
+        """The proxy in use as errors name it, or nothing."""
+        return f"(through the proxy {self.proxy!r})" if self.proxy else ""
+
+    @property
+    def name(self) -> str:
+        """The server as errors name it."""
+        return f"session-api at {self.base_url} {self.via}".rstrip()
 
 
 def target(base_url: str | None, api_key: str | None) -> Target:
@@ -49,7 +69,8 @@ def target(base_url: str | None, api_key: str | None) -> Target:
         raise InvalidClientSettings(f"pass api_key, or set {KEY_VARIABLE}")
     if _key.fullmatch(key) is None:
         raise InvalidClientSettings("the API key has a space or a character that is not ASCII")
-    return Target(_checked(address), key)
+    checked = _checked(address)
+    return Target(checked, key, proxy_of(httpx.URL(checked)))
 
 
 def _checked(address: str) -> str:
@@ -73,12 +94,17 @@ class Connections(Struct, frozen=True, kw_only=True):
 
 
 def options(where: Target, connections: int, verify: ssl.SSLContext | bool, transport: Any) -> dict[str, Any]:
-    """Return the arguments of an httpx client; redirects are not followed, the key must not go elsewhere."""
+    """Return the arguments of an httpx client; redirects are not followed, the key must not go elsewhere.
+
+    The proxy is chosen by us, so that errors can name it.
+    """
     return {
         "headers": where.headers,
         "follow_redirects": False,
         "verify": verify,
         "transport": transport,
+        "trust_env": False,
+        "proxy": where.proxy.url if where.proxy and transport is None else None,
         "limits": httpx.Limits(
             max_connections=connections,
             max_keepalive_connections=connections,
@@ -103,9 +129,9 @@ def request_of(where: Target, send: Send) -> dict[str, Any]:
     }
 
 
-def reply_of(response: httpx.Response, body: bytes) -> Reply:
+def reply_of(response: httpx.Response, body: bytes, where: Target) -> Reply:
     """Return an answer whose body was read."""
-    return Reply(response.status_code, lowered(response.headers), body)
+    return Reply(response.status_code, lowered(response.headers), body, where.via)
 
 
 def lowered(headers: Mapping[str, str]) -> dict[str, str]:
@@ -121,9 +147,30 @@ def translated(error: Exception, where: Target) -> AntiphonError:
             return error
         case httpx.PoolTimeout():
             return Timeout("all connections of this client are in use: close streams, or raise its limits")
+        case httpx.ConnectError() if _tls(error):
+            return TlsFailed(
+                f"no secure connection to {where.name}: {reason}. "
+                "Does it have TLS (https://), and is its certificate trusted (ssl_context)?"
+            )
         case httpx.ConnectError() | httpx.ConnectTimeout():
-            return NotSent(f"session-api at {where.base_url} does not respond: {reason}")
-        case httpx.TimeoutException():
-            return Timeout(f"session-api at {where.base_url} did not answer in time")
+            return NotSent(f"{where.name} does not respond: {reason}")
+        case httpx.TimeoutException() | TimeoutError():
+            return Timeout(f"{where.name} did not answer in time")
+        case httpx.LocalProtocolError():
+            return InvalidArgument("the request cannot be sent: a header has a character that is not allowed")
         case _:
-            return ConnectionFailed(f"session-api at {where.base_url} does not respond: {reason}")
+            return ConnectionFailed(f"{where.name} does not respond: {reason}")
+
+
+def _tls(error: BaseException) -> bool:
+    """Return whether a handshake failed for a reason that stays; a connection that broke in it does not."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, ssl.SSLError):
+        cause = cause.__cause__ or cause.__context__
+    return cause is not None and not isinstance(cause, ssl.SSLEOFError | ssl.SSLZeroReturnError)
+
+
+def require_open(client: httpx.Client | httpx.AsyncClient) -> None:
+    """Raise ClientClosed for a client that was closed."""
+    if client.is_closed:
+        raise ClientClosed("this client is closed: make another one")

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 from collections.abc import Sequence
 
 from rich.text import Text
@@ -10,6 +11,7 @@ from antiphon.cli.api import open_api
 from antiphon.cli.caller import Caller, Utterance
 from antiphon.cli.commands.tail import print_events
 from antiphon.cli.errors import StackError
+from antiphon.cli.proxies import leave_proxy
 from antiphon.cli.screen import out, program_name, shown
 from antiphon.client import AsyncAntiphon, CreatedSession
 
@@ -58,6 +60,7 @@ async def _talk(
     logging.getLogger("livekit").setLevel(logging.CRITICAL)
     if created.token is None:
         raise StackError(f"session {created.session_id} has ended: it cannot be joined")
+    leave_proxy(os.environ, created.livekit_url)
     caller = Caller(created.livekit_url, created.token)
     if transcript:
         caller.on_line = lambda line: _print_line(line, caller.identity)

@@ -3,12 +3,14 @@
 import asyncio
 import json
 import re
+import sys
 from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
 
-from antiphon.cli.screen import err, out, report_errors, shown, table
+from antiphon.cli.errors import StackError
+from antiphon.cli.screen import discard_output, err, out, program_name, report_errors, shown, table
 from antiphon.contracts.api_keys import Scope
 
 DURATION = re.compile(r"^(\d{1,9})(s|m|h|d)$")
@@ -123,12 +125,26 @@ def _request(method: str, path: str, body: Json | None = None) -> Json:
 
 
 def _print_secret(created: Json, *, as_json: bool) -> None:
-    if as_json:
-        _print_json(created)
-        return
-    err.print(f"created: {shown(_named(created))}", markup=False)
-    err.print("This is its secret, which is not shown again:", markup=False)
-    out.print(shown(created["secret"]), markup=False)
+    if not as_json:
+        err.print(f"created: {shown(_named(created))}", markup=False)
+        err.print("This is its secret, which is not shown again:", markup=False)
+    text = json.dumps(created, indent=2) if as_json else shown(created["secret"])
+    try:
+        _write(text)
+    except OSError as error:
+        discard_output()
+        raise StackError(
+            f"the secret was not written ({error}) and is not shown again: "
+            f"run `{program_name()} keys revoke {shown(created['id'])}`"
+        ) from error
+
+
+def _write(text: str) -> None:
+    """Write a line; by rich the program would end when the reader is gone."""
+    if sys.stdout is None:
+        raise OSError("standard output is closed")
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
 
 
 def _named(key: Json) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from antiphon.chassis.nats_access import NatsAccess
+from antiphon.cli.proxies import reaching_loopback
 from antiphon.cli.settings import LOOPBACK, StackSettings
 from antiphon.cli.stack import disk, livekit
 from antiphon.cli.stack.livekit import LiveKitServer
@@ -207,7 +208,7 @@ class Plan:
         }
         return Command(
             argv=(sys.executable, "-m", *module),
-            environment=inherited | variables,
+            environment=reaching_loopback(inherited | variables, variables["LIVEKIT_URL"]),
             directory=self.settings.home,  # no file in it shadows a module
             stop_signals=(signal.SIGTERM,),
             stop_seconds=20.0,

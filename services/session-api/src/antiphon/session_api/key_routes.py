@@ -208,9 +208,14 @@ def _require_another_admin(dependencies: Dependencies, found: KeyRecord) -> None
         Scope.ADMIN in other.scopes and other.usable(now) and other.operator >= key.operator
         for other in others
     ):
+        kind, instead = (
+            ("operator's key", "Rotate it instead")  # a key that is created is never an operator's
+            if key.operator
+            else ("key", "Create another one first")
+        )
         detail = (
-            f"This is the last key of the tenant {key.tenant} with the scope admin. "
-            'Create another one first, or send {"force": true}.'
+            f"This is the last {kind} of the tenant {key.tenant} with the scope admin. "
+            f'{instead}, or send {{"force": true}}.'
         )
         raise Problem(409, "last-admin-key", detail)
 
