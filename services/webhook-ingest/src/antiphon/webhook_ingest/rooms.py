@@ -33,16 +33,16 @@ _metadata = msgspec.json.Decoder(_RoomMetadata)
 _owner = msgspec.json.Decoder(_Owner)
 
 
-def is_foreign(metadata: str, deployment: str) -> bool:
-    """Return whether a room's metadata names another deployment that uses the same LiveKit server.
+def other_deployment(metadata: str, deployment: str) -> str | None:
+    """Return the id of another deployment, on the same LiveKit server, that a room's metadata names.
 
     Rooms of earlier versions, and most adopted ones, name none.
     """
     try:
         owner = _owner.decode(metadata).deployment if metadata else ""
     except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
-        return False  # not written by session-api
-    return is_deployment_id(owner) and owner != deployment
+        return None  # not written by session-api
+    return owner if is_deployment_id(owner) and owner != deployment else None
 
 
 class RoomSessions:
