@@ -1,3 +1,4 @@
+import re
 import socket
 import stat
 from collections.abc import Iterator
@@ -190,8 +191,12 @@ async def test_a_stream_that_cannot_be_written_is_reported_to_the_supervisor(
     assert "KV_keys" in fault
     assert guarded.restart_cures(fault)
     assert not guarded.restart_cures("does not respond")
+    assert "restarted once" not in fault
     monkeypatch.setattr(nats, "RESTART_BYTES", 1 << 60)  # the disk is still full
     assert not guarded.restart_cures(fault)
+    fault = guarded.fault()
+    assert fault is not None
+    assert re.search(r"it is restarted once 1073741824\.0 GiB are free \(\d.* now\)", fault)
 
 
 def test_damaged_passwords_are_named_and_not_shown(tmp_path: Path) -> None:
