@@ -9,9 +9,11 @@ import pytest
 from antiphon.agent_worker import worker
 from antiphon.agent_worker.settings import AgentSettings
 from antiphon.chassis.bus import Bus
+from antiphon.chassis.deployment import deployment_of
 from antiphon.chassis.settings import load
 from antiphon.cli.stack.nats import NatsServer
 from antiphon.cli.stack.ports import free_port
+from antiphon.contracts.deployment import IDENTITY_KEY
 from antiphon.recorder.outbox import Orphans
 
 ANSWER_SECONDS = 60.0
@@ -107,7 +109,7 @@ async def _reports(serving: asyncio.Task[None], port: int, check: str, expected:
             assert not serving.done(), serving
             try:
                 answer = await client.get(f"http://127.0.0.1:{port}/health/ready", timeout=5)
-                if answer.json()["checks"][check]["detail"] == expected:
+                if answer.json()["checks"].get(check, {}).get("detail") == expected:
                     return
             except httpx.TransportError:
                 pass
@@ -125,5 +127,20 @@ async def test_a_worker_waits_for_the_broker_and_says_so(port: int, nats_server:
     await bus.ensure()
     await _reports(serving, port, "livekit", "not registered with LiveKit")  # there is none
     await bus.close()
+    stop.set()
+    await asyncio.wait_for(serving, ANSWER_SECONDS)
+
+
+async def test_a_worker_with_the_identity_of_before_is_unready(port: int, bus: Bus) -> None:
+    stop = asyncio.Event()
+    held = await deployment_of(bus)
+    serving = asyncio.create_task(worker.serve(load(AgentSettings), stop))
+    await _reports(serving, port, "deployment", "")
+
+    await (await bus.bucket("deployment")).delete(IDENTITY_KEY)
+    made = await deployment_of(bus)
+
+    changed = f"the identity of the deployment changed from {held.id} to {made.id}: restart every service"
+    await _reports(serving, port, "deployment", changed)
     stop.set()
     await asyncio.wait_for(serving, ANSWER_SECONDS)

@@ -12,8 +12,10 @@ import pytest
 from tests.fixtures import leftovers
 
 from antiphon.chassis.bus import Bus
+from antiphon.chassis.deployment import deployment_of
 from antiphon.cli.stack.nats import NatsServer
 from antiphon.cli.stack.ports import free_port
+from antiphon.contracts.deployment import IDENTITY_KEY
 
 Process = asyncio.subprocess.Process
 
@@ -52,8 +54,16 @@ async def test_serves_with_only_a_broker_until_sigterm(bus: Bus, nats_server: Na
             except httpx.TransportError:
                 return False
 
+        async def unready_for(reason: str) -> bool:
+            response = await client.get("/health/ready")
+            detail = response.json()["checks"]["deployment"]["detail"]
+            return response.status_code == 503 and reason in detail
+
         await until(ready)
         refused = await client.get("/v1/sessions")
+        await (await bus.bucket("deployment")).delete(IDENTITY_KEY)
+        made = await deployment_of(bus)
+        await until(lambda: unready_for(f"to {made.id}: restart every service"))
     process.send_signal(signal.SIGTERM)
 
     code, errors = await _end(process)

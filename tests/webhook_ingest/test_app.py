@@ -3,9 +3,11 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import httpx
 import pytest
+from structlog.testing import capture_logs
 from tests.fixtures.clock import FixedClock
 
 from antiphon.chassis.bus import Bus
@@ -92,14 +94,19 @@ async def test_rooms_of_another_deployment_are_ignored_at_once(
 ) -> None:
     created_at = str(int(clock().timestamp()))
     metadata = f'{{"session_id":"{session_id}","tenant":"default","deployment":"01234567"}}'
+    logs: list[Any] = []
     for name in (session_id, "lobby"):
         room = {"sid": "RM_9", "name": name, "metadata": metadata}
         body = webhook(room=room, createdAt=created_at)
 
-        response = await _post(client, body, sign(body))
+        with capture_logs() as captured:
+            response = await _post(client, body, sign(body))
 
+        logs += captured
         assert (response.status_code, response.json()) == (200, {"outcome": "not_ours"})
     assert await _log(bus) == []
+    [entry] = [entry for entry in logs if entry["event"] == "webhook.of_another_deployment"]
+    assert entry["deployment"] == "01234567"
 
 
 async def test_start_of_an_unknown_room_is_sent_again_until_the_room_is_adopted(

@@ -57,10 +57,12 @@ async def test_publishes_webhooks_until_sigterm(
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
         await _until_ready(client)
         response = await client.post(PATH, content=body, headers={"Authorization": sign(body)})
+        checks = (await client.get("/health/ready")).json()["checks"]
     process.send_signal(signal.SIGTERM)
 
     code, errors = await _end(process)
     assert (response.status_code, code) == (200, 0), errors
+    assert checks["deployment"]["ok"]
     stored = [incoming.subject async for incoming in bus.read(ALL_EVENTS)]
     assert len([subject for subject in stored if subject != PROBE]) == 1
     assert "webhook.published" in errors

@@ -11,7 +11,7 @@ from antiphon.contracts.events.session import SessionAdopted, SessionRequested
 from antiphon.contracts.ids import adopted_id, adopted_session_id, named_session_id, requested_id
 from antiphon.contracts.rooms import AdoptedRoom, encode_room
 from antiphon.webhook_ingest import rooms
-from antiphon.webhook_ingest.rooms import RoomSessions, is_foreign
+from antiphon.webhook_ingest.rooms import RoomSessions, other_deployment
 
 GIVEN = named_session_id("acme", "given by the agent")
 
@@ -156,4 +156,4 @@ async def test_cache_is_bounded(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> No
     ],
 )
 def test_room_is_foreign_when_its_metadata_names_another_deployment(metadata: str, foreign: bool) -> None:
-    assert is_foreign(metadata, "testonly") is foreign
+    assert (other_deployment(metadata, "testonly") is not None) is foreign

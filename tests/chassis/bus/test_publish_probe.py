@@ -105,7 +105,7 @@ async def test_a_full_stream_is_named_and_asked_seldom(bus: Bus, monkeypatch: py
     monkeypatch.setattr(publish_probe, "REFUSED_SECONDS", 60.0)
 
     for _ in range(3):
-        with pytest.raises(StreamFull, match="maximum bytes exceeded"):
+        with pytest.raises(StreamFull, match="is full: it holds"):
             await bus.publishable()
 
     await bus.connection.api(f"STREAM.UPDATE.{SESSIONS.name}", info["config"])
@@ -126,3 +126,27 @@ async def test_buckets_can_be_written_while_the_stream_is_full(bus: Bus, message
         bucket = await bus.bucket(name)
         await bucket.put("a", b"written")
         assert await bucket.get("a") == b"written"
+
+
+async def test_a_stream_with_space_for_probes_only_stays_red(
+    bus: Bus, message: MessageOf, nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publish_probe, "FRESH_SECONDS", 0.0)
+    monkeypatch.setattr(publish_probe, "REFUSED_SECONDS", 0.0)
+    info = await bus.connection.api(f"STREAM.INFO.{SESSIONS.name}")
+    nearly = {**info["config"], "max_bytes": 2_000}
+    await bus.connection.api(f"STREAM.UPDATE.{SESSIONS.name}", nearly)
+    large = Outgoing(message(1).subject, b"w" * 3_000, "large")
+    with pytest.raises(StreamFull):
+        await bus.publish(large, timeout_seconds=1)
+
+    idle = await Bus.connect(nats_server.url, name="idle")
+    for each in (bus, idle, bus):
+        with pytest.raises(StreamFull, match="is full: it holds"):
+            await each.publishable()
+    await idle.close()
+    assert await _probes(bus) == 0  # which would fill the rest
+
+    await bus.connection.api(f"STREAM.UPDATE.{SESSIONS.name}", info["config"])
+    await bus.publishable()
+    await bus.publish(large)

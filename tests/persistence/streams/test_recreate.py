@@ -7,7 +7,17 @@ from tests.fixtures.broker import erase
 from tests.fixtures.raw_nats import RawPublisher
 from tests.persistence.streams.reading import gaps_of, ingest_all
 
-from antiphon.chassis.bus import Bus, HistoryGap, Incoming, Outgoing, outgoing, read, replace, stored
+from antiphon.chassis.bus import (
+    Bus,
+    HistoryGap,
+    Incoming,
+    Outgoing,
+    StorageTooSmall,
+    outgoing,
+    read,
+    replace,
+    stored,
+)
 from antiphon.chassis.bus.protocol import LONGEST_SUBJECT
 from antiphon.chassis.database import Database
 from antiphon.cli.stack.nats import NatsServer
@@ -167,6 +177,26 @@ async def test_what_an_operator_tuned_is_kept(bus: Bus, database: Database) -> N
     await recreate(bus, database, replace_existing=True)
 
     assert (await bus.connection.api("STREAM.INFO.SESSIONS"))["config"]["max_bytes"] == 1 << 30
+
+
+async def test_a_size_that_the_broker_refuses_changes_nothing(
+    bus: Bus,
+    database: Database,
+    publish: "Publish",
+    session: "SampleSession",
+) -> None:
+    await publish([session.turn(1)])
+    before = await bus.stream_state()
+
+    with pytest.raises(StorageTooSmall, match=r"The broker refuses the stream SESSIONS.*ANTIPHON_STREAM_MAX"):
+        await recreate(bus, database, replace_existing=True, max_bytes=1 << 50)
+
+    assert before is not None
+    assert await bus.stream_state() == before
+    assert await database.pool.fetchval("select count(*) from checkpoints where stopped is not null") == 0
+    result = await recreate(bus, database, replace_existing=True, max_bytes=1 << 28)
+    assert result.taken_over == 1
+    assert (await bus.connection.api("STREAM.INFO.SESSIONS"))["config"]["max_bytes"] == 1 << 28
 
 
 async def test_messages_that_a_replica_does_not_have_yet_are_taken_over(

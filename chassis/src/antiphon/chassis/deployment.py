@@ -1,9 +1,13 @@
 """The identity of the deployment, made by the first service that asks for it."""
 
+import asyncio
+import math
 import secrets
+import time
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 
-from antiphon.chassis.bus import Bus, KeyExists
+from antiphon.chassis.bus import Bus, BusError, KeyExists
 from antiphon.contracts.deployment import (
     IDENTITY_KEY,
     SECRET_BYTES,
@@ -13,11 +17,18 @@ from antiphon.contracts.deployment import (
 )
 from antiphon.contracts.streams import DEPLOYMENT
 
+READ_SECONDS = 5.0  # between two reads of the identity, however often its check is asked
+READ_DEADLINE_SECONDS = 2.0
+
 _ID_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 
 
 class InvalidDeployment(Exception):
     """The bucket holds no valid identity."""
+
+
+class DeploymentChanged(Exception):
+    """The deployment has got another identity since this process read it."""
 
 
 async def deployment_of(bus: Bus) -> Deployment:
@@ -43,6 +54,57 @@ async def deployment_of(bus: Bus) -> Deployment:
     if found is None:
         raise InvalidDeployment(
             f"the key {IDENTITY_KEY} of the bucket {DEPLOYMENT.name} is not a valid identity: restore it "
-            "from a backup, or delete it to get a new one (idempotency keys used so far are forgotten)"
+            "from a backup, or delete it to get a new one (idempotency keys used so far are forgotten). Then "
+            "restart every service: those that run keep the identity that they have read"
         )
     return found
+
+
+class DeploymentCheck:
+    """Whether the identity that this process works with is still that of the deployment; for `Health.add`."""
+
+    def __init__(
+        self,
+        bus: Bus | Callable[[], Awaitable[Bus]],
+        held: Deployment,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._bus = bus
+        self._held = held
+        self._clock = clock
+        self._reading = asyncio.Lock()
+        self._read_at = -math.inf
+        self._found: Deployment | None = held
+
+    async def check(self) -> str:
+        """Return "", or a warning if the identity is missing, which changes nothing before a restart.
+
+        Without an answer of the broker, the last one counts: other checks report the broker.
+        Raises DeploymentChanged.
+        """
+        async with self._reading:
+            if self._clock() - self._read_at >= READ_SECONDS:
+                await self._read()
+        if self._found is None:
+            return (
+                f"the identity {self._held.id} of the deployment is lost: restore the key {IDENTITY_KEY} of "
+                f"the bucket {DEPLOYMENT.name} from a backup, or restart every service to get a new one"
+            )
+        if self._found != self._held:
+            raise DeploymentChanged(
+                f"the identity of the deployment changed from {self._held.id} to {self._found.id}: "
+                "restart every service"
+            )
+        return ""
+
+    async def _read(self) -> None:
+        try:
+            async with asyncio.timeout(READ_DEADLINE_SECONDS):
+                bus = self._bus if isinstance(self._bus, Bus) else await self._bus()
+                bucket = await bus.bucket(DEPLOYMENT.name)
+                value = await bucket.get(IDENTITY_KEY)
+        except (BusError, TimeoutError):
+            return
+        finally:
+            self._read_at = self._clock()
+        self._found = None if value is None else decode_deployment(value)

@@ -100,17 +100,21 @@ async def ensure(
         if found is None:
             if not create_streams:
                 raise StreamMissing(f"stream {stream.name} does not exist")
-            await _reserve(
+            await reserve(
                 connection, "CREATE", stream_config(stream) | {"num_replicas": replicas or 1} | size
             )
         elif found != found | size:
             # With `discard new` a smaller stream drops nothing: it takes no more.
-            await _reserve(connection, "UPDATE", found | size, found["max_bytes"])
+            await reserve(connection, "UPDATE", found | size, found["max_bytes"])
     await create_consumers(connection)
     await verify(connection, replicas)
 
 
-async def _reserve(connection: Connection, verb: str, config: Config, reserved: int = 0) -> None:
+async def reserve(connection: Connection, verb: str, config: Config, reserved: int = 0) -> None:
+    """Create or update a stream, which reserves `max_bytes` of the disk; `reserved` is what it does so far.
+
+    Raises StorageTooSmall with both numbers, ApiError.
+    """
     try:
         await connection.api(f"STREAM.{verb}.{config['name']}", config)
     except ApiError as error:

@@ -10,8 +10,9 @@ import time
 
 from antiphon.chassis.bus import publish
 from antiphon.chassis.bus.connection import Connection
-from antiphon.chassis.bus.errors import BusError, BusUnavailable
+from antiphon.chassis.bus.errors import BusError, BusUnavailable, StreamFull
 from antiphon.chassis.bus.messages import Outgoing
+from antiphon.contracts.streams import SESSIONS
 from antiphon.contracts.subjects import PROBE
 
 FRESH_SECONDS = 60.0  # after which what was stored says nothing; a probe of an idle process takes 100 bytes
@@ -41,6 +42,7 @@ class PublishProbe:
             if self._refusal is not None and time.monotonic() - self._refused_at < REFUSED_SECONDS:
                 raise _again(self._refusal)
             try:
+                await self._check_space()
                 out = Outgoing(PROBE, b"", message_id="")
                 await publish.publish(self._connection, out, None, DEADLINE_SECONDS)
             except BusError as error:
@@ -48,6 +50,19 @@ class PublishProbe:
                 self._refusal = error
                 raise
             self._refusal = None
+
+    async def _check_space(self) -> None:
+        # A probe is smaller than any event: it may be stored where no event is.
+        info = await self._connection.api(
+            f"STREAM.INFO.{SESSIONS.name}", timeout_seconds=DEADLINE_SECONDS / 2
+        )
+        limit, held = info["config"]["max_bytes"], info["state"]["bytes"]
+        largest = self._connection.client.max_payload
+        if 0 < limit < held + largest:
+            raise StreamFull(
+                f"the stream {SESSIONS.name} is full: it holds {held} of {limit} bytes, an event may have "
+                f"{largest}; set ANTIPHON_STREAM_MAX_BYTES of persistence to more"
+            )
 
     def _works(self) -> bool:
         stored = self._connection.stored_at

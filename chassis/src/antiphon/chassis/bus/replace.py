@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from antiphon.chassis.bus.admin import SECOND, create_consumers, stream_config
+from antiphon.chassis.bus.admin import SECOND, create_consumers, reserve, stream_config
 from antiphon.chassis.bus.connection import Connection
 from antiphon.chassis.bus.errors import ApiError
 from antiphon.chassis.bus.messages import TRACEPARENT, Incoming, Outgoing
@@ -34,6 +34,16 @@ UNREAD = f"{SESSIONS.name}_UNREAD"  # a stream: the copies, while the stream of 
 def in_progress(state: StreamState) -> bool:
     """Return whether a stream is being replaced, or that was interrupted: it takes no messages."""
     return any(subject.startswith((CLOSED, REFILL)) for subject in state.subjects)
+
+
+async def resize(connection: Connection, definition: StreamDefinition, max_bytes: int) -> None:
+    """Give a stream that is to be replaced the size of the new one, so that a refusal comes before its end.
+
+    Raises StorageTooSmall.
+    """
+    config = (await connection.api(f"STREAM.INFO.{definition.name}"))["config"]
+    if config["max_bytes"] != max_bytes:  # a smaller one drops nothing: it takes no more
+        await reserve(connection, "UPDATE", config | {"max_bytes": max_bytes}, config["max_bytes"])
 
 
 async def close_intake(connection: Connection, definition: StreamDefinition) -> None:
@@ -101,7 +111,7 @@ async def create_closed(
             "subject_transform": {"src": f"{REFILL}>", "dest": ">"},
         }
     )
-    await connection.api(f"STREAM.CREATE.{definition.name}", config)
+    await reserve(connection, "CREATE", config)
 
 
 async def has_copies(connection: Connection) -> bool:

@@ -8,7 +8,7 @@ from subprocess import Popen
 from antiphon.cli.errors import StackError
 from antiphon.cli.home import write_private
 from antiphon.cli.settings import LOOPBACK
-from antiphon.cli.stack import nats_probe, process
+from antiphon.cli.stack import disk, nats_probe, process
 from antiphon.cli.stack.nats_users import NatsUsers
 from antiphon.cli.stack.ports import free_port
 from antiphon.cli.stack.process import Command
@@ -73,9 +73,15 @@ class NatsServer:
     def fault(self) -> str | None:
         """Return why JetStream is not ready, or None."""
         try:
-            return nats_probe.fault(self.port, self.users.supervisor if self.users else None)
+            fault = nats_probe.fault(self.port, self.users.supervisor if self.users else None)
         except (OSError, ValueError):
             return nats_probe.NO_ANSWER
+        if fault is None or not fault.startswith(nats_probe.WRITE_FAULT):
+            return fault
+        free = shutil.disk_usage(self.directory).free
+        if free >= RESTART_BYTES:
+            return fault
+        return f"{fault}; it is restarted once {disk.size(RESTART_BYTES)} are free ({disk.size(free)} now)"
 
     def restart_cures(self, fault: str) -> bool:
         """Return whether a restart ends a fault: a stream was not written, and now there is space."""

@@ -1,4 +1,4 @@
-"""The users of the stack's own NATS server: their passwords, and what each of them may do."""
+"""The users of the stack's own NATS server: one of the services, one of the supervisor's health probe."""
 
 import json
 import secrets
@@ -11,18 +11,6 @@ from antiphon.cli.errors import StackError
 from antiphon.cli.home import write_private
 
 FILE = "users.json"
-
-# agent-worker and webhook-ingest may not write API keys, nor make, empty or delete a stream
-DENIED_TO_CALLS = (
-    "$KV.keys.>",
-    "$JS.API.STREAM.CREATE.>",
-    "$JS.API.STREAM.UPDATE.>",
-    "$JS.API.STREAM.DELETE.>",
-    "$JS.API.STREAM.PURGE.>",
-    "$JS.API.STREAM.RESTORE.>",
-    "$JS.API.STREAM.MSG.DELETE.>",
-    "$JS.API.CONSUMER.RESET.>",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +30,6 @@ class Passwords(msgspec.Struct, frozen=True):
     """The content of the file, with mode 0600."""
 
     services: str
-    calls: str
     supervisor: str
 
 
@@ -50,8 +37,7 @@ class Passwords(msgspec.Struct, frozen=True):
 class NatsUsers:
     """The users of one server; a password is text that a URL takes as it is."""
 
-    services: Login  # persistence, session-api, commands: everything
-    calls: Login  # agent-worker, webhook-ingest
+    services: Login  # the services, agents and commands: everything
     supervisor: Login  # the health of the server, and no messages
 
     @classmethod
@@ -64,32 +50,24 @@ class NatsUsers:
         try:
             found = msgspec.json.decode(path.read_bytes(), type=Passwords)
         except FileNotFoundError:
-            found = Passwords(*(secrets.token_urlsafe(24) for _ in range(3)))
+            found = Passwords(*(secrets.token_urlsafe(24) for _ in range(2)))
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
             write_private(path, msgspec.json.encode(found).decode())
         except msgspec.MsgspecError:  # its message may quote the content
             raise StackError(f"{path} is damaged: delete it, and the next start makes a new one") from None
-        return cls(
-            Login("antiphon", found.services),
-            Login("calls", found.calls),
-            Login("supervisor", found.supervisor),
-        )
+        return cls(Login("antiphon", found.services), Login("supervisor", found.supervisor))
 
     def config(self) -> str:
         """Return the part of the server's configuration.
 
-        The first two are in the account that a server without users has, so that a home from before keeps
-        its streams.
+        The first is in the account that a server without users has, so that a home from before keeps its
+        streams. Permissions of subjects could not divide it: JetStream writes to any subject for its clients.
         """
-        denied = json.dumps({"publish": {"deny": list(DENIED_TO_CALLS)}})
         return (
-            "authorization { users: [\n"
-            f"  {_entry(self.services)} }}\n"
-            f"  {_entry(self.calls)}, permissions: {denied} }}\n"
-            "] }\n"
-            f"accounts {{ $SYS {{ users: [{_entry(self.supervisor)} }}] }} }}\n"
+            f"authorization {{ users: [{_entry(self.services)}] }}\n"
+            f"accounts {{ $SYS {{ users: [{_entry(self.supervisor)}] }} }}\n"
         )
 
 
 def _entry(login: Login) -> str:
-    return f"{{ user: {json.dumps(login.user)}, password: {json.dumps(login.password)}"
+    return f"{{ user: {json.dumps(login.user)}, password: {json.dumps(login.password)} }}"

@@ -25,7 +25,6 @@ from antiphon.cli.supervisor.state import Addresses, addresses_of
 
 WEBHOOK_PATH = "/api/v1/webhooks/livekit"
 STREAM_MAX_BYTES = "ANTIPHON_STREAM_MAX_BYTES"
-CALLS = (("antiphon.webhook_ingest",), ("antiphon.agent_worker", "run"))  # those who may not write API keys
 
 
 class Plan:
@@ -188,7 +187,7 @@ class Plan:
         )
 
     def _command(self, module: tuple[str, ...], extra: dict[str, str]) -> Command:
-        login = self.nats_users.calls if module in CALLS else self.nats_users.services
+        login = self.nats_users.services
         variables = {
             **self.settings.environment(),
             "ANTIPHON_NATS_URL": self.nats.url,

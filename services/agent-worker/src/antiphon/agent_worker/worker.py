@@ -16,7 +16,7 @@ from antiphon.agent_worker.job import entry, on_request, on_session_end, prewarm
 from antiphon.agent_worker.settings import AgentSettings
 from antiphon.chassis.background import BackgroundTask
 from antiphon.chassis.bus import Bus, BusError
-from antiphon.chassis.deployment import deployment_of
+from antiphon.chassis.deployment import DeploymentCheck, deployment_of
 from antiphon.chassis.health import Check, Health, serve_health
 from antiphon.chassis.nats_access import URL
 from antiphon.chassis.retry import retrying
@@ -60,7 +60,9 @@ async def serve(settings: AgentSettings, stop: asyncio.Event) -> None:
 
     async def serve_jobs() -> None:
         # the name of the agent, and which jobs are its own, are the deployment's
-        server = build_server(settings, await retrying(BusError)(_deployment, link))
+        deployment = await retrying(BusError)(_deployment, link)
+        health.add("deployment", DeploymentCheck(link.bus, deployment).check)
+        server = build_server(settings, deployment)
         registration.watch(server)
         server.on("worker_started", lambda: _watch_jobs(server, orphans, processes))
         await server.run()

@@ -54,9 +54,9 @@ def migrate() -> None:
     except SchemaMismatch as error:
         raise SystemExit(str(error)) from error
     except DBAPIError as error:
-        raise SystemExit(f"Postgres refused the migration, nothing was changed: {error.orig}") from error
+        raise SystemExit(f"Postgres refused the migration, run it again to go on: {error.orig}") from error
     except POSTGRES_ERRORS as error:
-        raise SystemExit(f"Postgres cannot be migrated, nothing was changed: {error!r}") from error
+        raise SystemExit(f"Postgres cannot be migrated, run it again to go on: {error!r}") from error
     typer.echo(f"The schema is at revision {revision}.")
     if revision != head():
         typer.echo(f"It is newer than this version's, {head()}, which can run with it.")

@@ -1,5 +1,9 @@
 """The readiness of one part of the process."""
 
+import time
+from collections import deque
+from collections.abc import Callable
+
 import structlog
 
 from antiphon.persistence.errors import NotReady
@@ -7,13 +11,16 @@ from antiphon.persistence.errors import NotReady
 log = structlog.get_logger(__name__)
 
 STARTING = "is starting"
+RECENT_MINUTES = 10
 
 
 class ReadinessCheck:
     """The reasons why one part of the process is not ready; it is ready when there are none."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._reasons: dict[str, str] = {}
+        self._noticed: dict[str, deque[list[int]]] = {}  # minutes with their counts
 
     def starting(self, name: str) -> None:
         """Mark a component as not started yet."""
@@ -30,8 +37,18 @@ class ReadinessCheck:
         if self._reasons.pop(name, STARTING) != STARTING:
             log.info("readiness.recovered", component=name)
 
-    async def check(self) -> None:
-        """Do nothing if every component works.
+    def noticed(self, what: str, number: int) -> None:
+        """Count something that an operator should look at, and that does not make the process unready."""
+        if number == 0:
+            return
+        counts = self._noticed.setdefault(what, deque(maxlen=RECENT_MINUTES + 1))
+        minute = int(self._clock() // 60)
+        if not counts or counts[-1][0] != minute:
+            counts.append([minute, 0])
+        counts[-1][1] += number
+
+    async def check(self) -> str:
+        """Return what was noticed in the last ten minutes, if every component works.
 
         Raises NotReady with all reasons.
         """
@@ -40,3 +57,13 @@ class ReadinessCheck:
             names.setdefault(reason, []).append(name)
         if names:
             raise NotReady("; ".join(f"{', '.join(who)} {reason}" for reason, who in names.items()))
+        since = self._clock() // 60 - RECENT_MINUTES
+        recent = {
+            what: sum(number for minute, number in counts if minute > since)
+            for what, counts in self._noticed.items()
+        }
+        return "; ".join(
+            f"{number} {what} in the last {RECENT_MINUTES} minutes"
+            for what, number in recent.items()
+            if number
+        )

@@ -7,7 +7,7 @@ import structlog
 
 from antiphon.chassis.bus import VERIFY_SECONDS, Bus, WatchedBucket
 from antiphon.chassis.database import Database
-from antiphon.chassis.deployment import deployment_of
+from antiphon.chassis.deployment import DeploymentCheck, deployment_of
 from antiphon.chassis.http.server import check_address, serve_http
 from antiphon.chassis.shutdown import ShuttingDown, wait_or_stop
 from antiphon.chassis.telemetry import configure, flush
@@ -62,6 +62,7 @@ async def serve(settings: ApiSettings, stop: asyncio.Event) -> None:
             deployment=deployment,
             stopping=stop,
         )
+        dependencies.health.add("deployment", DeploymentCheck(bus, deployment).check)
         dependencies.health.add("keys", keys.ready)  # a key that was revoked must not open anything
         dependencies.health.add("flows", flows.ready)
         if settings.bootstrap_api_key is not None:

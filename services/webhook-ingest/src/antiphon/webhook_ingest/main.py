@@ -5,7 +5,7 @@ from contextlib import AsyncExitStack, suppress
 from datetime import UTC, datetime
 
 from antiphon.chassis.bus import VERIFY_SECONDS, Bus
-from antiphon.chassis.deployment import deployment_of
+from antiphon.chassis.deployment import DeploymentCheck, deployment_of
 from antiphon.chassis.health import Health
 from antiphon.chassis.http.server import check_address, serve_http
 from antiphon.chassis.shutdown import ShuttingDown, wait_or_stop
@@ -47,6 +47,7 @@ async def serve(settings: WebhookSettings, stop: asyncio.Event) -> None:
             timeout_seconds=settings.broker_timeout_seconds,
             ended_rooms=ended_rooms,
         )
-        health = Health({"broker": bus.ready, "publish": bus.publishable})
+        identity = DeploymentCheck(bus, deployment)
+        health = Health({"broker": bus.ready, "publish": bus.publishable, "deployment": identity.check})
         app = create_app(publisher, health, settings.http_policy)
         await serve_http(app, settings.host, settings.port, stop, limits=settings.server_limits)

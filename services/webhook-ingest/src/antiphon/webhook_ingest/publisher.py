@@ -12,7 +12,7 @@ from antiphon.chassis.tracing import current_traceparent
 from antiphon.contracts.envelope import seal
 from antiphon.contracts.ids import webhook_event_id
 from antiphon.webhook_ingest.ended_rooms import EndedRooms
-from antiphon.webhook_ingest.rooms import RoomSessions, is_foreign
+from antiphon.webhook_ingest.rooms import RoomSessions, other_deployment
 from antiphon.webhook_ingest.signatures import verified_digest, verify_body
 from antiphon.webhook_ingest.webhook import Webhook, as_event, parse
 
@@ -27,6 +27,7 @@ _webhooks = metrics.get_meter(PRODUCER).create_counter(
 # LiveKit sends a webhook again 1, 3, 7 and 15 seconds after the first time, and those of the same room wait
 # behind it: a recorder has this long to adopt a room. Then the room is not a session, for now.
 ADOPTION_SECONDS = 12.0
+REPORTED_DEPLOYMENTS = 100
 # LiveKit does not send these behind the start of their room: they have queues of their own.
 WAITING = ("room_started", "egress_", "ingress_")
 
@@ -59,6 +60,7 @@ class WebhookPublisher:
         self._group = GroupCommit(bus, timeout_seconds=timeout_seconds)
         self._sessions = RoomSessions(bus)
         self._deployment = deployment
+        self._reported: set[str] = set()  # other deployments
         self._api_key = api_key
         self._api_secret = api_secret
         self._clock = clock
@@ -78,7 +80,8 @@ class WebhookPublisher:
         """
         verify_body(body, digest)
         webhook, payload = parse(body)
-        if is_foreign(webhook.room_metadata, self._deployment):
+        if owner := other_deployment(webhook.room_metadata, self._deployment):
+            self._report(owner)
             return self._ignored(webhook)
         session = await self._sessions.of_room(webhook.room_name, webhook.room_sid, webhook.room_metadata)
         if session is None:
@@ -107,6 +110,18 @@ class WebhookPublisher:
         if self._ended_rooms is not None:
             self._ended_rooms.look(webhook, session)
         return self._counted(webhook.event, Outcome.PUBLISHED)
+
+    def _report(self, owner: str) -> None:
+        if owner in self._reported or len(self._reported) >= REPORTED_DEPLOYMENTS:
+            return
+        self._reported.add(owner)
+        log.warning(
+            "webhook.of_another_deployment",
+            deployment=owner,
+            own=self._deployment,
+            effect="its webhooks are ignored; if no other one uses this LiveKit server, the identity of this "
+            "one has changed: restart every service",
+        )
 
     def _wait_for_adoption(self, webhook: Webhook) -> None:
         if not webhook.event.startswith(WAITING):

@@ -34,17 +34,17 @@ _metadata = msgspec.json.Decoder(_RoomMetadata)
 _owner = msgspec.json.Decoder(_Owner)
 
 
-def is_foreign(metadata: str, deployment: str) -> bool:
-    """Return whether a room's metadata names another deployment that uses the same LiveKit server.
+def other_deployment(metadata: str, deployment: str) -> str | None:
+    """Return the id of another deployment, on the same LiveKit server, that a room's metadata names.
 
     Rooms of earlier versions name none. Without a session beside it, the word is one of the application.
     """
     try:
         owner = _owner.decode(metadata or "{}")
     except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
-        return False  # not written by session-api
+        return None  # not written by session-api
     named = is_session_id(owner.session_id) and is_deployment_id(owner.deployment)
-    return named and owner.deployment != deployment
+    return owner.deployment if named and owner.deployment != deployment else None
 
 
 class RoomSessions:

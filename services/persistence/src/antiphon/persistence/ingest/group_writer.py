@@ -117,21 +117,31 @@ class GroupWriter:
 
     async def _write(self, commits: Sequence[PendingCommit]) -> dict[int, Sequences]:
         async with self._database.pool.acquire() as connection:
-            try:
-                rows = await connection.fetch(
-                    INGEST_BATCH,
-                    _commit_rows(commits),
-                    _event_rows(commits),
-                    _dead_letter_rows(commits),
-                    [_encodable(commit.last_event_id) for commit in commits],
-                )
-            except asyncpg.InternalServerError:
-                connection.terminate()  # it may cache the ids of types that were dropped and created again
-                raise
-        sequences: dict[int, Sequences] = {commit.partition: {} for commit in commits}
-        for partition, position, sequence in rows:
-            sequences[partition][position] = sequence
-        return sequences
+            return await write(connection, commits)
+
+
+async def write(
+    connection: "asyncpg.pool.PoolConnectionProxy", commits: Sequence[PendingCommit]
+) -> dict[int, Sequences]:
+    """Write batches of several partitions in one statement; return the sequences of each.
+
+    Raises any of asyncpg's errors: see `classify`.
+    """
+    try:
+        rows = await connection.fetch(
+            INGEST_BATCH,
+            _commit_rows(commits),
+            _event_rows(commits),
+            _dead_letter_rows(commits),
+            [_encodable(commit.last_event_id) for commit in commits],
+        )
+    except asyncpg.InternalServerError:
+        connection.terminate()  # it may cache the ids of types that were dropped and created again
+        raise
+    sequences: dict[int, Sequences] = {commit.partition: {} for commit in commits}
+    for partition, position, sequence in rows:
+        sequences[partition][position] = sequence
+    return sequences
 
 
 def _fail(group: list[_Waiting], error: Exception) -> None:

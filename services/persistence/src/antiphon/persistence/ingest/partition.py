@@ -6,7 +6,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import structlog
-from opentelemetry import metrics
 
 from antiphon.chassis.background import BackgroundTask
 from antiphon.chassis.bus import Bus, BusError, ConsumerLost, Incoming
@@ -22,22 +21,22 @@ from antiphon.persistence.errors import (
     TooManyDeadLetters,
     is_timeout,
 )
+from antiphon.persistence.ingest import canary
 from antiphon.persistence.ingest.acks import delayed_acks
 from antiphon.persistence.ingest.announce import announcements
 from antiphon.persistence.ingest.checkpoint import Checkpoint, Checkpoints
 from antiphon.persistence.ingest.group_writer import GroupWriter, PendingCommit, Sequences
+from antiphon.persistence.ingest.in_a_row import DeadLettersInARow
 from antiphon.persistence.ingest.stream_check import StreamChanged, check_stream, identity_of
 from antiphon.persistence.ingest.tracing import trace_commit
 from antiphon.persistence.ingest.validate import DeadLetter, Validated, ValidEvent, validate
 from antiphon.persistence.readiness import ReadinessCheck
 
 log = structlog.get_logger(__name__)
-_dead_letters = metrics.get_meter("persistence").create_counter(
-    "antiphon.ingest.dead_letters", unit="{message}", description="Messages that were not valid, by tenant"
-)
 
 CAUGHT_UP_SECONDS = 60.0  # between two records of how far the stream was read, and looks for a stall
 OPERATOR_POLL_SECONDS = 2.0  # while the partition is stopped
+DEAD_LETTERS = "dead letters"
 
 _READ_CHECKPOINT = "select position, epoch from checkpoints where name = $1"
 _READ_COMMITTED = """
@@ -80,7 +79,7 @@ class PartitionIngest:
         self._readiness = readiness
         self._options = options
         self._commit_limit = options.batch  # messages; lower after a commit that timed out
-        self._dead_letters = 0  # in a row, up to the last commit
+        self._row = DeadLettersInARow(options.dead_letters_in_a_row)  # up to the last commit
         self._postgres_failed = False  # since the stream was checked
         self._waiting = False  # for deliveries
         self._waited_at: int | None = None  # the position at the last look, if there was more to deliver
@@ -92,7 +91,7 @@ class PartitionIngest:
         Raises Fenced.
         """
         self._readiness.starting(self._name)
-        self._dead_letters = 0
+        self._row = DeadLettersInARow(self._options.dead_letters_in_a_row)
         claim = retrying(*POSTGRES_ERRORS, on_retry=self._on_claim_error, stop=stop)
         try:
             while True:
@@ -236,7 +235,7 @@ class PartitionIngest:
         rest = list(batch)
         size = len(rest)
         while rest:
-            chunk = self._until_limit(rest[: min(size, self._commit_limit)])
+            chunk = self._row.until_limit(rest[: min(size, self._commit_limit)])
             try:
                 sequences = await self._commit_or_retry(chunk, stop)
             except CommitTimedOut:
@@ -251,7 +250,7 @@ class PartitionIngest:
             rest = rest[len(chunk) :]
             size *= 2
             self._commit_limit = min(self._options.batch, self._commit_limit + self._commit_limit // 8 + 1)
-            self._count_dead_letters(chunk)
+            await self._check_dead_letters(chunk, stop)
 
     async def _commit_or_retry(self, chunk: Sequence[Validated], stop: asyncio.Event) -> Sequences:
         uncertain = False  # whether an attempt failed: its commit may have succeeded
@@ -310,30 +309,29 @@ class PartitionIngest:
         self.position = reached
         return {row["position"]: row["sequence"] for row in rows}
 
-    def _until_limit(self, chunk: list[Validated]) -> list[Validated]:
-        """Cut a chunk after the dead letter that reaches the limit."""
-        count = self._dead_letters
-        for index, validated in enumerate(chunk):
-            count = _in_a_row(count, validated)
-            if count == self._options.dead_letters_in_a_row:
-                return chunk[: index + 1]
-        return chunk
+    async def _check_dead_letters(self, chunk: Sequence[Validated], stop: asyncio.Event) -> None:
+        """Count the dead letters of a committed chunk.
 
-    def _count_dead_letters(self, chunk: Sequence[Validated]) -> None:
-        last = ""
-        for validated in chunk:
-            self._dead_letters = _in_a_row(self._dead_letters, validated)
-            if isinstance(validated, ValidEvent):
-                continue
-            if not validated.by_client:
-                last = validated.error
-            incoming, tenant = validated.incoming, validated.tenant
-            _dead_letters.add(1, {"tenant": tenant})
-            log.warning(
-                "ingest.dead_letter", position=incoming.position, subject=incoming.subject, tenant=tenant
+        Raises TooManyDeadLetters if the fault is in a producer of ours, or here, and no client can cause it.
+        """
+        row = self._row
+        self._readiness.noticed(DEAD_LETTERS, row.add(chunk))
+        if row.producers >= row.limit:
+            raise TooManyDeadLetters(
+                f"{row.producers} dead letters in a row; the last: {row.last_of_producers}"
             )
-        if self._dead_letters >= self._options.dead_letters_in_a_row:
-            raise TooManyDeadLetters(f"{self._dead_letters} dead letters in a row; the last: {last}")
+        if row.clients < row.limit:
+            return
+        retry = retrying(*POSTGRES_ERRORS, on_retry=self._on_claim_error, stop=stop)
+        refusal = await retry(canary.refusal, self._database, self._partition, self._epoch, self.position)
+        self._readiness.healthy(self._name)
+        if refusal is not None:
+            raise TooManyDeadLetters(
+                f"{row.clients} dead letters in a row, and a known good event is refused too: the fault is "
+                f"in persistence or its database ({refusal}); the last: {row.last_of_clients}"
+            )
+        log.warning("ingest.dead_letters_in_a_row", count=row.clients, last=row.last_of_clients)
+        row.clients = 0
 
     def _on_claim_error(self, error: BaseException, _: int) -> None:
         self._readiness.unhealthy(self._name, f"cannot read its checkpoint: {error!r}")
@@ -341,10 +339,3 @@ class PartitionIngest:
     def _on_bus_error(self, error: BaseException, _: int = 0) -> None:
         self._consumer_lost = self._consumer_lost or isinstance(error, ConsumerLost)
         self._readiness.unhealthy(self._name, f"cannot pull: {error}")
-
-
-def _in_a_row(count: int, validated: Validated) -> int:
-    """Count dead letters in a row; those that a client can cause neither count nor end the row."""
-    if isinstance(validated, ValidEvent):
-        return 0
-    return count if validated.by_client else count + 1

@@ -7,6 +7,7 @@ import asyncpg
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
+from sqlalchemy.exc import DBAPIError, PendingRollbackError
 
 from antiphon.persistence.migrations.compatibility import SchemaMismatch, mismatch, read_compatible_from
 
@@ -35,8 +36,18 @@ def migrate(dsn: str, *, statement_timeout_seconds: float = STATEMENT_SECONDS) -
     config.attributes["statement_timeout_seconds"] = statement_timeout_seconds
     # env.py runs asyncpg in a loop of its own, and the caller may have a running loop already.
     with ThreadPoolExecutor(1, thread_name_prefix="migrate") as thread:
-        thread.submit(command.upgrade, config, "head").result()
+        try:
+            thread.submit(command.upgrade, config, "head").result()
+        except PendingRollbackError as error:  # SQLAlchemy's, after the connection broke
+            raise _first(error) from error
     return str(config.attributes["revision"])
+
+
+def _first(error: BaseException) -> BaseException:
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, DBAPIError):
+        cause = cause.__context__
+    return cause or error
 
 
 def head() -> str:

@@ -1,7 +1,8 @@
-"""Run the migrations over asyncpg, one process at a time."""
+"""Run the migrations over asyncpg, one process at a time, each in a transaction of its own."""
 
 import asyncio
 
+import asyncpg
 from alembic import context
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
@@ -13,12 +14,16 @@ from antiphon.persistence.migrations.compatibility import SchemaMismatch, mismat
 from antiphon.persistence.schema import metadata
 
 MIGRATION_LOCK = 0x616E7469  # "anti" in ASCII: replicas that start together migrate one after the other
+POLL_SECONDS = 0.2
 
 
 def _migrate(connection: Connection) -> None:
-    connection.exec_driver_sql("set lock_timeout = '30s'")
-    connection.exec_driver_sql(f"select pg_advisory_xact_lock({MIGRATION_LOCK})")
-    context.configure(connection=connection, target_metadata=metadata, transactional_ddl=True)
+    context.configure(
+        connection=connection,
+        target_metadata=metadata,
+        transactional_ddl=True,
+        transaction_per_migration=True,
+    )
     current = context.get_context().get_current_revision()
     script = context.script
     known = {revision.revision for revision in script.walk_revisions()}
@@ -27,9 +32,11 @@ def _migrate(connection: Connection) -> None:
         if problem := mismatch(current, declared, known, str(script.get_current_head())):
             raise SchemaMismatch(problem)
     else:
-        context.run_migrations()
+        with context.begin_transaction():
+            context.run_migrations()
         current = context.get_context().get_current_revision()
         _declare_compatibility(connection, script, current)
+        connection.commit()
     context.config.attributes["revision"] = current
 
 
@@ -45,15 +52,33 @@ def _declare_compatibility(connection: Connection, script: ScriptDirectory, revi
     )
 
 
+async def _connect_and_lock(dsn: str, statement_seconds: float) -> asyncpg.Connection:
+    connection = await connect(
+        dsn,
+        name="persistence migrate",
+        connect_seconds=10,
+        statement_seconds=statement_seconds,
+        lock_timeout="30s",
+    )
+    # Of the session, as a migration may commit several times. It is not waited for in a statement, whose
+    # snapshot would hold up the concurrent creation of an index, and that would hold the lock.
+    waited = 0.0
+    while not await connection.fetchval("select pg_try_advisory_lock($1)", MIGRATION_LOCK):
+        if waited >= statement_seconds:
+            connection.terminate()
+            raise TimeoutError(f"another process has been migrating the database for {waited:.0f} s")
+        await asyncio.sleep(POLL_SECONDS)
+        waited += POLL_SECONDS
+    return connection
+
+
 async def _connect_and_migrate(dsn: str, statement_seconds: float) -> None:
     engine = create_async_engine(
         "postgresql+asyncpg://",
-        async_creator=lambda: connect(
-            dsn, name="persistence migrate", connect_seconds=10, statement_seconds=statement_seconds
-        ),
+        async_creator=lambda: _connect_and_lock(dsn, statement_seconds),
         poolclass=NullPool,
     )
-    async with engine.begin() as connection:
+    async with engine.connect() as connection:
         await connection.run_sync(_migrate)
     await engine.dispose()
 

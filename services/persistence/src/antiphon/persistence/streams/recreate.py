@@ -79,7 +79,7 @@ async def recreate(
 
     Messages of an existing stream that are not in the log are taken over, in order. Publishers wait
     meanwhile. An interrupted run is completed by the next one.
-    Raises Refused, and the errors of the bus and of Postgres.
+    Raises Refused, StorageTooSmall before anything is deleted, and the errors of the bus and of Postgres.
     """
     async with _alone(database):
         existing = await bus.stream_state()
@@ -87,6 +87,8 @@ async def recreate(
         changed = await _changed(bus, database, interrupted=interrupted)
         if existing is not None and not interrupted and not replace_existing:
             raise Refused(_why_not(existing, list(changed)))
+        if existing is not None and max_bytes is not None:
+            await replace.resize(bus.connection, SESSIONS, max_bytes)
         async with database.transaction() as connection:
             numbers = range(PARTITIONS)
             await connection.execute(_STOP_ALL, numbers, [changed.get(n, RECREATING) for n in numbers])

@@ -1,0 +1,71 @@
+"""Dead letters in a row: when they stop a partition, and when they only ask whose fault they are."""
+
+from collections.abc import Sequence
+
+import structlog
+from opentelemetry import metrics
+
+from antiphon.persistence.ingest.validate import DeadLetter, Validated, ValidEvent
+
+log = structlog.get_logger(__name__)
+_counter = metrics.get_meter("persistence").create_counter(
+    "antiphon.ingest.dead_letters", unit="{message}", description="Messages that were not valid, by tenant"
+)
+
+
+class DeadLettersInARow:
+    """The dead letters of one partition since its last valid event, counted in two kinds.
+
+    `producers` are those that no client can cause, `clients` those that one could; neither kind ends a row
+    of the other.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.producers = 0
+        self.clients = 0
+        self.last_of_producers = ""  # their errors
+        self.last_of_clients = ""
+
+    def until_limit(self, chunk: list[Validated]) -> list[Validated]:
+        """Cut a chunk after the dead letter that reaches the limit."""
+        producers, clients = self.producers, self.clients
+        for index, validated in enumerate(chunk):
+            if isinstance(validated, ValidEvent):
+                producers = clients = 0
+                continue
+            if validated.by_client:
+                clients += 1
+            else:
+                producers += 1
+            if self.limit in (producers, clients):
+                return chunk[: index + 1]
+        return chunk
+
+    def add(self, chunk: Sequence[Validated]) -> int:
+        """Count a chunk that was committed, log its dead letters and return their number."""
+        found = 0
+        for validated in chunk:
+            if isinstance(validated, ValidEvent):
+                self.producers = self.clients = 0
+                continue
+            found += 1
+            if validated.by_client:
+                self.clients += 1
+                self.last_of_clients = validated.error
+            else:
+                self.producers += 1
+                self.last_of_producers = validated.error
+            _report(validated)
+        return found
+
+
+def _report(letter: DeadLetter) -> None:
+    tenant = letter.tenant
+    _counter.add(1, {"tenant": tenant})
+    log.warning(
+        "ingest.dead_letter",
+        position=letter.incoming.position,
+        subject=letter.incoming.subject,
+        tenant=tenant,
+    )
