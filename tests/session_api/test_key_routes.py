@@ -339,59 +339,6 @@ async def test_a_bootstrap_key_is_made_once_and_stays_revoked(running: Any, bus:
     assert await status_with(running, secret) == 401
 
 
-async def test_a_revoked_bootstrap_key_is_never_forgotten(
-    admin: httpx.AsyncClient, running: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    store, secret = running.dependencies.key_store, "b" * 32
-    await store.bootstrap(secret)
-    await store.revoke(key_digest(secret))
-    monkeypatch.setattr(store_module, "KEYS_PER_TENANT", 5)  # admin, writer and reader are three
-
-    for _ in range(4):
-        made = await create(admin)
-        await admin.post(f"/v1/keys/{made['id']}/revoke")
-    await create(admin)
-    await create(admin)
-
-    assert not await store.bootstrap(secret)
-    assert await status_with(running, secret) == 401
-
-
-async def test_a_rotated_bootstrap_key_is_never_forgotten(
-    admin: httpx.AsyncClient, running: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    store, secret = running.dependencies.key_store, "b" * 32
-    await store.bootstrap(secret)
-    async with with_key(running, secret) as first:
-        [own] = [key for key in (await first.get("/v1/keys")).json()["keys"] if key["operator"]]
-        assert (await first.post(f"/v1/keys/{own['id']}/rotate", json={"overlap_seconds": 0})).is_success
-    monkeypatch.setattr(store_module, "KEYS_PER_TENANT", 5)
-
-    for _ in range(4):
-        made = await create(admin)
-        await admin.post(f"/v1/keys/{made['id']}/revoke")
-
-    assert not await store.bootstrap(secret)
-    assert await status_with(running, secret) == 401
-
-
-async def test_a_key_that_is_also_the_bootstrap_key_is_never_forgotten(
-    admin: httpx.AsyncClient, running: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    store = running.dependencies.key_store
-    made = await create(admin)
-    assert not await store.bootstrap(made["secret"])
-    await admin.post(f"/v1/keys/{made['id']}/revoke")
-    monkeypatch.setattr(store_module, "KEYS_PER_TENANT", 5)
-
-    for _ in range(4):
-        other = await create(admin)
-        await admin.post(f"/v1/keys/{other['id']}/revoke")
-
-    assert not await store.bootstrap(made["secret"])
-    assert await status_with(running, made["secret"]) == 401
-
-
 async def test_admins_who_revoke_each_other_at_once_leave_one(
     admin: httpx.AsyncClient, operator: httpx.AsyncClient, running: Any, start: Any, until: Any
 ) -> None:

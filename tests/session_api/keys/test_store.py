@@ -1,4 +1,4 @@
-"""Rotations whose answer is lost: the new key stays when the old one names it, and is removed otherwise."""
+"""Keys that are never forgotten, and rotations whose answer is lost."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -6,9 +6,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from antiphon.chassis.bus import Bucket, Bus, BusUnavailable
 from antiphon.contracts.api_keys import ApiKey, key_digest
+from antiphon.session_api.keys import store as store_module
 from antiphon.session_api.keys.leftovers import Leftovers
 from antiphon.session_api.keys.records import KeyRecord, Keys
 from antiphon.session_api.keys.store import KeyConflict, KeyStore
@@ -136,3 +138,54 @@ async def test_removed_keys_leave_nothing_in_the_bucket(store: KeyStore, bus: Bu
         return bool(info["state"]["messages"] == 0)
 
     await until(empty)
+
+
+SECRET = "b" * 32
+
+
+async def make_and_revoke(store: KeyStore, number: int) -> None:
+    for _ in range(number):
+        secret, _ = await store.create(structs.replace(WANTED, tenant="default"))
+        await store.revoke(key_digest(secret))
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a tenant have three keys."""
+    monkeypatch.setattr(store_module, "KEYS_PER_TENANT", 3)
+
+
+@pytest.mark.usefixtures("few")
+async def test_a_revoked_bootstrap_key_is_never_forgotten(store: KeyStore, keys: Keys, bus: Bus) -> None:
+    assert await store.bootstrap(SECRET)
+    await store.revoke(key_digest(SECRET))
+
+    await make_and_revoke(store, 5)
+
+    assert not await KeyStore(bus, keys, now).bootstrap(SECRET)  # as the next start does
+    assert not keys.usable(key_digest(SECRET))
+
+
+@pytest.mark.usefixtures("few")
+async def test_a_rotated_bootstrap_key_is_never_forgotten(store: KeyStore, keys: Keys, bus: Bus) -> None:
+    await store.bootstrap(SECRET)
+    record = keys.find(SECRET)
+    assert record is not None
+    await store.rotate(record, timedelta(0))
+
+    await make_and_revoke(store, 5)
+
+    assert not await KeyStore(bus, keys, now).bootstrap(SECRET)
+    assert not keys.usable(key_digest(SECRET))
+
+
+@pytest.mark.usefixtures("few")
+async def test_a_key_that_became_the_bootstrap_key_is_never_forgotten(store: KeyStore, keys: Keys) -> None:
+    secret, _ = await store.create(structs.replace(WANTED, tenant="default"))
+    assert not await store.bootstrap(secret)
+    await store.revoke(key_digest(secret))
+
+    await make_and_revoke(store, 5)
+
+    assert not await store.bootstrap(secret)
+    assert not keys.usable(key_digest(secret))

@@ -77,7 +77,7 @@ class Bucket:
     async def purge_removed(self, before: datetime) -> int:
         """Purge what is left of keys that were removed before a time; return how many those are.
 
-        Whoever watches must have seen the removal by then, or read the bucket again.
+        Every watch must have seen the removal by then, or read the bucket again.
         """
         removed = [
             entry

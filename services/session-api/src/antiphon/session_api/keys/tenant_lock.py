@@ -35,7 +35,7 @@ async def locked(bus: Bus, keys: Keys, tenant: str, clock: Callable[[], datetime
     try:
         async with asyncio.timeout(WAIT_SECONDS):
             value = await _acquire(bucket, name, clock)
-            # the watch is in the order of the bucket: whoever held the lock before is in it too
+            # the watch is in the order of the bucket: it has the changes of those who held the lock before
             while not keys.holds(name, value):  # noqa: ASYNC110 - the watch has no event
                 await asyncio.sleep(POLL_SECONDS)
     except TimeoutError as error:
