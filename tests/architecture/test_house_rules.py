@@ -26,6 +26,7 @@ SHORT_FILES = {
     "chassis/http/request_id.py": "imported by the server and by the middleware",
     "cli/commands/status.py": "one file per command",
     "cli/errors.py": "imported by every command before anything heavy",
+    "cli/proxies.py": "used by the supervisor and by a command",
     "cli/reference.py": "a script that writes docs/reference/commands.md",
     "cli/requirements.py": "imported without the stack extra",
     "contracts/rooms.py": "the value of one bucket",
