@@ -42,7 +42,6 @@ SHORT_FILES = {
     "persistence/migrations/versions/0002_batch_types.py": "one file per revision",
     "persistence/migrations/versions/0004_views.py": "one file per revision",
     "persistence/migrations/versions/0005_compatibility.py": "one file per revision",
-    "persistence/migrations/versions/0006_filters.py": "one file per revision",
     "recorder/outbox/text_journal.py": "the earlier format, to be deleted with the need for it",
 }
 UNDONE = re.compile(r"\b(TODO|FIXME|XXX|HACK)\b|NotImplementedError|mark\.(skip|xfail)\b")
