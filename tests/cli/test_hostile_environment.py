@@ -129,7 +129,6 @@ def test_a_closed_or_broken_output_is_no_traceback(tmp_path: Path) -> None:
 
     for shell in ('"$@" >&- 2>&-', '"$@" | true', '"$@" >/dev/full'):
         for command in (
-            (),
             ("--help",),
             ("keys", "list", "--help"),
             ("status", "--json"),
