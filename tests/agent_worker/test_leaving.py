@@ -3,10 +3,11 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, TypeVar
 
 from livekit import api, rtc
+from livekit.api.agent_dispatch_service import AgentDispatchService
 
 from antiphon.contracts.envelope import Envelope
 from antiphon.contracts.event import Event
@@ -24,14 +25,30 @@ StartWorker = Callable[..., "Worker"]
 T = TypeVar("T")
 
 SECONDS = 60.0
+ASSIGNED_SECONDS = 15.0
+ATTEMPTS = 3
 AGENTS = ("-m", "tests.agent_worker.leaving_agents")
 
 
 async def dispatch(live_sessions: "Sessions", session_id: str, way: str) -> None:
+    """Dispatch an agent and wait until a worker has its job; LiveKit may lose one of several at a time."""
     metadata = json.dumps({"session_id": session_id, "tenant": "default", "way": way})
-    await live_sessions.rooms.agent_dispatch.create_dispatch(
-        api.CreateAgentDispatchRequest(agent_name="leaver", room=session_id, metadata=metadata)
-    )
+    request = api.CreateAgentDispatchRequest(agent_name="leaver", room=session_id, metadata=metadata)
+    dispatches = live_sessions.rooms.agent_dispatch
+    for _ in range(ATTEMPTS):
+        created = await dispatches.create_dispatch(request)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(ASSIGNED_SECONDS):
+                while not await assigned(dispatches, created.id, session_id):  # noqa: ASYNC110 - no event for it
+                    await asyncio.sleep(0.05)
+                return
+        await dispatches.delete_dispatch(created.id, session_id)
+    raise AssertionError("no worker has got the job")
+
+
+async def assigned(dispatches: AgentDispatchService, dispatch_id: str, room: str) -> bool:
+    found = await dispatches.get_dispatch(dispatch_id, room)
+    return found is not None and any(job.state.worker_id for job in found.state.jobs)
 
 
 @asynccontextmanager

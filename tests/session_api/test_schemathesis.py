@@ -32,7 +32,7 @@ async def test_generated_requests_are_answered_as_documented(
         *("--header", "Authorization: Bearer writer"),
         *("--checks", ",".join(CHECKS)),
         *("--phases", "examples,coverage,fuzzing"),
-        *("--max-examples", "4", "--generation-deterministic", "--max-time", "25"),
+        *("--max-examples", "4", "--generation-deterministic", "--max-time", "15"),
         *("--request-timeout", "20", "--no-color"),
     ]
     process = await asyncio.create_subprocess_exec(*command, cwd=tmp_path, stdout=PIPE, stderr=STDOUT)

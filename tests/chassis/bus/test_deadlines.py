@@ -5,6 +5,7 @@ import inspect
 import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
@@ -123,6 +124,7 @@ class Hung:
             "Bucket.create": partial(bucket.create, "a", b""),
             "Bucket.delete": partial(bucket.delete, "a"),
             "Bucket.keys": bucket.keys,
+            "Bucket.purge_removed": partial(bucket.purge_removed, datetime.now(UTC)),
             "Bucket.watch": bucket.watch,
             "GroupCommit.publish": self._commit_groups,
             "Puller.__aenter__": self.bus.pull(ingest_consumer(4)).__aenter__,
