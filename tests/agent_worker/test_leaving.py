@@ -47,7 +47,10 @@ async def dispatch(live_sessions: "Sessions", session_id: str, way: str) -> None
 
 
 async def assigned(dispatches: AgentDispatchService, dispatch_id: str, room: str) -> bool:
-    found = await dispatches.get_dispatch(dispatch_id, room)
+    try:
+        found = await dispatches.get_dispatch(dispatch_id, room)
+    except api.TwirpError:  # the agent has deleted the room already
+        return True
     return found is not None and any(job.state.worker_id for job in found.state.jobs)
 
 

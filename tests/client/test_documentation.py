@@ -70,7 +70,7 @@ async def test_the_example_of_the_readme_runs(running: Running, capsys: pytest.C
     async with asyncio.timeout(SECONDS):
         await asyncio.to_thread(exec, code, {"__name__": "example"})
 
-    assert re.match(r"ses_\w{26} dispatched None", capsys.readouterr().out)
+    assert re.search(r"^ses_\w{26} dispatched None", capsys.readouterr().out, re.MULTILINE)
 
 
 def test_the_command_of_the_readme_is_one() -> None:
