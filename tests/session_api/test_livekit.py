@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from tests.session_api.fake_livekit import API_KEY, API_SECRET
 
-from antiphon.session_api.livekit import LiveKit, LiveKitRefused, LiveKitUnavailable, http_url, websocket_url
+from antiphon.chassis.settings import http_url, websocket_url
+from antiphon.session_api.livekit import LiveKit, LiveKitRefused, LiveKitUnavailable
 
 SESSION = "ses_01m7yq1we0eqq9xvayxnfetqqd"
 

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from livekit import api, rtc
 
+from antiphon.chassis.settings import http_url
 from antiphon.cli.caller import AgentNeverReady, AgentSilent, Caller
-from antiphon.cli.stack.livekit import Keys, LiveKitServer, http_url
+from antiphon.cli.stack.livekit import Keys, LiveKitServer
 
 RATE = 16_000
 

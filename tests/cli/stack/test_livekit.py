@@ -6,8 +6,9 @@ import psutil
 import pytest
 import yaml
 
+from antiphon.chassis.settings import http_url
 from antiphon.cli.errors import StackError
-from antiphon.cli.stack.livekit import Keys, LiveKitServer, accepts_keys, client_of, http_url
+from antiphon.cli.stack.livekit import Keys, LiveKitServer, accepts_keys, client_of
 
 
 @pytest.fixture

@@ -60,6 +60,12 @@ async def deployment_of(bus: Bus) -> Deployment:
     return found
 
 
+async def stored_deployment(bus: Bus) -> Deployment | None:
+    """Return the identity of the deployment, or None if there is no valid one. Raises BusUnavailable."""
+    value = await (await bus.bucket(DEPLOYMENT.name)).get(IDENTITY_KEY)
+    return None if value is None else decode_deployment(value)
+
+
 class DeploymentCheck:
     """Whether the identity that this process works with is still that of the deployment; for `Health.add`."""
 
@@ -101,10 +107,8 @@ class DeploymentCheck:
         try:
             async with asyncio.timeout(READ_DEADLINE_SECONDS):
                 bus = self._bus if isinstance(self._bus, Bus) else await self._bus()
-                bucket = await bus.bucket(DEPLOYMENT.name)
-                value = await bucket.get(IDENTITY_KEY)
+                self._found = await stored_deployment(bus)
         except (BusError, TimeoutError):
             return
         finally:
             self._read_at = self._clock()
-        self._found = None if value is None else decode_deployment(value)

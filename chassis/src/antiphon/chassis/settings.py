@@ -58,6 +58,25 @@ Text = Annotated[str, AfterValidator(_not_blank)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 
+_HTTP_SCHEMES = {"ws": "http", "wss": "https"}
+_WEBSOCKET_SCHEMES = {http: websocket for websocket, http in _HTTP_SCHEMES.items()}
+
+
+def http_url(url: str) -> str:
+    """Return the URL of LiveKit's API, from that of its WebSocket or its own."""
+    return _with_scheme(url, _HTTP_SCHEMES)
+
+
+def websocket_url(url: str) -> str:
+    """Return the URL that clients of LiveKit connect to, from that of its API or its own."""
+    return _with_scheme(url, _WEBSOCKET_SCHEMES)
+
+
+def _with_scheme(url: str, schemes: dict[str, str]) -> str:
+    parts = urlsplit(url)
+    return parts._replace(scheme=schemes.get(parts.scheme, parts.scheme)).geturl()
+
+
 class Settings(BaseSettings):
     """The base class of settings; a service composes its own from the classes below.
 

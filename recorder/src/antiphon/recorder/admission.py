@@ -7,15 +7,13 @@ from dataclasses import dataclass
 from livekit.agents import JobContext
 from livekit.protocol.models import Room
 
-from antiphon.chassis.bus import Bus, BusError
+from antiphon.chassis.bus import Bus, BusError, envelope_of
+from antiphon.chassis.deployment import stored_deployment
 from antiphon.chassis.library_log import get_logger
-from antiphon.contracts.deployment import IDENTITY_KEY, decode_deployment
-from antiphon.contracts.envelope import Envelope, decode
-from antiphon.contracts.errors import MalformedEvent
+from antiphon.contracts.envelope import Envelope
 from antiphon.contracts.event import Family
 from antiphon.contracts.remade_room import is_remade, room_created_at
 from antiphon.contracts.session import Session, fold
-from antiphon.contracts.streams import DEPLOYMENT
 from antiphon.contracts.subjects import event_subject
 from antiphon.recorder.identity import Identity
 from antiphon.recorder.outbox import BusLink
@@ -63,12 +61,11 @@ async def _refusal(bus: Bus, identity: Identity, room: Room) -> Refusal | None:
 
 
 async def own_deployment(bus: Bus) -> str | None:
-    """Return the id of the broker's deployment, or None if it has none. Raises BusUnavailable."""
+    """Return the id of the broker's deployment, or None if it has none, or does not answer."""
     try:
-        value = await (await bus.bucket(DEPLOYMENT.name)).get(IDENTITY_KEY)
+        found = await stored_deployment(bus)
     except BusError:  # a broker of an earlier version, or one that does not let recorders read it
         return None
-    found = None if value is None else decode_deployment(value)
     return None if found is None else found.id
 
 
@@ -80,14 +77,13 @@ async def session_on(
 
 
 async def _events(bus: Bus, tenant: str, session_id: str, families: Sequence[Family]) -> list[Envelope]:
-    envelopes: list[Envelope] = []
-    for family in families:
-        async for incoming in bus.read(event_subject(tenant, session_id, family)):
-            try:
-                envelopes.append(decode(incoming.payload))
-            except MalformedEvent:  # ingest stores it as a dead letter
-                continue
-    return envelopes
+    subjects = [event_subject(tenant, session_id, family) for family in families]
+    return [
+        envelope
+        for subject in subjects
+        async for incoming in bus.read(subject)
+        if (envelope := envelope_of(incoming)) is not None
+    ]
 
 
 class SessionEnded(Exception):

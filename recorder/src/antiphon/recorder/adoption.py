@@ -10,16 +10,12 @@ from livekit.agents import JobContext
 
 from antiphon.chassis.bus import Bus, BusError
 from antiphon.chassis.library_log import get_logger
-from antiphon.contracts.envelope import Envelope, decode
-from antiphon.contracts.errors import MalformedEvent
-from antiphon.contracts.event import Family
 from antiphon.contracts.events.session import SessionAdopted
 from antiphon.contracts.ids import adopted_session_id
 from antiphon.contracts.rooms import decode_room, room_key
-from antiphon.contracts.session import fold
 from antiphon.contracts.streams import ROOMS
-from antiphon.contracts.subjects import event_subject
 from antiphon.contracts.validate import is_nested_deeper
+from antiphon.recorder.admission import session_on
 from antiphon.recorder.outbox import BusLink
 from antiphon.recorder.readiness import encodable
 
@@ -57,7 +53,7 @@ async def _newest_call(bus: Bus, tenant: str, room_sid: str, ended: AbstractSet[
     call = await _announced_call(bus, tenant, room_sid)
     while True:
         session_id = adopted_session_id(tenant, room_sid, call)
-        if session_id not in ended and not await _has_ended(bus, tenant, session_id):
+        if session_id not in ended and not (await session_on(bus, tenant, session_id)).ended:
             return session_id
         call += 1
 
@@ -74,16 +70,6 @@ async def _announced_call(bus: Bus, tenant: str, room_sid: str) -> int:
         return 1
     calls = range(1, MAX_CALLS + 1)
     return next((n for n in calls if adopted_session_id(tenant, room_sid, n) == room.session_id), 1)
-
-
-async def _has_ended(bus: Bus, tenant: str, session_id: str) -> bool:
-    envelopes: list[Envelope] = []
-    async for incoming in bus.read(event_subject(tenant, session_id, Family.SESSION)):
-        try:
-            envelopes.append(decode(incoming.payload))
-        except MalformedEvent:  # ingest stores it as a dead letter
-            continue
-    return fold(session_id, tenant, envelopes).ended
 
 
 def session_adopted(

@@ -22,7 +22,7 @@ from antiphon.chassis.bus.errors import (
 )
 from antiphon.chassis.bus.group_commit import GroupCommit
 from antiphon.chassis.bus.kv import Bucket, Entry, WatchedBucket
-from antiphon.chassis.bus.messages import TRACEPARENT, Ack, Incoming, Outgoing, outgoing
+from antiphon.chassis.bus.messages import TRACEPARENT, Ack, Incoming, Outgoing, envelope_of, outgoing
 from antiphon.chassis.bus.publish import BATCH_LIMIT
 from antiphon.chassis.bus.stored import StreamState
 from antiphon.chassis.bus.subscribe import MISSED, Announcement, Subscription
@@ -60,5 +60,6 @@ __all__ = [
     "SubjectNotEmpty",
     "Subscription",
     "WatchedBucket",
+    "envelope_of",
     "outgoing",
 ]

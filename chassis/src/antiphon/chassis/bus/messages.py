@@ -5,7 +5,7 @@ from datetime import datetime
 
 from msgspec import UNSET, Struct
 
-from antiphon.contracts.envelope import Envelope, encode
+from antiphon.contracts.envelope import Envelope, decode, encode
 from antiphon.contracts.errors import InvalidEvent, MalformedEvent
 from antiphon.contracts.registry import family_of
 from antiphon.contracts.subjects import event_subject
@@ -40,6 +40,14 @@ class Incoming(Struct, frozen=True):
     headers: Mapping[str, str] | None
     published_at: datetime | None
     ack_subject: str = ""
+
+
+def envelope_of(incoming: Incoming) -> Envelope | None:
+    """Return the envelope of a stored message; None for one that has none, which ingest sets aside."""
+    try:
+        return decode(incoming.payload)
+    except MalformedEvent:
+        return None
 
 
 def outgoing(envelope: Envelope) -> Outgoing:

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 from subprocess import Popen
-from urllib.parse import urlsplit
 
 import yaml
 from livekit import api
 
+from antiphon.chassis.settings import http_url
 from antiphon.cli.home import write_private
 from antiphon.cli.settings import LOOPBACK
 from antiphon.cli.stack import process
@@ -147,9 +147,3 @@ def accepts_keys(client: HttpClient, keys: Keys) -> bool:
     except NoResponse:
         return False
     return status == HTTPStatus.OK
-
-
-def http_url(url: str) -> str:
-    """Return the address for HTTP of a server whose address is for WebSockets or for HTTP."""
-    parts = urlsplit(url)
-    return parts._replace(scheme={"ws": "http", "wss": "https"}.get(parts.scheme, parts.scheme)).geturl()

@@ -26,7 +26,7 @@ from antiphon.session_api.keys.schemas import (
     view_fields,
 )
 from antiphon.session_api.keys.store import KEYS_PER_TENANT, KeyConflict, TooManyKeys
-from antiphon.session_api.pagination import MAX_CURSOR_LENGTH, decode_name_cursor, encode_name_cursor, page
+from antiphon.session_api.pagination import Limit, PageCursor, decode_name_cursor, encode_name_cursor, page
 from antiphon.session_api.problems import Problem, invalid
 
 keys = APIRouter(prefix="/v1/keys", tags=["keys"], route_class=AdminRoute)
@@ -61,11 +61,6 @@ PathKeyId = Annotated[
     ),
     AfterValidator(valid_key_id),
 ]
-PageCursor = Annotated[
-    str | None,
-    Query(min_length=1, max_length=MAX_CURSOR_LENGTH, description="`next` of the page before, as it is"),
-]
-Limit = Annotated[int, Query(ge=1, le=200, description="the most items of a page")]
 
 
 @keys.post("", status_code=201, response_model=CreatedKey, **CREATE_KEY)

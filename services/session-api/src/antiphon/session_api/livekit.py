@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable
 from datetime import timedelta
 from typing import TypeVar
-from urllib.parse import urlsplit, urlunsplit
 
 import aiohttp
 import orjson
@@ -12,6 +11,8 @@ from google.protobuf.message import Message
 from livekit import api
 from livekit.api.twirp_client import ServerError, TwirpClient
 from livekit.protocol.models import Room
+
+from antiphon.chassis.settings import http_url
 
 TOKEN_TTL_SECONDS = 600
 EMPTY_TIMEOUT_SECONDS = 300
@@ -44,29 +45,10 @@ class LiveKitRefused(LiveKitError):
     retryable = False
 
 
-_HTTP = {"ws": "http", "wss": "https"}
-_WEBSOCKET = {http: websocket for websocket, http in _HTTP.items()}
-
-
 def dispatch_metadata(session_id: str, tenant: str, deployment: str) -> str:
     """Return the metadata of room, job and token; callers can read it, so it holds no secrets."""
     metadata = {"session_id": session_id, "tenant": tenant, "deployment": deployment}
     return orjson.dumps(metadata).decode()
-
-
-def http_url(url: str) -> str:
-    """Return the URL of LiveKit's API, from that of its WebSocket."""
-    return _with_scheme(url, _HTTP)
-
-
-def websocket_url(url: str) -> str:
-    """Return the URL that clients of LiveKit connect to, from that of its API."""
-    return _with_scheme(url, _WEBSOCKET)
-
-
-def _with_scheme(url: str, schemes: dict[str, str]) -> str:
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(scheme=schemes.get(parts.scheme, parts.scheme)))
 
 
 class LiveKit:

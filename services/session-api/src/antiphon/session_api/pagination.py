@@ -9,10 +9,11 @@ import zlib
 from collections.abc import Iterable
 from datetime import datetime
 from itertools import islice
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 import msgspec
 import orjson
+from fastapi import Query
 from starlette.responses import Response
 
 from antiphon.contracts.ids import is_session_id
@@ -24,6 +25,12 @@ CHECKSUM_BYTES = 4
 PAGE_BYTES = 4 << 20  # of the items in one page; one that is larger is a page of its own
 MAX_CURSOR_LENGTH = 512
 LARGEST_SEQUENCE = 2**31 - 1  # Postgres: integer
+
+PageCursor = Annotated[
+    str | None,
+    Query(min_length=1, max_length=MAX_CURSOR_LENGTH, description="`next` of the page before, as it is"),
+]
+Limit = Annotated[int, Query(ge=1, le=200, description="the most items of a page")]
 
 
 class PageKey(msgspec.Struct, frozen=True):

@@ -20,7 +20,8 @@ from antiphon.session_api.dependencies import dependencies_of
 from antiphon.session_api.instants import Instant, require_order
 from antiphon.session_api.pagination import (
     LARGEST_SEQUENCE,
-    MAX_CURSOR_LENGTH,
+    Limit,
+    PageCursor,
     decode_name_cursor,
     decode_number_cursor,
     decode_page_cursor,
@@ -60,11 +61,6 @@ SessionId = Annotated[
     ),
     AfterValidator(valid_session_id),
 ]
-PageCursor = Annotated[
-    str | None,
-    Query(min_length=1, max_length=MAX_CURSOR_LENGTH, description="`next` of the page before, as it is"),
-]
-Limit = Annotated[int, Query(ge=1, le=200, description="the most items of a page")]
 EventLimit = Annotated[int, Query(ge=1, le=1000, description="the most events of a page")]
 Sequence = Annotated[
     int | None,

@@ -16,8 +16,8 @@ from antiphon.chassis.settings import (
     Port,
     PostgresSettings,
     Text,
+    websocket_url,
 )
-from antiphon.session_api.livekit import websocket_url
 
 BODY_LIMIT_BYTES = 64 * 1024
 

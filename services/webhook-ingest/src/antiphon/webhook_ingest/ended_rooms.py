@@ -12,9 +12,8 @@ import structlog
 from livekit import api
 
 from antiphon.chassis.background import BackgroundTask
-from antiphon.chassis.bus import Bus
-from antiphon.contracts.envelope import Envelope, decode
-from antiphon.contracts.errors import MalformedEvent
+from antiphon.chassis.bus import Bus, envelope_of
+from antiphon.contracts.envelope import decode
 from antiphon.contracts.event import Family
 from antiphon.contracts.remade_room import is_remade, room_created_at
 from antiphon.contracts.rooms import AdoptedRoom
@@ -108,13 +107,6 @@ class EndedRooms:
             return False  # as for all but a few
         room = webhook.room
         created_at = room_created_at(seconds=room.creation_time, milliseconds=room.creation_time_ms)
-        return is_remade(await self._events(subject), room_sid=room.sid, created_at=created_at)
-
-    async def _events(self, subject: str) -> list[Envelope]:
-        envelopes: list[Envelope] = []
-        async for incoming in self._bus.read(subject):
-            try:
-                envelopes.append(decode(incoming.payload))
-            except MalformedEvent:  # ingest stores it as a dead letter
-                continue
-        return envelopes
+        read = [envelope_of(incoming) async for incoming in self._bus.read(subject)]
+        envelopes = [envelope for envelope in read if envelope is not None]
+        return is_remade(envelopes, room_sid=room.sid, created_at=created_at)
