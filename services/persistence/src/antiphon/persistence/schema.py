@@ -7,12 +7,9 @@ from typing import Any
 
 from sqlalchemy import (
     BigInteger,
-    Boolean,
     Column,
     DateTime,
-    Float,
     Identity,
-    Index,
     Integer,
     LargeBinary,
     MetaData,
@@ -24,7 +21,7 @@ from sqlalchemy import (
     func,
     text,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, JSON
+from sqlalchemy.dialects.postgresql import JSON
 
 naming = {
     "pk": "%(table_name)s_pk",

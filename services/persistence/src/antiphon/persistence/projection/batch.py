@@ -1,4 +1,4 @@
-"""Fold a batch of events into a view: read the rows that it needs, write those that change, in one statement."""
+"""Fold a batch of events into a view: read the rows that it needs, write those that change."""
 
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
@@ -44,7 +44,8 @@ async def apply(
         await connection.execute(statement(tables), *advance, *arguments(tables, written))
     except asyncpg.PostgresError as error:
         if error.sqlstate == FENCED:
-            raise Fenced(str(error)) from error
+            partitions = [int(number) for number in (error.detail or "").split()]
+            raise Fenced(str(error), partitions) from error
         raise
     rows.keep()
     cache.trim(envelopes)
@@ -70,4 +71,4 @@ async def _read(connection: "Connection", table: ViewTable, keys: Iterable[Key],
     for key in keys:
         cache.rows[table.name, key] = None
     for record in await connection.fetch(read(table), *zip(*keys, strict=True)):
-        cache.rows[table.name, tuple(record[name] for name in table.key)] = table.loaded(record)
+        cache.rows[table.name, tuple(record[name] for name in table.key)] = table.loaded(dict(record))

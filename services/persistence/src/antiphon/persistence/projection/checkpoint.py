@@ -33,7 +33,9 @@ _STALL = """
 update projection_checkpoints set stalled = $4, updated_at = now()
  where projection = $1 and partition = $2 and epoch = $3
 """
-_READ_STALLED = "select stalled from projection_checkpoints where projection = $1 and partition = $2 and epoch = $3"
+_READ_STALLED = (
+    "select stalled from projection_checkpoints where projection = $1 and partition = $2 and epoch = $3"
+)
 
 
 class Stalled(msgspec.Struct, frozen=True, kw_only=True):

@@ -17,7 +17,7 @@ H = TypeVar("H", bound=Handler)
 A = TypeVar("A", bound=AnyHandler)
 
 
-class EventFailed(Exception):  # noqa: N818
+class EventFailed(Exception):
     """A function of a projection raised; `envelope` is the event that it was called with."""
 
     def __init__(self, envelope: Envelope, error: Exception) -> None:

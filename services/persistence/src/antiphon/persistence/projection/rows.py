@@ -12,7 +12,7 @@ from antiphon.persistence.projection.tables import Key, Row, Values, ViewTable
 MAX_CACHED_BYTES = 32 << 20  # of rows as JSON, and of the events folded into them since
 
 
-class NotLoaded(Exception):  # noqa: N818
+class NotLoaded(Exception):
     """A row is needed that has not been read: the batch is folded again once it has been."""
 
 
@@ -26,7 +26,7 @@ class Cache:
         self._counted = 0  # rows
 
     def trim(self, envelopes: Sequence[Envelope]) -> None:
-        """Count the rows that are new, and the events that were folded into the others; drop all if too many."""
+        """Count the new rows, and the events that were folded into the others; drop all if too many."""
         new = max(0, len(self.rows) - self._counted)  # the last ones: a dict keeps the order of insertion
         for (_, key), row in islice(reversed(self.rows.items()), new):
             self.bytes += len(msgspec.json.encode((key, row), enc_hook=repr))

@@ -9,12 +9,12 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    ColumnDefault,
     DateTime,
     Float,
     Integer,
     LargeBinary,
     MetaData,
-    ScalarElementColumnDefault,
     SmallInteger,
     Table,
     Text,
@@ -61,7 +61,7 @@ def text_of(column: Column[Any], value: str) -> str:
     """Return a text as its column stores it: without NUL; if it may be indexed, with a bounded length."""
     if "\0" in value:
         value = value.replace("\0", "\N{REPLACEMENT CHARACTER}")
-    return value[:INDEXED_LENGTH] if column.type.collation == "C" else value
+    return value[:INDEXED_LENGTH] if getattr(column.type, "collation", None) == "C" else value
 
 
 def _text(column: Column[Any]) -> Callable[[Any], Any]:
@@ -109,7 +109,7 @@ class ViewTable:
         self.documents = frozenset(column.name for column in columns if _is_document(column))
         self.unread = frozenset(unread)
         self._load, self._dump, self._keep = load, dump, keep
-        self._defaults = {c.name: c.default.arg for c in columns if isinstance(c.default, ScalarElementColumnDefault)}
+        self._defaults = {c.name: c.default.arg for c in columns if isinstance(c.default, ColumnDefault)}
         self._stored = [(column.name, _is_document(column), _stored(column)) for column in columns]
         self._key_columns = [table.c[name] for name in self.key]
         self._json = [c.name for c in columns if isinstance(c.type, JSON) and c.name not in self.unread]
@@ -156,7 +156,7 @@ class ViewTable:
 
 def create_statements(table: Table) -> list[str]:
     """Return the statements that create a table and its indexes in the first schema of the search path."""
-    postgres = dialect()
+    postgres = dialect()  # type: ignore[no-untyped-call]
     statements = [str(CreateTable(table).compile(dialect=postgres))]
     indexes = sorted(table.indexes, key=lambda index: str(index.name))
     return statements + [str(CreateIndex(index).compile(dialect=postgres)) for index in indexes]

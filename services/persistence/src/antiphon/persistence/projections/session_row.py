@@ -94,4 +94,7 @@ def _document(before: object, now: object) -> Raw | None:
 
 
 def _is_large(document: str | Raw | None) -> bool:
-    return document is not None and len(memoryview(document) if isinstance(document, Raw) else document) > MAX_CACHED_BYTES
+    if document is None:
+        return False
+    encoded = document.encode() if isinstance(document, str) else document
+    return memoryview(encoded).nbytes > MAX_CACHED_BYTES

@@ -52,10 +52,10 @@ TABLE = Table(
 def load(record: Mapping[str, Any]) -> Row:
     """Return the row of a record."""
     documents = {name: json.decode(record[name]) for name in ("tool_call_ids", "metrics")}
-    return {"turn": TurnView(**(dict(record) | documents))}
+    return {"shown": TurnView(**(dict(record) | documents))}
 
 
-TURN = ViewTable(TABLE, load=load, dump=lambda row, _: asdict(row["turn"]))
+TURN = ViewTable(TABLE, load=load, dump=lambda row, _: asdict(row["shown"]))
 TURNS = Projection("turns", TURN)
 
 
@@ -63,4 +63,4 @@ TURNS = Projection("turns", TURN)
 def changed(event: TurnStarted | TurnSaved, envelope: Envelope, rows: Rows) -> None:
     """Show the event that says most about its turn, whatever the order of the events."""
     row = rows(TURN, envelope.subject, event.epoch or "", event.turn)
-    row["turn"] = turn_after(row.get("turn"), event, envelope)
+    row["shown"] = turn_after(row.get("shown"), event, envelope)

@@ -1,4 +1,4 @@
-"""Views with a version, checkpoints with an epoch per partition, stalled views, and events that were skipped."""
+"""Views with a version, checkpoints with an epoch, stalled views, and events that were skipped."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -28,7 +28,8 @@ def upgrade() -> None:
     )
     op.execute("insert into projections (name, version) values ('sessions', 1), ('turns', 1)")
     op.add_column(
-        "projection_checkpoints", sa.Column("epoch", sa.BigInteger, nullable=False, server_default=sa.text("0"))
+        "projection_checkpoints",
+        sa.Column("epoch", sa.BigInteger, nullable=False, server_default=sa.text("0")),
     )
     op.add_column("projection_checkpoints", sa.Column("stalled", JSON))
     op.create_table(
