@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -34,21 +33,20 @@ class Failures:
         self._readiness = readiness
         self._changed = changed
         self._attempts: dict[int, int] = {}
-        self._retry_at: dict[int, float] = {}
+        self._waiting: set[int] = set()  # for the next attempt
         self._stalled: dict[int, Stalled] = {}
 
     def may_be_read(self, held: Claim) -> bool:
         """Return whether a partition is neither stalled nor waits for its next attempt."""
         if held.stalled is not None or held.partition in self._stalled:
             return False
-        return time.monotonic() >= self._retry_at.get(held.partition, 0.0)
+        return held.partition not in self._waiting
 
     def forget(self, partition: int) -> None:
         """Forget the failures of a partition: it works, or this process no longer holds it."""
-        if self._attempts.pop(partition, None) or partition in self._stalled:
+        if self._attempts.pop(partition, None) or self._stalled.pop(partition, None):
             self._readiness.healthy(self._component(partition))
-        self._retry_at.pop(partition, None)
-        self._stalled.pop(partition, None)
+        self._waiting.discard(partition)
 
     async def failed(
         self, connection: "Connection", held: Claim, envelope: Envelope, error: Exception
@@ -71,7 +69,8 @@ class Failures:
             log.warning("projection.event_failed", **self._fields(partition, stalled), exc_info=error)
         if attempts < ATTEMPTS:
             seconds = min(LONGEST_SECONDS, FIRST_SECONDS * 2**attempts) * random.uniform(0.5, 1)
-            self._retry_at[partition] = time.monotonic() + seconds
+            self._waiting.add(partition)
+            asyncio.get_running_loop().call_later(seconds, self._retry, partition)
             self._readiness.unhealthy(
                 self._component(partition), f"cannot fold event {envelope.id} ({envelope.type}): {cause!r}"
             )
@@ -79,8 +78,7 @@ class Failures:
             await stall(connection, self._projection, held, stalled)
             log.error("projection.stalled", **self._fields(partition, stalled))
             self._stall(partition, stalled)
-            seconds = RESUMED_SECONDS
-        self._wake_after(seconds)
+            self._look_again()
 
     async def resumed(self, connection: "Connection", claimed: Mapping[int, Claim]) -> list[int]:
         """Return the stalled partitions that an operator has resumed."""
@@ -91,7 +89,7 @@ class Failures:
             if partition not in self._stalled:
                 continue
             if await is_stalled(connection, self._projection, held):
-                self._wake_after(RESUMED_SECONDS)
+                self._look_again()
             else:
                 log.info("projection.resumed", projection=self._projection.name, partition=partition)
                 resumed.append(partition)
@@ -101,8 +99,12 @@ class Failures:
         self._stalled[partition] = stalled
         self._readiness.unhealthy(self._component(partition), f"{stalled}; see `persistence resume`")
 
-    def _wake_after(self, seconds: float) -> None:
-        asyncio.get_running_loop().call_later(seconds, self._changed.set)
+    def _retry(self, partition: int) -> None:
+        self._waiting.discard(partition)
+        self._changed.set()
+
+    def _look_again(self) -> None:
+        asyncio.get_running_loop().call_later(RESUMED_SECONDS, self._changed.set)
 
     def _component(self, partition: int) -> str:
         return f"projection {self._projection.name} partition {partition}"

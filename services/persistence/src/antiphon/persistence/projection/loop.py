@@ -204,6 +204,7 @@ class ProjectionLoop:
         except Exception as error:
             if not is_caused_by_values(error):
                 raise
+            log.info("projection.batch_failed", projection=self._projection.name, error=repr(error))
             by_partition: dict[int, list[Envelope]] = {partition: [] for partition in reached}
             for envelope in envelopes:
                 by_partition[partition_of(envelope.subject)].append(envelope)
@@ -226,7 +227,6 @@ class ProjectionLoop:
                 await self._failures.failed(connection, self._claim_of(partition), envelopes[0], error)
                 return False
         else:
-            self._failures.forget(partition)
             return True
         half = len(envelopes) // 2
         middle = envelopes[half - 1].position
@@ -252,6 +252,7 @@ class ProjectionLoop:
             self._cache = Cache()  # it may have rows that were not written
             raise
         for partition, held in claims.items():
+            self._failures.forget(partition)
             if partition in self._held:
                 self._held[partition].claim = Claim(partition, reached[partition], held.epoch, None)
 
