@@ -23,8 +23,6 @@ from antiphon.contracts.views import TABLES, session_json
 from antiphon.persistence import migrations
 from antiphon.persistence.migrations import SchemaMismatch, current, head
 from antiphon.persistence.projection import views
-from antiphon.persistence.projections.sessions import TABLE as SESSIONS
-from antiphon.persistence.projections.turns import TABLE as TURNS
 from antiphon.persistence.schema import metadata
 
 # The schema of a database: columns with types, collations and defaults; constraints; indexes; options.
@@ -74,7 +72,7 @@ async def test_the_migrations_create_what_the_metadata_defines(empty_dsn: str, p
     engine = create_async_engine("postgresql+asyncpg://", async_creator=lambda: asyncpg.connect(empty_dsn))
     async with engine.begin() as connection:
         await connection.run_sync(metadata.create_all)
-        await connection.run_sync(views.create_all, [SESSIONS, TURNS])
+        await connection.run_sync(views.create_all)
     await engine.dispose()
 
     assert await catalogue(empty_dsn) == await catalogue(postgres_dsn)
@@ -84,7 +82,7 @@ async def test_a_difference_is_detected(empty_dsn: str, postgres_dsn: str) -> No
     engine = create_async_engine("postgresql+asyncpg://", async_creator=lambda: asyncpg.connect(empty_dsn))
     async with engine.begin() as connection:
         await connection.run_sync(metadata.create_all)
-        await connection.run_sync(views.create_all, [SESSIONS, TURNS])
+        await connection.run_sync(views.create_all)
         await connection.execute(text("alter table turns alter agent_id drop not null"))
     await engine.dispose()
 

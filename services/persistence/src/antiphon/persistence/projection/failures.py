@@ -44,7 +44,8 @@ class Failures:
 
     def forget(self, partition: int) -> None:
         """Forget the failures of a partition: it works, or this process no longer holds it."""
-        if self._attempts.pop(partition, None) or self._stalled.pop(partition, None):
+        attempts, stalled = self._attempts.pop(partition, None), self._stalled.pop(partition, None)
+        if attempts is not None or stalled is not None:
             self._readiness.healthy(self._component(partition))
         self._waiting.discard(partition)
 
