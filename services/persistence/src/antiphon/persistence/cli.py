@@ -1,8 +1,8 @@
-"""The commands: run, migrate, status, streams."""
+"""The commands: run, migrate, status, rebuild, streams."""
 
 import asyncio
 from functools import partial
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,9 +11,13 @@ from antiphon.chassis.settings import load
 from antiphon.persistence.settings import (
     MigrateSettings,
     PersistenceSettings,
+    RebuildSettings,
     RecreateSettings,
     StatusSettings,
 )
+
+if TYPE_CHECKING:
+    from antiphon.persistence.projection import Projection
 
 app = typer.Typer(
     help="The only writer of Postgres: ingest, projections, migrations.",
@@ -71,6 +75,45 @@ def status(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
     telemetry.configure("persistence", settings)
     found = asyncio.run(read_status(settings))
     typer.echo(found.to_json() if as_json else render(found))
+
+
+@app.command()
+def rebuild(
+    views: Annotated[list[str] | None, typer.Argument(metavar="VIEW…", help="The views to build.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="Build all views, one after the other.")] = False,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Start again instead of going on with an unfinished build.")
+    ] = False,
+    discard: Annotated[
+        bool, typer.Option("--discard", help="Only drop what unfinished builds have left.")
+    ] = False,
+) -> None:
+    """Build views anew from the log, beside the live ones, and take them into use.
+
+    Readers see the live view until the new one has caught up; both are swapped in one transaction.
+    """
+    from antiphon.persistence.rebuild.command import drop_unfinished
+    from antiphon.persistence.rebuild.command import rebuild as build
+
+    projections = _chosen(views or [], every)
+    settings = load(RebuildSettings)
+    telemetry.configure("persistence", settings)
+    if discard:
+        for name in asyncio.run(drop_unfinished(settings.postgres_dsn, projections)):
+            typer.echo(f"{name}: dropped an unfinished build")
+    else:
+        asyncio.run(build(settings, projections, restart=restart))
+
+
+def _chosen(views: list[str], every: bool) -> "list[Projection]":
+    from antiphon.persistence.projections import PROJECTIONS
+
+    known = {projection.name: projection for projection in PROJECTIONS}
+    if every == bool(views):
+        raise typer.BadParameter(f"name views or use --all; the views are {', '.join(known)}")
+    if unknown := [name for name in views if name not in known]:
+        raise typer.BadParameter(f"no view {', '.join(unknown)}; the views are {', '.join(known)}")
+    return [known[name] for name in dict.fromkeys(views)] or list(known.values())
 
 
 @streams.command("status")

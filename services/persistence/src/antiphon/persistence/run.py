@@ -20,6 +20,7 @@ from antiphon.persistence.projection import Projection
 from antiphon.persistence.projection.loop import ProjectionLoop
 from antiphon.persistence.projections import PROJECTIONS
 from antiphon.persistence.readiness import ReadinessCheck
+from antiphon.persistence.rebuild.upgrade import build_missing
 from antiphon.persistence.settings import PersistenceSettings
 from antiphon.persistence.startup import Startup
 
@@ -85,11 +86,16 @@ async def _serve(
         work = _ingest(settings, bus, database, health) if ingest else []
         loops = _projections(projections, bus, views, health)
         work += [held for loop, leased in loops for held in leased]
+        building = ReadinessCheck()
+        health.add("views", building.check)
         leases = Leases(settings.postgres_dsn, session_seconds=settings.lease_timeout_seconds)
         holding = BackgroundTask(leases.run, name="leases")
         stack.push_async_callback(holding.close)
         health.add("leases", lambda: _check_leases(leases, holding))
         async with asyncio.TaskGroup() as group:
+            group.create_task(
+                build_missing(settings.postgres_dsn, views, projections, building, stop), name="build views"
+            )
             for loop, _ in loops:
                 group.create_task(loop.run(stop), name=loop.name)
             for lease, run_leased, readiness in work:

@@ -58,6 +58,11 @@ class Projection:
         return handler
 
     @property
+    def handlers(self) -> dict[str, Handler | AnyHandler]:
+        """The functions by event type; `*` is that for all events."""
+        return {**self._handlers, **({} if self._any is None else {"*": self._any})}
+
+    @property
     def types(self) -> Collection[str] | None:
         """The event types that the view is made of; None for all."""
         return None if self._any is not None else frozenset(self._handlers)
