@@ -18,6 +18,7 @@ from antiphon.persistence.rebuild.swap import InUse
 
 CONNECT_SECONDS = 5.0
 READERS = 4
+STOPPED: tuple[type[Exception], ...] = (Fenced, DatabaseUnavailable, *POSTGRES_ERRORS)
 
 
 async def rebuild(settings: PostgresSettings, projections: Sequence[Projection], *, restart: bool) -> None:
@@ -52,7 +53,7 @@ async def drop_unfinished(dsn: str, projections: Sequence[Projection]) -> list[s
     """
     try:
         return [projection.name for projection in projections if await discard(dsn, projection.name)]
-    except (BuildInProgress, *POSTGRES_ERRORS) as error:
+    except (BuildInProgress, DatabaseUnavailable) as error:
         raise SystemExit(str(error)) from error
 
 
@@ -83,7 +84,7 @@ async def _rebuild(dsn: str, database: Database, projection: Projection, restart
                 f"The projection {projection.name} cannot fold an event: {error}. "
                 "Correct it and run this again, or skip the event: see `persistence resume --skip`."
             ) from error
-        except (Fenced, DatabaseUnavailable, *POSTGRES_ERRORS) as error:
+        except STOPPED as error:
             raise SystemExit(f"The rebuild stopped, run it again to go on: {error!r}") from error
     seconds = time.monotonic() - started
     typer.echo(f"{projection.name}: {folded:,} events in {seconds:.1f} s, version {projection.version}")
