@@ -281,8 +281,8 @@ async def test_a_writer_that_was_stopped_during_the_swap_is_fenced(
 
     with pytest.raises(asyncpg.PostgresError, match="another writer") as raised:
         await database.pool.execute(
-            "select advance_view('turns', '{1}', array[$1]::bigint[], array[$2]::bigint[], array[$2]::bigint[])",
-            epoch,
-            position,
+            "select advance_view('turns', '{1}', $1::bigint[], $2::bigint[], $2::bigint[])",
+            [epoch],
+            [position],
         )
     assert raised.value.detail == "1"
