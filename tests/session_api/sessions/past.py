@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -9,7 +10,7 @@ from msgspec.structs import replace
 from tests.contracts.strategies import EPOCH, history
 
 from antiphon.chassis.database import Database
-from antiphon.contracts.envelope import Envelope, encode
+from antiphon.contracts.envelope import Envelope, decode, encode
 from antiphon.contracts.errors import ContractError
 from antiphon.contracts.event import Event
 from antiphon.contracts.events import agent, participant, session, turn
@@ -20,6 +21,7 @@ from antiphon.contracts.turns import TurnKey, turn_after, turn_key, unfinished
 from antiphon.contracts.views import TurnView
 
 SESSION = "ses_01m7yq1we0eqq9xvayxnfetqqd"
+REAL_CALL = Path(__file__).with_name("real_call.ndjson")
 
 CALL: list[Event] = [
     session.SessionRequested(
@@ -84,6 +86,11 @@ def call(*more: Event, session_id: str = SESSION) -> list[Envelope]:
     return history([*CALL, *more], session_id)
 
 
+def real_call() -> list[Envelope]:
+    """Return the committed events of a call of the synthetic caller; those of LiveKit have whole seconds."""
+    return [decode(line) for line in REAL_CALL.read_text().splitlines()]
+
+
 def session_after(envelopes: list[Envelope]) -> Any:
     """Return the session after these events, as the API shows it."""
     state = fold(envelopes[0].subject, envelopes[0].tenant, envelopes)
@@ -102,7 +109,7 @@ def turns_after(envelopes: list[Envelope]) -> Any:
             row = turn_after(rows.get(key), event, envelope)
             assert row is not None
             rows[key] = row
-    ended = fold(SESSION, "default", envelopes).ended
+    ended = fold("", "", envelopes).ended
     shown = [unfinished(row) if ended else row for row in rows.values()]
     return msgspec.json.decode(msgspec.json.encode(shown))
 
@@ -111,7 +118,7 @@ def states_by_time(envelopes: list[Envelope], time: datetime) -> int:
     """Return the sequence of the last state with an `updated_at` that is not after a time."""
     found = 0
     for count in range(1, len(envelopes) + 1):
-        updated_at = fold(SESSION, "default", envelopes[:count]).updated_at
+        updated_at = fold("", "", envelopes[:count]).updated_at
         if updated_at is not None and updated_at <= time:
             found = count
     return found

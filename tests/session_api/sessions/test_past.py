@@ -13,6 +13,7 @@ from tests.session_api.sessions.past import (
     CALL,
     SESSION,
     call,
+    real_call,
     record,
     session_after,
     turns_after,
@@ -40,6 +41,20 @@ async def recorded(database: Database) -> list[Envelope]:
 
 def kind(response: httpx.Response) -> str:
     return str(response.json()["type"]).rpartition("/")[2]
+
+
+async def test_after_every_event_the_session_and_its_turns_are_those_of_the_events_before(
+    client: httpx.AsyncClient, database: Database
+) -> None:
+    envelopes = real_call()
+    await record(database, envelopes)
+    path = f"/v1/sessions/{envelopes[0].subject}"
+    for count in range(1, len(envelopes) + 1):
+        session, turns = [await client.get(path + part, params={"at": count}) for part in ("", "/turns")]
+
+        assert session.json() == session_after(envelopes[:count])
+        assert turns.json() == {"turns": turns_after(envelopes[:count]), "next": None}
+    assert (session.json()["status"], len(turns.json()["turns"])) == ("closed", 5)
 
 
 async def test_after_every_event_the_session_is_the_fold_of_those_before(

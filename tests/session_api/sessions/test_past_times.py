@@ -15,6 +15,7 @@ from tests.session_api.sessions.past import (
     SESSION,
     at_seconds,
     call,
+    real_call,
     record,
     session_after,
     states_by_time,
@@ -62,6 +63,21 @@ async def test_at_a_time_is_the_last_state_that_nothing_later_had_changed(
     for each in (response, turns):
         assert each.headers["antiphon-sequence"] == str(expected)
         assert ("immutable" in each.headers["cache-control"]) is fixed
+
+
+async def test_a_call_is_not_over_before_it_has_been_closed(
+    client: httpx.AsyncClient, database: Database
+) -> None:
+    envelopes = real_call()
+    await record(database, envelopes)
+    path = f"/v1/sessions/{envelopes[0].subject}"
+    closed = next(envelope for envelope in envelopes if envelope.type == "session.closed")
+    late = [envelope for envelope in envelopes[103:] if envelope.time < closed.time]
+    assert len(late) == 5, "what LiveKit reports after it, in whole seconds"
+
+    for time, status in ((late[0].time, "active"), (closed.time, "closed")):
+        response = await client.get(path, params={"at_time": time.isoformat()})
+        assert response.json()["status"] == status
 
 
 async def test_a_state_that_a_later_event_can_change_is_asked_for_again(
