@@ -10,7 +10,7 @@ from tests.fixtures.ids import SequentialIds
 
 from antiphon.chassis.bus import Bus
 from antiphon.chassis.database import Database
-from antiphon.chassis.log import Batch, Log, follow
+from antiphon.chassis.log import Batch, Log, batches, follow
 from antiphon.chassis.log.partitions import read_partitions
 from antiphon.cli.stack.nats import NatsServer
 from antiphon.cli.stack.postgres import Postgres
@@ -49,7 +49,7 @@ def record_reads(monkeypatch: pytest.MonkeyPatch) -> list[set[int]]:
         reads.append(set(after))
         return await read(database, after, limit, **named)
 
-    monkeypatch.setattr(follow, "read_partitions", recorded)
+    monkeypatch.setattr(batches, "read_partitions", recorded)
     return reads
 
 

@@ -6,7 +6,8 @@ from datetime import datetime
 
 from antiphon.chassis.bus import Bus
 from antiphon.chassis.database import Database
-from antiphon.chassis.log.follow import Batch, PartitionReader, follow_partitions, follow_session, read_to
+from antiphon.chassis.log.batches import Batch, PartitionReader
+from antiphon.chassis.log.follow import follow_partitions, follow_session, read_to
 from antiphon.chassis.log.notify import ALL_PARTITIONS, Notifications
 from antiphon.chassis.log.partitions import Filter, heads
 from antiphon.chassis.log.read import Page, read_session
@@ -64,16 +65,18 @@ class Log:
         tenant: str | None = None,
         partitions: Collection[int] | None = None,
         batch: int = BATCH,
+        prefetch: bool = False,
     ) -> AsyncGenerator[Batch, None]:
         """Yield everything committed after a cursor, in order within each session, without end.
 
         `types`, `tenant` and `partitions` select events; the others are not read. A batch holds at most
         `batch` envelopes and about 4 MiB; one without envelopes says that there are no more now. Its cursor
-        is past the events that were left out. An outage of the bus or of the database is no error.
+        is past the events that were left out. With `prefetch` the next batch is read while the caller works
+        on this one. An outage of the bus or of the database is no error.
         """
         chosen = _chosen(partitions)
         reader = PartitionReader(self._database, cursor, chosen, _filter(types, tenant), batch)
-        return follow_partitions(reader, self._notifications, chosen, tenant)
+        return follow_partitions(reader, self._notifications, chosen, tenant=tenant, prefetch=prefetch)
 
     async def read(
         self,
@@ -84,6 +87,7 @@ class Log:
         tenant: str | None = None,
         partitions: Collection[int] | None = None,
         batch: int = BATCH,
+        prefetch: bool = False,
     ) -> AsyncGenerator[Batch, None]:
         """Yield what was committed after a cursor, up to another one or to the head at the call.
 
@@ -94,7 +98,7 @@ class Log:
         chosen = _chosen(partitions)
         end = await self.head(chosen) if until is None else until
         reader = PartitionReader(self._database, cursor, chosen, _filter(types, tenant), batch)
-        async with aclosing(read_to(reader, end)) as batches:
+        async with aclosing(read_to(reader, end, prefetch=prefetch)) as batches:
             async for found in batches:
                 yield found
 
