@@ -30,7 +30,7 @@ class PartitionReader:
         self.cursor = cursor
         self.pending = sorted(partitions)
         self._database = database
-        self._filter = filter_
+        self.filter = filter_
         self._batch = batch
 
     def add(self, partitions: Collection[int]) -> None:
@@ -47,7 +47,7 @@ class PartitionReader:
                 {partition: self.cursor.after(partition) for partition in turn},
                 self._batch // len(turn),
                 until=until,
-                filter_=self._filter,
+                filter_=self.filter,
             )
         except BaseException:
             self.add(turn)

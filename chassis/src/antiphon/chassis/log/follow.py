@@ -1,5 +1,6 @@
 """Follow the log: one session, or all partitions. Announcements save queries; the log is authoritative."""
 
+import asyncio
 from collections.abc import AsyncGenerator, Collection
 
 from antiphon.chassis.bus import Bus
@@ -32,31 +33,31 @@ async def follow_session(
 
 
 async def follow_partitions(
-    reader: PartitionReader,
-    notifications: Notifications,
-    partitions: Collection[int],
-    *,
-    tenant: str | None,
-    prefetch: bool,
+    reader: PartitionReader, notifications: Notifications, partitions: Collection[int], *, prefetch: bool
 ) -> AsyncGenerator[Batch, None]:
     """Yield everything committed after a cursor (see Log.follow)."""
     retry = retrying(DatabaseUnavailable, on_retry=_log_first_failure)
+    now = asyncio.get_running_loop().time
+    poll_at = now() + PARTITIONS_POLL_SECONDS
+    types, tenant = reader.filter
     async with (
-        notifications.listen(partitions, tenant) as notified,
+        notifications.listen(partitions, types=types, tenant=tenant) as notified,
         pages(lambda: retry(reader.read)) as reading,
     ):
         while True:
             batch = await reading.next()
-            if reader.pending:
-                if prefetch:
-                    reading.begin()
-                if batch.envelopes:
-                    yield batch
-            else:
+            caught_up = not reader.pending
+            if prefetch and not caught_up:
+                reading.begin()
+            if batch.envelopes or caught_up:
                 yield batch
+            if caught_up:
+                await notified.wait(poll_at - now())
             reader.add(notified.take())
-            if not reader.pending and not reading.begun:
-                reader.add(await notified.wait(PARTITIONS_POLL_SECONDS))
+            nothing = caught_up and not reader.pending
+            if nothing or now() >= poll_at:  # however busy some are: an announcement of another may be lost
+                reader.add(partitions)
+                poll_at = now() + PARTITIONS_POLL_SECONDS
 
 
 async def read_to(reader: PartitionReader, until: Cursor, *, prefetch: bool) -> AsyncGenerator[Batch, None]:

@@ -76,7 +76,7 @@ class Log:
         """
         chosen = _chosen(partitions)
         reader = PartitionReader(self._database, cursor, chosen, _filter(types, tenant), batch)
-        return follow_partitions(reader, self._notifications, chosen, tenant=tenant, prefetch=prefetch)
+        return follow_partitions(reader, self._notifications, chosen, prefetch=prefetch)
 
     async def read(
         self,
