@@ -5,9 +5,11 @@ FastStream gives the handlers their place: start, stop, middlewares. Pulls, acks
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from nats.aio.client import Client
+from nats.errors import ConnectionClosedError
 from nats.js import JetStreamContext
 
 from antiphon.chassis.bus.connection import CONNECT_DEADLINE_SECONDS, Connection
@@ -120,7 +122,8 @@ class EventBroker(NatsBroker):
         exc_tb: "TracebackType | None" = None,
     ) -> None:
         """Let the open pulls and the running handlers end, then disconnect."""
-        await super().stop(exc_type, exc_val, exc_tb)
+        with suppress(ConnectionClosedError):  # the server has ended the one for publishing
+            await super().stop(exc_type, exc_val, exc_tb)
         await self.events.close()
 
     def check(self) -> None:

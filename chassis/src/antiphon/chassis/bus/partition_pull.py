@@ -5,6 +5,7 @@ FastStream's own loop takes a lost durable or a closed connection for an empty a
 
 import asyncio
 import json
+import logging
 import time
 from collections import deque
 from collections.abc import Mapping
@@ -190,7 +191,9 @@ class PartitionPull:
     async def _wait_after(self, error: Exception) -> None:
         text = str(error) or repr(error)
         if self.fault is None:
-            log.error("consumer.not_reading", extra={"consumer": self.durable.name, "error": text})
+            # A broken connection is all partitions' and has its own line.
+            level = logging.ERROR if self._connection.connected.is_set() else logging.DEBUG
+            log.log(level, "consumer.not_reading", extra={"consumer": self.durable.name, "error": text})
         self.fault = text
         self._lost = True  # perhaps: look
         await asyncio.sleep(BACKOFF_SECONDS)
