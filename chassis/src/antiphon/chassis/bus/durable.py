@@ -5,14 +5,14 @@ order of a session survives retries, crashes and a second process that reads the
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 from antiphon.chassis.bus.admin import SECOND
 from antiphon.chassis.bus.connection import Connection
-from antiphon.chassis.bus.errors import ApiError, DefinitionMismatch, StreamMissing
+from antiphon.chassis.bus.errors import ApiError, BusUnavailable, DefinitionMismatch, StreamMissing
 from antiphon.chassis.library_log import get_logger
 from antiphon.contracts.streams import SESSIONS
 from antiphon.contracts.subjects import PARTITIONS
@@ -90,6 +90,19 @@ def dead_letter_stream(name: str) -> str:
 def dead_letter_subject(name: str) -> str:
     """Return the subject that the dead letters of a consumer are published on."""
     return f"dead.{name}"
+
+
+async def explained(connection: Connection, ensure: Callable[[], Awaitable[None]]) -> None:
+    """Call a function; when the server does not answer, add what it has said: perhaps a missing permission.
+
+    Raises BusUnavailable, and what else the function raises.
+    """
+    try:
+        await ensure()
+    except BusUnavailable as error:
+        if connection.last_error is None:
+            raise
+        raise BusUnavailable(f"{error}; the server said: {connection.last_error}") from error
 
 
 async def ensure_durable(connection: Connection, durable: Durable, after: int | None = None) -> int:

@@ -14,7 +14,7 @@ from nats.js import JetStreamContext
 
 from antiphon.chassis.bus.connection import CONNECT_DEADLINE_SECONDS, Connection
 from antiphon.chassis.bus.dead_letters import DeadLetters
-from antiphon.chassis.bus.durable import Durable
+from antiphon.chassis.bus.durable import Durable, explained
 from antiphon.chassis.bus.errors import BusUnavailable, StreamMissing
 from antiphon.chassis.bus.partition_pull import Delivery, PartitionPull
 from antiphon.chassis.nats_access import NatsAccess
@@ -46,7 +46,9 @@ class _Streams(JetStreamContext):
         pull = self.pulls.get(durable or "")
         if pull is None:
             return await super().pull_subscribe(subject, durable, *args, **named)
-        await retrying(BusUnavailable, StreamMissing, timeout_seconds=WAIT_SECONDS)(pull.open)
+        await retrying(BusUnavailable, StreamMissing, timeout_seconds=WAIT_SECONDS)(
+            explained, pull.connection, pull.open
+        )
         return pull
 
 
@@ -104,7 +106,7 @@ class EventBroker(NatsBroker):
 
     async def _connect(self) -> Client:
         await self.events.open(CONNECT_DEADLINE_SECONDS)
-        await self.dead_letters.ensure()
+        await explained(self.events, self.dead_letters.ensure)
         for name, (durable, label) in self._declared.items():
             self._pulls[name] = PartitionPull(self.events, durable(), label)
         client = _Client()

@@ -51,7 +51,7 @@ class PartitionPull:
     def __init__(self, connection: Connection, durable: Durable, label: str) -> None:
         self.durable = durable
         self.fault: str | None = None
-        self._connection = connection
+        self.connection = connection
         self._label = label
         self._position = 0  # of the last event that is done with
         self._lost = False
@@ -70,12 +70,12 @@ class PartitionPull:
 
         Raises StreamMissing, DefinitionMismatch, BusUnavailable.
         """
-        self._position = await ensure_durable(self._connection, self.durable)
+        self._position = await ensure_durable(self.connection, self.durable)
         self._active_at = time.monotonic()
         if self._inbox is None:
             inbox = new_inbox()
-            await self._connection.subscribe(inbox, self._on_message)
-            self._connection.on_reconnect(self._on_reconnect)
+            await self.connection.subscribe(inbox, self._on_message)
+            self.connection.on_reconnect(self._on_reconnect)
             self._inbox = inbox
 
     def check(self) -> None:
@@ -134,15 +134,15 @@ class PartitionPull:
 
         Raises BusUnavailable, ApiError.
         """
-        info = await self._connection.api(f"CONSUMER.INFO.{SESSIONS.name}.{self.durable.name}")
+        info = await self.connection.api(f"CONSUMER.INFO.{SESSIONS.name}.{self.durable.name}")
         return int(info["num_pending"]) + int(info["num_ack_pending"])
 
     async def _pull(self) -> Message:
         self._waiter = asyncio.get_running_loop().create_future()
         try:
             async with asyncio.timeout(EXPIRES_SECONDS + ANSWER_SECONDS):
-                await self._connection.connected.wait()
-                await self._connection.publish(self._next, self._body, reply=self._inbox or "")
+                await self.connection.connected.wait()
+                await self.connection.publish(self._next, self._body, reply=self._inbox or "")
                 return await self._waiter
         except TimeoutError as error:
             raise BusUnavailable("the server did not answer a pull") from error
@@ -169,7 +169,7 @@ class PartitionPull:
             raise BusUnavailable(f"the server refused a pull: {reply.status} {description}")
         ack = AckSubject.parse(reply.reply)
         delivery = Delivery(
-            _client=self._connection.client,
+            _client=self.connection.client,
             subject=self._label,
             data=reply.data,
             headers=dict(reply.headers or {}),
@@ -185,14 +185,14 @@ class PartitionPull:
         return [delivery]
 
     async def _find_again(self) -> None:
-        self._position = await ensure_durable(self._connection, self.durable, self._position)
+        self._position = await ensure_durable(self.connection, self.durable, self._position)
         self._lost = False
 
     async def _wait_after(self, error: Exception) -> None:
         text = str(error) or repr(error)
         if self.fault is None:
             # A broken connection is all partitions' and has its own line.
-            level = logging.ERROR if self._connection.connected.is_set() else logging.DEBUG
+            level = logging.ERROR if self.connection.connected.is_set() else logging.DEBUG
             log.log(level, "consumer.not_reading", extra={"consumer": self.durable.name, "error": text})
         self.fault = text
         self._lost = True  # perhaps: look
@@ -207,7 +207,7 @@ class PartitionPull:
         # Without it the partition would wait for `ack_wait`: try for a while, through a short outage.
         try:
             await retrying(*TRANSIENT, timeout_seconds=ACK_SECONDS)(
-                self._connection.request, delivery.ack_subject, text, None, ACK_SECONDS
+                self.connection.request, delivery.ack_subject, text, None, ACK_SECONDS
             )
         except TRANSIENT as error:
             raise BusUnavailable(f"position {delivery.position} was not acknowledged: {error!r}") from error
