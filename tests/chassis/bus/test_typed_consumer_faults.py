@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+import os
+import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager, suppress
 from uuid import uuid4
@@ -197,6 +199,32 @@ async def test_an_outage_of_the_server_of_any_length_is_survived(
         await ready(seen.consumer)
     assert seen.ids == ids
     assert seen.consumer.broker._connection_kwargs["max_reconnect_attempts"] == -1
+
+
+@pytest.mark.parametrize("hangs", [False, True], ids=["is away", "hangs"])
+async def test_it_stops_in_time_while_the_server_does_not_answer(
+    bus: Bus, nats_server: NatsServer, name: str, hangs: bool
+) -> None:
+    seen = Seen(name, nats_server)
+    await seen.consumer.broker.start()
+    await bus.connection.round_trip()
+    assert nats_server.process is not None
+    if hangs:
+        os.kill(nats_server.process.pid, signal.SIGSTOP)
+    else:
+        nats_server.stop()
+    try:
+        await unready(seen.consumer)
+        async with asyncio.timeout(60):
+            with pytest.raises(BusUnavailable):
+                await seen.consumer.pending()
+            await seen.consumer.broker.stop()
+    finally:
+        if hangs:
+            os.kill(nats_server.process.pid, signal.SIGCONT)
+        else:
+            nats_server.start()
+    await bus.connection.connected.wait()
 
 
 # 5: `stream=` makes FastStream write its own defaults over the configuration of the stream.

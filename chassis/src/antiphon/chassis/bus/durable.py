@@ -1,4 +1,4 @@
-"""A durable of one's own on one partition: made once, found again, made anew where it left off.
+"""A durable of one's own on one partition: made once, found again, and made again where it left off.
 
 It delivers one event at a time (`max_ack_pending` 1): the next comes after the ack of the one before, so the
 order of a session survives retries, crashes and a second process that reads the same durable.
@@ -45,7 +45,7 @@ class Durable:
 
     @property
     def name(self) -> str:
-        """The name on the server, which the event's order and place depend on."""
+        """Its name on the server."""
         return f"{self.consumer}-{self.partition}"
 
 
@@ -140,7 +140,7 @@ async def _create(connection: Connection, durable: Durable, after: int | None) -
     config = _config(durable)
     if after is not None:
         state = (await connection.api(f"STREAM.INFO.{SESSIONS.name}"))["state"]
-        if after > state["last_seq"]:  # deleted and made anew, it hands out its positions again
+        if after > state["last_seq"]:  # deleted and made again, it hands out its positions again
             log.error(
                 "consumer.stream_replaced",
                 extra={"consumer": durable.name, "position": after, "last": state["last_seq"]},

@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from nats.aio.client import Client
-from nats.errors import ConnectionClosedError
+from nats.errors import Error
 from nats.js import JetStreamContext
 
 from antiphon.chassis.bus.connection import CONNECT_DEADLINE_SECONDS, Connection
@@ -17,6 +17,7 @@ from antiphon.chassis.bus.dead_letters import DeadLetters
 from antiphon.chassis.bus.durable import Durable, explained
 from antiphon.chassis.bus.errors import BusUnavailable, StreamMissing
 from antiphon.chassis.bus.partition_pull import Delivery, PartitionPull
+from antiphon.chassis.library_log import get_logger
 from antiphon.chassis.nats_access import NatsAccess
 from antiphon.chassis.retry import retrying
 from antiphon.contracts.streams import SESSIONS
@@ -32,6 +33,9 @@ except ImportError as error:  # the extra is not installed, or without NATS
 if TYPE_CHECKING:
     from types import TracebackType
 
+log = get_logger(__name__)
+
+DRAIN_SECONDS = 5
 WAIT_SECONDS = 15.0  # for persistence, which makes the stream when it starts
 
 Handle = Callable[[PartitionPull, Delivery], Awaitable[None]]
@@ -80,6 +84,7 @@ class EventBroker(NatsBroker):
             max_reconnect_attempts=-1,
             ack_policy=AckPolicy.MANUAL,  # its default gives up what a handler raises for
             graceful_timeout=graceful_seconds,
+            drain_timeout=DRAIN_SECONDS,
             middlewares=middlewares,
             logger=None,  # it would log each message twice
         )
@@ -94,9 +99,7 @@ class EventBroker(NatsBroker):
         subscriber = self.subscriber(
             label,
             durable=name,
-            stream=JStream(
-                SESSIONS.name, declare=False
-            ),  # else FastStream rewrites the stream's configuration
+            stream=JStream(SESSIONS.name, declare=False),  # else FastStream rewrites its configuration
             pull_sub=PullSub(batch_size=1),  # of a larger batch all are handled at once
             ack_policy=AckPolicy.MANUAL,
             no_reply=True,
@@ -124,9 +127,17 @@ class EventBroker(NatsBroker):
         exc_tb: "TracebackType | None" = None,
     ) -> None:
         """Let the open pulls and the running handlers end, then disconnect."""
-        with suppress(ConnectionClosedError):  # the server has ended the one for publishing
+        publishing = self._connection
+        try:
             await super().stop(exc_type, exc_val, exc_tb)
-        await self.events.close()
+        except (Error, TimeoutError) as error:  # the server is away or has closed it: nothing to drain
+            log.warning("consumer.not_drained", extra={"consumer": self.events.name, "error": repr(error)})
+        finally:
+            if publishing is not None and not publishing.is_closed:
+                with suppress(Error, TimeoutError, OSError):
+                    async with asyncio.timeout(DRAIN_SECONDS):
+                        await publishing.close()
+            await self.events.close()
 
     def check(self) -> None:
         """Raise BusUnavailable unless every partition is read and handlers can publish."""
