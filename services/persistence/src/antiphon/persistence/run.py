@@ -1,4 +1,4 @@
-"""The process: leases, one ingest loop per partition, one loop per projection, and health."""
+"""The process: leases, an ingest loop for each partition held, one loop per projection, and health."""
 
 import asyncio
 from contextlib import AsyncExitStack, suppress
@@ -13,7 +13,9 @@ from antiphon.chassis.shutdown import ShuttingDown
 from antiphon.contracts.subjects import PARTITIONS
 from antiphon.persistence.ingest.group_writer import GroupWriter
 from antiphon.persistence.ingest.partition import IngestOptions, PartitionIngest
-from antiphon.persistence.lease import Leases, Run, ingest_lease, projection_lease, run_while_leased
+from antiphon.persistence.leases.connection import Leases
+from antiphon.persistence.leases.locks import INGEST, projection_group
+from antiphon.persistence.leases.work import Work, run_while_leased
 from antiphon.persistence.projection import ProjectionLoop
 from antiphon.persistence.projections import PROJECTIONS
 from antiphon.persistence.readiness import ReadinessCheck
@@ -25,10 +27,11 @@ VIEW_CONNECTIONS = 2  # of each projection: one that writes and one that reads
 
 
 class Leased(NamedTuple):
-    """A piece of work for one replica at a time, and its readiness check."""
+    """A group of leases, the work on each of its partitions, and its readiness check."""
 
-    lease: str
-    run: Run
+    group: str
+    partitions: int
+    work: Work
     readiness: ReadinessCheck
 
 
@@ -71,8 +74,11 @@ async def _serve(
         stack.push_async_callback(holding.close)
         health.add("leases", lambda: _check_leases(leases, holding))
         async with asyncio.TaskGroup() as group:
-            for lease, run_leased, readiness in work:
-                group.create_task(run_while_leased(leases, lease, run_leased, readiness, stop), name=lease)
+            for name, partitions, run_leased, readiness in work:
+                group.create_task(
+                    run_while_leased(leases, name, run_leased, readiness, stop, partitions=partitions),
+                    name=name,
+                )
 
 
 def _asynchronous(dsn: str) -> str:
@@ -90,9 +96,11 @@ def _ingest(settings: PersistenceSettings, bus: Bus, database: Database, health:
         PartitionIngest(partition, bus, database, writer, readiness, options)
         for partition in range(PARTITIONS)
     ]
-    return [
-        Leased(ingest_lease(number), partition.run, readiness) for number, partition in enumerate(partitions)
-    ]
+
+    async def ingest(partition: int, ended: asyncio.Event) -> None:
+        await partitions[partition].run(ended)
+
+    return [Leased(INGEST, PARTITIONS, ingest, readiness)]
 
 
 def _projections(bus: Bus, views: Database, health: Health) -> list[Leased]:
@@ -101,7 +109,14 @@ def _projections(bus: Bus, views: Database, health: Health) -> list[Leased]:
         readiness = ReadinessCheck()
         health.add(f"projection {projection.name}", readiness.check)
         loop = ProjectionLoop(projection, views, Log(views, bus), readiness)
-        work.append(Leased(projection_lease(projection.name), loop.run, readiness))
+        work.append(Leased(projection_group(projection.name), 1, _whole(loop), readiness))
+    return work
+
+
+def _whole(loop: ProjectionLoop) -> Work:
+    async def work(_: int, ended: asyncio.Event) -> None:
+        await loop.run(ended)
+
     return work
 
 

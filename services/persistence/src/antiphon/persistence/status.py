@@ -9,7 +9,7 @@ from antiphon.chassis.database import Database, DatabaseRefused, DatabaseUnavail
 from antiphon.chassis.nats_access import NatsAccess
 from antiphon.contracts.ids import TENANT_PATTERN
 from antiphon.contracts.subjects import PARTITIONS, partition_filter
-from antiphon.persistence.lease import holders, ingest_lease, projection_lease
+from antiphon.persistence.leases.locks import INGEST, holders, lease_name, projection_group
 from antiphon.persistence.migrations import current, head
 from antiphon.persistence.projections import PROJECTIONS
 from antiphon.persistence.settings import StatusSettings
@@ -132,8 +132,8 @@ async def _read(database: Database, heads: dict[int, int] | None) -> Status:
         views = await connection.fetch(_PROJECTIONS, [projection.name for projection in PROJECTIONS])
         [dead] = await connection.fetch(_DEAD_LETTERS)
         by_tenant = await connection.fetch(_DEAD_LETTERS_BY_TENANT, _TENANT_SUBJECT)
-        leases = [ingest_lease(number) for number in range(PARTITIONS)]
-        leases += [projection_lease(projection.name) for projection in PROJECTIONS]
+        leases = [lease_name(INGEST, number) for number in range(PARTITIONS)]
+        leases += [_projection_lease(projection.name) for projection in PROJECTIONS]
         held = await holders(connection, leases)
         gaps = await connection.fetch(READ_GAPS)
     return Status(
@@ -141,7 +141,7 @@ async def _read(database: Database, heads: dict[int, int] | None) -> Status:
         head(),
         [_partition(heads, held, *row) for row in ingest],
         [
-            View(name, behind, updated_at, held.get(projection_lease(name)))
+            View(name, behind, updated_at, held.get(_projection_lease(name)))
             for name, behind, updated_at in views
         ],
         DeadLetters(
@@ -165,8 +165,12 @@ def _partition(
 ) -> Partition:
     newest = None if heads is None else heads.get(number, 0)
     caught_up = None if newest is None else checkpoint >= newest
-    holder = held.get(ingest_lease(number))
+    holder = held.get(lease_name(INGEST, number))
     return Partition(number, checkpoint, newest, caught_up, epoch, updated_at, holder, stopped)
+
+
+def _projection_lease(projection: str) -> str:
+    return lease_name(projection_group(projection), 0)
 
 
 async def _heads(access: NatsAccess) -> dict[int, int] | None:
