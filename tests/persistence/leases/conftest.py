@@ -15,7 +15,7 @@ PARTITIONS = 16
 
 
 class Holder:
-    """A replica whose work holds its partitions until it is told to end, and counts what began and ended."""
+    """A replica whose work holds its partitions until its lease ends, and counts what began and ended."""
 
     def __init__(self, dsn: str, session_seconds: float) -> None:
         self.leases = Leases(dsn, session_seconds=session_seconds)

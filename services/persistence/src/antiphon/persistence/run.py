@@ -1,6 +1,7 @@
 """The process: leases, an ingest loop for each partition held, one loop per projection, and health."""
 
 import asyncio
+from collections.abc import Collection, Sequence
 from contextlib import AsyncExitStack, suppress
 from typing import NamedTuple
 
@@ -16,7 +17,8 @@ from antiphon.persistence.ingest.partition import IngestOptions, PartitionIngest
 from antiphon.persistence.leases.connection import Leases
 from antiphon.persistence.leases.locks import INGEST, projection_group
 from antiphon.persistence.leases.work import Work, run_while_leased
-from antiphon.persistence.projection import ProjectionLoop
+from antiphon.persistence.projection import Projection
+from antiphon.persistence.projection.loop import ProjectionLoop
 from antiphon.persistence.projections import PROJECTIONS
 from antiphon.persistence.readiness import ReadinessCheck
 from antiphon.persistence.settings import PersistenceSettings
@@ -27,17 +29,23 @@ VIEW_CONNECTIONS = 2  # of each projection: one that writes and one that reads
 
 
 class Leased(NamedTuple):
-    """A group of leases, the work on each of its partitions, and its readiness check."""
+    """The work on each partition of a group that this replica holds, and its readiness check."""
 
     group: str
-    partitions: int
     work: Work
     readiness: ReadinessCheck
 
 
-async def run(settings: PersistenceSettings, stop: asyncio.Event) -> None:
+async def run(
+    settings: PersistenceSettings,
+    stop: asyncio.Event,
+    *,
+    projections: Sequence[Projection] | None = None,
+    ingest: bool = True,
+) -> None:
     """Serve until stopped; wait for Postgres and NATS if they are unavailable.
 
+    `projections` are those that this process keeps up to date, None for all.
     Exits with 1 when the schema or the streams do not match this version.
     """
     startup = Startup(stop)
@@ -45,11 +53,18 @@ async def run(settings: PersistenceSettings, stop: asyncio.Event) -> None:
     async with asyncio.TaskGroup() as group:
         group.create_task(serve_health(health, settings.health_host, settings.health_port, stop))
         with suppress(ShuttingDown):
-            await _serve(settings, health, startup, stop)
+            await _serve(
+                settings, health, startup, stop, PROJECTIONS if projections is None else projections, ingest
+            )
 
 
 async def _serve(
-    settings: PersistenceSettings, health: Health, startup: Startup, stop: asyncio.Event
+    settings: PersistenceSettings,
+    health: Health,
+    startup: Startup,
+    stop: asyncio.Event,
+    projections: Sequence[Projection],
+    ingest: bool,
 ) -> None:
     async with AsyncExitStack() as stack:
         database = await startup.database(settings, "log", connections=LOG_CONNECTIONS)
@@ -57,7 +72,7 @@ async def _serve(
         views = await startup.database(
             settings.model_copy(update={"postgres_dsn": _asynchronous(settings.postgres_dsn)}),
             "views",
-            connections=VIEW_CONNECTIONS * len(PROJECTIONS) + 1,  # one checks health
+            connections=VIEW_CONNECTIONS * len(projections) + 1,  # one checks health
         )
         stack.push_async_callback(views.close)
         await startup.schema(database)
@@ -68,17 +83,18 @@ async def _serve(
         health.add("postgres", database.ready)
         health.add("postgres views", views.ready)
         health.add("nats", bus.ready)
-        work = _ingest(settings, bus, database, health) + _projections(bus, views, health)
+        work = [_ingest(settings, bus, database, health)] if ingest else []
+        loops = _projections(projections, bus, views, health)
+        work += [leased for _, leased in loops]
         leases = Leases(settings.postgres_dsn, session_seconds=settings.lease_timeout_seconds)
         holding = BackgroundTask(leases.run, name="leases")
         stack.push_async_callback(holding.close)
         health.add("leases", lambda: _check_leases(leases, holding))
         async with asyncio.TaskGroup() as group:
-            for name, partitions, run_leased, readiness in work:
-                group.create_task(
-                    run_while_leased(leases, name, run_leased, readiness, stop, partitions=partitions),
-                    name=name,
-                )
+            for loop, _ in loops:
+                group.create_task(loop.run(stop), name=loop.name)
+            for name, work_on, readiness in work:
+                group.create_task(run_while_leased(leases, name, work_on, readiness, stop), name=name)
 
 
 def _asynchronous(dsn: str) -> str:
@@ -87,7 +103,7 @@ def _asynchronous(dsn: str) -> str:
     return f"{dsn}{'&' if '?' in dsn else '?'}synchronous_commit=off"
 
 
-def _ingest(settings: PersistenceSettings, bus: Bus, database: Database, health: Health) -> list[Leased]:
+def _ingest(settings: PersistenceSettings, bus: Bus, database: Database, health: Health) -> Leased:
     writer = GroupWriter(database)
     readiness = ReadinessCheck()
     health.add("ingest", readiness.check)
@@ -100,24 +116,20 @@ def _ingest(settings: PersistenceSettings, bus: Bus, database: Database, health:
     async def ingest(partition: int, ended: asyncio.Event) -> None:
         await partitions[partition].run(ended)
 
-    return [Leased(INGEST, PARTITIONS, ingest, readiness)]
+    return Leased(INGEST, ingest, readiness)
 
 
-def _projections(bus: Bus, views: Database, health: Health) -> list[Leased]:
-    work = []
-    for projection in PROJECTIONS:
+def _projections(
+    projections: Collection[Projection], bus: Bus, views: Database, health: Health
+) -> list[tuple[ProjectionLoop, Leased]]:
+    loops = []
+    event_log = Log(views, bus)  # its followers share one subscription
+    for projection in projections:
         readiness = ReadinessCheck()
         health.add(f"projection {projection.name}", readiness.check)
-        loop = ProjectionLoop(projection, views, Log(views, bus), readiness)
-        work.append(Leased(projection_group(projection.name), 1, _whole(loop), readiness))
-    return work
-
-
-def _whole(loop: ProjectionLoop) -> Work:
-    async def work(_: int, ended: asyncio.Event) -> None:
-        await loop.run(ended)
-
-    return work
+        loop = ProjectionLoop(projection, views, event_log, readiness)
+        loops.append((loop, Leased(projection_group(projection.name), loop.hold, readiness)))
+    return loops
 
 
 async def _check_leases(leases: Leases, holding: BackgroundTask) -> str:

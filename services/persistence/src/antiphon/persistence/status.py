@@ -133,17 +133,15 @@ async def _read(database: Database, heads: dict[int, int] | None) -> Status:
         [dead] = await connection.fetch(_DEAD_LETTERS)
         by_tenant = await connection.fetch(_DEAD_LETTERS_BY_TENANT, _TENANT_SUBJECT)
         leases = [lease_name(INGEST, number) for number in range(PARTITIONS)]
-        leases += [_projection_lease(projection.name) for projection in PROJECTIONS]
+        groups = [projection_group(projection.name) for projection in PROJECTIONS]
+        leases += [lease_name(group, number) for group in groups for number in range(PARTITIONS)]
         held = await holders(connection, leases)
         gaps = await connection.fetch(READ_GAPS)
     return Status(
         revision,
         head(),
         [_partition(heads, held, *row) for row in ingest],
-        [
-            View(name, behind, updated_at, held.get(_projection_lease(name)))
-            for name, behind, updated_at in views
-        ],
+        [View(name, behind, updated_at, _holders_of(name, held)) for name, behind, updated_at in views],
         DeadLetters(
             dead["count"],
             dead["newest_at"],
@@ -152,6 +150,13 @@ async def _read(database: Database, heads: dict[int, int] | None) -> Status:
         ),
         [Gap(*row) for row in gaps],
     )
+
+
+def _holders_of(projection: str, held: dict[str, str]) -> str | None:
+    """Return the replicas that hold partitions of a projection."""
+    group = projection_group(projection)
+    found = {held.get(lease_name(group, number)) for number in range(PARTITIONS)}
+    return ", ".join(sorted(filter(None, found))) or None
 
 
 def _partition(
@@ -167,10 +172,6 @@ def _partition(
     caught_up = None if newest is None else checkpoint >= newest
     holder = held.get(lease_name(INGEST, number))
     return Partition(number, checkpoint, newest, caught_up, epoch, updated_at, holder, stopped)
-
-
-def _projection_lease(projection: str) -> str:
-    return lease_name(projection_group(projection), 0)
 
 
 async def _heads(access: NatsAccess) -> dict[int, int] | None:

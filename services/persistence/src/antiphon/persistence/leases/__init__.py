@@ -10,27 +10,15 @@ How to use them:
 
     leases = Leases(dsn)                             # leases.run() in a BackgroundTask
 
-    # 1. Work by partition: a call for each partition that is held, e.g. an ingest loop.
     async def work(partition: int, ended: asyncio.Event) -> None:
         ...                                          # claim the epoch; work until `ended` is set
+
     await run_while_leased(leases, INGEST, work, readiness, stop)
 
-    # 2. One loop that works on a set of partitions, which grows and shrinks while it runs.
-    owned = OwnedPartitions()
-    group.create_task(run_while_leased(leases, projection_group("turns"), owned.own, readiness, stop))
-    group.create_task(loop(owned, stop))
-
-    async def loop(owned, stop):
-        while not stop.is_set():
-            partitions, new = owned.take()           # between two batches; lets go what is not in it
-            with suppress(ShuttingDown):             # `changed` is set until `take` is called
-                async with StopAwareWait(stop, owned.changed) as wait:
-                    ...                              # claim the epochs of the new ones; work, with `wait`
-        owned.close()                                # in `finally`
-
+`work` is called for each partition that this replica holds; the one loop of a view gets its partitions by such
+calls (`ProjectionLoop.hold`). `ended` is set when the partition goes to another replica, when the lease is
+lost, or by `stop`; the work then has FINISH_SECONDS to finish its batch, and is cancelled. Work that raises
+Fenced lets its lease go and is tried again after a backoff; any other error is raised.
 `run_while_leased` joins the group and leaves it when `stop` is set, then waits until the locks are released.
-`ended` is set when the partition goes to another replica, when the lease is lost, or by `stop`; the work then
-has FINISH_SECONDS to finish its batch, and is cancelled. Work that raises Fenced, or a loop that calls
-`owned.fenced(error, partitions)`, lets its lease go and tries again after a backoff; `run_while_leased`
-raises any other error. A process need not join every group: the replicas that joined a group share it.
+A process need not join every group: the replicas that joined a group share it.
 """

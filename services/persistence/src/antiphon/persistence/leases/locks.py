@@ -98,10 +98,10 @@ async def look(connection: "Connection", wanted: Iterable[int]) -> dict[int, lis
 async def change(connection: "Connection", changes: Change) -> list[int]:
     """Make the changes and return the keys of the locks that were taken; others hold the rest.
 
-    Other replicas are told, unless locks were only tried.
+    Other replicas are notified, unless locks were only tried.
     """
-    told = bool(changes.release or changes.quit or changes.join)
-    [row] = await connection.fetch(_CHANGE, *map(list, changes), told, CHANNEL)
+    notify = bool(changes.release or changes.quit or changes.join)
+    [row] = await connection.fetch(_CHANGE, *map(list, changes), notify, CHANNEL)
     return list(row["taken"])
 
 
