@@ -15,8 +15,8 @@ How to use them:
 
     await run_while_leased(leases, INGEST, work, readiness, stop)
 
-`work` is called for each partition that this replica holds; the one loop of a view gets its partitions by such
-calls (`ProjectionLoop.hold`). `ended` is set when the partition goes to another replica, when the lease is
+`work` is called for each partition that this replica holds; the one loop of a view gets its partitions by
+such calls (`ProjectionLoop.hold`). `ended` is set when the partition goes to another replica, the lease is
 lost, or by `stop`; the work then has FINISH_SECONDS to finish its batch, and is cancelled. Work that raises
 Fenced lets its lease go and is tried again after a backoff; any other error is raised.
 `run_while_leased` joins the group and leaves it when `stop` is set, then waits until the locks are released.

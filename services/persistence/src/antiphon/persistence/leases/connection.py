@@ -140,6 +140,7 @@ class Leases:
             await locks.change(connection, Change(release=released, quit=quit_, join=join))
             self._joined = (self._joined - quitting) | joining
         for group in left:
+            log.info("leases.left", group=group.name)
             self._forget(group)
 
     async def _share(self, connection: "Connection", groups: list[LeaseGroup]) -> None:
