@@ -84,7 +84,7 @@ class Shares:
         views = await self._pool.fetch(
             "select 'projection:' || projection || ':' || partition, epoch from projection_checkpoints"
         )
-        return dict((*ingest, *views))
+        return {row[0]: row[1] for row in (*ingest, *views)}
 
 
 @pytest.fixture
