@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slow
 
 SECONDS = 60.0
-GROUPS = (INGEST, *(projection_group(projection.name) for projection in PROJECTIONS))
+VIEWS = {view.name: projection_group(view.name, view.version) for view in PROJECTIONS}
+GROUPS = (INGEST, *VIEWS.values())
 PROCESS = re.compile(r":(\d+) from ")
 
 Owners = dict[str, int]  # lease -> process id
@@ -81,10 +82,10 @@ class Shares:
 
     async def _epochs(self) -> dict[str, int]:
         ingest = await self._pool.fetch("select name, epoch from checkpoints")
-        views = await self._pool.fetch(
-            "select 'projection:' || projection || ':' || partition, epoch from projection_checkpoints"
-        )
-        return {row[0]: row[1] for row in (*ingest, *views)}
+        views = await self._pool.fetch("select projection, partition, epoch from projection_checkpoints")
+        return {str(name): int(epoch) for name, epoch in ingest} | {
+            lease_name(VIEWS[view], partition): epoch for view, partition, epoch in views
+        }
 
 
 @pytest.fixture

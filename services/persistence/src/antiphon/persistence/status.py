@@ -16,6 +16,7 @@ from antiphon.persistence.settings import StatusSettings
 from antiphon.persistence.streams.status import READ_GAPS, Gap, render_gaps
 
 CONNECT_SECONDS = 3.0
+_GROUPS = {each.name: projection_group(each.name, each.version) for each in PROJECTIONS}
 NOBODY = "nobody"
 
 _PARTITIONS = """
@@ -133,8 +134,7 @@ async def _read(database: Database, heads: dict[int, int] | None) -> Status:
         [dead] = await connection.fetch(_DEAD_LETTERS)
         by_tenant = await connection.fetch(_DEAD_LETTERS_BY_TENANT, _TENANT_SUBJECT)
         leases = [lease_name(INGEST, number) for number in range(PARTITIONS)]
-        groups = [projection_group(projection.name) for projection in PROJECTIONS]
-        leases += [lease_name(group, number) for group in groups for number in range(PARTITIONS)]
+        leases += [lease_name(group, number) for group in _GROUPS.values() for number in range(PARTITIONS)]
         held = await holders(connection, leases)
         gaps = await connection.fetch(READ_GAPS)
     return Status(
@@ -154,8 +154,7 @@ async def _read(database: Database, heads: dict[int, int] | None) -> Status:
 
 def _holders_of(projection: str, held: dict[str, str]) -> str | None:
     """Return the replicas that hold partitions of a projection."""
-    group = projection_group(projection)
-    found = {held.get(lease_name(group, number)) for number in range(PARTITIONS)}
+    found = {held.get(lease_name(_GROUPS[projection], number)) for number in range(PARTITIONS)}
     return ", ".join(sorted(filter(None, found))) or None
 
 

@@ -46,9 +46,12 @@ select name, application_name, client_addr, pid
 """
 
 
-def projection_group(projection: str) -> str:
-    """Return the name of the group of a projection."""
-    return f"projection:{projection}"
+def projection_group(projection: str, version: int) -> str:
+    """Return the name of the group of a projection.
+
+    Replicas of different versions do not share: those whose version is not live can do no work.
+    """
+    return f"projection:{projection}.v{version}"
 
 
 def lease_name(group: str, partition: int) -> str:

@@ -56,6 +56,8 @@ def _declare_compatibility(connection: Connection, script: ScriptDirectory, revi
 
 def _create_views(connection: Connection) -> None:
     """Create the views of an empty log; those of another one are built from it, by `run`."""
+    if not connection.exec_driver_sql("select to_regclass('projections')").scalar():
+        return  # upgraded to an earlier revision
     if connection.exec_driver_sql("select exists (select from event_log)").scalar():
         return
     known = set(connection.exec_driver_sql("select name from projections").scalars())
@@ -65,8 +67,12 @@ def _create_views(connection: Connection) -> None:
         for table in projection.tables:
             table.table.create(connection, checkfirst=True)
         connection.execute(
-            text("insert into projections (name, version) values (:name, :version)"),
-            {"name": projection.name, "version": projection.version},
+            text("insert into projections (name, version, tables) values (:name, :version, :tables)"),
+            {
+                "name": projection.name,
+                "version": projection.version,
+                "tables": [table.name for table in projection.tables],
+            },
         )
 
 
