@@ -13,7 +13,7 @@ import pytest
 
 from antiphon.cli.stack.postgres import Postgres
 from antiphon.persistence.errors import NotReady
-from antiphon.persistence.leases import locks
+from antiphon.persistence.leases import connection, locks
 from antiphon.persistence.leases.connection import Leases
 from antiphon.persistence.leases.locks import holders, lease_name
 
@@ -68,6 +68,16 @@ async def test_replicas_that_join_and_leave_get_fair_shares_and_the_rest_stays(
     for replica, before, number in zip((first, third), kept, begun, strict=True):
         assert before <= replica.held["work"]
         assert len(replica.begun["work"]) - number == 8 - len(before), "what did not move did not pause"
+
+
+async def test_joins_and_graceful_stops_are_announced_and_need_no_heartbeat(
+    holder: "NewHolder", eventually: "Eventually", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "POLL_SECONDS", 600.0)
+    first, second = holder(session_seconds=1200.0), holder(session_seconds=1200.0)
+    await shared(eventually, [first, second], 8, 8)
+    await second.leave()
+    await shared(eventually, [first], 16)
 
 
 async def test_a_replica_that_dies_is_replaced(holder: "NewHolder", eventually: "Eventually") -> None:
@@ -212,12 +222,12 @@ async def test_a_session_without_heartbeats_is_ended_and_its_share_is_taken(
     holder: "NewHolder", postgres_dsn: str, eventually: "Eventually"
 ) -> None:
     hung = Leases(postgres_dsn, session_seconds=1.0)
-    connection = await hung._connect()
-    await connection.execute("select pg_advisory_lock_shared(hashtextextended('member:work', 0))")
-    await connection.execute("select pg_advisory_lock(hashtextextended('work:3', 0))")
+    session = await hung._connect()
+    await session.execute("select pg_advisory_lock_shared(hashtextextended('member:work', 0))")
+    await session.execute("select pg_advisory_lock(hashtextextended('work:3', 0))")
 
     await shared(eventually, [holder()], 16)
-    connection.terminate()
+    session.terminate()
 
 
 async def test_a_server_that_accepts_no_writes_grants_no_lease(
@@ -279,9 +289,9 @@ async def test_a_heartbeat_at_rest_is_one_statement(
     connect = Leases._connect
 
     async def observed(self: Leases) -> "Admin":
-        connection = await connect(self)
-        connection.add_query_logger(lambda record: asked.append(record.query))
-        return connection
+        session = await connect(self)
+        session.add_query_logger(lambda record: asked.append(record.query))
+        return session
 
     monkeypatch.setattr(Leases, "_connect", observed)
     groups = [f"projection:{number}" for number in range(8)]
