@@ -1,7 +1,8 @@
-"""The commands: run, migrate, status, streams."""
+"""The commands: run, migrate, status, verify, streams."""
 
 import asyncio
 from functools import partial
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -71,6 +72,36 @@ def status(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
     telemetry.configure("persistence", settings)
     found = asyncio.run(read_status(settings))
     typer.echo(found.to_json() if as_json else render(found))
+
+
+@app.command()
+def verify(
+    log: Annotated[bool, typer.Option("--log", help="Verify the hash chains of the event log.")] = False,
+    since: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="Only what was committed since a time, as 2026-01-31T00:00:00Z."),
+    ] = None,
+    tenant: Annotated[str | None, typer.Option(help="Only the sessions of a tenant.")] = None,
+    heads: Annotated[
+        bool, typer.Option("--heads", help="Print the end of each partition's chain, to be kept elsewhere.")
+    ] = False,
+    against: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Compare with the heads of an earlier run, its output of --json."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, always with the heads.")] = False,
+) -> None:
+    """Prove that nothing in the event log was changed, removed, added or exchanged.
+
+    Exits with 0 if there is no difference, with 1 if there are some, with 2 if the options make no sense, and
+    with 3 if Postgres cannot be read.
+    """
+    if not log:
+        typer.echo("Say what to verify: --log.", err=True)
+        raise typer.Exit(2)
+    from antiphon.persistence.verify.command import verify_log_command
+
+    verify_log_command(since=since, tenant=tenant, heads=heads, against=against, as_json=as_json)
 
 
 @streams.command("status")

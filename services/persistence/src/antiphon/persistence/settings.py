@@ -21,6 +21,10 @@ class StatusSettings(NatsSettings, PostgresSettings, LogSettings):
     """The settings of `status`."""
 
 
+class VerifySettings(PostgresSettings, LogSettings):
+    """The settings of `verify`."""
+
+
 class RecreateSettings(StreamSettings, PostgresSettings, LogSettings):
     """The settings of `streams recreate`."""
 
