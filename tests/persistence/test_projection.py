@@ -351,7 +351,7 @@ async def create_table(connection: Any, projection: IdProjection) -> None:
     await connection.execute(
         f"create table if not exists {name} (id text primary key check (id <> '{REFUSED}'))"
     )
-    await connection.execute("insert into projections values ($1, 1) on conflict do nothing", name)
+    await connection.execute("insert into projections values ($1, 1, array[$1]) on conflict do nothing", name)
 
 
 async def test_cached_rows_are_bounded_in_bytes(new_session: "NewSession") -> None:

@@ -278,7 +278,7 @@ async def test_the_number_of_missing_events_at_the_end_is_said(
 
     [difference] = (await verify()).differences
 
-    assert "2 events are missing, after position 140" in difference.text
+    assert difference.text.endswith("missing: 2 of 12 events, after position 140")
 
 
 async def test_who_writes_the_checkpoint_too_is_found_by_a_head_that_was_kept_elsewhere(

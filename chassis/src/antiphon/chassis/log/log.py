@@ -21,12 +21,18 @@ BATCH = 500
 
 
 class Log:
-    """Read access to the event log."""
+    """Read access to the event log; without a bus it can be read, not followed."""
 
-    def __init__(self, database: Database, bus: Bus) -> None:
+    def __init__(self, database: Database, bus: Bus | None) -> None:
         self._database = database
-        self._bus = bus
-        self._notifications = Notifications(bus)
+        self._optional_bus = bus
+        self._notifications = None if bus is None else Notifications(bus)
+
+    @property
+    def _bus(self) -> Bus:
+        if self._optional_bus is None:
+            raise ValueError("this log was opened without a bus: it can be read, not followed")
+        return self._optional_bus
 
     async def read_session(
         self, tenant: str, session_id: str, *, after: int = 0, limit: int = PAGE
@@ -73,7 +79,8 @@ class Log:
         """
         chosen = _chosen(partitions)
         reader = PartitionReader(self._database, cursor, chosen, _filter(types, tenant), batch)
-        return follow_partitions(reader, self._notifications, chosen, tenant)
+        notifications = self._notifications or Notifications(self._bus)
+        return follow_partitions(reader, notifications, chosen, tenant)
 
     async def read(
         self,

@@ -1,9 +1,9 @@
-"""The commands: run, migrate, status, verify, streams."""
+"""The commands: run, migrate, status, rebuild, resume, verify, streams."""
 
 import asyncio
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,9 +12,14 @@ from antiphon.chassis.settings import load
 from antiphon.persistence.settings import (
     MigrateSettings,
     PersistenceSettings,
+    RebuildSettings,
     RecreateSettings,
     StatusSettings,
+    VerifySettings,
 )
+
+if TYPE_CHECKING:
+    from antiphon.persistence.projection import Projection
 
 app = typer.Typer(
     help="The only writer of Postgres: ingest, projections, migrations.",
@@ -28,13 +33,24 @@ app.add_typer(streams, name="streams")
 
 
 @app.command()
-def run() -> None:
-    """Commit events from the bus to the event log and update the views, until stopped."""
+def run(
+    only: Annotated[
+        str | None, typer.Option(metavar="VIEW,…", help="Keep only these views up to date.")
+    ] = None,
+    ingest: Annotated[
+        bool, typer.Option("--ingest/--no-ingest", help="Commit events from the bus to the event log.")
+    ] = True,
+) -> None:
+    """Commit events from the bus to the event log and update the views, until stopped.
+
+    Any number of processes share the work; each may do a part of it.
+    """
     from antiphon.persistence.run import run as serve
 
+    projections = _chosen([name.strip() for name in only.split(",")] if only else [], every=only is None)
     settings = load(PersistenceSettings)
     telemetry.configure("persistence", settings)
-    process.run(partial(serve, settings))
+    process.run(partial(serve, settings, projections=projections, ingest=ingest))
 
 
 @app.command()
@@ -75,33 +91,118 @@ def status(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
 
 
 @app.command()
+def rebuild(
+    views: Annotated[list[str] | None, typer.Argument(metavar="VIEW…", help="The views to build.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="Build all views, one after the other.")] = False,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Start again instead of going on with an unfinished build.")
+    ] = False,
+    discard: Annotated[
+        bool, typer.Option("--discard", help="Only drop what unfinished builds have left.")
+    ] = False,
+) -> None:
+    """Build views anew from the log, beside the live ones, and take them into use.
+
+    Readers see the live view until the new one has caught up; both are swapped in one transaction.
+    """
+    from antiphon.persistence.rebuild.command import drop_unfinished
+    from antiphon.persistence.rebuild.command import rebuild as build
+
+    projections = _chosen(views or [], every)
+    settings = load(RebuildSettings)
+    telemetry.configure("persistence", settings)
+    if discard:
+        for name in asyncio.run(drop_unfinished(settings.postgres_dsn, projections)):
+            typer.echo(f"{name}: dropped an unfinished build")
+    else:
+        asyncio.run(build(settings, projections, restart=restart))
+
+
+@app.command()
+def resume(
+    view: Annotated[str, typer.Argument(help="The view.")],
+    skip: Annotated[
+        bool, typer.Option("--skip", help="Leave out the event, now and in every rebuild; it is recorded.")
+    ] = False,
+    session: Annotated[
+        str | None, typer.Option(help="With --skip and --sequence: leave out this event of this session.")
+    ] = None,
+    sequence: Annotated[int | None, typer.Option(help="The sequence of the event in its session.")] = None,
+) -> None:
+    """Let a stalled view go on, after the cause was mended or without the event that it cannot fold."""
+    from antiphon.persistence import resume as resuming
+
+    [projection] = _chosen([view], every=False)
+    if (session is None) != (sequence is None) or (session is not None and not skip):
+        raise typer.BadParameter("--session and --sequence go together, with --skip")
+    settings = load(RebuildSettings)
+    telemetry.configure("persistence", settings)
+    if session is not None and sequence is not None:
+        typer.echo(asyncio.run(resuming.skip_event(settings, projection.name, session, sequence)))
+        return
+    resumed = asyncio.run(resuming.resume(settings, projection.name, skip=skip))
+    for part in resumed:
+        what = "skips" if part.skipped else "tries again"
+        typer.echo(f"{view} partition {part.partition}: {what} {part.stalled.type} {part.stalled.event_id}")
+    if not resumed:
+        typer.echo(f"{view} is not stalled.")
+
+
+@app.command()
 def verify(
+    views: Annotated[list[str] | None, typer.Argument(metavar="VIEW…", help="The views to verify.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="Verify all views.")] = False,
     log: Annotated[bool, typer.Option("--log", help="Verify the hash chains of the event log.")] = False,
     since: Annotated[
         str | None,
         typer.Option(metavar="TIME", help="Only what was committed since a time, as 2026-01-31T00:00:00Z."),
     ] = None,
-    tenant: Annotated[str | None, typer.Option(help="Only the sessions of a tenant.")] = None,
+    sample: Annotated[
+        int | None, typer.Option(min=1, help="Of views: only so many sessions, chosen at random.")
+    ] = None,
+    tenant: Annotated[str | None, typer.Option(help="Of the log: only the sessions of a tenant.")] = None,
     heads: Annotated[
-        bool, typer.Option("--heads", help="Print the end of each partition's chain, to be kept elsewhere.")
+        bool, typer.Option("--heads", help="Of the log: print the end of each chain, to be kept elsewhere.")
     ] = False,
     against: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Compare with the heads of an earlier run, its output of --json."),
+        typer.Option(metavar="FILE", help="Of the log: compare with the heads in the --json of earlier."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, always with the heads.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, of the log with heads.")] = False,
 ) -> None:
-    """Prove that nothing in the event log was changed, removed, added or exchanged.
+    """Prove that the event log was not changed (--log), or that views are what the log says.
 
     Exits with 0 if there is no difference, with 1 if there are some, with 2 if the options make no sense, and
     with 3 if Postgres cannot be read.
     """
-    if not log:
-        typer.echo("Say what to verify: --log.", err=True)
-        raise typer.Exit(2)
-    from antiphon.persistence.verify.command import verify_log_command
+    from antiphon.persistence.verify.command import check_log_options, read_time, verify_log_command
+    from antiphon.persistence.verify.views_command import verify_views_command
 
-    verify_log_command(since=since, tenant=tenant, heads=heads, against=against, as_json=as_json)
+    start = read_time(since)
+    if log:
+        if views or every or sample is not None:
+            raise typer.BadParameter("--log stands alone: give views, --all and --sample to another command")
+        anchors = check_log_options(start, tenant, against)
+        settings = load(VerifySettings)
+        telemetry.configure("persistence", settings)
+        verify_log_command(settings, start, tenant, anchors, heads=heads, as_json=as_json)
+    if tenant is not None or heads or against is not None:
+        raise typer.BadParameter("--tenant, --heads and --against need --log")
+    projections = _chosen(views or [], every)
+    settings = load(VerifySettings)
+    telemetry.configure("persistence", settings)
+    verify_views_command(settings, projections, since=start, sample=sample, as_json=as_json)
+
+
+def _chosen(views: list[str], every: bool) -> "list[Projection]":
+    from antiphon.persistence.projections import PROJECTIONS
+
+    known = {projection.name: projection for projection in PROJECTIONS}
+    if every == bool(views):
+        raise typer.BadParameter(f"name views or use --all; the views are {', '.join(known)}")
+    if unknown := [name for name in views if name not in known]:
+        raise typer.BadParameter(f"no view {', '.join(unknown)}; the views are {', '.join(known)}")
+    return [known[name] for name in dict.fromkeys(views)] or list(known.values())
 
 
 @streams.command("status")

@@ -17,9 +17,11 @@ from antiphon.persistence.ingest.group_writer import GroupWriter
 from antiphon.persistence.ingest.partition import IngestOptions, PartitionIngest
 from antiphon.persistence.lease import Leases, Run, ingest_lease, projection_lease, run_while_leased
 from antiphon.persistence.projection import Projection
+from antiphon.persistence.projection.batch import view_dsn
 from antiphon.persistence.projection.loop import ProjectionLoop
 from antiphon.persistence.projections import PROJECTIONS
 from antiphon.persistence.readiness import ReadinessCheck
+from antiphon.persistence.rebuild.upgrade import build_missing
 from antiphon.persistence.settings import PersistenceSettings
 from antiphon.persistence.startup import Startup
 
@@ -69,7 +71,7 @@ async def _serve(
         database = await startup.database(settings, "log", connections=LOG_CONNECTIONS)
         stack.push_async_callback(database.close)
         views = await startup.database(
-            settings.model_copy(update={"postgres_dsn": _asynchronous(settings.postgres_dsn)}),
+            settings.model_copy(update={"postgres_dsn": view_dsn(settings.postgres_dsn)}),
             "views",
             connections=VIEW_CONNECTIONS * len(projections) + 1,  # one checks health
         )
@@ -85,21 +87,20 @@ async def _serve(
         work = _ingest(settings, bus, database, health) if ingest else []
         loops = _projections(projections, bus, views, health)
         work += [held for loop, leased in loops for held in leased]
+        building = ReadinessCheck()
+        health.add("views", building.check)
         leases = Leases(settings.postgres_dsn, session_seconds=settings.lease_timeout_seconds)
         holding = BackgroundTask(leases.run, name="leases")
         stack.push_async_callback(holding.close)
         health.add("leases", lambda: _check_leases(leases, holding))
         async with asyncio.TaskGroup() as group:
+            group.create_task(
+                build_missing(settings.postgres_dsn, views, projections, building, stop), name="build views"
+            )
             for loop, _ in loops:
                 group.create_task(loop.run(stop), name=loop.name)
             for lease, run_leased, readiness in work:
                 group.create_task(run_while_leased(leases, lease, run_leased, readiness, stop), name=lease)
-
-
-def _asynchronous(dsn: str) -> str:
-    # Unlike the event log, views need not wait for fsync: rows and checkpoint commit atomically, and lost
-    # work is re-projected.
-    return f"{dsn}{'&' if '?' in dsn else '?'}synchronous_commit=off"
 
 
 def _ingest(settings: PersistenceSettings, bus: Bus, database: Database, health: Health) -> list[Leased]:

@@ -22,7 +22,7 @@ from sqlalchemy import (
     func,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSON
+from sqlalchemy.dialects.postgresql import ARRAY, JSON
 
 naming = {
     "pk": "%(table_name)s_pk",
@@ -87,6 +87,7 @@ projections = Table(
     metadata,
     required("name", Name, primary_key=True),
     required("version", Integer),
+    required("tables", ARRAY(Name)),
     required("built_at", Instant, server_default=func.now()),
 )
 

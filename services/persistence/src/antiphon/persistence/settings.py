@@ -25,6 +25,10 @@ class VerifySettings(PostgresSettings, LogSettings):
     """The settings of `verify`."""
 
 
+class RebuildSettings(PostgresSettings, LogSettings):
+    """The settings of `rebuild` and `resume`."""
+
+
 class RecreateSettings(StreamSettings, PostgresSettings, LogSettings):
     """The settings of `streams recreate`."""
 

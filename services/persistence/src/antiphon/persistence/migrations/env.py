@@ -67,8 +67,12 @@ def _create_views(connection: Connection) -> None:
         for table in projection.tables:
             table.table.create(connection, checkfirst=True)
         connection.execute(
-            text("insert into projections (name, version) values (:name, :version)"),
-            {"name": projection.name, "version": projection.version},
+            text("insert into projections (name, version, tables) values (:name, :version, :tables)"),
+            {
+                "name": projection.name,
+                "version": projection.version,
+                "tables": [table.name for table in projection.tables],
+            },
         )
 
 

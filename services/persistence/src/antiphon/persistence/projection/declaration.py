@@ -21,7 +21,9 @@ class EventFailed(Exception):
     """A function of a projection raised; `envelope` is the event that it was called with."""
 
     def __init__(self, envelope: Envelope, error: Exception) -> None:
-        super().__init__(f"{envelope.type} {envelope.id}: {error!r}")
+        super().__init__(
+            f"{envelope.type} {envelope.id} (sequence {envelope.sequence} of {envelope.subject}): {error!r}"
+        )
         self.envelope = envelope
 
 
@@ -56,6 +58,11 @@ class Projection:
         """Register the function for all events, also those that cannot be read: it gets the envelope only."""
         self._any = handler
         return handler
+
+    @property
+    def handlers(self) -> dict[str, Handler | AnyHandler]:
+        """The functions by event type; `*` is that for all events."""
+        return {**self._handlers, **({} if self._any is None else {"*": self._any})}
 
     @property
     def types(self) -> Collection[str] | None:

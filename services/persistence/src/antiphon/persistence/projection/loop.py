@@ -151,8 +151,8 @@ class ProjectionLoop:
             for partition in unclaimed:
                 if partition in self._held:
                     self._held[partition].claim = claims.get(partition)
-            if len(claims) < len(unclaimed):
-                self._readiness.unhealthy(self.name, f"is not built in version {self._projection.version}")
+            if len(claims) < len(unclaimed):  # it is being built, or a later version has replaced it
+                self._readiness.healthy(self.name)
                 asyncio.get_running_loop().call_later(NOT_LIVE_SECONDS, self._changed.set)
         claimed = {p: held.claim for p, held in self._held.items() if held.claim is not None}
         for partition in await self._failures.resumed(connection, claimed):

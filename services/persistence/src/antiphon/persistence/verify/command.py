@@ -7,9 +7,7 @@ from typing import NoReturn
 
 import typer
 
-from antiphon.chassis import telemetry
 from antiphon.chassis.database import Database, DatabaseRefused, DatabaseUnavailable
-from antiphon.chassis.settings import load
 from antiphon.contracts.ids import is_tenant
 from antiphon.persistence.errors import POSTGRES_ERRORS
 from antiphon.persistence.migrations import SchemaMismatch, check
@@ -24,23 +22,45 @@ CONNECT_SECONDS = 5.0
 CONNECTIONS = 2  # one page is read while another is checked
 
 
-def verify_log_command(
-    *, since: str | None, tenant: str | None, heads: bool, against: Path | None, as_json: bool
-) -> None:
-    """Verify the event log as the options say, print what was found, and exit."""
-    if against is not None and (since is not None or tenant is not None):
-        _misused("--against needs all of the log: leave out --since and --tenant.")
+def read_time(text: str | None) -> datetime | None:
+    """Return the time of `--since`, if there is one. Exits with 2 if it is none."""
+    if text is None:
+        return None
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        _misused(f"--since {text!r} is not a time: write it as 2026-01-31T00:00:00Z.")
+    if time.tzinfo is None:
+        _misused(f"--since {text!r} has no time zone: write it as {time.isoformat()}Z.")
+    return time
+
+
+def check_log_options(since: datetime | None, tenant: str | None, against: Path | None) -> dict[int, Head]:
+    """Return the heads to compare with. Exits with 2 if the options make no sense."""
     if tenant is not None and not is_tenant(tenant):
         _misused(f"--tenant {tenant!r} is not the name of a tenant: at most 63 of a-z, 0-9 and -.")
-    start = None if since is None else _time(since)
+    if against is None:
+        return {}
+    if since is not None or tenant is not None:
+        _misused("--against needs all of the log: leave out --since and --tenant.")
     try:
-        anchors = None if against is None else read_anchors(against)
+        return read_anchors(against)
     except InvalidAnchors as error:
         _misused(str(error))
-    settings = load(VerifySettings)
-    telemetry.configure("persistence", settings)
+
+
+def verify_log_command(
+    settings: VerifySettings,
+    since: datetime | None,
+    tenant: str | None,
+    anchors: dict[int, Head],
+    *,
+    heads: bool,
+    as_json: bool,
+) -> NoReturn:
+    """Verify the event log, print what was found, and exit."""
     try:
-        report = asyncio.run(_run(settings, start, tenant, anchors))
+        report = asyncio.run(_run(settings, since, tenant, anchors))
     except (DatabaseRefused, DatabaseUnavailable, SchemaMismatch) as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(FAILED) from error
@@ -57,7 +77,7 @@ def verify_log_command(
 
 
 async def _run(
-    settings: VerifySettings, since: datetime | None, tenant: str | None, anchors: dict[int, Head] | None
+    settings: VerifySettings, since: datetime | None, tenant: str | None, anchors: dict[int, Head]
 ) -> LogReport:
     database = await Database.connect(
         settings.postgres_dsn,
@@ -73,16 +93,6 @@ async def _run(
             return await verify_log(database, since=since, tenant=tenant, anchors=anchors, progress=progress)
     finally:
         await database.close()
-
-
-def _time(text: str) -> datetime:
-    try:
-        time = datetime.fromisoformat(text)
-    except ValueError:
-        _misused(f"--since {text!r} is not a time: write it as 2026-01-31T00:00:00Z.")
-    if time.tzinfo is None:
-        _misused(f"--since {text!r} has no time zone: write it as {time.isoformat()}Z.")
-    return time
 
 
 def _misused(reason: str) -> NoReturn:

@@ -53,7 +53,8 @@ class PartitionCheck:
             missing = end.chained - self._events
             text = "the chain does not end as its checkpoint says"
             if self._whole and missing > 0:
-                text += f": {missing} events are missing, after position {self._last} or before a difference"
+                text += f"; missing: {missing} of {end.chained} events"
+                text += "" if self._broken else f", after position {self._last}"
             self._differs("checkpoint", text, end.position, "chain", _hex(end.chain), _hex(self._chain))
         elif self._whole and not self._broken and self._events != end.chained:
             text = "the checkpoint does not count the events of its chain"

@@ -23,10 +23,14 @@ def upgrade() -> None:
         "projections",
         sa.Column("name", NAME, nullable=False),
         sa.Column("version", sa.Integer, nullable=False),
+        sa.Column("tables", sa.ARRAY(NAME), nullable=False),
         sa.Column("built_at", INSTANT, nullable=False, server_default=sa.func.now()),
         sa.PrimaryKeyConstraint("name", name="projections_pk"),
     )
-    op.execute("insert into projections (name, version) values ('sessions', 1), ('turns', 1)")
+    op.execute(
+        "insert into projections (name, version, tables)"
+        " values ('sessions', 1, '{sessions}'), ('turns', 1, '{turns}')"
+    )
     op.add_column(
         "projection_checkpoints",
         sa.Column("epoch", sa.BigInteger, nullable=False, server_default=sa.text("0")),
