@@ -34,6 +34,7 @@ BENCHMARKS = {
     "requests": "tests.benchmarks.requests",
     "sse": "tests.benchmarks.sse",
     "travel": "tests.benchmarks.travel",
+    "feed": "tests.benchmarks.feed",
     "voice": "tests.benchmarks.voice",
     "rest": "tests.benchmarks.rest",
 }

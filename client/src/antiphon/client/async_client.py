@@ -13,9 +13,12 @@ import httpx
 from antiphon.client import keys, sessions
 from antiphon.client.calls import Body, Call, any_call, documented
 from antiphon.client.errors import AntiphonError, Timeout
+from antiphon.client.event_feeds import AsyncEventFeed
 from antiphon.client.events import SessionEvent
-from antiphon.client.following import GIVE_UP_SECONDS, WATCHDOG_SECONDS, Following
+from antiphon.client.feed import FeedFollowing, FeedReading, events, stream_events
+from antiphon.client.following import Following
 from antiphon.client.pages import Listing
+from antiphon.client.reconnecting import GIVE_UP_SECONDS, WATCHDOG_SECONDS, Reconnecting
 from antiphon.client.retry import Outcome, Policy, Send, attempts
 from antiphon.client.transport import (
     Connections,
@@ -31,6 +34,22 @@ GRACE_SECONDS = 0.1  # the time limits of httpx, which tell more, come first
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+def _read(build: Callable[P, FeedReading]) -> Callable[Concatenate["AsyncAntiphon", P], AsyncEventFeed]:
+    def iterate(self: "AsyncAntiphon", /, *arguments: P.args, **named: P.kwargs) -> AsyncEventFeed:
+        reading = build(*arguments, **named)
+        return AsyncEventFeed(self._read(reading), reading)
+
+    return documented(iterate, build)
+
+
+def _stream(build: Callable[P, FeedFollowing]) -> Callable[Concatenate["AsyncAntiphon", P], AsyncEventFeed]:
+    def iterate(self: "AsyncAntiphon", /, *arguments: P.args, **named: P.kwargs) -> AsyncEventFeed:
+        following = build(*arguments, **named)
+        return AsyncEventFeed(self._follow(following), following)
+
+    return documented(iterate, build)
 
 
 class AsyncAntiphon:
@@ -95,6 +114,9 @@ class AsyncAntiphon:
         call = any_call(method, path, body, params=params, idempotency_key=idempotency_key, timeout=timeout)
         return await self._run(call)
 
+    events = _read(events)
+    stream_events = _stream(stream_events)
+
     def __repr__(self) -> str:
         return f"<AsyncAntiphon {self._target.base_url}>"
 
@@ -133,7 +155,12 @@ class AsyncAntiphon:
             for item in paging.take(await self._run(paging.call)):
                 yield item
 
-    async def _follow(self, following: Following) -> AsyncGenerator[SessionEvent, None]:
+    async def _read(self, reading: FeedReading) -> AsyncGenerator[SessionEvent, None]:
+        while reading.call is not None:
+            for event in reading.take(await self._run(reading.call)):
+                yield event
+
+    async def _follow(self, following: Reconnecting) -> AsyncGenerator[SessionEvent, None]:
         while not following.ended:
             try:
                 async with aclosing(self._connection(following)) as events:
@@ -146,7 +173,7 @@ class AsyncAntiphon:
             if not following.ended:
                 await asyncio.sleep(following.pause())
 
-    async def _connection(self, following: Following) -> AsyncGenerator[SessionEvent, None]:
+    async def _connection(self, following: Reconnecting) -> AsyncGenerator[SessionEvent, None]:
         require_open(self._streams)
         request = request_of(self._target, Send(following.call(), WATCHDOG_SECONDS))
         async with AsyncExitStack() as stack:

@@ -225,3 +225,27 @@ END = route(
     *_LIVEKIT,
 )
 FLOWS = route({200: _page("FlowList", "flows", examples.FLOW, None)})
+_FEED_PAGE = {"items": [examples.EVENT], "next": examples.FEED_CURSOR, "more": True}
+ALL_EVENTS = route(
+    {
+        200: {
+            "description": "A page of events; with `Accept: text/event-stream` a stream of them, without end",
+            "content": {
+                **answer("", reference("EventPage"), _FEED_PAGE)["content"],
+                EVENT_STREAM: {
+                    "schema": {
+                        "type": "string",
+                        "description": (
+                            "Server-sent events: `id` is the cursor after the event, `event` the type, "
+                            "`data` an Event as JSON. Lines that begin with a colon are heartbeats; an `id` "
+                            "follows them, from which a stream resumes."
+                        ),
+                    },
+                    "example": examples.FEED,
+                },
+            },
+        },
+    },
+    "invalid-cursor",
+    "database-unavailable",
+)
