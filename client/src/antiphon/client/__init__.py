@@ -23,6 +23,7 @@ from antiphon.client.errors import (
     UnreadableResponse,
 )
 from antiphon.client.events import SessionEvent
+from antiphon.client.exporting import ExportedBatch
 from antiphon.client.results import ApiKey, CreatedKey, CreatedSession, Ending, Flow, JoinToken, Session, Turn
 from antiphon.client.sync_client import Antiphon
 
@@ -39,6 +40,7 @@ __all__ = [
     "CreatedKey",
     "CreatedSession",
     "Ending",
+    "ExportedBatch",
     "FieldError",
     "Flow",
     "InvalidArgument",

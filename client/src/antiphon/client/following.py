@@ -1,8 +1,9 @@
 """Following a session's stream: what to ask for, what arrived, when to reconnect, and when it is over."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import Enum, auto
 from random import uniform
+from typing import Protocol, TypeVar
 
 from antiphon.client.calls import Call, Reply
 from antiphon.client.errors import (
@@ -28,6 +29,41 @@ RETRY_SECONDS = 1.0  # until the server says otherwise
 LONGEST_RETRY_SECONDS = 60.0
 LONGEST_BACKOFF_SECONDS = 15.0
 DAMAGED_TRIES = 3  # at the same place
+
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Resuming(Protocol[T_co]):
+    """What arrives in pieces over connections that break, without I/O: see `Following`."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether there is nothing more to come."""
+
+    @property
+    def reading(self) -> bool:
+        """Whether the connection has more to read."""
+
+    def call(self) -> Call[None]:
+        """Return the request of the next connection."""
+
+    def opened(self, reply: Reply) -> bool:
+        """Take the head of an answer; return whether it is to be read."""
+
+    def refused(self, reply: Reply) -> None:
+        """Take another answer, read to its end."""
+
+    def received(self, chunk: bytes) -> Sequence[T_co]:
+        """Return what a chunk completes."""
+
+    def closed(self) -> None:
+        """Take the server's end of an answer."""
+
+    def broke(self, error: AntiphonError) -> None:
+        """Take the failure of a connection."""
+
+    def pause(self) -> float:
+        """Return the seconds to wait before the next connection."""
 
 
 class State(Enum):
