@@ -16,7 +16,7 @@ HISTORY = ("docs/adr/", "CHANGELOG.md")
 REPLACED: tuple[tuple[str, str], ...] = (
     (r"\bplainly\(", "translate_errors("),
     (r"(?i)\bpatience", "backoff, timeout, deadline"),
-    (r"(?i)doorbell", "PartitionNotifier, notification"),
+    (r"(?i)doorbell", "Notified, notification"),
     (r"\bTurnBook\b|\bturn_book\b", "TurnTracker"),
     (r"\bNotebook\b|\bclass (Ears|Facts|Board)\b", "what it does, in common words"),
     (r"\b_doubt\b|\bgreet_everybody\b|\bbelongs_to\b", "what it does, in common words"),

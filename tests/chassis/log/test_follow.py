@@ -10,8 +10,8 @@ from tests.fixtures.ids import SequentialIds
 
 from antiphon.chassis.bus import Bus
 from antiphon.chassis.database import Database
-from antiphon.chassis.log import Log, follow
-from antiphon.chassis.log.read import read_partitions
+from antiphon.chassis.log import Batch, Log, follow
+from antiphon.chassis.log.partitions import read_partitions
 from antiphon.cli.stack.nats import NatsServer
 from antiphon.cli.stack.postgres import Postgres
 from antiphon.contracts.cursor import Cursor
@@ -24,11 +24,11 @@ def log(database: Database, bus: Bus) -> Log:
     return Log(database, bus)
 
 
-async def take(following: AsyncIterator[list[Envelope]], count: int) -> list[Envelope]:
+async def take(following: AsyncIterator[Batch], count: int) -> list[Envelope]:
     received: list[Envelope] = []
     async with asyncio.timeout(15):
         while len(received) < count:
-            received += await anext(following)
+            received += (await anext(following)).envelopes
     assert len(received) == count
     return received
 
@@ -45,9 +45,9 @@ def record_reads(monkeypatch: pytest.MonkeyPatch) -> list[set[int]]:
     reads: list[set[int]] = []
     read = read_partitions
 
-    async def recorded(database: Database, after: Any, limit: int) -> Any:
+    async def recorded(database: Database, after: Any, limit: int, **named: Any) -> Any:
         reads.append(set(after))
-        return await read(database, after, limit)
+        return await read(database, after, limit, **named)
 
     monkeypatch.setattr(follow, "read_partitions", recorded)
     return reads
@@ -72,7 +72,7 @@ async def test_a_list_never_exceeds_the_batch_size(log: Log, writer: Any) -> Non
         await writer.commit(ids(), 5)
 
     async with aclosing(log.follow(Cursor(), batch=32)) as following:
-        sizes = [len(await anext(following)) for _ in range(5)]
+        sizes = [len((await anext(following)).envelopes) for _ in range(5)]
 
     assert max(sizes) <= 32
 
@@ -82,12 +82,10 @@ async def test_a_cursor_resumes_where_it_was_taken(log: Log, writer: Any) -> Non
     sessions = [ids() for _ in range(10)]
     for session in sessions:
         await writer.commit(session, 3)
-    cursor = Cursor()
-    async with aclosing(log.follow(cursor, batch=16)) as following:
-        first = await anext(following)
-        cursor = cursor.advanced(first)
+    async with aclosing(log.follow(Cursor(), batch=16)) as following:
+        first, cursor = await anext(following)
 
-    async with aclosing(log.follow(Cursor.parse(str(cursor)), batch=16)) as following:
+    async with aclosing(log.follow(Cursor.parse(cursor.encode("log"), "log"), batch=16)) as following:
         rest = await take(following, 30 - len(first))
 
     assert by_session(first + rest) == {session: [1, 2, 3] for session in sessions}

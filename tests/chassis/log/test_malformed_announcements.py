@@ -13,8 +13,8 @@ from tests.fixtures.raw_nats import RawPublisher
 
 from antiphon.chassis.bus import Bus
 from antiphon.chassis.database import Database
-from antiphon.chassis.log import Log, follow
-from antiphon.chassis.log.notify import ALL_PARTITIONS, PartitionNotifier, envelopes_in
+from antiphon.chassis.log import Batch, Log, follow
+from antiphon.chassis.log.notify import ALL_PARTITIONS, SharedAnnouncements, envelopes_in
 from antiphon.cli.stack.nats import NatsServer
 from antiphon.contracts.cursor import Cursor
 from antiphon.contracts.envelope import Envelope
@@ -26,10 +26,10 @@ MALFORMED = [
 ]
 
 
-async def next_events(following: AsyncIterator[list[Envelope]]) -> list[Envelope]:
+async def next_events(following: AsyncIterator[Batch]) -> list[Envelope]:
     """Return the next list that is not empty: an empty one says that there is nothing more."""
     while True:
-        if events := await anext(following):
+        if events := (await anext(following)).envelopes:
             return events
 
 
@@ -86,16 +86,16 @@ async def test_a_notifier_that_fails_is_started_again(
 ) -> None:
     monkeypatch.setattr(follow, "PARTITIONS_POLL_SECONDS", 3600.0)
     session = SequentialIds()()
-    run, failed = PartitionNotifier.run, 0
+    run, failed = SharedAnnouncements.run, 0
 
-    async def run_or_fail(notifier: PartitionNotifier, bus: Bus) -> None:
+    async def run_or_fail(shared: SharedAnnouncements) -> None:
         nonlocal failed
         if failed < 2:
             failed += 1
             raise ValueError("a mistake of ours")
-        await run(notifier, bus)
+        await run(shared)
 
-    monkeypatch.setattr(PartitionNotifier, "run", run_or_fail)
+    monkeypatch.setattr(SharedAnnouncements, "run", run_or_fail)
     async with aclosing(Log(database, bus).follow(Cursor())) as following:
         await writer.commit_and_announce(session)
         async with asyncio.timeout(60):

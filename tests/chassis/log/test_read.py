@@ -96,8 +96,8 @@ async def test_partitions_with_large_events_are_read_in_bounded_pages(
     async with aclosing(Log(database, bus).follow(Cursor(), batch=500)) as following, asyncio.timeout(60):
         while len(received) < 24 * 6:
             batch = await anext(following)
-            received += batch
-            sizes.append(sum(len(envelope.data) for envelope in batch))
+            received += batch.envelopes
+            sizes.append(sum(len(envelope.data) for envelope in batch.envelopes))
 
     assert {(e.subject, e.sequence) for e in received} == {(s, n) for s in sessions for n in range(1, 7)}
     assert max(sizes) <= 3 * PAGE_BYTES

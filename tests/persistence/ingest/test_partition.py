@@ -45,7 +45,7 @@ def raw(session: "SampleSession", payload: bytes, number: int) -> Outgoing:
 def batch_statements() -> list[str]:
     """Return the statements that create `ingest_batch` and its types."""
     revision = ScriptDirectory.from_config(migrations._config()).get_revision("0002")
-    function = read_sql("antiphon.persistence.migrations", "versions/0003_ingest_batch.sql")
+    function = read_sql("antiphon.persistence.migrations", "versions/0008_ingest_batch.sql")
     return [*revision.module.TYPES, function]
 
 

@@ -54,6 +54,9 @@ def committed_subject(tenant: str, session_id: str) -> str:
     return f"committed.{partition_of(session_id)}.{tenant}.{session_id}"
 
 
-def committed_filter(partition: int | None = None) -> str:
-    """Return the filter for the announcements of one partition, or of all partitions."""
-    return "committed.>" if partition is None else f"committed.{partition}.>"
+def committed_filter(partition: int | None = None, tenant: str | None = None) -> str:
+    """Return the filter for the announcements of one partition, of one tenant, or of all."""
+    token = "*" if partition is None else str(partition)
+    if tenant is not None:
+        return f"committed.{token}.{tenant}.>"
+    return "committed.>" if partition is None else f"committed.{token}.>"

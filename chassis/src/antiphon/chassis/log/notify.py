@@ -1,9 +1,12 @@
 """Announcements of commits: which session or partition has new events, and when to read the log instead."""
 
 import asyncio
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
 
 import msgspec
 
+from antiphon.chassis.background import BackgroundTask
 from antiphon.chassis.bus import MISSED, Announcement, Bus, BusUnavailable
 from antiphon.chassis.library_log import get_logger
 from antiphon.chassis.retry import retrying
@@ -59,22 +62,20 @@ class DecodedAnnouncements:
 _decoded = DecodedAnnouncements()
 
 
-class PartitionNotifier:
-    """The partitions with new events since they were last taken."""
+class Notified:
+    """The partitions with new events since they were last taken, for one follower."""
 
-    def __init__(self) -> None:
+    def __init__(self, partitions: Collection[int]) -> None:
+        self._partitions = frozenset(partitions)
         self._notified: set[int] = set()
         self._event = asyncio.Event()
 
-    async def run(self, bus: Bus) -> None:
-        """Collect announcements until cancelled; while the bus is unavailable, `wait` times out instead."""
-        subscription = await retrying(BusUnavailable)(bus.subscribe, committed_filter())
-        try:
-            self._notify(ALL_PARTITIONS)  # events committed before we subscribed
-            async for announcement in subscription:
-                self._notify(_partitions(announcement))
-        finally:
-            await subscription.close()
+    def put(self, partitions: frozenset[int]) -> None:
+        """Note partitions with new events."""
+        mine = partitions & self._partitions
+        if mine:
+            self._notified |= mine
+            self._event.set()
 
     def take(self) -> set[int]:
         """Return the partitions with new events and forget them."""
@@ -82,18 +83,66 @@ class PartitionNotifier:
         self._event.clear()
         return notified
 
-    async def wait(self, timeout_seconds: float) -> set[int]:
+    async def wait(self, timeout_seconds: float) -> Collection[int]:
         """Wait for new events and take their partitions; after a timeout return every partition."""
         try:
             async with asyncio.timeout(timeout_seconds):
                 await self._event.wait()
         except TimeoutError:
-            return set(ALL_PARTITIONS)
+            return self._partitions
         return self.take()
 
-    def _notify(self, partitions: frozenset[int]) -> None:
-        self._notified |= partitions
-        self._event.set()
+
+class SharedAnnouncements:
+    """A subscription, the followers that share it, and the task that reads it."""
+
+    def __init__(self, bus: Bus, subject: str) -> None:
+        self.followers: set[Notified] = set()
+        self._bus = bus
+        self._subject = subject
+        self.task = BackgroundTask(self.run, name="follow: announcements")
+
+    async def run(self) -> None:
+        """Notify the followers until cancelled."""
+        subscription = await retrying(BusUnavailable)(self._bus.subscribe, self._subject)
+        try:
+            self._put(ALL_PARTITIONS)  # events committed before we subscribed
+            async for announcement in subscription:
+                self._put(_partitions(announcement))
+        finally:
+            await subscription.close()
+
+    def _put(self, partitions: frozenset[int]) -> None:
+        for follower in self.followers:
+            follower.put(partitions)
+
+
+class Notifications:
+    """The announcements of a process: one subscription for all its followers, or for those of a tenant.
+
+    It lasts from the first follower to the last. While the bus is unavailable, followers wait in vain and
+    read the log after each timeout.
+    """
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+        self._shared: dict[str | None, SharedAnnouncements] = {}
+
+    @asynccontextmanager
+    async def listen(self, partitions: Collection[int], tenant: str | None) -> AsyncIterator[Notified]:
+        """Notify a follower while the block runs."""
+        shared = self._shared.get(tenant)
+        if shared is None:
+            shared = self._shared[tenant] = SharedAnnouncements(self._bus, committed_filter(tenant=tenant))
+        follower = Notified(partitions)
+        shared.followers.add(follower)
+        try:
+            yield follower
+        finally:
+            shared.followers.discard(follower)
+            if not shared.followers:
+                del self._shared[tenant]
+                await shared.task.close()
 
 
 def _partitions(announcement: Announcement) -> frozenset[int]:

@@ -1,8 +1,6 @@
 """Read the event log from Postgres: envelopes as published, plus sequence and position of their commit."""
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from operator import itemgetter
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import asyncpg
@@ -60,41 +58,12 @@ with recursive step as (
 select sequence, position, envelope, upto from step limit $4
 """
 
-# One index range per partition, each limited, so that no partition can starve another.
-READ_PARTITIONS = """
-select found.sequence, found.position, found.envelope, found.before, found.partition
-from unnest($1::smallint[], $2::bigint[]) as place (partition, position)
-cross join lateral (
-    select *, coalesce(sum(octet_length(envelope::text)) over (
-        order by position rows between unbounded preceding and 1 preceding), 0) as before
-    from (
-        select partition, sequence, position, envelope
-        from event_log
-        where event_log.partition = place.partition and event_log.position > place.position
-        order by event_log.position
-        limit $3
-    ) as limited
-) as found
-where found.before < $4
-order by found.partition, found.position
-"""
-
-
-PARTITION = 4  # its column: by number, which is faster than by name
-
 
 class Page(NamedTuple):
     """Committed envelopes; `more` unless these are all: the page was limited by number or by size."""
 
     envelopes: list[Envelope]
     more: bool
-
-
-class PartitionsPage(NamedTuple):
-    """Committed envelopes of several partitions, and which of these may hold more."""
-
-    envelopes: list[Envelope]
-    unfinished: set[int]
 
 
 async def read_session(database: Database, tenant: str, session_id: str, after: int, limit: int) -> Page:
@@ -119,20 +88,6 @@ async def read_step(
     return Page(_envelopes(rows), bool(rows) and (len(rows) >= limit or rows[-1]["upto"] >= max_bytes))
 
 
-async def read_partitions(database: Database, after: Mapping[int, int], limit: int) -> PartitionsPage:
-    """Return what was committed after a position in each partition, in order.
-
-    At most `limit` per partition, and about PAGE_BYTES in all. Raises DatabaseUnavailable.
-    """
-    share = PAGE_BYTES // max(1, len(after))
-    with translate_errors():
-        rows = await database.pool.fetch(READ_PARTITIONS, [*after], [*after.values()], limit, share)
-    newest = {row[PARTITION]: row for row in rows}
-    counts = Counter(map(itemgetter(PARTITION), rows))
-    unfinished = {p for p, row in newest.items() if counts[p] >= limit or _is_full(row, share)}
-    return PartitionsPage(_envelopes(rows), unfinished)
-
-
 def _is_full(newest: asyncpg.Record, limit_bytes: int) -> bool:
     return int(newest["before"]) + len(newest["envelope"].encode()) >= limit_bytes
 
@@ -142,5 +97,10 @@ def sequence_of(envelope: Envelope) -> int:
     return 0 if envelope.sequence is UNSET else envelope.sequence
 
 
+def committed_envelope(row: asyncpg.Record) -> Envelope:
+    """Return the envelope of a row whose first columns are sequence, position and envelope."""
+    return committed(decode(row[2]), row[0], row[1])
+
+
 def _envelopes(rows: Sequence[asyncpg.Record]) -> list[Envelope]:
-    return [committed(decode(envelope), sequence, position) for sequence, position, envelope, *_ in rows]
+    return [committed_envelope(row) for row in rows]

@@ -13,7 +13,7 @@ import structlog
 
 from antiphon.chassis.bus import BusError
 from antiphon.chassis.database import TRANSIENT, Database, DatabaseUnavailable
-from antiphon.chassis.log import Log
+from antiphon.chassis.log import Batch, Log
 from antiphon.chassis.retry import retrying
 from antiphon.chassis.shutdown import ShuttingDown, StopAwareWait
 from antiphon.contracts.cursor import Cursor
@@ -175,15 +175,15 @@ class ProjectionLoop:
         self,
         connection: "Connection",
         cursor: Cursor,
-        batches: AsyncIterator[list[Envelope]],
+        batches: AsyncIterator[Batch],
         wait: StopAwareWait,
     ) -> None:
         cache = BoundedCache()
         while True:
-            envelopes = await wait(batches.__anext__)
-            if envelopes:
-                cursor = await self._apply(connection, cursor, envelopes, cache.rows)
-                cache.trim(envelopes)
+            batch = await wait(batches.__anext__)
+            if batch.envelopes:
+                cursor = await self._apply(connection, cursor, batch, cache.rows)
+                cache.trim(batch.envelopes)
                 await asyncio.sleep(REST_SECONDS)
             # A batch is applied or there is none: an event that fails keeps the view unready.
             self._readiness.healthy(self._name)
@@ -193,10 +193,8 @@ class ProjectionLoop:
         rows = await connection.fetch(_READ_CHECKPOINTS, self._projection.name)
         return Cursor({row["partition"]: row["position"] for row in rows})
 
-    async def _apply(
-        self, connection: "Connection", before: Cursor, envelopes: Sequence[Envelope], cache: Cache
-    ) -> Cursor:
-        after = before.advanced(envelopes)
+    async def _apply(self, connection: "Connection", before: Cursor, batch: Batch, cache: Cache) -> Cursor:
+        envelopes, after = batch
         advanced = [p for p in after.positions if after.after(p) != before.after(p)]
         advance = CheckpointAdvance(
             self._projection.name,

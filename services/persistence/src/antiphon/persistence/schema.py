@@ -54,9 +54,14 @@ event_log = Table(
     required("version", SmallInteger),
     required("occurred_at", Instant),
     required("envelope", Document),
+    # Null for events from before revision 0008.
+    Column("committed_at", Instant),
+    Column("hash", LargeBinary),
+    Column("chain", LargeBinary),
     PrimaryKeyConstraint("session_id", "sequence"),
     UniqueConstraint("partition", "position"),
     UniqueConstraint("session_id", "event_id"),
+    Index(None, "tenant", "partition", "position"),
 )
 
 checkpoints = Table(
@@ -70,6 +75,10 @@ checkpoints = Table(
     required("read_through", BigInteger, server_default=text("0")),
     Column("stream_created_at", Instant),
     Column("stopped", Text),
+    Column("committed_at", Instant),
+    Column("chain", LargeBinary),
+    Column("chained_after", BigInteger),
+    required("chained", BigInteger, server_default=text("0")),
 )
 
 projection_checkpoints = Table(
@@ -114,6 +123,18 @@ erased_sessions = Table(
     required("tenant", Name),
     required("last_sequence", Integer),
     required("erased_at", Instant, server_default=func.now()),
+    Column("last_hash", LargeBinary),
+)
+
+erased_events = Table(
+    "erased_events",
+    metadata,
+    required("partition", SmallInteger),
+    required("position", BigInteger),
+    required("session_id", Name),
+    required("sequence", Integer),
+    required("hash", LargeBinary),
+    PrimaryKeyConstraint("partition", "position"),
 )
 
 # One row: the oldest revision whose code can run with the schema (see migrations/compatibility.py).
