@@ -17,6 +17,8 @@ from msgspec import Struct
 from antiphon.cli.errors import StackError
 
 FORMAT = 1
+BEGINNING = b'{"antiphon_export":'
+LONGEST_HEADER = 1 << 20
 
 _encoder = msgspec.json.Encoder()
 
@@ -79,35 +81,34 @@ class Manifest:
         self._descriptor = descriptor
 
     @classmethod
-    def create(cls, path: Path, request: Request, new_id: Callable[[], str]) -> "Manifest":
-        """Begin an export.
+    def open(cls, path: Path, request: Request, new_id: Callable[[], str], *, resume: bool) -> "Manifest":
+        """Open the manifest of an export that began before, or begin one; drop a line that was cut off.
 
-        Raises StackError when another export begins in the same place.
+        Raises StackError when the file is no manifest, when there is an export and it is not to be resumed,
+        and when another process writes it.
         """
-        header = Header(antiphon_export=FORMAT, id=new_id(), request=request, started_at=datetime.now(UTC))
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
-        manifest = cls(path, header, None, _locked(descriptor, path))
-        if os.fstat(descriptor).st_size:
-            manifest.close()
-            raise StackError(f"another export has just begun in {path.parent}")
-        manifest._write(header)
-        sync_folder(path.parent)
-        return manifest
-
-    @classmethod
-    def resume(cls, path: Path) -> "Manifest":
-        """Open the manifest of an export that began before, and drop a line that was cut off.
-
-        Raises StackError when it is none, or another process writes this export.
-        """
-        descriptor = _locked(os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC), path)
         try:
-            header, last, size = _read(path)
+            _lock(descriptor, path)
+            found = _read(path)
+            if found is None:
+                return cls._begin(path, request, new_id(), descriptor)
+            header, last, size = found
+            _require_resumable(path, header.request, request, resume=resume)
             os.ftruncate(descriptor, size)
         except BaseException:
             os.close(descriptor)
             raise
         return cls(path, header, last, descriptor)
+
+    @classmethod
+    def _begin(cls, path: Path, request: Request, export_id: str, descriptor: int) -> "Manifest":
+        header = Header(antiphon_export=FORMAT, id=export_id, request=request, started_at=datetime.now(UTC))
+        os.ftruncate(descriptor, 0)
+        manifest = cls(path, header, None, descriptor)
+        manifest._write(header)
+        sync_folder(path.parent)
+        return manifest
 
     def append(self, checkpoint: Checkpoint) -> None:
         """Write a checkpoint, after its data."""
@@ -126,20 +127,20 @@ class Manifest:
         os.fsync(self._descriptor)
 
 
-def _locked(descriptor: int, path: Path) -> int:
+def _lock(descriptor: int, path: Path) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        os.close(descriptor)
         raise StackError(f"another process writes this export: {path} is locked") from None
-    return descriptor
 
 
-def _read(path: Path) -> tuple[Header, Checkpoint | None, int]:
-    """Return the header, the last checkpoint, and the size of all whole lines."""
+def _read(path: Path) -> tuple[Header, Checkpoint | None, int] | None:
+    """Return the header, the last checkpoint, and the size of all whole lines; None without a header."""
     last: Checkpoint | None = None
     with path.open("rb") as lines:
-        first = lines.readline()
+        first = lines.readline(LONGEST_HEADER)
+        if not first.endswith(b"\n") and (first.startswith(BEGINNING) or BEGINNING.startswith(first)):
+            return None  # a crash has cut it off: nothing was exported
         try:
             header = _header.decode(first)
             size = len(first)
@@ -157,21 +158,20 @@ def _read(path: Path) -> tuple[Header, Checkpoint | None, int]:
     return header, last, size
 
 
-def require_same(path: Path, found: Request, wanted: Request) -> None:
-    """Require that an export goes on with the options that it began with.
-
-    Raises StackError, which names the options that differ.
-    """
-    before, now = options_of(found), options_of(wanted)
-    differing = [name for name in before if before[name] != now[name]]
+def _require_resumable(path: Path, found: Request, wanted: Request, *, resume: bool) -> None:
+    """Require that an export goes on, and with the options that it began with; name those that differ."""
+    if not resume:
+        raise StackError(f"there is an export already ({path}): pass --resume to go on with it")
+    before, now = _options(found), _options(wanted)
+    differing = [f"--{name.replace('_', '-')} {before[name]}" for name in before if before[name] != now[name]]
     if differing:
-        described = ", ".join(f"--{name.replace('_', '-')} {before[name]}" for name in differing)
         raise StackError(
-            f"{path} began with other options ({described}): pass the same ones, or export to another place"
+            f"the export began with other options ({', '.join(differing)}): "
+            "pass the same ones, or export to another place"
         )
 
 
-def options_of(request: Request) -> dict[str, Any]:
+def _options(request: Request) -> dict[str, Any]:
     """Return the options that change the data, by name."""
     options: dict[str, Any] = msgspec.to_builtins(request)
     return options

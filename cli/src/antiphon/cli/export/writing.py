@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from antiphon.cli.errors import StackError
-from antiphon.cli.export.manifest import Checkpoint, Manifest, PartFile, Request, require_same
+from antiphon.cli.export.manifest import Checkpoint, Manifest, PartFile, Request
 from antiphon.cli.export.ndjson import PARTIAL, NdjsonFile
 from antiphon.client import ExportedBatch
 from antiphon.contracts.envelope import decode
@@ -105,8 +105,10 @@ class Export:
 
     def close(self) -> None:
         """Write no more; what came after the last checkpoint comes again when the export is resumed."""
-        self._files.close(complete=self._complete)
-        self._manifest.close()
+        try:
+            self._files.close(complete=self._complete)
+        finally:
+            self._manifest.close()
 
 
 def open_export(output: Path, request: Request, *, resume: bool, new_id: Callable[[], str]) -> Export:
@@ -114,28 +116,15 @@ def open_export(output: Path, request: Request, *, resume: bool, new_id: Callabl
 
     Raises StackError when there is one and it is not to be resumed, or it has other options.
     """
-    manifest = _manifest(output, request, resume=resume, new_id=new_id)
+    path = manifest_path(output, request)
+    if not path.exists():
+        _require_new(output, request)
+    manifest = Manifest.open(path, request, new_id, resume=resume)
     try:
         return Export(_files(output, manifest), manifest)
     except BaseException:
         manifest.close()
         raise
-
-
-def _manifest(output: Path, request: Request, *, resume: bool, new_id: Callable[[], str]) -> Manifest:
-    path = manifest_path(output, request)
-    if path.exists():
-        if not resume:
-            raise StackError(f"{output} has an export already: pass --resume to go on with it")
-        manifest = Manifest.resume(path)
-        try:
-            require_same(output, manifest.header.request, request)
-        except BaseException:
-            manifest.close()
-            raise
-        return manifest
-    _require_new(output, request)
-    return Manifest.create(path, request, new_id)
 
 
 def manifest_path(output: Path, request: Request) -> Path:
