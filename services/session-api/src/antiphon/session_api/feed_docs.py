@@ -2,6 +2,7 @@
 
 from antiphon.session_api import examples
 from antiphon.session_api.components import reference
+from antiphon.session_api.feed.export import MEDIA_TYPE as LINES
 from antiphon.session_api.route_docs import answer, route
 from antiphon.session_api.sessions.sse import MEDIA_TYPE as EVENT_STREAM
 
@@ -22,6 +23,27 @@ ALL_EVENTS = route(
                         ),
                     },
                     "example": examples.FEED,
+                },
+            },
+        },
+    },
+    "invalid-cursor",
+    "database-unavailable",
+)
+EXPORT = route(
+    {
+        200: {
+            "description": "The events, with control lines between them",
+            "content": {
+                LINES: {
+                    "schema": {
+                        "type": "string",
+                        "description": (
+                            'Lines of JSON: an Event, or `{"cursor": …, "until": …, "progress": …, '
+                            '"complete": …}`. `progress` is the part of the log that was read, 0 to 1.'
+                        ),
+                    },
+                    "example": examples.EXPORT,
                 },
             },
         },
