@@ -4,7 +4,7 @@ import asyncio
 import json
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -93,11 +93,9 @@ class LogWriter:
             by_session[envelope.subject].append(envelope)
         if self.announces:
             for session_id, envelopes in by_session.items():
-                try:
+                with suppress(BusUnavailable):
                     payload = msgspec.json.encode(envelopes)
                     await self.bus.announce(committed_subject(tenant, session_id), payload)
-                except BusUnavailable:
-                    pass
         return fresh
 
     def _next(self, session_id: str, event: Event, tenant: str) -> Envelope:
@@ -168,6 +166,13 @@ class Stream:
                 if (received := await self.next()) is not None:
                     found.append(received)
         return found
+
+    async def end(self) -> None:
+        """Read to the end of the stream."""
+        with suppress(StopAsyncIteration):
+            async with asyncio.timeout(60):
+                while True:
+                    await self.next()
 
     async def until(self, keys: set[tuple[str, int]]) -> list[Received]:
         """Return the next events until all of these have come."""

@@ -147,6 +147,44 @@ def tail(
     asyncio.run(print_live(session))
 
 
+def events(
+    kind: Annotated[
+        list[str] | None,
+        typer.Option("--type", help="Only events of this type, as turn.saved; may be repeated."),
+    ] = None,
+    family: Annotated[
+        list[str] | None, typer.Option(help="Only events of this family, as turn; may be repeated.")
+    ] = None,
+    session: Annotated[
+        str | None, typer.Option(help="Only the events of this session.", callback=_session_id)
+    ] = None,
+    flow: Annotated[str | None, typer.Option(help="Only the events of sessions of this flow.")] = None,
+    since: Annotated[
+        str | None,
+        typer.Option(
+            help="start, now, a time as 2026-11-21T09:30:00Z, or how long ago, as 15m; default: start.",
+            metavar="TIME",
+        ),
+    ] = None,
+    after: Annotated[
+        str | None, typer.Option(help="Go on after this cursor, as printed at the end.", metavar="CURSOR")
+    ] = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Go on with new events as they are committed.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print each event as a line of JSON.")] = False,
+) -> None:
+    """Print the events of all sessions.
+
+    The order is that of each session. At the end, or after Ctrl-C, the cursor to go on from is printed on
+    standard error: with --after CURSOR and the same filters, nothing is skipped and nothing comes twice.
+    """
+    from antiphon.cli.commands.events import print_events
+
+    filters = {"types": kind or None, "families": family or None, "session_id": session, "flow_id": flow}
+    asyncio.run(print_events(filters, since=since, after=after, follow=follow, as_json=as_json))
+
+
 def sessions(
     limit: Annotated[int, typer.Option(help="Maximum number of sessions.", min=1, max=100)] = 20,
     room: Annotated[str | None, typer.Option(help="Only the sessions of this LiveKit room.")] = None,
@@ -235,7 +273,18 @@ def livekit() -> None:
 
 
 COMMANDS: tuple[Callable[..., None], ...] = (
-    *(up, down, status, logs, call, tail, sessions, show, end, export, livekit),
+    up,
+    down,
+    status,
+    logs,
+    call,
+    tail,
+    events,
+    sessions,
+    show,
+    end,
+    export,
+    livekit,
 )
 
 

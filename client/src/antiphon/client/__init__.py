@@ -22,6 +22,7 @@ from antiphon.client.errors import (
     TlsFailed,
     UnreadableResponse,
 )
+from antiphon.client.event_feeds import AsyncEventFeed, EventFeed
 from antiphon.client.events import SessionEvent
 from antiphon.client.exporting import ExportedBatch
 from antiphon.client.results import ApiKey, CreatedKey, CreatedSession, Ending, Flow, JoinToken, Session, Turn
@@ -33,6 +34,7 @@ __all__ = [
     "ApiError",
     "ApiKey",
     "AsyncAntiphon",
+    "AsyncEventFeed",
     "AuthenticationError",
     "ClientClosed",
     "Conflict",
@@ -40,6 +42,7 @@ __all__ = [
     "CreatedKey",
     "CreatedSession",
     "Ending",
+    "EventFeed",
     "ExportedBatch",
     "FieldError",
     "Flow",

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from enum import Enum, auto
 from functools import cached_property
 from typing import TypedDict
 
@@ -21,12 +20,11 @@ from antiphon.client.errors import (
     UnreadableResponse,
 )
 from antiphon.client.events import SessionEvent
+from antiphon.client.reconnecting import GIVE_UP_SECONDS, LONGEST_BACKOFF_SECONDS, State
 from antiphon.client.retry import backoff
 
 PATH = "/v1/events/export"
 MEDIA_TYPE = "application/x-ndjson"
-GIVE_UP_SECONDS = 300.0  # of failures without a batch between them
-LONGEST_BACKOFF_SECONDS = 15.0
 MAX_BATCH_BYTES = 64 << 20  # the server sends about 4 MiB between two control lines
 CONTROL = b'{"cursor":'  # how a control line begins, and no event
 
@@ -111,14 +109,6 @@ def exporting(
 
 def _many(names: str | Sequence[str] | None) -> str | list[str] | None:
     return names if isinstance(names, str | None) else list(names)
-
-
-class State(Enum):
-    """What a client has to do next."""
-
-    CONNECT = auto()
-    READ = auto()
-    END = auto()
 
 
 class Exporting:

@@ -13,9 +13,9 @@ from antiphon.session_api.dependencies import dependencies_of
 from antiphon.session_api.feed.export import MEDIA_TYPE, Exporting, ExportResponse, export_lines
 from antiphon.session_api.feed.filters import Families, OfFlow, OfSession, Types, event_filter
 from antiphon.session_api.feed.start import After, Since, checked_cursor, start_cursor
-from antiphon.session_api.feed_docs import EXPORT
 from antiphon.session_api.instants import parse_instant
 from antiphon.session_api.problems import invalid
+from antiphon.session_api.route_docs import EXPORT
 from antiphon.session_api.streams import CountedResponse, OpenStream
 
 exports = APIRouter(prefix="/v1/events", tags=["events"], route_class=ApiRoute)

@@ -13,7 +13,7 @@ from antiphon.session_api.feed.filters import Families, OfFlow, OfSession, Types
 from antiphon.session_api.feed.page import event_page
 from antiphon.session_api.feed.start import LAST_EVENT_ID, After, Since, start_cursor
 from antiphon.session_api.feed.stream import live
-from antiphon.session_api.feed_docs import ALL_EVENTS
+from antiphon.session_api.route_docs import ALL_EVENTS
 from antiphon.session_api.sessions import sse
 from antiphon.session_api.streams import CountedResponse, OpenStream
 
