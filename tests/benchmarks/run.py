@@ -33,6 +33,7 @@ BENCHMARKS = {
     "requests": "tests.benchmarks.requests",
     "sse": "tests.benchmarks.sse",
     "voice": "tests.benchmarks.voice",
+    "export": "tests.benchmarks.export",
     "rest": "tests.benchmarks.rest",
 }
 ROW = "{:<62}{:>18}  {:<36}{:>6}  {:<20}{}"
