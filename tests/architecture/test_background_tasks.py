@@ -25,6 +25,7 @@ OWNED = {
     "chassis/bus/group_commit.py": "callers await futures, which the task resolves in every case",
     "chassis/bus/subscribe.py": "`Connection.unsubscribe` raises nothing, and has a deadline",
     "chassis/http/server.py": "it waits for an event and sets a flag; `serve_http` cancels it",
+    "chassis/log/batches.py": "`next` takes its result; `close` cancels it",
     "chassis/log/session_follower.py": "`next` takes its result; `close` cancels it",
     "chassis/shutdown.py": "each wait awaits its tasks before it returns",
     "cli/caller/audio.py": "`close` awaits the microphone; a track ends with its call",

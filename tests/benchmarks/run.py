@@ -32,6 +32,7 @@ BENCHMARKS = {
     "lag": "tests.benchmarks.lag",
     "requests": "tests.benchmarks.requests",
     "sse": "tests.benchmarks.sse",
+    "feed": "tests.benchmarks.feed",
     "voice": "tests.benchmarks.voice",
     "export": "tests.benchmarks.export",
     "rest": "tests.benchmarks.rest",

@@ -22,6 +22,7 @@ from antiphon.contracts.session import Session
 from antiphon.contracts.views import TABLES, session_json
 from antiphon.persistence import migrations
 from antiphon.persistence.migrations import SchemaMismatch, current, head
+from antiphon.persistence.projection import views
 from antiphon.persistence.schema import metadata
 
 # The schema of a database: columns with types, collations and defaults; constraints; indexes; options.
@@ -71,6 +72,7 @@ async def test_the_migrations_create_what_the_metadata_defines(empty_dsn: str, p
     engine = create_async_engine("postgresql+asyncpg://", async_creator=lambda: asyncpg.connect(empty_dsn))
     async with engine.begin() as connection:
         await connection.run_sync(metadata.create_all)
+        await connection.run_sync(views.create_all)
     await engine.dispose()
 
     assert await catalogue(empty_dsn) == await catalogue(postgres_dsn)
@@ -80,6 +82,7 @@ async def test_a_difference_is_detected(empty_dsn: str, postgres_dsn: str) -> No
     engine = create_async_engine("postgresql+asyncpg://", async_creator=lambda: asyncpg.connect(empty_dsn))
     async with engine.begin() as connection:
         await connection.run_sync(metadata.create_all)
+        await connection.run_sync(views.create_all)
         await connection.execute(text("alter table turns alter agent_id drop not null"))
     await engine.dispose()
 
@@ -201,7 +204,7 @@ async def test_a_database_without_schema_has_no_revision(empty_dsn: str) -> None
 
 @pytest.mark.parametrize("view", TABLES)
 def test_a_view_has_the_columns_of_the_contract(view: str) -> None:
-    table = metadata.tables[view]
+    table = views.tables[view]
     declared = TABLES[view]
 
     assert {column.name for column in table.columns} == set(declared.__struct_fields__)

@@ -1,11 +1,12 @@
 """The loop of a projection: rows and checkpoint commit atomically, an error affects only its view."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TYPE_CHECKING, Any
 
 import asyncpg
 import pytest
+from sqlalchemy import Column, MetaData, Table, Text
 
 from antiphon.chassis.bus import Bus
 from antiphon.chassis.database import Database, DatabaseUnavailable
@@ -13,9 +14,12 @@ from antiphon.chassis.log import Log
 from antiphon.cli.stack.nats import NatsServer
 from antiphon.cli.stack.ports import free_port
 from antiphon.contracts.envelope import Envelope
+from antiphon.contracts.subjects import PARTITIONS
 from antiphon.persistence import run
 from antiphon.persistence.errors import Fenced, NotReady
-from antiphon.persistence.projection import BoundedCache, Columns, Projection, ProjectionLoop
+from antiphon.persistence.projection import Projection, Rows, ViewTable
+from antiphon.persistence.projection.loop import ProjectionLoop
+from antiphon.persistence.projection.rows import Cache
 from antiphon.persistence.readiness import ReadinessCheck
 from antiphon.persistence.settings import PersistenceSettings
 
@@ -30,26 +34,26 @@ if TYPE_CHECKING:
     )
 
 REFUSED = "refused"
-WRITE = """
-with advanced as materialized (select advance_projection($1, $2, $3, $4))
-insert into {name} (id) select id from advanced, unnest($5::text[]) as row (id)
-"""
 
 
 class IdProjection:
     """A projection that writes the ids of its events, and fails in Postgres while `fails` is set."""
 
     def __init__(self, name: str) -> None:
-        self.definition = Projection(name, self.ids, WRITE.format(name=name))
+        table = Table(name, MetaData(), Column("id", Text, primary_key=True))
+        self.table = ViewTable(table)
+        self.definition = Projection(name, self.table)
+        self.definition.on_any(self.add)
         self.readiness = ReadinessCheck()
         self.stop = asyncio.Event()
         self.fails = False
         self.failures = 0
 
-    async def ids(self, _: object, envelopes: Sequence[Envelope], __: object) -> Columns:
+    def add(self, envelope: Envelope, rows: Rows) -> None:
+        rows(self.table, envelope.id)
         if self.fails:
             self.failures += 1
-        return [[envelope.id for envelope in envelopes] + [REFUSED] * self.fails]
+            rows(self.table, REFUSED)
 
     async def failed_twice(self) -> bool:
         return self.failures >= 2
@@ -72,15 +76,15 @@ class Loops:
         self.eventually = eventually
         self._bus = bus
         self._database = database
-        self._tasks: list[asyncio.Task[None]] = []
+        self._tasks: list[asyncio.Future[list[None]]] = []
         self._projections: list[IdProjection] = []
 
-    async def start(self, projection: IdProjection) -> asyncio.Task[None]:
-        table = f"create table if not exists {projection.definition.name} (id text check (id <> '{REFUSED}'))"
-        await self._database.pool.execute(table)
+    async def start(self, projection: IdProjection) -> asyncio.Future[list[None]]:
+        await create_table(self._database.pool, projection)
         log = Log(self._database, self._bus)
         loop = ProjectionLoop(projection.definition, self._database, log, projection.readiness)
-        self._tasks.append(asyncio.create_task(loop.run(projection.stop)))
+        held = [loop.hold(number, projection.stop) for number in range(PARTITIONS)]
+        self._tasks.append(asyncio.ensure_future(asyncio.gather(loop.run(projection.stop), *held)))
         self._projections.append(projection)
         return self._tasks[-1]
 
@@ -284,7 +288,7 @@ async def test_six_projections_of_one_process_make_progress(
     planted = [IdProjection(f"planted_{n}") for n in range(6)]
     monkeypatch.setattr(run, "PROJECTIONS", tuple(projection.definition for projection in planted))
     for projection in planted:
-        await database.pool.execute(f"create table {projection.definition.name} (id text)")
+        await create_table(database.pool, projection)
     settings = PersistenceSettings(
         postgres_dsn=postgres_dsn, nats_url=nats_server.url, health_port=free_port()
     )
@@ -317,9 +321,12 @@ async def test_a_projection_waits_for_a_connection_and_recovers(
     loops = Loops(bus, small, eventually)
     projection = IdProjection("waits")
     async with small.pool.acquire(), small.pool.acquire():
-        await small_table(postgres_dsn, projection)
+        connection = await asyncpg.connect(postgres_dsn)
+        await create_table(connection, projection)
+        await connection.close()
         loop = ProjectionLoop(projection.definition, small, Log(small, bus), projection.readiness)
-        task = asyncio.create_task(loop.run(projection.stop))
+        held = [loop.hold(number, projection.stop) for number in range(PARTITIONS)]
+        task = asyncio.ensure_future(asyncio.gather(loop.run(projection.stop), *held))
 
         async def exhausted() -> bool:
             return "all 2 connections were in use" in await projection.reason()
@@ -338,30 +345,33 @@ async def test_a_projection_waits_for_a_connection_and_recovers(
     await small.close()
 
 
-async def small_table(dsn: str, projection: IdProjection) -> None:
-    connection = await asyncpg.connect(dsn)
-    await connection.execute(f"create table {projection.definition.name} (id text)")
-    await connection.close()
+async def create_table(connection: Any, projection: IdProjection) -> None:
+    """Create the view of a projection, as a build of it would."""
+    name = projection.definition.name
+    await connection.execute(
+        f"create table if not exists {name} (id text primary key check (id <> '{REFUSED}'))"
+    )
+    await connection.execute("insert into projections values ($1, 1, array[$1]) on conflict do nothing", name)
 
 
 async def test_cached_rows_are_bounded_in_bytes(new_session: "NewSession") -> None:
-    cache = BoundedCache(max_bytes=10_000)
+    cache = Cache(max_bytes=10_000)
     session = new_session("cached")
     for number in range(1, 6):
-        cache.rows[f"row {number}"] = ("x" * 1000, number)
+        cache.rows["ids", (number,)] = {"text": "x" * 1000}
         cache.trim([session.turn(number)])
     assert len(cache.rows) == 5
     assert 5_000 < cache.bytes < 10_000
 
-    cache.rows["large"] = "x" * 10_000
+    cache.rows["ids", ("large",)] = {"text": "x" * 10_000}
     cache.trim([])
     assert (cache.rows, cache.bytes) == ({}, 0)
 
 
 async def test_events_folded_into_a_cached_row_count(new_session: "NewSession") -> None:
-    cache = BoundedCache(max_bytes=10_000)
+    cache = Cache(max_bytes=10_000)
     session = new_session("folded")
-    cache.rows["row"] = 1
+    cache.rows["ids", ("row",)] = {}
     cache.trim([session.turn(1, "x" * 6_000)])
     assert cache.rows
     cache.trim([session.turn(2, "x" * 6_000)])

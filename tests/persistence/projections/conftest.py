@@ -12,7 +12,9 @@ from antiphon.chassis.database import Database
 from antiphon.contracts.envelope import Envelope, committed
 from antiphon.contracts.session import Session, fold
 from antiphon.contracts.views import session_json
-from antiphon.persistence.projection import Cache, CheckpointAdvance, Projection
+from antiphon.persistence.projection import Projection
+from antiphon.persistence.projection.batch import Advance, apply
+from antiphon.persistence.projection.rows import Cache
 
 VIEWS = ("sessions", "turns")
 
@@ -47,9 +49,9 @@ class View:
 
     async def again(self, log: Sequence[Envelope], cache: Cache | None = None) -> None:
         """Fold committed events."""
-        nowhere = CheckpointAdvance(self._projection.name, [], [], [])
+        nowhere = Advance(self._projection.name, [], [], [], [])
         async with self._database.pool.acquire() as connection:
-            await self._projection.apply(connection, log, nowhere, {} if cache is None else cache)
+            await apply(self._projection, connection, log, nowhere, Cache() if cache is None else cache)
 
     async def rows(self, table: str, order: str = "1, 2") -> list[dict[str, Any]]:
         return [

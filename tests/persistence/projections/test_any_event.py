@@ -25,9 +25,11 @@ from antiphon.contracts.events.session import SessionRequested
 from antiphon.contracts.events.turn import TurnSaved, TurnStarted
 from antiphon.contracts.registry import EVENTS
 from antiphon.contracts.session import Session, fold
-from antiphon.contracts.subjects import event_subject
+from antiphon.contracts.subjects import PARTITIONS, event_subject
 from antiphon.contracts.views import session_json
-from antiphon.persistence.projection import Cache, CheckpointAdvance, ProjectionLoop
+from antiphon.persistence.projection.batch import Advance, apply
+from antiphon.persistence.projection.loop import ProjectionLoop
+from antiphon.persistence.projection.rows import Cache
 from antiphon.persistence.projections import PROJECTIONS
 from antiphon.persistence.projections.sessions import SESSIONS
 from antiphon.persistence.projections.turns import TURNS
@@ -103,14 +105,14 @@ async def _project(dsn: str, log: list[Envelope], size: int) -> dict[str, Any]:
     database = await Database.connect(dsn, min_size=0, max_size=1)
     try:
         await database.pool.execute("truncate sessions, turns")
-        caches: dict[str, Cache] = {projection.name: {} for projection in PROJECTIONS}
+        caches = {projection.name: Cache() for projection in PROJECTIONS}
         for start in range(0, len(log), size):
             async with database.pool.acquire() as connection:
                 for projection in PROJECTIONS:
-                    cache = caches[projection.name] if start % 2 else {}
+                    cache = caches[projection.name] if start % 2 else Cache()
                     caches[projection.name] = cache
-                    advance = CheckpointAdvance(projection.name, [], [], [])
-                    await projection.apply(connection, log[start : start + size], advance, cache)
+                    nowhere = Advance(projection.name, [], [], [], [])
+                    await apply(projection, connection, log[start : start + size], nowhere, cache)
         row = await database.pool.fetchrow("select * from sessions")
         assert row is not None
         return dict(row)
@@ -159,8 +161,9 @@ async def test_a_type_that_becomes_known_after_its_events_were_stored(
 
     stop = asyncio.Event()
     log = Log(database, bus)
-    loops = [ProjectionLoop(each, database, log, ReadinessCheck()).run(stop) for each in PROJECTIONS]
-    running = asyncio.gather(*loops)
+    loops = [ProjectionLoop(each, database, log, ReadinessCheck()) for each in PROJECTIONS]
+    held = [loop.hold(number, stop) for loop in loops for number in range(PARTITIONS)]
+    running = asyncio.gather(*[loop.run(stop) for loop in loops], *held)
 
     async def caught_up() -> bool:
         counts = await database.pool.fetch("select turns, skipped from sessions order by skipped")

@@ -12,7 +12,8 @@ from alembic import command
 from antiphon.contracts.events.session import CloseReason, FaultSide, SessionClosed, SessionRequested
 from antiphon.contracts.views import metadata_term, metadata_terms
 from antiphon.persistence import migrations
-from antiphon.persistence.projections.sessions import SESSIONS, Row
+from antiphon.persistence.projection.rows import Cache
+from antiphon.persistence.projections.sessions import SESSIONS
 
 if TYPE_CHECKING:
     from tests.persistence.conftest import NewSession
@@ -67,7 +68,7 @@ async def test_the_row_has_what_it_is_filtered_by(view: "View", new_session: "Ne
     log = view(SESSIONS).committed(
         [session.seal(_requested(METADATA)), session.turn(1), session.seal(CLOSED)]
     )
-    cache: dict[str, Row] = {}
+    cache = Cache()
 
     for envelope in log:  # the terms stay although later events do not write them
         await view(SESSIONS).again([envelope], cache)

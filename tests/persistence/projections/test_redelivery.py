@@ -13,7 +13,8 @@ from antiphon.contracts.envelope import Envelope
 from antiphon.contracts.events.agent import AgentJoined, AgentLeft
 from antiphon.contracts.events.session import CloseReason, FaultSide, SessionAdopted, SessionClosed
 from antiphon.contracts.events.turn import TurnSaved, TurnStarted
-from antiphon.persistence.projection import Cache, CheckpointAdvance
+from antiphon.persistence.projection.batch import Advance, apply
+from antiphon.persistence.projection.rows import Cache
 from antiphon.persistence.projections import PROJECTIONS
 
 if TYPE_CHECKING:
@@ -86,13 +87,12 @@ def _deliveries(log: Sequence[Envelope], batches: list[tuple[int, int]]) -> list
 async def _rows(dsn: str, deliveries: list[Sequence[Envelope]]) -> list[list[dict[str, object]]]:
     database = await Database.connect(dsn, min_size=0, max_size=1)
     await database.pool.execute("truncate sessions, turns")
-    caches: dict[str, Cache] = {projection.name: {} for projection in PROJECTIONS}
+    caches = {projection.name: Cache() for projection in PROJECTIONS}
     for batch in deliveries:
         for projection in PROJECTIONS:
             async with database.pool.acquire() as connection:
-                await projection.apply(
-                    connection, batch, CheckpointAdvance(projection.name, [], [], []), caches[projection.name]
-                )
+                nowhere = Advance(projection.name, [], [], [], [])
+                await apply(projection, connection, batch, nowhere, caches[projection.name])
     rows = [
         [dict(row) for row in await database.pool.fetch(f"select * from {view} order by 1, 2, 3")]
         for view in ("sessions", "turns")

@@ -1,8 +1,9 @@
 """The sessions view is the fold of the log."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from antiphon.persistence.projections.sessions import SESSIONS, Row, fold
+from antiphon.persistence.projection.rows import Cache, Rows
+from antiphon.persistence.projections.sessions import SESSIONS
 
 if TYPE_CHECKING:
     from tests.persistence.conftest import NewSession
@@ -105,12 +106,14 @@ async def test_metadata_is_neither_cached_nor_lost(view: "View", new_session: "N
     session = new_session("metadata")
     metadata = {"order": "x" * 1000}
     request = SessionRequested(flow_id="f", flow_revision=1, user_id="u", room="r", metadata=metadata)
-    cache: dict[str, Row] = {}
+    cache = Cache()
     for envelope in view.committed([session.seal(request), session.turn(1), session.turn(2)]):
         await view(SESSIONS).again([envelope], cache)
 
     assert (await view.state(session.session_id)).metadata == metadata
-    assert cache[session.session_id][0].metadata == {}
+    cached = cache.rows["sessions", (session.session_id,)]
+    assert cached is not None
+    assert cached["state"].metadata == {}
 
 
 async def test_a_session_with_large_documents_is_not_cached(view: "View", new_session: "NewSession") -> None:
@@ -118,19 +121,25 @@ async def test_a_session_with_large_documents_is_not_cached(view: "View", new_se
 
     session = new_session("large")
     ready = session.seal(AgentReady(greeting="x" * 10_000, ready_ms=1.0))
-    cache: dict[str, Row] = {}
+    cache = Cache()
     log = view.committed([session.requested(), ready, session.turn(1), session.turn(2)])
 
     await view(SESSIONS).again(log[:1], cache)
-    assert cache
+    assert cache.rows
     for envelope in log[1:]:
         await view(SESSIONS).again([envelope], cache)
-        assert cache == {}
+        assert cache.rows == {}
     assert await view.state(session.session_id) == view.folded(log)
 
 
 def test_an_event_that_was_folded_already_changes_no_row(view: "View", new_session: "NewSession") -> None:
     log = view.committed(new_session("pure").whole_call())
-    rows = fold({}, log)
+    cache: dict[Any, Any] = {("sessions", (log[0].subject,)): None}
+    rows = Rows(cache)
+    SESSIONS.fold(SESSIONS.opened(log), rows)
+    rows.keep()
 
-    assert fold(rows, log) == {}
+    again = Rows(cache)
+    SESSIONS.fold(SESSIONS.opened(log), again)
+
+    assert again.written() == {}

@@ -13,7 +13,8 @@ from antiphon.chassis.database import Database
 from antiphon.contracts import upcasters
 from antiphon.contracts.envelope import Envelope, committed
 from antiphon.contracts.events.turn import TurnSaved, TurnStarted
-from antiphon.persistence.projection import CheckpointAdvance
+from antiphon.persistence.projection.batch import Advance, apply
+from antiphon.persistence.projection.rows import Cache
 from antiphon.persistence.projections.turns import TURNS
 
 if TYPE_CHECKING:
@@ -213,7 +214,7 @@ async def _row(dsn: str, batches: list[list[Envelope]]) -> dict[str, Any]:
     await database.pool.execute("truncate turns")
     async with database.pool.acquire() as connection:
         for batch in batches:
-            await TURNS.apply(connection, batch, CheckpointAdvance("turns", [], [], []), {})
+            await apply(TURNS, connection, batch, Advance("turns", [], [], [], []), Cache())
         [row] = await connection.fetch("select * from turns")
     await database.close()
     return dict(row)

@@ -11,7 +11,8 @@ from antiphon.contracts.envelope import Envelope
 from antiphon.contracts.events.agent import AgentStateChanged
 from antiphon.contracts.events.session import SessionRequested
 from antiphon.contracts.session import fold
-from antiphon.persistence.projection import Cache, CheckpointAdvance
+from antiphon.persistence.projection.batch import Advance, apply
+from antiphon.persistence.projection.rows import Cache
 from antiphon.persistence.projections.sessions import SESSIONS
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ STATES = (
     AgentStateChanged(old_state="listening", new_state="speaking"),
 )
 EVENTS = 30
-NOWHERE = CheckpointAdvance("sessions", [], [], [])
+NOWHERE = Advance("sessions", [], [], [], [])
 
 Write = Callable[[Any, Envelope], Awaitable[object]]
 
@@ -33,8 +34,8 @@ async def test_the_wal_of_an_event_does_not_grow_with_the_metadata(
 ) -> None:
     # Random digits, which TOAST cannot compress to nothing.
     large = {"order": "".join(str(n * n) for n in range(9_000))[:64_000]}
-    of_small = await _wal(database, _call(view, new_session("small"), {"order": 1}), _project({}))
-    of_large = await _wal(database, _call(view, new_session("large"), large), _project({}))
+    of_small = await _wal(database, _call(view, new_session("small"), {"order": 1}), _project(Cache()))
+    of_large = await _wal(database, _call(view, new_session("large"), large), _project(Cache()))
 
     assert of_large <= 1.5 * of_small
 
@@ -44,7 +45,7 @@ async def test_the_wal_of_an_event_is_a_fraction_of_the_state(
 ) -> None:
     await database.pool.execute("create table whole (id text primary key, state json) with (fillfactor = 70)")
     whole = await _wal(database, _call(view, new_session("whole"), {"order": 1}), _rewrite_the_state())
-    projected = await _wal(database, _call(view, new_session("projected"), {"order": 1}), _project({}))
+    projected = await _wal(database, _call(view, new_session("projected"), {"order": 1}), _project(Cache()))
 
     assert projected <= 0.5 * whole
 
@@ -58,7 +59,7 @@ def _call(view: "View", session: "SampleSession", metadata: dict[str, Any]) -> l
 
 def _project(cache: Cache) -> Write:
     async def project(connection: Any, envelope: Envelope) -> None:
-        await SESSIONS.apply(connection, [envelope], NOWHERE, cache)
+        await apply(SESSIONS, connection, [envelope], NOWHERE, cache)
 
     return project
 

@@ -14,7 +14,7 @@ from antiphon.chassis.retry import retrying
 if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
 
-    Connection = PoolConnectionProxy[asyncpg.Record]
+    Connection = PoolConnectionProxy[asyncpg.Record] | asyncpg.Connection[asyncpg.Record]
 
 CONNECT_DEADLINE_SECONDS = 15.0
 LONGEST_CONNECT_BACKOFF_SECONDS = 0.5

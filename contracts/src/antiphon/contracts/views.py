@@ -1,7 +1,7 @@
 """Columns of the views that other services may read; persistence creates and writes the tables."""
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from itertools import islice
 from operator import attrgetter
 from typing import Any, Literal, Protocol
@@ -36,9 +36,25 @@ DETAILS = tuple(name for name in Session.__struct_fields__ if name not in STATE_
 INDEXED_LENGTH = 256  # characters: an index entry has an upper bound
 
 
+FIRST_INSTANT, LAST_INSTANT = datetime(2, 1, 1, tzinfo=UTC), datetime(9998, 12, 31, tzinfo=UTC)
+
+
+def storable(value: str) -> str:
+    """Return a text without NUL, which a text column cannot hold; the log keeps the original."""
+    return value.replace("\0", "\N{REPLACEMENT CHARACTER}")
+
+
 def indexed(value: str) -> str:
     """Return a text as the columns to filter by hold it: cut, and without NUL; the log keeps the original."""
-    return value[:INDEXED_LENGTH].replace("\0", "\N{REPLACEMENT CHARACTER}")
+    return storable(value[:INDEXED_LENGTH])
+
+
+def instant(value: datetime) -> datetime:
+    """Return a time that Postgres can store and return; those of the years 1 and 9999 move to the next."""
+    # UTC cannot express all of these years, and asyncpg takes their first and last instant for infinity
+    if 1 < value.year < 9999:
+        return value
+    return FIRST_INSTANT if value.year == 1 else LAST_INSTANT
 
 
 TERM_SEPARATOR = "\x1f"  # between the terms of one session, on their way to Postgres
@@ -50,7 +66,7 @@ def metadata_term(key: str, value: str) -> str | None:
     """Return the term by which a session with this metadata is found, or None if it is found by none."""
     if "=" in key or TERM_SEPARATOR in key or TERM_SEPARATOR in value:
         return None
-    term = f"{key}={value}".replace("\0", "\N{REPLACEMENT CHARACTER}")
+    term = storable(f"{key}={value}")
     return term if len(term) <= MAX_TERM_LENGTH else None
 
 

@@ -1,8 +1,8 @@
-"""The commands: run, migrate, status, streams."""
+"""The commands: run, migrate, status, rebuild, resume, streams."""
 
 import asyncio
 from functools import partial
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,9 +11,13 @@ from antiphon.chassis.settings import load
 from antiphon.persistence.settings import (
     MigrateSettings,
     PersistenceSettings,
+    RebuildSettings,
     RecreateSettings,
     StatusSettings,
 )
+
+if TYPE_CHECKING:
+    from antiphon.persistence.projection import Projection
 
 app = typer.Typer(
     help="The only writer of Postgres: ingest, projections, migrations.",
@@ -27,13 +31,24 @@ app.add_typer(streams, name="streams")
 
 
 @app.command()
-def run() -> None:
-    """Commit events from the bus to the event log and update the views, until stopped."""
+def run(
+    only: Annotated[
+        str | None, typer.Option(metavar="VIEW,…", help="Keep only these views up to date.")
+    ] = None,
+    ingest: Annotated[
+        bool, typer.Option("--ingest/--no-ingest", help="Commit events from the bus to the event log.")
+    ] = True,
+) -> None:
+    """Commit events from the bus to the event log and update the views, until stopped.
+
+    Any number of processes share the work; each may do a part of it.
+    """
     from antiphon.persistence.run import run as serve
 
+    projections = _chosen([name.strip() for name in only.split(",")] if only else [], every=only is None)
     settings = load(PersistenceSettings)
     telemetry.configure("persistence", settings)
-    process.run(partial(serve, settings))
+    process.run(partial(serve, settings, projections=projections, ingest=ingest))
 
 
 @app.command()
@@ -71,6 +86,75 @@ def status(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
     telemetry.configure("persistence", settings)
     found = asyncio.run(read_status(settings))
     typer.echo(found.to_json() if as_json else render(found))
+
+
+@app.command()
+def rebuild(
+    views: Annotated[list[str] | None, typer.Argument(metavar="VIEW…", help="The views to build.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="Build all views, one after the other.")] = False,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Start again instead of going on with an unfinished build.")
+    ] = False,
+    discard: Annotated[
+        bool, typer.Option("--discard", help="Only drop what unfinished builds have left.")
+    ] = False,
+) -> None:
+    """Build views anew from the log, beside the live ones, and take them into use.
+
+    Readers see the live view until the new one has caught up; both are swapped in one transaction.
+    """
+    from antiphon.persistence.rebuild.command import drop_unfinished
+    from antiphon.persistence.rebuild.command import rebuild as build
+
+    projections = _chosen(views or [], every)
+    settings = load(RebuildSettings)
+    telemetry.configure("persistence", settings)
+    if discard:
+        for name in asyncio.run(drop_unfinished(settings.postgres_dsn, projections)):
+            typer.echo(f"{name}: dropped an unfinished build")
+    else:
+        asyncio.run(build(settings, projections, restart=restart))
+
+
+@app.command()
+def resume(
+    view: Annotated[str, typer.Argument(help="The view.")],
+    skip: Annotated[
+        bool, typer.Option("--skip", help="Leave out the event, now and in every rebuild; it is recorded.")
+    ] = False,
+    session: Annotated[
+        str | None, typer.Option(help="With --skip and --sequence: leave out this event of this session.")
+    ] = None,
+    sequence: Annotated[int | None, typer.Option(help="The sequence of the event in its session.")] = None,
+) -> None:
+    """Let a stalled view go on, after the cause was mended or without the event that it cannot fold."""
+    from antiphon.persistence import resume as resuming
+
+    [projection] = _chosen([view], every=False)
+    if (session is None) != (sequence is None) or (session is not None and not skip):
+        raise typer.BadParameter("--session and --sequence go together, with --skip")
+    settings = load(RebuildSettings)
+    telemetry.configure("persistence", settings)
+    if session is not None and sequence is not None:
+        typer.echo(asyncio.run(resuming.skip_event(settings, projection.name, session, sequence)))
+        return
+    resumed = asyncio.run(resuming.resume(settings, projection.name, skip=skip))
+    for part in resumed:
+        what = "skips" if part.skipped else "tries again"
+        typer.echo(f"{view} partition {part.partition}: {what} {part.stalled.type} {part.stalled.event_id}")
+    if not resumed:
+        typer.echo(f"{view} is not stalled.")
+
+
+def _chosen(views: list[str], every: bool) -> "list[Projection]":
+    from antiphon.persistence.projections import PROJECTIONS
+
+    known = {projection.name: projection for projection in PROJECTIONS}
+    if every == bool(views):
+        raise typer.BadParameter(f"name views or use --all; the views are {', '.join(known)}")
+    if unknown := [name for name in views if name not in known]:
+        raise typer.BadParameter(f"no view {', '.join(unknown)}; the views are {', '.join(known)}")
+    return [known[name] for name in dict.fromkeys(views)] or list(known.values())
 
 
 @streams.command("status")

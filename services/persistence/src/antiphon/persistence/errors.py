@@ -1,8 +1,11 @@
 """The errors of persistence, and which errors of Postgres are retried."""
 
+from collections.abc import Sequence
+
 import asyncpg
 
-from antiphon.chassis.database import TRANSIENT
+from antiphon.chassis.bus import BusError
+from antiphon.chassis.database import TRANSIENT, DatabaseUnavailable
 from antiphon.chassis.pool import PoolExhausted
 
 FENCED = "AP001"  # the SQLSTATE that our SQL functions raise when they find another writer
@@ -14,7 +17,11 @@ POSTGRES_ERRORS: tuple[type[Exception], ...] = (asyncpg.PostgresError, *TRANSIEN
 
 
 class Fenced(Exception):
-    """Another writer has taken over the partition or the projection."""
+    """Another writer has taken over the partition or the projection; `partitions` are empty if not known."""
+
+    def __init__(self, message: str, partitions: Sequence[int] = ()) -> None:
+        super().__init__(message)
+        self.partitions = partitions
 
 
 class Poisoned(Exception):
@@ -41,6 +48,13 @@ def classify(error: Exception) -> Exception:
     if state.startswith(INVALID) and state != POSITION_TAKEN:
         return Poisoned(f"{type(error).__name__}: {error}")
     return error
+
+
+def is_caused_by_values(error: Exception) -> bool:
+    """Return whether an error comes from what is written, or from our own code: trying again may not help."""
+    if isinstance(error, asyncpg.PostgresError):
+        return (error.sqlstate or "").startswith(INVALID)
+    return not isinstance(error, (DatabaseUnavailable, BusError, *TRANSIENT))
 
 
 def is_timeout(error: BaseException) -> bool:

@@ -56,9 +56,9 @@ def ingest_lease(partition: int) -> str:
     return f"ingest:{partition}"
 
 
-def projection_lease(projection: str) -> str:
-    """Return the name of the lease of a projection."""
-    return f"projection:{projection}"
+def projection_lease(projection: str, partition: int) -> str:
+    """Return the name of the lease of one partition of a projection."""
+    return f"projection:{projection}:{partition}"
 
 
 async def holders(connection: "AnyConnection", names: Sequence[str]) -> dict[str, str]:

@@ -22,9 +22,9 @@ class ReadinessCheck:
         self._reasons: dict[str, str] = {}
         self._noticed: dict[str, deque[list[int]]] = {}  # minutes with their counts
 
-    def starting(self, name: str) -> None:
+    def starting(self, name: str, reason: str = STARTING) -> None:
         """Mark a component as not started yet."""
-        self._reasons[name] = STARTING
+        self._reasons[name] = reason
 
     def unhealthy(self, name: str, reason: str) -> None:
         """Set the reason why a component does not work; log it if it is new."""

@@ -1,7 +1,9 @@
 """The process: leases, one ingest loop per partition, one loop per projection, and health."""
 
 import asyncio
+from collections.abc import Collection, Sequence
 from contextlib import AsyncExitStack, suppress
+from functools import partial
 from typing import NamedTuple
 
 from antiphon.chassis.background import BackgroundTask
@@ -14,9 +16,12 @@ from antiphon.contracts.subjects import PARTITIONS
 from antiphon.persistence.ingest.group_writer import GroupWriter
 from antiphon.persistence.ingest.partition import IngestOptions, PartitionIngest
 from antiphon.persistence.lease import Leases, Run, ingest_lease, projection_lease, run_while_leased
-from antiphon.persistence.projection import ProjectionLoop
+from antiphon.persistence.projection import Projection
+from antiphon.persistence.projection.batch import view_dsn
+from antiphon.persistence.projection.loop import ProjectionLoop
 from antiphon.persistence.projections import PROJECTIONS
 from antiphon.persistence.readiness import ReadinessCheck
+from antiphon.persistence.rebuild.upgrade import build_missing
 from antiphon.persistence.settings import PersistenceSettings
 from antiphon.persistence.startup import Startup
 
@@ -32,9 +37,16 @@ class Leased(NamedTuple):
     readiness: ReadinessCheck
 
 
-async def run(settings: PersistenceSettings, stop: asyncio.Event) -> None:
+async def run(
+    settings: PersistenceSettings,
+    stop: asyncio.Event,
+    *,
+    projections: Sequence[Projection] | None = None,
+    ingest: bool = True,
+) -> None:
     """Serve until stopped; wait for Postgres and NATS if they are unavailable.
 
+    `projections` are those that this process keeps up to date, None for all.
     Exits with 1 when the schema or the streams do not match this version.
     """
     startup = Startup(stop)
@@ -42,19 +54,26 @@ async def run(settings: PersistenceSettings, stop: asyncio.Event) -> None:
     async with asyncio.TaskGroup() as group:
         group.create_task(serve_health(health, settings.health_host, settings.health_port, stop))
         with suppress(ShuttingDown):
-            await _serve(settings, health, startup, stop)
+            await _serve(
+                settings, health, startup, stop, PROJECTIONS if projections is None else projections, ingest
+            )
 
 
 async def _serve(
-    settings: PersistenceSettings, health: Health, startup: Startup, stop: asyncio.Event
+    settings: PersistenceSettings,
+    health: Health,
+    startup: Startup,
+    stop: asyncio.Event,
+    projections: Sequence[Projection],
+    ingest: bool,
 ) -> None:
     async with AsyncExitStack() as stack:
         database = await startup.database(settings, "log", connections=LOG_CONNECTIONS)
         stack.push_async_callback(database.close)
         views = await startup.database(
-            settings.model_copy(update={"postgres_dsn": _asynchronous(settings.postgres_dsn)}),
+            settings.model_copy(update={"postgres_dsn": view_dsn(settings.postgres_dsn)}),
             "views",
-            connections=VIEW_CONNECTIONS * len(PROJECTIONS) + 1,  # one checks health
+            connections=VIEW_CONNECTIONS * len(projections) + 1,  # one checks health
         )
         stack.push_async_callback(views.close)
         await startup.schema(database)
@@ -65,20 +84,23 @@ async def _serve(
         health.add("postgres", database.ready)
         health.add("postgres views", views.ready)
         health.add("nats", bus.ready)
-        work = _ingest(settings, bus, database, health) + _projections(bus, views, health)
+        work = _ingest(settings, bus, database, health) if ingest else []
+        loops = _projections(projections, bus, views, health)
+        work += [held for loop, leased in loops for held in leased]
+        building = ReadinessCheck()
+        health.add("views", building.check)
         leases = Leases(settings.postgres_dsn, session_seconds=settings.lease_timeout_seconds)
         holding = BackgroundTask(leases.run, name="leases")
         stack.push_async_callback(holding.close)
         health.add("leases", lambda: _check_leases(leases, holding))
         async with asyncio.TaskGroup() as group:
+            group.create_task(
+                build_missing(settings.postgres_dsn, views, projections, building, stop), name="build views"
+            )
+            for loop, _ in loops:
+                group.create_task(loop.run(stop), name=loop.name)
             for lease, run_leased, readiness in work:
                 group.create_task(run_while_leased(leases, lease, run_leased, readiness, stop), name=lease)
-
-
-def _asynchronous(dsn: str) -> str:
-    # Unlike the event log, views need not wait for fsync: rows and checkpoint commit atomically, and lost
-    # work is re-projected.
-    return f"{dsn}{'&' if '?' in dsn else '?'}synchronous_commit=off"
 
 
 def _ingest(settings: PersistenceSettings, bus: Bus, database: Database, health: Health) -> list[Leased]:
@@ -95,14 +117,21 @@ def _ingest(settings: PersistenceSettings, bus: Bus, database: Database, health:
     ]
 
 
-def _projections(bus: Bus, views: Database, health: Health) -> list[Leased]:
-    work = []
-    for projection in PROJECTIONS:
+def _projections(
+    projections: Collection[Projection], bus: Bus, views: Database, health: Health
+) -> list[tuple[ProjectionLoop, list[Leased]]]:
+    loops = []
+    event_log = Log(views, bus)  # its followers share one subscription
+    for projection in projections:
         readiness = ReadinessCheck()
         health.add(f"projection {projection.name}", readiness.check)
-        loop = ProjectionLoop(projection, views, Log(views, bus), readiness)
-        work.append(Leased(projection_lease(projection.name), loop.run, readiness))
-    return work
+        loop = ProjectionLoop(projection, views, event_log, readiness)
+        leased = [
+            Leased(projection_lease(projection.name, number), partial(loop.hold, number), readiness)
+            for number in range(PARTITIONS)
+        ]
+        loops.append((loop, leased))
+    return loops
 
 
 async def _check_leases(leases: Leases, holding: BackgroundTask) -> str:

@@ -1,13 +1,14 @@
-"""The tables of Postgres: the event log, the checkpoints, the dead letters and the views."""
+"""The tables of Postgres that migrations create: the event log, checkpoints and dead letters.
+
+Those of the views are declared by their projections.
+"""
 
 from typing import Any
 
 from sqlalchemy import (
     BigInteger,
-    Boolean,
     Column,
     DateTime,
-    Float,
     Identity,
     Index,
     Integer,
@@ -23,13 +24,12 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSON
 
-metadata = MetaData(
-    naming_convention={
-        "pk": "%(table_name)s_pk",
-        "uq": "%(table_name)s_%(column_0_N_name)s_key",
-        "ix": "%(table_name)s_%(column_0_N_name)s_idx",
-    }
-)
+naming = {
+    "pk": "%(table_name)s_pk",
+    "uq": "%(table_name)s_%(column_0_N_name)s_key",
+    "ix": "%(table_name)s_%(column_0_N_name)s_idx",
+}
+metadata = MetaData(naming_convention=naming)
 
 Name = Text(collation="C")  # ids compare as bytes: no locale, and half the cost of an index
 Instant = DateTime(timezone=True)
@@ -81,6 +81,16 @@ checkpoints = Table(
     required("chained", BigInteger, server_default=text("0")),
 )
 
+# The views that readers see, and the version of the code that built each.
+projections = Table(
+    "projections",
+    metadata,
+    required("name", Name, primary_key=True),
+    required("version", Integer),
+    required("tables", ARRAY(Name)),
+    required("built_at", Instant, server_default=func.now()),
+)
+
 projection_checkpoints = Table(
     "projection_checkpoints",
     metadata,
@@ -88,7 +98,25 @@ projection_checkpoints = Table(
     required("partition", SmallInteger),
     required("position", BigInteger),
     required("updated_at", Instant, server_default=func.now()),
+    required("epoch", BigInteger, server_default=text("0")),
+    Column("stalled", Document),
     PrimaryKeyConstraint("projection", "partition"),
+)
+
+# Events that an operator made a projection skip: a rebuild skips them too.
+projection_skips = Table(
+    "projection_skips",
+    metadata,
+    required("projection", Name),
+    required("partition", SmallInteger),
+    required("position", BigInteger),
+    required("session_id", Name),
+    required("sequence", Integer),
+    required("event_id", Name),
+    required("type", Name),
+    required("error", Text),
+    required("skipped_at", Instant, server_default=func.now()),
+    PrimaryKeyConstraint("projection", "partition", "position"),
 )
 
 dead_letters = Table(
@@ -142,73 +170,4 @@ schema_compatibility = Table(
     "schema_compatibility",
     metadata,
     required("compatible_from", Name, primary_key=True),
-)
-
-# The columns of the views are those that contracts.views declares; a test compares them.
-# An update logs the bytes from the first that changed to the last: what changes most often comes last.
-sessions = Table(
-    "sessions",
-    metadata,
-    required("session_id", Name, primary_key=True),
-    required("tenant", Name),
-    required("created_at", Instant),
-    Column("flow_id", Name),
-    Column("flow_revision", Integer),
-    Column("user_id", Name),
-    Column("room", Name),
-    Column("language", Text),
-    Column("ended_at", Instant),
-    Column("reason", Name),
-    Column("metadata", Document),
-    Column("details", Document),
-    Column("participants", Document),
-    Column("usage", Document),
-    required("status", Name),
-    Column("agent_state", Text),
-    Column("user_state", Text),
-    required("turns", Integer),
-    Column("turns_by_epoch", Document),
-    required("skipped", Integer),
-    required("updated_at", Instant),
-    required("sequence", Integer),
-    Column("conversation_id", Name),  # these came later; like the flow and the end, they seldom change
-    Column("fault", Name),
-    Column("metadata_terms", ARRAY(Name)),
-    Index(None, "tenant", "created_at", "session_id"),
-    Index(None, "tenant", "status", "created_at", "session_id"),
-    Index(None, "tenant", "user_id", "created_at", "session_id"),
-    Index(None, "tenant", "room", "created_at", "session_id"),
-    *(
-        Index(
-            None, "tenant", column, "created_at", "session_id", postgresql_where=text(f"{column} is not null")
-        )
-        for column in ("flow_id", "conversation_id", "reason", "fault")
-    ),
-    Index(None, "metadata_terms", postgresql_using="gin"),
-    postgresql_with={"fillfactor": 70},  # every event updates a row: leave room to do it in place
-)
-
-turns = Table(
-    "turns",
-    metadata,
-    required("session_id", Name),
-    required("epoch", Name),
-    required("turn", Integer),
-    required("tenant", Name),
-    required("agent_id", Text),
-    required("state", Text),
-    required("interrupted", Boolean),
-    required("recovered", Boolean),
-    required("occurred_at", Instant),
-    required("sequence", Integer),
-    required("first_sequence", Integer),
-    required("tool_call_ids", Document),
-    required("metrics", Document),
-    Column("started_at", Instant),
-    Column("user_text", Text),
-    Column("assistant_text", Text),
-    Column("assistant_text_generated", Text),
-    Column("language", Text),
-    Column("confidence", Float),
-    PrimaryKeyConstraint("session_id", "epoch", "turn"),
 )

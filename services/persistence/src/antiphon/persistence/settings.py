@@ -21,6 +21,10 @@ class StatusSettings(NatsSettings, PostgresSettings, LogSettings):
     """The settings of `status`."""
 
 
+class RebuildSettings(PostgresSettings, LogSettings):
+    """The settings of `rebuild` and `resume`."""
+
+
 class RecreateSettings(StreamSettings, PostgresSettings, LogSettings):
     """The settings of `streams recreate`."""
 

@@ -133,17 +133,14 @@ async def _read(database: Database, heads: dict[int, int] | None) -> Status:
         [dead] = await connection.fetch(_DEAD_LETTERS)
         by_tenant = await connection.fetch(_DEAD_LETTERS_BY_TENANT, _TENANT_SUBJECT)
         leases = [ingest_lease(number) for number in range(PARTITIONS)]
-        leases += [projection_lease(projection.name) for projection in PROJECTIONS]
+        leases += [projection_lease(p.name, number) for p in PROJECTIONS for number in range(PARTITIONS)]
         held = await holders(connection, leases)
         gaps = await connection.fetch(READ_GAPS)
     return Status(
         revision,
         head(),
         [_partition(heads, held, *row) for row in ingest],
-        [
-            View(name, behind, updated_at, held.get(projection_lease(name)))
-            for name, behind, updated_at in views
-        ],
+        [View(name, behind, updated_at, _holders_of(name, held)) for name, behind, updated_at in views],
         DeadLetters(
             dead["count"],
             dead["newest_at"],
@@ -152,6 +149,12 @@ async def _read(database: Database, heads: dict[int, int] | None) -> Status:
         ),
         [Gap(*row) for row in gaps],
     )
+
+
+def _holders_of(projection: str, held: dict[str, str]) -> str | None:
+    """Return the replicas that hold partitions of a projection."""
+    found = {held.get(projection_lease(projection, number)) for number in range(PARTITIONS)} - {None}
+    return ", ".join(sorted(filter(None, found))) or None
 
 
 def _partition(

@@ -11,6 +11,7 @@ from sqlalchemy.pool import NullPool
 
 from antiphon.chassis.postgres import connect
 from antiphon.persistence.migrations.compatibility import SchemaMismatch, mismatch
+from antiphon.persistence.projections import PROJECTIONS
 from antiphon.persistence.schema import metadata
 
 MIGRATION_LOCK = 0x616E7469  # "anti" in ASCII: replicas that start together migrate one after the other
@@ -36,6 +37,7 @@ def _migrate(connection: Connection) -> None:
             context.run_migrations()
         current = context.get_context().get_current_revision()
         _declare_compatibility(connection, script, current)
+        _create_views(connection)
         connection.commit()
     context.config.attributes["revision"] = current
 
@@ -50,6 +52,28 @@ def _declare_compatibility(connection: Connection, script: ScriptDirectory, revi
         text("insert into schema_compatibility values (:compatible_from)"),
         {"compatible_from": getattr(module, "compatible_from", revision)},
     )
+
+
+def _create_views(connection: Connection) -> None:
+    """Create the views of an empty log; those of another one are built from it, by `run`."""
+    if not connection.exec_driver_sql("select to_regclass('projections')").scalar():
+        return  # upgraded to an earlier revision
+    if connection.exec_driver_sql("select exists (select from event_log)").scalar():
+        return
+    known = set(connection.exec_driver_sql("select name from projections").scalars())
+    for projection in PROJECTIONS:
+        if projection.name in known:
+            continue
+        for table in projection.tables:
+            table.table.create(connection, checkfirst=True)
+        connection.execute(
+            text("insert into projections (name, version, tables) values (:name, :version, :tables)"),
+            {
+                "name": projection.name,
+                "version": projection.version,
+                "tables": [table.name for table in projection.tables],
+            },
+        )
 
 
 async def _connect_and_lock(dsn: str, statement_seconds: float) -> asyncpg.Connection:

@@ -10,8 +10,8 @@ from antiphon.persistence.migrations.online import alter, create_index
 from antiphon.persistence.sql import read_sql
 
 revision = "0008"
-down_revision = "0006"
-# Code of 0006 calls the same functions, and ignores the new columns.
+down_revision = "0007"
+# Code of 0005 calls the same functions, and ignores the new columns.
 compatible_from = "0005"
 
 TABLES = (

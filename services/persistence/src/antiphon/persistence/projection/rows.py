@@ -1,0 +1,98 @@
+"""The rows of a view while events are folded into them: those of the cache, those changed, those to read."""
+
+from collections.abc import Sequence
+from itertools import islice
+from typing import Any
+
+import msgspec
+
+from antiphon.contracts.envelope import Envelope
+from antiphon.persistence.projection.tables import Key, Row, Values, ViewTable
+
+MAX_CACHED_BYTES = 32 << 20  # of rows as JSON, and of the events folded into them since
+
+
+class NotLoaded(Exception):
+    """A row is needed that has not been read: the batch is folded again once it has been."""
+
+
+class Cache:
+    """Rows of a view that were read or written, None for a row that does not exist; bounded in bytes."""
+
+    def __init__(self, max_bytes: int = MAX_CACHED_BYTES) -> None:
+        self.rows: dict[tuple[str, Key], Row | None] = {}
+        self.bytes = 0  # at most: an event counts in full, however little of it its row keeps
+        self._max_bytes = max_bytes
+        self._counted = 0  # rows
+
+    def trim(self, envelopes: Sequence[Envelope]) -> None:
+        """Count the new rows, and the events that were folded into the others; drop all if too many."""
+        new = max(0, len(self.rows) - self._counted)  # the last ones: a dict keeps the order of insertion
+        for (_, key), row in islice(reversed(self.rows.items()), new):
+            self.bytes += len(msgspec.json.encode((key, row), enc_hook=repr))
+        self.bytes += sum(len(envelope.data) for envelope in envelopes)
+        if self.bytes > self._max_bytes:
+            self.rows.clear()
+            self.bytes = 0
+        self._counted = len(self.rows)
+
+
+class Rows:
+    """The rows that one batch of events finds and changes; `rows(TABLE, *key)` is what a handler calls."""
+
+    def __init__(self, cache: dict[tuple[str, Key], Row | None]) -> None:
+        self.missing: set[tuple[ViewTable, Key]] = set()
+        self._before = cache
+        self._changed: dict[tuple[str, Key], Row] = {}
+        self._tables: dict[str, ViewTable] = {}
+
+    def __call__(self, table: ViewTable, *key: Any) -> Row:
+        """Return a row to change; one that does not exist has its key and the defaults of its columns."""
+        stored = table.stored_key(key)
+        place = (table.name, stored)
+        row = self._changed.get(place)
+        if row is None:
+            before = self._known(table, place)
+            row = self._changed[place] = table.new(stored) if before is None else before.copy()
+            self._tables[table.name] = table
+        return row
+
+    def find(self, table: ViewTable, *key: Any) -> Row | None:
+        """Return a row, not to be changed, or None if it does not exist."""
+        stored = table.stored_key(key)
+        place = (table.name, stored)
+        return self._changed.get(place) or self._known(table, place)
+
+    def _known(self, table: ViewTable, place: tuple[str, Key]) -> Row | None:
+        try:
+            return self._before[place]
+        except KeyError:
+            self.missing.add((table, place[1]))
+            raise NotLoaded from None
+
+    def written(self) -> dict[str, list[Values]]:
+        """Return the values of the changed rows of each table, in the order of their keys."""
+        values: dict[str, list[Values]] = {}
+        # Two writers of one table would wait for one another if they locked rows in different orders.
+        for (name, key), row in sorted(self._changed.items(), key=_place):
+            before = self._before.get((name, key))
+            if row != before:
+                values.setdefault(name, []).append(self._tables[name].values(row, before))
+        return values
+
+    def whole(self, table: ViewTable) -> list[Values]:
+        """Return all values of the changed rows of a table, as they are written to an empty table."""
+        return [table.values(row, None) for (name, _), row in self._changed.items() if name == table.name]
+
+    def keep(self) -> None:
+        """Put the changed rows into the cache, once they are committed."""
+        for (name, key), row in self._changed.items():
+            kept = self._tables[name].kept(row)
+            if kept is None:
+                self._before.pop((name, key), None)
+            else:
+                self._before[name, key] = kept
+
+
+def _place(item: tuple[tuple[str, Key], Row]) -> tuple[str, Key]:
+    return item[0]

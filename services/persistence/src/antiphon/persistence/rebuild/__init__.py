@@ -1,0 +1,1 @@
+"""Build views anew from the log, beside the live ones, and take them into use in one transaction."""

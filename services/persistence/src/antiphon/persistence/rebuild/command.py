@@ -1,0 +1,91 @@
+"""The command `rebuild`: one view after the other, with a bar that shows rate and time left."""
+
+import time
+from collections.abc import Sequence
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from antiphon.chassis.database import Database, DatabaseRefused, DatabaseUnavailable
+from antiphon.chassis.settings import PostgresSettings
+from antiphon.persistence.errors import POSTGRES_ERRORS, Fenced
+from antiphon.persistence.migrations import SchemaMismatch, check
+from antiphon.persistence.projection import Projection
+from antiphon.persistence.projection.declaration import EventFailed
+from antiphon.persistence.rebuild.build import BuildInProgress, build, discard
+from antiphon.persistence.rebuild.swap import InUse
+
+CONNECT_SECONDS = 5.0
+READERS = 4
+STOPPED: tuple[type[Exception], ...] = (Fenced, DatabaseUnavailable, *POSTGRES_ERRORS)
+
+
+async def rebuild(settings: PostgresSettings, projections: Sequence[Projection], *, restart: bool) -> None:
+    """Build views anew and take each into use.
+
+    Exits with 1 when that cannot be done now; what is built stays, and the next run goes on from there.
+    """
+    try:
+        database = await Database.connect(
+            settings.postgres_dsn,
+            name="persistence rebuild",
+            max_size=READERS,
+            connect_timeout_seconds=CONNECT_SECONDS,
+        )
+    except (DatabaseRefused, DatabaseUnavailable) as error:
+        raise SystemExit(str(error)) from error
+    try:
+        async with database.transaction() as connection:
+            await check(connection)
+        for projection in projections:
+            await _rebuild(settings.postgres_dsn, database, projection, restart)
+    except SchemaMismatch as error:
+        raise SystemExit(str(error)) from error
+    finally:
+        await database.close()
+
+
+async def drop_unfinished(dsn: str, projections: Sequence[Projection]) -> list[str]:
+    """Drop what unfinished builds have left; return the names of those views.
+
+    Exits with 1 when one of them is being built.
+    """
+    try:
+        return [projection.name for projection in projections if await discard(dsn, projection.name)]
+    except (BuildInProgress, DatabaseUnavailable) as error:
+        raise SystemExit(str(error)) from error
+
+
+async def _rebuild(dsn: str, database: Database, projection: Projection, restart: bool) -> None:
+    started, folded = time.monotonic(), 0
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[rate]:>12}"),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+    ) as progress:
+        bar: TaskID = progress.add_task(projection.name, total=1.0, rate="")
+
+        def on_progress(events: int, done: float) -> None:
+            nonlocal folded
+            folded += events
+            rate = folded / max(time.monotonic() - started, 0.001)
+            progress.update(bar, completed=done, rate=f"{rate:,.0f} ev/s")
+
+        try:
+            await build(dsn, database, projection, restart=restart, on_progress=on_progress)
+        except (BuildInProgress, InUse) as error:
+            raise SystemExit(str(error)) from error
+        except EventFailed as error:
+            raise SystemExit(
+                f"The projection {projection.name} cannot fold an event: {error}. "
+                f"Correct it and run this again, or skip the event: `resume {projection.name} --skip "
+                f"--session {error.envelope.subject} --sequence {error.envelope.sequence}`."
+            ) from error
+        except STOPPED as error:
+            raise SystemExit(f"The rebuild stopped, run it again to go on: {error!r}") from error
+    seconds = time.monotonic() - started
+    typer.echo(f"{projection.name}: {folded:,} events in {seconds:.1f} s, version {projection.version}")

@@ -1,0 +1,116 @@
+"""The shadow of a view while it is built: a schema with its tables and its checkpoints.
+
+On a connection whose search path begins with the schema, the code of the live view writes the shadow.
+"""
+
+import hashlib
+import marshal
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from antiphon.contracts.cursor import Cursor
+from antiphon.contracts.subjects import PARTITIONS
+from antiphon.persistence.projection import Projection
+from antiphon.persistence.projection.tables import create_statements
+
+if TYPE_CHECKING:
+    from antiphon.chassis.database import Connection
+
+_POSITIONS = "select partition, position from projection_checkpoints where projection = $1"
+_CLAIM = """
+update projection_checkpoints set epoch = epoch + 1, updated_at = now()
+ where projection = $1
+returning partition, position, epoch
+"""
+
+
+class Shadow(msgspec.Struct, frozen=True):
+    """A build that was started: of which version, since when, by whom."""
+
+    version: int
+    fingerprint: str
+    started_at: datetime
+    by: str
+
+
+def schema_of(projection: str) -> str:
+    """Return the name of the schema in which a view is built."""
+    return f"rebuild_{projection}"
+
+
+def search_path(projection: str) -> str:
+    """Return the search path of a connection that writes the shadow of a view."""
+    return f"{schema_of(projection)}, public"
+
+
+def fingerprint(projection: Projection) -> str:
+    """Return a hash of the tables and functions of a projection: a build goes on only with the same."""
+    digest = hashlib.sha256(str(projection.version).encode())
+    for table in projection.tables:
+        digest.update("\n".join(create_statements(table.table)).encode())
+    for name, handler in sorted(projection.handlers.items()):
+        digest.update(name.encode())
+        digest.update(marshal.dumps(handler.__code__))
+    return digest.hexdigest()[:16]
+
+
+async def read(connection: "Connection", projection: str) -> Shadow | None:
+    """Return the build of a view that was started and has not ended, if there is one."""
+    if await connection.fetchval("select to_regclass($1)", f"{schema_of(projection)}.build") is None:
+        return None
+    row = await connection.fetchrow(
+        f"select version, fingerprint, started_at, by from {schema_of(projection)}.build"
+    )
+    return None if row is None else Shadow(*row)
+
+
+async def create(connection: "Connection", projection: Projection, by: str) -> None:
+    """Create the schema with empty tables, in place of the one that a build with other code has left."""
+    schema = schema_of(projection.name)
+    async with connection.transaction():
+        await drop(connection, projection.name)
+        await connection.execute(f"create schema {schema}")
+        await connection.execute(f"set local search_path = {search_path(projection.name)}")
+        for table in projection.tables:
+            for statement in create_statements(table.table):
+                await connection.execute(statement)
+        await connection.execute(
+            f"create table {schema}.projection_checkpoints (like public.projection_checkpoints including all)"
+        )
+        await connection.execute(
+            f"insert into {schema}.projection_checkpoints (projection, partition, position)"
+            " select $1, partition, 0 from generate_series(0, $2::integer) as partition",
+            projection.name,
+            PARTITIONS - 1,
+        )
+        await connection.execute(
+            f"create table {schema}.build"
+            " (version integer, fingerprint text, started_at timestamptz default now(), by text)"
+        )
+        await connection.execute(
+            f"insert into {schema}.build (version, fingerprint, by) values ($1, $2, $3)",
+            projection.version,
+            fingerprint(projection),
+            by,
+        )
+
+
+async def drop(connection: "Connection", projection: str) -> None:
+    """Drop the shadow of a view, if there is one."""
+    await connection.execute(f"drop schema if exists {schema_of(projection)} cascade")
+
+
+async def positions(connection: "Connection", projection: Projection) -> Cursor:
+    """Return how far the shadow is; the connection has its search path."""
+    return Cursor({row[0]: row[1] for row in await connection.fetch(_POSITIONS, projection.name)})
+
+
+async def claim(connection: "Connection", projection: Projection) -> tuple[Cursor, int]:
+    """Fence an earlier build of the shadow; return how far it is, and the epoch of this one.
+
+    The connection has the search path of the shadow.
+    """
+    rows = await connection.fetch(_CLAIM, projection.name)
+    return Cursor({row["partition"]: row["position"] for row in rows}), rows[0]["epoch"]

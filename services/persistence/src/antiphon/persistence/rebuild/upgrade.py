@@ -1,0 +1,93 @@
+"""Build the views that this version of the code needs and the database lacks, beside the live ones."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from functools import partial
+
+import structlog
+
+from antiphon.chassis.database import TRANSIENT, Database, DatabaseUnavailable
+from antiphon.chassis.retry import retrying
+from antiphon.chassis.shutdown import ShuttingDown, wait_or_stop
+from antiphon.persistence.projection import Projection
+from antiphon.persistence.readiness import ReadinessCheck
+from antiphon.persistence.rebuild.build import BuildInProgress, build
+
+log = structlog.get_logger(__name__)
+
+WAIT_SECONDS = 2.0  # while another replica builds a view
+LONGEST_BACKOFF_SECONDS = 30.0
+REPORT_SECONDS = 10.0
+
+_VERSION = "select version from projections where name = $1"
+
+
+async def live_version(database: Database, projection: Projection) -> int | None:
+    """Return the version of the code that built the live view, None if there is none."""
+    version: int | None = await database.pool.fetchval(_VERSION, projection.name)
+    return version
+
+
+async def build_missing(
+    dsn: str,
+    database: Database,
+    projections: Sequence[Projection],
+    readiness: ReadinessCheck,
+    stop: asyncio.Event,
+) -> None:
+    """Build each view that does not exist in the version of this code; return when all are there.
+
+    A view of a later version is left alone. Several replicas share the work: each view is built by one.
+    """
+    for projection in projections:
+        retry = retrying(
+            Exception,
+            on_retry=partial(_report, readiness, projection),
+            stop=stop,
+            longest_seconds=LONGEST_BACKOFF_SECONDS,
+        )
+        try:
+            await retry(_build_if_missing, dsn, database, projection, readiness, stop)
+        except ShuttingDown:
+            return
+
+
+async def _build_if_missing(
+    dsn: str, database: Database, projection: Projection, readiness: ReadinessCheck, stop: asyncio.Event
+) -> None:
+    component = _component(projection)
+    reported = time.monotonic()
+
+    def on_progress(_: int, done: float) -> None:
+        nonlocal reported
+        readiness.starting(component, f"is being built in version {projection.version}: {done:.0%}")
+        if time.monotonic() - reported >= REPORT_SECONDS:
+            reported = time.monotonic()
+            log.info("projection.building", projection=projection.name, done=round(done, 3))
+
+    while True:
+        live = await live_version(database, projection)
+        if live is not None and live >= projection.version:
+            break
+        log.info("projection.build", projection=projection.name, live=live, version=projection.version)
+        try:
+            await wait_or_stop(build(dsn, database, projection, on_progress=on_progress), stop)
+        except BuildInProgress as error:
+            readiness.starting(component, f"waits: {error}")
+            await wait_or_stop(asyncio.sleep(WAIT_SECONDS), stop)
+    if live > projection.version:
+        log.warning(
+            "projection.superseded", projection=projection.name, live=live, version=projection.version
+        )
+    readiness.healthy(component)
+
+
+def _report(readiness: ReadinessCheck, projection: Projection, error: BaseException, _: int) -> None:
+    readiness.unhealthy(_component(projection), f"cannot be built: {error!r}")
+    if not isinstance(error, (DatabaseUnavailable, *TRANSIENT)):
+        log.error("projection.build_failed", projection=projection.name, exc_info=error)
+
+
+def _component(projection: Projection) -> str:
+    return f"view {projection.name}"
