@@ -217,7 +217,7 @@ _ALL = (
     ProblemType(
         "invalid-cursor",
         (422,),
-        "`after`, `until` or `Last-Event-ID` is no cursor, or of another deployment, or beyond the log's end.",
+        "`after`, `until` or `Last-Event-ID` is no cursor, or one that does not belong to this log.",
         "Pass the `next` of a page or the `id` of a stream as it is; else start without it, or with `since`.",
     ),
     ProblemType(
