@@ -2,12 +2,13 @@
 
 import asyncio
 from collections.abc import Callable
+from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
 
 from antiphon.cli.commands import keys
-from antiphon.cli.requirements import require_recogniser, require_stack
+from antiphon.cli.requirements import require_parquet, require_recogniser, require_stack
 from antiphon.cli.screen import report_errors, unwritten_output
 
 FIRST_CALL = (
@@ -25,6 +26,22 @@ def _session_id(text: str | None) -> str | None:
     if text is not None and not is_session_id(text):
         raise typer.BadParameter("a session's id is ses_ and 26 characters: antiphon sessions lists them")
     return text
+
+
+def _instant(text: str | None) -> str | None:
+    from antiphon.cli.commands.export import instant
+
+    try:
+        return None if text is None else instant(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+class ExportFormat(StrEnum):
+    """The formats of an export."""
+
+    NDJSON = "ndjson"
+    PARQUET = "parquet"
 
 
 def up(
@@ -218,6 +235,54 @@ def end(session: Annotated[str, typer.Argument(help="Id of the session.")]) -> N
     asyncio.run(end_session(session))
 
 
+def export(
+    file_format: Annotated[
+        ExportFormat,
+        typer.Option("--format", help="One file with an event per line, or a folder of Parquet files."),
+    ],
+    output: Annotated[
+        str, typer.Option(help="The file (- is standard output), or the folder for Parquet.", metavar="PATH")
+    ],
+    since: Annotated[
+        str | None,
+        typer.Option(help="Only events committed on this day or later, or at this time.", callback=_instant),
+    ] = None,
+    until: Annotated[
+        str | None,
+        typer.Option(help="Only events committed before this day or time.", callback=_instant),
+    ] = None,
+    types: Annotated[
+        list[str] | None, typer.Option("--type", help="Only events of this type; may be repeated.")
+    ] = None,
+    without_pii: Annotated[bool, typer.Option("--without-pii", help="Leave out personal fields.")] = False,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume", help="Go on where an export stopped; add to a complete one what is new since."
+        ),
+    ] = False,
+) -> None:
+    """Export the events of all sessions, up to the newest of now.
+
+    Parquet files are partitioned by day and type. An export that was interrupted in any way goes on with
+    --resume and the same options, without loss or repetition. Progress is shown on standard error.
+    Days and times are in UTC, as 2026-01-31 or 2026-01-31T09:30:00Z.
+    """
+    if file_format is ExportFormat.PARQUET:
+        require_parquet()
+    from antiphon.cli.commands.export import export_events
+    from antiphon.cli.export.manifest import Request
+
+    request = Request(
+        format=file_format.value,
+        types=sorted(set(types or ())),
+        since=since,
+        until=until,
+        without_pii=without_pii,
+    )
+    asyncio.run(export_events(output, request, resume=resume))
+
+
 def livekit() -> None:
     """Find livekit-server, or build it once, and print its path."""
     require_stack("livekit")
@@ -237,6 +302,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     sessions,
     show,
     end,
+    export,
     livekit,
 )
 

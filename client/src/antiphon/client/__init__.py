@@ -25,6 +25,7 @@ from antiphon.client.errors import (
 )
 from antiphon.client.event_feeds import AsyncEventFeed, EventFeed
 from antiphon.client.events import SessionEvent
+from antiphon.client.exporting import ExportedBatch
 from antiphon.client.results import ApiKey, CreatedKey, CreatedSession, Ending, Flow, JoinToken, Session, Turn
 from antiphon.client.sync_client import Antiphon
 
@@ -43,6 +44,7 @@ __all__ = [
     "CreatedSession",
     "Ending",
     "EventFeed",
+    "ExportedBatch",
     "FieldError",
     "Flow",
     "Gone",

@@ -3,9 +3,9 @@
 import ssl
 import time
 from collections.abc import Callable, Generator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from types import TracebackType
-from typing import Any, Concatenate, ParamSpec, Self, TypeVar
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar, Unpack
 
 import httpx
 
@@ -15,10 +15,12 @@ from antiphon.client.deadline import bounded, within
 from antiphon.client.errors import AntiphonError, Timeout
 from antiphon.client.event_feeds import EventFeed
 from antiphon.client.events import SessionEvent
+from antiphon.client.exporting import ExportedBatch, ExportOptions, exporting
 from antiphon.client.feed import FeedFollowing, FeedReading, events, stream_events
 from antiphon.client.following import Following
 from antiphon.client.pages import Listing
-from antiphon.client.reconnecting import GIVE_UP_SECONDS, WATCHDOG_SECONDS, Reconnecting
+from antiphon.client.reconnecting import GIVE_UP_SECONDS, WATCHDOG_SECONDS
+from antiphon.client.resuming import Resuming
 from antiphon.client.retry import Outcome, Policy, Send, attempts
 from antiphon.client.transport import (
     Connections,
@@ -115,6 +117,20 @@ class Antiphon:
     events = _read(events)
     stream_events = _stream(stream_events)
 
+    def export_events(self, **options: Unpack[ExportOptions]) -> Generator[SessionEvent, None, None]:
+        """Iterate over all committed events of the tenant, up to the newest of now, or those of the options.
+
+        Each comes once, in order within its session, also when connections break. Raises ApiError when the
+        server refuses it, and the last error after `give_up_seconds` of failures.
+        """
+        with closing(self.export_batches(**options)) as batches:
+            for batch in batches:
+                yield from batch.events
+
+    def export_batches(self, **options: Unpack[ExportOptions]) -> Generator[ExportedBatch, None, None]:
+        """Iterate over the same in batches; after each the export can be resumed, also by another process."""
+        return self._follow(exporting(**options))
+
     def __repr__(self) -> str:
         return f"<Antiphon {self._target.base_url}>"
 
@@ -156,7 +172,7 @@ class Antiphon:
         while reading.call is not None:
             yield from reading.take(self._run(reading.call))
 
-    def _follow(self, following: Reconnecting) -> Generator[SessionEvent, None, None]:
+    def _follow(self, following: Resuming[T]) -> Generator[T, None, None]:
         while not following.ended:
             try:
                 yield from self._connection(following)
@@ -167,7 +183,7 @@ class Antiphon:
             if not following.ended:
                 time.sleep(following.pause())
 
-    def _connection(self, following: Reconnecting) -> Generator[SessionEvent, None, None]:
+    def _connection(self, following: Resuming[T]) -> Generator[T, None, None]:
         require_open(self._streams)
         request = request_of(self._target, Send(following.call(), WATCHDOG_SECONDS))
         with ExitStack() as stack:

@@ -16,6 +16,7 @@ from antiphon.chassis.health import Check, Health
 from antiphon.chassis.http.exchange import HttpPolicy
 from antiphon.chassis.log import Log
 from antiphon.contracts.deployment import Deployment
+from antiphon.session_api.feed.export import ExportSlots
 from antiphon.session_api.feed.hub import Hubs
 from antiphon.session_api.feed.reading import FeedReader
 from antiphon.session_api.feed.session_flows import SessionFlows
@@ -70,6 +71,7 @@ class Dependencies:
     views: Views
     log: Log
     hubs: Hubs
+    exports: ExportSlots
     health: Health
     heartbeat_seconds: float
     http: HttpPolicy
@@ -165,6 +167,7 @@ def wire(
         views=views,
         log=log,
         hubs=hubs,
+        exports=ExportSlots(),
         # Creating sessions needs no Postgres, so an outage there does not make the service unready.
         health=Readiness(required={"broker": bus.ready, "publish": bus.publishable}, reported=reported),
         heartbeat_seconds=settings.heartbeat_seconds,

@@ -105,6 +105,10 @@ SESSION_CURSOR = encode_page_cursor(PageKey(_AT, SESSION_ID))
 EVENT_CURSOR = encode_number_cursor(f"events:{SESSION_ID}", 1)
 FEED_CURSOR = Cursor({partition_of(SESSION_ID): 4712}).encode("example")
 FEED = f"id: {FEED_CURSOR}\nevent: {EVENT['type']}\ndata: {msgspec.json.encode(EVENT).decode()}\n\n"
+EXPORT = (
+    f"{msgspec.json.encode(EVENT).decode()}\n"
+    f'{{"cursor":"{FEED_CURSOR}","until":"{FEED_CURSOR}","progress":1.0,"complete":true}}\n'
+)
 STREAM = f"id: 1\nevent: {EVENT['type']}\ndata: {msgspec.json.encode(EVENT).decode()}\n\n"
 CREATED = {
     "session_id": SESSION_ID,

@@ -223,7 +223,7 @@ _ALL = (
     ProblemType(
         "invalid-cursor",
         (422,),
-        "`after` or `Last-Event-ID` is no cursor, or one of another deployment or beyond the end of the log.",
+        "`after`, `until` or `Last-Event-ID` is no cursor, or one that does not belong to this log.",
         "Pass the `next` of a page or the `id` of a stream as it is; else start without it, or with `since`.",
     ),
     ProblemType(

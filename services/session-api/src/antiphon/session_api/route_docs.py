@@ -5,6 +5,7 @@ from typing import Any
 
 from antiphon.session_api import examples
 from antiphon.session_api.components import reference
+from antiphon.session_api.feed.export import MEDIA_TYPE as LINES
 from antiphon.session_api.problem_types import ProblemType, by_status
 from antiphon.session_api.problems import MEDIA_TYPE
 from antiphon.session_api.sessions.filters import METADATA_PARAMETER
@@ -242,6 +243,27 @@ ALL_EVENTS = route(
                         ),
                     },
                     "example": examples.FEED,
+                },
+            },
+        },
+    },
+    "invalid-cursor",
+    "database-unavailable",
+)
+EXPORT = route(
+    {
+        200: {
+            "description": "The events, with control lines between them",
+            "content": {
+                LINES: {
+                    "schema": {
+                        "type": "string",
+                        "description": (
+                            'Lines of JSON: an Event, or `{"cursor": …, "until": …, "progress": …, '
+                            '"complete": …}`. `progress` is the part of the log that was read, 0 to 1.'
+                        ),
+                    },
+                    "example": examples.EXPORT,
                 },
             },
         },

@@ -38,17 +38,21 @@ async def start_cursor(
     if after is not None and since is not None:
         raise invalid("since", "query", "takes no `after` beside it: pass one of the two")
     if last_event_id:
-        return await _checked(log, log_id, last_event_id, LAST_EVENT_ID, "header")
+        return await checked_cursor(log, log_id, last_event_id, LAST_EVENT_ID, "header")
     if since is not None:
         return await log.at(since)
     if after == NOW:
         return await log.head()
     if after is None or after == START:
         return Cursor()
-    return await _checked(log, log_id, after, "after", "query")
+    return await checked_cursor(log, log_id, after, "after", "query")
 
 
-async def _checked(log: Log, log_id: str, text: str, field: str, where: str) -> Cursor:
+async def checked_cursor(log: Log, log_id: str, text: str, field: str, where: str) -> Cursor:
+    """Return the cursor of a parameter or header.
+
+    Raises Problem 422 for one that is not of this log, DatabaseUnavailable.
+    """
     try:
         cursor = Cursor.parse(text, log_id)
         await log.check(cursor)
