@@ -30,6 +30,7 @@ BENCHMARKS = {
     "recorder": "tests.benchmarks.recorder",
     "ingest": "tests.benchmarks.ingest",
     "lag": "tests.benchmarks.lag",
+    "replicas": "tests.benchmarks.replicas",
     "requests": "tests.benchmarks.requests",
     "sse": "tests.benchmarks.sse",
     "travel": "tests.benchmarks.travel",
