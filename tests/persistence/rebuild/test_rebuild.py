@@ -113,7 +113,7 @@ async def test_a_killed_rebuild_goes_on_where_it_was(
     filled: "FilledLog", database: Database, postgres_dsn: str, new_session: "NewSession"
 ) -> None:
     await filled.put(calls(new_session, 0, 400))
-    command = (sys.executable, "-c", _STOPS_AFTER_THE_FIRST_BATCH, postgres_dsn)
+    command = (sys.executable, "-c", _STOPS_IN_THE_MIDDLE, postgres_dsn)
     process = await asyncio.create_subprocess_exec(*command, stdout=PIPE)
     output, _ = await process.communicate()
     assert output == b"killing\n"
@@ -131,19 +131,19 @@ async def test_a_killed_rebuild_goes_on_where_it_was(
     assert 0 < folded < 1200
 
 
-_STOPS_AFTER_THE_FIRST_BATCH = """
+_STOPS_IN_THE_MIDDLE = """
 import asyncio, os, signal, sys
 from antiphon.chassis.database import Database
 from antiphon.persistence.projections.turns import TURNS
 from antiphon.persistence.rebuild import build
 
 def on_progress(events, done):
-    if done > 0:
+    if done > 0.5:
         print("killing", flush=True)
         os.kill(os.getpid(), signal.SIGKILL)
 
 async def main():
-    build.BATCH = 64
+    build.PAGE = build.BATCH = 64
     database = await Database.connect(sys.argv[1])
     await build.build(sys.argv[1], database, TURNS, on_progress=on_progress)
 

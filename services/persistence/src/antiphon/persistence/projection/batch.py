@@ -1,7 +1,8 @@
 """Fold a batch of events into a view: read the rows that it needs, write those that change."""
 
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 import asyncpg
 
@@ -15,10 +16,12 @@ from antiphon.persistence.projection.upsert import arguments, read, statement
 if TYPE_CHECKING:
     from antiphon.chassis.database import Connection
 
+T = TypeVar("T")
 
 # Unlike the event log, views need not wait for fsync: rows and checkpoint commit atomically, and lost work is
 # projected again. Rows are found by their keys, whatever the statistics of a table that grows say.
 _SETTINGS = "synchronous_commit=off&enable_seqscan=off&enable_hashjoin=off&enable_mergejoin=off&jit=off"
+TURN = 500  # events that are folded before other tasks have their turn
 
 
 def view_dsn(dsn: str) -> str:
@@ -36,6 +39,20 @@ class Advance(NamedTuple):
     reached: list[int]
 
 
+class Write(NamedTuple):
+    """A statement, and its arguments."""
+
+    statement: str
+    arguments: list[Any]
+
+
+class Reader(Protocol):
+    """What rows are read with."""
+
+    async def fetch(self, query: str, *arguments: Any) -> list[asyncpg.Record]:
+        """Return the rows of a query."""
+
+
 async def apply(
     projection: Projection,
     connection: "Connection",
@@ -48,43 +65,58 @@ async def apply(
     After any error the cache may no longer be used. Raises EventFailed, Fenced, and any of POSTGRES_ERRORS.
     """
     rows = await folded(projection, connection, envelopes, cache)
+    await write(connection, write_of(projection, rows, advance))
+    rows.keep()
+    cache.trim(envelopes)
+
+
+def write_of(projection: Projection, rows: Rows, advance: Advance) -> Write:
+    """Return the statement that writes the changed rows and advances the checkpoint."""
     written = rows.written()
     tables = tuple(table for table in projection.tables if table.name in written)
+    return Write(statement(tables), [*advance, *arguments(tables, written)])
+
+
+async def write(connection: "Connection", write: Write) -> None:
+    """Write rows and checkpoint. Raises Fenced, and any of POSTGRES_ERRORS."""
     try:
-        await connection.execute(statement(tables), *advance, *arguments(tables, written))
+        await connection.execute(write.statement, *write.arguments)
     except asyncpg.PostgresError as error:
         if error.sqlstate == FENCED:
             partitions = [int(number) for number in (error.detail or "").split()]
             raise Fenced(str(error), partitions) from error
         raise
-    rows.keep()
-    cache.trim(envelopes)
 
 
-async def folded(
-    projection: Projection, connection: "Connection", envelopes: Sequence[Envelope], cache: Cache
-) -> Rows:
+async def folded(projection: Projection, reader: Reader, envelopes: Sequence[Envelope], cache: Cache) -> Rows:
     """Return the rows after these events; those that are not cached are read, and the events folded again."""
-    opened = projection.opened(envelopes)
+    opened = [one async for part in _turns(envelopes) for one in projection.opened(part)]
     for table in projection.tables:
         if table.key == ["session_id"]:  # needed for sure: they need not be missed first
             sessions = {(envelope.subject,) for _, (*_, envelope) in opened}
-            if unknown := [key for key in sessions if (table.name, key) not in cache.rows]:
-                await _read(connection, table, unknown, cache)
+            await _read(reader, table, cache.unknown(table, sessions), cache)
     while True:
         rows = Rows(cache.rows)
-        projection.fold(opened, rows)
+        async for part in _turns(opened):
+            projection.fold(part, rows)
         if not rows.missing:
             return rows
         for table in projection.tables:
             keys = [key for missing, key in rows.missing if missing is table]
-            if keys:
-                await _read(connection, table, keys, cache)
+            await _read(reader, table, keys, cache)
 
 
-async def _read(connection: "Connection", table: ViewTable, keys: Iterable[Key], cache: Cache) -> None:
-    keys = list(keys)
+async def _turns(items: Sequence[T]) -> AsyncIterator[Sequence[T]]:
+    for start in range(0, len(items) or 1, TURN):  # also none: what was skipped is logged
+        if start:
+            await asyncio.sleep(0)  # a rebuild may share the event loop with the live views
+        yield items[start : start + TURN]
+
+
+async def _read(reader: Reader, table: ViewTable, keys: Sequence[Key], cache: Cache) -> None:
+    if not keys:
+        return
     for key in keys:
         cache.rows[table.name, key] = None
-    for record in await connection.fetch(read(table), *zip(*keys, strict=True)):
+    for record in await reader.fetch(read(table), *zip(*keys, strict=True)):
         cache.rows[table.name, tuple(record[name] for name in table.key)] = table.loaded(dict(record))

@@ -1,6 +1,6 @@
 """The rows of a view while events are folded into them: those of the cache, those changed, those to read."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import Any
 
@@ -16,14 +16,39 @@ class NotLoaded(Exception):
     """A row is needed that has not been read: the batch is folded again once it has been."""
 
 
-class Cache:
-    """Rows of a view that were read or written, None for a row that does not exist; bounded in bytes."""
+class _AllRows(dict[tuple[str, Key], Row | None]):
+    """All rows of a view, but for some that were too large: what is not here does not exist."""
 
-    def __init__(self, max_bytes: int = MAX_CACHED_BYTES) -> None:
-        self.rows: dict[tuple[str, Key], Row | None] = {}
+    def __init__(self) -> None:
+        super().__init__()
+        self.dropped: set[tuple[str, Key]] = set()
+
+    def __missing__(self, place: tuple[str, Key]) -> None:
+        if place in self.dropped:
+            raise KeyError(place)
+
+    def pop(self, place: tuple[str, Key], default: Row | None = None) -> Row | None:  # type: ignore[override]
+        self.dropped.add(place)
+        return super().pop(place, default)
+
+
+class Cache:
+    """Rows of a view that were read or written, None for a row that does not exist; bounded in bytes.
+
+    `complete` says that the view is empty: until rows are dropped for want of space, nothing has to be read.
+    """
+
+    def __init__(self, max_bytes: int = MAX_CACHED_BYTES, *, complete: bool = False) -> None:
+        self.rows: dict[tuple[str, Key], Row | None] = _AllRows() if complete else {}
         self.bytes = 0  # at most: an event counts in full, however little of it its row keeps
         self._max_bytes = max_bytes
         self._counted = 0  # rows
+
+    def unknown(self, table: ViewTable, keys: Iterable[Key]) -> list[Key]:
+        """Return those of the keys whose rows must be read."""
+        if isinstance(self.rows, _AllRows):
+            return [key for key in keys if (table.name, key) in self.rows.dropped]
+        return [key for key in keys if (table.name, key) not in self.rows]
 
     def trim(self, envelopes: Sequence[Envelope]) -> None:
         """Count the new rows, and the events that were folded into the others; drop all if too many."""
@@ -32,7 +57,7 @@ class Cache:
             self.bytes += len(msgspec.json.encode((key, row), enc_hook=repr))
         self.bytes += sum(len(envelope.data) for envelope in envelopes)
         if self.bytes > self._max_bytes:
-            self.rows.clear()
+            self.rows = {}
             self.bytes = 0
         self._counted = len(self.rows)
 

@@ -162,6 +162,11 @@ class ViewTable:
 def create_statements(table: Table) -> list[str]:
     """Return the statements that create a table and its indexes in the first schema of the search path."""
     postgres = dialect()  # type: ignore[no-untyped-call]
-    statements = [str(CreateTable(table).compile(dialect=postgres))]
+    return [str(CreateTable(table).compile(dialect=postgres)), *index_statements(table)]
+
+
+def index_statements(table: Table) -> list[str]:
+    """Return the statements that create the indexes of a table that do not exist yet."""
+    postgres = dialect()  # type: ignore[no-untyped-call]
     indexes = sorted(table.indexes, key=lambda index: str(index.name))
-    return statements + [str(CreateIndex(index).compile(dialect=postgres)) for index in indexes]
+    return [str(CreateIndex(index, if_not_exists=True).compile(dialect=postgres)) for index in indexes]

@@ -15,18 +15,21 @@ from antiphon.contracts.cursor import Cursor
 from antiphon.contracts.envelope import Envelope
 from antiphon.contracts.subjects import PARTITIONS, partition_of
 from antiphon.persistence.projection import Projection
-from antiphon.persistence.projection.batch import Advance, apply, view_dsn
+from antiphon.persistence.projection.batch import Advance, folded, view_dsn, write_of
 from antiphon.persistence.projection.checkpoint import skips
 from antiphon.persistence.projection.rows import Cache
 from antiphon.persistence.rebuild import shadow
 from antiphon.persistence.rebuild.swap import swap
+from antiphon.persistence.rebuild.write_behind import WriteBehind, grouped, write_behind
 
 if TYPE_CHECKING:
     from antiphon.chassis.database import Connection
 
 log = structlog.get_logger(__name__)
 
-BATCH = 4_000  # events in one transaction, at most
+PAGE = 4_000  # events that are read at once, at most
+BATCH = 8_000  # events in one transaction: a row that changes several times is written once
+BATCH_BYTES = 16 << 20
 MAX_CACHED_BYTES = 128 << 20
 NEAR_EVENTS = 2_000  # positions behind the head: the rest is folded while the live view waits
 STATEMENT_SECONDS = 120.0
@@ -68,19 +71,27 @@ class Build:
         Raises EventFailed, Fenced, DatabaseUnavailable, and any of POSTGRES_ERRORS; it can be run again.
         """
         known = await shadow.read(self._connection, self._projection.name)
-        if restart or known is None or known.fingerprint != shadow.fingerprint(self._projection):
+        created = restart or known is None or known.fingerprint != shadow.fingerprint(self._projection)
+        if created:
             await shadow.create(self._connection, self._projection, whoami())
         await self._connection.execute(f"set search_path = {shadow.search_path(self._projection.name)}")
         self._cursor, self._epoch = await shadow.claim(self._connection, self._projection)
         self._skips = await skips(self._connection, self._projection)
+        if created:
+            self._cache = Cache(MAX_CACHED_BYTES, complete=True)
+        await self._fold_to_head()
+        await shadow.index(self._connection, self._projection)
+        await self._fold_to_head()
+        await swap(self._connection, self._projection, self._catch_up)
+        self._on_progress(0, 1.0)
+
+    async def _fold_to_head(self) -> None:
         while True:
             head = await self._log.head()
             behind = sum(head.after(p) - self._cursor.after(p) for p in range(PARTITIONS))
             await self._fold_to(head)
             if behind <= NEAR_EVENTS:
                 break
-        await swap(self._connection, self._projection, self._catch_up)
-        self._on_progress(0, 1.0)
 
     async def _catch_up(self, until: Cursor) -> None:
         """Fold to a cursor in the transaction of the swap, which may have been rolled back before."""
@@ -92,14 +103,18 @@ class Build:
     async def _fold_to(self, until: Cursor) -> None:
         start = self._cursor
         width = sum(max(0, until.after(p) - start.after(p)) for p in range(PARTITIONS))
-        batches = self._log.read(start, until, types=self._projection.types, batch=BATCH)
-        async with aclosing(batches):
-            async for batch in batches:
-                await self._apply(batch.envelopes, batch.cursor)
-                left = sum(max(0, until.after(p) - self._cursor.after(p)) for p in range(PARTITIONS))
-                self._on_progress(len(batch.envelopes), 1 - left / width if width else 1.0)
+        batches = self._log.read(start, until, types=self._projection.types, batch=PAGE, prefetch=True)
+        try:
+            async with aclosing(batches), write_behind(self._connection) as behind:
+                async for batch in grouped(batches, BATCH, BATCH_BYTES):
+                    await self._apply(batch.envelopes, batch.cursor, behind)
+                    left = sum(max(0, until.after(p) - self._cursor.after(p)) for p in range(PARTITIONS))
+                    self._on_progress(len(batch.envelopes), 1 - left / width if width else 1.0)
+        except BaseException:
+            self._cache = Cache(MAX_CACHED_BYTES)  # it may have rows that were not written
+            raise
 
-    async def _apply(self, envelopes: Sequence[Envelope], cursor: Cursor) -> None:
+    async def _apply(self, envelopes: Sequence[Envelope], cursor: Cursor, behind: WriteBehind) -> None:
         if self._skips:
             envelopes = [e for e in envelopes if (partition_of(e.subject), e.position) not in self._skips]
         moved = [p for p in range(PARTITIONS) if cursor.after(p) > self._cursor.after(p)]
@@ -111,7 +126,10 @@ class Build:
             reached=[cursor.after(p) for p in moved],
         )
         if moved:
-            await apply(self._projection, self._connection, envelopes, advance, self._cache)
+            rows = await folded(self._projection, behind, envelopes, self._cache)
+            await behind.write(write_of(self._projection, rows, advance))
+            rows.keep()
+            self._cache.trim(envelopes)
         self._cursor = cursor
 
 

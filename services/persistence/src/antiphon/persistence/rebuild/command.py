@@ -1,5 +1,6 @@
 """The command `rebuild`: one view after the other, with a bar that shows rate and time left."""
 
+import gc
 import time
 from collections.abc import Sequence
 
@@ -18,6 +19,11 @@ from antiphon.persistence.rebuild.swap import InUse
 
 CONNECT_SECONDS = 5.0
 READERS = 4
+COLLECTED_AFTER = (
+    100_000,
+    50,
+    100,
+)  # objects: those of a batch are no garbage, and to look costs a third
 STOPPED: tuple[type[Exception], ...] = (Fenced, DatabaseUnavailable, *POSTGRES_ERRORS)
 
 
@@ -26,6 +32,7 @@ async def rebuild(settings: PostgresSettings, projections: Sequence[Projection],
 
     Exits with 1 when that cannot be done now; what is built stays, and the next run goes on from there.
     """
+    gc.set_threshold(*COLLECTED_AFTER)
     try:
         database = await Database.connect(
             settings.postgres_dsn,
