@@ -32,6 +32,7 @@ BENCHMARKS = {
     "lag": "tests.benchmarks.lag",
     "requests": "tests.benchmarks.requests",
     "sse": "tests.benchmarks.sse",
+    "travel": "tests.benchmarks.travel",
     "voice": "tests.benchmarks.voice",
     "rest": "tests.benchmarks.rest",
 }
