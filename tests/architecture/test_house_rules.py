@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 SOURCES = [
     path
-    for folder in ("contracts", "chassis", "recorder", "services", "client", "cli", "tests")
+    for folder in ("contracts", "chassis", "recorder", "services", "client", "cli", "examples", "tests")
     for path in sorted((ROOT / folder).rglob("*.py"))
     if ".venv" not in path.parts
 ]

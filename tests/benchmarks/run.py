@@ -30,8 +30,10 @@ BENCHMARKS = {
     "recorder": "tests.benchmarks.recorder",
     "ingest": "tests.benchmarks.ingest",
     "lag": "tests.benchmarks.lag",
+    "replicas": "tests.benchmarks.replicas",
     "requests": "tests.benchmarks.requests",
     "sse": "tests.benchmarks.sse",
+    "travel": "tests.benchmarks.travel",
     "voice": "tests.benchmarks.voice",
     "rest": "tests.benchmarks.rest",
 }

@@ -150,8 +150,9 @@ def resume(
 
 @app.command()
 def verify(
-    views: Annotated[list[str] | None, typer.Argument(metavar="VIEW…", help="The views to verify.")] = None,
-    every: Annotated[bool, typer.Option("--all", help="Verify all views.")] = False,
+    views: Annotated[
+        list[str] | None, typer.Argument(metavar="VIEW…", help="The views to verify; all without.")
+    ] = None,
     log: Annotated[bool, typer.Option("--log", help="Verify the hash chains of the event log.")] = False,
     since: Annotated[
         str | None,
@@ -180,15 +181,15 @@ def verify(
 
     start = read_time(since)
     if log:
-        if views or every or sample is not None:
-            raise typer.BadParameter("--log stands alone: give views, --all and --sample to another command")
+        if views or sample is not None:
+            raise typer.BadParameter("--log stands alone: give views and --sample to another command")
         anchors = check_log_options(start, tenant, against)
         settings = load(VerifySettings)
         telemetry.configure("persistence", settings)
         verify_log_command(settings, start, tenant, anchors, heads=heads, as_json=as_json)
     if tenant is not None or heads or against is not None:
         raise typer.BadParameter("--tenant, --heads and --against need --log")
-    projections = _chosen(views or [], every)
+    projections = _chosen(views or [], every=not views)
     settings = load(VerifySettings)
     telemetry.configure("persistence", settings)
     verify_views_command(settings, projections, since=start, sample=sample, as_json=as_json)
