@@ -42,6 +42,7 @@ OWNED = {
     "recorder/outbox/outbox.py": "the pump retries every error; `close` awaits it",
     "recorder/readiness.py": "its errors are logged; `wait_sent` awaits it",
     "recorder/recording.py": "`finish` awaits it",
+    "session_api/feed/export.py": "`export_lines` awaits each step, and ends the last one",
     "session_api/sessions/idempotency.py": "`is_known` waits for it; `_forget` takes the error of a late one",
     "session_api/sessions/ready.py": "`wait` ends with the first of its tasks and awaits them all",
     "session_api/sessions/sse.py": "`live` ends with it and logs its error",

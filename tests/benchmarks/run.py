@@ -34,7 +34,9 @@ BENCHMARKS = {
     "requests": "tests.benchmarks.requests",
     "sse": "tests.benchmarks.sse",
     "travel": "tests.benchmarks.travel",
+    "feed": "tests.benchmarks.feed",
     "voice": "tests.benchmarks.voice",
+    "export": "tests.benchmarks.export",
     "rest": "tests.benchmarks.rest",
 }
 ROW = "{:<62}{:>18}  {:<36}{:>6}  {:<20}{}"

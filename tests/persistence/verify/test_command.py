@@ -91,7 +91,7 @@ async def test_heads_that_were_kept_elsewhere_find_a_rewritten_log(
     [
         (("nothing",), "no view nothing; the views are sessions, turns"),
         (("--log", "turns"), "--log stands alone"),
-        (("--heads",), "need --log"),
+        (("turns", "--heads"), "need --log"),
         (("--log", "--since", "yesterday"), "write it as 2026-01-31T00:00:00Z"),
         (("--log", "--since", "2026-01-31T00:00:00"), "has no time zone"),
         (("--log", "--tenant", "No Tenant"), "is not the name of a tenant"),

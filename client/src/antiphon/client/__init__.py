@@ -23,7 +23,9 @@ from antiphon.client.errors import (
     TlsFailed,
     UnreadableResponse,
 )
+from antiphon.client.event_feeds import AsyncEventFeed, EventFeed
 from antiphon.client.events import SessionEvent
+from antiphon.client.exporting import ExportedBatch
 from antiphon.client.results import ApiKey, CreatedKey, CreatedSession, Ending, Flow, JoinToken, Session, Turn
 from antiphon.client.sync_client import Antiphon
 
@@ -33,6 +35,7 @@ __all__ = [
     "ApiError",
     "ApiKey",
     "AsyncAntiphon",
+    "AsyncEventFeed",
     "AuthenticationError",
     "ClientClosed",
     "Conflict",
@@ -40,6 +43,8 @@ __all__ = [
     "CreatedKey",
     "CreatedSession",
     "Ending",
+    "EventFeed",
+    "ExportedBatch",
     "FieldError",
     "Flow",
     "Gone",

@@ -44,9 +44,12 @@ class UnreadableResponse(AntiphonError):
 
 
 class StreamBroken(AntiphonError):
-    """The stream of events is damaged at one place, also after reconnecting; `after` is the last good one."""
+    """The stream of events is damaged at one place, also after reconnecting.
 
-    def __init__(self, message: str, after: int) -> None:
+    `after` is the last good event: its sequence, or its cursor in a stream of all sessions.
+    """
+
+    def __init__(self, message: str, after: int | str) -> None:
         super().__init__(message)
         self.after = after
 

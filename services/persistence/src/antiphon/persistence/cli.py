@@ -151,7 +151,7 @@ def resume(
 @app.command()
 def verify(
     views: Annotated[
-        list[str] | None, typer.Argument(metavar="VIEW…", help="The views to verify; all without.")
+        list[str] | None, typer.Argument(metavar="VIEW…", help="The views to verify; all if none is named.")
     ] = None,
     log: Annotated[bool, typer.Option("--log", help="Verify the hash chains of the event log.")] = False,
     since: Annotated[

@@ -16,6 +16,10 @@ from antiphon.chassis.health import Check, Health
 from antiphon.chassis.http.exchange import HttpPolicy
 from antiphon.chassis.log import Log
 from antiphon.contracts.deployment import Deployment
+from antiphon.session_api.feed.export import ExportSlots
+from antiphon.session_api.feed.hub import Hubs
+from antiphon.session_api.feed.reading import FeedReader
+from antiphon.session_api.feed.session_flows import SessionFlows
 from antiphon.session_api.flows import Flows
 from antiphon.session_api.keys.records import Keys
 from antiphon.session_api.keys.store import KeyStore
@@ -66,6 +70,8 @@ class Dependencies:
     ready: ReadyWaits
     views: Views
     log: Log
+    hubs: Hubs
+    exports: ExportSlots
     health: Health
     heartbeat_seconds: float
     http: HttpPolicy
@@ -119,8 +125,10 @@ def wire(
     known_keys = Keys(keys, clock)
     key_usage = KeyUsage(bus, known_keys, clock)
     key_store = KeyStore(bus, known_keys, clock, entropy)
+    hubs = Hubs(FeedReader(log, database, SessionFlows(database)), deployment.id)
     reported = {
         "postgres": database.ready,
+        "feeds": hubs.ready,
         "key usage": key_usage.ready,
         "leftovers of keys": key_store.leftovers.ready,
     }
@@ -158,6 +166,8 @@ def wire(
         ready=ReadyWaits(bus, reader, lookup, stopping=stopping),
         views=views,
         log=log,
+        hubs=hubs,
+        exports=ExportSlots(),
         # Creating sessions needs no Postgres, so an outage there does not make the service unready.
         health=Readiness(required={"broker": bus.ready, "publish": bus.publishable}, reported=reported),
         heartbeat_seconds=settings.heartbeat_seconds,

@@ -221,6 +221,12 @@ _ALL = (
         "Correct what `errors` names. Unknown fields and parameters are not ignored.",
     ),
     ProblemType(
+        "invalid-cursor",
+        (422,),
+        "`after`, `until` or `Last-Event-ID` is no cursor, or one that does not belong to this log.",
+        "Pass the `next` of a page or the `id` of a stream as it is; else start without it, or with `since`.",
+    ),
+    ProblemType(
         "sequence-beyond-end",
         (422,),
         "`after` or `Last-Event-ID` is beyond the last event that is committed; `last_sequence` is that one.",
