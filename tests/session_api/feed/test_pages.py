@@ -1,5 +1,6 @@
 """GET /v1/events as pages: every event once, in the order of its session, from any cursor."""
 
+from random import Random
 from typing import Any
 
 import httpx
@@ -16,7 +17,7 @@ from tests.session_api.feed.conftest import (
 )
 
 from antiphon.contracts.cursor import Cursor
-from antiphon.contracts.registry import EVENTS
+from antiphon.contracts.registry import EVENTS, family_of
 from antiphon.session_api.feed import page as page_module
 
 Page = dict[str, Any]
@@ -93,6 +94,39 @@ async def test_filters_select_types_families_sessions_and_flows(
     assert await selected(flow_id="booking", session_id=b) == []
     assert await selected(flow_id="unknown") == []
     assert await selected(session_id=writer.session("nobody")) == []
+
+
+async def test_random_filters_against_the_fold_of_the_log(
+    client: httpx.AsyncClient, writer: LogWriter
+) -> None:
+    random = Random(7)
+    ids = [writer.session(str(number)) for number in range(14)]
+    await writer.commit_all([(one, requested(random.choice("abc"))) for one in ids[:10]])
+    await writer.commit_all([(random.choice(ids), random.choice(KINDS)) for _ in range(400)])
+    types = ["session.requested", *(event.TYPE for event in KINDS)]
+    families = ["session", "agent", "turn", "tool"]
+    for _ in range(40):
+        wanted: dict[str, Any] = {}
+        if random.random() < 0.5:
+            wanted["type"] = random.sample(types, random.randint(1, 3))
+        elif random.random() < 0.5:
+            wanted["family"] = random.sample(families, random.randint(1, 2))
+        if random.random() < 0.3:
+            wanted["flow_id"] = random.choice("abcd")
+        if random.random() < 0.2:
+            wanted["session_id"] = random.choice(ids)
+
+        found = await pages(client, limit=random.choice([1, 2, 13, 100]), **wanted)
+
+        expected = (
+            envelope
+            for envelope in writer.log
+            if envelope.type in wanted.get("type", (envelope.type,))
+            and family_of(envelope.type) in wanted.get("family", (family_of(envelope.type),))
+            and wanted.get("flow_id") in (None, writer.flows.get(envelope.subject))
+            and wanted.get("session_id") in (None, envelope.subject)
+        )
+        assert_each_once_in_order(keys(found), keys_of(expected))
 
 
 async def test_the_flow_is_known_before_the_view_has_the_session(

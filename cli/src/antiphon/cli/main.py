@@ -202,11 +202,30 @@ def sessions(
     asyncio.run(print_sessions(limit, filters, as_json=as_json))
 
 
-def show(session: Annotated[str, typer.Argument(help="Id of the session.", callback=_session_id)]) -> None:
-    """Print a session's conversation and its timeline."""
+def show(
+    session: Annotated[str, typer.Argument(help="Id of the session.", callback=_session_id)],
+    at: Annotated[
+        int | None,
+        typer.Option(
+            help="As it was after the event with this sequence.", metavar="SEQUENCE", show_default=False
+        ),
+    ] = None,
+    at_time: Annotated[
+        str | None,
+        typer.Option(
+            help="As it was at this time, for example 2026-11-21T09:30:00Z.",
+            metavar="TIME",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the session as one JSON document.")] = False,
+) -> None:
+    """Print a session's conversation and its timeline, as they are or were."""
     from antiphon.cli.commands.sessions import print_session
 
-    asyncio.run(print_session(session))
+    if at is not None and at_time is not None:
+        raise typer.BadParameter("pass --at or --at-time, not both")
+    asyncio.run(print_session(session, at=at, at_time=at_time, as_json=as_json))
 
 
 def end(session: Annotated[str, typer.Argument(help="Id of the session.")]) -> None:

@@ -141,6 +141,10 @@ class Conflict(ApiError):
     """409: the request conflicts with what is there, as a session that has ended."""
 
 
+class Gone(ApiError):
+    """410: what is asked for was erased, as the past of a session."""
+
+
 class InvalidRequest(ApiError):
     """400, 413, 415 or 422: the request is not valid; `errors` names the fields."""
 
@@ -159,6 +163,7 @@ _BY_STATUS: dict[int, type[ApiError]] = {
     403: PermissionDenied,
     404: NotFound,
     409: Conflict,
+    410: Gone,
     413: InvalidRequest,
     415: InvalidRequest,
     422: InvalidRequest,

@@ -29,6 +29,7 @@ from antiphon.session_api.quotas import SessionQuota
 from antiphon.session_api.sessions.create import CreateSession
 from antiphon.session_api.sessions.end import EndSession
 from antiphon.session_api.sessions.events import EventPublisher, EventReader
+from antiphon.session_api.sessions.history import History
 from antiphon.session_api.sessions.idempotency import KnownSessions
 from antiphon.session_api.sessions.join import JoinSession, JoinTokens
 from antiphon.session_api.sessions.lookup import Lookup
@@ -65,6 +66,7 @@ class Dependencies:
     join: JoinSession
     end: EndSession
     lookup: Lookup
+    history: History
     ready: ReadyWaits
     views: Views
     log: Log
@@ -160,6 +162,7 @@ def wire(
         ),
         end=EndSession(lookup, reader, publisher, rooms, clock=clock),
         lookup=lookup,
+        history=History(views, reader, log),
         ready=ReadyWaits(bus, reader, lookup, stopping=stopping),
         views=views,
         log=log,

@@ -140,15 +140,39 @@ SESSIONS = route(
     "database-unavailable",
     parameters=[METADATA_PARAMETER],
 )
+_PAST = ("outside-history", "history-erased")
+_PAST_HEADERS = {
+    "Antiphon-Sequence": {
+        "schema": {"type": "string", "pattern": "^[0-9]+$"},
+        "description": "only with `at` or `at_time`: the sequence of the last event in what is shown",
+    },
+    "Link": {
+        "schema": {"type": "string"},
+        "description": 'only with `at` or `at_time`: what it is today, with `rel="latest-version"`',
+    },
+    "Cache-Control": {
+        "schema": {"type": "string"},
+        "description": (
+            "`private, no-cache`; with `at` or `at_time` `private, max-age=3600, immutable`, unless no event "
+            "is later than `at_time`"
+        ),
+    },
+}
 SESSION = route(
     {
-        200: answer("The session", reference("Session"), examples.SESSION),
+        200: answer("The session", reference("Session"), examples.SESSION, dict(_PAST_HEADERS)),
         202: answer(_NOT_READY, reference("Session"), examples.SESSION),
     },
     "unknown-session",
+    *_PAST,
     *_READ,
 )
-TURNS = route({200: _page("TurnList", "turns", examples.TURN, None)}, "unknown-session", *_READ)
+TURNS = route(
+    {200: {**_page("TurnList", "turns", examples.TURN, None), "headers": dict(_PAST_HEADERS)}},
+    "unknown-session",
+    *_PAST,
+    *_READ,
+)
 _EVENT_PAGE = _page("EventList", "events", examples.EVENT, examples.EVENT_CURSOR)
 EVENTS = route(
     {

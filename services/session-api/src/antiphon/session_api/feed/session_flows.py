@@ -4,7 +4,7 @@ Not by the view of sessions, which may show a session after its first events are
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -29,13 +29,13 @@ where tenant = $1
 
 
 class _Requested(Struct):
-    flow_id: str | None = None
+    flow_id: Any = None
 
 
 E = TypeVar("E", bound=Filtered)
 
 _requested = msgspec.json.Decoder(_Requested)
-_flow_id = msgspec.json.Decoder(str | None)
+_flow_id = msgspec.json.Decoder()
 
 
 class SessionFlows:
@@ -90,6 +90,6 @@ class SessionFlows:
             self.bytes -= ENTRY_BYTES + len(self._known.pop(session_id) or "")
 
 
-def _shown(flow: str | None) -> str | None:
+def _shown(flow: object) -> str | None:
     """Return the id as filters have it; agents without a flow have an empty one."""
-    return indexed(flow) if flow else None
+    return indexed(flow) if isinstance(flow, str) and flow else None

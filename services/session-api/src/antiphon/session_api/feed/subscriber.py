@@ -114,8 +114,9 @@ class Subscriber:
             size += len(chunk)
             if size >= STEP_BYTES:
                 break
-        if number == self._hub.end and self._hub.cursor is not None:
-            self.cursor = self.cursor.moved(self._hub.cursor.positions.items())
+        newest = self._hub.cursor
+        if number == self._hub.end and newest is not None and newest is not self.cursor:
+            self.cursor = self.cursor.moved(newest.positions.items())
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
     async def _of_block(self, block: Block) -> bytes:

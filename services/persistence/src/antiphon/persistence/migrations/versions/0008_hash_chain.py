@@ -40,16 +40,19 @@ TABLES = (
     )
     """,
 )
+
+
+def read(name: str) -> str:
+    """Return the text of a .sql file of this revision."""
+    return read_sql("antiphon.persistence.migrations", f"versions/0008_{name}.sql")
+
+
+CHAIN = read("chain").split(";\n\n")
 FUNCTIONS = ("erase_session", "ingest_batch")
 
 
 def upgrade() -> None:
     """Add the columns, replace the functions that write them, and create the index."""
     with op.get_context().autocommit_block():
-        alter(*TABLES)
-        alter(*_read("chain").split(";\n\n"), *map(_read, FUNCTIONS))
+        alter(*TABLES, *CHAIN, *map(read, FUNCTIONS))
         create_index("event_log_tenant_partition_position_idx", "event_log (tenant, partition, position)")
-
-
-def _read(name: str) -> str:
-    return read_sql("antiphon.persistence.migrations", f"versions/0008_{name}.sql")
