@@ -70,6 +70,7 @@ async def test_events_are_committed_and_seen_in_the_views(
             "ingest",
             "projection sessions",
             "projection turns",
+            "views",
         },
     )
 
