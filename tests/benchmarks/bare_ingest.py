@@ -1,17 +1,22 @@
-"""A baseline for ingest: pull, decode, the same SQL, ack; no validation, no announcement."""
+"""A baseline for ingest: pull, decode, the same SQL, ack; no validation, and announcements if wanted.
+
+As a process, `python -m tests.benchmarks.bare_ingest NATS_URL DSN`, it announces until it is terminated.
+"""
 
 import asyncio
 import json
+import sys
 from collections import deque
 
 import nats
+import uvloop
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from antiphon.chassis.database import Database
 from antiphon.contracts.envelope import decode
 from antiphon.contracts.streams import SESSIONS, ingest_consumer
-from antiphon.contracts.subjects import PARTITIONS
+from antiphon.contracts.subjects import PARTITIONS, committed_subject
 from antiphon.persistence.ingest.group_writer import INGEST_BATCH
 
 BATCH = 500
@@ -23,10 +28,14 @@ on conflict (name) do update set epoch = checkpoints.epoch + 1 returning positio
 """
 
 
-async def bare_loop(nats_url: str, database: Database, stop: asyncio.Event) -> None:
+async def bare_loop(
+    nats_url: str, database: Database, stop: asyncio.Event, *, announces: bool = False
+) -> None:
     """Ingest every partition until stopped."""
     client = await nats.connect(nats_url)
-    ingesting = [asyncio.create_task(_ingest(client, database, p, stop)) for p in range(PARTITIONS)]
+    ingesting = [
+        asyncio.create_task(_ingest(client, database, p, stop, announces)) for p in range(PARTITIONS)
+    ]
     stopping = asyncio.create_task(stop.wait())
     try:
         done, _ = await asyncio.wait([stopping, *ingesting], return_when=asyncio.FIRST_COMPLETED)
@@ -40,7 +49,9 @@ async def bare_loop(nats_url: str, database: Database, stop: asyncio.Event) -> N
         ended.result()
 
 
-async def _ingest(client: Client, database: Database, partition: int, stop: asyncio.Event) -> None:
+async def _ingest(
+    client: Client, database: Database, partition: int, stop: asyncio.Event, announces: bool
+) -> None:
     consumer = ingest_consumer(partition)
     messages: deque[Msg] = deque()
     arrived = asyncio.Event()
@@ -88,5 +99,23 @@ async def _ingest(client: Client, database: Database, partition: int, stop: asyn
                 [],
                 [events[-1].id],
             )
+            if announces:
+                for event, msg in zip(events, batch, strict=True):
+                    await client.publish(
+                        committed_subject(event.tenant, event.subject), b"[" + msg.data + b"]"
+                    )
             position = positions[-1]
             await batch[-1].ack_sync(timeout=30)
+
+
+async def main(nats_url: str, dsn: str) -> None:
+    """Ingest and announce until the process is terminated."""
+    database = await Database.connect(dsn, max_size=PARTITIONS + 1)
+    running = asyncio.create_task(bare_loop(nats_url, database, asyncio.Event(), announces=True))
+    await asyncio.sleep(1)
+    print("ready", flush=True)
+    await running
+
+
+if __name__ == "__main__":
+    uvloop.run(main(sys.argv[1], sys.argv[2]))
