@@ -7,6 +7,7 @@ import asyncio
 import json
 import sys
 from collections import deque
+from collections.abc import Sequence
 
 import nats
 import uvloop
@@ -99,13 +100,16 @@ async def _ingest(
                 [],
                 [events[-1].id],
             )
-            if announces:
-                for event, msg in zip(events, batch, strict=True):
-                    await client.publish(
-                        committed_subject(event.tenant, event.subject), b"[" + msg.data + b"]"
-                    )
+            await _announce(client, batch if announces else [])
             position = positions[-1]
             await batch[-1].ack_sync(timeout=30)
+
+
+async def _announce(client: Client, messages: Sequence[Msg]) -> None:
+    for message in messages:
+        event = decode(message.data)
+        subject = committed_subject(event.tenant, event.subject)
+        await client.publish(subject, b"[" + message.data + b"]")
 
 
 async def main(nats_url: str, dsn: str) -> None:

@@ -101,7 +101,7 @@ async def _measure(
         load.kill()
         await subscription.close()
     published = array("d")
-    published.frombytes(path.read_bytes())  # noqa: ASYNC240
+    published.frombytes(path.read_bytes())
     first = rate * WARM_UP_SECONDS
     committed = [at - published[n] for n, at in observed.committed.items() if n >= first]
     return committed, [at - published[n] for n, at in observed.visible.items() if n >= first]

@@ -1,7 +1,7 @@
-"""A process that publishes at a steady rate: `python -m tests.benchmarks.lag_load NATS_URL RATE EVENTS NAME FILE`.
+"""A process that publishes events at a steady rate.
 
-It waits for a line, and writes the clock at each event's publication to the file, in order. The clock is that
-of all processes of the machine.
+`python -m tests.benchmarks.lag_load NATS_URL RATE EVENTS NAME FILE` waits for a line, and writes the clock at
+each event's publication to the file, in order. The clock is that of all processes of the machine.
 """
 
 import asyncio

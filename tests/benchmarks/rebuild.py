@@ -4,6 +4,8 @@ import asyncio
 import gc
 import time
 
+from tests.fixtures.filled_log import FilledLog
+
 from antiphon.chassis.database import Database
 from antiphon.chassis.log import Log
 from antiphon.contracts.cursor import Cursor
@@ -11,7 +13,6 @@ from antiphon.persistence.projection import Projection
 from antiphon.persistence.projections import PROJECTIONS
 from antiphon.persistence.rebuild.build import PAGE, build
 from antiphon.persistence.rebuild.command import COLLECTED_AFTER
-from tests.fixtures.filled_log import FilledLog
 
 from .history import calls
 from .persistence import command

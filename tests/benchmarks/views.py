@@ -4,10 +4,11 @@ import asyncio
 import time
 from itertools import count
 
+from tests.fixtures.filled_log import FilledLog
+
 from antiphon.chassis.bus import Bus, outgoing
 from antiphon.chassis.database import Database
 from antiphon.persistence.projections import PROJECTIONS
-from tests.fixtures.filled_log import FilledLog
 
 from .history import calls
 from .ingest import conversation

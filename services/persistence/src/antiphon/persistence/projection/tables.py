@@ -1,5 +1,6 @@
 """The tables of views: declared beside the functions that fill them, created when a view is built."""
 
+import sys
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
@@ -61,11 +62,22 @@ def text_of(column: Column[Any], value: str) -> str:
     """Return a text as its column stores it: without NUL; if it may be indexed, with a bounded length."""
     if "\0" in value:
         value = value.replace("\0", "\N{REPLACEMENT CHARACTER}")
-    return value[:INDEXED_LENGTH] if getattr(column.type, "collation", None) == "C" else value
+    return value[:INDEXED_LENGTH] if _is_indexed(column) else value
+
+
+def _is_indexed(column: Column[Any]) -> bool:
+    return getattr(column.type, "collation", None) == "C"
 
 
 def _text(column: Column[Any]) -> Callable[[Any], Any]:
-    return lambda value: None if value is None else text_of(column, value)
+    longest = INDEXED_LENGTH if _is_indexed(column) else sys.maxsize
+
+    def stored(value: str | None) -> str | None:
+        if value is None or ("\0" not in value and len(value) <= longest):
+            return value
+        return text_of(column, value)
+
+    return stored
 
 
 def _stored(column: Column[Any]) -> Callable[[Any], Any] | None:
