@@ -1,6 +1,6 @@
 """The rows of a view while events are folded into them: those of the cache, those changed, those to read."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import Any
 
@@ -57,11 +57,24 @@ class Rows:
             self._tables[table.name] = table
         return row
 
+    def several(self, table: ViewTable, keys: Iterable[Key]) -> list[Row]:
+        """Return rows to change, as `rows(table, *key)` does for one; those to read are read together."""
+        keys = [table.stored_key(key) for key in keys]
+        places = [(table.name, key) for key in keys]
+        unknown = [key for place, key in zip(places, keys, strict=True) if not self._is_known(place)]
+        if unknown:
+            self.missing.update((table, key) for key in unknown)
+            raise NotLoaded
+        return [self(table, *key) for key in keys]
+
     def find(self, table: ViewTable, *key: Any) -> Row | None:
         """Return a row, not to be changed, or None if it does not exist."""
         stored = table.stored_key(key)
         place = (table.name, stored)
         return self._changed.get(place) or self._known(table, place)
+
+    def _is_known(self, place: tuple[str, Key]) -> bool:
+        return place in self._changed or place in self._before
 
     def _known(self, table: ViewTable, place: tuple[str, Key]) -> Row | None:
         try:
