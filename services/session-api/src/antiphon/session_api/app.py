@@ -7,7 +7,7 @@ from fastapi_offline import FastAPIOffline
 
 from antiphon.chassis.health import routes as health_routes
 from antiphon.chassis.http.middleware import RequestMiddleware
-from antiphon.session_api import key_routes, openapi, problem_pages, problems, routes
+from antiphon.session_api import analytics_routes, key_routes, openapi, problem_pages, problems, routes
 from antiphon.session_api.auth import AuthMiddleware
 from antiphon.session_api.dependencies import Dependencies
 from antiphon.session_api.quotas import LimitsMiddleware
@@ -58,6 +58,7 @@ def create_app(dependencies: Dependencies) -> FastAPI:
     app.router.routes.extend(health_routes(dependencies.health))
     # Not include_router: nested routers match twice, at a third of the cost of a create.
     app.router.routes.extend((*routes.sessions.routes, *routes.flows.routes, *key_routes.keys.routes))
+    app.router.routes.extend(analytics_routes.analytics.routes)
     app.router.routes.extend(problem_pages.routes())
     openapi.install(app)
     return app

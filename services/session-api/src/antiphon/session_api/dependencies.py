@@ -16,6 +16,7 @@ from antiphon.chassis.health import Check, Health
 from antiphon.chassis.http.exchange import HttpPolicy
 from antiphon.chassis.log import Log
 from antiphon.contracts.deployment import Deployment
+from antiphon.session_api.analytics.queries import Analytics
 from antiphon.session_api.flows import Flows
 from antiphon.session_api.keys.records import Keys
 from antiphon.session_api.keys.store import KeyStore
@@ -63,6 +64,7 @@ class Dependencies:
     lookup: Lookup
     ready: ReadyWaits
     views: Views
+    analytics: Analytics
     log: Log
     health: Health
     heartbeat_seconds: float
@@ -154,6 +156,7 @@ def wire(
         lookup=lookup,
         ready=ReadyWaits(bus, reader, lookup, stopping=stopping),
         views=views,
+        analytics=Analytics(database),
         log=log,
         # Creating sessions needs no Postgres, so an outage there does not make the service unready.
         health=Readiness(required={"broker": bus.ready, "publish": bus.publishable}, reported=reported),
