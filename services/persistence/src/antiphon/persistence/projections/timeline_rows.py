@@ -74,7 +74,7 @@ def happened(
 def changed(row: Row, envelope: Envelope, title: str, detail: str | None) -> None:
     """Set the end of a thing, and what is shown of it."""
     row["ended_at"] = max(envelope.time, row["started_at"])
-    row.update(title=cut(title, LONGEST_TITLE), detail=cut(detail, LONGEST_DETAIL))
+    row.update(title=cut(title, LONGEST_TITLE), detail=cut(detail, LONGEST_DETAIL) or None)
 
 
 def begins(
