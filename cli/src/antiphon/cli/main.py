@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from antiphon.cli.commands import keys
+from antiphon.cli.commands import analytics, keys
 from antiphon.cli.requirements import require_recogniser, require_stack
 from antiphon.cli.screen import report_errors, unwritten_output
 
@@ -154,6 +154,16 @@ def show(session: Annotated[str, typer.Argument(help="Id of the session.", callb
     asyncio.run(print_session(session))
 
 
+def timeline(
+    session: Annotated[str, typer.Argument(help="Id of the session.", callback=_session_id)],
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Print what happened in a session: one line per thing, from its start to its end."""
+    from antiphon.cli.commands.timeline import print_timeline
+
+    asyncio.run(print_timeline(session, as_json=as_json))
+
+
 def end(session: Annotated[str, typer.Argument(help="Id of the session.")]) -> None:
     """End a session: its room is closed, and its log completed. Ending it again changes nothing."""
     from antiphon.cli.commands.sessions import end_session
@@ -169,7 +179,19 @@ def livekit() -> None:
     print_livekit()
 
 
-COMMANDS: tuple[Callable[..., None], ...] = (up, down, status, logs, call, tail, sessions, show, end, livekit)
+COMMANDS: tuple[Callable[..., None], ...] = (
+    up,
+    down,
+    status,
+    logs,
+    call,
+    tail,
+    sessions,
+    show,
+    timeline,
+    end,
+    livekit,
+)
 
 
 class Program(typer.Typer):
@@ -192,3 +214,4 @@ app = Program(
 for command in COMMANDS:
     app.command()(report_errors(command))
 app.add_typer(keys.app)
+app.add_typer(analytics.app)

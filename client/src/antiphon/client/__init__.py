@@ -23,7 +23,20 @@ from antiphon.client.errors import (
     UnreadableResponse,
 )
 from antiphon.client.events import SessionEvent
-from antiphon.client.results import ApiKey, CreatedKey, CreatedSession, Ending, Flow, JoinToken, Session, Turn
+from antiphon.client.results import (
+    ApiKey,
+    CreatedKey,
+    CreatedSession,
+    DailyFigures,
+    Ending,
+    Flow,
+    JoinToken,
+    Latency,
+    Session,
+    TimelineItem,
+    Turn,
+    UsageFigures,
+)
 from antiphon.client.sync_client import Antiphon
 
 __all__ = [
@@ -38,6 +51,7 @@ __all__ = [
     "ConnectionFailed",
     "CreatedKey",
     "CreatedSession",
+    "DailyFigures",
     "Ending",
     "FieldError",
     "Flow",
@@ -45,6 +59,7 @@ __all__ = [
     "InvalidClientSettings",
     "InvalidRequest",
     "JoinToken",
+    "Latency",
     "NotFound",
     "PermissionDenied",
     "Problem",
@@ -53,8 +68,10 @@ __all__ = [
     "Session",
     "SessionEvent",
     "StreamBroken",
+    "TimelineItem",
     "Timeout",
     "TlsFailed",
     "Turn",
     "UnreadableResponse",
+    "UsageFigures",
 ]

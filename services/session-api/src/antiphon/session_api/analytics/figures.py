@@ -1,9 +1,8 @@
 """What the routes of /v1/analytics answer with; latencies are read from merged sketches."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import date, datetime
-from typing import Any
 
 import msgspec
 from ddsketch.ddsketch import BaseDDSketch
@@ -11,7 +10,7 @@ from ddsketch.mapping import LogarithmicMapping
 from ddsketch.store import DenseStore
 from msgspec import Struct
 
-from antiphon.contracts.views import SKETCH_ACCURACY
+from antiphon.contracts.views import SKETCH_ACCURACY, Row
 
 _MAPPING = LogarithmicMapping(SKETCH_ACCURACY)
 _bins = msgspec.json.Decoder(dict[str, int])
@@ -84,7 +83,7 @@ class TimelineItem(Struct, frozen=True, kw_only=True):
     part: int
 
 
-def daily_figures(day: date, flow_id: str, rows: Sequence[Mapping[str, Any]]) -> DailyFigures:
+def daily_figures(day: date, flow_id: str, rows: Sequence[Row]) -> DailyFigures:
     """Return the figures of a day and flow: the sums of its rows, one for each partition."""
     sums = {name: sum(row[name] for row in rows) for name in _SUMS}
     return DailyFigures(
