@@ -1,4 +1,4 @@
-"""The commands: run, migrate, status, rebuild, streams."""
+"""The commands: run, migrate, status, rebuild, resume, streams."""
 
 import asyncio
 from functools import partial
@@ -31,13 +31,24 @@ app.add_typer(streams, name="streams")
 
 
 @app.command()
-def run() -> None:
-    """Commit events from the bus to the event log and update the views, until stopped."""
+def run(
+    only: Annotated[
+        str | None, typer.Option(metavar="VIEW,…", help="Keep only these views up to date.")
+    ] = None,
+    ingest: Annotated[
+        bool, typer.Option("--ingest/--no-ingest", help="Commit events from the bus to the event log.")
+    ] = True,
+) -> None:
+    """Commit events from the bus to the event log and update the views, until stopped.
+
+    Any number of processes share the work; each may do a part of it.
+    """
     from antiphon.persistence.run import run as serve
 
+    projections = _chosen([name.strip() for name in only.split(",")] if only else [], every=only is None)
     settings = load(PersistenceSettings)
     telemetry.configure("persistence", settings)
-    process.run(partial(serve, settings))
+    process.run(partial(serve, settings, projections=projections, ingest=ingest))
 
 
 @app.command()
@@ -103,6 +114,36 @@ def rebuild(
             typer.echo(f"{name}: dropped an unfinished build")
     else:
         asyncio.run(build(settings, projections, restart=restart))
+
+
+@app.command()
+def resume(
+    view: Annotated[str, typer.Argument(help="The view.")],
+    skip: Annotated[
+        bool, typer.Option("--skip", help="Leave out the event, now and in every rebuild; it is recorded.")
+    ] = False,
+    session: Annotated[
+        str | None, typer.Option(help="With --skip and --sequence: leave out this event of this session.")
+    ] = None,
+    sequence: Annotated[int | None, typer.Option(help="The sequence of the event in its session.")] = None,
+) -> None:
+    """Let a stalled view go on, after the cause was mended or without the event that it cannot fold."""
+    from antiphon.persistence import resume as resuming
+
+    [projection] = _chosen([view], every=False)
+    if (session is None) != (sequence is None) or (session is not None and not skip):
+        raise typer.BadParameter("--session and --sequence go together, with --skip")
+    settings = load(RebuildSettings)
+    telemetry.configure("persistence", settings)
+    if session is not None and sequence is not None:
+        typer.echo(asyncio.run(resuming.skip_event(settings, projection.name, session, sequence)))
+        return
+    resumed = asyncio.run(resuming.resume(settings, projection.name, skip=skip))
+    for part in resumed:
+        what = "skips" if part.skipped else "tries again"
+        typer.echo(f"{view} partition {part.partition}: {what} {part.stalled.type} {part.stalled.event_id}")
+    if not resumed:
+        typer.echo(f"{view} is not stalled.")
 
 
 def _chosen(views: list[str], every: bool) -> "list[Projection]":

@@ -17,6 +17,7 @@ from antiphon.persistence.ingest.group_writer import GroupWriter
 from antiphon.persistence.ingest.partition import IngestOptions, PartitionIngest
 from antiphon.persistence.lease import Leases, Run, ingest_lease, projection_lease, run_while_leased
 from antiphon.persistence.projection import Projection
+from antiphon.persistence.projection.batch import view_dsn
 from antiphon.persistence.projection.loop import ProjectionLoop
 from antiphon.persistence.projections import PROJECTIONS
 from antiphon.persistence.readiness import ReadinessCheck
@@ -70,7 +71,7 @@ async def _serve(
         database = await startup.database(settings, "log", connections=LOG_CONNECTIONS)
         stack.push_async_callback(database.close)
         views = await startup.database(
-            settings.model_copy(update={"postgres_dsn": _asynchronous(settings.postgres_dsn)}),
+            settings.model_copy(update={"postgres_dsn": view_dsn(settings.postgres_dsn)}),
             "views",
             connections=VIEW_CONNECTIONS * len(projections) + 1,  # one checks health
         )
@@ -100,12 +101,6 @@ async def _serve(
                 group.create_task(loop.run(stop), name=loop.name)
             for lease, run_leased, readiness in work:
                 group.create_task(run_while_leased(leases, lease, run_leased, readiness, stop), name=lease)
-
-
-def _asynchronous(dsn: str) -> str:
-    # Unlike the event log, views need not wait for fsync: rows and checkpoint commit atomically, and lost
-    # work is re-projected.
-    return f"{dsn}{'&' if '?' in dsn else '?'}synchronous_commit=off"
 
 
 def _ingest(settings: PersistenceSettings, bus: Bus, database: Database, health: Health) -> list[Leased]:

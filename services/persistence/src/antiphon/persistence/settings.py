@@ -22,7 +22,7 @@ class StatusSettings(NatsSettings, PostgresSettings, LogSettings):
 
 
 class RebuildSettings(PostgresSettings, LogSettings):
-    """The settings of `rebuild`."""
+    """The settings of `rebuild` and `resume`."""
 
 
 class RecreateSettings(StreamSettings, PostgresSettings, LogSettings):

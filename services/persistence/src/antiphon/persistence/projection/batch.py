@@ -16,6 +16,16 @@ if TYPE_CHECKING:
     from antiphon.chassis.database import Connection
 
 
+# Unlike the event log, views need not wait for fsync: rows and checkpoint commit atomically, and lost work is
+# projected again. Rows are found by their keys, whatever the statistics of a table that grows say.
+_SETTINGS = "synchronous_commit=off&enable_seqscan=off&enable_hashjoin=off&enable_mergejoin=off&jit=off"
+
+
+def view_dsn(dsn: str) -> str:
+    """Return the DSN of connections that write views."""
+    return f"{dsn}{'&' if '?' in dsn else '?'}{_SETTINGS}"
+
+
 class Advance(NamedTuple):
     """The advance of a view's checkpoints by one batch, as parallel lists: from `expected` to `reached`."""
 

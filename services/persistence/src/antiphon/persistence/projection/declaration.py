@@ -21,7 +21,9 @@ class EventFailed(Exception):
     """A function of a projection raised; `envelope` is the event that it was called with."""
 
     def __init__(self, envelope: Envelope, error: Exception) -> None:
-        super().__init__(f"{envelope.type} {envelope.id}: {error!r}")
+        super().__init__(
+            f"{envelope.type} {envelope.id} (sequence {envelope.sequence} of {envelope.subject}): {error!r}"
+        )
         self.envelope = envelope
 
 

@@ -93,6 +93,10 @@ class Rows:
                 values.setdefault(name, []).append(self._tables[name].values(row, before))
         return values
 
+    def whole(self, table: ViewTable) -> list[Values]:
+        """Return all values of the changed rows of a table, as they are written to an empty table."""
+        return [table.values(row, None) for (name, _), row in self._changed.items() if name == table.name]
+
     def keep(self) -> None:
         """Put the changed rows into the cache, once they are committed."""
         for (name, key), row in self._changed.items():

@@ -15,7 +15,7 @@ from antiphon.contracts.cursor import Cursor
 from antiphon.contracts.envelope import Envelope
 from antiphon.contracts.subjects import PARTITIONS, partition_of
 from antiphon.persistence.projection import Projection
-from antiphon.persistence.projection.batch import Advance, apply
+from antiphon.persistence.projection.batch import Advance, apply, view_dsn
 from antiphon.persistence.projection.checkpoint import skips
 from antiphon.persistence.projection.rows import Cache
 from antiphon.persistence.rebuild import shadow
@@ -121,11 +121,9 @@ async def locked(dsn: str, projection: str) -> AsyncIterator["Connection"]:
 
     Raises BuildInProgress, and what asyncpg raises.
     """
-    separator = "&" if "?" in dsn else "?"
     async with AsyncExitStack() as stack:
-        # A view need not wait for fsync: its rows and checkpoints commit atomically.
         connection = await connect(
-            f"{dsn}{separator}synchronous_commit=off",
+            view_dsn(dsn),
             name=f"persistence rebuild {projection} {whoami()}",
             statement_seconds=STATEMENT_SECONDS,
         )

@@ -82,7 +82,8 @@ async def _rebuild(dsn: str, database: Database, projection: Projection, restart
         except EventFailed as error:
             raise SystemExit(
                 f"The projection {projection.name} cannot fold an event: {error}. "
-                "Correct it and run this again, or skip the event: see `persistence resume --skip`."
+                f"Correct it and run this again, or skip the event: `resume {projection.name} --skip "
+                f"--session {error.envelope.subject} --sequence {error.envelope.sequence}`."
             ) from error
         except STOPPED as error:
             raise SystemExit(f"The rebuild stopped, run it again to go on: {error!r}") from error

@@ -1,0 +1,213 @@
+"""A view that cannot fold an event is stalled there; the other views, partitions and ingest go on."""
+
+import asyncio
+import json
+import sys
+from asyncio.subprocess import PIPE
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
+
+import pytest
+from sqlalchemy import Column, Integer, MetaData, Table, Text
+
+from antiphon.chassis.bus import Bus
+from antiphon.chassis.database import Database
+from antiphon.chassis.log import Log
+from antiphon.contracts.envelope import Envelope
+from antiphon.contracts.events.turn import TurnSaved
+from antiphon.contracts.subjects import PARTITIONS
+from antiphon.persistence.errors import Fenced, NotReady
+from antiphon.persistence.projection import Projection, Rows, ViewTable
+from antiphon.persistence.projection.loop import ProjectionLoop
+from antiphon.persistence.readiness import ReadinessCheck
+from antiphon.persistence.rebuild.build import build
+from antiphon.persistence.resume import resume, skip_event
+from antiphon.persistence.settings import RebuildSettings
+
+if TYPE_CHECKING:
+    from tests.persistence.conftest import Eventually, NewSession, Publish, RunningIngest, SampleSession
+
+
+class Texts:
+    """A view of what users said, which cannot fold the text `poison` while it is `broken`."""
+
+    def __init__(self) -> None:
+        columns = Column("event_id", Text, primary_key=True), Column("turn", Integer)
+        self.table = ViewTable(Table("turns_said", MetaData(), *columns))
+        self.projection = Projection("turns_said", self.table)
+        self.projection.on(TurnSaved)(self.said)
+        self.broken = True
+
+    def said(self, event: TurnSaved, envelope: Envelope, rows: Rows) -> None:
+        if event.user_text == "poison" and self.broken:
+            raise RuntimeError("cannot say this")
+        rows(self.table, envelope.id)["turn"] = event.turn
+
+
+class Running:
+    """The loop of the view, its readiness and its rows."""
+
+    def __init__(self, bus: Bus, database: Database) -> None:
+        self.texts = Texts()
+        self.database = database
+        self.readiness = ReadinessCheck()
+        self.stop = asyncio.Event()
+        loop = ProjectionLoop(self.texts.projection, database, Log(database, bus), self.readiness)
+        self.tasks = [asyncio.ensure_future(loop.run(self.stop))]
+        self.tasks += [asyncio.ensure_future(self._hold(loop, number)) for number in range(PARTITIONS)]
+
+    async def _hold(self, loop: ProjectionLoop, partition: int) -> None:
+        while not self.stop.is_set():
+            try:
+                await loop.hold(partition, self.stop)
+            except Fenced:
+                continue
+
+    async def turns(self) -> list[int]:
+        return [row[0] for row in await self.database.pool.fetch("select turn from turns_said order by 1")]
+
+    async def reason(self) -> str:
+        try:
+            await self.readiness.check()
+        except NotReady as error:
+            return str(error)
+        return ""
+
+
+@pytest.fixture
+async def running(bus: Bus, database: Database, postgres_dsn: str) -> AsyncIterator[Running]:
+    await build(postgres_dsn, database, Texts().projection)
+    running = Running(bus, database)
+    yield running
+    running.stop.set()
+    await asyncio.wait_for(asyncio.gather(*running.tasks), 60)
+
+
+def elsewhere(new_session: "NewSession", other: "SampleSession") -> "SampleSession":
+    """Return a session of another partition."""
+    for number in range(100):
+        session: SampleSession = new_session(f"elsewhere {number}")
+        if session.partition != other.partition:
+            return session
+    raise AssertionError
+
+
+@pytest.fixture
+async def stalled(
+    running: Running,
+    ingest: "RunningIngest",
+    publish: "Publish",
+    new_session: "NewSession",
+    eventually: "Eventually",
+) -> "SampleSession":
+    """A session whose second turn the view cannot fold; its third, and those of another partition, follow."""
+    session: SampleSession = new_session("stalls")
+    other = elsewhere(new_session, session)
+    ingest.start(session.partition, other.partition)
+    await publish([session.turn(1), session.turn(2, "poison"), session.turn(3)])
+
+    async def is_stalled() -> bool:
+        return "stalled at event" in await running.reason()
+
+    await eventually(is_stalled)
+    await publish([other.turn(11), other.turn(12)])
+
+    async def others_go_on() -> bool:
+        return await running.turns() == [1, 11, 12]
+
+    await eventually(others_go_on)
+    return session
+
+
+async def test_readiness_and_status_name_the_event(
+    stalled: "SampleSession", running: Running, postgres_dsn: str
+) -> None:
+    reason = await running.reason()
+    assert f"projection turns_said partition {stalled.partition} stalled at event" in reason
+    assert f"turn.saved, sequence 2 of {stalled.session_id}" in reason
+    assert "RuntimeError('cannot say this')" in reason
+
+    document = await running.database.pool.fetchval(
+        "select stalled from projection_checkpoints where stalled is not null"
+    )
+    assert json.loads(document)["sequence"] == 2
+
+
+async def test_a_view_goes_on_after_the_fix(
+    stalled: "SampleSession", running: Running, postgres_dsn: str, eventually: "Eventually"
+) -> None:
+    running.texts.broken = False
+    [resumed] = await resume(RebuildSettings(postgres_dsn=postgres_dsn), "turns_said", skip=False)
+    assert (resumed.partition, resumed.stalled.sequence, resumed.skipped) == (stalled.partition, 2, False)
+
+    async def all_there() -> bool:
+        return await running.turns() == [1, 2, 3, 11, 12] and not await running.reason()
+
+    await eventually(all_there)
+
+
+async def test_a_view_that_is_resumed_without_a_fix_stalls_again(
+    stalled: "SampleSession", running: Running, postgres_dsn: str, eventually: "Eventually"
+) -> None:
+    await resume(RebuildSettings(postgres_dsn=postgres_dsn), "turns_said", skip=False)
+
+    async def stalled_again() -> bool:
+        query = "select count(*) from projection_checkpoints where stalled is not null"
+        return await running.database.pool.fetchval(query) == 1 and "stalled" in await running.reason()
+
+    await eventually(stalled_again)
+    assert await running.turns() == [1, 11, 12]
+
+
+async def test_a_skipped_event_is_recorded_and_skipped_by_rebuilds_too(
+    stalled: "SampleSession", running: Running, postgres_dsn: str, eventually: "Eventually"
+) -> None:
+    await resume(RebuildSettings(postgres_dsn=postgres_dsn), "turns_said", skip=True)
+
+    async def all_others() -> bool:
+        return await running.turns() == [1, 3, 11, 12] and not await running.reason()
+
+    await eventually(all_others)
+    row = await running.database.pool.fetchrow(
+        "select projection, session_id, sequence, type, error from projection_skips"
+    )
+    assert row is not None
+    error = "RuntimeError('cannot say this')"
+    assert tuple(row) == ("turns_said", stalled.session_id, 2, "turn.saved", error)
+
+    await build(postgres_dsn, running.database, running.texts.projection)
+    await eventually(all_others)
+
+
+async def test_an_event_is_skipped_before_a_build_comes_to_it(
+    stalled: "SampleSession", running: Running, postgres_dsn: str
+) -> None:
+    settings = RebuildSettings(postgres_dsn=postgres_dsn)
+    said = await skip_event(settings, "turns_said", stalled.session_id, 2)
+    assert said.startswith("turns_said: skips turn.saved ")
+    with pytest.raises(SystemExit, match="no event 99"):
+        await skip_event(settings, "turns_said", stalled.session_id, 99)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("resume", "turns"), "turns is not stalled."),
+        (("resume", "nothing"), "no view nothing; the views are sessions, turns"),
+        (("resume", "turns", "--session", "ses_1"), "--session and --sequence go together"),
+        (("run", "--only", "turns,nothing"), "no view nothing"),
+        (("rebuild",), "name views or use --all"),
+        (("rebuild", "--discard", "--all"), ""),
+    ],
+)
+async def test_the_commands_say_what_is_wrong(
+    arguments: tuple[str, ...], said: str, postgres_dsn: str
+) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "antiphon.persistence", *arguments),
+        env={"ANTIPHON_POSTGRES_DSN": postgres_dsn, "COLUMNS": "200"},
+        stdout=PIPE,
+        stderr=PIPE,
+    )
+    output, errors = await process.communicate()
+    assert said in " ".join((output + errors).decode().replace("│", " ").split())

@@ -1,0 +1,158 @@
+"""Verification names each difference between a view and the fold of the log, and nothing else."""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+from tests.fixtures.filled_log import FilledLog
+
+from antiphon.chassis.database import Database
+from antiphon.contracts.envelope import Envelope
+from antiphon.persistence.projection import Projection
+from antiphon.persistence.projections import PROJECTIONS
+from antiphon.persistence.projections.sessions import SESSIONS
+from antiphon.persistence.projections.turns import TURNS
+from antiphon.persistence.rebuild.build import build
+from antiphon.persistence.verify.views import Difference, verify_view
+
+if TYPE_CHECKING:
+    from tests.persistence.conftest import NewSession, SampleSession
+
+
+@pytest.fixture
+async def calls(database: Database, postgres_dsn: str, new_session: "NewSession") -> "list[SampleSession]":
+    """The sessions of a log, of which all views are built."""
+    sessions = [new_session(f"call {number}") for number in range(30)]
+    filled = FilledLog(database)
+    for session in sessions:
+        await filled.put(session.whole_call())
+    for projection in PROJECTIONS:
+        await build(postgres_dsn, database, projection)
+    return sessions
+
+
+async def differences(database: Database, projection: Projection) -> Sequence[Difference]:
+    return (await verify_view(database, projection)).differences
+
+
+@pytest.mark.parametrize("projection", PROJECTIONS, ids=lambda projection: projection.name)
+async def test_a_view_that_nobody_changed_has_no_difference(
+    projection: Projection, calls: "list[SampleSession]", database: Database
+) -> None:
+    report = await verify_view(database, projection)
+
+    assert report.differences == []
+    assert report.events > 0
+    assert report.rows > 0
+
+
+async def test_a_changed_field_is_named(calls: "list[SampleSession]", database: Database) -> None:
+    changed = calls[7].session_id
+    await database.pool.execute(
+        "update turns set user_text = 'no' where session_id = $1 and turn = 2", changed
+    )
+
+    [found] = await differences(database, TURNS)
+    assert found == Difference(
+        "turns", changed, "turns, epoch , turn 2", "user_text", "'a table for two'", "'no'"
+    )
+    assert str(found) == (
+        f"turns session {changed} (turns, epoch , turn 2) user_text: expected 'a table for two', found 'no'"
+    )
+
+
+async def test_each_changed_field_of_a_document_is_named(
+    calls: "list[SampleSession]", database: Database
+) -> None:
+    changed = calls[3].session_id
+    await database.pool.execute(
+        "update sessions set participants = '{\"PA\": 1}', turns = 9 where session_id = $1", changed
+    )
+
+    found = await differences(database, SESSIONS)
+    assert {(each.session, each.field, each.expected, each.found) for each in found} == {
+        (changed, "turns", "3", "9"),
+        (changed, "participants", "None", "{'PA': 1}"),
+    }
+
+
+async def test_missing_rows_and_rows_too_many_are_named(
+    calls: "list[SampleSession]", database: Database
+) -> None:
+    missing, more = calls[0].session_id, calls[1].session_id
+    await database.pool.execute("delete from turns where session_id = $1 and turn = 1", missing)
+    await database.pool.execute(
+        "update turns set turn = 77 where session_id = $1 and turn = 3",
+        more,
+    )
+    await database.pool.execute("update turns set session_id = 'ses_nobody' where session_id = $1", more)
+
+    found = {(each.session, each.row, each.found) for each in await differences(database, TURNS)}
+    assert found == {
+        (missing, "turns, epoch , turn 1", None),
+        *((more, f"turns, epoch , turn {number}", None) for number in (1, 2, 3)),
+        ("ses_nobody", "turns", "rows of no session"),
+    }
+
+
+async def test_a_view_that_is_behind_is_compared_with_the_log_up_to_its_checkpoint(
+    calls: "list[SampleSession]", database: Database, new_session: "NewSession"
+) -> None:
+    await FilledLog(database).put(new_session("later").whole_call())
+
+    assert await differences(database, TURNS) == []
+
+
+async def test_a_part_is_verified(calls: "list[SampleSession]", database: Database) -> None:
+    await database.pool.execute("update turns set user_text = 'no'")
+    sampled = await verify_view(database, TURNS, sample=5)
+    assert 1 <= sampled.sessions <= 5
+    assert sampled.difference_count == 3 * sampled.sessions
+
+    later = datetime.now(UTC) + timedelta(hours=1)
+    assert (await verify_view(database, TURNS, since=later)).difference_count == 0
+    earlier = datetime.now(UTC) - timedelta(hours=1)
+    assert (await verify_view(database, TURNS, since=earlier)).difference_count == 90
+
+
+async def test_sessions_of_several_pages(
+    calls: "list[SampleSession]", database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from antiphon.persistence.verify import views
+
+    monkeypatch.setattr(views, "PAGE", 7)
+    monkeypatch.setattr(views, "CHUNK", 4)
+    for projection in PROJECTIONS:
+        assert await differences(database, projection) == []
+
+
+async def test_events_that_were_skipped_are_left_out(
+    calls: "list[SampleSession]", database: Database, postgres_dsn: str
+) -> None:
+    from antiphon.persistence.resume import skip_event
+    from antiphon.persistence.settings import RebuildSettings
+
+    await skip_event(RebuildSettings(postgres_dsn=postgres_dsn), "turns", calls[0].session_id, 5)
+    [found] = await differences(database, TURNS)
+    assert (found.row, found.expected) == ("turns, epoch , turn 1", None)
+
+    await build(postgres_dsn, database, TURNS)
+    assert await differences(database, TURNS) == []
+
+
+async def test_verification_runs_beside_writers(
+    database: Database, postgres_dsn: str, new_session: "NewSession", calls: "list[SampleSession]"
+) -> None:
+    filled = FilledLog(database)
+
+    async def write() -> None:
+        for number in range(20):
+            events: list[Envelope] = new_session(f"beside {number}").whole_call()
+            await filled.put(events)
+
+    writing = asyncio.create_task(write())
+    while not writing.done():
+        assert await differences(database, SESSIONS) == []
+    await writing
