@@ -106,5 +106,6 @@ def _latency(found: Any) -> str:
     return "—" if found.p50 is None else f"{found.p50:.0f} / {found.p95:.0f}"
 
 
-for command in (daily, usage):
+COMMANDS = {"daily": daily, "usage": usage}
+for command in COMMANDS.values():
     app.command()(report_errors(command))

@@ -59,22 +59,21 @@ class Rows:
 
     def several(self, table: ViewTable, keys: Iterable[Key]) -> list[Row]:
         """Return rows to change, as `rows(table, *key)` does for one; those to read are read together."""
-        keys = [table.stored_key(key) for key in keys]
-        places = [(table.name, key) for key in keys]
-        unknown = [key for place, key in zip(places, keys, strict=True) if not self._is_known(place)]
-        if unknown:
-            self.missing.update((table, key) for key in unknown)
+        rows, complete = [], True
+        for key in keys:
+            try:
+                rows.append(self(table, *key))
+            except NotLoaded:
+                complete = False
+        if not complete:
             raise NotLoaded
-        return [self(table, *key) for key in keys]
+        return rows
 
     def find(self, table: ViewTable, *key: Any) -> Row | None:
         """Return a row, not to be changed, or None if it does not exist."""
         stored = table.stored_key(key)
         place = (table.name, stored)
         return self._changed.get(place) or self._known(table, place)
-
-    def _is_known(self, place: tuple[str, Key]) -> bool:
-        return place in self._changed or place in self._before
 
     def _known(self, table: ViewTable, place: tuple[str, Key]) -> Row | None:
         try:
