@@ -39,9 +39,8 @@ from antiphon.contracts.events.usage import ModelUsage, UsageUpdated
 from antiphon.contracts.ids import agent_event_id
 from antiphon.persistence.projection import Projection
 from antiphon.persistence.projection.rows import Cache
-from antiphon.persistence.projections.counted import MAX_RANGES, with_number
+from antiphon.persistence.projections.counting import MAX_RANGES, with_number, with_value
 from antiphon.persistence.projections.daily import DAILY
-from antiphon.persistence.projections.latency import with_value
 from antiphon.persistence.projections.participants import PARTICIPANTS
 from antiphon.persistence.projections.timeline import TIMELINE
 from antiphon.persistence.projections.tools import TOOLS

@@ -42,9 +42,10 @@ async def pages(
     client: httpx.AsyncClient, path: str, noun: str, params: dict[str, Any]
 ) -> list[dict[str, Any]]:
     """Read a list to its end, two items a page."""
-    found, cursor = [], None
+    found: list[dict[str, Any]] = []
+    cursor: str | None = None
     while True:
-        more = {} if cursor is None else {"cursor": cursor}
+        more: dict[str, str] = {} if cursor is None else {"cursor": cursor}
         response = await client.get(path, params={**params, "limit": 2, **more})
         assert response.status_code == 200, response.text
         found += response.json()[noun]

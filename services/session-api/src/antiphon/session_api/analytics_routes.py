@@ -6,9 +6,9 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
-from antiphon.session_api.analytics.docs import DAILY, TIMELINE, USAGE
 from antiphon.session_api.analytics.period import From, Period, To, parse_day, period
 from antiphon.session_api.analytics.queries import FIRST_PLACE, DayPlace, Place
+from antiphon.session_api.analytics_docs import DAILY, TIMELINE, USAGE
 from antiphon.session_api.api_route import ApiRoute
 from antiphon.session_api.auth import caller
 from antiphon.session_api.dependencies import dependencies_of

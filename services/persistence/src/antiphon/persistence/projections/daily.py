@@ -12,9 +12,7 @@ from antiphon.contracts.events.turn import TurnSaved
 from antiphon.contracts.subjects import partition_of
 from antiphon.contracts.views import indexed
 from antiphon.persistence.projection import Document, Name, Projection, Row, Rows, ViewTable, required, views
-from antiphon.persistence.projections.counted import with_number
-from antiphon.persistence.projections.latency import milliseconds_of, with_value
-from antiphon.persistence.projections.session_start import added, begin
+from antiphon.persistence.projections.counting import added, begin, milliseconds_of, with_number, with_value
 
 COUNTS = ("calls", "ended", "failed", "duration_ms", "turns", "interruptions")
 DOCUMENTS = ("outcomes", "faults", "response_ms", "ready_ms")

@@ -24,7 +24,7 @@ from antiphon.persistence.projection import (
     required,
     views,
 )
-from antiphon.persistence.projections.session_start import begin
+from antiphon.persistence.projections.counting import begin
 
 MAX_PRESENT = 16  # jobs of one session at a time
 MOST = 10**12  # of one count: sums stay within a bigint, and seconds finite
