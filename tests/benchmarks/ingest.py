@@ -72,9 +72,9 @@ async def fill(bus: Bus, events: int) -> None:
         await bus.publish_many(batch)
 
 
-def conversation(events: int) -> Iterator[Envelope]:
+def conversation(events: int, name: str = "benchmark") -> Iterator[Envelope]:
     """Yield turns of many calls in rotation; about 700 bytes each."""
-    sessions = [named_session_id("default", f"benchmark {call}") for call in range(CALLS)]
+    sessions = [named_session_id("default", f"{name} {call}") for call in range(CALLS)]
     for number in range(events):
         session_id, n = sessions[number % CALLS], number // CALLS + 1
         yield seal(

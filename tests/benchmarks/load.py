@@ -20,7 +20,7 @@ class Connection:
         """Send one request and return the status and the body of the response."""
         self._writer.write(request)
         head = (await self._reader.readuntil(b"\r\n\r\n")).lower()
-        length = int(head.split(b"content-length:", 1)[1].split(b"\r\n", 1)[0])
+        length = int(head.partition(b"content-length:")[2].split(b"\r\n", 1)[0] or 0)  # a 304 has none
         return int(head[9:12]), await self._reader.readexactly(length)
 
     def close(self) -> None:

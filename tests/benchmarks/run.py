@@ -30,9 +30,13 @@ BENCHMARKS = {
     "recorder": "tests.benchmarks.recorder",
     "ingest": "tests.benchmarks.ingest",
     "lag": "tests.benchmarks.lag",
+    "replicas": "tests.benchmarks.replicas",
     "requests": "tests.benchmarks.requests",
     "sse": "tests.benchmarks.sse",
+    "travel": "tests.benchmarks.travel",
+    "feed": "tests.benchmarks.feed",
     "voice": "tests.benchmarks.voice",
+    "export": "tests.benchmarks.export",
     "rest": "tests.benchmarks.rest",
 }
 ROW = "{:<62}{:>18}  {:<36}{:>6}  {:<20}{}"

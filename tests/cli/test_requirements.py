@@ -7,6 +7,14 @@ from antiphon.cli.errors import StackError
 def test_everything_is_installed_here() -> None:
     requirements.require_stack("up")
     requirements.require_recogniser()
+    requirements.require_parquet()
+
+
+def test_missing_pyarrow_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(requirements, "PARQUET", "no_such_module")
+
+    with pytest.raises(StackError, match=r"needs pyarrow: pip install 'antiphon-cli\[parquet\]'"):
+        requirements.require_parquet()
 
 
 def test_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

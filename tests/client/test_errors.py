@@ -28,6 +28,7 @@ PROBLEM: dict[str, Any] = {
         (403, errors.PermissionDenied),
         (404, errors.NotFound),
         (409, errors.Conflict),
+        (410, errors.Gone),
         (413, errors.InvalidRequest),
         (418, ApiError),
         (422, errors.InvalidRequest),

@@ -15,7 +15,8 @@ from antiphon.client.errors import (
     StreamBroken,
     UnreadableResponse,
 )
-from antiphon.client.following import CONFIRM_SECONDS, GIVE_UP_SECONDS, TAIL_SECONDS, Following
+from antiphon.client.following import CONFIRM_SECONDS, TAIL_SECONDS, Following
+from antiphon.client.reconnecting import GIVE_UP_SECONDS
 
 OPEN = Reply(200, {"content-type": "text/event-stream; charset=utf-8"}, b"")
 

@@ -11,10 +11,12 @@ from tests.session_api.conftest import Running, Start
 from tests.session_api.fake_livekit import FakeLiveKit
 from tests.session_api.fake_persistence import FakePersistence
 
+from antiphon.chassis.database import Database
 from antiphon.client import (
     Antiphon,
     AsyncAntiphon,
     AuthenticationError,
+    Gone,
     InvalidRequest,
     NotFound,
     PermissionDenied,
@@ -23,6 +25,7 @@ from antiphon.client import (
 )
 from antiphon.contracts.events.agent import AgentStateChanged
 from antiphon.contracts.events.session import CloseReason, FaultSide, SessionClosed
+from antiphon.contracts.events.turn import TurnSaved
 
 SECONDS = 60.0
 
@@ -70,6 +73,46 @@ async def test_a_session_from_its_request_to_its_end(
     assert isinstance(events[-1].body, SessionClosed)
     assert [event.sequence for event in await collect(client, created.session_id, after=4)] == [5, 6]
     assert [flow.flow_id async for flow in client.flows.list()] == ["booking"]
+
+
+async def test_a_session_as_it_was(
+    client: AsyncAntiphon, running: Running, persistence: FakePersistence, session_id: str
+) -> None:
+    saved = [TurnSaved(turn=n, epoch="AJ_1", agent_id="host", user_text=f"text {n}") for n in (1, 2, 3)]
+    committed = await persistence.commit(session_id, *saved, CLOSED)
+    assert len(committed) == 6
+
+    past = await client.sessions.get(session_id, at=4)
+    assert (past.sequence, past.status, past.turns) == (4, "active", 2)
+    assert past == await client.sessions.get(session_id, at_time=committed[3].time)
+    turns = [turn.user_text async for turn in client.sessions.turns(session_id, at=4, page_size=1)]
+    assert turns == ["text 1", "text 2"]
+    time = committed[3].time.isoformat()
+    assert [turn.turn async for turn in client.sessions.turns(session_id, at_time=time, page_size=1)] == [
+        1,
+        2,
+    ]
+
+    with pytest.raises(InvalidRequest, match="states after its events 1 to 6") as refused:
+        await client.sessions.get(session_id, at=7)
+    assert refused.value.problem.members["last_sequence"] == 6
+
+    def sync() -> None:
+        with Antiphon(running.url, "writer") as blocking:
+            assert blocking.sessions.get(session_id, at=4) == past
+            assert [turn.turn for turn in blocking.sessions.turns(session_id, at=4)] == [1, 2]
+
+    await asyncio.to_thread(sync)
+
+
+async def test_the_past_of_an_erased_session_is_gone(
+    client: AsyncAntiphon, persistence: FakePersistence, session_id: str, database: Database
+) -> None:
+    await persistence.catch_up(session_id)
+    await database.pool.execute("select erase_session($1)", session_id)
+
+    with pytest.raises(Gone, match="erased"):
+        await client.sessions.get(session_id, at=1)
 
 
 async def test_lists_page_and_filter(client: AsyncAntiphon, persistence: FakePersistence) -> None:

@@ -11,6 +11,7 @@ import pytest
 from antiphon.chassis.bus import Bus, outgoing
 from antiphon.chassis.database import Database
 from antiphon.contracts.envelope import Envelope
+from antiphon.persistence.verify.log_chain import verify_log
 
 if TYPE_CHECKING:
     from tests.persistence.conftest import Eventually, LogReader, NewSession, Replicas
@@ -50,6 +51,8 @@ async def test_ten_kills_lose_no_event_duplicate_none_and_keep_the_order(
         assert await event_log.events(session.session_id) == [(n, e.id) for n, e in enumerate(call, 1)]
     assert await event_log.count() == EVENTS
     assert await event_log.dead_letters() == []
+    report = await verify_log(database)
+    assert (report.differences, report.verified) == ([], EVENTS)
     await _views_hold_every_turn(database, eventually)
 
 

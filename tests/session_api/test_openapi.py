@@ -101,7 +101,8 @@ def test_every_successful_answer_has_an_example(document: dict[str, Any]) -> Non
     for name, operation in operations(document):
         for status, response in operation["responses"].items():
             if status.startswith("2") and "content" in response:
-                assert response["content"]["application/json"]["example"] is not None, (name, status)
+                answer, *_ = response["content"].values()
+                assert answer["example"] is not None, (name, status)
 
 
 def test_every_event_type_has_a_schema_that_its_examples_fit(document: dict[str, Any]) -> None:

@@ -45,6 +45,10 @@ async def _large(_: Request) -> Response:
     return JSONResponse(LARGE)
 
 
+async def _tagged(_: Request) -> Response:
+    return JSONResponse(LARGE, headers={"ETag": '"1"'})
+
+
 async def _create(request: Request) -> Response:
     structlog.get_logger("test").info("creating")
     return JSONResponse({"bytes": len(await request.body()), **get_contextvars()}, 201)
@@ -87,6 +91,7 @@ def api() -> Api:
                 Route("/v1/small", _small),
                 Route("/v1/small", _create, methods=["POST"]),
                 Route("/v1/large", _large),
+                Route("/v1/tagged", _tagged),
                 Route("/v1/fail", _fail),
                 Route("/v1/break", _break),
                 Route("/v1/hang", _hang),
@@ -183,6 +188,16 @@ async def test_a_read_with_its_etag_responds_304(api: Api) -> None:
     assert answers[0].content == b""
     assert answers[0].headers["etag"] == etag
     assert "content-length" not in answers[0].headers
+
+
+async def test_an_etag_of_the_app_is_kept_and_weak_when_compressed(api: Api) -> None:
+    async with api() as client:
+        plain = await client.get("/v1/tagged", headers={"Accept-Encoding": "identity"})
+        small = await client.get("/v1/tagged", headers={"Accept-Encoding": "gzip"})
+
+    assert plain.headers.get_list("etag") == ['"1"']
+    assert small.headers.get_list("etag") == ['W/"1"']
+    assert plain.headers["cache-control"] == "private, no-cache"
 
 
 @pytest.mark.parametrize(
@@ -310,7 +325,15 @@ async def test_the_origins_of_the_setting_are_allowed(api: Api) -> None:
     for answer in (preflight, response, refused):
         assert answer.headers["access-control-allow-origin"] == CONSOLE
         exposed = answer.headers["access-control-expose-headers"].lower().split(", ")
-        assert {"x-request-id", "location", "etag", "retry-after", "ratelimit"} <= set(exposed)
+        assert {
+            "x-request-id",
+            "location",
+            "link",
+            "antiphon-sequence",
+            "etag",
+            "retry-after",
+            "ratelimit",
+        } <= set(exposed)
         assert "Origin" in answer.headers["vary"]
     assert "access-control-allow-origin" not in foreign.headers
     assert "access-control-allow-credentials" not in preflight.headers

@@ -10,6 +10,7 @@ from antiphon.chassis.bus import Bus
 from antiphon.chassis.database import Database
 from antiphon.contracts.envelope import Envelope, committed, encode, seal
 from antiphon.contracts.events.command import CommandRequested
+from antiphon.contracts.events.turn import TurnSaved
 from antiphon.contracts.subjects import committed_subject, partition_of
 
 INSERT = """
@@ -26,15 +27,21 @@ class Writer:
         self._database = database
         self._bus = bus
         self._position = 0
-        self._sequences: dict[str, int] = {}
+        self.sessions: dict[str, int] = {}  # their last sequence
 
     async def commit(
-        self, session_id: str, count: int = 1, tenant: str = "default", size: int = 0
+        self, session_id: str, count: int = 1, tenant: str = "default", size: int = 0, *, turns: bool = False
     ) -> list[Envelope]:
-        """Commit events, of at least `size` bytes, without announcing them."""
-        envelopes = [self._next(session_id, tenant, size) for _ in range(count)]
-        await self._database.pool.executemany(INSERT, [_row(envelope) for envelope in envelopes])
+        """Commit events, of at least `size` bytes, without announcing them: `turns` or commands."""
+        envelopes = self.envelopes(session_id, count, tenant, size, turns=turns)
+        await self._database.pool.executemany(INSERT, rows(envelopes))
         return envelopes
+
+    def envelopes(
+        self, session_id: str, count: int = 1, tenant: str = "default", size: int = 0, *, turns: bool = False
+    ) -> list[Envelope]:
+        """Return the next events of a session, to be committed with INSERT and `rows`."""
+        return [self._next(session_id, tenant, size, turns=turns) for _ in range(count)]
 
     async def announce(self, envelopes: Sequence[Envelope]) -> None:
         """Announce committed events of one session."""
@@ -48,12 +55,15 @@ class Writer:
         await self.announce(envelopes)
         return envelopes
 
-    def _next(self, session_id: str, tenant: str, size: int) -> Envelope:
-        sequence = self._sequences.get(session_id, 0) + 1
-        self._sequences[session_id] = sequence
+    def _next(self, session_id: str, tenant: str, size: int, *, turns: bool) -> Envelope:
+        sequence = self.sessions.get(session_id, 0) + 1
+        self.sessions[session_id] = sequence
         self._position += 1
+        text = "test".ljust(size, "x")
         envelope = seal(
-            CommandRequested(command_id=str(sequence), verb="end", actor="test".ljust(size, "x")),
+            TurnSaved(turn=sequence, agent_id="test", user_text=text)
+            if turns
+            else CommandRequested(command_id=str(sequence), verb="end", actor=text),
             id=f"{session_id}:test:{sequence}",
             session_id=session_id,
             tenant=tenant,
@@ -62,6 +72,11 @@ class Writer:
             time=FixedClock()(),
         )
         return committed(envelope, sequence, self._position)
+
+
+def rows(envelopes: Sequence[Envelope]) -> list[tuple[object, ...]]:
+    """Return the arguments of INSERT."""
+    return [_row(envelope) for envelope in envelopes]
 
 
 def _row(envelope: Envelope) -> tuple[object, ...]:

@@ -143,6 +143,9 @@ async def test_the_cursor_of_a_time(log: Log, writer: Any, database: Database) -
     await database.pool.execute(
         "update event_log set occurred_at = $1::timestamptz + position * interval '1 second'", start
     )
+    await database.pool.execute(  # those of before have no time of commit
+        "update event_log set committed_at = occurred_at, occurred_at = now() where position > 40"
+    )
     for second in (-5, 1, 2, 47, 90, 91, 1000):
         cursor = await log.at(start + timedelta(seconds=second))
         found = [e.position async for batch in log.read(cursor) for e in batch.envelopes]

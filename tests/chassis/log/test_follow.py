@@ -10,7 +10,7 @@ from tests.fixtures.ids import SequentialIds
 
 from antiphon.chassis.bus import Bus
 from antiphon.chassis.database import Database
-from antiphon.chassis.log import Batch, Log, follow
+from antiphon.chassis.log import Batch, Log, batches, follow
 from antiphon.chassis.log.partitions import read_partitions
 from antiphon.cli.stack.nats import NatsServer
 from antiphon.cli.stack.postgres import Postgres
@@ -49,7 +49,7 @@ def record_reads(monkeypatch: pytest.MonkeyPatch) -> list[set[int]]:
         reads.append(set(after))
         return await read(database, after, limit, **named)
 
-    monkeypatch.setattr(follow, "read_partitions", recorded)
+    monkeypatch.setattr(batches, "read_partitions", recorded)
     return reads
 
 
@@ -158,3 +158,41 @@ async def test_closing_ends_all_tasks(log: Log) -> None:
         while left := {task.get_name() for task in asyncio.all_tasks() - before}:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     assert not left
+
+
+async def test_an_unannounced_commit_is_found_while_other_partitions_are_busy(
+    log: Log, writer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(follow, "PARTITIONS_POLL_SECONDS", 3.0)
+    busy, quiet = SequentialIds()(), SequentialIds(start=2)()
+    assert partition_of(busy) != partition_of(quiet)
+    async with aclosing(log.follow(Cursor())) as following, asyncio.timeout(60):
+        await anext(following)
+        await anext(following)  # the subscription is there: it notifies once of all partitions
+        await writer.commit(quiet)
+        found: set[str] = set()
+        while quiet not in found:
+            await writer.commit_and_announce(busy)
+            await asyncio.sleep(0.05)
+            found |= {envelope.subject for envelope in (await anext(following)).envelopes}
+
+
+async def test_announcements_of_other_types_cause_no_read(
+    log: Log, writer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = SequentialIds()()
+    async with aclosing(log.follow(Cursor(), types=["turn.saved"])) as following, asyncio.timeout(60):
+        await anext(following)
+        await anext(following)  # the subscription is there: it notifies once of all partitions
+        monkeypatch.setattr(follow, "PARTITIONS_POLL_SECONDS", 3600.0)
+        await anext(following)
+        reads = record_reads(monkeypatch)
+        reading = asyncio.ensure_future(anext(following))
+        for _ in range(20):
+            await writer.commit_and_announce(session)
+        await writer.announce(await writer.commit(session, turns=True))
+
+        batch = await reading
+
+    assert [envelope.sequence for envelope in batch.envelopes] == [21]
+    assert reads == [{partition_of(session)}]

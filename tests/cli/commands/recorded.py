@@ -37,29 +37,35 @@ class RecordedSessions:
     """The part `sessions` of a client."""
 
     def __init__(self, session: Session, turns: list[Turn], events: list[SessionEvent]) -> None:
-        self._session = session
+        self.session = session
         self._turns = turns
         self._events = events
         self.filters: dict[str, Any] = {}
+        self.moment: dict[str, Any] = {}
+        self.moment_of_turns: dict[str, Any] = {}
 
     async def list(self, *, limit: int, **filters: Any) -> AsyncIterator[Session]:
         """Iterate over the session, if it is in the room."""
         self.filters = filters
-        if filters.get("room") in {None, self._session.room}:
-            yield self._session
+        if filters.get("room") in {None, self.session.room}:
+            yield self.session
 
-    async def get(self, session_id: str) -> Session:
-        """Return the session."""
-        return self._session
+    async def get(self, session_id: str, **moment: Any) -> Session:
+        """Return the session, as it was with all its events."""
+        self.moment = moment
+        return self.session
 
-    async def turns(self, session_id: str) -> AsyncIterator[Turn]:
+    async def turns(self, session_id: str, **moment: Any) -> AsyncIterator[Turn]:
         """Iterate over the turns."""
+        self.moment_of_turns = moment
         for turn in self._turns:
             yield turn
 
-    async def events(self, session_id: str) -> AsyncIterator[SessionEvent]:
+    async def events(
+        self, session_id: str, *, after: int = 0, limit: int | None = None
+    ) -> AsyncIterator[SessionEvent]:
         """Iterate over the events."""
-        for one in self._events:
+        for one in [event for event in self._events if event.sequence > after][:limit]:
             yield one
 
     async def stream(self, session_id: str) -> AsyncIterator[SessionEvent]:
@@ -69,7 +75,7 @@ class RecordedSessions:
 
     async def end(self, session_id: str) -> Ending:
         """End the session."""
-        return Ending(session_id=session_id, ended=self._session.ended)
+        return Ending(session_id=session_id, ended=self.session.ended)
 
 
 class Recorded:

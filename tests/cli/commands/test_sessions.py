@@ -1,12 +1,14 @@
 import json
 from typing import Any
 
+import msgspec
 import pytest
 from tests.cli.commands.recorded import NOW, SESSION, Recorded, event
 
 from antiphon.cli.commands import sessions as module
 from antiphon.cli.commands import tail
 from antiphon.client import Session, Turn
+from antiphon.contracts.session import Participant
 
 HOSTILE = "hi\x1b[2J\x1b]52;c;ZXZpbA==\x07\r\n  2  agent    forged\u2028\ud83d"
 
@@ -48,6 +50,42 @@ async def test_show_marks_turns_and_counts_what_could_not_be_read(capsys: pytest
     assert "  2  host     A table (recovered: the agent was killed while it spoke)" in lines
     assert "  3  caller   three" in lines
     assert "  3  host     (unfinished: the session ended before the turn was saved)" in lines
+
+
+PAST = {"participants": {"PA_1": Participant(identity="ada", kind="standard", joined_at=NOW)}}
+
+
+@pytest.mark.parametrize(
+    "moment", [{"at": 2, "at_time": None}, {"at": None, "at_time": "2026-01-01T00:00:00Z"}]
+)
+async def test_show_at_an_event_prints_the_state_and_the_event(
+    moment: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    events = [event(n, "user_input_transcribed", {"transcript": f"said {n}"}) for n in (1, 2, 3)]
+    client = recorded(turns=[turn(1, user_text="hello", state="open")], events=events)
+    client.sessions.session = msgspec.structs.replace(
+        client.sessions.session, sequence=2, status="active", agent_id="host", agent_state="thinking", **PAST
+    )
+    monkeypatch.setattr(module, "open_api", client.open_api)
+    await module.print_session(SESSION, **moment)
+
+    assert client.sessions.moment == moment
+    assert client.sessions.moment_of_turns == {"at": 2}
+    lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+    assert lines[0] == f"{SESSION}  active, no flow, room lobby"
+    assert lines[1] == "as it was after event 2, of 2026-01-01T00:00:00+00:00:"
+    assert lines[2] == "   +0.000 s     2  user_input_transcribed      “said 2”"
+    state = lines[lines.index("State") + 1 : lines.index("Conversation") - 1]
+    assert [line.split(maxsplit=1)[0] for line in state[:2]] == ["status", "agent"]
+    assert "  in the room   ada" in state
+    assert "  1  host     (open)" in lines
+    assert [line[-7:-1] for line in lines[lines.index("Timeline") + 1 :]] == ["said 1", "said 2"]
+
+
+async def test_show_as_json_is_the_session(client: Recorded, capsys: pytest.CaptureFixture[str]) -> None:
+    await module.print_session(SESSION, at=3, as_json=True)
+
+    assert json.loads(capsys.readouterr().out)["session_id"] == SESSION
 
 
 async def test_texts_of_others_cannot_act_on_the_terminal(

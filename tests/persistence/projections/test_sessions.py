@@ -136,10 +136,10 @@ def test_an_event_that_was_folded_already_changes_no_row(view: "View", new_sessi
     log = view.committed(new_session("pure").whole_call())
     cache: dict[Any, Any] = {("sessions", (log[0].subject,)): None}
     rows = Rows(cache)
-    SESSIONS.fold(log, rows)
+    SESSIONS.fold(SESSIONS.opened(log), rows)
     rows.keep()
 
     again = Rows(cache)
-    SESSIONS.fold(log, again)
+    SESSIONS.fold(SESSIONS.opened(log), again)
 
     assert again.written() == {}

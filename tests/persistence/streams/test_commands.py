@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from antiphon.chassis.bus import Bus, replace
+from antiphon.chassis.database import Database
 from antiphon.cli.stack.nats import NatsServer
 from antiphon.contracts.streams import SESSIONS
 from antiphon.persistence.streams.recreate import RECREATING
+from antiphon.persistence.verify.log_chain import verify_log
 
 if TYPE_CHECKING:
     from tests.persistence.conftest import Eventually, LogReader, NewSession, Publish, Replicas
@@ -36,6 +38,7 @@ async def test_a_lost_stream_is_reported_recreated_and_read_by_the_running_proce
     event_log: "LogReader",
     new_session: "NewSession",
     postgres_dsn: str,
+    database: Database,
     nats_server: NatsServer,
     eventually: "Eventually",
 ) -> None:
@@ -63,6 +66,8 @@ async def test_a_lost_stream_is_reported_recreated_and_read_by_the_running_proce
 
     for session, call in zip(sessions, calls, strict=True):
         assert await event_log.events(session.session_id) == [(n, e.id) for n, e in enumerate(call, 1)]
+    report = await verify_log(database)
+    assert (report.differences, report.verified) == ([], 64)
     code, output = await streams(postgres_dsn, nats_server.url, "status", "--json")
     assert code == 0
     assert [part["problem"] for part in json.loads(output)["partitions"]] == [None] * 16

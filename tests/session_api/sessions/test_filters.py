@@ -130,8 +130,8 @@ async def test_what_is_no_filter_is_refused(
     ("method", "path", "message"),
     [
         ("POST", "/v1/sessions", "it takes timeout_seconds, wait"),
-        ("GET", f"/v1/sessions/{_id(1)}", "it takes timeout_seconds, wait"),
-        ("GET", f"/v1/sessions/{_id(1)}/turns", "it takes cursor, limit"),
+        ("GET", f"/v1/sessions/{_id(1)}", "it takes at, at_time, timeout_seconds, wait"),
+        ("GET", f"/v1/sessions/{_id(1)}/turns", "it takes at, at_time, cursor, limit"),
         ("GET", f"/v1/sessions/{_id(1)}/events", "it takes after, cursor, limit"),
         ("POST", f"/v1/sessions/{_id(1)}/token", "it takes none"),
         ("POST", f"/v1/sessions/{_id(1)}/end", "it takes none"),

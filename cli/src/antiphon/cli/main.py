@@ -2,12 +2,13 @@
 
 import asyncio
 from collections.abc import Callable
+from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
 
 from antiphon.cli.commands import analytics, keys
-from antiphon.cli.requirements import require_recogniser, require_stack
+from antiphon.cli.requirements import require_parquet, require_recogniser, require_stack
 from antiphon.cli.screen import report_errors, unwritten_output
 
 FIRST_CALL = (
@@ -25,6 +26,22 @@ def _session_id(text: str | None) -> str | None:
     if text is not None and not is_session_id(text):
         raise typer.BadParameter("a session's id is ses_ and 26 characters: antiphon sessions lists them")
     return text
+
+
+def _instant(text: str | None) -> str | None:
+    from antiphon.cli.commands.export import instant
+
+    try:
+        return None if text is None else instant(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+class ExportFormat(StrEnum):
+    """The formats of an export."""
+
+    NDJSON = "ndjson"
+    PARQUET = "parquet"
 
 
 def up(
@@ -130,6 +147,44 @@ def tail(
     asyncio.run(print_live(session))
 
 
+def events(
+    kind: Annotated[
+        list[str] | None,
+        typer.Option("--type", help="Only events of this type, as turn.saved; may be repeated."),
+    ] = None,
+    family: Annotated[
+        list[str] | None, typer.Option(help="Only events of this family, as turn; may be repeated.")
+    ] = None,
+    session: Annotated[
+        str | None, typer.Option(help="Only the events of this session.", callback=_session_id)
+    ] = None,
+    flow: Annotated[str | None, typer.Option(help="Only the events of sessions of this flow.")] = None,
+    since: Annotated[
+        str | None,
+        typer.Option(
+            help="start, now, a time as 2026-11-21T09:30:00Z, or how long ago, as 15m; default: start.",
+            metavar="TIME",
+        ),
+    ] = None,
+    after: Annotated[
+        str | None, typer.Option(help="Go on after this cursor, as printed at the end.", metavar="CURSOR")
+    ] = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Go on with new events as they are committed.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print each event as a line of JSON.")] = False,
+) -> None:
+    """Print the events of all sessions.
+
+    The order is that of each session. At the end, or after Ctrl-C, the cursor to go on from is printed on
+    standard error: with --after CURSOR and the same filters, nothing is skipped and nothing comes twice.
+    """
+    from antiphon.cli.commands.events import print_events
+
+    filters = {"types": kind or None, "families": family or None, "session_id": session, "flow_id": flow}
+    asyncio.run(print_events(filters, since=since, after=after, follow=follow, as_json=as_json))
+
+
 def sessions(
     limit: Annotated[int, typer.Option(help="Maximum number of sessions.", min=1, max=100)] = 20,
     room: Annotated[str | None, typer.Option(help="Only the sessions of this LiveKit room.")] = None,
@@ -147,11 +202,30 @@ def sessions(
     asyncio.run(print_sessions(limit, filters, as_json=as_json))
 
 
-def show(session: Annotated[str, typer.Argument(help="Id of the session.", callback=_session_id)]) -> None:
-    """Print a session's conversation and its timeline."""
+def show(
+    session: Annotated[str, typer.Argument(help="Id of the session.", callback=_session_id)],
+    at: Annotated[
+        int | None,
+        typer.Option(
+            help="As it was after the event with this sequence.", metavar="SEQUENCE", show_default=False
+        ),
+    ] = None,
+    at_time: Annotated[
+        str | None,
+        typer.Option(
+            help="As it was at this time, for example 2026-11-21T09:30:00Z.",
+            metavar="TIME",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the session as one JSON document.")] = False,
+) -> None:
+    """Print a session's conversation and its timeline, as they are or were."""
     from antiphon.cli.commands.sessions import print_session
 
-    asyncio.run(print_session(session))
+    if at is not None and at_time is not None:
+        raise typer.BadParameter("pass --at or --at-time, not both")
+    asyncio.run(print_session(session, at=at, at_time=at_time, as_json=as_json))
 
 
 def timeline(
@@ -171,6 +245,54 @@ def end(session: Annotated[str, typer.Argument(help="Id of the session.")]) -> N
     asyncio.run(end_session(session))
 
 
+def export(
+    file_format: Annotated[
+        ExportFormat,
+        typer.Option("--format", help="One file with an event per line, or a folder of Parquet files."),
+    ],
+    output: Annotated[
+        str, typer.Option(help="The file (- is standard output), or the folder for Parquet.", metavar="PATH")
+    ],
+    since: Annotated[
+        str | None,
+        typer.Option(help="Only events committed on this day or later, or at this time.", callback=_instant),
+    ] = None,
+    until: Annotated[
+        str | None,
+        typer.Option(help="Only events committed before this day or time.", callback=_instant),
+    ] = None,
+    types: Annotated[
+        list[str] | None, typer.Option("--type", help="Only events of this type; may be repeated.")
+    ] = None,
+    without_pii: Annotated[bool, typer.Option("--without-pii", help="Leave out personal fields.")] = False,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume", help="Go on where an export stopped; add to a complete one what is new since."
+        ),
+    ] = False,
+) -> None:
+    """Export the events of all sessions, up to the newest of now.
+
+    Parquet files are partitioned by day and type. An export that was interrupted in any way goes on with
+    --resume and the same options, without loss or repetition. Progress is shown on standard error.
+    Days and times are in UTC, as 2026-01-31 or 2026-01-31T09:30:00Z.
+    """
+    if file_format is ExportFormat.PARQUET:
+        require_parquet()
+    from antiphon.cli.commands.export import export_events
+    from antiphon.cli.export.manifest import Request
+
+    request = Request(
+        format=file_format.value,
+        types=sorted(set(types or ())),
+        since=since,
+        until=until,
+        without_pii=without_pii,
+    )
+    asyncio.run(export_events(output, request, resume=resume))
+
+
 def livekit() -> None:
     """Find livekit-server, or build it once, and print its path."""
     require_stack("livekit")
@@ -186,10 +308,12 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     logs,
     call,
     tail,
+    events,
     sessions,
     show,
     timeline,
     end,
+    export,
     livekit,
 )
 

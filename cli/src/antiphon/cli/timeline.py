@@ -1,7 +1,7 @@
 """An event as one line: time, sequence, type and a summary of its data."""
 
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from rich.text import Text
@@ -128,6 +128,17 @@ class Timeline:
         line.append(f"{shown(kind):<28}", style=FAMILY_STYLES.get(_family(kind), ""))
         line.append(shown(_summary(summarise, event)) if summarise else "", style="default")
         return line
+
+
+def feed_line(event: SessionEvent) -> Text:
+    """Format an event among those of other sessions: time in UTC, end of the session's id, type, summary."""
+    line = Text(f"{event.time.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}"[:-3], style="dim")
+    line.append(f"  …{shown(event.session_id[-6:])}  ", style="bold")
+    line.append(f"{event.sequence:>4}  ", style="dim")
+    line.append(f"{shown(event.type):<28}", style=FAMILY_STYLES.get(_family(event.type), ""))
+    summarise = SUMMARIES.get(event.type)
+    line.append(shown(_summary(summarise, event)) if summarise else "", style="default")
+    return line
 
 
 def _summary(summarise: Callable[[Data], str], event: SessionEvent) -> str:

@@ -9,6 +9,7 @@ from antiphon.client.errors import (
     Conflict,
     ConnectionFailed,
     FieldError,
+    Gone,
     InvalidArgument,
     InvalidClientSettings,
     InvalidRequest,
@@ -22,7 +23,9 @@ from antiphon.client.errors import (
     TlsFailed,
     UnreadableResponse,
 )
+from antiphon.client.event_feeds import AsyncEventFeed, EventFeed
 from antiphon.client.events import SessionEvent
+from antiphon.client.exporting import ExportedBatch
 from antiphon.client.results import (
     ApiKey,
     CreatedKey,
@@ -45,6 +48,7 @@ __all__ = [
     "ApiError",
     "ApiKey",
     "AsyncAntiphon",
+    "AsyncEventFeed",
     "AuthenticationError",
     "ClientClosed",
     "Conflict",
@@ -53,8 +57,11 @@ __all__ = [
     "CreatedSession",
     "DailyFigures",
     "Ending",
+    "EventFeed",
+    "ExportedBatch",
     "FieldError",
     "Flow",
+    "Gone",
     "InvalidArgument",
     "InvalidClientSettings",
     "InvalidRequest",

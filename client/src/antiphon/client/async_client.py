@@ -6,16 +6,21 @@ import time
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, aclosing
 from types import TracebackType
-from typing import Any, Concatenate, ParamSpec, Self, TypeVar
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar, Unpack
 
 import httpx
 
 from antiphon.client import analytics, keys, sessions
 from antiphon.client.calls import Body, Call, any_call, documented
 from antiphon.client.errors import AntiphonError, Timeout
+from antiphon.client.event_feeds import AsyncEventFeed
 from antiphon.client.events import SessionEvent
-from antiphon.client.following import GIVE_UP_SECONDS, WATCHDOG_SECONDS, Following
+from antiphon.client.exporting import ExportedBatch, ExportOptions, exporting
+from antiphon.client.feed import FeedFollowing, FeedReading, events, stream_events
+from antiphon.client.following import Following
 from antiphon.client.pages import Listing
+from antiphon.client.reconnecting import GIVE_UP_SECONDS, WATCHDOG_SECONDS
+from antiphon.client.resuming import Resuming
 from antiphon.client.retry import Outcome, Policy, Send, attempts
 from antiphon.client.transport import (
     Connections,
@@ -31,6 +36,22 @@ GRACE_SECONDS = 0.1  # the time limits of httpx, which tell more, come first
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+def _read(build: Callable[P, FeedReading]) -> Callable[Concatenate["AsyncAntiphon", P], AsyncEventFeed]:
+    def iterate(self: "AsyncAntiphon", /, *arguments: P.args, **named: P.kwargs) -> AsyncEventFeed:
+        reading = build(*arguments, **named)
+        return AsyncEventFeed(self._read(reading), reading)
+
+    return documented(iterate, build)
+
+
+def _stream(build: Callable[P, FeedFollowing]) -> Callable[Concatenate["AsyncAntiphon", P], AsyncEventFeed]:
+    def iterate(self: "AsyncAntiphon", /, *arguments: P.args, **named: P.kwargs) -> AsyncEventFeed:
+        following = build(*arguments, **named)
+        return AsyncEventFeed(self._follow(following), following)
+
+    return documented(iterate, build)
 
 
 class AsyncAntiphon:
@@ -96,6 +117,24 @@ class AsyncAntiphon:
         call = any_call(method, path, body, params=params, idempotency_key=idempotency_key, timeout=timeout)
         return await self._run(call)
 
+    events = _read(events)
+    stream_events = _stream(stream_events)
+
+    async def export_events(self, **options: Unpack[ExportOptions]) -> AsyncGenerator[SessionEvent, None]:
+        """Iterate over all committed events of the tenant, up to the newest of now, or those of the options.
+
+        Each comes once, in order within its session, also when connections break. Raises ApiError when the
+        server refuses it, and the last error after `give_up_seconds` of failures.
+        """
+        async with aclosing(self.export_batches(**options)) as batches:
+            async for batch in batches:
+                for event in batch.events:
+                    yield event
+
+    def export_batches(self, **options: Unpack[ExportOptions]) -> AsyncGenerator[ExportedBatch, None]:
+        """Iterate over the same in batches; after each the export can be resumed, also by another process."""
+        return self._follow(exporting(**options))
+
     def __repr__(self) -> str:
         return f"<AsyncAntiphon {self._target.base_url}>"
 
@@ -134,7 +173,12 @@ class AsyncAntiphon:
             for item in paging.take(await self._run(paging.call)):
                 yield item
 
-    async def _follow(self, following: Following) -> AsyncGenerator[SessionEvent, None]:
+    async def _read(self, reading: FeedReading) -> AsyncGenerator[SessionEvent, None]:
+        while reading.call is not None:
+            for event in reading.take(await self._run(reading.call)):
+                yield event
+
+    async def _follow(self, following: Resuming[T]) -> AsyncGenerator[T, None]:
         while not following.ended:
             try:
                 async with aclosing(self._connection(following)) as events:
@@ -147,7 +191,7 @@ class AsyncAntiphon:
             if not following.ended:
                 await asyncio.sleep(following.pause())
 
-    async def _connection(self, following: Following) -> AsyncGenerator[SessionEvent, None]:
+    async def _connection(self, following: Resuming[T]) -> AsyncGenerator[T, None]:
         require_open(self._streams)
         request = request_of(self._target, Send(following.call(), WATCHDOG_SECONDS))
         async with AsyncExitStack() as stack:

@@ -44,9 +44,12 @@ class UnreadableResponse(AntiphonError):
 
 
 class StreamBroken(AntiphonError):
-    """The stream of events is damaged at one place, also after reconnecting; `after` is the last good one."""
+    """The stream of events is damaged at one place, also after reconnecting.
 
-    def __init__(self, message: str, after: int) -> None:
+    `after` is the last good event: its sequence, or its cursor in a stream of all sessions.
+    """
+
+    def __init__(self, message: str, after: int | str) -> None:
         super().__init__(message)
         self.after = after
 
@@ -138,6 +141,10 @@ class Conflict(ApiError):
     """409: the request conflicts with what is there, as a session that has ended."""
 
 
+class Gone(ApiError):
+    """410: what is asked for was erased, as the past of a session."""
+
+
 class InvalidRequest(ApiError):
     """400, 413, 415 or 422: the request is not valid; `errors` names the fields."""
 
@@ -156,6 +163,7 @@ _BY_STATUS: dict[int, type[ApiError]] = {
     403: PermissionDenied,
     404: NotFound,
     409: Conflict,
+    410: Gone,
     413: InvalidRequest,
     415: InvalidRequest,
     422: InvalidRequest,

@@ -21,7 +21,8 @@ class SessionEvent:
     """A committed event of a session; `sequence` is 1 for its first event, and has no gaps.
 
     `body` is the event as the class of its type, `antiphon.contracts.events`; None for an event that this
-    version of the client does not know. `data` is the body as a dictionary, known or not.
+    version of the client does not know. `data` is the body as a dictionary, known or not. `cursor` resumes
+    a tenant's events after this one; only those of a stream have it, and the last of each page.
     """
 
     def __init__(self, envelope: Envelope) -> None:
@@ -29,6 +30,7 @@ class SessionEvent:
             raise UnreadableResponse("the event is not committed: it has no sequence")
         self.envelope = envelope
         self.sequence: int = envelope.sequence
+        self.cursor: str | None = None
 
     @classmethod
     def parse(cls, raw: bytes) -> "SessionEvent":

@@ -92,16 +92,22 @@ def _read_created(reply: Reply) -> CreatedSession:
 def get(
     session_id: str,
     *,
+    at: int | None = None,
+    at_time: datetime | str | None = None,
     wait: Wait | None = None,
     wait_seconds: int | None = None,
     timeout: float | None = None,
 ) -> Call[Session]:
-    """Return a session; with `wait="ready"` once its agent is ready, or after `wait_seconds` as it is."""
+    """Return a session; with `wait="ready"` once its agent is ready, or after `wait_seconds` as it is.
+
+    With `at` as it was after the event with that sequence; with `at_time` in its last state that nothing
+    later than that time had changed. Its `sequence` says after which event that is.
+    """
     patient = _patient(wait, wait_seconds)
     return Call(
         method="GET",
         path=path_of(session_id),
-        params=as_params(given(wait=wait, timeout_seconds=wait_seconds)),
+        params=as_params(given(at=at, at_time=at_time, wait=wait, timeout_seconds=wait_seconds)),
         parse=_read_session,
         timeout_seconds=timeout or patient,
         attempt_seconds=timeout or patient,
@@ -157,13 +163,20 @@ def list_sessions(
 
 
 def turns(
-    session_id: str, *, limit: int | None = None, page_size: int = LARGEST_PAGE, timeout: float | None = None
+    session_id: str,
+    *,
+    at: int | None = None,
+    at_time: datetime | str | None = None,
+    limit: int | None = None,
+    page_size: int = LARGEST_PAGE,
+    timeout: float | None = None,
 ) -> Listing[Turn]:
-    """Iterate over a session's turns, in order."""
+    """Iterate over a session's turns, in order; with `at` or `at_time` as they were, as `get` does."""
     return Listing(
         path=path_of(session_id, "turns"),
         noun="turns",
         read=lambda raw: decoded(_turn, raw),
+        params=as_params(given(at=at, at_time=at_time)),
         limit=limit,
         page_size=page_size,
         timeout_seconds=timeout,

@@ -27,7 +27,7 @@ class EventStreamParser:
     """Parser of one connection's stream, as the HTML standard defines it.
 
     `retry_seconds` is the last reconnection time that the stream gave; `comments` counts its comments, which
-    are heartbeats.
+    are heartbeats. `last_id` is what a stream resumes after.
     """
 
     def __init__(self, *, max_bytes: int = MAX_BYTES) -> None:
@@ -38,6 +38,7 @@ class EventStreamParser:
         self._line_bytes = 0
         self._after_cr = False  # a line feed that follows belongs to the line that has ended
         self._first_line = True
+        self.last_id = ""  # of the last block that is complete, with or without an event
         self._id = ""
         self._event = ""
         self._data: list[bytes] = []
@@ -78,6 +79,7 @@ class EventStreamParser:
         elif self._data:
             yield Message(self._id, self._event or "message", b"\n".join(self._data))
         if not line:
+            self.last_id = self._id
             self._event = ""
             self._data.clear()
             self._data_bytes = 0

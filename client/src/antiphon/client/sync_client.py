@@ -3,9 +3,9 @@
 import ssl
 import time
 from collections.abc import Callable, Generator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from types import TracebackType
-from typing import Any, Concatenate, ParamSpec, Self, TypeVar
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar, Unpack
 
 import httpx
 
@@ -13,9 +13,14 @@ from antiphon.client import analytics, keys, sessions
 from antiphon.client.calls import Body, Call, any_call, documented
 from antiphon.client.deadline import bounded, within
 from antiphon.client.errors import AntiphonError, Timeout
+from antiphon.client.event_feeds import EventFeed
 from antiphon.client.events import SessionEvent
-from antiphon.client.following import GIVE_UP_SECONDS, WATCHDOG_SECONDS, Following
+from antiphon.client.exporting import ExportedBatch, ExportOptions, exporting
+from antiphon.client.feed import FeedFollowing, FeedReading, events, stream_events
+from antiphon.client.following import Following
 from antiphon.client.pages import Listing
+from antiphon.client.reconnecting import GIVE_UP_SECONDS, WATCHDOG_SECONDS
+from antiphon.client.resuming import Resuming
 from antiphon.client.retry import Outcome, Policy, Send, attempts
 from antiphon.client.transport import (
     Connections,
@@ -29,6 +34,22 @@ from antiphon.client.transport import (
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+def _read(build: Callable[P, FeedReading]) -> Callable[Concatenate["Antiphon", P], EventFeed]:
+    def iterate(self: "Antiphon", /, *arguments: P.args, **named: P.kwargs) -> EventFeed:
+        reading = build(*arguments, **named)
+        return EventFeed(self._read(reading), reading)
+
+    return documented(iterate, build)
+
+
+def _stream(build: Callable[P, FeedFollowing]) -> Callable[Concatenate["Antiphon", P], EventFeed]:
+    def iterate(self: "Antiphon", /, *arguments: P.args, **named: P.kwargs) -> EventFeed:
+        following = build(*arguments, **named)
+        return EventFeed(self._follow(following), following)
+
+    return documented(iterate, build)
 
 
 class Antiphon:
@@ -94,6 +115,23 @@ class Antiphon:
         call = any_call(method, path, body, params=params, idempotency_key=idempotency_key, timeout=timeout)
         return self._run(call)
 
+    events = _read(events)
+    stream_events = _stream(stream_events)
+
+    def export_events(self, **options: Unpack[ExportOptions]) -> Generator[SessionEvent, None, None]:
+        """Iterate over all committed events of the tenant, up to the newest of now, or those of the options.
+
+        Each comes once, in order within its session, also when connections break. Raises ApiError when the
+        server refuses it, and the last error after `give_up_seconds` of failures.
+        """
+        with closing(self.export_batches(**options)) as batches:
+            for batch in batches:
+                yield from batch.events
+
+    def export_batches(self, **options: Unpack[ExportOptions]) -> Generator[ExportedBatch, None, None]:
+        """Iterate over the same in batches; after each the export can be resumed, also by another process."""
+        return self._follow(exporting(**options))
+
     def __repr__(self) -> str:
         return f"<Antiphon {self._target.base_url}>"
 
@@ -131,7 +169,11 @@ class Antiphon:
         while paging.call is not None:
             yield from paging.take(self._run(paging.call))
 
-    def _follow(self, following: Following) -> Generator[SessionEvent, None, None]:
+    def _read(self, reading: FeedReading) -> Generator[SessionEvent, None, None]:
+        while reading.call is not None:
+            yield from reading.take(self._run(reading.call))
+
+    def _follow(self, following: Resuming[T]) -> Generator[T, None, None]:
         while not following.ended:
             try:
                 yield from self._connection(following)
@@ -142,7 +184,7 @@ class Antiphon:
             if not following.ended:
                 time.sleep(following.pause())
 
-    def _connection(self, following: Following) -> Generator[SessionEvent, None, None]:
+    def _connection(self, following: Resuming[T]) -> Generator[T, None, None]:
         require_open(self._streams)
         request = request_of(self._target, Send(following.call(), WATCHDOG_SECONDS))
         with ExitStack() as stack:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import TypeVar
 
 import msgspec
 
@@ -78,8 +79,12 @@ EVENTS: tuple[type[Event], ...] = (
 )
 
 BY_TYPE: Mapping[str, type[Event]] = MappingProxyType({event.TYPE: event for event in EVENTS})
-_DECODERS = {event.TYPE: msgspec.json.Decoder(event) for event in EVENTS}
+_DECODERS: "Mapping[str, msgspec.json.Decoder[Event]]" = {
+    event.TYPE: msgspec.json.Decoder(event) for event in EVENTS
+}
 LARGEST_VERSION = 2**15 - 1  # the largest value of a `smallint` column in Postgres
+
+T = TypeVar("T")
 
 
 def family_of(event_type: str) -> str:
@@ -98,10 +103,18 @@ def open_event(envelope: Envelope) -> Event:
 
     Raises MalformedEvent (also when `dataschema` has no version), UnknownEventType, UnsupportedEventVersion.
     """
+    return decode_body(envelope, _DECODERS)
+
+
+def decode_body(envelope: Envelope, decoders: "Mapping[str, msgspec.json.Decoder[T]]") -> T:
+    """Decode the body of an envelope with the decoder of its type, for the newest version, as `open_event`.
+
+    Raises what `open_event` raises.
+    """
     name, version = envelope.type, envelope.version
     if not 1 <= version <= LARGEST_VERSION:
         raise MalformedEvent(f"{name}: dataschema {envelope.dataschema!r} does not end in a version")
-    decoder = _DECODERS.get(name)
+    decoder = decoders.get(name)
     if decoder is None:
         raise UnknownEventType(f"unknown event type {name!r}")
     newest = BY_TYPE[name].VERSION

@@ -17,6 +17,8 @@ from antiphon.contracts.registry import BY_TYPE, EVENTS, open_event
 
 T = TypeVar("T")
 
+FOLD_VERSION = 1  # raised when the fold gives another state for the same events
+
 
 class Status(StrEnum):
     """The status of a session, in order of progress."""

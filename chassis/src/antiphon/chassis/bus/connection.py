@@ -124,6 +124,11 @@ class Connection:
         self._open = True
         self.connected.set()
 
+    @property
+    def last_error(self) -> Exception | None:
+        """The last error that the server or the client has reported, such as a missing permission."""
+        return self._last_error
+
     async def publish(
         self, subject: str, payload: bytes, headers: dict[str, str] | None = None, reply: str = ""
     ) -> None:

@@ -17,8 +17,10 @@ ALLOWED_HEADERS = (
     "traceparent",
 )
 EXPOSED_HEADERS = (
+    "Antiphon-Sequence",
     "ETag",
     "Idempotent-Replayed",
+    "Link",
     "Location",
     "RateLimit",
     "RateLimit-Limit",

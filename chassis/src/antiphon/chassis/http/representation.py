@@ -37,9 +37,13 @@ def accepts_gzip(accept_encoding: bytes) -> bool:
 
 
 async def compressed(headers: RawHeaders, body: bytes) -> tuple[RawHeaders, bytes]:
-    """Return headers and body of the response in gzip."""
+    """Return headers and body of the response in gzip; a strong ETag, one of other bytes, becomes weak."""
     smaller = await asyncio.to_thread(_gzip, body) if len(body) > THREAD_BYTES else _gzip(body)
-    kept = [(name, value) for name, value in headers if name not in _REPLACED]
+    kept = [
+        (name, b"W/" + value if name == b"etag" and value.startswith(b'"') else value)
+        for name, value in headers
+        if name not in _REPLACED
+    ]
     added = [(b"content-encoding", b"gzip"), (b"content-length", str(len(smaller)).encode())]
     return [*kept, *added], smaller
 

@@ -6,7 +6,8 @@ from datetime import datetime
 
 from antiphon.chassis.bus import Bus
 from antiphon.chassis.database import Database
-from antiphon.chassis.log.follow import Batch, PartitionReader, follow_partitions, follow_session, read_to
+from antiphon.chassis.log.batches import Batch, PartitionReader
+from antiphon.chassis.log.follow import follow_partitions, follow_session, read_to
 from antiphon.chassis.log.notify import ALL_PARTITIONS, Notifications
 from antiphon.chassis.log.partitions import Filter, heads
 from antiphon.chassis.log.read import Page, read_session
@@ -70,17 +71,19 @@ class Log:
         tenant: str | None = None,
         partitions: Collection[int] | None = None,
         batch: int = BATCH,
+        prefetch: bool = False,
     ) -> AsyncGenerator[Batch, None]:
         """Yield everything committed after a cursor, in order within each session, without end.
 
         `types`, `tenant` and `partitions` select events; the others are not read. A batch holds at most
         `batch` envelopes and about 4 MiB; one without envelopes says that there are no more now. Its cursor
-        is past the events that were left out. An outage of the bus or of the database is no error.
+        is past the events that were left out. With `prefetch` the next batch is read while the caller works
+        on this one. An outage of the bus or of the database is no error.
         """
         chosen = _chosen(partitions)
         reader = PartitionReader(self._database, cursor, chosen, _filter(types, tenant), batch)
         notifications = self._notifications or Notifications(self._bus)
-        return follow_partitions(reader, notifications, chosen, tenant)
+        return follow_partitions(reader, notifications, chosen, prefetch=prefetch)
 
     async def read(
         self,
@@ -91,6 +94,7 @@ class Log:
         tenant: str | None = None,
         partitions: Collection[int] | None = None,
         batch: int = BATCH,
+        prefetch: bool = False,
     ) -> AsyncGenerator[Batch, None]:
         """Yield what was committed after a cursor, up to another one or to the head at the call.
 
@@ -101,7 +105,7 @@ class Log:
         chosen = _chosen(partitions)
         end = await self.head(chosen) if until is None else until
         reader = PartitionReader(self._database, cursor, chosen, _filter(types, tenant), batch)
-        async with aclosing(read_to(reader, end)) as batches:
+        async with aclosing(read_to(reader, end, prefetch=prefetch)) as batches:
             async for found in batches:
                 yield found
 

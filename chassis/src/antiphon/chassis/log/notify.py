@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Collection
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import msgspec
 
@@ -17,6 +17,7 @@ log = get_logger(__name__)
 
 ALL_PARTITIONS = frozenset(range(PARTITIONS))
 DECODED_BYTES = 4 << 20
+NOT_ANNOUNCED = len(b"[]")  # what is announced of events that are too large, and of those that were missed
 
 _BY_TOKEN = {str(number): frozenset({number}) for number in ALL_PARTITIONS}
 
@@ -63,19 +64,29 @@ _decoded = DecodedAnnouncements()
 
 
 class Notified:
-    """The partitions with new events since they were last taken, for one follower."""
+    """The partitions with new events since they were last taken, for one follower and the types it wants."""
 
-    def __init__(self, partitions: Collection[int]) -> None:
+    def __init__(self, partitions: Collection[int], types: Collection[str] | None) -> None:
         self._partitions = frozenset(partitions)
+        self._wanted = None if types is None else tuple(f'"{name}"'.encode() for name in types)
         self._notified: set[int] = set()
         self._event = asyncio.Event()
 
-    def put(self, partitions: frozenset[int]) -> None:
-        """Note partitions with new events."""
+    def put(self, partitions: frozenset[int], payload: bytes) -> None:
+        """Note partitions with new events, unless none of the announced ones, if any, is wanted."""
         mine = partitions & self._partitions
-        if mine:
+        if mine and self._wants(payload):
             self._notified |= mine
             self._event.set()
+
+    def _wants(self, payload: bytes) -> bool:
+        # To look for the name is enough: a read that finds nothing harms nobody, and a type that is written
+        # with escapes is found by the next read of all partitions.
+        return (
+            self._wanted is None
+            or len(payload) <= NOT_ANNOUNCED
+            or any(map(payload.__contains__, self._wanted))
+        )
 
     def take(self) -> set[int]:
         """Return the partitions with new events and forget them."""
@@ -83,14 +94,11 @@ class Notified:
         self._event.clear()
         return notified
 
-    async def wait(self, timeout_seconds: float) -> Collection[int]:
-        """Wait for new events and take their partitions; after a timeout return every partition."""
-        try:
+    async def wait(self, timeout_seconds: float) -> None:
+        """Wait for new events, at most so long."""
+        with suppress(TimeoutError):
             async with asyncio.timeout(timeout_seconds):
                 await self._event.wait()
-        except TimeoutError:
-            return self._partitions
-        return self.take()
 
 
 class SharedAnnouncements:
@@ -106,15 +114,16 @@ class SharedAnnouncements:
         """Notify the followers until cancelled."""
         subscription = await retrying(BusUnavailable)(self._bus.subscribe, self._subject)
         try:
-            self._put(ALL_PARTITIONS)  # events committed before we subscribed
+            self._put(MISSED)  # events committed before we subscribed
             async for announcement in subscription:
-                self._put(_partitions(announcement))
+                self._put(announcement)
         finally:
             await subscription.close()
 
-    def _put(self, partitions: frozenset[int]) -> None:
+    def _put(self, announcement: Announcement) -> None:
+        partitions = _partitions(announcement)
         for follower in self.followers:
-            follower.put(partitions)
+            follower.put(partitions, announcement[1])
 
 
 class Notifications:
@@ -129,12 +138,14 @@ class Notifications:
         self._shared: dict[str | None, SharedAnnouncements] = {}
 
     @asynccontextmanager
-    async def listen(self, partitions: Collection[int], tenant: str | None) -> AsyncIterator[Notified]:
+    async def listen(
+        self, partitions: Collection[int], *, types: Collection[str] | None, tenant: str | None
+    ) -> AsyncIterator[Notified]:
         """Notify a follower while the block runs."""
         shared = self._shared.get(tenant)
         if shared is None:
             shared = self._shared[tenant] = SharedAnnouncements(self._bus, committed_filter(tenant=tenant))
-        follower = Notified(partitions)
+        follower = Notified(partitions, types)
         shared.followers.add(follower)
         try:
             yield follower

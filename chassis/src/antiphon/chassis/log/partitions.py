@@ -1,15 +1,17 @@
 """Read partitions of the event log from Postgres: the rows of a filter, and how far they were looked for."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from functools import cache
+from itertools import groupby
+from operator import itemgetter
 from typing import NamedTuple
 
 import asyncpg
 
 from antiphon.chassis.database import Database, translate_errors
-from antiphon.chassis.log.read import PAGE_BYTES, committed_envelope
+from antiphon.chassis.log.read import PAGE_BYTES
 from antiphon.contracts.cursor import Cursor
-from antiphon.contracts.envelope import Envelope
+from antiphon.contracts.envelope import Envelope, decode_committed
 
 SCAN = 20_000  # events that one statement looks at, in all partitions: far from the time limit of statements
 
@@ -27,31 +29,40 @@ from unnest($1::smallint[], $2::bigint[], $3::bigint[]) as given (partition, aft
 # One index range per partition, each limited, so that no partition can starve another. `before` counts the
 # bytes of the earlier envelopes of the partition, so that the first is always read. A partition without rows
 # has one without envelope. `bound` is how far a partition was looked through.
+#
+# The planner must go along an index in the order of positions, and stop at the limit: so the limit comes
+# first, and what the head or the types leave out is dropped from its rows. With both ends of the range beside
+# the limit it expects few rows, and would sort all of a partition for each page.
 _READ = """
 with place as materialized ({places}), scan as materialized (select place.*, {bound} as bound from place)
 select found.sequence, found.position, found.envelope, found.before, scan.partition, scan.bound, scan.head
 from scan left join lateral (
-    select *, coalesce(sum(octet_length(envelope::text)) over (
+    select sequence, position, envelope, coalesce(sum(octet_length(envelope::text)) over (
         order by position rows between unbounded preceding and 1 preceding), 0) as before
     from (
         select sequence, position, envelope
-        from event_log
-        where event_log.partition = scan.partition
-          and event_log.position > scan.after and event_log.position <= scan.bound{matches}
-        order by event_log.position
+        from (
+            select sequence, position, envelope, type
+            from event_log
+            where event_log.partition = scan.partition and event_log.position > scan.after{of_tenant}
+            order by event_log.position
+            limit {scanned}
+        ) as scanned
+        where position <= scan.bound{of_types}
+        order by position
         limit $4
     ) as limited
 ) as found on found.before < $5
-order by scan.partition, found.position
 """
-_BOUND = """coalesce((
+_BOUND = """least(place.head, (
     select event_log.position from event_log
-    where event_log.partition = place.partition
-      and event_log.position > place.after and event_log.position <= place.head{matches}
+    where event_log.partition = place.partition and event_log.position > place.after{of_tenant}
     order by event_log.position offset $6 - 1 limit 1
-), place.head)"""
+))"""
 
-_POSITION, _ENVELOPE, _BEFORE, _PARTITION, _BOUND_AT, _HEAD = range(1, 7)
+_SEQUENCE, _POSITION, _ENVELOPE, _BEFORE, _PARTITION, _BOUND_AT, _HEAD = range(7)
+_partition = itemgetter(_PARTITION)
+_place = itemgetter(_PARTITION, _POSITION)
 
 
 class Filter(NamedTuple):
@@ -86,9 +97,10 @@ async def read_partitions(
     """
     share = PAGE_BYTES // max(1, len(after))
     arguments: list[object] = [*_places(after, until), limit, share]
-    if filter_.types is not None or filter_.tenant is not None:
-        arguments += [max(limit, SCAN // max(1, len(after)))]
-        arguments += [value for value in (filter_.tenant, filter_.types) if value is not None]
+    if filter_.types is not None:
+        arguments += [max(limit, SCAN // max(1, len(after))), filter_.types]
+    if filter_.tenant is not None:
+        arguments += [filter_.tenant]
     with translate_errors():
         rows = await database.pool.fetch(
             _statement(tenant=filter_.tenant is not None, types=filter_.types is not None), *arguments
@@ -110,26 +122,28 @@ def _places(after: Mapping[int, int], until: Cursor | None) -> tuple[object, obj
 
 @cache
 def _statement(*, tenant: bool, types: bool) -> str:
-    of_tenant = " and event_log.tenant = $7" if tenant else ""
-    of_types = f" and event_log.type = any(${8 if tenant else 7}::text[])" if types else ""
-    # The tenant has an index; the types have none, so all rows are looked at, and their number is limited.
-    bound = _BOUND.format(matches=of_tenant) if tenant or types else "place.head"
-    return _READ.format(places=_PLACES, bound=bound, matches=of_tenant + of_types)
+    parts = {
+        "of_tenant": f" and event_log.tenant = ${8 if types else 6}" if tenant else "",
+        "of_types": " and type = any($7::text[])" if types else "",
+        "scanned": "$6" if types else "$4",
+    }
+    bound = _BOUND.format(**parts) if types else "place.head"
+    return _READ.format(places=_PLACES, bound=bound, **parts)
 
 
-def _page(rows: Sequence[asyncpg.Record], limit: int, share: int) -> PartitionsPage:
-    envelopes = []
-    counts: dict[int, int] = {}
-    newest: dict[int, asyncpg.Record] = {}
-    for row in rows:
-        partition = row[_PARTITION]
-        newest[partition] = row
-        if row[_ENVELOPE] is not None:
-            counts[partition] = counts.get(partition, 0) + 1
-            envelopes.append(committed_envelope(row))
-    reached, unfinished = {}, set()
-    for partition, row in newest.items():
-        cut = counts.get(partition, 0) >= limit or _is_full(row, share)
+def _page(rows: list[asyncpg.Record], limit: int, share: int) -> PartitionsPage:
+    # Postgres returns them in this order, as it reads one partition after the other, but need not. To sort
+    # here what is in order is cheap; there it would be done on disk, with the envelopes.
+    rows.sort(key=_place)
+    envelopes: list[Envelope] = []
+    reached: dict[int, int] = {}
+    unfinished: set[int] = set()
+    for partition, rows_of_partition in groupby(rows, key=_partition):
+        before = len(envelopes)
+        for row in rows_of_partition:
+            if (envelope := row[_ENVELOPE]) is not None:
+                envelopes.append(decode_committed(envelope, row[_SEQUENCE], row[_POSITION]))
+        cut = len(envelopes) - before >= limit or _is_full(row, share)
         reached[partition] = row[_POSITION] if cut else row[_BOUND_AT]
         if cut or row[_BOUND_AT] < row[_HEAD]:
             unfinished.add(partition)

@@ -7,7 +7,7 @@ import asyncpg
 from msgspec import UNSET
 
 from antiphon.chassis.database import Database, translate_errors
-from antiphon.contracts.envelope import Envelope, committed, decode
+from antiphon.contracts.envelope import Envelope, decode_committed
 
 PAGE_BYTES = 4 << 20  # of envelopes in one page; one that is larger is a page of its own
 
@@ -97,10 +97,5 @@ def sequence_of(envelope: Envelope) -> int:
     return 0 if envelope.sequence is UNSET else envelope.sequence
 
 
-def committed_envelope(row: asyncpg.Record) -> Envelope:
-    """Return the envelope of a row whose first columns are sequence, position and envelope."""
-    return committed(decode(row[2]), row[0], row[1])
-
-
 def _envelopes(rows: Sequence[asyncpg.Record]) -> list[Envelope]:
-    return [committed_envelope(row) for row in rows]
+    return [decode_committed(envelope, sequence, position) for sequence, position, envelope, *_ in rows]

@@ -6,7 +6,9 @@ from antiphon.chassis.database import Database, translate_errors
 from antiphon.chassis.log.notify import ALL_PARTITIONS
 
 # Halve the range of positions of each partition until it is empty: what is up to `low` was before the time,
-# what is after `high` was not. Each step looks at one row of the index, some 40 steps are a partition.
+# what is after `high` was not. Each step looks at one row of the index; a partition takes some 20 of them.
+# Times of commit never go back within a partition. Events of before they were kept are found by when they
+# occurred, which may go back: the search then ends at one of the places where the time is passed.
 POSITIONS_BEFORE = """
 with recursive search (partition, low, high) as (
     select number, 0::bigint,
@@ -17,7 +19,7 @@ with recursive search (partition, low, high) as (
            case when middle.at < $2::timestamptz then middle.position else low end,
            case when middle.at < $2::timestamptz then high else (low + high) / 2 end
     from search left join lateral (
-        select event_log.position, occurred_at as at
+        select event_log.position, coalesce(committed_at, occurred_at) as at
         from event_log
         where event_log.partition = search.partition
           and event_log.position > (low + high) / 2 and event_log.position <= high

@@ -1,7 +1,8 @@
-"""The commands: run, migrate, status, rebuild, resume, streams."""
+"""The commands: run, migrate, status, rebuild, resume, verify, streams."""
 
 import asyncio
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,6 +15,7 @@ from antiphon.persistence.settings import (
     RebuildSettings,
     RecreateSettings,
     StatusSettings,
+    VerifySettings,
 )
 
 if TYPE_CHECKING:
@@ -144,6 +146,53 @@ def resume(
         typer.echo(f"{view} partition {part.partition}: {what} {part.stalled.type} {part.stalled.event_id}")
     if not resumed:
         typer.echo(f"{view} is not stalled.")
+
+
+@app.command()
+def verify(
+    views: Annotated[
+        list[str] | None, typer.Argument(metavar="VIEW…", help="The views to verify; all if none is named.")
+    ] = None,
+    log: Annotated[bool, typer.Option("--log", help="Verify the hash chains of the event log.")] = False,
+    since: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="Only what was committed since a time, as 2026-01-31T00:00:00Z."),
+    ] = None,
+    sample: Annotated[
+        int | None, typer.Option(min=1, help="Of views: only so many sessions, chosen at random.")
+    ] = None,
+    tenant: Annotated[str | None, typer.Option(help="Of the log: only the sessions of a tenant.")] = None,
+    heads: Annotated[
+        bool, typer.Option("--heads", help="Of the log: print the end of each chain, to be kept elsewhere.")
+    ] = False,
+    against: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Of the log: compare with the heads in the --json of earlier."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, of the log with heads.")] = False,
+) -> None:
+    """Prove that the event log was not changed (--log), or that views are what the log says.
+
+    Exits with 0 if there is no difference, with 1 if there are some, with 2 if the options make no sense, and
+    with 3 if Postgres cannot be read.
+    """
+    from antiphon.persistence.verify.command import check_log_options, read_time, verify_log_command
+    from antiphon.persistence.verify.views_command import verify_views_command
+
+    start = read_time(since)
+    if log:
+        if views or sample is not None:
+            raise typer.BadParameter("--log stands alone: give views and --sample to another command")
+        anchors = check_log_options(start, tenant, against)
+        settings = load(VerifySettings)
+        telemetry.configure("persistence", settings)
+        verify_log_command(settings, start, tenant, anchors, heads=heads, as_json=as_json)
+    if tenant is not None or heads or against is not None:
+        raise typer.BadParameter("--tenant, --heads and --against need --log")
+    projections = _chosen(views or [], every=not views)
+    settings = load(VerifySettings)
+    telemetry.configure("persistence", settings)
+    verify_views_command(settings, projections, since=start, sample=sample, as_json=as_json)
 
 
 def _chosen(views: list[str], every: bool) -> "list[Projection]":

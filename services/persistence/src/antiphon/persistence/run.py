@@ -1,9 +1,8 @@
-"""The process: leases, one ingest loop per partition, one loop per projection, and health."""
+"""The process: leases, an ingest loop for each partition held, one loop per projection, and health."""
 
 import asyncio
 from collections.abc import Collection, Sequence
 from contextlib import AsyncExitStack, suppress
-from functools import partial
 from typing import NamedTuple
 
 from antiphon.chassis.background import BackgroundTask
@@ -15,7 +14,9 @@ from antiphon.chassis.shutdown import ShuttingDown
 from antiphon.contracts.subjects import PARTITIONS
 from antiphon.persistence.ingest.group_writer import GroupWriter
 from antiphon.persistence.ingest.partition import IngestOptions, PartitionIngest
-from antiphon.persistence.lease import Leases, Run, ingest_lease, projection_lease, run_while_leased
+from antiphon.persistence.leases.connection import Leases
+from antiphon.persistence.leases.locks import INGEST, projection_group
+from antiphon.persistence.leases.work import Work, run_while_leased
 from antiphon.persistence.projection import Projection
 from antiphon.persistence.projection.batch import view_dsn
 from antiphon.persistence.projection.loop import ProjectionLoop
@@ -30,10 +31,10 @@ VIEW_CONNECTIONS = 2  # of each projection: one that writes and one that reads
 
 
 class Leased(NamedTuple):
-    """A piece of work for one replica at a time, and its readiness check."""
+    """The work on each partition of a group that this replica holds, and its readiness check."""
 
-    lease: str
-    run: Run
+    group: str
+    work: Work
     readiness: ReadinessCheck
 
 
@@ -84,9 +85,9 @@ async def _serve(
         health.add("postgres", database.ready)
         health.add("postgres views", views.ready)
         health.add("nats", bus.ready)
-        work = _ingest(settings, bus, database, health) if ingest else []
+        work = [_ingest(settings, bus, database, health)] if ingest else []
         loops = _projections(projections, bus, views, health)
-        work += [held for loop, leased in loops for held in leased]
+        work += [leased for _, leased in loops]
         building = ReadinessCheck()
         health.add("views", building.check)
         leases = Leases(settings.postgres_dsn, session_seconds=settings.lease_timeout_seconds)
@@ -99,11 +100,11 @@ async def _serve(
             )
             for loop, _ in loops:
                 group.create_task(loop.run(stop), name=loop.name)
-            for lease, run_leased, readiness in work:
-                group.create_task(run_while_leased(leases, lease, run_leased, readiness, stop), name=lease)
+            for name, work_on, readiness in work:
+                group.create_task(run_while_leased(leases, name, work_on, readiness, stop), name=name)
 
 
-def _ingest(settings: PersistenceSettings, bus: Bus, database: Database, health: Health) -> list[Leased]:
+def _ingest(settings: PersistenceSettings, bus: Bus, database: Database, health: Health) -> Leased:
     writer = GroupWriter(database)
     readiness = ReadinessCheck()
     health.add("ingest", readiness.check)
@@ -112,25 +113,25 @@ def _ingest(settings: PersistenceSettings, bus: Bus, database: Database, health:
         PartitionIngest(partition, bus, database, writer, readiness, options)
         for partition in range(PARTITIONS)
     ]
-    return [
-        Leased(ingest_lease(number), partition.run, readiness) for number, partition in enumerate(partitions)
-    ]
+
+    async def ingest(partition: int, ended: asyncio.Event) -> None:
+        await partitions[partition].run(ended)
+
+    return Leased(INGEST, ingest, readiness)
 
 
 def _projections(
     projections: Collection[Projection], bus: Bus, views: Database, health: Health
-) -> list[tuple[ProjectionLoop, list[Leased]]]:
+) -> list[tuple[ProjectionLoop, Leased]]:
     loops = []
     event_log = Log(views, bus)  # its followers share one subscription
     for projection in projections:
         readiness = ReadinessCheck()
         health.add(f"projection {projection.name}", readiness.check)
         loop = ProjectionLoop(projection, views, event_log, readiness)
-        leased = [
-            Leased(projection_lease(projection.name, number), partial(loop.hold, number), readiness)
-            for number in range(PARTITIONS)
-        ]
-        loops.append((loop, leased))
+        loops.append(
+            (loop, Leased(projection_group(projection.name, projection.version), loop.hold, readiness))
+        )
     return loops
 
 

@@ -21,6 +21,10 @@ class StatusSettings(NatsSettings, PostgresSettings, LogSettings):
     """The settings of `status`."""
 
 
+class VerifySettings(PostgresSettings, LogSettings):
+    """The settings of `verify`."""
+
+
 class RebuildSettings(PostgresSettings, LogSettings):
     """The settings of `rebuild` and `resume`."""
 

@@ -9,13 +9,14 @@ from antiphon.chassis.database import Database, DatabaseRefused, DatabaseUnavail
 from antiphon.chassis.nats_access import NatsAccess
 from antiphon.contracts.ids import TENANT_PATTERN
 from antiphon.contracts.subjects import PARTITIONS, partition_filter
-from antiphon.persistence.lease import holders, ingest_lease, projection_lease
+from antiphon.persistence.leases.locks import INGEST, holders, lease_name, projection_group
 from antiphon.persistence.migrations import current, head
 from antiphon.persistence.projections import PROJECTIONS
 from antiphon.persistence.settings import StatusSettings
 from antiphon.persistence.streams.status import READ_GAPS, Gap, render_gaps
 
 CONNECT_SECONDS = 3.0
+_GROUPS = {each.name: projection_group(each.name, each.version) for each in PROJECTIONS}
 NOBODY = "nobody"
 
 _PARTITIONS = """
@@ -132,8 +133,8 @@ async def _read(database: Database, heads: dict[int, int] | None) -> Status:
         views = await connection.fetch(_PROJECTIONS, [projection.name for projection in PROJECTIONS])
         [dead] = await connection.fetch(_DEAD_LETTERS)
         by_tenant = await connection.fetch(_DEAD_LETTERS_BY_TENANT, _TENANT_SUBJECT)
-        leases = [ingest_lease(number) for number in range(PARTITIONS)]
-        leases += [projection_lease(p.name, number) for p in PROJECTIONS for number in range(PARTITIONS)]
+        leases = [lease_name(INGEST, number) for number in range(PARTITIONS)]
+        leases += [lease_name(group, number) for group in _GROUPS.values() for number in range(PARTITIONS)]
         held = await holders(connection, leases)
         gaps = await connection.fetch(READ_GAPS)
     return Status(
@@ -153,7 +154,7 @@ async def _read(database: Database, heads: dict[int, int] | None) -> Status:
 
 def _holders_of(projection: str, held: dict[str, str]) -> str | None:
     """Return the replicas that hold partitions of a projection."""
-    found = {held.get(projection_lease(projection, number)) for number in range(PARTITIONS)} - {None}
+    found = {held.get(lease_name(_GROUPS[projection], number)) for number in range(PARTITIONS)}
     return ", ".join(sorted(filter(None, found))) or None
 
 
@@ -168,7 +169,7 @@ def _partition(
 ) -> Partition:
     newest = None if heads is None else heads.get(number, 0)
     caught_up = None if newest is None else checkpoint >= newest
-    holder = held.get(ingest_lease(number))
+    holder = held.get(lease_name(INGEST, number))
     return Partition(number, checkpoint, newest, caught_up, epoch, updated_at, holder, stopped)
 
 

@@ -7,7 +7,16 @@ from fastapi_offline import FastAPIOffline
 
 from antiphon.chassis.health import routes as health_routes
 from antiphon.chassis.http.middleware import RequestMiddleware
-from antiphon.session_api import analytics_routes, key_routes, openapi, problem_pages, problems, routes
+from antiphon.session_api import (
+    analytics_routes,
+    export_routes,
+    feed_routes,
+    key_routes,
+    openapi,
+    problem_pages,
+    problems,
+    routes,
+)
 from antiphon.session_api.auth import AuthMiddleware
 from antiphon.session_api.dependencies import Dependencies
 from antiphon.session_api.quotas import LimitsMiddleware
@@ -16,7 +25,8 @@ DESCRIPTION = """\
 Create, inspect, follow and end voice sessions.
 
 Every session is a log of events: `GET /v1/sessions/{id}/events` returns it, as pages or as a stream, for
-running and for ended sessions. All other state is computed from it. Errors are `application/problem+json`.
+running and for ended sessions, and `GET /v1/events` those of all sessions. All other state is computed from
+them. Errors are `application/problem+json`.
 """
 
 
@@ -59,6 +69,7 @@ def create_app(dependencies: Dependencies) -> FastAPI:
     # Not include_router: nested routers match twice, at a third of the cost of a create.
     app.router.routes.extend((*routes.sessions.routes, *routes.flows.routes, *key_routes.keys.routes))
     app.router.routes.extend(analytics_routes.analytics.routes)
+    app.router.routes.extend((*feed_routes.events.routes, *export_routes.exports.routes))
     app.router.routes.extend(problem_pages.routes())
     openapi.install(app)
     return app

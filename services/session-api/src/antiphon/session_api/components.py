@@ -67,6 +67,20 @@ def page_of(noun: str, item: str) -> Schema:
     }
 
 
+EVENT_PAGE: Schema = {
+    "type": "object",
+    "required": ["items", "next", "more"],
+    "properties": {
+        "items": {"type": "array", "items": reference("Event")},
+        "next": {"type": "string", "description": "the `after` of the next page; always there"},
+        "more": {
+            "type": "boolean",
+            "description": "whether there are more after `next` now; a page may be empty and have more",
+        },
+    },
+}
+
+
 def schemas(of_requests: Mapping[str, Schema]) -> dict[str, Schema]:
     """Return every schema by name: those that FastAPI found, and those of what is sent."""
     references, found = msgspec.json.schema_components((*_SENT, *EVENTS), ref_template=_TEMPLATE)
@@ -109,6 +123,7 @@ def schemas(of_requests: Mapping[str, Schema]) -> dict[str, Schema]:
         "DailyList": page_of("days", "DailyFigures"),
         "UsageList": page_of("usage", "UsageFigures"),
         "EventList": page_of("events", "Event"),
+        "EventPage": EVENT_PAGE,
         "FlowList": page_of("flows", "Flow"),
         "KeyList": page_of("keys", "KeyView"),
     }

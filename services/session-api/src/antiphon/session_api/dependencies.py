@@ -17,6 +17,10 @@ from antiphon.chassis.http.exchange import HttpPolicy
 from antiphon.chassis.log import Log
 from antiphon.contracts.deployment import Deployment
 from antiphon.session_api.analytics.queries import Analytics
+from antiphon.session_api.feed.export import ExportSlots
+from antiphon.session_api.feed.hub import Hubs
+from antiphon.session_api.feed.reading import FeedReader
+from antiphon.session_api.feed.session_flows import SessionFlows
 from antiphon.session_api.flows import Flows
 from antiphon.session_api.keys.records import Keys
 from antiphon.session_api.keys.store import KeyStore
@@ -26,6 +30,7 @@ from antiphon.session_api.quotas import SessionQuota
 from antiphon.session_api.sessions.create import CreateSession
 from antiphon.session_api.sessions.end import EndSession
 from antiphon.session_api.sessions.events import EventPublisher, EventReader
+from antiphon.session_api.sessions.history import History
 from antiphon.session_api.sessions.idempotency import KnownSessions
 from antiphon.session_api.sessions.join import JoinSession, JoinTokens
 from antiphon.session_api.sessions.lookup import Lookup
@@ -62,10 +67,13 @@ class Dependencies:
     join: JoinSession
     end: EndSession
     lookup: Lookup
+    history: History
     ready: ReadyWaits
     views: Views
     analytics: Analytics
     log: Log
+    hubs: Hubs
+    exports: ExportSlots
     health: Health
     heartbeat_seconds: float
     http: HttpPolicy
@@ -119,8 +127,10 @@ def wire(
     known_keys = Keys(keys, clock)
     key_usage = KeyUsage(bus, known_keys, clock)
     key_store = KeyStore(bus, known_keys, clock, entropy)
+    hubs = Hubs(FeedReader(log, database, SessionFlows(database)), deployment.id)
     reported = {
         "postgres": database.ready,
+        "feeds": hubs.ready,
         "key usage": key_usage.ready,
         "leftovers of keys": key_store.leftovers.ready,
     }
@@ -154,10 +164,13 @@ def wire(
         ),
         end=EndSession(lookup, reader, publisher, rooms, clock=clock),
         lookup=lookup,
+        history=History(views, reader, log),
         ready=ReadyWaits(bus, reader, lookup, stopping=stopping),
         views=views,
         analytics=Analytics(database),
         log=log,
+        hubs=hubs,
+        exports=ExportSlots(),
         # Creating sessions needs no Postgres, so an outage there does not make the service unready.
         health=Readiness(required={"broker": bus.ready, "publish": bus.publishable}, reported=reported),
         heartbeat_seconds=settings.heartbeat_seconds,

@@ -5,12 +5,14 @@ from typing import Any
 
 import msgspec
 
+from antiphon.contracts.cursor import Cursor
 from antiphon.contracts.envelope import Envelope, committed, seal
 from antiphon.contracts.event import Event
 from antiphon.contracts.events.agent import AgentJoined, AgentReady
 from antiphon.contracts.events.session import SessionDispatched, SessionRequested
 from antiphon.contracts.events.turn import TurnSaved
 from antiphon.contracts.session import fold
+from antiphon.contracts.subjects import partition_of
 from antiphon.contracts.views import TurnView
 from antiphon.session_api.flows import Flow
 from antiphon.session_api.pagination import PageKey, encode_number_cursor, encode_page_cursor
@@ -101,6 +103,12 @@ FLOW = _plain(
 )
 SESSION_CURSOR = encode_page_cursor(PageKey(_AT, SESSION_ID))
 EVENT_CURSOR = encode_number_cursor(f"events:{SESSION_ID}", 1)
+FEED_CURSOR = Cursor({partition_of(SESSION_ID): 4712}).encode("example")
+FEED = f"id: {FEED_CURSOR}\nevent: {EVENT['type']}\ndata: {msgspec.json.encode(EVENT).decode()}\n\n"
+EXPORT = (
+    f"{msgspec.json.encode(EVENT).decode()}\n"
+    f'{{"cursor":"{FEED_CURSOR}","until":"{FEED_CURSOR}","progress":1.0,"complete":true}}\n'
+)
 STREAM = f"id: 1\nevent: {EVENT['type']}\ndata: {msgspec.json.encode(EVENT).decode()}\n\n"
 CREATED = {
     "session_id": SESSION_ID,

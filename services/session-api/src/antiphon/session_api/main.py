@@ -69,6 +69,7 @@ async def serve(settings: ApiSettings, stop: asyncio.Event) -> None:
             await wait_or_stop(_bootstrap(dependencies, settings.bootstrap_api_key), stop)
         stack.push_async_callback(dependencies.limits.sessions.close)
         stack.push_async_callback(dependencies.limits.streams.close)
+        stack.push_async_callback(dependencies.hubs.close)
         stack.push_async_callback(dependencies.key_store.leftovers.close)
         dependencies.key_usage.start()
         stack.push_async_callback(dependencies.key_usage.close)

@@ -32,6 +32,7 @@ SECURITY = {
 SERVERS = [{"url": "/", "description": "the service that serves this document"}]
 TAGS = [
     {"name": "sessions", "description": "Create, join, inspect, follow and end sessions."},
+    {"name": "events", "description": "Read and follow the events of all sessions."},
     {
         "name": "flows",
         "description": "The flows that an agent can run, each with its newest revision.",

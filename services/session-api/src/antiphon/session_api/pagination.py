@@ -44,6 +44,7 @@ T = TypeVar("T")
 
 _page_key = msgspec.json.Decoder(tuple[str, datetime, str])
 _number = msgspec.json.Decoder(tuple[str, int])
+_numbers = msgspec.json.Decoder(tuple[str, int, int])
 _text = msgspec.json.Decoder(tuple[str, str])
 
 
@@ -97,6 +98,22 @@ def decode_number_cursor(name: str, cursor: str) -> int:
     if found != name or not 0 <= number <= LARGEST_SEQUENCE:
         raise invalid_cursor()
     return number
+
+
+def encode_past_cursor(name: str, sequence: int, number: int) -> str:
+    """Return the opaque cursor of the page of a numbered list after this number, as of a sequence."""
+    return _encode((name, sequence, number))
+
+
+def decode_past_cursor(name: str, cursor: str) -> tuple[int, int]:
+    """Return the sequence and the number that `encode_past_cursor` encoded for the same list.
+
+    Raises Problem 422.
+    """
+    found, sequence, number = _decode(_numbers, cursor)
+    if found != name or not 0 <= number <= sequence <= LARGEST_SEQUENCE:
+        raise _invalid_cursor()
+    return sequence, number
 
 
 def encode_name_cursor(name: str, last: str) -> str:

@@ -197,6 +197,12 @@ _ALL = (
         'Create another one first, or send `{"force": true}`.',
     ),
     ProblemType(
+        "history-erased",
+        (410,),
+        "The events of the session were erased, at `erased_at`: no past state can be computed.",
+        "Leave `at` and `at_time` out: the session is shown as far as it is kept.",
+    ),
+    ProblemType(
         "content-too-large",
         (413,),
         "The body, or the event that it would become, is too large.",
@@ -215,10 +221,23 @@ _ALL = (
         "Correct what `errors` names. Unknown fields and parameters are not ignored.",
     ),
     ProblemType(
+        "invalid-cursor",
+        (422,),
+        "`after`, `until` or `Last-Event-ID` is no cursor, or one that does not belong to this log.",
+        "Pass the `next` of a page or the `id` of a stream as it is; else start without it, or with `since`.",
+    ),
+    ProblemType(
         "sequence-beyond-end",
         (422,),
         "`after` or `Last-Event-ID` is beyond the last event that is committed; `last_sequence` is that one.",
         "Resume after an event that you received from this session. One that you received is committed.",
+    ),
+    ProblemType(
+        "outside-history",
+        (422,),
+        "The session had no such state: `at` is not one of `first_sequence` to `last_sequence`, or `at_time` "
+        "is before `first_time`.",
+        "Pass a sequence or a time of the range; the last state is the session without `at`.",
     ),
     ProblemType(
         "idempotency-key-reused",

@@ -5,6 +5,7 @@ from typing import Any
 
 from antiphon.session_api import examples
 from antiphon.session_api.components import reference
+from antiphon.session_api.feed.export import MEDIA_TYPE as LINES
 from antiphon.session_api.problem_types import ProblemType, by_status
 from antiphon.session_api.problems import MEDIA_TYPE
 from antiphon.session_api.sessions.filters import METADATA_PARAMETER
@@ -139,15 +140,39 @@ SESSIONS = route(
     "database-unavailable",
     parameters=[METADATA_PARAMETER],
 )
+_PAST = ("outside-history", "history-erased")
+_PAST_HEADERS = {
+    "Antiphon-Sequence": {
+        "schema": {"type": "string", "pattern": "^[0-9]+$"},
+        "description": "only with `at` or `at_time`: the sequence of the last event in what is shown",
+    },
+    "Link": {
+        "schema": {"type": "string"},
+        "description": 'only with `at` or `at_time`: what it is today, with `rel="latest-version"`',
+    },
+    "Cache-Control": {
+        "schema": {"type": "string"},
+        "description": (
+            "`private, no-cache`; with `at` or `at_time` `private, max-age=3600, immutable`, unless no event "
+            "is later than `at_time`"
+        ),
+    },
+}
 SESSION = route(
     {
-        200: answer("The session", reference("Session"), examples.SESSION),
+        200: answer("The session", reference("Session"), examples.SESSION, dict(_PAST_HEADERS)),
         202: answer(_NOT_READY, reference("Session"), examples.SESSION),
     },
     "unknown-session",
+    *_PAST,
     *_READ,
 )
-TURNS = route({200: _page("TurnList", "turns", examples.TURN, None)}, "unknown-session", *_READ)
+TURNS = route(
+    {200: {**_page("TurnList", "turns", examples.TURN, None), "headers": dict(_PAST_HEADERS)}},
+    "unknown-session",
+    *_PAST,
+    *_READ,
+)
 _EVENT_PAGE = _page("EventList", "events", examples.EVENT, examples.EVENT_CURSOR)
 EVENTS = route(
     {
@@ -201,3 +226,48 @@ END = route(
     *_LIVEKIT,
 )
 FLOWS = route({200: _page("FlowList", "flows", examples.FLOW, None)})
+_FEED_PAGE = {"items": [examples.EVENT], "next": examples.FEED_CURSOR, "more": True}
+ALL_EVENTS = route(
+    {
+        200: {
+            "description": "A page of events; with `Accept: text/event-stream` a stream of them, without end",
+            "content": {
+                **answer("", reference("EventPage"), _FEED_PAGE)["content"],
+                EVENT_STREAM: {
+                    "schema": {
+                        "type": "string",
+                        "description": (
+                            "Server-sent events: `id` is the cursor after the event, `event` the type, "
+                            "`data` an Event as JSON. Lines that begin with a colon are heartbeats; an `id` "
+                            "follows them, from which a stream resumes."
+                        ),
+                    },
+                    "example": examples.FEED,
+                },
+            },
+        },
+    },
+    "invalid-cursor",
+    "database-unavailable",
+)
+EXPORT = route(
+    {
+        200: {
+            "description": "The events, with control lines between them",
+            "content": {
+                LINES: {
+                    "schema": {
+                        "type": "string",
+                        "description": (
+                            'Lines of JSON: an Event, or `{"cursor": …, "until": …, "progress": …, '
+                            '"complete": …}`. `progress` is the part of the log that was read, 0 to 1.'
+                        ),
+                    },
+                    "example": examples.EXPORT,
+                },
+            },
+        },
+    },
+    "invalid-cursor",
+    "database-unavailable",
+)

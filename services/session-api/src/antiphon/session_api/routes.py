@@ -31,6 +31,7 @@ from antiphon.session_api.pagination import (
     fitting,
     page,
 )
+from antiphon.session_api.past import At, AtTime, past_session, past_turns, wanted_moment
 from antiphon.session_api.problems import invalid
 from antiphon.session_api.route_docs import CREATE, END, EVENTS, FLOWS, SESSION, SESSIONS, TOKEN, TURNS
 from antiphon.session_api.sessions import ready, sse
@@ -159,10 +160,17 @@ async def list_sessions(
 async def get_session(
     request: Request,
     session_id: SessionId,
+    at: At = None,
+    at_time: AtTime = None,
     wait: Wait = None,
     timeout_seconds: WaitSeconds = ready.DEFAULT_SECONDS,
 ) -> Response:
-    """Return one session, computed from its events; with `wait=ready`, once its agent is ready."""
+    """Return one session, computed from its events; with `at` or `at_time` as it was at that point."""
+    moment = wanted_moment(at, at_time)
+    if moment is not None:
+        if wait is not None:
+            raise invalid("wait", "query", "takes no at or at_time beside it: the past does not change")
+        return await past_session(request, session_id, moment)
     dependencies, tenant = dependencies_of(request), caller(request).tenant
     if wait is None:
         return _json(await dependencies.lookup.session(tenant, session_id))
@@ -173,9 +181,17 @@ async def get_session(
 
 @sessions.get("/{session_id}/turns", **TURNS)
 async def list_turns(
-    request: Request, session_id: SessionId, cursor: PageCursor = None, limit: Limit = 50
+    request: Request,
+    session_id: SessionId,
+    at: At = None,
+    at_time: AtTime = None,
+    cursor: PageCursor = None,
+    limit: Limit = 50,
 ) -> Response:
-    """List the turns of the conversation, in order; the one that goes on has the state `open`."""
+    """List the turns of the conversation, in order; with `at` or `at_time` as they were at that point."""
+    moment = wanted_moment(at, at_time)
+    if moment is not None:
+        return await past_turns(request, session_id, moment, cursor, limit)
     name = f"turns:{session_id}"
     after = 0 if cursor is None else decode_number_cursor(name, cursor)
     found = await dependencies_of(request).lookup.turns(caller(request).tenant, session_id, after, limit)

@@ -65,9 +65,15 @@ async def folded(
     projection: Projection, connection: "Connection", envelopes: Sequence[Envelope], cache: Cache
 ) -> Rows:
     """Return the rows after these events; those that are not cached are read, and the events folded again."""
+    opened = projection.opened(envelopes)
+    for table in projection.tables:
+        if table.key == ["session_id"]:  # needed for sure: they need not be missed first
+            sessions = {(envelope.subject,) for _, (*_, envelope) in opened}
+            if unknown := [key for key in sessions if (table.name, key) not in cache.rows]:
+                await _read(connection, table, unknown, cache)
     while True:
         rows = Rows(cache.rows)
-        projection.fold(envelopes, rows)
+        projection.fold(opened, rows)
         if not rows.missing:
             return rows
         for table in projection.tables:

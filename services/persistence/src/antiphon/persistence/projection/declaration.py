@@ -13,6 +13,7 @@ from antiphon.persistence.projection.tables import ViewTable
 
 Handler = Callable[[Any, Envelope, Rows], None]  # the event, its envelope, and the rows to change
 AnyHandler = Callable[[Envelope, Rows], None]
+Opened = tuple[Callable[..., None], tuple[Any, ...]]  # a function, and its arguments without the rows
 H = TypeVar("H", bound=Handler)
 A = TypeVar("A", bound=AnyHandler)
 
@@ -69,23 +70,32 @@ class Projection:
         """The event types that the view is made of; None for all."""
         return None if self._any is not None else frozenset(self._handlers)
 
-    def fold(self, envelopes: Sequence[Envelope], rows: Rows) -> None:
+    def opened(self, envelopes: Sequence[Envelope]) -> list[Opened]:
+        """Decode the events that the view handles; those that cannot be read are skipped, and logged."""
+        if (handler := self._any) is not None:
+            return [(handler, (envelope,)) for envelope in envelopes]
+        opened: list[Opened] = []
+        for envelope in envelopes:
+            if (one := self._handlers.get(envelope.type)) is None:
+                continue
+            try:
+                opened.append((one, (open_event(envelope), envelope)))
+            except ContractError:  # an event of a newer version, or from before its type was known
+                self._skipped.add(envelope)
+        return opened
+
+    def fold(self, opened: Sequence[Opened], rows: Rows) -> None:
         """Fold events into rows, which then has the rows that must be read first, if there are any.
 
         Raises EventFailed.
         """
-        for envelope in envelopes:
+        for handler, arguments in opened:
             try:
-                if self._any is not None:
-                    self._any(envelope, rows)
-                elif (handler := self._handlers.get(envelope.type)) is not None:
-                    handler(open_event(envelope), envelope, rows)
+                handler(*arguments, rows)
             except NotLoaded:
                 continue
-            except ContractError:  # an event of a newer version, or from before its type was known
-                self._skipped.add(envelope)
             except Exception as error:
-                raise EventFailed(envelope, error) from error
+                raise EventFailed(arguments[-1], error) from error
         if not rows.missing:
             self._skipped.log()
 

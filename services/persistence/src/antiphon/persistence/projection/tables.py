@@ -122,6 +122,11 @@ class ViewTable:
 
     def stored_key(self, key: Key) -> Key:
         """Return a key as it is stored."""
+        for value in key:
+            if value.__class__ is str and (len(value) > INDEXED_LENGTH or "\0" in value):
+                break
+        else:
+            return key
         return tuple(
             text_of(column, value) if isinstance(value, str) else value
             for column, value in zip(self._key_columns, key, strict=True)

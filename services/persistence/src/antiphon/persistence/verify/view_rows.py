@@ -40,7 +40,7 @@ class Fold:
 
         Raises EventFailed.
         """
-        self._projection.fold(envelopes, self._rows)
+        self._projection.fold(self._projection.opened(envelopes), self._rows)
 
     def rows(self, table: ViewTable) -> Found:
         """Return the rows of a table."""

@@ -45,6 +45,39 @@ from (
 ) as row_of_turn
 """
 
+# Each subquery ends at its first row; that of `later` looks at the rows before it.
+LOG_RANGE = """
+select
+    (
+        select sequence from event_log
+        where session_id = $2 and tenant = $1
+        order by sequence desc limit 1
+    ) as last,
+    (
+        select occurred_at from event_log
+        where session_id = $2 and tenant = $1
+        order by sequence limit 1
+    ) as first_time,
+    (
+        select sequence from event_log
+        where session_id = $2 and tenant = $1 and $3::timestamptz is not null and occurred_at > $3
+        order by sequence limit 1
+    ) as later,
+    (select erased_at from erased_sessions where session_id = $2 and tenant = $1) as erased_at
+"""
+
+
+class LogRange(Struct, frozen=True):
+    """What is on record of a session: its last sequence, the time of its first event, when it was erased.
+
+    `later` is the sequence of the first event that occurred after a time.
+    """
+
+    last: int | None
+    first_time: datetime | None
+    later: int | None
+    erased_at: datetime | None
+
 
 class SessionsFilter(Struct, frozen=True):
     """Filter of a list of sessions; all must hold. `after` is the last session of the page before.
@@ -104,6 +137,10 @@ class Views:
     async def log_end(self, tenant: str, session_id: str) -> LogEnd:
         """Return the end of what is committed of a session; that of no events for an unknown one."""
         return log_end_of((await self._fetch(LOG_END, tenant, session_id, *LOG_END_TYPES))[0])
+
+    async def log_range(self, tenant: str, session_id: str, time: datetime | None) -> LogRange:
+        """Return what is on record of a session, and its first event after a time, if one is given."""
+        return LogRange(**(await self._fetch(LOG_RANGE, tenant, session_id, time))[0])
 
     async def _fetch(self, statement: str, *arguments: Any) -> list[asyncpg.Record]:
         try:

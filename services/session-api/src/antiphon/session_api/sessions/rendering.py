@@ -20,18 +20,18 @@ class Rendered(Struct, frozen=True):
     finished: bool
 
 
-def as_event(envelope: Envelope) -> bytes:
-    """Return a committed envelope as a server-sent event, whose id is the sequence."""
+def as_event(envelope: Envelope, last_id: object) -> bytes:
+    """Return a committed envelope as a server-sent event with this id."""
     # In JSON, line breaks occur only between tokens, never inside a string.
     data = encode(envelope).replace(b"\r", b" ").replace(b"\n", b" ")
-    return b"id: %d\nevent: %s\ndata: %s\n\n" % (sequence_of(envelope), envelope.type.encode(), data)
+    return b"id: %s\nevent: %s\ndata: %s\n\n" % (str(last_id).encode(), envelope.type.encode(), data)
 
 
 def render(envelopes: Sequence[Envelope]) -> Rendered:
     """Return events as bytes."""
     types = {envelope.type for envelope in envelopes}
     return Rendered(
-        b"".join(map(as_event, envelopes)),
+        b"".join([as_event(envelope, sequence_of(envelope)) for envelope in envelopes]),
         ended=not TERMINAL_TYPES.isdisjoint(types),
         finished=ROOM_FINISHED in types,
     )

@@ -1,7 +1,7 @@
--- Continue a hash chain by an entry: the state function of `chain`.
+-- Continue a hash chain by an entry: the state function of `chain`. Written in SQL it takes twice as long.
 create or replace function chain_link(p_state bytea, p_start bytea, p_entry bytea) returns bytea
-language sql immutable parallel safe
-return sha256(coalesce(p_state, p_start) || p_entry);
+language plpgsql immutable parallel safe
+as $$ begin return sha256(coalesce(p_state, p_start) || p_entry); end $$;
 
 -- The hash chain of entries, from the value before the first of them; used as a window function.
 create or replace aggregate chain(p_start bytea, p_entry bytea) (sfunc = chain_link, stype = bytea);

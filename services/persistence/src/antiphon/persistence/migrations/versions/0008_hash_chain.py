@@ -11,7 +11,7 @@ from antiphon.persistence.sql import read_sql
 
 revision = "0008"
 down_revision = "0007"
-# Code of 0006 calls the same functions, and ignores the new columns.
+# Code of 0005 calls the same functions, and ignores the new columns.
 compatible_from = "0005"
 
 TABLES = (
@@ -40,16 +40,19 @@ TABLES = (
     )
     """,
 )
+
+
+def read(name: str) -> str:
+    """Return the text of a .sql file of this revision."""
+    return read_sql("antiphon.persistence.migrations", f"versions/0008_{name}.sql")
+
+
+CHAIN = read("chain").split(";\n\n")
 FUNCTIONS = ("erase_session", "ingest_batch")
 
 
 def upgrade() -> None:
     """Add the columns, replace the functions that write them, and create the index."""
     with op.get_context().autocommit_block():
-        alter(*TABLES)
-        alter(*_read("chain").split(";\n\n"), *map(_read, FUNCTIONS))
+        alter(*TABLES, *CHAIN, *map(read, FUNCTIONS))
         create_index("event_log_tenant_partition_position_idx", "event_log (tenant, partition, position)")
-
-
-def _read(name: str) -> str:
-    return read_sql("antiphon.persistence.migrations", f"versions/0008_{name}.sql")
