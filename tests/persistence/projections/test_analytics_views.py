@@ -379,7 +379,7 @@ def test_the_handlers_change_nothing_in_place(projection: Projection, new_sessio
         before = json.dumps([known[key] for key in known], default=repr)
         while True:
             rows = Rows(known)
-            projection.fold([envelope], rows)
+            projection.fold(projection.opened([envelope]), rows)
             if not rows.missing:
                 break
             known.update({(table.name, key): None for table, key in rows.missing})

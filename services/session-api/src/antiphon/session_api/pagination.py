@@ -112,7 +112,7 @@ def decode_past_cursor(name: str, cursor: str) -> tuple[int, int]:
     """
     found, sequence, number = _decode(_numbers, cursor)
     if found != name or not 0 <= number <= sequence <= LARGEST_SEQUENCE:
-        raise _invalid_cursor()
+        raise invalid_cursor()
     return sequence, number
 
 
