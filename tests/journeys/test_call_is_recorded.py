@@ -104,10 +104,11 @@ async def assert_the_views_have_the_call(stack: EmbeddedStack, session: str, tur
     async with AsyncAntiphon(where.api_url, where.api_key) as client, asyncio.timeout(60):
         while True:
             items = [item async for item in client.sessions.timeline(session)]
-            [day] = [day async for day in client.analytics.daily(flow_id="booking")] or [None]
-            if day is not None and day.ended and items and all(item.ended_at for item in items):
+            days = [day async for day in client.analytics.daily(flow_id="booking")]
+            if days and days[0].ended and items and all(item.ended_at for item in items):
                 break
             await asyncio.sleep(0.2)
+        day = days[0]
         used = [usage async for usage in client.analytics.usage(flow_id="booking")]
 
     assert {"session", "participant", "caller", "agent", "tool", "media"} <= {item.lane for item in items}
