@@ -155,14 +155,15 @@ def disconnected(event: participant.ParticipantDisconnected, at: Envelope, rows:
     ends(rows, at, f"participant {event.sid}", event.reason and f"left: {event.reason}")
 
 
-@TIMELINE.on(media.TrackPublished)
-def published(event: media.TrackPublished, at: Envelope, rows: Rows) -> None:
-    """A track, until it is unpublished."""
-    begins(rows, at, f"track {event.track_sid}", "media", f"{event.source} of {event.identity}", event.name)
+@TIMELINE.on(media.TrackPublished, media.TrackSubscribed)
+def published(event: media.TrackPublished | media.TrackSubscribed, at: Envelope, rows: Rows) -> None:
+    """A track; of those from before the agent joined, the time in which the agent receives it."""
+    source = event.source.lower().removeprefix("source_")
+    begins(rows, at, f"track {event.track_sid}", "media", f"{source} of {event.identity}", event.name)
 
 
-@TIMELINE.on(media.TrackUnpublished)
-def unpublished(event: media.TrackUnpublished, at: Envelope, rows: Rows) -> None:
+@TIMELINE.on(media.TrackUnpublished, media.TrackUnsubscribed)
+def unpublished(event: media.TrackUnpublished | media.TrackUnsubscribed, at: Envelope, rows: Rows) -> None:
     """The end of a track."""
     ends(rows, at, f"track {event.track_sid}")
 
