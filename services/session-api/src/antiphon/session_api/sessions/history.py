@@ -16,7 +16,7 @@ from antiphon.session_api.sessions.lookup import unknown_session
 from antiphon.session_api.sessions.past_turns import PastTurns
 from antiphon.session_api.sessions.queries import LogRange, Views
 
-PAGE = 1000  # events
+PAGE = 500  # events
 
 
 class Moment(Struct, frozen=True):
