@@ -32,7 +32,8 @@ from unnest($1::smallint[], $2::bigint[], $3::bigint[]) as given (partition, aft
 #
 # The planner must go along an index in the order of positions, and stop at the limit: so the limit comes
 # first, and what the head or the types leave out is dropped from its rows. With both ends of the range beside
-# the limit it expects few rows, and would sort all of a partition for each page.
+# the limit, or a limit that it knows to be more than the rows it expects, it sorts all of a partition for
+# each page; so it does not know the limit either: of one that it must compute first it expects a tenth.
 _READ = """
 with place as materialized ({places}), scan as materialized (select place.*, {bound} as bound from place)
 select found.sequence, found.position, found.envelope, found.before, scan.partition, scan.bound, scan.head
@@ -46,7 +47,7 @@ from scan left join lateral (
             from event_log
             where event_log.partition = scan.partition and event_log.position > scan.after{of_tenant}
             order by event_log.position
-            limit {scanned}
+            limit (select {scanned}::bigint)
         ) as scanned
         where position <= scan.bound{of_types}
         order by position
@@ -57,7 +58,7 @@ from scan left join lateral (
 _BOUND = """least(place.head, (
     select event_log.position from event_log
     where event_log.partition = place.partition and event_log.position > place.after{of_tenant}
-    order by event_log.position offset $6 - 1 limit 1
+    order by event_log.position offset (select $6::bigint) - 1 limit 1
 ))"""
 
 _SEQUENCE, _POSITION, _ENVELOPE, _BEFORE, _PARTITION, _BOUND_AT, _HEAD = range(7)
