@@ -75,13 +75,13 @@ async def test_each_changed_field_of_a_document_is_named(
 ) -> None:
     changed = calls[3].session_id
     await database.pool.execute(
-        "update sessions set participants = '{\"PA\": 1}', turns = 9 where session_id = $1", changed
+        "update sessions set usage = '[{\"PA\": 1}]', turns = 9 where session_id = $1", changed
     )
 
     found = await differences(database, SESSIONS)
     assert {(each.session, each.field, each.expected, each.found) for each in found} == {
         (changed, "turns", "3", "9"),
-        (changed, "participants", "None", "{'PA': 1}"),
+        (changed, "usage", "None", "[{'PA': 1}]"),
     }
 
 
