@@ -1,8 +1,9 @@
-"""Ingest: throughput against the bare loop with the same SQL."""
+"""Ingest: throughput against the bare loop with the same SQL; the cost of the hash chain; verification."""
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,6 +16,8 @@ from antiphon.contracts.subjects import PARTITIONS
 from antiphon.persistence.ingest.group_writer import GroupWriter
 from antiphon.persistence.ingest.partition import IngestOptions, PartitionIngest
 from antiphon.persistence.readiness import ReadinessCheck
+from antiphon.persistence.sql import read_sql
+from antiphon.persistence.verify.log_chain import verify_log
 
 from .bare_ingest import bare_loop
 from .report import Report, Result, Servers
@@ -34,12 +37,19 @@ async def run(servers: Servers, report: Report) -> None:
     try:
         await bus.ensure()
         await fill(bus, EVENTS)
-        bare, ours = 0.0, 0.0
+        unchained, bare, ours = 0.0, 0.0, 0.0
         for number in range(1, PASSES + 1):
+            report.step(f"bare loop without the hash chain, pass {number} of {PASSES}", seconds=120)
+            async with _without_chain(database):
+                unchained = max(unchained, await _throughput(bare_loop, servers.nats_url, database))
             report.step(f"bare loop, pass {number} of {PASSES}", seconds=120)
             bare = max(bare, await _throughput(bare_loop, servers.nats_url, database))
             report.step(f"ingest, pass {number} of {PASSES}", seconds=120)
             ours = max(ours, await _throughput(_ingest, servers.nats_url, database))
+        report.step("verify the log", seconds=120)
+        verified = await verify_log(database)
+        if not verified.ok:
+            raise RuntimeError(f"the log differs: {verified.differences[0]}")
     finally:
         await bus.close()
         await database.close()
@@ -58,6 +68,35 @@ async def run(servers: Servers, report: Report) -> None:
             better="higher",
         )
     )
+    report.row(
+        Result(
+            name="the bare loop with the hash chain against without",
+            value=bare,
+            unit="events/s",
+            baseline_name="without, the SQL of 0003",
+            baseline=unchained,
+            better="higher",
+        )
+    )
+    report.row(
+        Result(
+            name="verify --log", value=verified.verified / verified.seconds, unit="events/s", better="higher"
+        )
+    )
+
+
+@asynccontextmanager
+async def _without_chain(database: Database) -> AsyncIterator[None]:
+    """Let the database commit with the function of the revision before the chain."""
+    old, new = (
+        read_sql("antiphon.persistence.migrations", f"versions/{revision}_ingest_batch.sql")
+        for revision in ("0003", "0008")
+    )
+    await database.pool.execute(old.replace("create function", "create or replace function"))
+    try:
+        yield
+    finally:
+        await database.pool.execute(new)
 
 
 async def fill(bus: Bus, events: int) -> None:

@@ -29,6 +29,7 @@ from antiphon.persistence.projection.batch import Advance, apply
 from antiphon.persistence.projection.rows import Cache
 from antiphon.persistence.projection.tables import create_statements
 from antiphon.persistence.projections import PROJECTIONS
+from antiphon.persistence.verify.log_chain import verify_log
 
 if TYPE_CHECKING:
     from tests.persistence.conftest import (
@@ -240,6 +241,8 @@ async def test_thirty_faults_of_four_replicas_lose_nothing(
         assert await event_log.events(session_id) == [(n, e.id) for n, e in enumerate(call, 1)]
     assert await event_log.count() == load.count()
     assert await event_log.dead_letters() == []
+    report = await verify_log(database)
+    assert (report.differences, report.verified) == ([], load.count())
 
     async def projected() -> bool:
         behind = await database.pool.fetchval(_BEHIND, [view.name for view in PROJECTIONS])

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from sqlalchemy import Column, Integer, MetaData, Table, Text
+from sqlalchemy.schema import SchemaItem
 
 from antiphon.chassis.bus import Bus
 from antiphon.chassis.database import Database
@@ -32,7 +33,11 @@ class Texts:
     """A view of what users said, which cannot fold the text `poison` while it is `broken`."""
 
     def __init__(self) -> None:
-        columns = Column("event_id", Text, primary_key=True), Column("turn", Integer)
+        names = ("turn", "times")
+        columns: list[SchemaItem] = [
+            Column("event_id", Text, primary_key=True),
+            *(Column(name, Integer) for name in names),
+        ]
         self.table = ViewTable(Table("turns_said", MetaData(), *columns))
         self.projection = Projection("turns_said", self.table)
         self.projection.on(TurnSaved)(self.said)
@@ -41,7 +46,9 @@ class Texts:
     def said(self, event: TurnSaved, envelope: Envelope, rows: Rows) -> None:
         if event.user_text == "poison" and self.broken:
             raise RuntimeError("cannot say this")
-        rows(self.table, envelope.id)["turn"] = event.turn
+        row = rows(self.table, envelope.id)
+        row["turn"] = event.turn
+        row["times"] = row.get("times", 0) + 1
 
 
 class Running:
@@ -83,10 +90,10 @@ async def running(bus: Bus, database: Database, postgres_dsn: str) -> AsyncItera
     await asyncio.wait_for(asyncio.gather(*running.tasks), 60)
 
 
-def elsewhere(new_session: "NewSession", other: "SampleSession") -> "SampleSession":
+def elsewhere(new_session: "NewSession", other: "SampleSession", name: str = "elsewhere") -> "SampleSession":
     """Return a session of another partition."""
     for number in range(100):
-        session: SampleSession = new_session(f"elsewhere {number}")
+        session: SampleSession = new_session(f"{name} {number}")
         if session.partition != other.partition:
             return session
     raise AssertionError
@@ -117,6 +124,39 @@ async def stalled(
 
     await eventually(others_go_on)
     return session
+
+
+async def test_events_behind_one_that_fails_are_folded_once(
+    stalled: "SampleSession",
+    running: Running,
+    publish: "Publish",
+    ingest: "RunningIngest",
+    new_session: "NewSession",
+    postgres_dsn: str,
+    eventually: "Eventually",
+) -> None:
+    """While a partition waits, batches hold events of others: none of its own may be folded with them."""
+    other = elsewhere(new_session, stalled, "later")
+    ingest.start(other.partition)
+    await resume(RebuildSettings(postgres_dsn=postgres_dsn), "turns_said", skip=False)
+    for turn in range(100, 140):
+        await publish([stalled.turn(turn), other.turn(turn + 100)])
+        await asyncio.sleep(0.02)
+
+    async def all_of_the_other() -> bool:
+        return len(await running.turns()) == 3 + 40
+
+    await eventually(all_of_the_other)
+    assert not [turn for turn in await running.turns() if 100 <= turn < 140]
+    running.texts.broken = False
+    await resume(RebuildSettings(postgres_dsn=postgres_dsn), "turns_said", skip=False)
+
+    async def all_there() -> bool:
+        return len(await running.turns()) == 5 + 80
+
+    await eventually(all_there)
+    times = await running.database.pool.fetch("select distinct times from turns_said")
+    assert [row[0] for row in times] == [1]
 
 
 async def test_readiness_and_status_name_the_event(

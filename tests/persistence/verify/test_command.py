@@ -89,7 +89,7 @@ async def test_heads_that_were_kept_elsewhere_find_a_rewritten_log(
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ((), "name views or use --all"),
+        (("nothing",), "no view nothing; the views are sessions, turns"),
         (("--log", "turns"), "--log stands alone"),
         (("turns", "--heads"), "need --log"),
         (("--log", "--since", "yesterday"), "write it as 2026-01-31T00:00:00Z"),

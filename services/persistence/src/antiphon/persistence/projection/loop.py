@@ -66,6 +66,7 @@ class ProjectionLoop:
         self._failures = Failures(projection, readiness, self._changed)
         self._cache = Cache()
         self._skips: frozenset[tuple[int, int]] = frozenset()
+        self._followed: frozenset[int] = frozenset()
         self._advanced_at = 0.0
 
     async def hold(self, partition: int, stop: asyncio.Event) -> None:
@@ -166,6 +167,7 @@ class ProjectionLoop:
             if all(held.claim is not None for held in self._held.values()):
                 self._readiness.healthy(self.name)
             await wait(asyncio.Event().wait)
+        self._followed = frozenset(positions)
         follow = self._log.follow(
             Cursor(positions), types=self._projection.types, partitions=list(positions), batch=BATCH
         )
@@ -188,12 +190,21 @@ class ProjectionLoop:
 
     async def _apply(self, connection: "Connection", envelopes: Sequence[Envelope], cursor: Cursor) -> None:
         """Apply a batch of several partitions, each to the position of the cursor."""
+        readable = {
+            partition: held.claim.position
+            for partition in self._followed
+            if (held := self._held.get(partition)) is not None
+            and held.claim is not None
+            and self._failures.may_be_read(held.claim)
+        }
+        if len(readable) < len(self._followed):
+            # A partition was given up, or waits after a failure: its events are read again when it goes on.
+            envelopes = [envelope for envelope in envelopes if partition_of(envelope.subject) in readable]
+            self._changed.set()
         reached = {
             partition: cursor.after(partition)
-            for partition, held in self._held.items()
-            if held.claim is not None
-            and self._failures.may_be_read(held.claim)
-            and cursor.after(partition) > held.claim.position
+            for partition, position in readable.items()
+            if cursor.after(partition) > position
         }
         if not reached:
             return
