@@ -19,6 +19,7 @@ from antiphon.chassis.database import Database
 from antiphon.cli.stack.nats import NatsServer
 from antiphon.cli.stack.postgres import Postgres
 from antiphon.persistence.migrations import head
+from antiphon.persistence.projections import PROJECTIONS
 
 if TYPE_CHECKING:
     from tests.persistence.conftest import Eventually, LogReader, NewSession, Publish, Replicas, RunningIngest
@@ -68,9 +69,8 @@ async def test_events_are_committed_and_seen_in_the_views(
             "nats",
             "leases",
             "ingest",
-            "projection sessions",
-            "projection turns",
             "views",
+            *(f"projection {projection.name}" for projection in PROJECTIONS),
         },
     )
 
@@ -317,8 +317,7 @@ async def test_status_shows_the_progress_of_ingest_and_projections(
     )
     behind = 2 if what == "caught up" else 0
     assert [(view["projection"], view["events_behind"]) for view in found["projections"]] == [
-        ("sessions", behind),
-        ("turns", behind),
+        (projection.name, behind) for projection in PROJECTIONS
     ]
     assert found["dead_letters"]["count"] == 0
 

@@ -82,6 +82,18 @@ class Rows:
             self._tables[table.name] = table
         return row
 
+    def several(self, table: ViewTable, keys: Iterable[Key]) -> list[Row]:
+        """Return rows to change, as `rows(table, *key)` does for one; those to read are read together."""
+        rows, complete = [], True
+        for key in keys:
+            try:
+                rows.append(self(table, *key))
+            except NotLoaded:
+                complete = False
+        if not complete:
+            raise NotLoaded
+        return rows
+
     def find(self, table: ViewTable, *key: Any) -> Row | None:
         """Return a row, not to be changed, or None if it does not exist."""
         stored = table.stored_key(key)
