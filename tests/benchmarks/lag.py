@@ -1,6 +1,7 @@
 """Lag: the time until an event is committed and announced, and until it is visible in the session view.
 
-The load, ingest, the views and the bare loop each have a process of their own; this one observes.
+The load, ingest, the view and the bare loop each have a process of their own; this one observes. The other
+views are not running: `views` and `replicas` measure with all of them.
 """
 
 import asyncio
@@ -23,15 +24,18 @@ from antiphon.contracts.ids import named_session_id
 from antiphon.contracts.subjects import committed_filter
 
 from .ingest import CALLS
-from .persistence import running
+from .persistence import running, until
 from .report import Report, Result, Servers
 
+VIEW = "sessions"
 RATES = (1_000, 5_000)  # events a second
 SECONDS = 6
 WARM_UP_SECONDS = 2  # whose events are not counted
 SAMPLES_PER_SECOND = 20  # events that are polled for in the view: polling slows down what is measured
 POLL_SECONDS = 0.0005
 TARGETS = {"committed": 1.5, "visible": 2.5}
+
+_BUILT = "select exists (select from projections where name = $1)"
 
 _announcement = msgspec.json.Decoder(list[Envelope])
 
@@ -48,7 +52,8 @@ async def run(servers: Servers, report: Report) -> None:
                 bare, _ = await _measure(servers, bus, database, rate, "bare", visible=False)
             report.step("start ingest and the views", seconds=150)
             # The checkpoints of ingest are claimed anew: the epoch of the bare loop is over.
-            async with running(servers, views=[]), running(servers, "--no-ingest"):
+            async with running(servers, views=[]), running(servers, "--no-ingest", views=[VIEW]):
+                await until(database, _BUILT, VIEW)
                 report.step(f"{rate} events a second to ingest", seconds=90)
                 committed, visible = await _measure(servers, bus, database, rate, "ours", visible=True)
             for p in (50, 99):

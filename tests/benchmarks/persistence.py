@@ -10,6 +10,8 @@ from contextlib import asynccontextmanager
 
 import psutil
 
+from antiphon.chassis.database import Database
+
 from .report import Servers
 
 READY_SECONDS = 120.0
@@ -74,6 +76,12 @@ async def command(servers: Servers, *arguments: str) -> float:
     if process.returncode:
         raise RuntimeError(f"{' '.join(arguments)} ended with {process.returncode}: {errors.decode()}")
     return usage.ru_maxrss / 1024
+
+
+async def until(database: Database, query: str, *arguments: object) -> None:
+    """Wait until a query returns true."""
+    while not await database.pool.fetchval(query, *arguments):  # noqa: ASYNC110 - there is no event
+        await asyncio.sleep(0.02)
 
 
 async def _ready(port: int, process: "subprocess.Popen[bytes]") -> None:

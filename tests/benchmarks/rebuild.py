@@ -18,7 +18,7 @@ from .history import calls
 from .persistence import command
 from .report import Report, Result, Servers
 
-CALLS = 2_000  # about 182,000 events
+CALLS = 1_000  # about 91,000 events
 PASSES = 2
 
 

@@ -1,6 +1,5 @@
 """Views: what ingest commits beside no view, each view alone and all of them; what each view alone folds."""
 
-import asyncio
 import time
 from itertools import count
 
@@ -12,7 +11,7 @@ from antiphon.persistence.projections import PROJECTIONS
 
 from .history import calls
 from .ingest import conversation
-from .persistence import running
+from .persistence import running, until
 from .report import Report, Result, Servers
 
 EVENTS = 20_000  # that wait in the stream when ingest starts
@@ -72,7 +71,7 @@ def _result(name: str, value: float, baseline: float | None) -> Result:
 async def _ingest(servers: Servers, bus: Bus, database: Database, views: list[str]) -> float:
     """Let events gather while the log is locked; return the rate at which they are committed then."""
     async with running(servers, views=views):
-        await _until(database, FOLDED, views)
+        await until(database, FOLDED, views)
         async with database.transaction() as connection:
             await connection.execute("lock table event_log in exclusive mode")
             waiting = [outgoing(e) for e in conversation(EVENTS, f"views {next(_numbers)}")]
@@ -81,9 +80,9 @@ async def _ingest(servers: Servers, bus: Bus, database: Database, views: list[st
         began = time.perf_counter()
         stream = await bus.stream_state()
         assert stream is not None
-        await _until(database, INGESTED, stream.last)
+        await until(database, INGESTED, stream.last)
         seconds = time.perf_counter() - began
-        await _until(database, FOLDED, views)
+        await until(database, FOLDED, views)
     return EVENTS / seconds
 
 
@@ -92,15 +91,10 @@ async def _fold(servers: Servers, database: Database, view: str, number: int) ->
     log = FilledLog(database)
     events = list(calls(CALLS, f"tenant-{number}"))
     async with running(servers, "--no-ingest", views=[view]):
-        await _until(database, FOLDED, [view])
+        await until(database, FOLDED, [view])
         async with database.transaction() as connection:
             await connection.execute(HELD, view)
             await log.put(events)
         began = time.perf_counter()
-        await _until(database, FOLDED, [view])
+        await until(database, FOLDED, [view])
         return len(events) / (time.perf_counter() - began)
-
-
-async def _until(database: Database, query: str, *arguments: object) -> None:
-    while not await database.pool.fetchval(query, *arguments):  # noqa: ASYNC110 - there is no event
-        await asyncio.sleep(0.02)

@@ -19,8 +19,9 @@ from antiphon.persistence.projections.turns import TURN
 from antiphon.persistence.rebuild.write_behind import grouped, write_behind
 
 if TYPE_CHECKING:
-    from antiphon.chassis.database import Connection
     from tests.persistence.conftest import NewSession
+
+    from antiphon.chassis.database import Connection
 
 
 def test_rows_of_an_empty_view_are_not_read(new_session: "NewSession") -> None:

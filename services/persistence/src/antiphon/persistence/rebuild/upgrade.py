@@ -84,6 +84,8 @@ async def _build_if_missing(
 
 
 def _report(readiness: ReadinessCheck, projection: Projection, error: BaseException, _: int) -> None:
+    if isinstance(error, ShuttingDown):
+        return
     readiness.unhealthy(_component(projection), f"cannot be built: {error!r}")
     if not isinstance(error, (DatabaseUnavailable, *TRANSIENT)):
         log.error("projection.build_failed", projection=projection.name, exc_info=error)
