@@ -101,7 +101,7 @@ def rebuild(
         bool, typer.Option("--discard", help="Only drop what unfinished builds have left.")
     ] = False,
 ) -> None:
-    """Build views anew from the log, beside the live ones, and take them into use.
+    """Build views again from the log, beside the live ones, and take them into use.
 
     Readers see the live view until the new one has caught up; both are swapped in one transaction.
     """
