@@ -80,6 +80,7 @@ def healthy(url: str) -> Probe:
 def _reason(status: int, content: bytes) -> str:
     try:
         checks = json.loads(content)["checks"].items()
-        return "; ".join(f"{name}: {check['detail']}" for name, check in checks if not check["ok"])
+        failing = (f"{name}: {check['detail']}" for name, check in checks if not check["ok"])
+        return "; ".join(shorten(each, REASON_CHARACTERS, placeholder=" …") for each in failing)
     except (ValueError, KeyError, TypeError, AttributeError):  # another server's body
         return f"HTTP {status}"
