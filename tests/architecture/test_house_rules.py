@@ -27,7 +27,6 @@ SHORT_FILES = {
     "cli/commands/status.py": "one file per command",
     "cli/errors.py": "imported by every command before anything heavy",
     "cli/proxies.py": "used by the supervisor and by a command",
-    "cli/reference.py": "a script that writes docs/reference/commands.md",
     "contracts/rooms.py": "the value of one bucket",
     "contracts/errors.py": "the errors of the package",
     "contracts/event.py": "the base of every event",

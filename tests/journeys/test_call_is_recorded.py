@@ -9,6 +9,7 @@ from tests.journeys.json_api import Json, SessionApi
 
 from antiphon.cli.caller import Caller
 from antiphon.cli.embedded import EmbeddedStack
+from antiphon.client import AsyncAntiphon
 from antiphon.contracts.envelope import decode
 from antiphon.contracts.session import Session, fold
 from antiphon.contracts.views import session_json
@@ -94,6 +95,43 @@ async def test_call_is_recorded(
 
     assert await caught_up_view(stack, session) == folded(await complete_log(stack, session))
     assert (await api.session(session))["status"] == "closed"
+    await assert_the_views_have_the_call(stack, session, len(saved))
+
+
+async def assert_the_views_have_the_call(stack: EmbeddedStack, session: str, turns: int) -> None:
+    """Check what the views of analytics say of a call, once they have its end."""
+    where = stack.status().addresses
+    async with AsyncAntiphon(where.api_url, where.api_key) as client, asyncio.timeout(60):
+        while True:
+            items = [item async for item in client.sessions.timeline(session)]
+            days = [day async for day in client.analytics.daily(flow_id="booking")]
+            if days and days[0].ended and items and all(item.ended_at for item in items):
+                break
+            await asyncio.sleep(0.2)
+        day = days[0]
+        used = [usage async for usage in client.analytics.usage(flow_id="booking")]
+
+    assert {"session", "participant", "caller", "agent", "tool", "media"} <= {item.lane for item in items}
+    assert [item.title for item in items if item.lane == "session"] == [
+        "Session",
+        "Dispatched at attempt 1",
+        "Session closed: caller_left",
+    ]
+    answers = [item for item in items if item.title.startswith("Turn") and item.lane == "agent"]
+    assert len(answers) == turns
+    assert all(item.ended_at is not None and item.ended_at > item.started_at for item in answers)
+    assert day.turns >= turns
+    assert day.response_ms.count > 0
+    assert day.ready_ms.p50 is not None
+    assert {usage.kind for usage in used} >= {"llm", "stt", "tts"}
+    tools = await query(stack, "select * from tools where session_id = $1 order by started_at", session)
+    assert [(tool["name"], tool["status"]) for tool in tools] == [
+        ("book_table", "done"),
+        ("hand_off_to_manager", "done"),
+    ]
+    assert all(tool["turn"] for tool in tools)
+    participants = await query(stack, "select * from participants where session_id = $1", session)
+    assert "caller" in {participant["identity"] for participant in participants}
 
 
 def folded(envelopes: list[str]) -> Session:

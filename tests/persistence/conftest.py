@@ -286,7 +286,7 @@ class Replica:
         status, body = await self.health()
         return status == 503 and words in str(body)
 
-    async def until_ready(self, seconds: float = 30.0) -> None:
+    async def until_ready(self, seconds: float = 60.0) -> None:
         """Wait until it is ready."""
 
         async def ready() -> bool:

@@ -19,6 +19,7 @@ from antiphon.chassis.database import Database
 from antiphon.cli.stack.nats import NatsServer
 from antiphon.cli.stack.postgres import Postgres
 from antiphon.persistence.migrations import head
+from antiphon.persistence.projections import PROJECTIONS
 
 if TYPE_CHECKING:
     from tests.persistence.conftest import Eventually, LogReader, NewSession, Publish, Replicas, RunningIngest
@@ -68,9 +69,8 @@ async def test_events_are_committed_and_seen_in_the_views(
             "nats",
             "leases",
             "ingest",
-            "projection sessions",
-            "projection turns",
             "views",
+            *(f"projection {projection.name}" for projection in PROJECTIONS),
         },
     )
 

@@ -15,8 +15,9 @@ from antiphon.contracts.views import session_json
 from antiphon.persistence.projection import Projection
 from antiphon.persistence.projection.batch import Advance, apply
 from antiphon.persistence.projection.rows import Cache
+from antiphon.persistence.projections import PROJECTIONS
 
-VIEWS = ("sessions", "turns")
+VIEWS = [table.name for projection in PROJECTIONS for table in projection.tables]
 
 
 class View:

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from tests.persistence.conftest import Eventually, LogReader, NewSession, Publish, RunningIngest
     from tests.persistence.projections.conftest import View
 
+VIEWS = [table.name for projection in PROJECTIONS for table in projection.tables]
 LONG = "".join(map(chr, range(0x4E00, 0x9FFF))) * 16  # 1 MB in UTF-8, and too random to compress to nothing
 TOKENS = (
     *(r'"\u0000"', r'"\ud800"', r'"\udc00 \ud800"', '""', f'"{LONG}"', '"�"', '"\\ud83d\\ude00"'),
@@ -104,7 +105,7 @@ async def _project(dsn: str, log: list[Envelope], size: int) -> dict[str, Any]:
     """Project a session's events in batches of a size, the caches dropped now and then; return its row."""
     database = await Database.connect(dsn, min_size=0, max_size=1)
     try:
-        await database.pool.execute("truncate sessions, turns")
+        await database.pool.execute(f"truncate {', '.join(VIEWS)}")
         caches = {projection.name: Cache() for projection in PROJECTIONS}
         for start in range(0, len(log), size):
             async with database.pool.acquire() as connection:

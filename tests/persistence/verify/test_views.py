@@ -10,6 +10,8 @@ from tests.fixtures.filled_log import FilledLog
 
 from antiphon.chassis.database import Database
 from antiphon.contracts.envelope import Envelope
+from antiphon.contracts.events.participant import ParticipantConnected
+from antiphon.contracts.events.tool import ToolStarted
 from antiphon.persistence.projection import Projection
 from antiphon.persistence.projections import PROJECTIONS
 from antiphon.persistence.projections.sessions import SESSIONS
@@ -20,6 +22,11 @@ from antiphon.persistence.verify.views import Difference, verify_view
 if TYPE_CHECKING:
     from tests.persistence.conftest import NewSession, SampleSession
 
+MORE = (
+    ParticipantConnected(identity="caller", sid="PA_1", kind="STANDARD"),
+    ToolStarted(call_id="c1", name="find_table", arguments="{}"),
+)
+
 
 @pytest.fixture
 async def calls(database: Database, postgres_dsn: str, new_session: "NewSession") -> "list[SampleSession]":
@@ -27,7 +34,7 @@ async def calls(database: Database, postgres_dsn: str, new_session: "NewSession"
     sessions = [new_session(f"call {number}") for number in range(30)]
     filled = FilledLog(database)
     for session in sessions:
-        await filled.put(session.whole_call())
+        await filled.put([*session.whole_call(), *map(session.seal, MORE)])
     for projection in PROJECTIONS:
         await build(postgres_dsn, database, projection)
     return sessions
@@ -68,13 +75,13 @@ async def test_each_changed_field_of_a_document_is_named(
 ) -> None:
     changed = calls[3].session_id
     await database.pool.execute(
-        "update sessions set participants = '{\"PA\": 1}', turns = 9 where session_id = $1", changed
+        "update sessions set usage = '[{\"PA\": 1}]', turns = 9 where session_id = $1", changed
     )
 
     found = await differences(database, SESSIONS)
     assert {(each.session, each.field, each.expected, each.found) for each in found} == {
         (changed, "turns", "3", "9"),
-        (changed, "participants", "None", "{'PA': 1}"),
+        (changed, "usage", "None", "[{'PA': 1}]"),
     }
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from antiphon.cli.commands import keys
+from antiphon.cli.commands import analytics, keys
 from antiphon.cli.requirements import require_parquet, require_recogniser, require_stack
 from antiphon.cli.screen import report_errors, unwritten_output
 
@@ -228,6 +228,16 @@ def show(
     asyncio.run(print_session(session, at=at, at_time=at_time, as_json=as_json))
 
 
+def timeline(
+    session: Annotated[str, typer.Argument(help="Id of the session.", callback=_session_id)],
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Print what happened in a session: one line per thing, from its start to its end."""
+    from antiphon.cli.commands.timeline import print_timeline
+
+    asyncio.run(print_timeline(session, as_json=as_json))
+
+
 def end(session: Annotated[str, typer.Argument(help="Id of the session.")]) -> None:
     """End a session: its room is closed, and its log completed. Ending it again changes nothing."""
     from antiphon.cli.commands.sessions import end_session
@@ -301,6 +311,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     events,
     sessions,
     show,
+    timeline,
     end,
     export,
     livekit,
@@ -327,3 +338,4 @@ app = Program(
 for command in COMMANDS:
     app.command()(report_errors(command))
 app.add_typer(keys.app)
+app.add_typer(analytics.app)

@@ -2,11 +2,15 @@
 
 from typer.testing import CliRunner
 
-from antiphon.cli.commands import keys
+from antiphon.cli.commands import analytics, keys
 from antiphon.cli.main import COMMANDS, app
 
 WIDTH = 100
-NAMES = (*(command.__name__ for command in COMMANDS), *(f"keys {name}" for name in keys.COMMANDS))
+NAMES = (
+    *(command.__name__ for command in COMMANDS),
+    *(f"keys {name}" for name in keys.COMMANDS),
+    *(f"analytics {name}" for name in analytics.COMMANDS),
+)
 HEAD = """\
 # Commands
 
@@ -14,8 +18,8 @@ The program is `.venv/bin/antiphon`; `make help` lists the targets for the most 
 `ANTIPHON_HOME` selects the stack; all [settings](settings.md) come from the environment. A command that
 fails prints the reason and exits with code 1; an invalid setting or argument exits with code 2.
 
-`pip install antiphon-cli` installs a client: `status`, `logs`, `sessions`, `show`, `tail`, `events`, `end`,
-`export` and `keys`; `export --format parquet` needs `antiphon-cli[parquet]`.
+`pip install antiphon-cli` installs a client: `status`, `logs`, `sessions`, `show`, `timeline`, `analytics`,
+`tail`, `events`, `end`, `export` and `keys`; `export --format parquet` needs `antiphon-cli[parquet]`.
 The other commands need `antiphon-cli[stack]`, which adds the services, the servers and the synthetic caller.
 Operators also use the [commands of persistence](persistence-commands.md).
 """

@@ -26,7 +26,20 @@ from antiphon.client.errors import (
 from antiphon.client.event_feeds import AsyncEventFeed, EventFeed
 from antiphon.client.events import SessionEvent
 from antiphon.client.exporting import ExportedBatch
-from antiphon.client.results import ApiKey, CreatedKey, CreatedSession, Ending, Flow, JoinToken, Session, Turn
+from antiphon.client.results import (
+    ApiKey,
+    CreatedKey,
+    CreatedSession,
+    DailyFigures,
+    Ending,
+    Flow,
+    JoinToken,
+    Latency,
+    Session,
+    TimelineItem,
+    Turn,
+    UsageFigures,
+)
 from antiphon.client.sync_client import Antiphon
 
 __all__ = [
@@ -42,6 +55,7 @@ __all__ = [
     "ConnectionFailed",
     "CreatedKey",
     "CreatedSession",
+    "DailyFigures",
     "Ending",
     "EventFeed",
     "ExportedBatch",
@@ -52,6 +66,7 @@ __all__ = [
     "InvalidClientSettings",
     "InvalidRequest",
     "JoinToken",
+    "Latency",
     "NotFound",
     "PermissionDenied",
     "Problem",
@@ -60,8 +75,10 @@ __all__ = [
     "Session",
     "SessionEvent",
     "StreamBroken",
+    "TimelineItem",
     "Timeout",
     "TlsFailed",
     "Turn",
     "UnreadableResponse",
+    "UsageFigures",
 ]

@@ -10,7 +10,7 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar, Unpack
 
 import httpx
 
-from antiphon.client import keys, sessions
+from antiphon.client import analytics, keys, sessions
 from antiphon.client.calls import Body, Call, any_call, documented
 from antiphon.client.errors import AntiphonError, Timeout
 from antiphon.client.event_feeds import AsyncEventFeed
@@ -85,6 +85,7 @@ class AsyncAntiphon:
         self.sessions = Sessions(self)
         self.flows = Flows(self)
         self.keys = Keys(self)
+        self.analytics = Analytics(self)
 
     async def aclose(self) -> None:
         """Close all connections; the client cannot be used after it."""
@@ -241,6 +242,7 @@ class Sessions(Resource):
     get = _method(sessions.get)
     list = _pages(sessions.list_sessions)
     turns = _pages(sessions.turns)
+    timeline = _pages(sessions.timeline)
     events = _pages(sessions.events)
     end = _method(sessions.end)
     token = _method(sessions.token)
@@ -261,6 +263,13 @@ class Flows(Resource):
     """Flows: `client.flows`."""
 
     list = _pages(keys.list_flows)
+
+
+class Analytics(Resource):
+    """Figures of many sessions: `client.analytics`."""
+
+    daily = _pages(analytics.daily)
+    usage = _pages(analytics.usage)
 
 
 class Keys(Resource):

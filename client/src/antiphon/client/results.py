@@ -1,6 +1,6 @@
 """What the API answers with; unknown fields of a newer server are ignored."""
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any, Literal
 
 import msgspec
@@ -39,6 +39,70 @@ class Turn(Struct, frozen=True, kw_only=True):
     first_sequence: int | None = None
     tool_call_ids: list[str] = []
     metrics: dict[str, Any] = {}
+
+
+class Latency(Struct, frozen=True, kw_only=True):
+    """Quantiles of `count` durations in milliseconds, within 1 %; None when there are none."""
+
+    count: int = 0
+    p50: float | None = None
+    p95: float | None = None
+
+
+class DailyFigures(Struct, frozen=True, kw_only=True):
+    """The sessions that began on a day (UTC) with a flow; `flow_id` is None for those without one.
+
+    `outcomes` counts the ends by reason, `faults` those of closed sessions by the side that caused them.
+    `response_ms` is from the end of the user's words to the agent's first, `ready_ms` until an agent
+    was ready.
+    """
+
+    day: date
+    flow_id: str | None = None
+    calls: int = 0
+    ended: int = 0
+    failed: int = 0
+    minutes: float = 0.0
+    turns: int = 0
+    interruptions: int = 0
+    outcomes: dict[str, int] = {}
+    faults: dict[str, int] = {}
+    response_ms: Latency = Latency()
+    ready_ms: Latency = Latency()
+
+
+class UsageFigures(Struct, frozen=True, kw_only=True):
+    """What one model was used for by the sessions that began on a day (UTC)."""
+
+    day: date
+    kind: str
+    provider: str
+    model: str
+    sessions: int = 0
+    input_tokens: int = 0
+    input_cached_tokens: int = 0
+    input_audio_tokens: int = 0
+    output_tokens: int = 0
+    output_audio_tokens: int = 0
+    characters: int = 0
+    requests: int = 0
+    audio_seconds: float = 0.0
+
+
+class TimelineItem(Struct, frozen=True, kw_only=True):
+    """One thing that happened in a session; `ended_at` is None while it goes on.
+
+    Lanes are `session`, `participant`, `caller`, `agent`, `tool`, `media` and `error`.
+    """
+
+    lane: str
+    started_at: datetime
+    title: str
+    ended_at: datetime | None = None
+    detail: str | None = None
+    session_id: str | None = None
+    sequence: int | None = None
+    part: int | None = None
 
 
 class _Secretive(Struct, frozen=True):

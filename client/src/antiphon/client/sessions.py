@@ -10,7 +10,7 @@ import msgspec
 from antiphon.client.calls import Call, Reply, as_params, decoded, given, idempotent, path_part, reading
 from antiphon.client.events import SessionEvent
 from antiphon.client.pages import LARGEST_PAGE, Listing
-from antiphon.client.results import CreatedSession, Ending, JoinToken, Session, Turn, Wait
+from antiphon.client.results import CreatedSession, Ending, JoinToken, Session, TimelineItem, Turn, Wait
 
 PATH = "/v1/sessions"
 READY_SECONDS = 10  # how long a server waits for the agent if the request does not say
@@ -20,6 +20,7 @@ EVENTS_A_PAGE = 500
 _created = msgspec.json.Decoder(CreatedSession)
 _session = msgspec.json.Decoder(Session)
 _turn = msgspec.json.Decoder(Turn)
+_item = msgspec.json.Decoder(TimelineItem)
 
 
 def path_of(session_id: str, *parts: str) -> str:
@@ -176,6 +177,20 @@ def turns(
         noun="turns",
         read=lambda raw: decoded(_turn, raw),
         params=as_params(given(at=at, at_time=at_time)),
+        limit=limit,
+        page_size=page_size,
+        timeout_seconds=timeout,
+    )
+
+
+def timeline(
+    session_id: str, *, limit: int | None = None, page_size: int = LARGEST_PAGE, timeout: float | None = None
+) -> Listing[TimelineItem]:
+    """Iterate over what happened in a session, in the order in which it began."""
+    return Listing(
+        path=path_of(session_id, "timeline"),
+        noun="timeline",
+        read=lambda raw: decoded(_item, raw),
         limit=limit,
         page_size=page_size,
         timeout_seconds=timeout,

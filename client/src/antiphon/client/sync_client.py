@@ -9,7 +9,7 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar, Unpack
 
 import httpx
 
-from antiphon.client import keys, sessions
+from antiphon.client import analytics, keys, sessions
 from antiphon.client.calls import Body, Call, any_call, documented
 from antiphon.client.deadline import bounded, within
 from antiphon.client.errors import AntiphonError, Timeout
@@ -83,6 +83,7 @@ class Antiphon:
         self.sessions = Sessions(self)
         self.flows = Flows(self)
         self.keys = Keys(self)
+        self.analytics = Analytics(self)
 
     def close(self) -> None:
         """Close all connections; the client cannot be used after it."""
@@ -230,6 +231,7 @@ class Sessions(Resource):
     get = _method(sessions.get)
     list = _pages(sessions.list_sessions)
     turns = _pages(sessions.turns)
+    timeline = _pages(sessions.timeline)
     events = _pages(sessions.events)
     end = _method(sessions.end)
     token = _method(sessions.token)
@@ -250,6 +252,13 @@ class Flows(Resource):
     """Flows: `client.flows`."""
 
     list = _pages(keys.list_flows)
+
+
+class Analytics(Resource):
+    """Figures of many sessions: `client.analytics`."""
+
+    daily = _pages(analytics.daily)
+    usage = _pages(analytics.usage)
 
 
 class Keys(Resource):

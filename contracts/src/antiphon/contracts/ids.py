@@ -111,6 +111,12 @@ def agent_note_id(session_id: str, job_id: str, key: str) -> str:
     return f"{session_id}:agent:{job_id}:note:{key}"
 
 
+def epoch_of(event_id: str, session_id: str) -> str:
+    """Return the job of the agent that an event is of, from the event's id; empty if it is of none."""
+    start = f"{session_id}:agent:"
+    return event_id.removeprefix(start).partition(":")[0] if event_id.startswith(start) else ""
+
+
 def webhook_event_id(webhook_id: str) -> str:
     """Return the id of a LiveKit webhook's event, derived from LiveKit's own id (`EV_…`)."""
     return f"lk:{webhook_id}"

@@ -1,7 +1,7 @@
 """Columns of the views that other services may read; persistence creates and writes the tables."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from itertools import islice
 from operator import attrgetter
 from typing import Any, Literal, Protocol
@@ -55,6 +55,23 @@ def instant(value: datetime) -> datetime:
     if 1 < value.year < 9999:
         return value
     return FIRST_INSTANT if value.year == 1 else LAST_INSTANT
+
+
+def utc_day(value: datetime) -> date:
+    """Return the day of a time, in UTC; see `instant`."""
+    return instant(value).astimezone(UTC).date()
+
+
+SKETCH_ACCURACY = 0.01  # the relative error of the latencies in the view `daily`
+USAGE_COUNTS = (
+    "input_tokens",
+    "input_cached_tokens",
+    "input_audio_tokens",
+    "output_tokens",
+    "output_audio_tokens",
+    "characters",
+    "requests",
+)
 
 
 TERM_SEPARATOR = "\x1f"  # between the terms of one session, on their way to Postgres
@@ -142,7 +159,119 @@ class TurnView(Struct, frozen=True, kw_only=True):
     confidence: float | None = None
 
 
-TABLES: dict[str, type[Struct]] = {"sessions": SessionView, "turns": TurnView}
+class ParticipantView(Struct, frozen=True, kw_only=True):
+    """A row of the view `participants`: a stay in the room of a session, by the participant's sid.
+
+    `reconnects` counts how often it came back with the same sid. `left_at` is null while it is there, and
+    when nobody saw it leave.
+    """
+
+    session_id: str
+    sid: str
+    tenant: str
+    identity: str
+    kind: str
+    reconnects: int
+    name: str | None = None
+    joined_at: datetime | None = None
+    left_at: datetime | None = None
+    reason: str | None = None
+
+
+class ToolView(Struct, frozen=True, kw_only=True):
+    """A row of the view `tools`: one call of a tool. `turn` is known once its turn is saved."""
+
+    session_id: str
+    call_id: str
+    tenant: str
+    epoch: str
+    name: str
+    status: Literal["running", "done", "error", "cancelled"]
+    turn: int | None = None
+    started_at: datetime | None = None
+    completed_at: datetime | None = None
+    duration_seconds: float | None = None
+    arguments: str | None = None
+    output: str | None = None
+
+
+class UsageView(Struct, frozen=True, kw_only=True):
+    """A row of the view `usage`: what one model has used in one agent job (`epoch`) of a session.
+
+    `day` (UTC) and `flow_id` are those of the session's start; `flow_id` is empty without a flow.
+    """
+
+    session_id: str
+    epoch: str
+    kind: str
+    provider: str
+    model: str
+    tenant: str
+    day: date
+    flow_id: str
+    input_tokens: int
+    input_cached_tokens: int
+    input_audio_tokens: int
+    output_tokens: int
+    output_audio_tokens: int
+    characters: int
+    requests: int
+    audio_seconds: float
+    updated_at: datetime
+
+
+class DailyView(Struct, frozen=True, kw_only=True):
+    """A row of the view `daily`: the sessions that began on a day (UTC) with a flow, of one partition.
+
+    `outcomes` and `faults` count the ends by reason and by side. `response_ms` and `ready_ms` are sketches:
+    counts of values by bin of a DDSketch with the relative error SKETCH_ACCURACY. Sums over the partitions,
+    also of bins, are the figures of the day.
+    """
+
+    tenant: str
+    day: date
+    flow_id: str
+    partition: int
+    calls: int
+    ended: int
+    failed: int
+    duration_ms: int
+    turns: int
+    interruptions: int
+    outcomes: dict[str, int]
+    faults: dict[str, int]
+    response_ms: dict[str, int]
+    ready_ms: dict[str, int]
+
+
+class TimelineView(Struct, frozen=True, kw_only=True):
+    """A row of the view `timeline`: one thing that happened in a session, for a person to read.
+
+    `ended_at` is null while it goes on. Rows are in the order of `started_at`, `sequence` and `part`;
+    `sequence` is that of the event that it began with.
+    """
+
+    session_id: str
+    item: str
+    tenant: str
+    sequence: int
+    part: int
+    lane: Literal["session", "participant", "caller", "agent", "tool", "media", "error"]
+    started_at: datetime
+    title: str
+    detail: str | None = None
+    ended_at: datetime | None = None
+
+
+TABLES: dict[str, type[Struct]] = {
+    "sessions": SessionView,
+    "turns": TurnView,
+    "participants": ParticipantView,
+    "tools": ToolView,
+    "usage": UsageView,
+    "daily": DailyView,
+    "timeline": TimelineView,
+}
 
 _encode = msgspec.json.Encoder().encode
 _details = attrgetter(*DETAILS)

@@ -8,6 +8,7 @@ from fastapi_offline import FastAPIOffline
 from antiphon.chassis.health import routes as health_routes
 from antiphon.chassis.http.middleware import RequestMiddleware
 from antiphon.session_api import (
+    analytics_routes,
     export_routes,
     feed_routes,
     key_routes,
@@ -67,6 +68,7 @@ def create_app(dependencies: Dependencies) -> FastAPI:
     app.router.routes.extend(health_routes(dependencies.health))
     # Not include_router: nested routers match twice, at a third of the cost of a create.
     app.router.routes.extend((*routes.sessions.routes, *routes.flows.routes, *key_routes.keys.routes))
+    app.router.routes.extend(analytics_routes.analytics.routes)
     app.router.routes.extend((*feed_routes.events.routes, *export_routes.exports.routes))
     app.router.routes.extend(problem_pages.routes())
     openapi.install(app)

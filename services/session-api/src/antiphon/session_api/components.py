@@ -14,6 +14,7 @@ from antiphon.contracts.ids import SESSION_ID_PATTERN, TENANT_PATTERN
 from antiphon.contracts.registry import EVENTS
 from antiphon.contracts.session import Session
 from antiphon.contracts.views import STATE_COLUMNS, TurnView
+from antiphon.session_api.analytics.figures import DailyFigures, TimelineItem, UsageFigures
 from antiphon.session_api.flows import Flow
 from antiphon.session_api.problem_pages import ProblemList
 from antiphon.session_api.problem_types import ProblemDocument
@@ -22,7 +23,17 @@ from antiphon.session_api.sessions.filters import REASONS
 Schema = dict[str, Any]
 
 _TEMPLATE = "#/components/schemas/{name}"
-_SENT: tuple[type[Struct], ...] = (Session, TurnView, Flow, ProblemDocument, ProblemList, Envelope)
+_SENT: tuple[type[Struct], ...] = (
+    Session,
+    TurnView,
+    DailyFigures,
+    UsageFigures,
+    TimelineItem,
+    Flow,
+    ProblemDocument,
+    ProblemList,
+    Envelope,
+)
 # Fields of `details` are there unless an older version wrote the row.
 _SENT_OF_A_SESSION = frozenset(STATE_COLUMNS) - {"details"}
 # What the types of the code do not say about texts.
@@ -108,6 +119,9 @@ def schemas(of_requests: Mapping[str, Schema]) -> dict[str, Schema]:
         },
         "SessionList": page_of("sessions", "Session"),
         "TurnList": page_of("turns", "TurnView"),
+        "TimelineList": page_of("timeline", "TimelineItem"),
+        "DailyList": page_of("days", "DailyFigures"),
+        "UsageList": page_of("usage", "UsageFigures"),
         "EventList": page_of("events", "Event"),
         "EventPage": EVENT_PAGE,
         "FlowList": page_of("flows", "Flow"),

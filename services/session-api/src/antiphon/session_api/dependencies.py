@@ -16,6 +16,7 @@ from antiphon.chassis.health import Check, Health
 from antiphon.chassis.http.exchange import HttpPolicy
 from antiphon.chassis.log import Log
 from antiphon.contracts.deployment import Deployment
+from antiphon.session_api.analytics.queries import Analytics
 from antiphon.session_api.feed.export import ExportSlots
 from antiphon.session_api.feed.hub import Hubs
 from antiphon.session_api.feed.reading import FeedReader
@@ -69,6 +70,7 @@ class Dependencies:
     history: History
     ready: ReadyWaits
     views: Views
+    analytics: Analytics
     log: Log
     hubs: Hubs
     exports: ExportSlots
@@ -165,6 +167,7 @@ def wire(
         history=History(views, reader, log),
         ready=ReadyWaits(bus, reader, lookup, stopping=stopping),
         views=views,
+        analytics=Analytics(database),
         log=log,
         hubs=hubs,
         exports=ExportSlots(),

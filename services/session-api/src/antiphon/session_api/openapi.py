@@ -37,6 +37,7 @@ TAGS = [
         "name": "flows",
         "description": "The flows that an agent can run, each with its newest revision.",
     },
+    {"name": "analytics", "description": "Figures of many sessions, by the day on which they began."},
     {"name": "keys", "description": "Make, list, rotate and revoke API keys; with the scope `admin`."},
     {
         "name": "problems",

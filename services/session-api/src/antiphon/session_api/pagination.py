@@ -80,7 +80,7 @@ def decode_page_cursor(cursor: str) -> PageKey:
     name, created_at, session_id = _decode(_page_key, cursor)
     known = created_at.tzinfo is not None and FIRST_YEAR <= created_at.year <= LAST_YEAR
     if name != "sessions" or not known or not is_session_id(session_id):
-        raise _invalid_cursor()
+        raise invalid_cursor()
     return PageKey(created_at, session_id)
 
 
@@ -96,7 +96,7 @@ def decode_number_cursor(name: str, cursor: str) -> int:
     """
     found, number = _decode(_number, cursor)
     if found != name or not 0 <= number <= LARGEST_SEQUENCE:
-        raise _invalid_cursor()
+        raise invalid_cursor()
     return number
 
 
@@ -112,7 +112,7 @@ def decode_past_cursor(name: str, cursor: str) -> tuple[int, int]:
     """
     found, sequence, number = _decode(_numbers, cursor)
     if found != name or not 0 <= number <= sequence <= LARGEST_SEQUENCE:
-        raise _invalid_cursor()
+        raise invalid_cursor()
     return sequence, number
 
 
@@ -128,7 +128,7 @@ def decode_name_cursor(name: str, cursor: str) -> str:
     """
     found, last = _decode(_text, cursor)
     if found != name:
-        raise _invalid_cursor()
+        raise invalid_cursor()
     return last
 
 
@@ -142,16 +142,17 @@ def _decode(decoder: msgspec.json.Decoder[T], cursor: str) -> T:
         raw = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
         start = len(VERSION) + CHECKSUM_BYTES
         if raw[:start] != VERSION + _checksum(raw[start:]):
-            raise _invalid_cursor()
+            raise invalid_cursor()
         return decoder.decode(raw[start:])
     except (binascii.Error, ValueError, msgspec.DecodeError) as error:
-        raise _invalid_cursor() from error
+        raise invalid_cursor() from error
 
 
 def _checksum(raw: bytes) -> bytes:
     return zlib.crc32(raw).to_bytes(CHECKSUM_BYTES, "big")
 
 
-def _invalid_cursor() -> Problem:
+def invalid_cursor() -> Problem:
+    """Return the problem for a cursor that is not one of the list."""
     message = "is not a cursor of this list: pass the `next` of a page as it is, or none to start again"
     return invalid("cursor", "query", message)

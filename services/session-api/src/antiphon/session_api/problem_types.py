@@ -294,6 +294,12 @@ _ALL = (
         "Retry after `Retry-After` seconds.",
     ),
     ProblemType(
+        "view-not-built",
+        (503,),
+        "The view that this route reads, `view`, is not built yet.",
+        "Retry after `Retry-After` seconds. Operators: `persistence status` shows how far each view is.",
+    ),
+    ProblemType(
         "deadline-exceeded",
         (503,),
         "The broker, LiveKit or Postgres did not answer in time; the request may still take effect.",
@@ -316,6 +322,12 @@ _ALL = (
         (503,),
         "LiveKit does not answer.",
         "Retry after `Retry-After` seconds; with an Idempotency-Key a retry of a create is safe.",
+    ),
+    ProblemType(
+        "view-not-built",
+        (503,),
+        "The view that this route reads, `view`, is not built yet.",
+        "Retry after `Retry-After` seconds. Operators: `persistence status` shows how far each view is.",
     ),
     ProblemType(
         "deadline-exceeded",

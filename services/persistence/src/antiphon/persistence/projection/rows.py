@@ -1,6 +1,6 @@
 """The rows of a view while events are folded into them: those of the cache, those changed, those to read."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import Any
 
@@ -56,6 +56,18 @@ class Rows:
             row = self._changed[place] = table.new(stored) if before is None else before.copy()
             self._tables[table.name] = table
         return row
+
+    def several(self, table: ViewTable, keys: Iterable[Key]) -> list[Row]:
+        """Return rows to change, as `rows(table, *key)` does for one; those to read are read together."""
+        rows, complete = [], True
+        for key in keys:
+            try:
+                rows.append(self(table, *key))
+            except NotLoaded:
+                complete = False
+        if not complete:
+            raise NotLoaded
+        return rows
 
     def find(self, table: ViewTable, *key: Any) -> Row | None:
         """Return a row, not to be changed, or None if it does not exist."""

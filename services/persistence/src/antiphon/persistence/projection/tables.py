@@ -10,6 +10,7 @@ from sqlalchemy import (
     Boolean,
     Column,
     ColumnDefault,
+    Date,
     DateTime,
     Float,
     Integer,
@@ -42,6 +43,7 @@ _SQL_TYPES: dict[type[Any], str] = {
     Boolean: "boolean",
     Float: "float8",
     DateTime: "timestamptz",
+    Date: "date",
     LargeBinary: "bytea",
     JSON: "json",
     ARRAY: "text",  # of terms: there are no arrays of arrays of different lengths
@@ -86,8 +88,8 @@ class ViewTable:
 
     A row is a dict of its columns; its values are replaced, never changed in place. `load` makes another kind
     of row of a record, `dump` returns the columns of one, given the row before, and `keep` what of a written
-    row is cached, or None for nothing. Documents and arrays that are the same objects as before are not
-    written again, and can not become null. Columns in `unread` are written only.
+    row is cached, or None for nothing. Documents and arrays of nullable columns that are the same objects as
+    before are not written again, and can not become null. Columns in `unread` are written only.
     """
 
     def __init__(
@@ -110,7 +112,11 @@ class ViewTable:
         self.unread = frozenset(unread)
         self._load, self._dump, self._keep = load, dump, keep
         self._defaults = {c.name: c.default.arg for c in columns if isinstance(c.default, ColumnDefault)}
-        self._stored = [(column.name, _is_document(column), _stored(column)) for column in columns]
+        self._stored = [
+            # Postgres refuses a null in a required column before it sees that the row exists
+            (column.name, _is_document(column) and column.nullable, _stored(column))
+            for column in columns
+        ]
         self._key_columns = [table.c[name] for name in self.key]
         self._json = [c.name for c in columns if isinstance(c.type, JSON) and c.name not in self.unread]
 
@@ -145,9 +151,9 @@ class ViewTable:
         columns = row if self._dump is None else self._dump(row, before)
         known = before if self._dump is None else None
         values = []
-        for name, is_document, stored in self._stored:
+        for name, may_be_left_out, stored in self._stored:
             value = columns.get(name)
-            if is_document and known is not None and known.get(name) is value:
+            if may_be_left_out and known is not None and known.get(name) is value:
                 value = None
             elif stored is not None:
                 value = stored(value)

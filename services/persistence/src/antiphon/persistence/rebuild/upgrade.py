@@ -41,7 +41,7 @@ async def build_missing(
     A view of a later version is left alone. Several replicas share the work: each view is built by one.
     """
     for projection in projections:
-        readiness.starting(_component(projection), "waits to be looked at, or built")
+        readiness.starting(_component(projection), "waits for the builds before it")
     for projection in projections:
         retry = retrying(
             Exception,

@@ -71,7 +71,7 @@ class Lookup:
         """
         turns = await self._views.turns(tenant, session_id, after, limit)
         if not turns.items:
-            await self._require(tenant, session_id)
+            await self.require(tenant, session_id)
         return turns
 
     async def events(self, tenant: str, session_id: str, after: int, limit: int) -> Page:
@@ -99,7 +99,11 @@ class Lookup:
             raise beyond_the_end(session_id, after, end.last)
         return end
 
-    async def _require(self, tenant: str, session_id: str) -> None:
+    async def require(self, tenant: str, session_id: str) -> None:
+        """Require that a session exists, committed or not.
+
+        Raises Problem 404, DatabaseUnavailable, BusUnavailable.
+        """
         if await self._log.read_session(tenant, session_id, limit=1):
             return
         if not await self._reader.exists(tenant, session_id):

@@ -1,0 +1,1 @@
+"""Figures of many sessions, and the timeline of one, from the views that persistence keeps."""
