@@ -246,6 +246,7 @@ class Replica:
     def __init__(self, nats_url: str, dsn: str, log: Path, **settings: str) -> None:
         self.port = free_port()
         self.log = log
+        self.arguments: tuple[str, ...] = ()  # of `run`
         self.environment = {
             **os.environ,
             "ANTIPHON_NATS_URL": nats_url,
@@ -263,6 +264,7 @@ class Replica:
                 "-m",
                 "antiphon.persistence",
                 "run",
+                *self.arguments,
                 env=self.environment,
                 stdout=output,
                 stderr=output,

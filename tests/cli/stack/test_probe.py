@@ -99,3 +99,17 @@ def test_a_server_that_is_gone_does_not_respond() -> None:
     assert healthy(url)() == NO_RESPONSE
     with pytest.raises(NoResponse):
         HttpClient(url).request("GET", "/")
+
+
+def test_a_long_reason_is_cut_and_the_other_checks_are_still_named(server: Server) -> None:
+    long = b'{"checks": {"a": {"ok": false, "detail": "%s"}, "b": {"ok": false, "detail": "short"}}}' % (
+        b"stalled at an event " * 100
+    )
+    server.status, server.body = 503, long
+
+    reason = healthy(_url(server))()
+
+    assert reason is not None
+    assert reason.startswith("a: stalled at an event")
+    assert reason.endswith("…; b: short")
+    assert len(reason) < 220

@@ -108,6 +108,11 @@ class Bus:
         request = {"last_by_subj": subject_filter}
         return await stored.message_at(self.connection, SESSIONS.name, request)
 
+    async def first_after(self, subject_filter: str, position: int) -> Incoming | None:
+        """Return the first stored message of a filter after a position."""
+        request = {"next_by_subj": subject_filter, "seq": position + 1}
+        return await stored.message_at(self.connection, SESSIONS.name, request)
+
     @property
     def max_payload(self) -> int:
         """The largest payload in bytes that the broker accepts."""
@@ -192,6 +197,10 @@ class Bus:
     async def undelivered(self, consumer: ConsumerDefinition) -> int:
         """Return how many messages a consumer has yet to deliver."""
         return await stored.undelivered(self.connection, consumer.stream, consumer.name)
+
+    async def unacknowledged(self, consumer: ConsumerDefinition) -> int | None:
+        """Return how many messages a consumer has to deliver or to get an ack of; None if it is missing."""
+        return await stored.unacknowledged(self.connection, consumer.stream, consumer.name)
 
     async def ready(self, *, timeout_seconds: float = READY_DEADLINE_SECONDS) -> None:
         """Check by a round trip that the broker answers and has the stream of events.

@@ -20,13 +20,21 @@ MESSAGE_DEADLINE_SECONDS = 30.0  # with its retries: a cluster elects a leader i
 
 
 class StreamState(Struct, frozen=True):
-    """A stream: when it was created, and the positions that it has; it is empty when first = last + 1."""
+    """A stream: when it was created, and the positions that it has; it is empty when first = last + 1.
+
+    A limit is None when there is none; the times are those of the first and the last message.
+    """
 
     created_at: datetime
     first: int
     last: int
     messages: int
     subjects: tuple[str, ...]
+    bytes: int = 0
+    max_bytes: int | None = None
+    max_age_seconds: float | None = None
+    first_at: datetime | None = None
+    last_at: datetime | None = None
 
 
 async def stream_state(connection: Connection, stream: str) -> StreamState | None:
@@ -50,6 +58,11 @@ async def stream_state(connection: Connection, stream: str) -> StreamState | Non
         last=state["last_seq"],
         messages=state["messages"],
         subjects=tuple(info["config"].get("subjects") or ()),
+        bytes=state["bytes"],
+        max_bytes=max(0, info["config"].get("max_bytes", 0)) or None,
+        max_age_seconds=info["config"].get("max_age", 0) / 1e9 or None,
+        first_at=parse_time(state.get("first_ts")) if state["messages"] else None,
+        last_at=parse_time(state.get("last_ts")) if state["messages"] else None,
     )
 
 
@@ -141,6 +154,20 @@ async def undelivered(connection: Connection, stream: str, consumer: str) -> int
     """
     info = await connection.api(f"CONSUMER.INFO.{stream}.{consumer}")
     return int(info["num_pending"])
+
+
+async def unacknowledged(connection: Connection, stream: str, consumer: str) -> int | None:
+    """Return how many messages a consumer has yet to deliver, or waits for an ack of; None if there is none.
+
+    Raises BusUnavailable.
+    """
+    try:
+        info = await connection.api(f"CONSUMER.INFO.{stream}.{consumer}")
+    except ApiError as error:
+        if error.code == NOT_FOUND:
+            return None
+        raise
+    return int(info["num_pending"]) + int(info["num_ack_pending"])
 
 
 def parse_time(text: str | None) -> datetime | None:

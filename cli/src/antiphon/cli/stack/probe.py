@@ -3,11 +3,13 @@
 import json
 from collections.abc import Callable, Mapping
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from textwrap import shorten
 from urllib.parse import urlsplit
 
 TIMEOUT_SECONDS = 5.0
 NO_RESPONSE = "does not respond"
 LONGEST_BODY = 65_536
+REASON_CHARACTERS = 200  # of one check: a table shows it; /health/ready and the log have all of it
 
 # returns None if the server is ready, else the reason
 Probe = Callable[[], str | None]
@@ -80,6 +82,7 @@ def healthy(url: str) -> Probe:
 def _reason(status: int, content: bytes) -> str:
     try:
         checks = json.loads(content)["checks"].items()
-        return "; ".join(f"{name}: {check['detail']}" for name, check in checks if not check["ok"])
+        failing = (f"{name}: {check['detail']}" for name, check in checks if not check["ok"])
+        return "; ".join(shorten(each, REASON_CHARACTERS, placeholder=" …") for each in failing)
     except (ValueError, KeyError, TypeError, AttributeError):  # another server's body
         return f"HTTP {status}"

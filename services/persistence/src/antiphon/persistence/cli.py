@@ -81,8 +81,9 @@ def migrate() -> None:
 
 @app.command()
 def status(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """Show the progress of ingest and of each projection, and the dead letters."""
-    from antiphon.persistence.status import read_status, render
+    """Show what to act on, the progress of ingest and of each view, the stream, and dead letters."""
+    from antiphon.persistence.status.command import read_status
+    from antiphon.persistence.status.table import render
 
     settings = load(StatusSettings)
     telemetry.configure("persistence", settings)
@@ -101,7 +102,7 @@ def rebuild(
         bool, typer.Option("--discard", help="Only drop what unfinished builds have left.")
     ] = False,
 ) -> None:
-    """Build views anew from the log, beside the live ones, and take them into use.
+    """Build views again from the log, beside the live ones, and take them into use.
 
     Readers see the live view until the new one has caught up; both are swapped in one transaction.
     """

@@ -1,11 +1,13 @@
 """Ingest of one partition: pull, validate, commit, announce, acknowledge; in order, and each event once."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import structlog
+from opentelemetry import metrics
 
 from antiphon.chassis.background import BackgroundTask
 from antiphon.chassis.bus import Bus, BusError, ConsumerLost, Incoming
@@ -33,6 +35,9 @@ from antiphon.persistence.ingest.validate import DeadLetter, Validated, ValidEve
 from antiphon.persistence.readiness import ReadinessCheck
 
 log = structlog.get_logger(__name__)
+_lag = metrics.get_meter("persistence").create_gauge(
+    "antiphon.ingest.lag", unit="s", description="From the arrival of a message on the stream to its commit"
+)
 
 CAUGHT_UP_SECONDS = 60.0  # between two records of how far the stream was read, and looks for a stall
 OPERATOR_POLL_SECONDS = 2.0  # while the partition is stopped
@@ -222,6 +227,8 @@ class PartitionIngest:
             async for events, sequences in self._commit_all(validated, stop):
                 for subject, payload in announcements(events, sequences, self._bus.max_payload):
                     await self._bus.announce(subject, payload)
+        if (arrived := batch[-1].published_at) is not None:
+            _lag.set(max(0.0, time.time() - arrived.timestamp()), {"partition": self._partition})
 
     async def _commit_all(
         self, batch: Sequence[Validated], stop: asyncio.Event

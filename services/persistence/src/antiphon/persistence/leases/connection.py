@@ -8,6 +8,7 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 import structlog
+from opentelemetry import metrics
 
 from antiphon.chassis.postgres import connect
 from antiphon.chassis.retry import retrying
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from antiphon.persistence.leases.locks import Connection
 
 log = structlog.get_logger(__name__)
+_held = metrics.get_meter("persistence").create_gauge(
+    "antiphon.leases.held", description="The partitions of a group that this replica has"
+)
 
 POLL_SECONDS = 0.5  # between heartbeats; a replica that was killed tells nobody
 SETTLE_SECONDS = 0.01  # after a change, for others that follow at once
@@ -118,6 +122,8 @@ class Leases:
         self._sessions = {pid: name for pid, name in self._sessions.items() if pid in others}
         if unknown := others - self._sessions.keys():
             self._sessions |= await locks.sessions(connection, unknown)
+        for group in groups:
+            _held.set(group.number_held, {"group": group.name})
         if self._failure not in (None, STARTING):
             log.info("leases.connection_restored")
         self._failure = None
@@ -166,6 +172,7 @@ class Leases:
         self._joined.clear()
         for group in list(self._groups.values()):
             group.lose_all()
+            _held.set(0, {"group": group.name})
             if group.leaving:
                 self._forget(group)
 

@@ -139,6 +139,11 @@ class LeaseGroup:
         """Return whether it has no lock any more, but for those of `released`."""
         return not self._held()
 
+    @property
+    def number_held(self) -> int:
+        """How many partitions are held here."""
+        return len(self._held())
+
     def describe(self, member: int, names: Mapping[int, str]) -> str:
         """Return which partitions are held here, and who holds the others."""
         held = [lease.partition for lease in self._held()]

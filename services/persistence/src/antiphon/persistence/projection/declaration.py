@@ -31,7 +31,7 @@ class EventFailed(Exception):
 class Projection:
     """A view of the event log: its tables, and the functions that fold events into their rows.
 
-    Raise `version` with each change of the tables or the functions: the view is then built anew beside the
+    Raise `version` with each change of the tables or the functions: the view is then built again beside the
     live one. Events arrive in order within each session, and each once; those of other sessions in any order.
     """
 

@@ -21,6 +21,7 @@ from antiphon.persistence.projection.batch import Advance, apply
 from antiphon.persistence.projection.checkpoint import Claim, claim, skips
 from antiphon.persistence.projection.declaration import Projection
 from antiphon.persistence.projection.failures import Failures
+from antiphon.persistence.projection.lag import LagGauge
 from antiphon.persistence.projection.rows import Cache
 from antiphon.persistence.readiness import ReadinessCheck
 
@@ -64,6 +65,7 @@ class ProjectionLoop:
         self._held: dict[int, _Held] = {}
         self._changed = asyncio.Event()  # which partitions are held, or may be read
         self._failures = Failures(projection, readiness, self._changed)
+        self._lag = LagGauge(projection.name)
         self._cache = Cache()
         self._skips: frozenset[tuple[int, int]] = frozenset()
         self._followed: frozenset[int] = frozenset()
@@ -88,6 +90,7 @@ class ProjectionLoop:
             if self._held.get(partition) is held:
                 del self._held[partition]
             self._failures.forget(partition)
+            self._lag.caught_up([partition])
         raise Fenced(f"partition {partition} of {self.name} has another writer")
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -185,7 +188,10 @@ class ProjectionLoop:
             if envelopes or time.monotonic() - self._advanced_at >= IDLE_SECONDS:
                 await self._apply(connection, envelopes, batch.cursor)
                 self._advanced_at = time.monotonic()
+                self._lag.folded(envelopes)
                 await asyncio.sleep(REST_SECONDS)
+            if not batch.envelopes:
+                self._lag.caught_up()
             self._readiness.healthy(self.name)
 
     async def _apply(self, connection: "Connection", envelopes: Sequence[Envelope], cursor: Cursor) -> None:

@@ -1,1 +1,1 @@
-"""Build views anew from the log, beside the live ones, and take them into use in one transaction."""
+"""Build views again from the log, beside the live ones, and take them into use in one transaction."""

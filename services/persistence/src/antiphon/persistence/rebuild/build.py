@@ -148,9 +148,15 @@ async def locked(dsn: str, projection: str) -> AsyncIterator["Connection"]:
         stack.callback(connection.terminate)
         lock = f"rebuild:{projection}"
         if not await connection.fetchval(_LOCK, lock):
-            holder = await connection.fetchval(_LOCKED_BY, lock)
+            holder = await builder(connection, projection)
             raise BuildInProgress(f"{projection} is being built by {holder or 'another process'}")
         yield connection
+
+
+async def builder(connection: "Connection", projection: str) -> str | None:
+    """Return who builds a view now, None if nobody does."""
+    holder: str | None = await connection.fetchval(_LOCKED_BY, f"rebuild:{projection}")
+    return holder
 
 
 def whoami() -> str:

@@ -28,7 +28,7 @@ STOPPED: tuple[type[Exception], ...] = (Fenced, DatabaseUnavailable, *POSTGRES_E
 
 
 async def rebuild(settings: PostgresSettings, projections: Sequence[Projection], *, restart: bool) -> None:
-    """Build views anew and take each into use.
+    """Build views again and take each into use.
 
     Exits with 1 when that cannot be done now; what is built stays, and the next run goes on from there.
     """

@@ -41,6 +41,8 @@ async def build_missing(
     A view of a later version is left alone. Several replicas share the work: each view is built by one.
     """
     for projection in projections:
+        readiness.starting(_component(projection), "waits for the builds before it")
+    for projection in projections:
         retry = retrying(
             Exception,
             on_retry=partial(_report, readiness, projection),

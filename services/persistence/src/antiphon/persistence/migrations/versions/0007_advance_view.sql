@@ -1,5 +1,5 @@
 -- Advance the checkpoints of a view: of each partition from `p_expected` to `p_reached`. Another writer, or a
--- view that was built anew, is noticed by epoch and position. The table is that of the search path: a view that
+-- view that was built again, is noticed by epoch and position. The table is that of the search path: a view that
 -- is built has checkpoints of its own.
 create function advance_view(
     p_projection text,
