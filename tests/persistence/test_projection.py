@@ -40,7 +40,8 @@ class IdProjection:
     """A projection that writes the ids of its events, and fails in Postgres while `fails` is set."""
 
     def __init__(self, name: str) -> None:
-        table = Table(name, MetaData(), Column("id", Text, primary_key=True))
+        key = [Column("session_id", Text, primary_key=True), Column("id", Text, primary_key=True)]
+        table = Table(name, MetaData(), *key)
         self.table = ViewTable(table)
         self.definition = Projection(name, self.table)
         self.definition.on_any(self.add)
@@ -50,10 +51,10 @@ class IdProjection:
         self.failures = 0
 
     def add(self, envelope: Envelope, rows: Rows) -> None:
-        rows(self.table, envelope.id)
+        rows(self.table, envelope.subject, envelope.id)
         if self.fails:
             self.failures += 1
-            rows(self.table, REFUSED)
+            rows(self.table, envelope.subject, REFUSED)
 
     async def failed_twice(self) -> bool:
         return self.failures >= 2
@@ -349,7 +350,8 @@ async def create_table(connection: Any, projection: IdProjection) -> None:
     """Create the view of a projection, as a build of it would."""
     name = projection.definition.name
     await connection.execute(
-        f"create table if not exists {name} (id text primary key check (id <> '{REFUSED}'))"
+        f"create table if not exists {name} (session_id text, id text check (id <> '{REFUSED}'),"
+        " primary key (session_id, id))"
     )
     await connection.execute("insert into projections values ($1, 1, array[$1]) on conflict do nothing", name)
 

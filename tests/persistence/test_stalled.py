@@ -35,6 +35,7 @@ class Texts:
     def __init__(self) -> None:
         names = ("turn", "times")
         columns: list[SchemaItem] = [
+            Column("session_id", Text, primary_key=True),
             Column("event_id", Text, primary_key=True),
             *(Column(name, Integer) for name in names),
         ]
@@ -46,7 +47,7 @@ class Texts:
     def said(self, event: TurnSaved, envelope: Envelope, rows: Rows) -> None:
         if event.user_text == "poison" and self.broken:
             raise RuntimeError("cannot say this")
-        row = rows(self.table, envelope.id)
+        row = rows(self.table, envelope.subject, envelope.id)
         row["turn"] = event.turn
         row["times"] = row.get("times", 0) + 1
 

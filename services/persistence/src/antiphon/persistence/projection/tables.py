@@ -35,6 +35,8 @@ Row = dict[str, Any]  # of a view, by column
 Key = tuple[Any, ...]
 Values = tuple[Any, ...]
 
+KEYED_BY = frozenset({"session_id", "partition"})  # one of them is in each key
+
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
 _SQL_TYPES: dict[type[Any], str] = {
@@ -102,6 +104,8 @@ class ViewTable:
     of row of a record, `dump` returns the columns of one, given the row before, and `keep` what of a written
     row is cached, or None for nothing. Documents and arrays of nullable columns that are the same objects as
     before are not written again, and can not become null. Columns in `unread` are written only.
+    The key must have `session_id` or `partition`: replicas fold different partitions at the same time, and of
+    a row of several partitions the changes of one would be lost. Raises ValueError.
     """
 
     def __init__(
@@ -118,6 +122,13 @@ class ViewTable:
         self.name = table.name
         self.columns = [column.name for column in columns]
         self.key = [column.name for column in table.primary_key]
+        if not KEYED_BY.intersection(self.key):
+            raise ValueError(
+                f"the table {table.name} needs session_id or partition in its primary key, which is "
+                f"({', '.join(self.key)}): replicas fold different partitions at the same time, and would "
+                "overwrite each other's rows. Add partition, which is partition_of(envelope.subject); "
+                "readers add up the partitions"
+            )
         self.sql_types = {column.name: _sql_type(column) for column in columns}
         self.arrays = frozenset(column.name for column in columns if isinstance(column.type, ARRAY))
         self.documents = frozenset(column.name for column in columns if _is_document(column))
