@@ -9,7 +9,7 @@ import pytest
 from tests.fixtures.ids import SequentialIds
 
 from antiphon.chassis.bus import Bus
-from antiphon.chassis.database import Database
+from antiphon.chassis.database import Database, DatabaseUnavailable
 from antiphon.chassis.log import Batch, Log, batches, follow
 from antiphon.chassis.log.partitions import read_partitions
 from antiphon.cli.stack.nats import NatsServer
@@ -133,6 +133,27 @@ async def test_following_survives_a_postgres_outage(postgres_server: Postgres, l
         await writer.commit_and_announce(ids())
 
         await waiting
+
+
+async def test_an_outage_of_the_reads_is_reported_to_the_caller(
+    database: Database, bus: Bus, postgres_dsn: str, writer: Any
+) -> None:
+    ids = SequentialIds()
+    impatient = await Database.connect(postgres_dsn, max_size=2, statement_timeout_seconds=1.0)
+    reported: asyncio.Queue[BaseException] = asyncio.Queue()
+    following = Log(impatient, bus).follow(Cursor(), on_outage=reported.put_nowait)
+    try:
+        async with aclosing(following):
+            await writer.commit_and_announce(ids())
+            await take(following, 1)
+            async with database.pool.acquire() as connection, connection.transaction():
+                await connection.execute("lock table event_log in access exclusive mode")
+                waiting = asyncio.ensure_future(take(following, 1))
+                assert isinstance(await asyncio.wait_for(reported.get(), 60), DatabaseUnavailable)
+            await writer.commit_and_announce(ids())
+            await waiting
+    finally:
+        await impatient.close()
 
 
 async def test_following_works_without_the_bus(nats_server: NatsServer, log: Log, writer: Any) -> None:

@@ -1,7 +1,7 @@
 """Follow the log: one session, or all partitions. Announcements save queries; the log is authoritative."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Collection
+from collections.abc import AsyncGenerator, Callable, Collection
 
 from antiphon.chassis.bus import Bus
 from antiphon.chassis.database import Database, DatabaseUnavailable
@@ -18,6 +18,8 @@ log = get_logger(__name__)
 PARTITIONS_POLL_SECONDS = 1.0
 WAIT_SECONDS = 60.0  # for a session's next event, and then again
 
+OnOutage = Callable[[BaseException], object]  # called with the error of each read that failed
+
 
 async def follow_session(
     database: Database, bus: Bus, tenant: str, session_id: str, after: int
@@ -33,10 +35,21 @@ async def follow_session(
 
 
 async def follow_partitions(
-    reader: PartitionReader, notifications: Notifications, partitions: Collection[int], *, prefetch: bool
+    reader: PartitionReader,
+    notifications: Notifications,
+    partitions: Collection[int],
+    *,
+    prefetch: bool,
+    on_outage: OnOutage | None = None,
 ) -> AsyncGenerator[Batch, None]:
     """Yield everything committed after a cursor (see Log.follow)."""
-    retry = retrying(DatabaseUnavailable, on_retry=_log_first_failure)
+
+    def failed(error: BaseException, attempt: int) -> None:
+        _log_first_failure(error, attempt)
+        if on_outage is not None:
+            on_outage(error)
+
+    retry = retrying(DatabaseUnavailable, on_retry=failed)
     now = asyncio.get_running_loop().time
     poll_at = now() + PARTITIONS_POLL_SECONDS
     types, tenant = reader.filter

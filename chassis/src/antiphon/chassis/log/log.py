@@ -7,7 +7,7 @@ from datetime import datetime
 from antiphon.chassis.bus import Bus
 from antiphon.chassis.database import Database
 from antiphon.chassis.log.batches import Batch, PartitionReader
-from antiphon.chassis.log.follow import follow_partitions, follow_session, read_to
+from antiphon.chassis.log.follow import OnOutage, follow_partitions, follow_session, read_to
 from antiphon.chassis.log.notify import ALL_PARTITIONS, Notifications
 from antiphon.chassis.log.partitions import Filter, heads
 from antiphon.chassis.log.read import Page, read_session
@@ -72,18 +72,20 @@ class Log:
         partitions: Collection[int] | None = None,
         batch: int = BATCH,
         prefetch: bool = False,
+        on_outage: OnOutage | None = None,
     ) -> AsyncGenerator[Batch, None]:
         """Yield everything committed after a cursor, in order within each session, without end.
 
         `types`, `tenant` and `partitions` select events; the others are not read. A batch holds at most
         `batch` envelopes and about 4 MiB; one without envelopes says that there are no more now. Its cursor
         is past the events that were left out. With `prefetch` the next batch is read while the caller works
-        on this one. An outage of the bus or of the database is no error.
+        on this one. An outage of the bus or of the database is no error: reads are tried again, and
+        `on_outage` is called with the error of each that failed; the next batch says that it is over.
         """
         chosen = _chosen(partitions)
         reader = PartitionReader(self._database, cursor, chosen, _filter(types, tenant), batch)
         notifications = self._notifications or Notifications(self._bus)
-        return follow_partitions(reader, notifications, chosen, prefetch=prefetch)
+        return follow_partitions(reader, notifications, chosen, prefetch=prefetch, on_outage=on_outage)
 
     async def read(
         self,

@@ -23,6 +23,7 @@ from antiphon.persistence.projection.declaration import Projection
 from antiphon.persistence.projection.failures import Failures
 from antiphon.persistence.projection.lag import LagGauge
 from antiphon.persistence.projection.rows import Cache
+from antiphon.persistence.projection.standstill import NotLive, Watch
 from antiphon.persistence.readiness import ReadinessCheck
 
 if TYPE_CHECKING:
@@ -65,6 +66,8 @@ class ProjectionLoop:
         self._held: dict[int, _Held] = {}
         self._changed = asyncio.Event()  # which partitions are held, or may be read
         self._failures = Failures(projection, readiness, self._changed)
+        self._watch = Watch(self.name, readiness)
+        self._not_live = NotLive(projection, self.name, readiness)
         self._lag = LagGauge(projection.name)
         self._cache = Cache()
         self._skips: frozenset[tuple[int, int]] = frozenset()
@@ -119,6 +122,8 @@ class ProjectionLoop:
             for held in self._held.values():
                 held.claim = None  # the checkpoints are read again
             raise _Failed from error
+        finally:
+            self._watch.rest()
 
     async def _run(self, stop: asyncio.Event) -> None:
         # Commits do not wait for the disk, so a crash of Postgres may lose the last of them. A crash also
@@ -130,6 +135,7 @@ class ProjectionLoop:
                 if broken.is_set():
                     raise DatabaseUnavailable("Postgres closed the connection")
                 self._changed.clear()
+                self._watch.moved()
                 self._release()
                 positions = await self._claim(connection)
                 async with StopAwareWait(stop, broken, self._changed) as wait:
@@ -156,7 +162,7 @@ class ProjectionLoop:
                 if partition in self._held:
                     self._held[partition].claim = claims.get(partition)
             if len(claims) < len(unclaimed):  # it is being built, or a later version has replaced it
-                self._readiness.healthy(self.name)
+                await self._not_live.look(connection)
                 asyncio.get_running_loop().call_later(NOT_LIVE_SECONDS, self._changed.set)
         claimed = {p: held.claim for p, held in self._held.items() if held.claim is not None}
         for partition in await self._failures.resumed(connection, claimed):
@@ -169,13 +175,22 @@ class ProjectionLoop:
         if not positions:
             if all(held.claim is not None for held in self._held.values()):
                 self._readiness.healthy(self.name)
+            self._watch.rest()
             await wait(asyncio.Event().wait)
         self._followed = frozenset(positions)
         follow = self._log.follow(
-            Cursor(positions), types=self._projection.types, partitions=list(positions), batch=BATCH
+            Cursor(positions),
+            types=self._projection.types,
+            partitions=list(positions),
+            batch=BATCH,
+            on_outage=self._cannot_read,
         )
         async with aclosing(follow) as batches:
             await self._apply_batches(connection, batches, wait)
+
+    def _cannot_read(self, error: BaseException) -> None:
+        self._watch.rest()  # the error says more
+        self._readiness.unhealthy(self.name, f"cannot read the log: {error}")
 
     async def _apply_batches(
         self, connection: "Connection", batches: AsyncIterator[Batch], wait: StopAwareWait
@@ -192,6 +207,7 @@ class ProjectionLoop:
                 await asyncio.sleep(REST_SECONDS)
             if not batch.envelopes:
                 self._lag.caught_up()
+            self._watch.moved()
             self._readiness.healthy(self.name)
 
     async def _apply(self, connection: "Connection", envelopes: Sequence[Envelope], cursor: Cursor) -> None:
