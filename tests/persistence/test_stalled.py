@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from sqlalchemy import Column, Integer, MetaData, Table, Text
 from sqlalchemy.schema import SchemaItem
+from tests.fixtures.filled_log import FilledLog
 
 from antiphon.chassis.bus import Bus
 from antiphon.chassis.database import Database
@@ -228,6 +229,47 @@ async def test_an_event_is_skipped_before_a_build_comes_to_it(
     assert said.startswith("turns_said: skips turn.saved ")
     with pytest.raises(SystemExit, match="no event 99"):
         await skip_event(settings, "turns_said", stalled.session_id, 99)
+
+
+async def test_an_event_is_skipped_before_the_live_view_comes_to_it(
+    running: Running,
+    database: Database,
+    postgres_dsn: str,
+    new_session: "NewSession",
+    eventually: "Eventually",
+) -> None:
+    """The loop knows older skips, and may have the event in its batch."""
+    session = new_session("skips")
+    filled = FilledLog(database)
+    await filled.put([session.turn(1)])
+
+    async def first() -> bool:
+        return await running.turns() == [1]
+
+    await eventually(first)
+    async with database.pool.acquire() as connection, connection.transaction():
+        await connection.execute("lock table turns_said in share mode")
+        await filled.put([session.turn(2)])
+        await filled.put([session.turn(3), session.turn(4)])
+        settings = RebuildSettings(postgres_dsn=postgres_dsn)
+        said = await skip_event(settings, "turns_said", session.session_id, 3)
+    assert said.endswith(" from now on")
+
+    async def all_others() -> bool:
+        return await running.turns() == [1, 2, 4] and not await running.reason()
+
+    await eventually(all_others)
+
+
+async def test_a_view_goes_on_when_the_event_that_stalled_it_is_skipped_by_its_number(
+    stalled: "SampleSession", running: Running, postgres_dsn: str, eventually: "Eventually"
+) -> None:
+    await skip_event(RebuildSettings(postgres_dsn=postgres_dsn), "turns_said", stalled.session_id, 2)
+
+    async def all_others() -> bool:
+        return await running.turns() == [1, 3, 11, 12] and not await running.reason()
+
+    await eventually(all_others)
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,16 @@ values ($1, $2, $3, $4, $5, $6, $7, $8)
     on conflict (projection, partition, position) do nothing
 """
 _EVENT = "select partition, position, event_id, type from event_log where session_id = $1 and sequence = $2"
-_FOLDED = "select position >= $3 from projection_checkpoints where projection = $1 and partition = $2"
+_FOLDED = """
+select position >= $3 from projection_checkpoints where projection = $1 and partition = $2 for update
+"""
+# A new epoch, as above: the process that holds the partition reads which events it is to skip.
+_RELOAD = """
+update projection_checkpoints
+   set epoch = epoch + 1, updated_at = now(),
+       stalled = case when (stalled ->> 'position')::bigint = $3 then null else stalled end
+ where projection = $1 and partition = $2
+"""
 
 
 class Resumed(msgspec.Struct, frozen=True):
@@ -78,7 +87,9 @@ async def _resume(connection: "Connection", projection: str, skip: bool) -> list
 
 
 async def skip_event(settings: PostgresSettings, projection: str, session_id: str, sequence: int) -> str:
-    """Record that a view skips an event, before a build of it comes to that; return what was recorded.
+    """Record that a view skips an event that it has not folded yet; return what was recorded.
+
+    A partition that is stalled at the event goes on.
 
     Exits with 1 when the log has no such event, or Postgres does not answer.
     """
@@ -89,10 +100,13 @@ async def skip_event(settings: PostgresSettings, projection: str, session_id: st
             if event is None:
                 raise SystemExit(f"The log has no event {sequence} of session {session_id}.")
             partition, position, event_id, kind = event
+            # Locked: until the end of the transaction the live view does not pass the event.
+            folded = await connection.fetchval(_FOLDED, projection, partition, position)
             await connection.execute(
                 _SKIP, projection, partition, position, session_id, sequence, event_id, kind, BY_OPERATOR
             )
-            folded = await connection.fetchval(_FOLDED, projection, partition, position)
+            if folded is False:
+                await connection.execute(_RELOAD, projection, partition, position)
     finally:
         await database.close()
     until = "from its next rebuild on: the live view has folded it" if folded else "from now on"
