@@ -6,6 +6,7 @@ import os
 import pty
 import sys
 from asyncio.subprocess import PIPE
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -105,6 +106,29 @@ async def test_options_that_make_no_sense_exit_with_2(arguments: tuple[str, ...]
 
     assert (code, out) == (2, "")
     assert words in " ".join(err.replace("│", " ").split())
+
+
+@pytest.mark.parametrize(
+    ("partitions", "words"),
+    [
+        (range(0), "has no head of partitions 0, 1, 2,"),
+        (range(15), "has no head of partitions 15: give the whole output of `verify --log --json`"),
+        (range(17), "has other partitions too"),
+        ([*range(16), 3], "has other partitions too"),
+    ],
+)
+async def test_heads_of_a_part_prove_nothing(partitions: Iterable[int], words: str, tmp_path: Path) -> None:
+    heads = [
+        {"partition": number, "position": 0, "events": 0, "chained_after": None, "chain": None}
+        for number in partitions
+    ]
+    kept = tmp_path / "heads.json"
+    kept.write_text(json.dumps({"heads": heads}))
+
+    code, _, err = await verify("postgresql://nobody@127.0.0.1:1/x", "--log", "--against", str(kept))
+
+    assert code == 2
+    assert words in " ".join(err.split())
 
 
 async def test_a_database_that_cannot_be_read_exits_with_3(empty_dsn: str) -> None:

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import msgspec
 
+from antiphon.contracts.subjects import PARTITIONS
+
 
 class Head(msgspec.Struct, frozen=True):
     """The end of a partition's chain: after `position` it is `chain`, over `events` events.
@@ -39,4 +41,16 @@ def read_anchors(path: Path) -> dict[int, Head]:
         raise InvalidAnchors(
             f"{path} has no heads: give the output of `verify --log --json` ({error})."
         ) from error
-    return {head.partition: head for head in found.heads}
+    heads = {head.partition: head for head in found.heads}
+    if len(found.heads) != PARTITIONS or sorted(heads) != list(range(PARTITIONS)):
+        missing = sorted(set(range(PARTITIONS)).difference(heads))
+        wrong = (
+            f"no head of partitions {', '.join(map(str, missing))}"
+            if missing
+            else "other partitions too, or one twice"
+        )
+        raise InvalidAnchors(
+            f"{path} has {wrong}: give the whole output of `verify --log --json`, which has one head of each "
+            f"of the {PARTITIONS} partitions."
+        )
+    return heads
