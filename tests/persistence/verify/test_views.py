@@ -1,14 +1,17 @@
 """Verification names each difference between a view and the fold of the log, and nothing else."""
 
 import asyncio
+import tracemalloc
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
 from tests.fixtures.filled_log import FilledLog
+from typer import Exit
 
 from antiphon.chassis.database import Database
+from antiphon.chassis.settings import PostgresSettings
 from antiphon.contracts.envelope import Envelope
 from antiphon.contracts.events.participant import ParticipantConnected
 from antiphon.contracts.events.tool import ToolStarted
@@ -17,7 +20,9 @@ from antiphon.persistence.projections import PROJECTIONS
 from antiphon.persistence.projections.sessions import SESSIONS
 from antiphon.persistence.projections.turns import TURNS
 from antiphon.persistence.rebuild.build import build
-from antiphon.persistence.verify.views import Difference, verify_view
+from antiphon.persistence.verify.view_rows import Fold
+from antiphon.persistence.verify.views import Difference, OtherVersion, verify_view
+from antiphon.persistence.verify.views_command import verify_views_command
 
 if TYPE_CHECKING:
     from tests.persistence.conftest import NewSession, SampleSession
@@ -163,3 +168,68 @@ async def test_verification_runs_beside_writers(
     while not writing.done():
         assert await differences(database, SESSIONS) == []
     await writing
+
+
+async def test_sessions_are_compared_and_forgotten_after_a_number_of_events(
+    calls: "list[SampleSession]", database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from antiphon.persistence.verify import views
+
+    folds: list[Fold] = []
+
+    class Counted(Fold):
+        def __init__(self, projection: Projection) -> None:
+            super().__init__(projection)
+            folds.append(self)
+
+    monkeypatch.setattr(views, "PAGE", 5)
+    monkeypatch.setattr(views, "COMPARED", 8)
+    monkeypatch.setattr(views, "Fold", Counted)
+    missing = calls[11].session_id
+    await database.pool.execute("delete from turns where session_id = $1 and turn = 2", missing)
+
+    report = await verify_view(database, TURNS)
+
+    assert [(each.session, each.row) for each in report.differences] == [(missing, "turns, epoch , turn 2")]
+    assert (report.sessions, report.events, report.rows) == (30, 90, 90)
+    assert max(fold.events for fold in folds) <= 8 + 5
+    assert len(folds) > 5
+
+
+async def test_a_long_session_needs_space_for_one_copy_of_its_rows(
+    database: Database, postgres_dsn: str, new_session: "NewSession"
+) -> None:
+    session = new_session("long")
+    text, turns = "word " * 400, 4_000
+    await FilledLog(database).put(session.turn(number, text) for number in range(1, turns + 1))
+    await build(postgres_dsn, database, TURNS)
+    tracemalloc.start()
+    try:
+        report = await verify_view(database, TURNS)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert (report.rows, report.differences) == (turns, [])
+    assert most < turns * 3 * len(text) + (4 << 20)
+
+
+async def test_a_view_that_other_code_has_built_is_not_compared(
+    calls: "list[SampleSession]", database: Database, postgres_dsn: str
+) -> None:
+    await database.pool.execute("update projections set version = 99 where name = 'turns'")
+    settings = PostgresSettings(postgres_dsn=postgres_dsn)
+
+    with pytest.raises(OtherVersion, match="the live view turns has version 99 and this code"):
+        await verify_view(database, TURNS)
+    with pytest.raises(OtherVersion):
+        await verify_view(database, TURNS, sample=3)
+
+    await database.pool.execute("delete from projections where name = 'turns'")
+    with pytest.raises(OtherVersion, match="`persistence rebuild turns` builds it"):
+        await verify_view(database, TURNS)
+    with pytest.raises(Exit) as exited:
+        await asyncio.to_thread(
+            verify_views_command, settings, [TURNS], since=None, sample=None, as_json=False
+        )
+    assert exited.value.exit_code == 3

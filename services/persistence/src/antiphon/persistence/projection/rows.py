@@ -1,6 +1,6 @@
 """The rows of a view while events are folded into them: those of the cache, those changed, those to read."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
@@ -120,6 +120,11 @@ class Rows:
     def whole(self, table: ViewTable) -> list[Values]:
         """Return all values of the changed rows of a table, as they are written to an empty table."""
         return [table.values(row, None) for (name, _), row in self._changed.items() if name == table.name]
+
+    def taken(self, table: ViewTable) -> Iterator[Values]:
+        """Yield the same row by row, and forget each."""
+        for place in [place for place in self._changed if place[0] == table.name]:
+            yield table.values(self._changed.pop(place), None)
 
     def keep(self) -> None:
         """Put the changed rows into the cache, once they are committed."""

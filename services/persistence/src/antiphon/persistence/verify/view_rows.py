@@ -1,7 +1,6 @@
 """The rows that a view should have, folded from the log, and those that it has, in a form to compare."""
 
-import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -9,13 +8,16 @@ import msgspec
 from antiphon.contracts.envelope import Envelope
 from antiphon.contracts.views import TERM_SEPARATOR
 from antiphon.persistence.projection import Projection, Row, Rows, ViewTable
-from antiphon.persistence.projection.tables import Key
+from antiphon.persistence.projection.tables import Key, Values
 
 if TYPE_CHECKING:
     from antiphon.chassis.database import Connection
 
 Comparable = dict[str, Any]  # a row by column; documents are decoded, one that is empty is None
 Found = dict[Key, Comparable]
+Taken = dict[Key, Values]
+
+PAGE = 500  # rows of a view that are read at once
 
 _decode = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder(order="deterministic").encode
@@ -32,6 +34,7 @@ class Fold:
     """A view in memory, folded from nothing."""
 
     def __init__(self, projection: Projection) -> None:
+        self.events = 0
         self._projection = projection
         self._rows = Rows(Empty())
 
@@ -40,12 +43,18 @@ class Fold:
 
         Raises EventFailed.
         """
+        self.events += len(envelopes)
         self._projection.fold(self._projection.opened(envelopes), self._rows)
 
     def rows(self, table: ViewTable) -> Found:
         """Return the rows of a table."""
         rows = (dict(zip(table.columns, values, strict=True)) for values in self._rows.whole(table))
-        return {key_of(table, row): _expected(table, row) for row in rows}
+        return {key_of(table, row): comparable(table, row) for row in rows}
+
+    def taken(self, table: ViewTable) -> Taken:
+        """Return the values of the rows of a table, which the fold forgets: both would not fit."""
+        places = [table.columns.index(name) for name in table.key]
+        return {tuple(values[place] for place in places): values for values in self._rows.taken(table)}
 
 
 def key_of(table: ViewTable, row: Mapping[str, Any]) -> Key:
@@ -53,15 +62,18 @@ def key_of(table: ViewTable, row: Mapping[str, Any]) -> Key:
     return tuple(row[name] for name in table.key)
 
 
-async def stored_rows(connection: "Connection", table: ViewTable, condition: str, *arguments: Any) -> Found:
-    """Return rows of the live view."""
+async def stored_rows(
+    connection: "Connection", table: ViewTable, condition: str, *arguments: Any
+) -> AsyncIterator[Comparable]:
+    """Yield rows of the live view, in no order. It needs a transaction."""
     columns = ", ".join(table.columns)
     query = f"select {columns} from {table.name} where {condition}"
-    records = await connection.fetch(query, *arguments)
-    return {key_of(table, row): _stored(table, row) for row in map(dict, records)}
+    async for record in connection.cursor(query, *arguments, prefetch=PAGE):
+        yield _stored(table, dict(record))
 
 
-def _expected(table: ViewTable, row: Comparable) -> Comparable:
+def comparable(table: ViewTable, row: Comparable) -> Comparable:
+    """Return a row, made of the values of its columns, in the form to compare."""
     for name in table.arrays:
         row[name] = None if row[name] is None else row[name].split(TERM_SEPARATOR)
     return _stored(table, row)
@@ -76,10 +88,6 @@ def _stored(table: ViewTable, row: Comparable) -> Comparable:
     return row
 
 
-def digest(rows: Iterable[tuple[Key, Comparable]]) -> str:
-    """Return the hash of rows, in the order of their keys."""
-    digested = hashlib.sha256()
-    for _, row in sorted(rows):
-        digested.update(_encode(row))
-        digested.update(b"\n")
-    return digested.hexdigest()
+def same(expected: Comparable, found: Comparable) -> bool:
+    """Return whether two rows are the same; not-a-number is the same as itself."""
+    return expected == found or _encode(expected) == _encode(found)

@@ -1,9 +1,11 @@
 """Verify views: the rows of each session, or of each partition, against the fold of the log."""
 
+import heapq
 import random
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -14,13 +16,23 @@ from antiphon.contracts.envelope import Envelope, committed, decode
 from antiphon.contracts.subjects import PARTITIONS
 from antiphon.persistence.projection import Projection, ViewTable
 from antiphon.persistence.projection.checkpoint import skips
-from antiphon.persistence.verify.view_rows import Fold, Found, digest, stored_rows
+from antiphon.persistence.projection.tables import Key, Values
+from antiphon.persistence.verify.view_rows import (
+    Comparable,
+    Fold,
+    Taken,
+    comparable,
+    key_of,
+    same,
+    stored_rows,
+)
 
 if TYPE_CHECKING:
     from antiphon.chassis.database import Connection
 
 CHUNK = 100  # sessions whose rows are compared at once
 PAGE = 2_000  # events that are read at once
+COMPARED = 20_000  # events after which the rows of the sessions that are complete are compared
 LISTED = 1_000  # differences that are kept; the others are counted
 SHORT = 200  # characters of a value in a difference
 
@@ -57,6 +69,7 @@ select session_id, sequence, event_log.position, event_log.partition, envelope
 """
 _ANY = "select session_id from event_log where partition = $1 and position >= $2 order by position limit 1"
 _NEWEST = "select coalesce(max(position), 0) from event_log where partition = $1"
+_VERSION = "select version from projections where name = $1"
 _STRANGE = """
 select distinct session_id from {table}
  where not exists (select from event_log where event_log.session_id = {table}.session_id)
@@ -81,6 +94,10 @@ class Difference(msgspec.Struct, frozen=True):
         if self.field is None:
             return f"{place}: expected {self.expected or 'no row'}, found {self.found or 'no row'}"
         return f"{place} {self.field}: expected {self.expected}, found {self.found}"
+
+
+class OtherVersion(Exception):
+    """The live view was not built by this version of the code, which cannot tell what it should hold."""
 
 
 class ViewReport(msgspec.Struct):
@@ -113,7 +130,7 @@ async def verify_view(
 
     `since` takes sessions with an event committed since, `sample` about that many sessions at random. Tables
     that are not by session are compared as a whole, and left out of a part.
-    Raises EventFailed, DatabaseUnavailable, and any of POSTGRES_ERRORS.
+    Raises OtherVersion, EventFailed, DatabaseUnavailable, and any of POSTGRES_ERRORS.
     """
     verifying = _Verifying(database, projection, on_events)
     by_session = [table for table in projection.tables if "session_id" in table.key]
@@ -160,24 +177,37 @@ class _Verifying:
         for start in range(0, len(ordered), CHUNK):
             chunk = ordered[start : start + CHUNK]
             async with self._snapshot() as connection:
-                fold = Fold(self._projection)
+                fold, compared = Fold(self._projection), ""
                 place: tuple[str, int] = ("", 0)
                 while True:
                     found = await connection.fetch(
                         _EVENTS, self._projection.name, *place, chunk, self._types, PAGE
                     )
-                    await self._fold(connection, fold, found)
                     if len(found) < PAGE:
                         break
                     place = (found[-1]["session_id"], found[-1]["sequence"])
-                for table in tables:
-                    stored = await stored_rows(connection, table, "session_id = any($1)", chunk)
-                    self._compare(table, fold.rows(table), stored)
+                    if fold.events + len(found) > COMPARED and compared < place[0]:
+                        complete = [row for row in found if row["session_id"] < place[0]]
+                        await self._fold(connection, fold, complete)
+                        ended = [name for name in chunk if compared <= name < place[0]]
+                        await self._compare_sessions(connection, tables, fold, ended)
+                        fold, compared, found = Fold(self._projection), place[0], found[len(complete) :]
+                    await self._fold(connection, fold, found)
+                await self._fold(connection, fold, found)
+                rest = [name for name in chunk if compared <= name]
+                await self._compare_sessions(connection, tables, fold, rest)
             self.report.sessions += len(chunk)
+
+    async def _compare_sessions(
+        self, connection: "Connection", tables: Sequence[ViewTable], fold: Fold, sessions: Sequence[str]
+    ) -> None:
+        for table in tables:
+            stored = stored_rows(connection, table, "session_id = any($1)", sessions)
+            await self._compare(table, fold.taken(table), stored)
 
     async def partitions(self, tables: Sequence[ViewTable]) -> None:
         """Compare all rows, the events of one partition at a time."""
-        expected: dict[str, Found] = {table.name: {} for table in tables}
+        taken: dict[str, Taken] = {table.name: {} for table in tables}
         async with self._snapshot() as connection:
             for partition in range(PARTITIONS):
                 fold, last = Fold(self._projection), 0
@@ -190,9 +220,9 @@ class _Verifying:
                         break
                     last = found[-1]["position"]
                 for table in tables:
-                    expected[table.name] |= fold.rows(table)
+                    taken[table.name] |= fold.taken(table)
             for table in tables:
-                self._compare(table, expected[table.name], await stored_rows(connection, table, "true"))
+                await self._compare(table, taken.pop(table.name), stored_rows(connection, table, "true"))
 
     async def strangers(self, tables: Sequence[ViewTable]) -> None:
         """Find rows of sessions that the log does not have."""
@@ -221,14 +251,40 @@ class _Verifying:
             connection.transaction(isolation="repeatable_read", readonly=True),
         ):
             await connection.execute("set local enable_seqscan = off")  # whatever the statistics say
+            await self._check_version(connection)
             yield connection
 
-    def _compare(self, table: ViewTable, expected: Found, found: Found) -> None:
-        self.report.rows += len(expected)
-        if digest(expected.items()) == digest(found.items()):
-            return
-        for key in sorted(expected.keys() | found.keys()):
-            for difference in self._differences(table, key, expected.get(key), found.get(key)):
+    async def _check_version(self, connection: "Connection") -> None:
+        name, version = self._projection.name, self._projection.version
+        live: int | None = await connection.fetchval(_VERSION, name)
+        if live is None:
+            raise OtherVersion(f"the view {name} does not exist: `persistence rebuild {name}` builds it")
+        if live != version:
+            raise OtherVersion(
+                f"the live view {name} has version {live} and this code has version {version}: verify it "
+                f"with the release that built it, or build it in version {version} before"
+            )
+
+    async def _compare(self, table: ViewTable, taken: Taken, stored: AsyncIterator[Comparable]) -> None:
+        """Compare rows one by one: of those that are the same nothing is kept."""
+        self.report.rows += len(taken)
+        different: list[tuple[Key, list[Difference]]] = []
+        async for found in stored:
+            key = key_of(table, found)
+            values = taken.pop(key, None)
+            wanted = None if values is None else _row(table, values)
+            if wanted is None or not same(wanted, found):
+                differences = self._differences(table, key, wanted, found)
+                if len(different) < LISTED:
+                    different.append((key, differences))
+                else:
+                    self.report.difference_count += len(differences)
+        missing = (
+            (key, self._differences(table, key, _row(table, taken[key]), None)) for key in sorted(taken)
+        )
+        different.sort(key=itemgetter(0))
+        for _, differences in heapq.merge(different, missing, key=itemgetter(0)):
+            for difference in differences:
                 self.report.add(difference)
 
     def _differences(
@@ -262,6 +318,10 @@ async def _sample(database: Database, count: int) -> set[str]:
         found = await database.pool.fetchval(_ANY, partition, random.randint(1, newest[partition]))
         chosen.add(found)
     return chosen
+
+
+def _row(table: ViewTable, values: Values) -> Comparable:
+    return comparable(table, dict(zip(table.columns, values, strict=True)))
 
 
 def _short(value: object) -> str:

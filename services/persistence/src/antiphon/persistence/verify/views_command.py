@@ -14,7 +14,7 @@ from antiphon.chassis.settings import PostgresSettings
 from antiphon.persistence.errors import POSTGRES_ERRORS
 from antiphon.persistence.projection import Projection
 from antiphon.persistence.projection.declaration import EventFailed
-from antiphon.persistence.verify.views import ViewReport, verify_view
+from antiphon.persistence.verify.views import OtherVersion, ViewReport, verify_view
 
 DIFFERENT, FAILED = 1, 3  # exit codes; 0 says that there is no difference
 CONNECT_SECONDS = 5.0
@@ -22,6 +22,7 @@ _UNAVAILABLE: tuple[type[Exception], ...] = (
     DatabaseRefused,
     DatabaseUnavailable,
     EventFailed,
+    OtherVersion,
     *POSTGRES_ERRORS,
 )
 
