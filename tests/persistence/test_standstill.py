@@ -114,7 +114,8 @@ async def test_a_view_that_waits_for_a_lock_is_not_ready_before_its_statement_en
         await eventually(view.says(""))
 
         async def folded() -> bool:
-            return await database.pool.fetchval("select sum(turns) from counted") == 1
+            turns: int = await database.pool.fetchval("select sum(turns) from counted")
+            return turns == 1
 
         await eventually(folded)
 
