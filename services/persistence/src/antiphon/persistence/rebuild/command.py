@@ -14,8 +14,9 @@ from antiphon.persistence.errors import POSTGRES_ERRORS, Fenced
 from antiphon.persistence.migrations import SchemaMismatch, check
 from antiphon.persistence.projection import Projection
 from antiphon.persistence.projection.declaration import EventFailed
+from antiphon.persistence.rebuild.attached import InUse
 from antiphon.persistence.rebuild.build import BuildInProgress, build, discard
-from antiphon.persistence.rebuild.swap import InUse
+from antiphon.persistence.rebuild.swap import Blocked
 
 CONNECT_SECONDS = 5.0
 READERS = 4
@@ -82,9 +83,16 @@ async def _rebuild(dsn: str, database: Database, projection: Projection, restart
             rate = folded / max(time.monotonic() - started, 0.001)
             progress.update(bar, completed=done, rate=f"{rate:,.0f} ev/s")
 
+        def on_blocked(holder: str) -> None:
+            if not progress.console.is_terminal:
+                progress.console.print(f"{projection.name} waits for {holder}")
+            progress.update(bar, description=f"{projection.name} waits for {holder}")
+
         try:
-            await build(dsn, database, projection, restart=restart, on_progress=on_progress)
-        except (BuildInProgress, InUse) as error:
+            await build(
+                dsn, database, projection, restart=restart, on_progress=on_progress, on_blocked=on_blocked
+            )
+        except (BuildInProgress, InUse, Blocked) as error:
             raise SystemExit(str(error)) from error
         except EventFailed as error:
             raise SystemExit(
