@@ -12,6 +12,7 @@ from antiphon.persistence.projections.turns import TURNS
 from antiphon.persistence.rebuild import swap as swapping
 from antiphon.persistence.rebuild.build import build
 from antiphon.persistence.rebuild.swap import Blocked
+from antiphon.persistence.verify import view_rows
 from antiphon.persistence.verify import views as verifying
 from antiphon.persistence.verify.views import verify_view
 
@@ -100,7 +101,7 @@ async def test_a_rebuild_that_hangs_in_the_exchange_lets_readers_go_on(
 async def test_verify_sees_no_empty_view_beside_a_rebuild(
     database: Database, postgres_dsn: str, monkeypatch: pytest.MonkeyPatch, eventually: "Eventually"
 ) -> None:
-    read = verifying.stored_rows
+    read = view_rows.stored_rows
     told: list[str] = []
     building: list[asyncio.Task[None]] = []
 
