@@ -20,7 +20,7 @@ from antiphon.persistence.projection.checkpoint import skips
 from antiphon.persistence.projection.rows import Cache
 from antiphon.persistence.rebuild import shadow
 from antiphon.persistence.rebuild.attached import rehearse
-from antiphon.persistence.rebuild.swap import swap
+from antiphon.persistence.rebuild.swap import check_live, swap
 from antiphon.persistence.rebuild.write_behind import WriteBehind, grouped, write_behind
 
 if TYPE_CHECKING:
@@ -73,12 +73,13 @@ class Build:
         self._epoch = 0
         self._skips: Collection[tuple[int, int]] = ()
 
-    async def run(self, *, restart: bool = False) -> None:
+    async def run(self, *, restart: bool = False, downgrade: bool = False) -> None:
         """Build the view and take it into use.
 
-        Raises InUse, Blocked, EventFailed, Fenced, DatabaseUnavailable, and any of POSTGRES_ERRORS; it can
-        be run again.
+        Raises InUse, NewerVersion, Blocked, EventFailed, Fenced, DatabaseUnavailable, and any of
+        POSTGRES_ERRORS; it can be run again.
         """
+        await check_live(self._connection, self._projection, downgrade=downgrade)
         known = await shadow.read(self._connection, self._projection.name)
         created = restart or known is None or known.fingerprint != shadow.fingerprint(self._projection)
         async with self._connection.transaction():
@@ -93,7 +94,7 @@ class Build:
         await self._fold_to_head()
         await shadow.index(self._connection, self._projection)
         await self._fold_to_head()
-        await swap(self._connection, self._projection, self._catch_up, self._on_blocked)
+        await swap(self._connection, self._projection, self._catch_up, self._on_blocked, downgrade=downgrade)
         self._on_progress(0, 1.0)
 
     async def _fold_to_head(self) -> None:
@@ -181,6 +182,7 @@ async def build(
     projection: Projection,
     *,
     restart: bool = False,
+    downgrade: bool = False,
     on_progress: OnProgress = lambda _, __: None,
     on_blocked: OnBlocked = lambda _: None,
 ) -> None:
@@ -189,7 +191,9 @@ async def build(
     Raises BuildInProgress too.
     """
     async with locked(dsn, projection.name) as connection:
-        await Build(projection, connection, database, on_progress, on_blocked).run(restart=restart)
+        await Build(projection, connection, database, on_progress, on_blocked).run(
+            restart=restart, downgrade=downgrade
+        )
     log.info("projection.built", projection=projection.name, version=projection.version)
 
 

@@ -16,7 +16,7 @@ from antiphon.persistence.projection import Projection
 from antiphon.persistence.projection.declaration import EventFailed
 from antiphon.persistence.rebuild.attached import InUse
 from antiphon.persistence.rebuild.build import BuildInProgress, build, discard
-from antiphon.persistence.rebuild.swap import Blocked
+from antiphon.persistence.rebuild.swap import Blocked, NewerVersion
 
 CONNECT_SECONDS = 5.0
 READERS = 4
@@ -28,7 +28,9 @@ COLLECTED_AFTER = (
 STOPPED: tuple[type[Exception], ...] = (Fenced, DatabaseUnavailable, *POSTGRES_ERRORS)
 
 
-async def rebuild(settings: PostgresSettings, projections: Sequence[Projection], *, restart: bool) -> None:
+async def rebuild(
+    settings: PostgresSettings, projections: Sequence[Projection], *, restart: bool, downgrade: bool = False
+) -> None:
     """Build views again and take each into use.
 
     Exits with 1 when that cannot be done now; what is built stays, and the next run goes on from there.
@@ -47,7 +49,7 @@ async def rebuild(settings: PostgresSettings, projections: Sequence[Projection],
         async with database.transaction() as connection:
             await check(connection)
         for projection in projections:
-            await _rebuild(settings.postgres_dsn, database, projection, restart)
+            await _rebuild(settings.postgres_dsn, database, projection, restart, downgrade)
     except SchemaMismatch as error:
         raise SystemExit(str(error)) from error
     finally:
@@ -65,7 +67,9 @@ async def drop_unfinished(dsn: str, projections: Sequence[Projection]) -> list[s
         raise SystemExit(str(error)) from error
 
 
-async def _rebuild(dsn: str, database: Database, projection: Projection, restart: bool) -> None:
+async def _rebuild(
+    dsn: str, database: Database, projection: Projection, restart: bool, downgrade: bool
+) -> None:
     started, folded = time.monotonic(), 0
     with Progress(
         TextColumn("{task.description}"),
@@ -90,9 +94,15 @@ async def _rebuild(dsn: str, database: Database, projection: Projection, restart
 
         try:
             await build(
-                dsn, database, projection, restart=restart, on_progress=on_progress, on_blocked=on_blocked
+                dsn,
+                database,
+                projection,
+                restart=restart,
+                downgrade=downgrade,
+                on_progress=on_progress,
+                on_blocked=on_blocked,
             )
-        except (BuildInProgress, InUse, Blocked) as error:
+        except (BuildInProgress, InUse, NewerVersion, Blocked) as error:
             raise SystemExit(str(error)) from error
         except EventFailed as error:
             raise SystemExit(

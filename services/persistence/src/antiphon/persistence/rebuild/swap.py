@@ -23,7 +23,7 @@ IDLE_TIMEOUT = "5s"  # of a rebuild that hangs while readers wait for it
 ATTEMPTS = 60
 LONGEST_PAUSE_SECONDS = 5.0
 
-_REGISTERED = "select from public.projections where name = $1 for update"
+_VERSION = "select version from public.projections where name = $1"
 _POSITIONS = """
 select partition, position, epoch from public.projection_checkpoints where projection = $1 for update
 """
@@ -45,6 +45,25 @@ insert into public.projections (name, version, tables) values ($1, $2, $3)
 """
 
 
+class NewerVersion(Exception):
+    """The live view was built by later code."""
+
+
+async def check_live(connection: "Connection", projection: Projection, *, downgrade: bool) -> None:
+    """Raise NewerVersion if later code has built the live view, unless that is to be replaced."""
+    check_version(projection, await connection.fetchval(_VERSION, projection.name), downgrade)
+
+
+def check_version(projection: Projection, live: int | None, downgrade: bool) -> None:
+    """See check_live."""
+    if live is not None and live > projection.version and not downgrade:
+        raise NewerVersion(
+            f"{projection.name} is live in version {live}, and this code has version {projection.version}: "
+            "run this with the code of that version; or, to return to this version, stop all processes of "
+            "the later code and run `rebuild` with --downgrade"
+        )
+
+
 class Blocked(Exception):
     """Other transactions kept using the live tables; the message names the oldest."""
 
@@ -54,19 +73,21 @@ async def swap(
     projection: Projection,
     fold_to: Callable[[Cursor], Awaitable[None]],
     on_blocked: Callable[[str], object] = lambda _: None,
+    *,
+    downgrade: bool = False,
 ) -> None:
     """Put the tables of the shadow in the place of the live ones.
 
     `fold_to` folds what the live view had folded and the shadow has not, so that no reader sees an older
     view. `on_blocked` is told who has the tables each time that the swap has to wait.
-    Raises InUse, Blocked, and any of POSTGRES_ERRORS.
+    Raises InUse, NewerVersion, Blocked, and any of POSTGRES_ERRORS.
     """
     holder: str | None = None
 
     async def attempt() -> None:
         nonlocal holder
         try:
-            await _swap(connection, projection, fold_to)
+            await _swap(connection, projection, fold_to, downgrade)
         except asyncpg.LockNotAvailableError:
             live = await live_tables(connection, projection)
             holder = _described(await connection.fetchrow(_OLDEST, live)) or holder
@@ -86,9 +107,9 @@ async def swap(
         await retry(attempt)
     except asyncpg.LockNotAvailableError as error:
         raise Blocked(
-            f"{projection.name} is built, and cannot be taken into use: {holder or 'another transaction'} uses "
-            "its tables. Wait until that has ended, or end it with pg_terminate_backend, and run this again: "
-            "it goes on from here"
+            f"{projection.name} is built, and cannot be taken into use: {holder or 'another transaction'} "
+            "uses its tables. Wait until that has ended, or end it with pg_terminate_backend, and run this "
+            "again: it goes on from here"
         ) from error
 
 
@@ -100,12 +121,15 @@ def _described(holder: asyncpg.Record | None) -> str | None:
 
 
 async def _swap(
-    connection: "Connection", projection: Projection, fold_to: Callable[[Cursor], Awaitable[None]]
+    connection: "Connection",
+    projection: Projection,
+    fold_to: Callable[[Cursor], Awaitable[None]],
+    downgrade: bool,
 ) -> None:
     name, schema = projection.name, schema_of(projection.name)
     async with connection.transaction():
         await connection.execute(f"set local lock_timeout = '{LOCK_TIMEOUT}'")
-        await connection.execute(_REGISTERED, name)
+        check_version(projection, await connection.fetchval(f"{_VERSION} for update", name), downgrade)
         live = await live_tables(connection, projection)
         if live:
             # Writers wait from here on, before they can lock a checkpoint; readers go on.
