@@ -131,8 +131,10 @@ _FUNCTION = "create function noted() returns trigger language plpgsql as 'begin 
         ("create rule quiet as on delete to turns do instead nothing", "rule quiet"),
         ("create table child () inherits (turns)", "table child"),
         (
-            'create table audits (session_id text collate "C", epoch text collate "C", turn integer,'
-            " foreign key (session_id, epoch, turn) references turns)",
+            """
+            create table audits (session_id text collate "C", epoch text collate "C", turn integer,
+              foreign key (session_id, epoch, turn) references turns)
+            """,
             "constraint audits.* on table audits",
         ),
         ("create function one() returns turns language sql as 'select null::turns'", r"function one\(\)"),
