@@ -79,7 +79,7 @@ async def swap(
     """Put the tables of the shadow in the place of the live ones.
 
     `fold_to` folds what the live view had folded and the shadow has not, so that no reader sees an older
-    view. `on_blocked` is told who has the tables each time that the swap has to wait.
+    view. `on_blocked` gets who has the tables each time that the swap has to wait.
     Raises InUse, NewerVersion, Blocked, and any of POSTGRES_ERRORS.
     """
     holder: str | None = None
