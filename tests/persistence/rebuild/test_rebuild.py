@@ -18,8 +18,8 @@ from antiphon.persistence.projections.sessions import SESSIONS
 from antiphon.persistence.projections.turns import TURNS
 from antiphon.persistence.readiness import ReadinessCheck
 from antiphon.persistence.rebuild import shadow
+from antiphon.persistence.rebuild.attached import InUse
 from antiphon.persistence.rebuild.build import BuildInProgress, build, locked
-from antiphon.persistence.rebuild.swap import InUse
 from antiphon.persistence.rebuild.upgrade import build_missing, live_version
 
 if TYPE_CHECKING:

@@ -98,6 +98,9 @@ def rebuild(
     restart: Annotated[
         bool, typer.Option("--restart", help="Start again instead of going on with an unfinished build.")
     ] = False,
+    downgrade: Annotated[
+        bool, typer.Option("--downgrade", help="Replace a view that later code has built.")
+    ] = False,
     discard: Annotated[
         bool, typer.Option("--discard", help="Only drop what unfinished builds have left.")
     ] = False,
@@ -116,7 +119,7 @@ def rebuild(
         for name in asyncio.run(drop_unfinished(settings.postgres_dsn, projections)):
             typer.echo(f"{name}: dropped an unfinished build")
     else:
-        asyncio.run(build(settings, projections, restart=restart))
+        asyncio.run(build(settings, projections, restart=restart, downgrade=downgrade))
 
 
 @app.command()

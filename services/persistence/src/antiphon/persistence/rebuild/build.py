@@ -19,7 +19,8 @@ from antiphon.persistence.projection.batch import Advance, folded, view_dsn, wri
 from antiphon.persistence.projection.checkpoint import skips
 from antiphon.persistence.projection.rows import Cache
 from antiphon.persistence.rebuild import shadow
-from antiphon.persistence.rebuild.swap import swap
+from antiphon.persistence.rebuild.attached import rehearse
+from antiphon.persistence.rebuild.swap import check_live, swap
 from antiphon.persistence.rebuild.write_behind import WriteBehind, grouped, write_behind
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ select application_name || ' (backend ' || pg_locks.pid || ')'
    and pg_locks.database = (select oid from pg_database where datname = current_database())
 """
 
+OnBlocked = Callable[[str], object]  # who keeps the finished view from being taken into use
 OnProgress = Callable[[int, float], None]  # events folded since the last call, and the part that is done
 
 
@@ -54,26 +56,36 @@ class Build:
     """A build of one view, with the connection that holds its lock and writes the shadow."""
 
     def __init__(
-        self, projection: Projection, connection: "Connection", database: Database, on_progress: OnProgress
+        self,
+        projection: Projection,
+        connection: "Connection",
+        database: Database,
+        on_progress: OnProgress,
+        on_blocked: OnBlocked,
     ) -> None:
         self._projection = projection
         self._connection = connection
         self._log = Log(database, None)
         self._on_progress = on_progress
+        self._on_blocked = on_blocked
         self._cache = Cache(MAX_CACHED_BYTES)
         self._cursor = Cursor()
         self._epoch = 0
         self._skips: Collection[tuple[int, int]] = ()
 
-    async def run(self, *, restart: bool = False) -> None:
+    async def run(self, *, restart: bool = False, downgrade: bool = False) -> None:
         """Build the view and take it into use.
 
-        Raises EventFailed, Fenced, DatabaseUnavailable, and any of POSTGRES_ERRORS; it can be run again.
+        Raises InUse, NewerVersion, Blocked, EventFailed, Fenced, DatabaseUnavailable, and any of
+        POSTGRES_ERRORS; it can be run again.
         """
+        await check_live(self._connection, self._projection, downgrade=downgrade)
         known = await shadow.read(self._connection, self._projection.name)
         created = restart or known is None or known.fingerprint != shadow.fingerprint(self._projection)
-        if created:
-            await shadow.create(self._connection, self._projection, whoami())
+        async with self._connection.transaction():
+            if created:
+                await shadow.create(self._connection, self._projection, whoami())
+            await rehearse(self._connection, self._projection)
         await self._connection.execute(f"set search_path = {shadow.search_path(self._projection.name)}")
         self._cursor, self._epoch = await shadow.claim(self._connection, self._projection)
         self._skips = await skips(self._connection, self._projection)
@@ -82,7 +94,7 @@ class Build:
         await self._fold_to_head()
         await shadow.index(self._connection, self._projection)
         await self._fold_to_head()
-        await swap(self._connection, self._projection, self._catch_up)
+        await swap(self._connection, self._projection, self._catch_up, self._on_blocked, downgrade=downgrade)
         self._on_progress(0, 1.0)
 
     async def _fold_to_head(self) -> None:
@@ -170,14 +182,18 @@ async def build(
     projection: Projection,
     *,
     restart: bool = False,
+    downgrade: bool = False,
     on_progress: OnProgress = lambda _, __: None,
+    on_blocked: OnBlocked = lambda _: None,
 ) -> None:
     """Build a view in its shadow and take it into use (see Build.run).
 
     Raises BuildInProgress too.
     """
     async with locked(dsn, projection.name) as connection:
-        await Build(projection, connection, database, on_progress).run(restart=restart)
+        await Build(projection, connection, database, on_progress, on_blocked).run(
+            restart=restart, downgrade=downgrade
+        )
     log.info("projection.built", projection=projection.name, version=projection.version)
 
 

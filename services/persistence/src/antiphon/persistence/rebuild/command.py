@@ -14,8 +14,9 @@ from antiphon.persistence.errors import POSTGRES_ERRORS, Fenced
 from antiphon.persistence.migrations import SchemaMismatch, check
 from antiphon.persistence.projection import Projection
 from antiphon.persistence.projection.declaration import EventFailed
+from antiphon.persistence.rebuild.attached import InUse
 from antiphon.persistence.rebuild.build import BuildInProgress, build, discard
-from antiphon.persistence.rebuild.swap import InUse
+from antiphon.persistence.rebuild.swap import Blocked, NewerVersion
 
 CONNECT_SECONDS = 5.0
 READERS = 4
@@ -27,7 +28,9 @@ COLLECTED_AFTER = (
 STOPPED: tuple[type[Exception], ...] = (Fenced, DatabaseUnavailable, *POSTGRES_ERRORS)
 
 
-async def rebuild(settings: PostgresSettings, projections: Sequence[Projection], *, restart: bool) -> None:
+async def rebuild(
+    settings: PostgresSettings, projections: Sequence[Projection], *, restart: bool, downgrade: bool = False
+) -> None:
     """Build views again and take each into use.
 
     Exits with 1 when that cannot be done now; what is built stays, and the next run goes on from there.
@@ -46,7 +49,7 @@ async def rebuild(settings: PostgresSettings, projections: Sequence[Projection],
         async with database.transaction() as connection:
             await check(connection)
         for projection in projections:
-            await _rebuild(settings.postgres_dsn, database, projection, restart)
+            await _rebuild(settings.postgres_dsn, database, projection, restart, downgrade)
     except SchemaMismatch as error:
         raise SystemExit(str(error)) from error
     finally:
@@ -64,7 +67,9 @@ async def drop_unfinished(dsn: str, projections: Sequence[Projection]) -> list[s
         raise SystemExit(str(error)) from error
 
 
-async def _rebuild(dsn: str, database: Database, projection: Projection, restart: bool) -> None:
+async def _rebuild(
+    dsn: str, database: Database, projection: Projection, restart: bool, downgrade: bool
+) -> None:
     started, folded = time.monotonic(), 0
     with Progress(
         TextColumn("{task.description}"),
@@ -82,9 +87,22 @@ async def _rebuild(dsn: str, database: Database, projection: Projection, restart
             rate = folded / max(time.monotonic() - started, 0.001)
             progress.update(bar, completed=done, rate=f"{rate:,.0f} ev/s")
 
+        def on_blocked(holder: str) -> None:
+            if not progress.console.is_terminal:
+                progress.console.print(f"{projection.name} waits for {holder}")
+            progress.update(bar, description=f"{projection.name} waits for {holder}")
+
         try:
-            await build(dsn, database, projection, restart=restart, on_progress=on_progress)
-        except (BuildInProgress, InUse) as error:
+            await build(
+                dsn,
+                database,
+                projection,
+                restart=restart,
+                downgrade=downgrade,
+                on_progress=on_progress,
+                on_blocked=on_blocked,
+            )
+        except (BuildInProgress, InUse, NewerVersion, Blocked) as error:
             raise SystemExit(str(error)) from error
         except EventFailed as error:
             raise SystemExit(

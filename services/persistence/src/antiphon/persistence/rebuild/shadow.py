@@ -4,8 +4,13 @@ On a connection whose search path begins with the schema, the code of the live v
 """
 
 import hashlib
-import marshal
+from collections.abc import Iterator
+from contextlib import suppress
 from datetime import datetime
+from functools import cache
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -19,6 +24,7 @@ if TYPE_CHECKING:
     from antiphon.chassis.database import Connection
 
 INDEX_SECONDS = 3600
+PACKAGES = ("antiphon.persistence", "antiphon.contracts")  # whose code a view depends on
 
 _POSITIONS = "select partition, position from projection_checkpoints where projection = $1"
 _CLAIM = """
@@ -48,14 +54,44 @@ def search_path(projection: str) -> str:
 
 
 def fingerprint(projection: Projection) -> str:
-    """Return a hash of the tables and functions of a projection: a build goes on only with the same."""
-    digest = hashlib.sha256(str(projection.version).encode())
+    """Return a hash of the tables of a projection and of all code that may fold its events.
+
+    A build goes on only with the same: what functions call is spread over both packages.
+    """
+    digest = hashlib.sha256(f"{projection.version} {_sources()}".encode())
     for table in projection.tables:
         digest.update("\n".join(create_statements(table.table)).encode())
     for name, handler in sorted(projection.handlers.items()):
-        digest.update(name.encode())
-        digest.update(marshal.dumps(handler.__code__))
+        code = handler.__code__
+        digest.update(f"{name} {handler.__qualname__}".encode())
+        digest.update(code.co_code)
+        digest.update(_source(code.co_filename))
     return digest.hexdigest()[:16]
+
+
+@cache
+def _sources() -> str:
+    digest = hashlib.sha256()
+    for package in PACKAGES:
+        root = files(package)
+        for path, source in sorted(_walk(root, package)):
+            digest.update(path.encode() + hashlib.sha256(source).digest())
+    return digest.hexdigest()
+
+
+def _walk(folder: Traversable, path: str) -> Iterator[tuple[str, bytes]]:
+    for entry in folder.iterdir():
+        if entry.is_dir():
+            yield from _walk(entry, f"{path}/{entry.name}")
+        elif entry.name.endswith((".py", ".sql")):
+            yield f"{path}/{entry.name}", entry.read_bytes()
+
+
+@cache
+def _source(file: str) -> bytes:
+    with suppress(OSError):  # of functions that no file has
+        return Path(file).read_bytes()
+    return b""
 
 
 async def read(connection: "Connection", projection: str) -> Shadow | None:

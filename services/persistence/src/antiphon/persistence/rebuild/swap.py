@@ -4,34 +4,36 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 import asyncpg
+import structlog
 
 from antiphon.chassis.retry import retrying
 from antiphon.contracts.cursor import Cursor
 from antiphon.persistence.projection import Projection
+from antiphon.persistence.rebuild.attached import InUse, attach, attached, check_replaceable, live_tables
 from antiphon.persistence.rebuild.shadow import drop, schema_of
 
 if TYPE_CHECKING:
     from antiphon.chassis.database import Connection
 
-LOCK_TIMEOUT = "2s"  # who waits for a lock makes all others wait behind it
-ATTEMPTS = 60
+log = structlog.get_logger(__name__)
 
-_LIVE = "select tables from public.projections where name = $1 for update"
+LOCK_TIMEOUT = "2s"  # of locks behind which only other writers of the view wait
+EXCLUSIVE_TIMEOUT = "150ms"  # all readers wait behind a rebuild that waits for one of them
+IDLE_TIMEOUT = "5s"  # of a rebuild that hangs while readers wait for it
+ATTEMPTS = 60
+LONGEST_PAUSE_SECONDS = 5.0
+
+_VERSION = "select version from public.projections where name = $1"
 _POSITIONS = """
 select partition, position, epoch from public.projection_checkpoints where projection = $1 for update
 """
-_GRANTS = """
-select relname, format('grant %s on public.%I to %s', privilege_type, relname,
-              case when grantee = 0 then 'public' else quote_ident(pg_get_userbyid(grantee)) end)
-  from pg_class, aclexplode(relacl)
- where oid = any($1::regclass[]) and grantee <> relowner
-"""
-_DEPENDENTS = """
-select distinct dependent.oid::regclass::text
-  from pg_depend
-  join pg_rewrite on pg_rewrite.oid = objid
-  join pg_class as dependent on dependent.oid = ev_class
- where refobjid = any($1::regclass[]) and dependent.oid <> refobjid
+_OLDEST = """
+select application_name, pid, usename, extract(epoch from now() - xact_start)::integer as seconds
+  from pg_locks join pg_stat_activity using (pid)
+ where locktype = 'relation' and relation = any($1::regclass[]) and granted
+   and pid <> pg_backend_pid()
+   and pg_locks.database = (select oid from pg_database where datname = current_database())
+ order by xact_start limit 1
 """
 _CHECKPOINTS = """
 insert into public.projection_checkpoints (projection, partition, position, epoch)
@@ -43,52 +45,109 @@ insert into public.projections (name, version, tables) values ($1, $2, $3)
 """
 
 
-class InUse(Exception):
-    """Something that is not ours depends on a table of the view; the message says what."""
+class NewerVersion(Exception):
+    """The live view was built by later code."""
+
+
+async def check_live(connection: "Connection", projection: Projection, *, downgrade: bool) -> None:
+    """Raise NewerVersion if later code has built the live view, unless that is to be replaced."""
+    check_version(projection, await connection.fetchval(_VERSION, projection.name), downgrade)
+
+
+def check_version(projection: Projection, live: int | None, downgrade: bool) -> None:
+    """See check_live."""
+    if live is not None and live > projection.version and not downgrade:
+        raise NewerVersion(
+            f"{projection.name} is live in version {live}, and this code has version {projection.version}: "
+            "run this with the code of that version; or, to return to this version, stop all processes of "
+            "the later code and run `rebuild` with --downgrade"
+        )
+
+
+class Blocked(Exception):
+    """Other transactions kept using the live tables; the message names the oldest."""
 
 
 async def swap(
-    connection: "Connection", projection: Projection, fold_to: Callable[[Cursor], Awaitable[None]]
+    connection: "Connection",
+    projection: Projection,
+    fold_to: Callable[[Cursor], Awaitable[None]],
+    on_blocked: Callable[[str], object] = lambda _: None,
+    *,
+    downgrade: bool = False,
 ) -> None:
     """Put the tables of the shadow in the place of the live ones.
 
     `fold_to` folds what the live view had folded and the shadow has not, so that no reader sees an older
-    view. Raises InUse, and any of POSTGRES_ERRORS.
+    view. `on_blocked` gets who has the tables each time that the swap has to wait.
+    Raises InUse, NewerVersion, Blocked, and any of POSTGRES_ERRORS.
     """
+    holder: str | None = None
+
+    async def attempt() -> None:
+        nonlocal holder
+        try:
+            await _swap(connection, projection, fold_to, downgrade)
+        except asyncpg.LockNotAvailableError:
+            live = await live_tables(connection, projection)
+            holder = _described(await connection.fetchrow(_OLDEST, live)) or holder
+            log.info("projection.swap_blocked", projection=projection.name, holder=holder)
+            on_blocked(holder or "another transaction")
+            raise
+        except asyncpg.DependentObjectsStillExistError as error:
+            raise InUse(f"{error}: {error.detail}. Drop it, and run the rebuild again") from error
+
     retry = retrying(
-        asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError, attempts=ATTEMPTS, longest_seconds=1.0
+        asyncpg.LockNotAvailableError,
+        asyncpg.DeadlockDetectedError,
+        attempts=ATTEMPTS,
+        longest_seconds=LONGEST_PAUSE_SECONDS,
     )
-    await retry(_swap, connection, projection, fold_to)
+    try:
+        await retry(attempt)
+    except asyncpg.LockNotAvailableError as error:
+        raise Blocked(
+            f"{projection.name} is built, and cannot be taken into use: {holder or 'another transaction'} "
+            "uses its tables. Wait until that has ended, or end it with pg_terminate_backend, and run this "
+            "again: it goes on from here"
+        ) from error
+
+
+def _described(holder: asyncpg.Record | None) -> str | None:
+    if holder is None:
+        return None
+    name = holder["application_name"] or "a transaction"
+    return f"{name} (backend {holder['pid']}, user {holder['usename']}, since {holder['seconds']} s)"
 
 
 async def _swap(
-    connection: "Connection", projection: Projection, fold_to: Callable[[Cursor], Awaitable[None]]
+    connection: "Connection",
+    projection: Projection,
+    fold_to: Callable[[Cursor], Awaitable[None]],
+    downgrade: bool,
 ) -> None:
     name, schema = projection.name, schema_of(projection.name)
     async with connection.transaction():
         await connection.execute(f"set local lock_timeout = '{LOCK_TIMEOUT}'")
-        tables: list[str] = await connection.fetchval(_LIVE, name) or []
-        live = [f"public.{table}" for table in tables]
-        if dependents := await connection.fetch(_DEPENDENTS, live):
-            names = ", ".join(row[0] for row in dependents)
-            raise InUse(
-                f"{names} depends on {', '.join(tables)}, which a rebuild replaces: drop it, and create it "
-                "again after the rebuild"
-            )
-        built_tables = [table.name for table in projection.tables]
-        grants = await connection.fetch(_GRANTS, live)
+        check_version(projection, await connection.fetchval(f"{_VERSION} for update", name), downgrade)
+        live = await live_tables(connection, projection)
         if live:
             # Writers wait from here on, before they can lock a checkpoint; readers go on.
             await connection.execute(f"lock table {', '.join(live)} in share row exclusive mode")
+        await check_replaceable(connection, live)
         rows = await connection.fetch(_POSITIONS, name)
         await fold_to(Cursor({row["partition"]: row["position"] for row in rows}))
-        for replaced in live:
-            await connection.execute(f"drop table {replaced}")
-        for built in built_tables:
-            await connection.execute(f"alter table {schema}.{built} set schema public")
-        for table, grant in grants:
-            if table in built_tables:
-                await connection.execute(grant)
+        statements = await attached(connection, projection, live)
+        await connection.execute(
+            f"set local lock_timeout = '{EXCLUSIVE_TIMEOUT}';"
+            f" set local idle_in_transaction_session_timeout = '{IDLE_TIMEOUT}'"
+        )
+        if live:
+            await connection.execute(f"lock table {', '.join(live)} in access exclusive mode")
+            await connection.execute(f"drop table {', '.join(live)}")
+        for built in projection.tables:
+            await connection.execute(f"alter table {schema}.{built.name} set schema public")
+        await attach(connection, statements)
         # Rows are deleted and inserted, so that a claim that waits for them finds none: see checkpoint.claim.
         await connection.execute("delete from public.projection_checkpoints where projection = $1", name)
         epoch = max((row["epoch"] for row in rows), default=0) + 1

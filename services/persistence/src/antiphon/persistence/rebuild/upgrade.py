@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 
 import structlog
@@ -12,10 +13,12 @@ from antiphon.chassis.retry import retrying
 from antiphon.chassis.shutdown import ShuttingDown, wait_or_stop
 from antiphon.persistence.projection import Projection
 from antiphon.persistence.readiness import ReadinessCheck
-from antiphon.persistence.rebuild.build import BuildInProgress, build
+from antiphon.persistence.rebuild.build import BuildInProgress, OnBlocked, OnProgress, build
+from antiphon.persistence.rebuild.swap import NewerVersion
 
 log = structlog.get_logger(__name__)
 
+AT_ONCE = 2  # builds of one process
 WAIT_SECONDS = 2.0  # while another replica builds a view
 LONGEST_BACKOFF_SECONDS = 30.0
 REPORT_SECONDS = 10.0
@@ -38,25 +41,40 @@ async def build_missing(
 ) -> None:
     """Build each view that does not exist in the version of this code; return when all are there.
 
-    A view of a later version is left alone. Several replicas share the work: each view is built by one.
+    A view of a later version is left alone. Several replicas share the work: each view is built by one. A
+    build that fails is tried again, and the others go on meanwhile.
     """
+    places = asyncio.Semaphore(AT_ONCE)
     for projection in projections:
         readiness.starting(_component(projection), "waits for the builds before it")
-    for projection in projections:
-        retry = retrying(
-            Exception,
-            on_retry=partial(_report, readiness, projection),
-            stop=stop,
-            longest_seconds=LONGEST_BACKOFF_SECONDS,
-        )
-        try:
-            await retry(_build_if_missing, dsn, database, projection, readiness, stop)
-        except ShuttingDown:
-            return
+    await asyncio.gather(*(_keep_trying(dsn, database, p, readiness, stop, places) for p in projections))
+
+
+async def _keep_trying(
+    dsn: str,
+    database: Database,
+    projection: Projection,
+    readiness: ReadinessCheck,
+    stop: asyncio.Event,
+    places: asyncio.Semaphore,
+) -> None:
+    retry = retrying(
+        Exception,
+        on_retry=partial(_report, readiness, projection),
+        stop=stop,
+        longest_seconds=LONGEST_BACKOFF_SECONDS,
+    )
+    with suppress(ShuttingDown):
+        await retry(_build_if_missing, dsn, database, projection, readiness, stop, places)
 
 
 async def _build_if_missing(
-    dsn: str, database: Database, projection: Projection, readiness: ReadinessCheck, stop: asyncio.Event
+    dsn: str,
+    database: Database,
+    projection: Projection,
+    readiness: ReadinessCheck,
+    stop: asyncio.Event,
+    places: asyncio.Semaphore,
 ) -> None:
     component = _component(projection)
     reported = time.monotonic()
@@ -68,13 +86,14 @@ async def _build_if_missing(
             reported = time.monotonic()
             log.info("projection.building", projection=projection.name, done=round(done, 3))
 
-    while True:
-        live = await live_version(database, projection)
-        if live is not None and live >= projection.version:
-            break
-        log.info("projection.build", projection=projection.name, live=live, version=projection.version)
+    def on_blocked(holder: str) -> None:
+        readiness.starting(component, f"is built in version {projection.version}, and waits for {holder}")
+
+    live: int | None = None
+    while live is None:
+        building = _build_or_leave(dsn, database, projection, places, on_progress, on_blocked)
         try:
-            await wait_or_stop(build(dsn, database, projection, on_progress=on_progress), stop)
+            live = await wait_or_stop(building, stop)
         except BuildInProgress as error:
             readiness.starting(component, f"waits: {error}")
             await wait_or_stop(asyncio.sleep(WAIT_SECONDS), stop)
@@ -83,6 +102,27 @@ async def _build_if_missing(
             "projection.superseded", projection=projection.name, live=live, version=projection.version
         )
     readiness.healthy(component)
+
+
+async def _build_or_leave(
+    dsn: str,
+    database: Database,
+    projection: Projection,
+    places: asyncio.Semaphore,
+    on_progress: OnProgress,
+    on_blocked: OnBlocked,
+) -> int | None:
+    """Build the view unless it is there; return its live version, None to look again."""
+    async with places:  # not kept while another process builds, nor between attempts
+        live = await live_version(database, projection)
+        if live is not None and live >= projection.version:
+            return live
+        log.info("projection.build", projection=projection.name, live=live, version=projection.version)
+        try:
+            await build(dsn, database, projection, on_progress=on_progress, on_blocked=on_blocked)
+        except NewerVersion:
+            return None
+        return projection.version
 
 
 def _report(readiness: ReadinessCheck, projection: Projection, error: BaseException, _: int) -> None:

@@ -250,6 +250,9 @@ class _Verifying:
             self._database.pool.acquire() as connection,
             connection.transaction(isolation="repeatable_read", readonly=True),
         ):
+            # Before the snapshot: a view that is exchanged after it would be empty in it.
+            tables = ", ".join(table.name for table in self._projection.tables)
+            await connection.execute(f"lock table {tables} in access share mode")
             await connection.execute("set local enable_seqscan = off")  # whatever the statistics say
             await self._check_version(connection)
             yield connection
