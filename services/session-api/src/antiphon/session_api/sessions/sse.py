@@ -46,7 +46,7 @@ def _quality(parameters: list[str]) -> float:
 
 
 class EventStream(Response):
-    """A response that is written as its chunks come; it ends, in the wait for one, once the client is gone."""
+    """A response that is written as its chunks come, and ends at once when its client is gone."""
 
     media_type = MEDIA_TYPE
 
