@@ -29,7 +29,6 @@ SHORT_FILES = {
     "cli/proxies.py": "used by the supervisor and by a command",
     "contracts/rooms.py": "the value of one bucket",
     "contracts/errors.py": "the errors of the package",
-    "contracts/event.py": "the base of every event",
     "contracts/events/command.py": "one file per family of events",
     "contracts/events/tool.py": "one file per family of events",
     "contracts/events/usage.py": "one file per family of events",

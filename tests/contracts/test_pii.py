@@ -13,7 +13,18 @@ from msgspec import Raw, Struct
 from antiphon.contracts import pii, upcasters
 from antiphon.contracts.envelope import SCHEMA_BASE, Envelope, decode, encode, seal
 from antiphon.contracts.event import Event, Family, PersonalMap, PersonalText
-from antiphon.contracts.events.session import ParticipantSummary, SessionClosed
+from antiphon.contracts.events.agent import AgentLeft, AgentLost
+from antiphon.contracts.events.livekit import LiveKitRoomStarted
+from antiphon.contracts.events.session import (
+    CloseReason,
+    FailureReason,
+    FaultSide,
+    ParticipantSummary,
+    SessionAdopted,
+    SessionClosed,
+    SessionFailed,
+    SessionRequested,
+)
 from antiphon.contracts.events.turn import TurnSaved
 from antiphon.contracts.registry import EVENTS
 from antiphon.contracts.schemas import event_schema
@@ -135,6 +146,34 @@ def test_personal_fields_of_structs_within_a_list_are_left_out() -> None:
 
     assert data["participants"] == [{"kind": "sip", "joined_at": None, "left_at": None}]
     assert "summary" not in data
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        SessionClosed(
+            reason=CloseReason.ERROR, fault=FaultSide.AGENT, duration_seconds=1.0, turns=2, detail=SECRET
+        ),
+        SessionFailed(reason=FailureReason.AGENT_LOST, attempts=1, detail=SECRET),
+        AgentLeft(
+            job_id="j",
+            epoch="e",
+            reason="error",
+            fault=FaultSide.AGENT,
+            duration_seconds=1.0,
+            turns=2,
+            detail=SECRET,
+        ),
+        AgentLost(job_id="j", noticed_by="process_exit", detail=SECRET),
+        SessionRequested(flow_id="booking", flow_revision=1, user_id="ada", room=SECRET),
+        SessionAdopted(room=SECRET),
+        LiveKitRoomStarted(webhook_id="w", room=SECRET, payload={}),
+    ],
+    ids=lambda event: event.TYPE,
+)
+def test_error_texts_and_names_of_rooms_are_personal(event: Event) -> None:
+    # an agent's exception may quote the caller, and LiveKit names the room of a call after its number
+    assert SECRET.encode() not in encode(pii.without_pii(sealed(event)))
 
 
 def test_a_field_that_the_schema_does_not_have_is_left_out() -> None:

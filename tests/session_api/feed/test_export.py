@@ -22,9 +22,12 @@ from tests.session_api.feed.conftest import (
     requested,
 )
 
-from antiphon.contracts.envelope import encode
+from antiphon.contracts.cursor import Cursor
+from antiphon.contracts.envelope import Envelope, encode
 from antiphon.contracts.events.turn import TurnSaved
+from antiphon.contracts.subjects import PARTITIONS
 from antiphon.session_api.feed import export as export_module
+from antiphon.session_api.feed.filters import EventFilter
 
 Json = dict[str, Any]
 PATH = "/v1/events/export"
@@ -161,6 +164,44 @@ async def test_since_and_until_are_times_of_the_commit(writer: LogWriter, client
     future = (second + timedelta(days=1)).isoformat()
     assert len(await exported(client, until=future)) == 3
     assert await exported(client, since=second.isoformat(), until=first.isoformat()) == []
+
+
+async def test_an_export_of_one_session_ends_at_until(writer: LogWriter, client: httpx.AsyncClient) -> None:
+    session = writer.session("s")
+    await writer.commit(session, requested("booking"), TURN)
+    await writer.commit(writer.session("t"), TURN)
+    await asyncio.sleep(0.02)
+    until = datetime.now(UTC).isoformat()
+    await asyncio.sleep(0.02)
+    await writer.commit(session, READY, TURN)
+    own = keys_of(e for e in writer.log if e.subject == session)
+
+    assert keys(await exported(client, session_id=session, until=until)) == own[:2]
+    assert keys(await exported(client, session_id=session, until=until, type="turn.saved")) == own[1:2]
+    assert keys(await exported(client, session_id=session)) == own
+
+
+async def test_the_steps_of_one_session_end_at_their_cursor(writer: LogWriter, running: Running) -> None:
+    reader, session = running.dependencies.hubs.reader, writer.session("s")
+    await writer.commit(session, *[TURN] * 300)
+    until = await reader.log.head()
+    await writer.commit(session, *[READY] * 300)
+
+    async def steps(cursor: Cursor, until: Cursor) -> tuple[list[tuple[str, int]], Cursor]:
+        found: list[Envelope] = []
+        while not cursor.reaches(until, range(PARTITIONS)):
+            one = EventFilter(session_id=session)
+            batch = await reader.step("default", one, cursor, until, limit=70, max_bytes=1 << 20)
+            found += batch.envelopes
+            cursor = batch.cursor
+        return keys_of(found), cursor
+
+    first, reached = await steps(Cursor(), until)
+    second, _ = await steps(reached, await reader.log.head())
+
+    assert first == keys_of(writer.log)[:300]
+    assert reached == until
+    assert second == keys_of(writer.log)[300:]
 
 
 @pytest.mark.parametrize(

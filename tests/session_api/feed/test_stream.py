@@ -193,6 +193,26 @@ async def test_a_reader_behind_the_hub_reads_the_log_and_joins_again(
     assert_each_once_in_order([one.key for one in theirs], keys_of(writer.log))
 
 
+async def test_a_new_tenant_gets_room_from_the_largest(
+    running: Running, writer: LogWriter, monkeypatch: pytest.MonkeyPatch, until: Until
+) -> None:
+    hubs = running.dependencies.hubs
+    monkeypatch.setattr(hubs, "all_bytes", 9_000)  # some fifteen events
+    theirs, ours = writer.session("t", "other"), writer.session("o")
+    async with streaming(running.url, "foreign") as large, streaming(running.url, after="now") as small:
+        for _ in range(20):
+            await writer.commit(theirs, READY, tenant="other")
+            await large.take(1)
+        await writer.commit(ours, READY)
+        await small.take(1)
+        sizes = {tenant: hub.bytes for tenant, hub in hubs._hubs.items()}
+        await writer.commit(theirs, READY, tenant="other")
+        await large.take(1)
+
+    assert 0 < sizes["default"] < sizes["other"]
+    assert sum(sizes.values()) <= 9_000
+
+
 async def test_the_hub_ends_with_its_last_subscriber(
     running: Running, writer: LogWriter, until: Until
 ) -> None:

@@ -30,6 +30,7 @@ class Event(Struct, frozen=True, kw_only=True):
 
 # Personal data: marked `x-pii` in schemas, never logged, found by erasure.
 PersonalText = Annotated[str, Meta(extra_json_schema={"x-pii": True})]
+MaybePersonalText = Annotated[str | None, Meta(extra_json_schema={"x-pii": True})]
 PersonalMap = Annotated[dict[str, Any], Meta(extra_json_schema={"x-pii": True})]
 
 LARGEST_COUNT = 2**31 - 1  # the largest value of an `integer` column in Postgres

@@ -3,7 +3,15 @@
 from datetime import datetime
 from typing import ClassVar, Literal
 
-from antiphon.contracts.event import Count, Event, Family, Milliseconds, PersonalText, Seconds
+from antiphon.contracts.event import (
+    Count,
+    Event,
+    Family,
+    MaybePersonalText,
+    Milliseconds,
+    PersonalText,
+    Seconds,
+)
 from antiphon.contracts.events.session import FaultSide
 from antiphon.contracts.events.usage import ModelUsage
 
@@ -55,7 +63,7 @@ class AgentLeft(Event, frozen=True, kw_only=True):
     duration_seconds: Seconds
     turns: Count
     usage: list[ModelUsage] = []
-    detail: str | None = None
+    detail: MaybePersonalText = None
 
 
 class AgentLost(Event, frozen=True, kw_only=True):
@@ -67,7 +75,7 @@ class AgentLost(Event, frozen=True, kw_only=True):
     job_id: str
     noticed_by: Literal["process_exit", "heartbeat", "webhook"]
     last_heard: datetime | None = None
-    detail: str | None = None
+    detail: MaybePersonalText = None
 
 
 class AgentResumed(Event, frozen=True, kw_only=True):

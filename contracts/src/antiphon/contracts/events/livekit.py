@@ -4,7 +4,7 @@ from typing import Annotated, Any, ClassVar
 
 from msgspec import Meta
 
-from antiphon.contracts.event import Event, Family
+from antiphon.contracts.event import Event, Family, MaybePersonalText, PersonalText
 
 Payload = Annotated[
     dict[str, Any],
@@ -18,10 +18,10 @@ class LiveKitWebhook(Event, frozen=True, kw_only=True):
     FAMILY: ClassVar[Family] = Family.LIVEKIT
 
     webhook_id: str
-    room: str
+    room: PersonalText
     payload: Payload
     room_sid: str | None = None
-    participant_identity: Annotated[str | None, Meta(extra_json_schema={"x-pii": True})] = None
+    participant_identity: MaybePersonalText = None
     participant_sid: str | None = None
     track_sid: str | None = None
     dropped: int = 0

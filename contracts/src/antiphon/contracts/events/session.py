@@ -6,7 +6,15 @@ from typing import Annotated, ClassVar
 
 from msgspec import Meta, Struct
 
-from antiphon.contracts.event import Count, Event, Family, PersonalMap, PersonalText, Seconds
+from antiphon.contracts.event import (
+    Count,
+    Event,
+    Family,
+    MaybePersonalText,
+    PersonalMap,
+    PersonalText,
+    Seconds,
+)
 from antiphon.contracts.events.usage import ModelUsage
 
 
@@ -22,7 +30,7 @@ class SessionRequested(Event, frozen=True, kw_only=True):
     flow_id: str
     flow_revision: Count
     user_id: PersonalText
-    room: str
+    room: PersonalText
     agent_name: str | None = None
     language: str | None = None
     metadata: PersonalMap = {}
@@ -40,7 +48,7 @@ class SessionAdopted(Event, frozen=True, kw_only=True):
     TYPE: ClassVar[str] = "session.adopted"
     FAMILY: ClassVar[Family] = Family.SESSION
 
-    room: str
+    room: PersonalText
     room_sid: str | None = None
     agent_name: str | None = None
     user_id: PersonalText | None = None
@@ -114,7 +122,7 @@ class SessionClosed(Event, frozen=True, kw_only=True):
     turns: Count
     participants: list[ParticipantSummary] = []
     usage: list[ModelUsage] = []
-    detail: str | None = None
+    detail: MaybePersonalText = None
     summary: PersonalText | None = None
 
 
@@ -134,4 +142,4 @@ class SessionFailed(Event, frozen=True, kw_only=True):
 
     reason: FailureReason
     attempts: Count
-    detail: str | None = None
+    detail: MaybePersonalText = None

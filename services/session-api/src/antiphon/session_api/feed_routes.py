@@ -1,6 +1,5 @@
 """The routes of /v1/events: all events of the caller's tenant."""
 
-import asyncio
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Request, Response
@@ -52,10 +51,9 @@ async def read_events(
 
     async def opened(stream: OpenStream) -> Response:
         start = await start_cursor(log, hubs.log_id, after=after, since=since, last_event_id=last_event_id)
-        woken, heartbeat = asyncio.Event(), dependencies.heartbeat_seconds
+        heartbeat = dependencies.heartbeat_seconds
         return sse.EventStream(
-            live(hubs, key.tenant, wanted, start, woken, heartbeat_seconds=heartbeat, stream=stream),
-            woken.set,
+            live(hubs, key.tenant, wanted, start, heartbeat_seconds=heartbeat, stream=stream)
         )
 
     return CountedResponse(dependencies.limits.streams, request.state.key_digest, key, opened)

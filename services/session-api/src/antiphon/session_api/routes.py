@@ -234,9 +234,7 @@ def _stream(request: Request, key: ApiKey, session_id: str, after: int) -> Respo
             return Response(status_code=204)  # tells an EventSource not to reconnect
         follower = dependencies.log.follower(key.tenant, session_id, after=after, announced=not end.settled)
         heartbeat = dependencies.heartbeat_seconds
-        return sse.EventStream(
-            sse.live(follower, end, heartbeat_seconds=heartbeat, stream=stream), follower.wake
-        )
+        return sse.EventStream(sse.live(follower, end, heartbeat_seconds=heartbeat, stream=stream))
 
     return CountedResponse(dependencies.limits.streams, request.state.key_digest, key, opened)
 

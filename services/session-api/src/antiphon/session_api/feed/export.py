@@ -96,7 +96,7 @@ class ExportResponse(EventStream):
     media_type = MEDIA_TYPE
 
     def __init__(self, chunks: Chunks, slots: ExportSlots, tenant: str, *, gzip: bool) -> None:
-        super().__init__(_gzipped(chunks) if gzip else chunks, wake=lambda: None)
+        super().__init__(_gzipped(chunks) if gzip else chunks)
         self.headers["Vary"] = "Accept-Encoding"
         if gzip:
             self.headers["Content-Encoding"] = "gzip"
@@ -143,7 +143,9 @@ async def export_lines(hubs: Hubs, export: Exporting, stream: StreamEnd) -> Chun
 
 def _reader(hubs: Hubs, export: Exporting) -> Callable[[Cursor], Awaitable[Batch]]:
     async def read(cursor: Cursor) -> Batch:
-        async with hubs.steps:  # streams and exports leave connections of the pool for requests
+        async with hubs.steps.of(
+            export.tenant
+        ):  # streams and exports leave connections of the pool for requests
             return await hubs.reader.step(
                 export.tenant, export.wanted, cursor, export.until, limit=STEP, max_bytes=STEP_BYTES
             )

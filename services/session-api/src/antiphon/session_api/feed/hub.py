@@ -1,6 +1,5 @@
 """Live readers of the log, one for each tenant with open streams; its subscribers share the newest blocks."""
 
-import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
@@ -14,10 +13,12 @@ from antiphon.chassis.retry import retrying
 from antiphon.contracts.cursor import Cursor
 from antiphon.session_api.feed.blocks import Block, blocks
 from antiphon.session_api.feed.reading import FeedReader, in_order
+from antiphon.session_api.feed.steps import Steps
 
 HUB_BYTES = 4 << 20  # of the blocks of one tenant
 ALL_BYTES = 64 << 20  # of those of all tenants
-STEPS = 4  # that streams read from the log at the same time: the pool's other connections are for requests
+STEPS = 4  # of streams and exports at the same time: the pool's other connections are for requests
+STEPS_OF_TENANT = 3  # so that one is left for the others
 
 log = structlog.get_logger(__name__)
 
@@ -51,7 +52,7 @@ class Hub:
     def clear(self) -> None:
         """Drop all blocks."""
         while self._blocks:
-            self._drop()
+            self.drop_oldest()
 
     async def _run(self) -> None:
         """Read what is committed, without end; called again after a failure, it goes on where it was."""
@@ -74,10 +75,12 @@ class Hub:
         self.cursor = block.after
         self.bytes += block.size
         self._hubs.bytes += block.size
-        while self._blocks and (self.bytes > self._hubs.hub_bytes or self._hubs.bytes > self._hubs.all_bytes):
-            self._drop()
+        while self._blocks and self.bytes > self._hubs.hub_bytes:
+            self.drop_oldest()
+        self._hubs.limit_bytes()
 
-    def _drop(self) -> None:
+    def drop_oldest(self) -> None:
+        """Drop the oldest block; subscribers that have not taken it read it from the log."""
         block = self._blocks.popleft()
         self.first += 1
         self.floor = block.after
@@ -100,7 +103,7 @@ class Hubs:
         self.hub_bytes = hub_bytes
         self.all_bytes = all_bytes
         self.bytes = 0  # of the blocks of all hubs
-        self.steps = asyncio.Semaphore(STEPS)
+        self.steps = Steps(STEPS, STEPS_OF_TENANT)
         self._hubs: dict[str, Hub] = {}
 
     def __len__(self) -> int:
@@ -121,6 +124,14 @@ class Hubs:
                 if self._hubs.get(tenant) is hub:
                     del self._hubs[tenant]
                 await self._end(hub)
+
+    def limit_bytes(self) -> None:
+        """Drop blocks of the largest hub, while the blocks of all are too many."""
+        while self.bytes > self.all_bytes:
+            largest = max(self._hubs.values(), key=lambda hub: hub.bytes, default=None)
+            if largest is None or not largest.bytes:  # what is left belongs to a hub that ends
+                return
+            largest.drop_oldest()
 
     async def ready(self) -> None:
         """Raise BackgroundTaskFailed while a hub fails; for `Health.add`."""

@@ -64,9 +64,10 @@ class FeedReader:
                 SEQUENCE, tenant, session_id, cursor.after(partition)
             )
         page = await self.log.read_page(tenant, session_id, after=sequence, limit=max(limit, LEAST))
-        if page.more:
-            return Batch(page.envelopes, cursor.advanced(page.envelopes))
-        return Batch(page.envelopes, end.advanced(page.envelopes))
+        within = [each for each in page.envelopes if position_of(each) <= until.after(partition)]
+        if page.more and len(within) == len(page.envelopes):
+            return Batch(within, cursor.advanced(within))
+        return Batch(within, end)
 
 
 def position_of(envelope: Envelope) -> int:

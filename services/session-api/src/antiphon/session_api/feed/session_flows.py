@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from antiphon.chassis.database import Database, translate_errors
-from antiphon.contracts.envelope import Envelope
+from antiphon.contracts.envelope import Envelope, decode
 from antiphon.contracts.events.session import SessionRequested
 from antiphon.contracts.ids import requested_id
 from antiphon.contracts.views import indexed
@@ -19,13 +19,18 @@ from antiphon.session_api.feed.filters import EventFilter, Filtered
 MAX_BYTES = 4 << 20  # of the flows that are cached
 ENTRY_BYTES = 256  # of one, with its session's id
 
-# `->` and not `->>`: as text, a NUL in it would be an error.
-FLOWS = """
-select session_id, (envelope -> 'data' -> 'flow_id')::text as flow_id
+READ_AT_ONCE = 200  # requests: their metadata may be large
+
+# Whole: to Postgres, a NUL in any text of it is an error when it looks inside.
+REQUESTS = """
+select session_id, envelope::text
 from unnest($2::text[], $3::text[]) as wanted (session_id, event_id)
 join event_log using (session_id, event_id)
 where tenant = $1
 """
+
+# Nobody has checked the body of a version that this code does not know.
+UNREADABLE = (msgspec.DecodeError, UnicodeError, RecursionError)
 
 
 class _Requested(Struct):
@@ -35,7 +40,6 @@ class _Requested(Struct):
 E = TypeVar("E", bound=Filtered)
 
 _requested = msgspec.json.Decoder(_Requested)
-_flow_id = msgspec.json.Decoder()
 
 
 class SessionFlows:
@@ -51,7 +55,7 @@ class SessionFlows:
         """Take the flows of new sessions from these events, which saves reading them again."""
         for envelope in envelopes:
             if envelope.type == SessionRequested.TYPE:
-                self._keep(envelope.subject, _shown(_requested.decode(envelope.data).flow_id))
+                self._keep(envelope.subject, _flow_of(envelope))
 
     async def passing(self, tenant: str, wanted: EventFilter, events: Sequence[E]) -> Sequence[E]:
         """Return those of a tenant's committed events that pass the filter.
@@ -69,13 +73,19 @@ class SessionFlows:
     async def _of(self, tenant: str, session_ids: set[str]) -> Mapping[str, str | None]:
         flows = {session_id: self._known[session_id] for session_id in session_ids & self._known.keys()}
         if unknown := sorted(session_ids - flows.keys()):
-            events = [requested_id(session_id) for session_id in unknown]
-            with translate_errors():
-                rows = await self._database.pool.fetch(FLOWS, tenant, unknown, events)
             flows |= dict.fromkeys(unknown)
-            flows |= {row["session_id"]: _shown(_flow_id.decode(row["flow_id"] or "null")) for row in rows}
-            for session_id in unknown:
-                self._keep(session_id, flows[session_id])
+            for start in range(0, len(unknown), READ_AT_ONCE):
+                flows |= await self._read(tenant, unknown[start : start + READ_AT_ONCE])
+        return flows
+
+    async def _read(self, tenant: str, session_ids: Sequence[str]) -> Mapping[str, str | None]:
+        events = [requested_id(session_id) for session_id in session_ids]
+        with translate_errors():
+            rows = await self._database.pool.fetch(REQUESTS, tenant, session_ids, events)
+        # A session without a request is not kept: the request may come yet.
+        flows = {row["session_id"]: _flow_of(decode(row["envelope"])) for row in rows}
+        for session_id, flow in flows.items():
+            self._keep(session_id, flow)
         return flows
 
     def _keep(self, session_id: str, flow: str | None) -> None:
@@ -88,6 +98,13 @@ class SessionFlows:
     def _forget(self, session_id: str) -> None:
         if session_id in self._known:
             self.bytes -= ENTRY_BYTES + len(self._known.pop(session_id) or "")
+
+
+def _flow_of(requested: Envelope) -> str | None:
+    try:
+        return _shown(_requested.decode(requested.data).flow_id)
+    except UNREADABLE:
+        return None
 
 
 def _shown(flow: object) -> str | None:

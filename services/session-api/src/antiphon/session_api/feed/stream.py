@@ -19,7 +19,6 @@ async def live(
     tenant: str,
     wanted: EventFilter,
     cursor: Cursor,
-    woken: asyncio.Event,
     *,
     heartbeat_seconds: float,
     stream: StreamEnd,
@@ -29,7 +28,7 @@ async def live(
     After every `heartbeat_seconds` without one, and every second while none passes the filter, a comment
     gives the id to resume after. A chunk may be empty, so that its sender can end the stream at any time.
     """
-    now = asyncio.get_running_loop().time
+    now, woken = asyncio.get_running_loop().time, asyncio.Event()
     stream.add(woken.set)
     try:
         async with hubs.subscribed(tenant, woken.set) as hub:

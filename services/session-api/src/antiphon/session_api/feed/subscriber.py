@@ -90,7 +90,7 @@ class Subscriber:
         until = self._hub.cursor
         if until is None:
             return await self._wait(timeout_seconds)
-        async with self._steps:
+        async with self._steps.of(self._hub.tenant):
             found = await self._reader.step(
                 self._hub.tenant, self._wanted, self.cursor, until, limit=STEP, max_bytes=STEP_BYTES
             )

@@ -46,33 +46,44 @@ def _quality(parameters: list[str]) -> float:
 
 
 class EventStream(Response):
-    """A response that is written as its chunks come; `wake` ends their wait once the client is gone."""
+    """A response that is written as its chunks come, and ends at once when its client is gone."""
 
     media_type = MEDIA_TYPE
 
-    def __init__(self, chunks: Chunks, wake: Callable[[], None]) -> None:
+    def __init__(self, chunks: Chunks) -> None:
         super().__init__(headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
         del self.headers["content-length"]
         self._chunks = chunks
-        self._wake = wake
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the response, then close the generator."""
         # Not StreamingResponse: it needs two tasks more for each stream.
         gone = asyncio.create_task(_disconnected(receive), name="stream: client")
-        gone.add_done_callback(lambda _: self._wake())
+        there = asyncio.timeout(None)
+
+        def leave(_: "asyncio.Task[None]") -> None:
+            there.reschedule(asyncio.get_running_loop().time())
+
         try:
-            async with aclosing(self._chunks):
-                await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-                if scope["method"] != "HEAD":
-                    async for chunk in self._chunks:
-                        if gone.done():
-                            return
-                        if chunk:
-                            await send({"type": "http.response.body", "body": chunk, "more_body": True})
-                await send({"type": "http.response.body", "body": b"", "more_body": False})
+            async with aclosing(self._chunks), there:
+                gone.add_done_callback(leave)
+                try:
+                    await self._send(scope, send)
+                finally:
+                    gone.remove_done_callback(leave)
+        except TimeoutError:
+            if not there.expired():
+                raise
         finally:
             await end_task(gone)
+
+    async def _send(self, scope: Scope, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        if scope["method"] != "HEAD":
+            async for chunk in self._chunks:
+                if chunk:
+                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 async def _disconnected(receive: Receive) -> None:
