@@ -37,17 +37,17 @@ async def written(writer: LogWriter) -> LogWriter:
     return writer
 
 
-async def started(running: Running, *arguments: str | Path) -> Process:
-    environment = {**os.environ, "ANTIPHON_API_URL": running.url, "ANTIPHON_API_KEY": "reader"}
+async def started(running: Running, *arguments: str | Path, key: str = "reader") -> Process:
+    environment = {**os.environ, "ANTIPHON_API_URL": running.url, "ANTIPHON_API_KEY": key}
     command = (sys.executable, "-c", "from antiphon.cli.main import app; app()", "export")
     return await asyncio.create_subprocess_exec(
         *command, *map(str, arguments), env=environment, stdout=PIPE, stderr=PIPE
     )
 
 
-async def run(running: Running, *arguments: str | Path) -> tuple[int | None, str, str]:
+async def run(running: Running, *arguments: str | Path, key: str = "reader") -> tuple[int | None, str, str]:
     """Run the command; return its code and its output."""
-    process = await started(running, *arguments)
+    process = await started(running, *arguments, key=key)
     async with asyncio.timeout(120):
         output, errors = await process.communicate()
     return process.returncode, output.decode(), errors.decode()
@@ -155,6 +155,24 @@ async def test_resume_adds_what_is_new(written: LogWriter, running: Running, tmp
     assert parquet_rows(folder) == log_rows(written)
     assert other[0] == 1
     assert "began with other options (--without-pii False)" in other[2]
+
+
+@pytest.mark.parametrize("form", ["ndjson", "parquet"])
+async def test_the_key_of_another_tenant_changes_nothing(
+    writer: LogWriter, running: Running, tmp_path: Path, form: str
+) -> None:
+    session, output = writer.session("s"), tmp_path / "out"
+    options = ("--format", form, "--output", output)
+    await writer.commit(session, requested("booking"), KINDS[0])
+    await run(running, *options)
+    await writer.commit(session, *KINDS)
+
+    refused = await run(running, *options, "--resume", key="foreign")
+    added = await run(running, *options, "--resume")
+
+    assert refused[0] == 1
+    assert "this export has the events of tenant default" in refused[2]
+    assert added == (0, "", f"4 events exported to {output}, 6 in all\n")
 
 
 async def test_nothing_personal_is_in_the_bytes(written: LogWriter, running: Running, tmp_path: Path) -> None:

@@ -187,8 +187,26 @@ def test_events_of_another_tenant_are_not_mixed_in(tmp_path: Path) -> None:
     other = [replaced(event, tenant="other") for event in events[2:]]
 
     with pytest.raises(StackError, match="tenant default, and the API key is of other"):
-        export.take(batch(other, 4, complete=True))
+        export.take(batch(other, 4, complete=True, tenant="other"))
     export.close()
+
+
+@pytest.mark.parametrize("request_", [NDJSON, PARQUET], ids=lambda request: request.format)
+@pytest.mark.parametrize("first", [0, 2])
+def test_the_cursor_of_another_tenant_is_not_taken_even_without_events(
+    tmp_path: Path, request_: Request, first: int
+) -> None:
+    events, output = list(envelopes(4)), tmp_path / "out"
+    run(output, request_, events[:first], 2, resume=False)
+    manifest = manifest_path(output, request_).read_bytes()
+    export = opened(output, request_, resume=True)
+    with pytest.raises(StackError, match="tenant default, and the API key is of other"):
+        export.take(batch([], 4, complete=True, tenant="other"))
+    export.close()
+
+    assert manifest_path(output, request_).read_bytes() == manifest
+    run(output, request_, events, 2, resume=True)
+    assert positions(output, request_) == [event.position for event in events]
 
 
 @pytest.mark.parametrize("torn", [b'{"cursor": "9", "until": "end"', b"{", b"\x00\x00"])
