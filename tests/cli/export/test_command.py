@@ -175,6 +175,22 @@ async def test_the_key_of_another_tenant_changes_nothing(
     assert added == (0, "", f"4 events exported to {output}, 6 in all\n")
 
 
+async def test_a_refused_resume_leaves_the_file_in_place(
+    writer: LogWriter, running: Running, tmp_path: Path
+) -> None:
+    output = tmp_path / "out"
+    options = ("--format", "ndjson", "--output", output)
+    await writer.commit(writer.session("s"), requested("booking"), KINDS[0])
+    await run(running, *options)
+    before = output.read_bytes()
+
+    refused = await run(running, *options, "--resume", key="unknown")
+
+    assert refused[0] == 1
+    assert output.read_bytes() == before
+    assert not (tmp_path / "out.partial").exists()
+
+
 async def test_nothing_personal_is_in_the_bytes(written: LogWriter, running: Running, tmp_path: Path) -> None:
     for form in ("ndjson", "parquet"):
         code, _, errors = await run(running, "--format", form, "--output", tmp_path / form, "--without-pii")

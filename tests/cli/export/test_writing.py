@@ -144,6 +144,84 @@ def test_the_file_has_its_name_only_when_it_is_complete(tmp_path: Path) -> None:
     assert not (tmp_path / "events.ndjson.partial").exists()
 
 
+def test_a_complete_file_keeps_its_name_until_there_is_more(tmp_path: Path) -> None:
+    output, partial, events = tmp_path / "out", tmp_path / "out.partial", list(envelopes(4))
+    run(output, NDJSON, events[:2], 2, resume=False)
+    before = output.read_bytes()
+    refused = opened(output, NDJSON, resume=True)
+    refused.close()
+    assert output.read_bytes() == before
+
+    nothing_new = opened(output, NDJSON, resume=True)
+    nothing_new.take(batch([], 2))
+    nothing_new.take(batch([], 2, complete=True))
+    assert not partial.exists()
+    nothing_new.close()
+    assert output.read_bytes() == before
+
+    more = opened(output, NDJSON, resume=True)
+    more.take(batch(events[2:], 4))
+    assert partial.exists()
+    more.take(batch([], 4, complete=True))
+    more.close()
+    assert positions(output, NDJSON) == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("complete", [True, False])
+@pytest.mark.parametrize("size", [0, 10])
+def test_a_file_that_has_shrunk_is_not_filled_with_zeros(tmp_path: Path, complete: bool, size: int) -> None:
+    output, events = tmp_path / "out", list(envelopes(4))
+    run(output, NDJSON, events, 2, resume=False)
+    file = output if complete else output.rename(tmp_path / "out.partial")
+    os.truncate(file, size)
+
+    with pytest.raises(
+        StackError, match=rf"{file} was changed: it has {size} bytes, and [\d,]+ were exported"
+    ):
+        opened(output, NDJSON, resume=True)
+
+    assert file.stat().st_size == size
+
+
+def test_a_complete_file_that_has_grown_is_not_cut(tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    run(output, NDJSON, list(envelopes(2)), 2, resume=False)
+    with output.open("ab") as file:
+        file.write(b"a line of mine\n")
+
+    with pytest.raises(StackError, match="was changed"):
+        opened(output, NDJSON, resume=True)
+
+    assert output.read_bytes().endswith(b"a line of mine\n")
+
+
+def test_a_file_that_was_removed_is_an_error(tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    run(output, NDJSON, list(envelopes(2)), 2, resume=False)
+    output.unlink()
+
+    with pytest.raises(StackError, match="was moved or removed"):
+        opened(output, NDJSON, resume=True)
+
+
+@pytest.mark.parametrize("began", [True, False])
+def test_a_file_of_the_same_name_is_not_overwritten(
+    tmp_path: Path, began: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ndjson, "SYNC_BYTES", 10)
+    output = tmp_path / "out"
+    export = opened(output, NDJSON)
+    if began:
+        export.take(batch(list(envelopes(2)), 2))
+    export.close()
+    output.write_text("mine")
+
+    with pytest.raises(StackError, match="not complete: move it away"):
+        opened(output, NDJSON, resume=True)
+
+    assert output.read_text() == "mine"
+
+
 def test_an_export_is_not_overwritten(tmp_path: Path) -> None:
     for request, name in ((NDJSON, "events.ndjson"), (PARQUET, "events")):
         run(tmp_path / name, request, list(envelopes(2)), 2, resume=False)
