@@ -154,7 +154,7 @@ async def test_resume_adds_what_is_new(written: LogWriter, running: Running, tmp
     assert added == (0, "", f"4 events exported to {folder}, 1,204 in all\n")
     assert parquet_rows(folder) == log_rows(written)
     assert other[0] == 1
-    assert "began with other options (--without-pii False)" in other[2]
+    assert "began with other options (without --without-pii)" in other[2]
 
 
 @pytest.mark.parametrize("form", ["ndjson", "parquet"])
@@ -229,6 +229,11 @@ async def test_days_and_types_select(written: LogWriter, running: Running, tmp_p
         (("--format", "csv", "--output", "x"), 2, "ndjson"),
         (("--format", "ndjson", "--output", "x", "--since", "yesterday"), 2, "takes a day, as 2026-01-31"),
         (("--format", "ndjson", "--output", "x", "--until", "2026-01-31T09:30:00"), 2, "needs an offset"),
+        (
+            ("--format", "ndjson", "--output", "x", "--since", "0001-01-01T00:00:00+05:00"),
+            2,
+            "years 2 to 9998",
+        ),
         (("--format", "ndjson", "--output", "-", "--type", "turn.save"), 1, "did you mean turn.saved"),
     ],
 )

@@ -244,8 +244,14 @@ def test_what_is_no_export_is_not_touched(tmp_path: Path) -> None:
 def test_other_options_are_refused_and_named(tmp_path: Path) -> None:
     run(tmp_path / "out", Request(format="parquet", without_pii=True), list(envelopes(2)), 2, resume=False)
 
-    with pytest.raises(StackError, match=r"other options \(--types .*--without-pii True\)"):
+    with pytest.raises(StackError, match=r"other options \(without --type, with --without-pii\)"):
         opened(tmp_path / "out", Request(format="parquet", types=["turn.saved"]), resume=True)
+
+    types = Request(format="parquet", types=["turn.saved", "agent.ready"], since="2026-01-01T00:00:00+00:00")
+    run(tmp_path / "types", types, list(envelopes(2)), 2, resume=False)
+    wanted = r"\(with --type turn.saved --type agent.ready, with --since 2026-01-01T00:00:00\+00:00\)"
+    with pytest.raises(StackError, match=wanted):
+        opened(tmp_path / "types", PARQUET, resume=True)
 
 
 def test_two_processes_do_not_write_one_export(tmp_path: Path) -> None:
