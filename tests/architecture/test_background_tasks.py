@@ -35,7 +35,7 @@ OWNED = {
     "cli/supervisor/runner.py": "`start` raises the first error; later ones are states; `stop` awaits it",
     "cli/supervisor/supervisor.py": "`run` and `_run_together` await their tasks",
     "persistence/ingest/group_writer.py": "callers await futures, which the task resolves in every case",
-    "persistence/leases/work.py": "`_work_while_held` awaits the work, or cancels it when it does not end",
+    "persistence/leases/work.py": "`finished` awaits the work, or cancels it when it does not end",
     "persistence/rebuild/write_behind.py": "`flush` takes its result; `close` cancels it",
     "persistence/verify/log_rows.py": "`pages` awaits it, and cancels it when its reader ends early",
     "recorder/limits.py": "the end of a call outlasts the waiting for its limit; `stop` waits for it",

@@ -51,7 +51,6 @@ async def run(servers: Servers, report: Report) -> None:
             async with _bare(servers):
                 bare, _ = await _measure(servers, bus, database, rate, "bare", visible=False)
             report.step("start ingest and the views", seconds=150)
-            # The checkpoints of ingest are claimed anew: the epoch of the bare loop is over.
             async with running(servers, views=[]), running(servers, "--no-ingest", views=[VIEW]):
                 await until(database, _BUILT, VIEW)
                 report.step(f"{rate} events a second to ingest", seconds=90)

@@ -24,7 +24,10 @@ from antiphon.cli.stack.postgres import Postgres
 from antiphon.contracts.cursor import Cursor
 from antiphon.contracts.envelope import Envelope
 from antiphon.contracts.events.agent import AgentStateChanged
+from antiphon.contracts.events.participant import ParticipantConnected, ParticipantDisconnected
 from antiphon.contracts.events.session import CloseReason, FaultSide, SessionClosed
+from antiphon.contracts.events.tool import ToolCompleted, ToolStarted
+from antiphon.contracts.events.usage import ModelUsage, UsageUpdated
 from antiphon.persistence.projection.batch import Advance, apply
 from antiphon.persistence.projection.rows import Cache
 from antiphon.persistence.projection.tables import create_statements
@@ -176,9 +179,17 @@ class Load:
 
     @staticmethod
     def _next(session: "SampleSession") -> Envelope:
-        if session.sealed % 7 == 0:
-            return session.seal(AgentStateChanged(old_state="speaking", new_state="listening"))
-        return session.turn(session.sealed)
+        number = session.sealed
+        others = {
+            1: ParticipantConnected(identity="ada", sid=f"PA_{number // 11}", kind="standard"),
+            3: AgentStateChanged(old_state="speaking", new_state="listening"),
+            5: ToolStarted(call_id=f"call_{number // 11}", name="look_up", arguments="{}"),
+            6: ToolCompleted(call_id=f"call_{number // 11}", name="look_up", status="done", output="found"),
+            8: UsageUpdated(models=[ModelUsage(kind="llm", provider="p", model="m", requests=number)]),
+            10: ParticipantDisconnected(identity="ada", sid=f"PA_{number // 11}", kind="standard"),
+        }
+        event = others.get(number % 11)
+        return session.turn(number) if event is None else session.seal(event)
 
     @staticmethod
     def _closed(session: "SampleSession") -> Envelope:

@@ -187,7 +187,11 @@ async def test_a_failing_projection_is_unready_and_does_not_affect_the_others(
     ids = [event for _, event in await _log(event_log, session, 2)]
     await loops.until_ids(healthy, ids)
     await loops.eventually(broken.failed_twice)
-    assert "CheckViolation" in await broken.reason()
+
+    async def reported() -> bool:
+        return "CheckViolation" in await broken.reason()
+
+    await loops.eventually(reported)
     await loops.until_ready(healthy)
     assert await loops.ids(broken) == []  # rows and checkpoint commit atomically
 

@@ -13,7 +13,7 @@ from antiphon.contracts.events.tool import ToolStarted
 from antiphon.contracts.subjects import event_subject, partition_of
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-DEADLINE_SECONDS = 20
+DEADLINE_SECONDS = 60
 
 
 def session(number: int) -> str:

@@ -96,7 +96,7 @@ async def test_filters_and_json(running: Running, writer: LogWriter) -> None:
 async def test_follow_prints_new_events_and_ends_with_ctrl_c(running: Running, writer: LogWriter) -> None:
     one = writer.session("a")
     await writer.commit(one, READY)
-    async with asyncio.timeout(90), command(running.url, "--follow", "--json") as process:
+    async with asyncio.timeout(150), command(running.url, "--follow", "--json") as process:
         assert process.stdout is not None
         first = json.loads(await process.stdout.readline())
         await writer.commit(one, TURN)

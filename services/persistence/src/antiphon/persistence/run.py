@@ -16,7 +16,7 @@ from antiphon.persistence.ingest.group_writer import GroupWriter
 from antiphon.persistence.ingest.partition import IngestOptions, PartitionIngest
 from antiphon.persistence.leases.connection import Leases
 from antiphon.persistence.leases.locks import INGEST, projection_group
-from antiphon.persistence.leases.work import Work, run_while_leased
+from antiphon.persistence.leases.work import Work, finished, run_while_leased
 from antiphon.persistence.projection import Projection
 from antiphon.persistence.projection.batch import view_dsn
 from antiphon.persistence.projection.loop import ProjectionLoop
@@ -95,11 +95,10 @@ async def _serve(
         stack.push_async_callback(holding.close)
         health.add("leases", lambda: _check_leases(leases, holding))
         async with asyncio.TaskGroup() as group:
-            group.create_task(
-                build_missing(settings.postgres_dsn, views, projections, building, stop), name="build views"
-            )
+            builds = build_missing(settings.postgres_dsn, views, projections, building, stop)
+            group.create_task(finished(builds, stop, "build views"), name="build views")
             for loop, _ in loops:
-                group.create_task(loop.run(stop), name=loop.name)
+                group.create_task(finished(loop.run(stop), stop, loop.name), name=loop.name)
             for name, work_on, readiness in work:
                 group.create_task(run_while_leased(leases, name, work_on, readiness, stop), name=name)
 

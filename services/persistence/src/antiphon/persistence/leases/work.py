@@ -68,17 +68,25 @@ async def _work(group: LeaseGroup, lease: Lease, work: Work) -> None:
 
 
 async def _work_while_held(lease: Lease, work: Work) -> None:
-    working = asyncio.ensure_future(work(lease.partition, lease.ended))
-    ending = asyncio.create_task(lease.ended.wait())
+    # A commit that still succeeds is in the checkpoint, from which the next holder of the lease continues.
+    await finished(work(lease.partition, lease.ended), lease.ended, lease.name)
+
+
+async def finished(work: Awaitable[None], ended: asyncio.Event, name: str) -> None:
+    """Wait for work that ends when the event is set; it is cancelled when it has not FINISH_SECONDS later.
+
+    Raises its error.
+    """
+    working = asyncio.ensure_future(work)
+    ending = asyncio.create_task(ended.wait())
     try:
         await asyncio.wait({working, ending}, return_when=asyncio.FIRST_COMPLETED)
         await asyncio.wait({working}, timeout=FINISH_SECONDS)
         if working.done():
             working.result()  # raises the error that ended the work
         else:
-            # It waits for a server that does not answer. A commit that still succeeds is in the checkpoint,
-            # from which the next holder of the lease continues.
-            log.warning("lease.work_abandoned", lease=lease.name, seconds=FINISH_SECONDS)
+            # It waits for a server that does not answer.
+            log.warning("lease.work_abandoned", lease=name, seconds=FINISH_SECONDS)
     finally:
         ending.cancel()
         await asyncio.gather(ending, return_exceptions=True)

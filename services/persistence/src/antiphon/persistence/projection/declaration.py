@@ -11,6 +11,8 @@ from antiphon.persistence.projection.rows import NotLoaded, Rows
 from antiphon.persistence.projection.skipped import SkippedEvents
 from antiphon.persistence.projection.tables import ViewTable
 
+REST_SECONDS = 0.05
+
 Handler = Callable[[Any, Envelope, Rows], None]  # the event, its envelope, and the rows to change
 AnyHandler = Callable[[Envelope, Rows], None]
 Opened = tuple[Callable[..., None], tuple[Any, ...]]  # a function, and its arguments without the rows
@@ -33,12 +35,17 @@ class Projection:
 
     Raise `version` with each change of the tables or the functions: the view is then built again beside the
     live one. Events arrive in order within each session, and each once; those of other sessions in any order.
+    After each batch the view rests, and events that arrive meanwhile share the next transaction: a longer
+    rest costs less, and shows events later.
     """
 
-    def __init__(self, name: str, *tables: ViewTable, version: int = 1) -> None:
+    def __init__(
+        self, name: str, *tables: ViewTable, version: int = 1, rest_seconds: float = REST_SECONDS
+    ) -> None:
         self.name = name
         self.version = version
         self.tables = tables
+        self.rest_seconds = rest_seconds
         self._handlers: dict[str, Handler] = {}
         self._any: AnyHandler | None = None
         self._skipped = SkippedEvents(name)

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 BATCH = 500  # events in one transaction, at most
-REST_SECONDS = 0.0015  # between two batches: events that arrive meanwhile share the next transaction
 SETTLED_SECONDS = 5.0  # a loop that fails after this long starts its backoff again
 NOT_LIVE_SECONDS = 1.0  # between two looks whether the view is built in this version
 IDLE_SECONDS = 1.0  # between two advances of a checkpoint past events that the view does not handle
@@ -189,7 +188,7 @@ class ProjectionLoop:
                 await self._apply(connection, envelopes, batch.cursor)
                 self._advanced_at = time.monotonic()
                 self._lag.folded(envelopes)
-                await asyncio.sleep(REST_SECONDS)
+                await asyncio.sleep(self._projection.rest_seconds)
             if not batch.envelopes:
                 self._lag.caught_up()
             self._readiness.healthy(self.name)

@@ -65,7 +65,7 @@ SESSION = ViewTable(
     keep=session_row.keep,
     unread=("metadata", "metadata_terms"),  # written once, and needed by no event
 )
-SESSIONS = Projection("sessions", SESSION)
+SESSIONS = Projection("sessions", SESSION, rest_seconds=0.0015)
 
 
 @SESSIONS.on_any

@@ -56,7 +56,7 @@ def load(record: Mapping[str, Any]) -> Row:
 
 
 TURN = ViewTable(TABLE, load=load, dump=lambda row, _: asdict(row["shown"]))
-TURNS = Projection("turns", TURN)
+TURNS = Projection("turns", TURN, rest_seconds=0.0015)
 
 
 @TURNS.on(TurnStarted, TurnSaved)
