@@ -16,7 +16,13 @@ OPEN = Reply(200, {"content-type": "application/x-ndjson"}, b"")
 
 
 def control(after: int, *, complete: bool = False) -> bytes:
-    document = {"cursor": f"c{after}", "until": "end", "progress": after / 10, "complete": complete}
+    document = {
+        "cursor": f"c{after}",
+        "until": "end",
+        "progress": after / 10,
+        "complete": complete,
+        "tenant": "default",
+    }
     return json.dumps(document, separators=(",", ":")).encode() + b"\n"
 
 
@@ -58,6 +64,7 @@ def test_a_later_request_goes_on_to_the_same_end() -> None:
 
     assert export.call().params == [("type", "turn.saved"), ("after", "c1"), ("until", "end")]
     assert [each.sequence for each in batch.events] == [1]
+    assert batch.tenant == "default"
 
 
 @given(st.integers(0, 12), st.integers(1, 4), st.lists(st.integers(1, 4000), max_size=12), st.data())
@@ -132,12 +139,13 @@ def test_a_server_that_sends_no_cursor_is_refused(monkeypatch: pytest.MonkeyPatc
         export.received(b"".join(line(sequence) for sequence in range(1, 100)))
 
 
-def test_a_damaged_control_line_is_refused() -> None:
+@pytest.mark.parametrize("damaged", [b'{"cursor":1}\n', b'{"cursor":"c1","until":"end"}\n'])
+def test_a_damaged_control_line_is_refused(damaged: bytes) -> None:
     export = exporting()
     export.opened(OPEN)
 
     with pytest.raises(UnreadableResponse, match="control line"):
-        export.received(b'{"cursor":1}\n')
+        export.received(damaged)
 
 
 def test_a_time_needs_a_zone() -> None:

@@ -4,7 +4,8 @@ import asyncio
 import logging
 import os
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from uuid import uuid4
 
@@ -103,6 +104,83 @@ async def test_no_event_is_given_up_because_a_handler_raised(
     async with running(seen.consumer):
         await until(lambda: len(seen.ids) == 50)
     assert seen.ids == ids
+
+
+class Sudden(BaseException):
+    """Neither an Exception nor a wish to end the process."""
+
+
+async def _cancelled_inside() -> None:
+    inner = asyncio.ensure_future(asyncio.Event().wait())
+    asyncio.get_running_loop().call_soon(inner.cancel)
+    await inner
+
+
+async def _cancelled() -> None:
+    raise asyncio.CancelledError
+
+
+async def _exit() -> None:
+    raise GeneratorExit
+
+
+async def _sudden() -> None:
+    raise Sudden
+
+
+@pytest.mark.parametrize("fail", [_cancelled_inside, _cancelled, _exit, _sudden])
+async def test_a_handler_that_ends_in_any_way_does_not_stop_its_partition(
+    bus: Bus, nats_server: NatsServer, name: str, fail: Callable[[], Awaitable[None]]
+) -> None:
+    seen: list[str] = []
+    calls: Counter[str] = Counter()
+    consumer = TypedConsumer(name, nats_server.url, retries=(0.05, 0.05))
+    ids = await publish(bus, 6)
+
+    @consumer.on(ToolStarted)
+    async def handle(_: ToolStarted, envelope: Envelope) -> None:
+        calls[envelope.id] += 1
+        if envelope.id == ids[2] and calls[envelope.id] == 1:
+            await fail()
+        if envelope.id == ids[4]:
+            await fail()
+        seen.append(envelope.id)
+
+    async with running(consumer):
+        await until(lambda: len(seen) == 5)
+        letters = await dead_letters(bus, name)
+    assert seen == [*ids[:4], ids[5]]
+    assert calls == dict.fromkeys(ids, 1) | {ids[2]: 2, ids[4]: 3}
+    assert len(letters) == 1
+
+
+async def test_a_stop_in_the_middle_of_a_handler_is_no_failure_of_it(
+    bus: Bus, nats_server: NatsServer, name: str
+) -> None:
+    consumer = TypedConsumer(name, nats_server.url, retries=(0.05,))
+    begun: asyncio.Future[asyncio.Task[object]] = asyncio.get_running_loop().create_future()
+    seen: list[str] = []
+    await publish(bus, 1)
+
+    @consumer.on(ToolStarted)
+    async def handle(_: ToolStarted, envelope: Envelope) -> None:
+        if not begun.done():
+            task = asyncio.current_task()
+            assert task is not None
+            begun.set_result(task)
+            await asyncio.Event().wait()
+        seen.append(envelope.id)
+
+    async with running(consumer):
+        async with asyncio.timeout(60):
+            task = await begun
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await asyncio.wait({task}, timeout=60)
+        assert task.cancelled()
+        assert not consumer.counts
+        assert await dead_letters(bus, name) == []
+    assert seen == []
 
 
 # 2: one message that is no JSON takes its batch with it, or is delivered again without pause.

@@ -127,7 +127,16 @@ def test_places(since: str | None, expected: dict[str, Any]) -> None:
     assert place_of(since, None, NOW) == expected
 
 
-@pytest.mark.parametrize(("since", "after"), [("yesterday", None), ("now", "c")])
+@pytest.mark.parametrize(
+    ("since", "after"),
+    [
+        ("yesterday", None),
+        ("now", "c"),
+        ("999999d", None),
+        ("0001-01-01", None),
+        ("9999-12-31T23:59:59", None),
+    ],
+)
 def test_other_places_are_refused(since: str, after: str | None) -> None:
     with pytest.raises(typer.BadParameter):
         place_of(since, after, NOW)

@@ -46,9 +46,11 @@ def envelopes(count: int, *, sessions: int = 5) -> Iterator[Envelope]:
         yield committed(sealed, number, number)
 
 
-def batch(events: Sequence[Envelope], number: int, *, complete: bool = False) -> ExportedBatch:
+def batch(
+    events: Sequence[Envelope], number: int, *, complete: bool = False, tenant: str = "default"
+) -> ExportedBatch:
     """Return a batch; its cursor is a number."""
-    control = _Control(cursor=str(number), until="end", progress=0.5, complete=complete)
+    control = _Control(cursor=str(number), until="end", tenant=tenant, progress=0.5, complete=complete)
     return ExportedBatch([encode(event) for event in events], control)
 
 

@@ -37,17 +37,17 @@ async def written(writer: LogWriter) -> LogWriter:
     return writer
 
 
-async def started(running: Running, *arguments: str | Path) -> Process:
-    environment = {**os.environ, "ANTIPHON_API_URL": running.url, "ANTIPHON_API_KEY": "reader"}
+async def started(running: Running, *arguments: str | Path, key: str = "reader") -> Process:
+    environment = {**os.environ, "ANTIPHON_API_URL": running.url, "ANTIPHON_API_KEY": key}
     command = (sys.executable, "-c", "from antiphon.cli.main import app; app()", "export")
     return await asyncio.create_subprocess_exec(
         *command, *map(str, arguments), env=environment, stdout=PIPE, stderr=PIPE
     )
 
 
-async def run(running: Running, *arguments: str | Path) -> tuple[int | None, str, str]:
+async def run(running: Running, *arguments: str | Path, key: str = "reader") -> tuple[int | None, str, str]:
     """Run the command; return its code and its output."""
-    process = await started(running, *arguments)
+    process = await started(running, *arguments, key=key)
     async with asyncio.timeout(120):
         output, errors = await process.communicate()
     return process.returncode, output.decode(), errors.decode()
@@ -154,7 +154,41 @@ async def test_resume_adds_what_is_new(written: LogWriter, running: Running, tmp
     assert added == (0, "", f"4 events exported to {folder}, 1,204 in all\n")
     assert parquet_rows(folder) == log_rows(written)
     assert other[0] == 1
-    assert "began with other options (--without-pii False)" in other[2]
+    assert "began with other options (without --without-pii)" in other[2]
+
+
+@pytest.mark.parametrize("form", ["ndjson", "parquet"])
+async def test_the_key_of_another_tenant_changes_nothing(
+    writer: LogWriter, running: Running, tmp_path: Path, form: str
+) -> None:
+    session, output = writer.session("s"), tmp_path / "out"
+    options = ("--format", form, "--output", output)
+    await writer.commit(session, requested("booking"), KINDS[0])
+    await run(running, *options)
+    await writer.commit(session, *KINDS)
+
+    refused = await run(running, *options, "--resume", key="foreign")
+    added = await run(running, *options, "--resume")
+
+    assert refused[0] == 1
+    assert "this export has the events of tenant default" in refused[2]
+    assert added == (0, "", f"4 events exported to {output}, 6 in all\n")
+
+
+async def test_a_refused_resume_leaves_the_file_in_place(
+    writer: LogWriter, running: Running, tmp_path: Path
+) -> None:
+    output = tmp_path / "out"
+    options = ("--format", "ndjson", "--output", output)
+    await writer.commit(writer.session("s"), requested("booking"), KINDS[0])
+    await run(running, *options)
+    before = output.read_bytes()
+
+    refused = await run(running, *options, "--resume", key="unknown")
+
+    assert refused[0] == 1
+    assert output.read_bytes() == before
+    assert not (tmp_path / "out.partial").exists()
 
 
 async def test_nothing_personal_is_in_the_bytes(written: LogWriter, running: Running, tmp_path: Path) -> None:
@@ -195,6 +229,11 @@ async def test_days_and_types_select(written: LogWriter, running: Running, tmp_p
         (("--format", "csv", "--output", "x"), 2, "ndjson"),
         (("--format", "ndjson", "--output", "x", "--since", "yesterday"), 2, "takes a day, as 2026-01-31"),
         (("--format", "ndjson", "--output", "x", "--until", "2026-01-31T09:30:00"), 2, "needs an offset"),
+        (
+            ("--format", "ndjson", "--output", "x", "--since", "0001-01-01T00:00:00+05:00"),
+            2,
+            "years 2 to 9998",
+        ),
         (("--format", "ndjson", "--output", "-", "--type", "turn.save"), 1, "did you mean turn.saved"),
     ],
 )

@@ -23,6 +23,7 @@ from antiphon.contracts.envelope import SCHEMA_BASE, Envelope, encode
 from antiphon.contracts.event import Event, Family
 from antiphon.contracts.events.turn import TurnSaved
 from antiphon.contracts.registry import BY_TYPE, EVENTS, open_event
+from antiphon.contracts.views import FIRST_INSTANT, LAST_INSTANT
 
 Row = dict[str, Any]
 
@@ -209,6 +210,60 @@ def test_the_day_is_that_of_utc(tmp_path: Path) -> None:
 
     assert [row["day"].isoformat() for row in rows(tmp_path)] == ["2026-01-02"]
     assert rows(tmp_path)[0]["time"] == datetime(2026, 1, 2, 1, 30, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("time", "stored"),
+    [
+        ("9999-12-31T23:59:59.999999-12:00", LAST_INSTANT),
+        ("9999-06-01T00:00:00Z", LAST_INSTANT),
+        ("0001-01-01T00:00:00+12:00", FIRST_INSTANT),
+        ("0001-06-01T00:00:00Z", FIRST_INSTANT),
+    ],
+)
+def test_a_time_that_utc_or_a_reader_cannot_express_is_the_nearest(
+    tmp_path: Path, time: str, stored: datetime
+) -> None:
+    known, other = golden()[0], replaced(golden()[1], type="mood.changed")
+    write(tmp_path, [replaced(each, time=datetime.fromisoformat(time)) for each in (known, other)])
+
+    found = rows(tmp_path)
+
+    assert [row["time"] for row in found] == [stored, stored]
+    assert [row["day"] for row in found] == [stored.date()] * 2
+    assert json.loads(found[1]["raw"])["time"] == time
+
+
+def test_a_time_in_a_body_is_stored_likewise(tmp_path: Path) -> None:
+    class Timed(Event, frozen=True, kw_only=True):
+        TYPE: ClassVar[str] = "timed"
+        FAMILY: ClassVar[Family] = Family.SESSION
+
+        at: datetime | None = None
+        many: list[datetime] = []  # noqa: RUF012 - msgspec copies it
+
+    at, many = body_columns(Timed)
+    late = datetime.fromisoformat("9999-12-31T23:59:59.999999-12:00")
+
+    assert at.value(Timed(at=late)) == LAST_INSTANT
+    assert at.value(Timed()) is None
+    assert many.value(Timed(many=[late])) == [LAST_INSTANT]
+
+
+@pytest.mark.parametrize("number", [2**63, 2**200])
+def test_numbers_of_the_envelope_that_do_not_fit_end_no_export(tmp_path: Path, number: int) -> None:
+    good, one, other = golden()[:3]
+    odd = [
+        replaced(one, producerseq=number),
+        replaced(other, dataschema=f"{SCHEMA_BASE}/{other.type}/{number}"),
+    ]
+    write(tmp_path, [good, *odd])
+
+    found = rows(tmp_path)
+
+    assert [row["type"] for row in found] == [good.type, UNREADABLE, UNREADABLE]
+    assert (found[1]["producerseq"], found[2]["version"]) == (None, None)
+    assert [json.loads(row["raw"]) for row in found[1:]] == [json.loads(encode(each)) for each in odd]
 
 
 def test_structs_keep_their_form() -> None:

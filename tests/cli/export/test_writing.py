@@ -144,6 +144,84 @@ def test_the_file_has_its_name_only_when_it_is_complete(tmp_path: Path) -> None:
     assert not (tmp_path / "events.ndjson.partial").exists()
 
 
+def test_a_complete_file_keeps_its_name_until_there_is_more(tmp_path: Path) -> None:
+    output, partial, events = tmp_path / "out", tmp_path / "out.partial", list(envelopes(4))
+    run(output, NDJSON, events[:2], 2, resume=False)
+    before = output.read_bytes()
+    refused = opened(output, NDJSON, resume=True)
+    refused.close()
+    assert output.read_bytes() == before
+
+    nothing_new = opened(output, NDJSON, resume=True)
+    nothing_new.take(batch([], 2))
+    nothing_new.take(batch([], 2, complete=True))
+    assert not partial.exists()
+    nothing_new.close()
+    assert output.read_bytes() == before
+
+    more = opened(output, NDJSON, resume=True)
+    more.take(batch(events[2:], 4))
+    assert partial.exists()
+    more.take(batch([], 4, complete=True))
+    more.close()
+    assert positions(output, NDJSON) == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("complete", [True, False])
+@pytest.mark.parametrize("size", [0, 10])
+def test_a_file_that_has_shrunk_is_not_filled_with_zeros(tmp_path: Path, complete: bool, size: int) -> None:
+    output, events = tmp_path / "out", list(envelopes(4))
+    run(output, NDJSON, events, 2, resume=False)
+    file = output if complete else output.rename(tmp_path / "out.partial")
+    os.truncate(file, size)
+
+    with pytest.raises(
+        StackError, match=rf"{file} was changed: it has {size} bytes, and [\d,]+ were exported"
+    ):
+        opened(output, NDJSON, resume=True)
+
+    assert file.stat().st_size == size
+
+
+def test_a_complete_file_that_has_grown_is_not_cut(tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    run(output, NDJSON, list(envelopes(2)), 2, resume=False)
+    with output.open("ab") as file:
+        file.write(b"a line of mine\n")
+
+    with pytest.raises(StackError, match="was changed"):
+        opened(output, NDJSON, resume=True)
+
+    assert output.read_bytes().endswith(b"a line of mine\n")
+
+
+def test_a_file_that_was_removed_is_an_error(tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    run(output, NDJSON, list(envelopes(2)), 2, resume=False)
+    output.unlink()
+
+    with pytest.raises(StackError, match="was moved or removed"):
+        opened(output, NDJSON, resume=True)
+
+
+@pytest.mark.parametrize("began", [True, False])
+def test_a_file_of_the_same_name_is_not_overwritten(
+    tmp_path: Path, began: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ndjson, "SYNC_BYTES", 10)
+    output = tmp_path / "out"
+    export = opened(output, NDJSON)
+    if began:
+        export.take(batch(list(envelopes(2)), 2))
+    export.close()
+    output.write_text("mine")
+
+    with pytest.raises(StackError, match="not complete: move it away"):
+        opened(output, NDJSON, resume=True)
+
+    assert output.read_text() == "mine"
+
+
 def test_an_export_is_not_overwritten(tmp_path: Path) -> None:
     for request, name in ((NDJSON, "events.ndjson"), (PARQUET, "events")):
         run(tmp_path / name, request, list(envelopes(2)), 2, resume=False)
@@ -166,8 +244,14 @@ def test_what_is_no_export_is_not_touched(tmp_path: Path) -> None:
 def test_other_options_are_refused_and_named(tmp_path: Path) -> None:
     run(tmp_path / "out", Request(format="parquet", without_pii=True), list(envelopes(2)), 2, resume=False)
 
-    with pytest.raises(StackError, match=r"other options \(--types .*--without-pii True\)"):
+    with pytest.raises(StackError, match=r"other options \(without --type, with --without-pii\)"):
         opened(tmp_path / "out", Request(format="parquet", types=["turn.saved"]), resume=True)
+
+    types = Request(format="parquet", types=["turn.saved", "agent.ready"], since="2026-01-01T00:00:00+00:00")
+    run(tmp_path / "types", types, list(envelopes(2)), 2, resume=False)
+    wanted = r"\(with --type turn.saved --type agent.ready, with --since 2026-01-01T00:00:00\+00:00\)"
+    with pytest.raises(StackError, match=wanted):
+        opened(tmp_path / "types", PARQUET, resume=True)
 
 
 def test_two_processes_do_not_write_one_export(tmp_path: Path) -> None:
@@ -187,8 +271,26 @@ def test_events_of_another_tenant_are_not_mixed_in(tmp_path: Path) -> None:
     other = [replaced(event, tenant="other") for event in events[2:]]
 
     with pytest.raises(StackError, match="tenant default, and the API key is of other"):
-        export.take(batch(other, 4, complete=True))
+        export.take(batch(other, 4, complete=True, tenant="other"))
     export.close()
+
+
+@pytest.mark.parametrize("request_", [NDJSON, PARQUET], ids=lambda request: request.format)
+@pytest.mark.parametrize("first", [0, 2])
+def test_the_cursor_of_another_tenant_is_not_taken_even_without_events(
+    tmp_path: Path, request_: Request, first: int
+) -> None:
+    events, output = list(envelopes(4)), tmp_path / "out"
+    run(output, request_, events[:first], 2, resume=False)
+    manifest = manifest_path(output, request_).read_bytes()
+    export = opened(output, request_, resume=True)
+    with pytest.raises(StackError, match="tenant default, and the API key is of other"):
+        export.take(batch([], 4, complete=True, tenant="other"))
+    export.close()
+
+    assert manifest_path(output, request_).read_bytes() == manifest
+    run(output, request_, events, 2, resume=True)
+    assert positions(output, request_) == [event.position for event in events]
 
 
 @pytest.mark.parametrize("torn", [b'{"cursor": "9", "until": "end"', b"{", b"\x00\x00"])

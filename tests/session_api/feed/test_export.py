@@ -69,6 +69,7 @@ async def exported(client: httpx.AsyncClient, **params: Any) -> list[Json]:
     events, controls = split(response.content)
     assert [control["complete"] for control in controls] == [False] * (len(controls) - 1) + [True]
     assert controls[-1]["progress"] == 1.0
+    assert {control["tenant"] for control in controls} == {"default"}
     return events
 
 

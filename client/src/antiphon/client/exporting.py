@@ -32,6 +32,7 @@ CONTROL = b'{"cursor":'  # how a control line begins, and no event
 class _Control(Struct):
     cursor: str
     until: str
+    tenant: str
     progress: float = 0.0
     complete: bool = False
 
@@ -40,13 +41,14 @@ class ExportedBatch:
     """Events of an export, whole: `cursor` is after all of them, `complete` says that none follows.
 
     `lines` are the events as JSON. An export with this `cursor` and this `until` goes on after the batch.
-    `progress` is the part of the log that was read, from 0 to 1.
+    `progress` is the part of the log that was read, from 0 to 1; `tenant` is whose events they are.
     """
 
     def __init__(self, lines: Sequence[bytes], control: _Control) -> None:
         self.lines = lines
         self.cursor = control.cursor
         self.until = control.until
+        self.tenant = control.tenant
         self.progress = control.progress
         self.complete = control.complete
 

@@ -185,15 +185,21 @@ class TypedConsumer:
         envelope: Envelope,
         call: Callable[[], Awaitable[object]],
     ) -> str:
+        task = asyncio.current_task()
         try:
             async with asyncio.timeout(self._handler_seconds):
                 await call()
-        except Exception as error:  # noqa: BLE001 - it is logged, retried and at last set aside
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        # Also an await of another task that was cancelled: passed on, it would come again without end.
+        except BaseException as error:
+            if _is_ended(task, error):
+                raise
             return await self._failed(pull, delivery, envelope, error)
         return "handled"
 
     async def _failed(
-        self, pull: PartitionPull, delivery: Delivery, envelope: Envelope, error: Exception
+        self, pull: PartitionPull, delivery: Delivery, envelope: Envelope, error: BaseException
     ) -> str:
         reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
         attempt = delivery.deliveries
@@ -231,6 +237,18 @@ class TypedConsumer:
             return "retried"
         log.error("consumer.dead_letter", extra=fields)
         return "dead"
+
+
+def _is_ended(task: asyncio.Task[Any] | None, error: BaseException) -> bool:
+    """Return whether an error ends the task of a handler, and is none that the handler has raised."""
+    if isinstance(error, asyncio.CancelledError):
+        return task is not None and task.cancelling() > 0
+    if isinstance(error, GeneratorExit):  # Python closes a task that the loop has left behind from outside it
+        try:
+            return asyncio.current_task() is not task
+        except RuntimeError:
+            return True
+    return False
 
 
 def _check_async(handler: Callable[..., Any]) -> None:

@@ -15,6 +15,7 @@ from antiphon.cli.timeline import feed_line
 from antiphon.client import SessionEvent
 
 PLACES = ("start", "now")
+YEARS = "--since takes a time in the years 2 to 9998; start is the beginning"
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 _ago = re.compile(r"(\d{1,6})([smhd])")
@@ -30,16 +31,31 @@ def place_of(since: str | None, after: str | None, now: datetime) -> dict[str, A
         raise typer.BadParameter("pass --since or --after, not both")
     if since is None or since in PLACES:
         return {"after": after if since is None else since}
-    ago = _ago.fullmatch(since)
-    if ago is not None:
-        return {"since": now - timedelta(**{UNITS[ago[2]]: int(ago[1])})}
     try:
-        time = datetime.fromisoformat(since)
+        time = _time(since, now)
     except ValueError as error:
         raise typer.BadParameter(
             "--since takes start, now, a time as 2026-11-21T09:30:00Z, or how long ago it was, as 15m or 2h"
         ) from error
-    return {"since": time if time.tzinfo else time.astimezone()}
+    except OverflowError as error:
+        raise typer.BadParameter(YEARS) from error
+    if not 1 < time.year < 9999:
+        raise typer.BadParameter(YEARS)
+    return {"since": time}
+
+
+def _time(since: str, now: datetime) -> datetime:
+    """Return the time that a text names; without an offset it is local.
+
+    Raises ValueError, OverflowError.
+    """
+    ago = _ago.fullmatch(since)
+    if ago is not None:
+        return now - timedelta(**{UNITS[ago[2]]: int(ago[1])})
+    time = datetime.fromisoformat(since)
+    if time.tzinfo or not 1 < time.year < 9999:
+        return time
+    return time.astimezone()
 
 
 async def print_events(

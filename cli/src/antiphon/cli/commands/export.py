@@ -145,4 +145,6 @@ def instant(text: str) -> str:
         if len(text) > len("2026-01-31"):
             raise ValueError("needs an offset from UTC, as in 2026-01-31T09:30:00Z")
         found = found.replace(tzinfo=UTC)
+    if not 1 < found.year < 9999:
+        raise ValueError("takes a day or a time in the years 2 to 9998")
     return found.astimezone(UTC).isoformat()

@@ -8,6 +8,8 @@ import pyarrow as pa
 from msgspec import UNSET, Struct
 from msgspec import inspect as shapes
 
+from antiphon.contracts.views import instant
+
 Convert = Callable[[Any], Any]
 
 INSTANT = pa.timestamp("us", tz="UTC")
@@ -19,7 +21,6 @@ _PLAIN: dict[type[shapes.Type], pa.DataType] = {
     shapes.IntType: pa.int64(),
     shapes.FloatType: pa.float64(),
     shapes.BoolType: pa.bool_(),
-    shapes.DateTimeType: INSTANT,
 }
 
 _encoder = msgspec.json.Encoder()
@@ -40,7 +41,7 @@ ENVELOPE_COLUMNS: tuple[Column, ...] = (
     Column("tenant", TEXT, lambda envelope: envelope.tenant),
     Column("event_id", TEXT, lambda envelope: envelope.id),
     Column("version", pa.int64(), lambda envelope: envelope.version),
-    Column("time", INSTANT, lambda envelope: envelope.time),
+    Column("time", INSTANT, lambda envelope: instant(envelope.time)),
     Column("producer", TEXT, lambda envelope: envelope.producer),
     Column("producerseq", pa.int64(), lambda envelope: envelope.producerseq),
     Column("traceparent", TEXT, lambda envelope: _given(envelope.traceparent)),
@@ -98,6 +99,8 @@ def _arrow(shape: shapes.Type) -> tuple[pa.DataType, Convert | None]:
             return _list(shape.item_type)
         case shapes.StructType():
             return _struct(shape)
+        case shapes.DateTimeType():
+            return INSTANT, instant
         case _ if type(shape) in _PLAIN:
             return _PLAIN[type(shape)], None
     return TEXT, _as_json

@@ -163,7 +163,7 @@ def _require_resumable(path: Path, found: Request, wanted: Request, *, resume: b
     if not resume:
         raise StackError(f"there is an export already ({path}): pass --resume to go on with it")
     before, now = _options(found), _options(wanted)
-    differing = [f"--{name.replace('_', '-')} {before[name]}" for name in before if before[name] != now[name]]
+    differing = [_as_flag(name, before[name]) for name in before if before[name] != now[name]]
     if differing:
         raise StackError(
             f"the export began with other options ({', '.join(differing)}): "
@@ -175,6 +175,15 @@ def _options(request: Request) -> dict[str, Any]:
     """Return the options that change the data, by name."""
     options: dict[str, Any] = msgspec.to_builtins(request)
     return options
+
+
+def _as_flag(name: str, value: Any) -> str:
+    """Return how an option was passed on the command line."""
+    flag = "--type" if name == "types" else f"--{name.replace('_', '-')}"
+    if not value or value is True:
+        return f"{'with' if value else 'without'} {flag}"
+    values = value if isinstance(value, list) else [value]
+    return " ".join(["with", *(f"{flag} {each}" for each in values)])
 
 
 def sync_folder(folder: Path) -> None:

@@ -3,7 +3,6 @@
 import os
 from collections import defaultdict
 from collections.abc import Sequence
-from datetime import UTC
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,6 +13,7 @@ from antiphon.cli.export.manifest import Checkpoint, PartFile, sync_folder
 from antiphon.cli.export.tables import UNREADABLE, Unreadable, is_known, table_of, unreadable_table
 from antiphon.contracts.envelope import Envelope, decode
 from antiphon.contracts.errors import MalformedEvent
+from antiphon.contracts.views import utc_day
 
 # Events wait in memory until there are as many; then each partition of them becomes a file.
 FLUSH_BYTES = 16 << 20
@@ -64,7 +64,7 @@ class ParquetFolder:
             except MalformedEvent as error:
                 raise StackError(f"session-api sent a line that is no event: {error}") from error
             kind = envelope.type if is_known(envelope.type) else UNREADABLE
-            self._waiting[envelope.time.astimezone(UTC).date().isoformat(), kind].append(envelope)
+            self._waiting[utc_day(envelope.time).isoformat(), kind].append(envelope)
             self._bytes += len(line)
         self._events += len(lines)
 

@@ -14,6 +14,7 @@ from antiphon.contracts.pii import impersonal_type, open_impersonal
 from antiphon.contracts.registry import BY_TYPE, open_event
 
 UNREADABLE = "_unreadable"  # in place of the type
+INT64 = range(-(2**63), 2**63)
 # what Arrow raises for a value that its type cannot hold, as an integer of more than 64 bits
 UNFIT = (pa.ArrowException, OverflowError, UnicodeError, ValueError, TypeError)
 
@@ -101,10 +102,18 @@ def _array(column: Column, rows: Sequence[Struct]) -> pa.Array:
     return pa.array([column.value(row) for row in rows], column.type)
 
 
+def _array_with_nulls(column: Column, rows: Sequence[Struct]) -> pa.Array:
+    """Return a column whose integers that have more than 64 bits are null."""
+    values = [column.value(row) for row in rows]
+    if pa.types.is_integer(column.type):
+        values = [value if value in INT64 else None for value in values]
+    return pa.array(values, column.type)
+
+
 def unreadable_table(found: Sequence[Unreadable]) -> pa.Table:
     """Return events that cannot be read, each as the JSON of the whole event."""
     envelopes = [each.envelope for each in found]
-    columns = [_array(column, envelopes) for column in ENVELOPE_COLUMNS]
+    columns = [_array_with_nulls(column, envelopes) for column in ENVELOPE_COLUMNS]
     columns.append(pa.array([envelope.type for envelope in envelopes], TEXT))
     columns.append(pa.array([each.error for each in found], TEXT))
     columns.append(pa.array([encode(envelope).decode() for envelope in envelopes], TEXT))

@@ -8,8 +8,6 @@ from antiphon.cli.errors import StackError
 from antiphon.cli.export.manifest import Checkpoint, Manifest, PartFile, Request
 from antiphon.cli.export.ndjson import PARTIAL, NdjsonFile
 from antiphon.client import ExportedBatch
-from antiphon.contracts.envelope import decode
-from antiphon.contracts.errors import MalformedEvent
 
 FOLDER_MANIFEST = "_manifest.ndjson"  # readers of Parquet folders ignore names that begin with _
 FILE_MANIFEST = ".manifest"  # the end of the manifest's name, beside a file
@@ -65,21 +63,15 @@ class Export:
     def take(self, batch: ExportedBatch) -> None:
         """Write a batch.
 
-        Raises StackError for events of another tenant than those before, OSError.
+        Raises StackError if it is of another tenant than those before, with or without events; OSError.
         """
-        self._require_tenant(batch.lines)
+        self._require_tenant(batch.tenant)
         self._files.add(batch.lines)
         self.events += len(batch.lines)
         if batch.complete or self._files.full:
             self._checkpoint(batch)
 
-    def _require_tenant(self, lines: Sequence[bytes]) -> None:
-        if not lines:
-            return
-        try:
-            tenant = decode(lines[0]).tenant
-        except MalformedEvent as error:
-            raise StackError(f"session-api sent a line that is no event: {error}") from error
+    def _require_tenant(self, tenant: str) -> None:
         if self._tenant not in (None, tenant):
             raise StackError(
                 f"this export has the events of tenant {self._tenant}, and the API key is of {tenant}: "

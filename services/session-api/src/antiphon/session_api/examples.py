@@ -107,7 +107,7 @@ FEED_CURSOR = Cursor({partition_of(SESSION_ID): 4712}).encode("example")
 FEED = f"id: {FEED_CURSOR}\nevent: {EVENT['type']}\ndata: {msgspec.json.encode(EVENT).decode()}\n\n"
 EXPORT = (
     f"{msgspec.json.encode(EVENT).decode()}\n"
-    f'{{"cursor":"{FEED_CURSOR}","until":"{FEED_CURSOR}","progress":1.0,"complete":true}}\n'
+    f'{{"cursor":"{FEED_CURSOR}","until":"{FEED_CURSOR}","progress":1.0,"complete":true,"tenant":"default"}}\n'
 )
 STREAM = f"id: 1\nevent: {EVENT['type']}\ndata: {msgspec.json.encode(EVENT).decode()}\n\n"
 CREATED = {

@@ -260,7 +260,8 @@ EXPORT = route(
                         "type": "string",
                         "description": (
                             'Lines of JSON: an Event, or `{"cursor": …, "until": …, "progress": …, '
-                            '"complete": …}`. `progress` is the part of the log that was read, 0 to 1.'
+                            '"complete": …, "tenant": …}`. `progress` is the part of the log that was '
+                            "read, 0 to 1."
                         ),
                     },
                     "example": examples.EXPORT,

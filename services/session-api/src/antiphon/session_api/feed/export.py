@@ -41,12 +41,16 @@ log = structlog.get_logger(__name__)
 
 
 class Control(Struct, frozen=True):
-    """A control line; `progress` is the part of the log up to `until` that lies before `cursor`, 0 to 1."""
+    """A control line; `progress` is the part of the log up to `until` that lies before `cursor`, 0 to 1.
+
+    `tenant` tells a client that goes on with another key whether the events are of the same tenant.
+    """
 
     cursor: str
     until: str
     progress: float
     complete: bool
+    tenant: str
 
 
 class Exporting(Struct, frozen=True):
@@ -119,7 +123,7 @@ async def export_lines(hubs: Hubs, export: Exporting, stream: StreamEnd) -> Chun
     """
 
     def control(cursor: Cursor, *, complete: bool = False) -> bytes:
-        return _control_line(hubs.log_id, cursor, export.until, complete=complete)
+        return _control_line(hubs.log_id, cursor, export, complete=complete)
 
     if export.start.reaches(export.until, ALL_PARTITIONS):
         yield control(export.start, complete=True)
@@ -160,11 +164,12 @@ def _event_lines(batch: Batch, export: Exporting) -> bytes:
     return b"\n".join([*lines, b""])
 
 
-def _control_line(log_id: str, cursor: Cursor, until: Cursor, *, complete: bool) -> bytes:
+def _control_line(log_id: str, cursor: Cursor, export: Exporting, *, complete: bool) -> bytes:
+    until = export.until
     whole = sum(until.after(partition) for partition in ALL_PARTITIONS)
     before = sum(min(cursor.after(partition), until.after(partition)) for partition in ALL_PARTITIONS)
     progress = round(before / whole, 4) if whole and not complete else 1.0
-    line = Control(cursor.encode(log_id), until.encode(log_id), progress, complete)
+    line = Control(cursor.encode(log_id), until.encode(log_id), progress, complete, export.tenant)
     return msgspec.json.encode(line) + b"\n"
 
 
