@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from typing import TYPE_CHECKING
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Any
 
 import asyncpg
 import pytest
@@ -105,7 +106,7 @@ async def test_verify_sees_no_empty_view_beside_a_rebuild(
     told: list[str] = []
     building: list[asyncio.Task[None]] = []
 
-    async def read_beside_a_rebuild(*arguments: object) -> object:
+    async def read_beside_a_rebuild(*arguments: Any) -> AsyncIterator[dict[str, Any]]:
         if not building:
             building.append(asyncio.create_task(build(postgres_dsn, database, TURNS, on_blocked=told.append)))
 
@@ -113,7 +114,8 @@ async def test_verify_sees_no_empty_view_beside_a_rebuild(
                 return bool(told) or building[0].done()
 
             await eventually(swapped_or_waits)
-        return await read(*arguments)  # type: ignore[arg-type]
+        async for row in read(*arguments):
+            yield row
 
     monkeypatch.setattr(verifying, "stored_rows", read_beside_a_rebuild)
     report = await verify_view(database, TURNS)
