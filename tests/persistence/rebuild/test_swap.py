@@ -106,7 +106,7 @@ async def test_verify_sees_no_empty_view_beside_a_rebuild(
     told: list[str] = []
     building: list[asyncio.Task[None]] = []
 
-    async def read_beside_a_rebuild(*arguments: Any) -> AsyncIterator[Any]:
+    async def read_beside_a_rebuild(*arguments: Any) -> AsyncIterator[dict[str, Any]]:
         if not building:
             building.append(asyncio.create_task(build(postgres_dsn, database, TURNS, on_blocked=told.append)))
 
