@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
+import psutil
 import pytest
 
 from antiphon.chassis.bus import (
@@ -273,6 +274,8 @@ async def test_a_read_has_one_deadline_for_its_retries(
     reading = bus.read("sessions.3.>")
     assert (await anext(reading)).payload == b"1"
     os.kill(own_server.process.pid, signal.SIGSTOP)  # before it is asked for the end
+    while psutil.Process(own_server.process.pid).status() != psutil.STATUS_STOPPED:  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
 
     async with asyncio.timeout(10):  # the retries alone would take 15
         with pytest.raises(BusUnavailable):

@@ -34,7 +34,15 @@ def variables(url: str) -> dict[str, str]:
 async def command(url: str, *arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
     """Run the command, and kill it at the end if it still runs."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, *RUN, *arguments, stdout=PIPE, stderr=PIPE, env=variables(url), limit=1 << 20
+        sys.executable,
+        *RUN,
+        *arguments,
+        stdout=PIPE,
+        stderr=PIPE,
+        env=variables(url),
+        limit=1 << 20,
+        # a shell starts background jobs with SIGINT ignored
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
         yield process

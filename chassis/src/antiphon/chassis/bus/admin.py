@@ -1,5 +1,6 @@
 """The streams, consumers and buckets of the contract: create them, verify them, reset a consumer."""
 
+import asyncio
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -26,6 +27,8 @@ SECOND = 1_000_000_000  # JetStream durations are in nanoseconds
 NOT_FOUND = 404
 STREAM_NOT_FOUND = 10059
 NO_STORAGE = (10047, 10002)  # of the server, of the account
+APPEARS_ATTEMPTS = 5
+APPEARS_SECONDS = 0.2
 MISSING = "does not exist"
 
 Config = dict[str, Any]
@@ -120,6 +123,8 @@ async def reserve(connection: Connection, verb: str, config: Config, reserved: i
     except ApiError as error:
         if error.err_code not in NO_STORAGE:
             raise
+        if verb == "CREATE" and await _appears(connection, config["name"]):
+            return  # what took the space was this stream, which another process has created
         others = (await connection.api("INFO"))["reserved_storage"] - max(0, reserved)
         raise StorageTooSmall(
             f"The broker refuses the stream {config['name']}: {error}. The stream reserves "
@@ -127,6 +132,14 @@ async def reserve(connection: Connection, verb: str, config: Config, reserved: i
             "server is less than both together (without the setting it is three quarters of the free disk). "
             "Raise it, free disk space, or set ANTIPHON_STREAM_MAX_BYTES to less"
         ) from error
+
+
+async def _appears(connection: Connection, name: str) -> bool:
+    for _ in range(APPEARS_ATTEMPTS):
+        if await _stream(connection, name) is not None:
+            return True
+        await asyncio.sleep(APPEARS_SECONDS)
+    return False
 
 
 def _size(size: int) -> str:
