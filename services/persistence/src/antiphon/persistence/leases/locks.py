@@ -64,9 +64,14 @@ def member_name(group: str) -> str:
     return f"member:{group}"
 
 
+async def sessions_with(connection: "AnyConnection", names: Sequence[str]) -> list[asyncpg.Record]:
+    """Return the sessions that hold locks of these names: name, application_name, client_addr and pid."""
+    return await connection.fetch(_HOLDERS, list(names))
+
+
 async def holders(connection: "AnyConnection", names: Sequence[str]) -> dict[str, str]:
     """Return who holds each lease that is held: application, host and process, as Postgres sees them."""
-    rows = await connection.fetch(_HOLDERS, list(names))
+    rows = await sessions_with(connection, names)
     return {name: _session(*row) for name, *row in rows}
 
 

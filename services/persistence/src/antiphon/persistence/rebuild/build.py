@@ -14,6 +14,7 @@ from antiphon.chassis.postgres import connect
 from antiphon.contracts.cursor import Cursor
 from antiphon.contracts.envelope import Envelope
 from antiphon.contracts.subjects import PARTITIONS, partition_of
+from antiphon.persistence.leases.locks import sessions_with
 from antiphon.persistence.projection import Projection
 from antiphon.persistence.projection.batch import Advance, folded, view_dsn, write_of
 from antiphon.persistence.projection.checkpoint import skips
@@ -36,13 +37,6 @@ NEAR_EVENTS = 2_000  # positions behind the head: the rest is folded while the l
 STATEMENT_SECONDS = 120.0
 
 _LOCK = "select pg_try_advisory_lock(hashtextextended($1, 0))"
-_LOCKED_BY = """
-select application_name || ' (backend ' || pg_locks.pid || ')'
-  from pg_locks join pg_stat_activity using (pid)
- where locktype = 'advisory' and granted and objsubid = 1
-   and (classid::bigint << 32) | objid::bigint = hashtextextended($1, 0)
-   and pg_locks.database = (select oid from pg_database where datname = current_database())
-"""
 
 OnBlocked = Callable[[str], object]  # who keeps the finished view from being taken into use
 OnProgress = Callable[[int, float], None]  # events folded since the last call, and the part that is done
@@ -167,8 +161,8 @@ async def locked(dsn: str, projection: str) -> AsyncIterator["Connection"]:
 
 async def builder(connection: "Connection", projection: str) -> str | None:
     """Return who builds a view now, None if nobody does."""
-    holder: str | None = await connection.fetchval(_LOCKED_BY, f"rebuild:{projection}")
-    return holder
+    rows = await sessions_with(connection, [f"rebuild:{projection}"])
+    return next((f"{row['application_name']} (backend {row['pid']})" for row in rows), None)
 
 
 def whoami() -> str:
