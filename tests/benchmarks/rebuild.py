@@ -11,8 +11,8 @@ from antiphon.chassis.log import Log
 from antiphon.contracts.cursor import Cursor
 from antiphon.persistence.projection import Projection
 from antiphon.persistence.projections import PROJECTIONS
-from antiphon.persistence.rebuild.build import PAGE, build
-from antiphon.persistence.rebuild.command import COLLECTED_AFTER
+from antiphon.persistence.rebuild.build import build
+from antiphon.persistence.rebuild.fold import COLLECTED_AFTER, PAGE
 
 from .history import calls
 from .persistence import command

@@ -135,7 +135,7 @@ _STOPS_IN_THE_MIDDLE = """
 import asyncio, os, signal, sys
 from antiphon.chassis.database import Database
 from antiphon.persistence.projections.turns import TURNS
-from antiphon.persistence.rebuild import build
+from antiphon.persistence.rebuild import build, fold
 
 def on_progress(events, done):
     if done > 0.5:
@@ -143,7 +143,7 @@ def on_progress(events, done):
         os.kill(os.getpid(), signal.SIGKILL)
 
 async def main():
-    build.PAGE = build.BATCH = 64
+    fold.PAGE = fold.BATCH = 64
     database = await Database.connect(sys.argv[1])
     await build.build(sys.argv[1], database, TURNS, on_progress=on_progress)
 

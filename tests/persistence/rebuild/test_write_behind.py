@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import TYPE_CHECKING
 
 import asyncpg
@@ -12,7 +13,7 @@ from antiphon.chassis.log import Batch
 from antiphon.contracts.cursor import Cursor
 from antiphon.contracts.envelope import Envelope
 from antiphon.persistence.projection import Rows
-from antiphon.persistence.projection.batch import Write
+from antiphon.persistence.projection.batch import Write, write
 from antiphon.persistence.projection.rows import Cache, NotLoaded
 from antiphon.persistence.projections.sessions import SESSION, SESSIONS
 from antiphon.persistence.projections.turns import TURN
@@ -60,9 +61,9 @@ async def test_a_write_runs_behind_and_is_seen_by_the_next_read(database: Databa
         await connection.execute("create table behind (n integer)")
         async with write_behind(connection) as behind:
             for n in range(3):
-                await behind.write(Write("insert into behind select $1 from pg_sleep(0.05)", [n]))
+                await behind.write(partial(write, write=Write("insert into behind select $1 from pg_sleep(0.05)", [n])))
             assert [row["n"] for row in await behind.fetch("select n from behind order by n")] == [0, 1, 2]
-            await behind.write(Write("insert into behind values ($1)", [3]))
+            await behind.write(partial(write, write=Write("insert into behind values ($1)", [3])))
 
         assert await connection.fetchval("select count(*) from behind") == 4
 
@@ -71,7 +72,7 @@ async def test_the_error_of_the_last_write_is_raised(database: Database) -> None
     async with database.pool.acquire() as connection:
         with pytest.raises(asyncpg.DivisionByZeroError):
             async with write_behind(connection) as behind:
-                await behind.write(Write("select 1 / $1::integer", [0]))
+                await behind.write(partial(write, write=Write("select 1 / $1::integer", [0])))
         assert await connection.fetchval("select 1") == 1
 
 
@@ -84,7 +85,7 @@ async def test_a_write_ends_with_its_build(database: Database) -> None:
 
 async def _fail_to_fold(connection: "Connection") -> None:
     async with write_behind(connection) as behind:
-        await behind.write(Write("select pg_sleep($1)", [60]))
+        await behind.write(partial(write, write=Write("select pg_sleep($1)", [60])))
         await asyncio.sleep(0.05)
         raise ValueError("the fold failed")
 

@@ -1,6 +1,7 @@
 """The commands: run, migrate, status, rebuild, resume, verify, streams."""
 
 import asyncio
+import os
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -20,6 +21,8 @@ from antiphon.persistence.settings import (
 
 if TYPE_CHECKING:
     from antiphon.persistence.projection import Projection
+
+MAX_JOBS = 4  # of a rebuild, unless it is told more
 
 app = typer.Typer(
     help="The only writer of Postgres: ingest, projections, migrations.",
@@ -101,6 +104,10 @@ def rebuild(
     downgrade: Annotated[
         bool, typer.Option("--downgrade", help="Replace a view that later code has built.")
     ] = False,
+    jobs: Annotated[
+        int | None,
+        typer.Option(min=1, max=16, help="Processes that fold a long log; by default one per core, up to 4."),
+    ] = None,
     discard: Annotated[
         bool, typer.Option("--discard", help="Only drop what unfinished builds have left.")
     ] = False,
@@ -119,7 +126,8 @@ def rebuild(
         for name in asyncio.run(drop_unfinished(settings.postgres_dsn, projections)):
             typer.echo(f"{name}: dropped an unfinished build")
     else:
-        asyncio.run(build(settings, projections, restart=restart, downgrade=downgrade))
+        jobs = jobs or min(os.cpu_count() or 1, MAX_JOBS)
+        asyncio.run(build(settings, projections, jobs=jobs, restart=restart, downgrade=downgrade))
 
 
 @app.command()

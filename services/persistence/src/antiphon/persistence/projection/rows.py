@@ -117,6 +117,17 @@ class Rows:
                 values.setdefault(name, []).append(self._tables[name].values(row, before))
         return values
 
+    def created_and_changed(self) -> tuple[dict[str, list[Values]], dict[str, list[Values]]]:
+        """Return the values of the rows that do not exist yet, and of those that do, by table."""
+        created: dict[str, list[Values]] = {}
+        changed: dict[str, list[Values]] = {}
+        for (name, key), row in self._changed.items():
+            before = self._before.get((name, key))
+            if row != before:
+                rows = created if before is None else changed
+                rows.setdefault(name, []).append(self._tables[name].values(row, before))
+        return created, changed
+
     def whole(self, table: ViewTable) -> list[Values]:
         """Return all values of the changed rows of a table, as they are written to an empty table."""
         return [table.values(row, None) for (name, _), row in self._changed.items() if name == table.name]

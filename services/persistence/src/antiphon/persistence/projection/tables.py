@@ -76,10 +76,8 @@ def _is_indexed(column: Column[Any]) -> bool:
 def _text(column: Column[Any]) -> Callable[[Any], Any]:
     longest = INDEXED_LENGTH if _is_indexed(column) else sys.maxsize
 
-    def stored(value: str | None) -> str | None:
-        if value is None or ("\0" not in value and len(value) <= longest):
-            return value
-        return text_of(column, value)
+    def stored(value: str) -> str:
+        return value if "\0" not in value and len(value) <= longest else text_of(column, value)
 
     return stored
 
@@ -87,13 +85,13 @@ def _text(column: Column[Any]) -> Callable[[Any], Any]:
 def _stored(column: Column[Any]) -> Callable[[Any], Any] | None:
     """Return how a value is made one that Postgres can store; None if it is one already."""
     if isinstance(column.type, JSON):
-        return lambda value: None if value is None else _encode(value).decode()
+        return lambda value: _encode(value).decode()
     if isinstance(column.type, ARRAY):
-        return lambda value: TERM_SEPARATOR.join(value) if value else None
+        return lambda value: TERM_SEPARATOR.join(value) or None
     if isinstance(column.type, Text):
         return _text(column)
     if isinstance(column.type, DateTime):
-        return lambda value: None if value is None else instant(value)
+        return instant
     return None
 
 
@@ -135,11 +133,9 @@ class ViewTable:
         self.unread = frozenset(unread)
         self._load, self._dump, self._keep = load, dump, keep
         self._defaults = {c.name: c.default.arg for c in columns if isinstance(c.default, ColumnDefault)}
-        self._stored = [
-            # Postgres refuses a null in a required column before it sees that the row exists
-            (column.name, _is_document(column) and column.nullable, _stored(column))
-            for column in columns
-        ]
+        self._stored = [(n, stored) for n, column in enumerate(columns) if (stored := _stored(column))]
+        # Postgres refuses a null in a required column before it sees that the row exists
+        self._documents = [(n, c.name) for n, c in enumerate(columns) if _is_document(c) and c.nullable]
         self._key_columns = [table.c[name] for name in self.key]
         self._json = [c.name for c in columns if isinstance(c.type, JSON) and c.name not in self.unread]
 
@@ -172,15 +168,15 @@ class ViewTable:
     def values(self, row: Row, before: Row | None) -> Values:
         """Return the values of all columns as Postgres stores them; None for a document that is unchanged."""
         columns = row if self._dump is None else self._dump(row, before)
-        known = before if self._dump is None else None
-        values = []
-        for name, may_be_left_out, stored in self._stored:
-            value = columns.get(name)
-            if may_be_left_out and known is not None and known.get(name) is value:
-                value = None
-            elif stored is not None:
-                value = stored(value)
-            values.append(value)
+        values = [columns.get(name) for name in self.columns]
+        if before is not None and self._dump is None:
+            for place, name in self._documents:
+                if before.get(name) is values[place]:
+                    values[place] = None
+        for place, stored in self._stored:
+            value = values[place]
+            if value is not None:
+                values[place] = stored(value)
         return tuple(values)
 
     def kept(self, row: Row) -> Row | None:

@@ -2,8 +2,8 @@
 
 import os
 import socket
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
 import structlog
@@ -12,34 +12,27 @@ from antiphon.chassis.database import Database
 from antiphon.chassis.log import Log
 from antiphon.chassis.postgres import connect
 from antiphon.contracts.cursor import Cursor
-from antiphon.contracts.envelope import Envelope
-from antiphon.contracts.subjects import PARTITIONS, partition_of
+from antiphon.contracts.subjects import PARTITIONS
 from antiphon.persistence.leases.locks import sessions_with
 from antiphon.persistence.projection import Projection
-from antiphon.persistence.projection.batch import Advance, folded, view_dsn, write_of
-from antiphon.persistence.projection.checkpoint import skips
-from antiphon.persistence.projection.rows import Cache
+from antiphon.persistence.projection.batch import view_dsn
 from antiphon.persistence.rebuild import shadow
 from antiphon.persistence.rebuild.attached import rehearse
+from antiphon.persistence.rebuild.fold import STATEMENT_SECONDS, Fold, OnProgress
+from antiphon.persistence.rebuild.processes import Work, fold_in_processes
 from antiphon.persistence.rebuild.swap import check_live, swap
-from antiphon.persistence.rebuild.write_behind import WriteBehind, grouped, write_behind
 
 if TYPE_CHECKING:
     from antiphon.chassis.database import Connection
 
 log = structlog.get_logger(__name__)
 
-PAGE = 4_000  # events that are read at once, at most
-BATCH = 8_000  # events in one transaction: a row that changes several times is written once
-BATCH_BYTES = 16 << 20
-MAX_CACHED_BYTES = 128 << 20
 NEAR_EVENTS = 2_000  # positions behind the head: the rest is folded while the live view waits
-STATEMENT_SECONDS = 120.0
+EVENTS_WORTH_PROCESSES = 50_000  # they take a second to start
 
 _LOCK = "select pg_try_advisory_lock(hashtextextended($1, 0))"
 
 OnBlocked = Callable[[str], object]  # who keeps the finished view from being taken into use
-OnProgress = Callable[[int, float], None]  # events folded since the last call, and the part that is done
 
 
 class BuildInProgress(Exception):
@@ -52,20 +45,20 @@ class Build:
     def __init__(
         self,
         projection: Projection,
+        dsn: str,
         connection: "Connection",
         database: Database,
         on_progress: OnProgress,
         on_blocked: OnBlocked,
+        jobs: int,
     ) -> None:
         self._projection = projection
+        self._dsn = dsn
         self._connection = connection
         self._log = Log(database, None)
         self._on_progress = on_progress
         self._on_blocked = on_blocked
-        self._cache = Cache(MAX_CACHED_BYTES)
-        self._cursor = Cursor()
-        self._epoch = 0
-        self._skips: Collection[tuple[int, int]] = ()
+        self._jobs = jobs
 
     async def run(self, *, restart: bool = False, downgrade: bool = False) -> None:
         """Build the view and take it into use.
@@ -73,70 +66,50 @@ class Build:
         Raises InUse, NewerVersion, Blocked, EventFailed, Fenced, DatabaseUnavailable, and any of
         POSTGRES_ERRORS; it can be run again.
         """
-        await check_live(self._connection, self._projection, downgrade=downgrade)
-        known = await shadow.read(self._connection, self._projection.name)
-        created = restart or known is None or known.fingerprint != shadow.fingerprint(self._projection)
-        async with self._connection.transaction():
+        connection, projection = self._connection, self._projection
+        await check_live(connection, projection, downgrade=downgrade)
+        known = await shadow.read(connection, projection.name)
+        created = restart or known is None or known.fingerprint != shadow.fingerprint(projection)
+        async with connection.transaction():
             if created:
-                await shadow.create(self._connection, self._projection, whoami())
-            await rehearse(self._connection, self._projection)
-        await self._connection.execute(f"set search_path = {shadow.search_path(self._projection.name)}")
-        self._cursor, self._epoch = await shadow.claim(self._connection, self._projection)
-        self._skips = await skips(self._connection, self._projection)
-        if created:
-            self._cache = Cache(MAX_CACHED_BYTES, complete=True)
-        await self._fold_to_head()
-        await shadow.index(self._connection, self._projection)
-        await self._fold_to_head()
-        await swap(self._connection, self._projection, self._catch_up, self._on_blocked, downgrade=downgrade)
+                await shadow.create(connection, projection, whoami())
+            await rehearse(connection, projection)
+        await connection.execute(f"set search_path = {shadow.search_path(projection.name)}")
+        epoch = await shadow.claim(connection, projection)
+        if self._jobs > 1:
+            await self._fold_in_processes(epoch, empty=created)
+            created = False
+        fold = Fold(projection, connection, self._log, epoch, empty=created)
+        await fold.begin()
+        await self._fold_to_head(fold)
+        await shadow.index(connection, projection)
+        await self._fold_to_head(fold)
+
+        async def catch_up(until: Cursor) -> None:
+            """Fold to a cursor in the transaction of the swap, which may have been rolled back before."""
+            if await shadow.positions(connection, projection) != fold.cursor:
+                await fold.begin()
+            await fold.to(until, self._on_progress)
+
+        await swap(connection, projection, catch_up, self._on_blocked, downgrade=downgrade)
         self._on_progress(0, 1.0)
 
-    async def _fold_to_head(self) -> None:
+    async def _fold_in_processes(self, epoch: int, *, empty: bool) -> None:
+        until = await self._log.head()
+        reached = await shadow.positions(self._connection, self._projection)
+        behind = sum(max(0, until.after(p) - reached.after(p)) for p in range(PARTITIONS))
+        if behind >= EVENTS_WORTH_PROCESSES:
+            positions = {partition: until.after(partition) for partition in range(PARTITIONS)}
+            work = Work(self._dsn, self._projection.name, epoch, positions, empty)
+            await fold_in_processes(work, self._jobs, self._on_progress)
+
+    async def _fold_to_head(self, fold: Fold) -> None:
         while True:
             head = await self._log.head()
-            behind = sum(head.after(p) - self._cursor.after(p) for p in range(PARTITIONS))
-            await self._fold_to(head)
+            behind = fold.behind(head)
+            await fold.to(head, self._on_progress)
             if behind <= NEAR_EVENTS:
                 break
-
-    async def _catch_up(self, until: Cursor) -> None:
-        """Fold to a cursor in the transaction of the swap, which may have been rolled back before."""
-        stored = await shadow.positions(self._connection, self._projection)
-        if stored != self._cursor:
-            self._cursor, self._cache = stored, Cache(MAX_CACHED_BYTES)
-        await self._fold_to(until)
-
-    async def _fold_to(self, until: Cursor) -> None:
-        start = self._cursor
-        width = sum(max(0, until.after(p) - start.after(p)) for p in range(PARTITIONS))
-        batches = self._log.read(start, until, types=self._projection.types, batch=PAGE, prefetch=True)
-        try:
-            async with aclosing(batches), write_behind(self._connection) as behind:
-                async for batch in grouped(batches, BATCH, BATCH_BYTES):
-                    await self._apply(batch.envelopes, batch.cursor, behind)
-                    left = sum(max(0, until.after(p) - self._cursor.after(p)) for p in range(PARTITIONS))
-                    self._on_progress(len(batch.envelopes), 1 - left / width if width else 1.0)
-        except BaseException:
-            self._cache = Cache(MAX_CACHED_BYTES)  # it may have rows that were not written
-            raise
-
-    async def _apply(self, envelopes: Sequence[Envelope], cursor: Cursor, behind: WriteBehind) -> None:
-        if self._skips:
-            envelopes = [e for e in envelopes if (partition_of(e.subject), e.position) not in self._skips]
-        moved = [p for p in range(PARTITIONS) if cursor.after(p) > self._cursor.after(p)]
-        advance = Advance(
-            self._projection.name,
-            moved,
-            epochs=[self._epoch] * len(moved),
-            expected=[self._cursor.after(p) for p in moved],
-            reached=[cursor.after(p) for p in moved],
-        )
-        if moved:
-            rows = await folded(self._projection, behind, envelopes, self._cache)
-            await behind.write(write_of(self._projection, rows, advance))
-            rows.keep()
-            self._cache.trim(envelopes)
-        self._cursor = cursor
 
 
 @asynccontextmanager
@@ -177,17 +150,18 @@ async def build(
     *,
     restart: bool = False,
     downgrade: bool = False,
+    jobs: int = 1,
     on_progress: OnProgress = lambda _, __: None,
     on_blocked: OnBlocked = lambda _: None,
 ) -> None:
     """Build a view in its shadow and take it into use (see Build.run).
 
-    Raises BuildInProgress too.
+    With more than one job, the partitions of a long log are folded by so many processes: of a projection
+    that they can find by its name. Raises BuildInProgress too.
     """
     async with locked(dsn, projection.name) as connection:
-        await Build(projection, connection, database, on_progress, on_blocked).run(
-            restart=restart, downgrade=downgrade
-        )
+        running = Build(projection, dsn, connection, database, on_progress, on_blocked, jobs)
+        await running.run(restart=restart, downgrade=downgrade)
     log.info("projection.built", projection=projection.name, version=projection.version)
 
 

@@ -16,20 +16,21 @@ from antiphon.persistence.projection import Projection
 from antiphon.persistence.projection.declaration import EventFailed
 from antiphon.persistence.rebuild.attached import InUse
 from antiphon.persistence.rebuild.build import BuildInProgress, build, discard
+from antiphon.persistence.rebuild.fold import COLLECTED_AFTER
 from antiphon.persistence.rebuild.swap import Blocked, NewerVersion
 
 CONNECT_SECONDS = 5.0
 READERS = 4
-COLLECTED_AFTER = (
-    100_000,
-    50,
-    100,
-)  # objects: those of a batch are no garbage, and to look costs a third
 STOPPED: tuple[type[Exception], ...] = (Fenced, DatabaseUnavailable, *POSTGRES_ERRORS)
 
 
 async def rebuild(
-    settings: PostgresSettings, projections: Sequence[Projection], *, restart: bool, downgrade: bool = False
+    settings: PostgresSettings,
+    projections: Sequence[Projection],
+    *,
+    jobs: int,
+    restart: bool = False,
+    downgrade: bool = False,
 ) -> None:
     """Build views again and take each into use.
 
@@ -49,7 +50,7 @@ async def rebuild(
         async with database.transaction() as connection:
             await check(connection)
         for projection in projections:
-            await _rebuild(settings.postgres_dsn, database, projection, restart, downgrade)
+            await _rebuild(settings.postgres_dsn, database, projection, jobs, restart, downgrade)
     except SchemaMismatch as error:
         raise SystemExit(str(error)) from error
     finally:
@@ -68,7 +69,7 @@ async def drop_unfinished(dsn: str, projections: Sequence[Projection]) -> list[s
 
 
 async def _rebuild(
-    dsn: str, database: Database, projection: Projection, restart: bool, downgrade: bool
+    dsn: str, database: Database, projection: Projection, jobs: int, restart: bool, downgrade: bool
 ) -> None:
     started, folded = time.monotonic(), 0
     with Progress(
@@ -97,6 +98,7 @@ async def _rebuild(
                 dsn,
                 database,
                 projection,
+                jobs=jobs,
                 restart=restart,
                 downgrade=downgrade,
                 on_progress=on_progress,

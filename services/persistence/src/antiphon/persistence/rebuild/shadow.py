@@ -30,7 +30,7 @@ _POSITIONS = "select partition, position from projection_checkpoints where proje
 _CLAIM = """
 update projection_checkpoints set epoch = epoch + 1, updated_at = now()
  where projection = $1
-returning partition, position, epoch
+returning epoch
 """
 
 
@@ -157,10 +157,10 @@ async def positions(connection: "Connection", projection: Projection) -> Cursor:
     return Cursor({row[0]: row[1] for row in await connection.fetch(_POSITIONS, projection.name)})
 
 
-async def claim(connection: "Connection", projection: Projection) -> tuple[Cursor, int]:
-    """Fence an earlier build of the shadow; return how far it is, and the epoch of this one.
+async def claim(connection: "Connection", projection: Projection) -> int:
+    """Fence an earlier build of the shadow; return the epoch of this one.
 
     The connection has the search path of the shadow.
     """
-    rows = await connection.fetch(_CLAIM, projection.name)
-    return Cursor({row["partition"]: row["position"] for row in rows}), rows[0]["epoch"]
+    epoch: int = await connection.fetchval(_CLAIM, projection.name)
+    return epoch

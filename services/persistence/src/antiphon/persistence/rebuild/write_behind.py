@@ -1,7 +1,7 @@
 """Overlap the work of a build: pages are read, folded and written at the same time, each stage one ahead."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,6 @@ from antiphon.chassis.background import end_task
 from antiphon.chassis.log import Batch
 from antiphon.contracts.cursor import Cursor
 from antiphon.contracts.envelope import Envelope
-from antiphon.persistence.projection.batch import Write, write
 
 if TYPE_CHECKING:
     from antiphon.chassis.database import Connection
@@ -30,10 +29,10 @@ class WriteBehind:
         found: list[asyncpg.Record] = await self._connection.fetch(query, *arguments)
         return found
 
-    async def write(self, statement: Write) -> None:
+    async def write(self, write: "Callable[[Connection], Coroutine[Any, Any, None]]") -> None:
         """Begin to write, once the write before has ended. Raises the error of that one."""
         await self.flush()
-        self._writing = asyncio.create_task(write(self._connection, statement), name="rebuild: write")
+        self._writing = asyncio.create_task(write(self._connection), name="rebuild: write")
 
     async def flush(self) -> None:
         """Wait until all is written. Raises Fenced, and any of POSTGRES_ERRORS."""
