@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 NEAR_EVENTS = 2_000  # positions behind the head: the rest is folded while the live view waits
-EVENTS_WORTH_PROCESSES = 50_000  # they take a second to start
+EVENTS_WORTH_PROCESSES = 300_000  # to start them takes a second
 
 _LOCK = "select pg_try_advisory_lock(hashtextextended($1, 0))"
 
