@@ -156,8 +156,8 @@ async def build(
 ) -> None:
     """Build a view in its shadow and take it into use (see Build.run).
 
-    With more than one job, the partitions of a long log are folded by so many processes: of a projection
-    that they can find by its name. Raises BuildInProgress too.
+    With more than one job, so many processes fold the partitions of a long log; the projection must then
+    be one of PROJECTIONS. Raises BuildInProgress too.
     """
     async with locked(dsn, projection.name) as connection:
         running = Build(projection, dsn, connection, database, on_progress, on_blocked, jobs)
