@@ -4,7 +4,7 @@ A sketch has the counts of values in the bins of a DDSketch with a relative erro
 are the sketch of all values together: quantiles are as right as those of one, which averages are not.
 """
 
-from bisect import insort
+from bisect import bisect
 from collections.abc import Mapping, Sequence
 
 from ddsketch.mapping import LogarithmicMapping
@@ -71,9 +71,11 @@ def with_value(bins: Mapping[str, int], milliseconds: object) -> Mapping[str, in
     key = str(_bin(float(min(max(milliseconds, SHORTEST_MS), LONGEST_MS))))
     if key in bins:
         return {**bins, key: bins[key] + 1}
-    entries = list(bins.items())
-    insort(entries, (key, 1), key=lambda entry: int(entry[0]))
-    return dict(entries)
+    keys, counts = list(bins), list(bins.values())
+    place = bisect(keys, int(key), key=int)
+    keys.insert(place, key)
+    counts.insert(place, 1)
+    return dict(zip(keys, counts, strict=True))
 
 
 def in_ms(seconds: object) -> object:
