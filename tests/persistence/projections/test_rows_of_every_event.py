@@ -15,7 +15,7 @@ from antiphon.persistence.projections import PROJECTIONS
 
 EXAMPLES = Path(__file__).parents[3] / "contracts" / "examples"
 PINNED = {
-    "sessions": (1, "c4573f2d30f14bea"),
+    "sessions": (2, "8885dd301c5a7085"),
     "turns": (1, "6a89386fd42aeb3a"),
     "participants": (1, "3ab36342b81f86be"),
     "tools": (1, "a0cc2af72b330afa"),
