@@ -15,9 +15,9 @@ from antiphon.persistence.projections import PROJECTIONS
 
 EXAMPLES = Path(__file__).parents[3] / "contracts" / "examples"
 PINNED = {
-    "sessions": (2, "8885dd301c5a7085"),
+    "sessions": (2, "c27ca9f0dbf88078"),
     "turns": (1, "6a89386fd42aeb3a"),
-    "participants": (1, "3ab36342b81f86be"),
+    "participants": (2, "f556317dcad7ffb5"),
     "tools": (1, "a0cc2af72b330afa"),
     "usage": (1, "87551ff2544c254e"),
     "daily": (1, "7465c3ce714b3da6"),
