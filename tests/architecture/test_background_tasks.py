@@ -36,6 +36,7 @@ OWNED = {
     "cli/supervisor/supervisor.py": "`run` and `_run_together` await their tasks",
     "persistence/ingest/group_writer.py": "callers await futures, which the task resolves in every case",
     "persistence/leases/work.py": "`finished` awaits the work, or cancels it when it does not end",
+    "persistence/rebuild/worker.py": "`main` awaits both, and logs the error of the fold",
     "persistence/rebuild/write_behind.py": "`flush` takes its result; `close` cancels it",
     "persistence/verify/log_rows.py": "`pages` awaits it, and cancels it when its reader ends early",
     "recorder/limits.py": "the end of a call outlasts the waiting for its limit; `stop` waits for it",

@@ -20,6 +20,7 @@ from antiphon.persistence.errors import Fenced, NotReady
 from antiphon.persistence.projection import Projection, Rows, ViewTable
 from antiphon.persistence.projection.loop import ProjectionLoop
 from antiphon.persistence.projection.rows import Cache
+from antiphon.persistence.projections.turns import TURN
 from antiphon.persistence.readiness import ReadinessCheck
 from antiphon.persistence.settings import PersistenceSettings
 
@@ -361,15 +362,17 @@ async def create_table(connection: Any, projection: IdProjection) -> None:
 
 
 async def test_cached_rows_are_bounded_in_bytes(new_session: "NewSession") -> None:
-    cache = Cache(max_bytes=10_000)
+    cache = Cache(max_bytes=20_000)
     session = new_session("cached")
+    record = {"session_id": session.session_id, "epoch": "", "turn": 1, "user_text": "x" * 1_000}
+    columns = dict.fromkeys(TURN.columns) | {"tool_call_ids": "[]", "metrics": "{}"}
     for number in range(1, 6):
-        cache.rows["ids", (number,)] = {"text": "x" * 1000}
+        cache.put(TURN, columns | record | {"turn": number})
         cache.trim([session.turn(number)])
     assert len(cache.rows) == 5
-    assert 5_000 < cache.bytes < 10_000
+    assert 10_000 < cache.bytes < 15_000
 
-    cache.rows["ids", ("large",)] = {"text": "x" * 10_000}
+    cache.put(TURN, columns | record | {"turn": 6, "user_text": "x" * 20_000})
     cache.trim([])
     assert (cache.rows, cache.bytes) == ({}, 0)
 

@@ -34,6 +34,7 @@ from antiphon.persistence.projections import PROJECTIONS
 from antiphon.persistence.projections.sessions import SESSIONS
 from antiphon.persistence.projections.turns import TURNS
 from antiphon.persistence.readiness import ReadinessCheck
+from antiphon.persistence.rebuild.build import build
 
 if TYPE_CHECKING:
     from tests.persistence.conftest import Eventually, LogReader, NewSession, Publish, RunningIngest
@@ -139,6 +140,7 @@ async def test_a_body_that_was_stored_before_its_type_was_known_stops_no_view(
 async def test_a_type_that_becomes_known_after_its_events_were_stored(
     bus: Bus,
     database: Database,
+    postgres_dsn: str,
     ingest: "RunningIngest",
     publish: "Publish",
     event_log: "LogReader",
@@ -149,6 +151,7 @@ async def test_a_type_that_becomes_known_after_its_events_were_stored(
     """The body was stored by an ingest that did not know its type, so nobody has checked it."""
     ours, theirs = new_session("stored"), new_session("of another tenant", tenant="other")
     wrong = replace(ours.turn(1), data=Raw(b'{"turn": "first"}'))
+    await build(postgres_dsn, database, SESSIONS)
     ingest.start(*{ours.partition, theirs.partition})
     with monkeypatch.context() as older:
         known = {name: event for name, event in registry.BY_TYPE.items() if name != TurnSaved.TYPE}

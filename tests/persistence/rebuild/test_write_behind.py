@@ -61,7 +61,9 @@ async def test_a_write_runs_behind_and_is_seen_by_the_next_read(database: Databa
         await connection.execute("create table behind (n integer)")
         async with write_behind(connection) as behind:
             for n in range(3):
-                await behind.write(partial(write, write=Write("insert into behind select $1 from pg_sleep(0.05)", [n])))
+                await behind.write(
+                    partial(write, write=Write("insert into behind select $1 from pg_sleep(0.05)", [n]))
+                )
             assert [row["n"] for row in await behind.fetch("select n from behind order by n")] == [0, 1, 2]
             await behind.write(partial(write, write=Write("insert into behind values ($1)", [3])))
 

@@ -1,6 +1,7 @@
 """The envelope of every event: CloudEvents 1.0 in JSON, with extensions for order and tracing."""
 
 from datetime import datetime
+from functools import lru_cache
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -40,8 +41,13 @@ class Envelope(Struct, frozen=True, kw_only=True):
     @property
     def version(self) -> int:
         """Return the schema version of the event; 0 when `dataschema` has none."""
-        tail = self.dataschema.rpartition("/")[2]
-        return int(tail) if tail.isascii() and tail.isdigit() else 0
+        return _version_of(self.dataschema)
+
+
+@lru_cache(maxsize=512)  # there are about a hundred; the others come from strangers
+def _version_of(dataschema: str) -> int:
+    tail = dataschema.rpartition("/")[2]
+    return int(tail) if tail.isascii() and tail.isdigit() else 0
 
 
 _encoder = msgspec.json.Encoder()

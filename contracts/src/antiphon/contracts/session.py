@@ -13,11 +13,13 @@ from antiphon.contracts.errors import ContractError
 from antiphon.contracts.event import LARGEST_COUNT, Event
 from antiphon.contracts.events import agent, participant, session, turn
 from antiphon.contracts.events.usage import ModelUsage, UsageUpdated
+from antiphon.contracts.ids import epoch_of
 from antiphon.contracts.registry import BY_TYPE, EVENTS, open_event
+from antiphon.contracts.usage import total, with_job
 
 T = TypeVar("T")
 
-FOLD_VERSION = 1  # raised when the fold gives another state for the same events
+FOLD_VERSION = 2  # raised when the fold gives another state for the same events
 
 
 class Status(StrEnum):
@@ -64,9 +66,10 @@ MAX_AGENTS = 16  # of one session whose details are kept; the oldest are forgott
 class Session(Struct, frozen=True, kw_only=True):
     """The state of a session, folded from its events; `sequence` is that of the last one.
 
-    `turns` counts the turns of all agents, and `turns_by_epoch` those of the newest ones. `skipped` counts
-    events that could not be read: of an unknown type, of a newer version, or with a wrong body. Until a
-    session is requested or adopted, its flow, user and room are unknown.
+    `turns` counts the turns of all agents, and `turns_by_epoch` those of the newest ones. `usage` is that of
+    all agents; `usage_by_epoch` has it by agent once there are several, and until then `usage_epoch` says
+    whose it is. `skipped` counts events that could not be read: of an unknown type, of a newer version, or
+    with a wrong body. Until a session is requested or adopted, its flow, user and room are unknown.
     """
 
     session_id: str
@@ -102,6 +105,8 @@ class Session(Struct, frozen=True, kw_only=True):
     agents: dict[str, Agent] = {}
     participants: dict[str, Participant] = {}
     usage: list[ModelUsage] = []
+    usage_epoch: str | None = None
+    usage_by_epoch: dict[str, list[ModelUsage]] = {}
     ended_at: datetime | None = None
     reason: str | None = None
     fault: str | None = None
@@ -119,7 +124,7 @@ def _advanced(state: Session, status: Status) -> Status:
     return status if _RANK[status] > _RANK[state.status] and not state.ended else state.status
 
 
-def _requested(state: Session, event: session.SessionRequested, at: datetime) -> Session:
+def _requested(state: Session, event: session.SessionRequested, envelope: Envelope) -> Session:
     return replace(
         state,
         flow_id=event.flow_id or None,
@@ -133,11 +138,11 @@ def _requested(state: Session, event: session.SessionRequested, at: datetime) ->
         variables=event.variables,
         max_duration_seconds=event.max_duration_seconds,
         ttl_seconds=event.ttl_seconds,
-        created_at=at,
+        created_at=envelope.time,
     )
 
 
-def _adopted(state: Session, event: session.SessionAdopted, at: datetime) -> Session:
+def _adopted(state: Session, event: session.SessionAdopted, envelope: Envelope) -> Session:
     if state.created_at is not None:
         return state  # requested, or adopted by an earlier agent
     return replace(
@@ -148,22 +153,22 @@ def _adopted(state: Session, event: session.SessionAdopted, at: datetime) -> Ses
         agent_name=event.agent_name,
         language=event.language,
         metadata=event.metadata,
-        created_at=at,
+        created_at=envelope.time,
     )
 
 
-def _dispatched(state: Session, event: session.SessionDispatched, at: datetime) -> Session:
+def _dispatched(state: Session, event: session.SessionDispatched, envelope: Envelope) -> Session:
     return replace(
         state,
         status=_advanced(state, Status.DISPATCHED),
         dispatch_attempts=max(state.dispatch_attempts, event.attempt),
-        dispatched_at=state.dispatched_at or at,
+        dispatched_at=state.dispatched_at or envelope.time,
         agent_name=event.agent_name,
         detail=None if state.status is Status.PENDING else state.detail,
     )
 
 
-def _dispatch_failed(state: Session, event: session.SessionDispatchFailed, at: datetime) -> Session:
+def _dispatch_failed(state: Session, event: session.SessionDispatchFailed, envelope: Envelope) -> Session:
     return replace(state, dispatch_attempts=max(state.dispatch_attempts, event.attempt), detail=event.reason)
 
 
@@ -176,27 +181,29 @@ def _newest(by_epoch: dict[str, T]) -> dict[str, T]:
     return dict(list(by_epoch.items())[-MAX_AGENTS:]) if len(by_epoch) > MAX_AGENTS else by_epoch
 
 
-def _joined(state: Session, event: agent.AgentJoined, at: datetime) -> Session:
-    joined = replace(state.agents.get(event.epoch, Agent()), identity=event.identity, joined_at=at)
+def _joined(state: Session, event: agent.AgentJoined, envelope: Envelope) -> Session:
+    joined = replace(state.agents.get(event.epoch, Agent()), identity=event.identity, joined_at=envelope.time)
     return replace(
         state,
         status=_advanced(state, Status.JOINED),
         job_id=event.job_id,
-        joined_at=at,
+        joined_at=envelope.time,
         agents=_agents(state, event.epoch, joined),
     )
 
 
-def _left(state: Session, event: agent.AgentLeft, at: datetime) -> Session:
-    left = replace(state.agents.get(event.epoch, Agent()), left_at=at, reason=event.reason)
-    return replace(state, agents=_agents(state, event.epoch, left), usage=event.usage or state.usage)
+def _left(state: Session, event: agent.AgentLeft, envelope: Envelope) -> Session:
+    left = replace(state.agents.get(event.epoch, Agent()), left_at=envelope.time, reason=event.reason)
+    return replace(_used(state, event.epoch, event.usage), agents=_agents(state, event.epoch, left))
 
 
-def _lost(state: Session, event: agent.AgentLost, at: datetime) -> Session:
+def _lost(state: Session, event: agent.AgentLost, envelope: Envelope) -> Session:
     known = state.agents.get(event.job_id, Agent())
     if known.left_at is not None:
         return state
-    return replace(state, agents=_agents(state, event.job_id, replace(known, left_at=at, reason="lost")))
+    return replace(
+        state, agents=_agents(state, event.job_id, replace(known, left_at=envelope.time, reason="lost"))
+    )
 
 
 def _all_left(state: Session, at: datetime, reason: str) -> dict[str, Agent]:
@@ -207,25 +214,28 @@ def _all_left(state: Session, at: datetime, reason: str) -> dict[str, Agent]:
     }
 
 
-def _ready(state: Session, event: agent.AgentReady, at: datetime) -> Session:
+def _ready(state: Session, event: agent.AgentReady, envelope: Envelope) -> Session:
     return replace(
-        state, status=_advanced(state, Status.READY), ready_at=state.ready_at or at, greeting=event.greeting
+        state,
+        status=_advanced(state, Status.READY),
+        ready_at=state.ready_at or envelope.time,
+        greeting=event.greeting,
     )
 
 
-def _agent_state(state: Session, event: agent.AgentStateChanged, at: datetime) -> Session:
+def _agent_state(state: Session, event: agent.AgentStateChanged, envelope: Envelope) -> Session:
     return replace(state, agent_state=event.new_state)
 
 
-def _user_state(state: Session, event: agent.UserStateChanged, at: datetime) -> Session:
+def _user_state(state: Session, event: agent.UserStateChanged, envelope: Envelope) -> Session:
     return replace(state, user_state=event.new_state)
 
 
-def _handed_off(state: Session, event: agent.AgentHandedOff, at: datetime) -> Session:
+def _handed_off(state: Session, event: agent.AgentHandedOff, envelope: Envelope) -> Session:
     return replace(state, agent_id=event.to_agent)
 
 
-def _turn(state: Session, event: turn.TurnSaved, at: datetime) -> Session:
+def _turn(state: Session, event: turn.TurnSaved, envelope: Envelope) -> Session:
     # Numbers are unique within an epoch; events from before there were epochs have none.
     epoch = event.epoch or ""
     known = state.turns_by_epoch.get(epoch, 0)
@@ -241,50 +251,67 @@ def _turn(state: Session, event: turn.TurnSaved, at: datetime) -> Session:
     )
 
 
-def _connected(state: Session, event: participant.ParticipantConnected, at: datetime) -> Session:
+def _connected(state: Session, event: participant.ParticipantConnected, envelope: Envelope) -> Session:
     known = state.participants.get(event.sid)  # each agent that joins writes down whom it finds
-    joined_at = at if known is None else known.joined_at
+    joined_at = envelope.time if known is None else known.joined_at
     present = Participant(identity=event.identity, kind=event.kind, joined_at=joined_at)
     return replace(state, participants={**state.participants, event.sid: present})
 
 
-def _disconnected(state: Session, event: participant.ParticipantDisconnected, at: datetime) -> Session:
+def _disconnected(state: Session, event: participant.ParticipantDisconnected, envelope: Envelope) -> Session:
     known = state.participants.get(event.sid)
     if known is None:
-        known = Participant(identity=event.identity, kind=event.kind, joined_at=at)
-    return replace(state, participants={**state.participants, event.sid: replace(known, left_at=at)})
-
-
-def _usage(state: Session, event: UsageUpdated, at: datetime) -> Session:
-    return replace(state, usage=event.models)
-
-
-def _closed(state: Session, event: session.SessionClosed, at: datetime) -> Session:
+        known = Participant(identity=event.identity, kind=event.kind, joined_at=envelope.time)
     return replace(
-        state,
+        state, participants={**state.participants, event.sid: replace(known, left_at=envelope.time)}
+    )
+
+
+def _usage(state: Session, event: UsageUpdated, envelope: Envelope) -> Session:
+    return _used(state, epoch_of(envelope.id, envelope.subject), event.models)
+
+
+def _used(state: Session, epoch: str, models: list[ModelUsage]) -> Session:
+    if not models:
+        return state
+    if state.usage_epoch in (None, epoch) and not state.usage_by_epoch:
+        return replace(state, usage_epoch=epoch, usage=models)
+    by_epoch = state.usage_by_epoch or {state.usage_epoch or "": state.usage}
+    by_epoch = with_job(by_epoch, epoch, models)
+    return replace(state, usage_by_epoch=by_epoch, usage=total(by_epoch.values()))
+
+
+def _present(state: Session) -> str:
+    """Return the epoch of the last agent that has not left; of the last one if all have."""
+    epochs = [epoch for epoch, known in state.agents.items() if known.left_at is None] or [*state.agents]
+    return epochs[-1] if epochs else ""
+
+
+def _closed(state: Session, event: session.SessionClosed, envelope: Envelope) -> Session:
+    return replace(
+        _used(state, _present(state), event.usage),
         status=_advanced(state, Status.CLOSED),
-        ended_at=at,
+        ended_at=envelope.time,
         reason=event.reason,
         fault=event.fault,
         duration_seconds=event.duration_seconds,
         detail=event.detail,
-        usage=event.usage or state.usage,
-        agents=_all_left(state, at, event.reason),
+        agents=_all_left(state, envelope.time, event.reason),
     )
 
 
-def _failed(state: Session, event: session.SessionFailed, at: datetime) -> Session:
+def _failed(state: Session, event: session.SessionFailed, envelope: Envelope) -> Session:
     return replace(
         state,
         status=_advanced(state, Status.FAILED),
-        ended_at=at,
+        ended_at=envelope.time,
         reason=event.reason,
         detail=event.detail,
-        agents=_all_left(state, at, event.reason),
+        agents=_all_left(state, envelope.time, event.reason),
     )
 
 
-_APPLY: dict[type[Event], Callable[[Session, Any, datetime], Session]] = {
+_APPLY: dict[type[Event], Callable[[Session, Any, Envelope], Session]] = {
     session.SessionRequested: _requested,
     session.SessionAdopted: _adopted,
     session.SessionDispatched: _dispatched,
@@ -328,7 +355,7 @@ def evolve(state: Session, envelope: Envelope) -> Session:
     # The first terminal event decides; later events still update the other fields.
     elif not (state.ended and envelope.type in TERMINAL_TYPES):
         try:
-            state = apply(state, open_event(envelope), envelope.time)
+            state = apply(state, open_event(envelope), envelope)
         except ContractError:
             skipped += 1
     updated = envelope.time if state.updated_at is None else max(state.updated_at, envelope.time)

@@ -22,7 +22,7 @@ from antiphon.persistence.settings import (
 if TYPE_CHECKING:
     from antiphon.persistence.projection import Projection
 
-MAX_JOBS = 4  # of a rebuild, unless it is told more
+MAX_JOBS = 4  # of a rebuild, without --jobs
 
 app = typer.Typer(
     help="The only writer of Postgres: ingest, projections, migrations.",
@@ -106,7 +106,7 @@ def rebuild(
     ] = False,
     jobs: Annotated[
         int | None,
-        typer.Option(min=1, max=16, help="Processes that fold a long log; by default one per core, up to 4."),
+        typer.Option(min=1, max=16, help="Processes for a long log; by default one per core, at most 4."),
     ] = None,
     discard: Annotated[
         bool, typer.Option("--discard", help="Only drop what unfinished builds have left.")

@@ -119,4 +119,4 @@ async def _read(reader: Reader, table: ViewTable, keys: Sequence[Key], cache: Ca
     for key in keys:
         cache.rows[table.name, key] = None
     for record in await reader.fetch(read(table), *zip(*keys, strict=True)):
-        cache.rows[table.name, tuple(record[name] for name in table.key)] = table.loaded(dict(record))
+        cache.put(table, dict(record))

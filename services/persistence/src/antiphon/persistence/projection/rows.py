@@ -1,15 +1,13 @@
 """The rows of a view while events are folded into them: those of the cache, those changed, those to read."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
-
-import msgspec
 
 from antiphon.contracts.envelope import Envelope
 from antiphon.persistence.projection.tables import Key, Row, Values, ViewTable
 
-MAX_CACHED_BYTES = 32 << 20  # of rows as JSON, and of the events folded into them since
+MAX_CACHED_BYTES = 32 << 20  # of rows that were read, and of the events folded into them since
+ROW_BYTES = 1_000  # of a row besides its texts, about
 
 
 class NotLoaded(Exception):
@@ -50,11 +48,14 @@ class Cache:
             return [key for key in keys if (table.name, key) in self.rows.dropped]
         return [key for key in keys if (table.name, key) not in self.rows]
 
+    def put(self, table: ViewTable, record: Mapping[str, Any]) -> None:
+        """Keep a row that was read, and count its texts."""
+        self.rows[table.name, tuple(record[name] for name in table.key)] = table.loaded(record)
+        self.bytes += sum(len(v) for v in record.values() if isinstance(v, str | bytes))
+
     def trim(self, envelopes: Sequence[Envelope]) -> None:
-        """Count the new rows, and the events that were folded into the others; drop all if too many."""
-        new = max(0, len(self.rows) - self._counted)  # the last ones: a dict keeps the order of insertion
-        for (_, key), row in islice(reversed(self.rows.items()), new):
-            self.bytes += len(msgspec.json.encode((key, row), enc_hook=repr))
+        """Count the new rows, and the events that they were made of; drop all if there are too many."""
+        self.bytes += ROW_BYTES * max(0, len(self.rows) - self._counted)
         self.bytes += sum(len(envelope.data) for envelope in envelopes)
         if self.bytes > self._max_bytes:
             self.rows = {}

@@ -3,6 +3,7 @@
 from sqlalchemy import ARRAY, Column, Index, Integer, Table, Text, text
 
 from antiphon.contracts.envelope import Envelope
+from antiphon.contracts.session import FOLD_VERSION
 from antiphon.persistence.projection import (
     Document,
     Instant,
@@ -65,7 +66,7 @@ SESSION = ViewTable(
     keep=session_row.keep,
     unread=("metadata", "metadata_terms"),  # written once, and needed by no event
 )
-SESSIONS = Projection("sessions", SESSION, rest_seconds=0.0015)
+SESSIONS = Projection("sessions", SESSION, version=FOLD_VERSION, rest_seconds=0.0015)
 
 
 @SESSIONS.on_any

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 NEAR_EVENTS = 2_000  # positions behind the head: the rest is folded while the live view waits
-EVENTS_WORTH_PROCESSES = 50_000  # they take a second to start
+EVENTS_WORTH_PROCESSES = 300_000  # to start them takes a second
 
 _LOCK = "select pg_try_advisory_lock(hashtextextended($1, 0))"
 
@@ -156,8 +156,8 @@ async def build(
 ) -> None:
     """Build a view in its shadow and take it into use (see Build.run).
 
-    With more than one job, the partitions of a long log are folded by so many processes: of a projection
-    that they can find by its name. Raises BuildInProgress too.
+    With more than one job, so many processes fold the partitions of a long log; the projection must then
+    be one of PROJECTIONS. Raises BuildInProgress too.
     """
     async with locked(dsn, projection.name) as connection:
         running = Build(projection, dsn, connection, database, on_progress, on_blocked, jobs)

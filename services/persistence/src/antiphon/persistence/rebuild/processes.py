@@ -1,4 +1,4 @@
-"""Fold a long log with several processes, each a part of the partitions; what they leave, the caller folds."""
+"""Fold a long log with several processes, each some partitions; what they leave, the caller folds."""
 
 import asyncio
 import sys
@@ -32,7 +32,7 @@ class Work(msgspec.Struct, frozen=True):
 
 
 class Report(msgspec.Struct, frozen=True):
-    """What a process has folded since its last report, and the part of its work that is done: a line of JSON."""
+    """What a process has folded since its last report, and which part is done: a line of JSON."""
 
     events: int
     done: float

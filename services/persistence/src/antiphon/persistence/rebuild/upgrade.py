@@ -13,7 +13,8 @@ from antiphon.chassis.retry import retrying
 from antiphon.chassis.shutdown import ShuttingDown, wait_or_stop
 from antiphon.persistence.projection import Projection
 from antiphon.persistence.readiness import ReadinessCheck
-from antiphon.persistence.rebuild.build import BuildInProgress, OnBlocked, OnProgress, build
+from antiphon.persistence.rebuild.build import BuildInProgress, OnBlocked, build
+from antiphon.persistence.rebuild.fold import OnProgress
 from antiphon.persistence.rebuild.swap import NewerVersion
 
 log = structlog.get_logger(__name__)
