@@ -45,9 +45,10 @@ async def test_a_build_that_goes_on_leaves_out_what_was_skipped_after_it_ended(
     async def killed(*_: object, **__: object) -> None:
         raise RuntimeError("killed")
 
-    with monkeypatch.context() as patched, pytest.raises(RuntimeError, match="killed"):
+    with monkeypatch.context() as patched:
         patched.setattr(build_module, "swap", killed)
-        await build(postgres_dsn, database, TURNS)
+        with pytest.raises(RuntimeError, match="killed"):
+            await build(postgres_dsn, database, TURNS)
     await skipping.skip()
 
     await build(postgres_dsn, database, TURNS)
