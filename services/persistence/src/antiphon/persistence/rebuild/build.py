@@ -1,5 +1,6 @@
 """Build a view in its shadow: fold the log from the start, or from where an earlier build ended, and swap."""
 
+import asyncio
 import os
 import socket
 from collections.abc import AsyncIterator, Callable
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 NEAR_EVENTS = 2_000  # behind the head: the rest is folded while the live view waits
-EVENTS_WORTH_PROCESSES = 300_000  # to start them takes a second
+EVENTS_WORTH_PROCESSES = 200_000  # to start one costs a second of a core
 
 _LOCK = "select pg_try_advisory_lock(hashtextextended($1, 0))"
 
@@ -63,7 +64,7 @@ class Build:
         self._log = Log(database, None)
         self._on_progress = on_progress
         self._on_blocked = on_blocked
-        self._jobs = jobs
+        self._jobs = min(jobs, PARTITIONS)
         self._done = 0.0
 
     async def run(self, *, restart: bool = False, downgrade: bool = False) -> None:
@@ -83,7 +84,7 @@ class Build:
             await rehearse(connection, projection)
         await connection.execute(f"set search_path = {shadow.search_path(projection.name)}")
         epoch = await shadow.claim(connection, projection)
-        empty = created and not await self._fold_in_processes(epoch, empty=created)
+        empty = created and not await self._fold_side_by_side(epoch, empty=created)
         fold = Fold(projection, connection, self._log, epoch, empty=empty)
         await fold.begin()
         await self._fold_to_head(fold)
@@ -113,8 +114,8 @@ class Build:
         self._done = max(self._done, done)  # the head of the log moves on
         self._on_progress(events, self._done)
 
-    async def _fold_in_processes(self, epoch: int, *, empty: bool) -> bool:
-        """Fold a long log with several processes; return whether it is one, and there may be several."""
+    async def _fold_side_by_side(self, epoch: int, *, empty: bool) -> bool:
+        """Fold a long log with several processes, one of them this; return whether there was a reason to."""
         until = await self._log.head()
         reached = await shadow.positions(self._connection, self._projection)
         behind = max(until.after(p) - reached.after(p) for p in range(PARTITIONS))
@@ -128,7 +129,25 @@ class Build:
             shadow.fingerprint(self._projection),
             empty,
         )
-        await fold_in_processes(work, self._jobs, self._progress)
+        mine, *others = (range(number, PARTITIONS, self._jobs) for number in range(self._jobs))
+        fold = Fold(self._projection, self._connection, self._log, epoch, partitions=mine, empty=empty)
+        await fold.begin()
+        done = [0.0, 0.0]
+
+        def part(number: int, share: float) -> OnProgress:
+            def on_progress(events: int, part_done: float) -> None:
+                done[number] = share * part_done
+                self._progress(events, sum(done))
+
+            return on_progress
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                share = 1 / self._jobs
+                group.create_task(fold.to(until, part(0, share)), name="rebuild: fold")
+                group.create_task(fold_in_processes(work, others, part(1, 1 - share)), name="rebuild: others")
+        except BaseExceptionGroup as failed:
+            raise failed.exceptions[0] from None
         return True
 
     async def _fold_to_head(self, fold: Fold) -> None:

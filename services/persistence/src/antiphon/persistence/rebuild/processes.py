@@ -1,14 +1,14 @@
-"""Fold a long log with several processes, each some partitions; what they leave, the caller folds."""
+"""More processes that fold a long log, each a share of the partitions; what they leave, the caller folds."""
 
 import asyncio
 import sys
 from asyncio.subprocess import PIPE, Process
+from collections.abc import Sequence
 from contextlib import suppress
 
 import msgspec
 import structlog
 
-from antiphon.contracts.subjects import PARTITIONS
 from antiphon.persistence.rebuild.fold import OnProgress
 
 log = structlog.get_logger(__name__)
@@ -43,24 +43,23 @@ encode = msgspec.json.Encoder().encode
 _report = msgspec.json.Decoder(Report)
 
 
-async def fold_in_processes(work: Work, count: int, on_progress: OnProgress) -> None:
-    """Fold with so many processes; when one fails, all end, and what they committed stays.
+async def fold_in_processes(work: Work, shares: Sequence[Sequence[int]], on_progress: OnProgress) -> None:
+    """Fold each share of the partitions with a process; when one fails, all end.
 
-    The error is logged by the process: the caller, which folds the rest, meets it too.
+    What they have committed stays. Each logs its error; the caller, which folds the rest, meets it too.
     """
-    count = min(count, PARTITIONS)
-    done = [0.0] * count
+    done = [0.0] * len(shares)
 
     async def run(number: int) -> None:
-        partitions = tuple(range(number, PARTITIONS, count))
+        partitions = tuple(shares[number])
         async with _Worker(msgspec.structs.replace(work, partitions=partitions)) as worker:
             while (report := await worker.report()) is not None:
                 done[number] = report.done
-                on_progress(report.events, sum(done) / count)
+                on_progress(report.events, sum(done) / len(shares))
 
     try:
         async with asyncio.TaskGroup() as group:
-            for number in range(count):
+            for number in range(len(shares)):
                 group.create_task(run(number), name=f"rebuild: process {number}")
     except* _Failed as failed:
         reasons = [str(error) for error in failed.exceptions]
