@@ -23,7 +23,6 @@ from antiphon.contracts.events.agent import (
 from antiphon.contracts.events.participant import (
     ParticipantConnected,
     ParticipantDisconnected,
-    ParticipantNameChanged,
 )
 from antiphon.contracts.events.session import (
     CloseReason,
@@ -37,7 +36,6 @@ from antiphon.contracts.events.tool import ToolCompleted, ToolStarted
 from antiphon.contracts.events.turn import TurnSaved, TurnStarted
 from antiphon.contracts.events.usage import ModelUsage, UsageUpdated
 from antiphon.contracts.ids import agent_event_id
-from antiphon.contracts.session import fold
 from antiphon.persistence.projection import Projection
 from antiphon.persistence.projection.rows import Cache
 from antiphon.persistence.projections.counting import MAX_RANGES, with_number, with_value
@@ -70,56 +68,6 @@ def of(session: "SampleSession", *events: Event, job: str = "AJ_1") -> list[Enve
 
 def model(name: str, **counts: Any) -> ModelUsage:
     return ModelUsage(kind="llm", provider="openai", model=name, **counts)
-
-
-async def test_a_participant_that_returns_has_one_row(view: "View", new_session: "NewSession") -> None:
-    session = new_session("returns")
-    renamed = ParticipantNameChanged(identity="caller", sid="PA_1", old_name="", name="Ada")
-    log = of(session, JOINED, JOINED, renamed, LEFT, JOINED)
-    await view(PARTICIPANTS).given(log)
-
-    [row] = await view.rows("participants")
-    assert row == {
-        "session_id": session.session_id,
-        "sid": "PA_1",
-        "tenant": "default",
-        "identity": "caller",
-        "kind": "STANDARD",
-        "name": "Ada",
-        "joined_at": log[0].time,
-        "left_at": None,
-        "reason": None,
-        "reconnects": 1,
-    }
-    last = of(session, LEFT)
-    await view(PARTICIPANTS).given(last)
-    [row] = await view.rows("participants")
-    assert (row["left_at"], row["reason"], row["reconnects"]) == (last[0].time, "CLIENT_INITIATED", 1)
-
-
-@pytest.mark.parametrize("end", [CLOSED, FAILED])
-async def test_the_end_of_a_session_ends_the_stays_that_go_on(
-    end: Event, view: "View", new_session: "NewSession"
-) -> None:
-    session = new_session("hangs up")
-    other = ParticipantConnected(identity="monitor", sid="PA_2", kind="STANDARD")
-    log = of(session, JOINED, other, LEFT, end)
-    await view(PARTICIPANTS).given(log)
-
-    rows = {row["sid"]: (row["left_at"], row["reason"]) for row in await view.rows("participants")}
-    assert rows == {"PA_1": (log[2].time, "CLIENT_INITIATED"), "PA_2": (log[3].time, None)}
-    state = fold(session.session_id, "default", log)
-    assert {sid: one.left_at for sid, one in state.participants.items()} == {
-        sid: left_at for sid, (left_at, _) in rows.items()
-    }
-
-
-async def test_a_participant_whose_start_was_not_seen(view: "View", new_session: "NewSession") -> None:
-    renamed = ParticipantNameChanged(identity="x", sid="PA_2", old_name="", name="nobody knows")
-    await view(PARTICIPANTS).given(of(new_session("late"), LEFT, renamed))
-
-    [row] = await view.rows("participants")
-    assert (row["joined_at"], row["reconnects"]) == (None, 0)
 
 
 async def test_a_tool_call_runs_until_it_completes(view: "View", new_session: "NewSession") -> None:
