@@ -24,7 +24,6 @@ NAMED_BY_PYTHON = {"__init__.py", "__main__.py"}
 SHORT_FILES = {
     "chassis/library_log.py": "imported by every module that logs in other people's processes",
     "chassis/http/request_id.py": "imported by the server and by the middleware",
-    "cli/commands/status.py": "one file per command",
     "cli/errors.py": "imported by every command before anything heavy",
     "cli/proxies.py": "used by the supervisor and by a command",
     "contracts/rooms.py": "the value of one bucket",

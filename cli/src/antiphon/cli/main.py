@@ -83,6 +83,17 @@ def status(
         raise typer.Exit(1)
 
 
+def env() -> None:
+    """Print how to reach the stack, as `export` lines with its key and passwords.
+
+    They are the address and the key of the API, the DSN of Postgres and the URL of NATS, for other programs
+    that are started in the same shell: eval "$(.venv/bin/antiphon env)".
+    """
+    from antiphon.cli.commands.status import print_environment
+
+    print_environment()
+
+
 def logs(
     service: Annotated[str | None, typer.Argument(help="One service; default: all.")] = None,
     follow: Annotated[
@@ -305,6 +316,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     up,
     down,
     status,
+    env,
     logs,
     call,
     tail,
