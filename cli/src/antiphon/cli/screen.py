@@ -1,4 +1,5 @@
 import functools
+import math
 import os
 import re
 import shutil
@@ -120,13 +121,16 @@ def _print_error(text: str) -> None:
 
 
 @contextmanager
-def progress(first: str) -> Iterator[Callable[[str], None]]:
-    """Show progress in a spinner; without a terminal, on a new line at most every 10 s."""
+def progress(first: str, *, at_once: bool = False) -> Iterator[Callable[[str], None]]:
+    """Show progress in a spinner; without a terminal, on a new line at most every 10 s.
+
+    The first of these lines is printed `at_once`, or after 10 s.
+    """
     if out.is_terminal:
         with out.status(first) as spinner:
             yield spinner.update
         return
-    last = time.monotonic()
+    last = -math.inf if at_once else time.monotonic()
 
     def update(text: str) -> None:
         nonlocal last
