@@ -1,3 +1,4 @@
+import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -71,9 +72,14 @@ def test_a_build_is_watched_to_its_last_step(tmp_path: Path, monkeypatch: pytest
     assert counts[-1] == (1, 3, True)
 
 
+def _remove_slowly(folder: Path) -> None:
+    time.sleep(1)
+    folder.rmdir()
+
+
 def test_removing_the_files_of_a_build_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(build, "POLL_SECONDS", 0.05)
-    monkeypatch.setattr(build.shutil, "rmtree", lambda folder: (time.sleep(1), folder.rmdir()))
+    monkeypatch.setattr(shutil, "rmtree", _remove_slowly)
     (tmp_path / "build").mkdir()
     seen: list[Progress] = []
 
