@@ -96,6 +96,22 @@ async def test_the_python_of_a_page_runs(name: str, printed: str, endless: bool,
     assert re.search(printed, output, re.MULTILINE), output
 
 
+def kinds(timeline: str) -> set[tuple[str, str]]:
+    """Return the lane and the first word of each thing in a timeline."""
+    found = re.findall(r"^ +\+[\d.]+ s +(?:[\d.]+ s|goes on)? +(\w+) +(\w+)", timeline, re.MULTILINE)
+    return {(lane, "" if lane in ("tool", "participant") else word) for lane, word in found}
+
+
+async def test_the_timeline_of_the_page_has_what_a_call_has(call: str, shell: Shell) -> None:
+    page = (HOW_TO / "see-analytics.md").read_text()
+    session = re.findall(r"antiphon show (ses_\w{26})", call)[-1]
+
+    output = await shell.run(f"{setting_up(page)}\n.venv/bin/antiphon timeline {session}")
+
+    assert {("agent", "Thinking"), ("agent", "Ready"), ("caller", "Speaking")} <= kinds(output)
+    assert kinds(output) <= kinds(page)
+
+
 @pytest.mark.usefixtures("call")
 async def test_the_sql_of_see_analytics_runs(shell: Shell) -> None:
     page = (HOW_TO / "see-analytics.md").read_text()

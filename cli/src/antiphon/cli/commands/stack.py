@@ -138,6 +138,7 @@ def _print_next_steps(status: Status) -> None:
         ("API key", f"{addresses.api_key}"),
         ("call again", 'make call    or with your words: make call SAY="hello|thank you good bye"'),
         ("look", f"{me} sessions, {me} show SESSION, {me} tail, make status, make logs"),
+        ("variables", f'eval "$({me} env)"    for other programs in this shell'),
         ("stop", "make down"),
     ):
         out.print(Text.assemble((f"{what:<12}", "bold"), how))

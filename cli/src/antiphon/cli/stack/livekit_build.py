@@ -130,7 +130,7 @@ def _watch(process: subprocess.Popen[bytes], log: Path, report: Report) -> None:
 
 
 def _remove(folder: Path, report: Report) -> None:
-    """Remove the folder of a build, some hundred thousand files; report as long as it takes."""
+    """Remove the folder of a build, over a gigabyte in small files; report as long as it takes."""
     began = time.monotonic()
     with ThreadPoolExecutor(1) as thread:
         removing = thread.submit(shutil.rmtree, folder)
