@@ -12,7 +12,9 @@ import pytest
 
 from antiphon.cli.embedded import EmbeddedStack
 
-HOW_TO = Path(__file__).parents[2] / "docs" / "how-to"
+ROOT = Path(__file__).parents[2]
+HOW_TO = ROOT / "docs" / "how-to"
+README = (ROOT / "README.md").read_text()
 BLOCK = re.compile(r"^```(?P<kind>python|sh|console)\n(?P<text>.*?)^```", re.MULTILINE | re.DOTALL)
 SECONDS = 120.0
 # the page; what its Python prints; whether its last loop has no end
@@ -110,6 +112,18 @@ async def test_the_timeline_of_the_page_has_what_a_call_has(call: str, shell: Sh
 
     assert {("agent", "Thinking"), ("agent", "Ready"), ("caller", "Speaking")} <= kinds(output)
     assert kinds(output) <= kinds(page)
+
+
+async def test_the_stream_of_the_readme_begins_as_it_shows(call: str, shell: Shell) -> None:
+    block = next(block for block in BLOCK.finditer(README) if "curl -N" in block["text"])
+    commands = [line.removeprefix("$ ") for line in block["text"].splitlines() if line.startswith("$ ")]
+    shown = block["text"].partition('/events"\n')[2].splitlines()
+    session = re.findall(r"antiphon show (ses_\w{26})", call)[-1]
+
+    output = await shell.run(f"{commands[0]}\n{commands[-1].replace('ses_…', session)}")
+
+    assert commands[0].startswith('eval "$(.venv/bin/antiphon env)"')
+    assert output.splitlines()[:4] == shown[:4]
 
 
 @pytest.mark.usefixtures("call")
