@@ -222,6 +222,22 @@ async def test_days_and_types_select(written: LogWriter, running: Running, tmp_p
     assert (tmp_path / "none").read_bytes() == b""
 
 
+@pytest.mark.parametrize("form", ["ndjson", "parquet"])
+async def test_a_refused_export_does_not_block_the_right_one(
+    writer: LogWriter, running: Running, tmp_path: Path, form: str
+) -> None:
+    await writer.commit(writer.session("s"), requested("booking"), KINDS[0])
+    options = ("--format", form, "--output", tmp_path / "out")
+
+    refused = await run(running, *options, "--type", "nope")
+    unauthorized = await run(running, *options, key="unknown")
+    exported = await run(running, *options, "--type", "session.requested")
+
+    assert (refused[0], unauthorized[0]) == (1, 1)
+    assert "takes one of" in refused[2]
+    assert exported == (0, "", f"1 events exported to {tmp_path / 'out'}\n")
+
+
 @pytest.mark.parametrize(
     ("options", "code", "said"),
     [
