@@ -1,5 +1,6 @@
 """The program name in messages works in the current folder; text of others cannot act on the terminal."""
 
+import signal
 import sys
 from pathlib import Path
 
@@ -62,3 +63,21 @@ def test_an_error_of_a_command_is_a_line(
     printed = capsys.readouterr().err
     assert line in printed
     assert printed.count("\n") == (1 if line else 0)
+
+
+def test_sigterm_ends_a_command_as_ctrl_c_does_with_its_own_code() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    cleaned: list[str] = []
+
+    def command() -> None:
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        finally:
+            cleaned.append("up")
+
+    with pytest.raises(typer.Exit) as ended:
+        report_errors(command)()
+
+    assert ended.value.exit_code == 143
+    assert cleaned == ["up"]
+    assert signal.getsignal(signal.SIGTERM) is before

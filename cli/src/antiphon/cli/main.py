@@ -176,8 +176,9 @@ def events(
 ) -> None:
     """Print the events of all sessions.
 
-    The order is that of each session. At the end, or after Ctrl-C, the cursor to go on from is printed on
-    standard error: with --after CURSOR and the same filters, nothing is skipped and nothing comes twice.
+    The order is that of each session. At the end, or after Ctrl-C or SIGTERM, the cursor to go on from is
+    printed on standard error: with --after CURSOR and the same filters, nothing is skipped and nothing comes
+    twice.
     """
     from antiphon.cli.commands.events import print_events
 
@@ -238,7 +239,9 @@ def timeline(
     asyncio.run(print_timeline(session, as_json=as_json))
 
 
-def end(session: Annotated[str, typer.Argument(help="Id of the session.")]) -> None:
+def end(
+    session: Annotated[str, typer.Argument(help="Id of the session.", callback=_session_id)],
+) -> None:
     """End a session: its room is closed, and its log completed. Ending it again changes nothing."""
     from antiphon.cli.commands.sessions import end_session
 
@@ -275,7 +278,8 @@ def export(
     """Export the events of all sessions, up to the newest of now.
 
     Parquet files are partitioned by day and type. An export that was interrupted in any way goes on with
-    --resume and the same options, without loss or repetition. Progress is shown on standard error.
+    --resume and the same options, without loss or repetition. Progress is shown on standard error: a bar, or
+    without a terminal a line every 3 s.
     Days and times are in UTC, as 2026-01-31 or 2026-01-31T09:30:00Z.
     """
     if file_format is ExportFormat.PARQUET:
