@@ -1,5 +1,6 @@
 """An export goes on after any crash: the rows on disk are those of the log, each once."""
 
+import fcntl
 import json
 import os
 from collections.abc import Callable, Sequence
@@ -268,7 +269,7 @@ def test_a_manifest_that_is_removed_meanwhile_is_not_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = manifest_path(tmp_path / "out", NDJSON)
-    monkeypatch.setattr(manifest_module.fcntl, "flock", lambda *_: path.unlink())
+    monkeypatch.setattr(fcntl, "flock", lambda *_: path.unlink())
 
     with pytest.raises(StackError, match="try again"):
         opened(tmp_path / "out", NDJSON)

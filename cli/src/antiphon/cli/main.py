@@ -297,6 +297,22 @@ def export(
     asyncio.run(export_events(output, request, resume=resume))
 
 
+def psql(
+    arguments: Annotated[
+        list[str] | None, typer.Argument(help="Arguments of psql, as -c 'select …'.", show_default=False)
+    ] = None,
+) -> None:
+    """Run the embedded stack's psql on its database.
+
+    All arguments and standard input are passed on to psql, and its exit code comes back; without arguments
+    it is interactive. It connects as the owner of the database, who may change everything.
+    """
+    require_stack("psql")
+    from antiphon.cli.commands.psql import run_psql
+
+    run_psql(arguments or ())
+
+
 def livekit() -> None:
     """Find livekit-server, or build it once, and print its path."""
     require_stack("livekit")
@@ -318,8 +334,11 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     timeline,
     end,
     export,
+    psql,
     livekit,
 )
+# Commands whose arguments are those of another program, in its order.
+PASSING_ON = {psql: {"ignore_unknown_options": True, "allow_interspersed_args": False}}
 
 
 class Program(typer.Typer):
@@ -340,6 +359,6 @@ app = Program(
     rich_markup_mode=None,
 )
 for command in COMMANDS:
-    app.command()(report_errors(command))
+    app.command(context_settings=PASSING_ON.get(command))(report_errors(command))
 app.add_typer(keys.app)
 app.add_typer(analytics.app)

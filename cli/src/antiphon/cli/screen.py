@@ -60,7 +60,8 @@ def program_name() -> str:
 def report_errors(command: Callable[P, R]) -> Callable[P, R]:
     """Wrap a command: print an error in a line and exit with 1; exit with 130 on Ctrl-C, 143 on SIGTERM.
 
-    SIGTERM ends a command as Ctrl-C does: it cleans up, and prints what it prints then. Text that the output cannot show is replaced; a reader that is gone is no error of ours.
+    SIGTERM ends a command as Ctrl-C does: it cleans up, and prints what it prints then.
+    Text that the output cannot show is replaced; a reader that is gone is no error of ours.
     """
 
     @functools.wraps(command)

@@ -103,7 +103,7 @@ class _Counted:
 
 @contextmanager
 def _progress() -> Iterator[Shown]:
-    """Show a bar on standard error; without a terminal a line every few seconds, also while nothing arrives."""
+    """Show a bar on standard error; without a terminal a line every 3 s, also while nothing arrives."""
     if not err.is_terminal:
         lines = _Lines(asyncio.get_running_loop())
         try:
