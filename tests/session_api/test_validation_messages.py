@@ -5,7 +5,7 @@ from typing import Any
 import httpx
 import pytest
 
-from antiphon.session_api.validation_messages import message_of
+from antiphon.chassis.validation_messages import message_of
 
 SESSION = "ses_00000000000000000000000000"
 OF_PYDANTIC = ("Input should", "String should", "Value should", "Field required", "unable to parse", "List ")

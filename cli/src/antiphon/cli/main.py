@@ -6,10 +6,11 @@ from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
+import typer.core
 
 from antiphon.cli.commands import analytics, keys
 from antiphon.cli.requirements import require_parquet, require_recogniser, require_stack
-from antiphon.cli.screen import report_errors, unwritten_output
+from antiphon.cli.screen import report_errors, shown, unwritten_output
 
 FIRST_CALL = (
     "i would like to book a table for two",
@@ -341,6 +342,25 @@ COMMANDS: tuple[Callable[..., None], ...] = (
 PASSING_ON = {psql: {"ignore_unknown_options": True, "allow_interspersed_args": False}}
 
 
+class Commands(typer.core.TyperGroup):
+    """The commands, whose errors of arguments are told as those of the HTTP API."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command.
+
+        Raises typer.BadParameter.
+        """
+        try:
+            return super().invoke(ctx)
+        except typer.BadParameter as error:
+            found = getattr(error.__cause__, "errors", None)
+            if found is not None:  # of pydantic, which typer uses
+                from antiphon.chassis.validation_messages import message_of
+
+                error.message = shown(message_of(found()[0]))
+            raise
+
+
 class Program(typer.Typer):
     """The commands, as the program that the installed script calls."""
 
@@ -352,6 +372,7 @@ class Program(typer.Typer):
 
 app = Program(
     name="antiphon",
+    cls=Commands,
     help="Run the embedded stack, make calls, and read the log of sessions.",
     no_args_is_help=True,
     add_completion=False,

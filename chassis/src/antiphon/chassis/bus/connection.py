@@ -263,14 +263,18 @@ class Connection:
         opened, self._open = self._open, False
         if self._reopening is not None:
             await self._reopening.close()
-        if self.client.is_closed or not opened:
+        if self.client.is_closed:
             return
+        if opened:
+            await self._flush()
+        await self.client.end()
+
+    async def _flush(self) -> None:
         try:
             await self.round_trip(CLOSE_FLUSH_SECONDS)
         except BusUnavailable as error:
             reason = f"{error}: {self._last_error!r}" if self._last_error else str(error)
             log.warning("nats.flush_failed", extra={"error": reason})
-        await self.client.end()
 
     async def _connect(self, timeout_seconds: float) -> NatsClient:
         options = self.access.options()  # again: certificates and credentials may have been renewed

@@ -9,7 +9,7 @@ from antiphon.chassis.bus import BusUnavailable, HistoryGap, PayloadTooLarge
 from antiphon.chassis.database import DatabaseUnavailable
 from antiphon.chassis.http import problem as http
 from antiphon.chassis.http.problem import MEDIA_TYPE, TYPE_BASE, Problem
-from antiphon.session_api.validation_messages import message_of
+from antiphon.chassis.validation_messages import message_of
 
 __all__ = [
     "MEDIA_TYPE",

@@ -6,11 +6,11 @@ from typing import Annotated, Any
 import msgspec
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from antiphon.chassis.validation_messages import LANGUAGE_PATTERN, NAME_PATTERN
 from antiphon.contracts.events.session import SessionRequested
 from antiphon.contracts.session import Status
 from antiphon.contracts.validate import is_nested_deeper
 from antiphon.contracts.views import indexed
-from antiphon.session_api.validation_messages import LANGUAGE_PATTERN, NAME_PATTERN
 
 METADATA_LIMIT_BYTES = 16 * 1024  # of metadata, and of variables
 METADATA_LEVELS = 50  # of nesting; the log takes 100 with the rest of the event
