@@ -16,7 +16,8 @@ HEAD = """\
 
 The program is `.venv/bin/antiphon`; `make help` lists the targets for the most common commands.
 `ANTIPHON_HOME` selects the stack; all [settings](settings.md) come from the environment. A command that
-fails prints the reason and exits with code 1; an invalid setting or argument exits with code 2.
+fails prints the reason and exits with code 1; an invalid setting or argument exits with code 2. Ctrl-C
+(130) and SIGTERM (143) end a command alike: what it began is closed, and `events` prints its cursor.
 
 `make up` installs all of them. Elsewhere, `pip install ./contracts ./chassis ./client ./cli` from a checkout
 installs a client: `status`, `env`, `logs`, `sessions`, `show`, `timeline`, `analytics`, `tail`, `events`,

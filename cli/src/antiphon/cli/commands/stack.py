@@ -1,7 +1,6 @@
 """`antiphon up`, `down` and `livekit`."""
 
 import asyncio
-import signal
 import time
 from collections.abc import Callable, Sequence
 
@@ -26,9 +25,6 @@ def start(*, first_call: Sequence[str] | None, foreground: bool) -> None:
         raise StackError(
             f"There are no flow files (*.yaml) in {stack.settings.flows}. Name a folder with ANTIPHON_FLOWS."
         )
-    if foreground:
-        # SIGTERM must stop the stack as Ctrl-C does
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
     if not _start(stack, detached=not foreground):
         out.print(Text(f"The stack in {stack.settings.home} is already up.", style="bold"))
         _print_next_steps(stack.status())
