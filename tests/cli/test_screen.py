@@ -81,7 +81,7 @@ def test_an_error_of_a_command_is_a_line(
         (("call", "--ready-within", "0"), "'--ready-within': takes at least 1"),
     ],
 )
-def test_a_wrong_argument_is_told_in_our_words(arguments: tuple[str, ...], message: str) -> None:
+def test_a_wrong_argument_gets_a_message_of_ours(arguments: tuple[str, ...], message: str) -> None:
     result = CliRunner().invoke(app, arguments)
 
     assert result.exit_code == 2

@@ -1,4 +1,4 @@
-"""What is not valid is told in words of our own, each error with a code, and by its parameter's name."""
+"""What is not valid gets a message of our own and a code, under the name of its parameter."""
 
 from typing import Any
 

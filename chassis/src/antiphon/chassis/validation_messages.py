@@ -1,4 +1,4 @@
-"""What a user is told about a value that is not valid, by the type of pydantic's error.
+"""What is wrong with a value, in words for users, by the type of pydantic's error.
 
 A message goes on after the name of the field, as in `limit: takes at most 200`.
 """

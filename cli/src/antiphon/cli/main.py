@@ -355,7 +355,7 @@ PASSING_ON = {psql: {"ignore_unknown_options": True, "allow_interspersed_args": 
 
 
 class Commands(typer.core.TyperGroup):
-    """The commands, whose errors of arguments are told as those of the HTTP API."""
+    """The commands, with the same messages for wrong arguments as the HTTP API."""
 
     def invoke(self, ctx: Any) -> Any:
         """Run a command.
