@@ -233,3 +233,28 @@ async def test_a_view_that_other_code_has_built_is_not_compared(
             verify_views_command, settings, [TURNS], since=None, sample=None, as_json=False
         )
     assert exited.value.exit_code == 3
+
+
+async def test_a_sample_has_each_session_once_and_says_of_how_many(
+    calls: "list[SampleSession]", database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from antiphon.persistence.verify import views
+
+    monkeypatch.setattr(views, "CHOSEN_FROM", 7)
+    for asked, compared in ((30, 30), (1_000, 30), (29, 29), (1, 1)):
+        report = await verify_view(database, SESSIONS, sample=asked)
+
+        assert (report.sessions, report.rows, report.of_sessions) == (compared, compared, 30)
+        assert report.differences == []
+
+    none = await verify_view(database, SESSIONS, sample=5, since=datetime.now(UTC) + timedelta(days=1))
+    assert (none.sessions, none.of_sessions) == (0, 0)
+
+
+async def test_each_session_may_be_in_a_sample(calls: "list[SampleSession]", database: Database) -> None:
+    await database.pool.execute("update sessions set turns = 9")
+    found: set[str | None] = set()
+    while len(found) < len(calls):
+        report = await verify_view(database, SESSIONS, sample=10)
+        assert report.difference_count == 10
+        found |= {each.session for each in report.differences}
