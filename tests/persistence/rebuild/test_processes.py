@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 from asyncio.subprocess import PIPE
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import asyncpg
 import pytest
@@ -58,6 +58,23 @@ async def _rows(database: Database, projection: Projection) -> list[list[asyncpg
         await database.pool.fetch(f"select * from {table.name} order by {', '.join(table.key)}")
         for table in projection.tables
     ]
+
+
+async def test_a_log_is_as_long_as_it_has_events_not_positions(
+    monkeypatch: pytest.MonkeyPatch, filled: "FilledLog", database: Database, postgres_dsn: str
+) -> None:
+    # The partitions share the positions of the stream.
+    events = await database.pool.fetchval("select count(*) from event_log")
+    asked: list[int] = []
+
+    async def fold(*arguments: Any) -> None:
+        asked.append(1)
+
+    monkeypatch.setattr(build_module, "fold_in_processes", fold)
+    for worth, expected in ((events + 1, []), (events, [1])):
+        monkeypatch.setattr(build_module, "EVENTS_WORTH_PROCESSES", worth)
+        await build(postgres_dsn, database, TURNS, jobs=2)
+        assert asked == expected
 
 
 async def test_when_a_process_is_killed_the_caller_folds_the_rest(

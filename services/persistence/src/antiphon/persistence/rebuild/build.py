@@ -6,8 +6,6 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
-import structlog
-
 from antiphon.chassis.database import Database
 from antiphon.chassis.log import Log
 from antiphon.chassis.postgres import connect
@@ -25,11 +23,19 @@ from antiphon.persistence.rebuild.swap import check_live, swap
 if TYPE_CHECKING:
     from antiphon.chassis.database import Connection
 
-log = structlog.get_logger(__name__)
-
 NEAR_EVENTS = 2_000  # positions behind the head: the rest is folded while the live view waits
 EVENTS_WORTH_PROCESSES = 300_000  # to start them takes a second
 
+_LEFT = """
+select count(*)
+  from (select
+          from unnest($1::bigint[], $2::bigint[]) with ordinality as part (reached, until, ordinal)
+         cross join lateral (
+            select from event_log
+             where partition = (part.ordinal - 1)::smallint and position > reached and position <= until
+             limit $3) as unfolded
+         limit $3) as counted
+"""
 _LOCK = "select pg_try_advisory_lock(hashtextextended($1, 0))"
 
 OnBlocked = Callable[[str], object]  # who keeps the finished view from being taken into use
@@ -97,11 +103,20 @@ class Build:
     async def _fold_in_processes(self, epoch: int, *, empty: bool) -> None:
         until = await self._log.head()
         reached = await shadow.positions(self._connection, self._projection)
-        behind = sum(max(0, until.after(p) - reached.after(p)) for p in range(PARTITIONS))
-        if behind >= EVENTS_WORTH_PROCESSES:
+        if await self._left(reached, until) >= EVENTS_WORTH_PROCESSES:
             positions = {partition: until.after(partition) for partition in range(PARTITIONS)}
             work = Work(self._dsn, self._projection.name, epoch, positions, empty)
             await fold_in_processes(work, self._jobs, self._on_progress)
+
+    async def _left(self, reached: Cursor, until: Cursor) -> int:
+        """Return how many events are left, at most EVENTS_WORTH_PROCESSES.
+
+        Positions are those of the stream: a partition has an event at one of 16, and fewer after a gap.
+        """
+        starts = [reached.after(p) for p in range(PARTITIONS)]
+        ends = [until.after(p) for p in range(PARTITIONS)]
+        left: int = await self._connection.fetchval(_LEFT, starts, ends, EVENTS_WORTH_PROCESSES)
+        return left
 
     async def _fold_to_head(self, fold: Fold) -> None:
         while True:
@@ -162,7 +177,6 @@ async def build(
     async with locked(dsn, projection.name) as connection:
         running = Build(projection, dsn, connection, database, on_progress, on_blocked, jobs)
         await running.run(restart=restart, downgrade=downgrade)
-    log.info("projection.built", projection=projection.name, version=projection.version)
 
 
 async def discard(dsn: str, projection: str) -> bool:

@@ -1,23 +1,22 @@
-"""The command `rebuild`: one view after the other, with a bar that shows rate and time left."""
+"""The command `rebuild`: one view after the other, with their progress."""
 
 import gc
-import time
 from collections.abc import Sequence
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from antiphon.chassis.database import Database, DatabaseRefused, DatabaseUnavailable
 from antiphon.chassis.settings import PostgresSettings
 from antiphon.persistence.errors import POSTGRES_ERRORS, Fenced
 from antiphon.persistence.migrations import SchemaMismatch, check
+from antiphon.persistence.progress import shown
 from antiphon.persistence.projection import Projection
 from antiphon.persistence.projection.declaration import EventFailed
 from antiphon.persistence.rebuild.attached import InUse
 from antiphon.persistence.rebuild.build import BuildInProgress, build, discard
 from antiphon.persistence.rebuild.fold import COLLECTED_AFTER
 from antiphon.persistence.rebuild.swap import Blocked, NewerVersion
+from antiphon.persistence.status.upkeep import read_upkeep
 
 CONNECT_SECONDS = 5.0
 READERS = 4
@@ -71,28 +70,7 @@ async def drop_unfinished(dsn: str, projections: Sequence[Projection]) -> list[s
 async def _rebuild(
     dsn: str, database: Database, projection: Projection, jobs: int, restart: bool, downgrade: bool
 ) -> None:
-    started, folded = time.monotonic(), 0
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TextColumn("{task.fields[rate]:>12}"),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-    ) as progress:
-        bar: TaskID = progress.add_task(projection.name, total=1.0, rate="")
-
-        def on_progress(events: int, done: float) -> None:
-            nonlocal folded
-            folded += events
-            rate = folded / max(time.monotonic() - started, 0.001)
-            progress.update(bar, completed=done, rate=f"{rate:,.0f} ev/s")
-
-        def on_blocked(holder: str) -> None:
-            if not progress.console.is_terminal:
-                progress.console.print(f"{projection.name} waits for {holder}")
-            progress.update(bar, description=f"{projection.name} waits for {holder}")
-
+    with shown(projection.name) as progress:
         try:
             await build(
                 dsn,
@@ -101,8 +79,8 @@ async def _rebuild(
                 jobs=jobs,
                 restart=restart,
                 downgrade=downgrade,
-                on_progress=on_progress,
-                on_blocked=on_blocked,
+                on_progress=progress.add,
+                on_blocked=progress.waits,
             )
         except (BuildInProgress, InUse, NewerVersion, Blocked) as error:
             raise SystemExit(str(error)) from error
@@ -114,5 +92,14 @@ async def _rebuild(
             ) from error
         except STOPPED as error:
             raise SystemExit(f"The rebuild stopped, run it again to go on: {error!r}") from error
-    seconds = time.monotonic() - started
-    typer.echo(f"{projection.name}: {folded:,} events in {seconds:.1f} s, version {projection.version}")
+    typer.echo(
+        f"{projection.name}: {progress.events:,} events in {progress.seconds:.1f} s, "
+        f"version {projection.version}"
+    )
+    try:
+        async with database.transaction() as connection:
+            upkeep = await read_upkeep(connection, projection)
+    except STOPPED as error:
+        raise SystemExit(f"{projection.name} was built; who updates it is not known: {error!r}") from error
+    for problem in upkeep.problems(compared=False):
+        typer.echo(f"{projection.name}: {problem}")

@@ -153,7 +153,7 @@ async def verify_view(
     if others and sample is None and since is None:
         await verifying.partitions(projection.tables)
     elif others:
-        verifying.report.left_out = [table.name for table in others]
+        verifying.report.left_out = [str(table.name) for table in others]
     if sample is None and since is None:
         await verifying.strangers(by_session)
     return verifying.report
@@ -256,7 +256,9 @@ class _Verifying:
         for table in tables:
             for row in await self._database.pool.fetch(_STRANGE.format(table=table.name), LISTED):
                 self.report.add(
-                    Difference(self._projection.name, row[0], table.name, None, None, "rows of no session")
+                    Difference(
+                        self._projection.name, row[0], str(table.name), None, None, "rows of no session"
+                    )
                 )
 
     async def _fold(self, connection: "Connection", fold: Fold, rows: Sequence[Any]) -> None:
@@ -332,7 +334,7 @@ class _Verifying:
             there = (None if expected is None else "a row", None if found is None else "a row")
             return [Difference(view, session, row, None, *there)]
         return [
-            Difference(view, session, row, name, _short(expected[name]), _short(found[name]))
+            Difference(view, session, row, str(name), _short(expected[name]), _short(found[name]))
             for name in table.columns
             if expected[name] != found[name]
         ]
