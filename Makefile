@@ -2,6 +2,8 @@
 .DEFAULT_GOAL := help
 .PHONY: install up down status logs call test test-fast test-platforms check bench contracts lock clean help
 MAKEFLAGS += --no-print-directory
+# Tests start some hundred processes: without it each of them compiles the sources again.
+unexport PYTHONDONTWRITEBYTECODE
 
 VENV     := .venv
 BIN      := $(VENV)/bin

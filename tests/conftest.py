@@ -21,6 +21,7 @@ from tests.fixtures.template_database import clone_template
 
 from antiphon.chassis.bus import Bus
 from antiphon.chassis.database import Database
+from antiphon.cli.stack.disk import MAX_STORE_BYTES
 from antiphon.cli.stack.nats import NatsServer
 from antiphon.cli.stack.postgres import Postgres
 
@@ -131,7 +132,7 @@ def server_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def nats_server(server_folder: Path) -> Iterator[NatsServer]:
     """A NATS server with JetStream; a test may stop, kill and start it."""
-    server = NatsServer(server_folder / "nats")
+    server = NatsServer(server_folder / "nats", max_store_bytes=MAX_STORE_BYTES)
     server.start()
     yield server
     server.stop()

@@ -37,6 +37,7 @@ from antiphon.contracts.events.tool import ToolCompleted, ToolStarted
 from antiphon.contracts.events.turn import TurnSaved, TurnStarted
 from antiphon.contracts.events.usage import ModelUsage, UsageUpdated
 from antiphon.contracts.ids import agent_event_id
+from antiphon.contracts.session import fold
 from antiphon.persistence.projection import Projection
 from antiphon.persistence.projection.rows import Cache
 from antiphon.persistence.projections.counting import MAX_RANGES, with_number, with_value
@@ -54,6 +55,7 @@ NEW = (PARTICIPANTS, TOOLS, USAGE, DAILY, TIMELINE)
 JOINED = ParticipantConnected(identity="caller", sid="PA_1", kind="STANDARD")
 LEFT = ParticipantDisconnected(identity="caller", sid="PA_1", kind="STANDARD", reason="CLIENT_INITIATED")
 SAVED = TurnSaved(turn=1, epoch="AJ_1", agent_id="host", metrics={"e2e_latency": 0.5})
+FAILED = SessionFailed(reason=FailureReason.AGENT_LOST, attempts=2)
 CLOSED = SessionClosed(reason=CloseReason.CALLER_LEFT, fault=FaultSide.NONE, duration_seconds=90.5, turns=1)
 
 
@@ -93,6 +95,23 @@ async def test_a_participant_that_returns_has_one_row(view: "View", new_session:
     await view(PARTICIPANTS).given(last)
     [row] = await view.rows("participants")
     assert (row["left_at"], row["reason"], row["reconnects"]) == (last[0].time, "CLIENT_INITIATED", 1)
+
+
+@pytest.mark.parametrize("end", [CLOSED, FAILED])
+async def test_the_end_of_a_session_ends_the_stays_that_go_on(
+    end: Event, view: "View", new_session: "NewSession"
+) -> None:
+    session = new_session("hangs up")
+    other = ParticipantConnected(identity="monitor", sid="PA_2", kind="STANDARD")
+    log = of(session, JOINED, other, LEFT, end)
+    await view(PARTICIPANTS).given(log)
+
+    rows = {row["sid"]: (row["left_at"], row["reason"]) for row in await view.rows("participants")}
+    assert rows == {"PA_1": (log[2].time, "CLIENT_INITIATED"), "PA_2": (log[3].time, None)}
+    state = fold(session.session_id, "default", log)
+    assert {sid: one.left_at for sid, one in state.participants.items()} == {
+        sid: left_at for sid, (left_at, _) in rows.items()
+    }
 
 
 async def test_a_participant_whose_start_was_not_seen(view: "View", new_session: "NewSession") -> None:

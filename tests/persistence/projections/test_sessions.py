@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+from antiphon.contracts.events.session import SessionRequested
 from antiphon.persistence.projection.rows import Cache, Rows
 from antiphon.persistence.projections.sessions import SESSIONS
 
@@ -19,6 +20,18 @@ async def test_a_whole_call_shows_as_closed(view: "View", new_session: "NewSessi
     assert (row["flow_id"], row["flow_revision"], row["user_id"]) == ("booking", 1, "u1")
     assert (row["turns"], row["sequence"], row["reason"]) == (3, 9, "caller_left")
     assert row["created_at"] < row["ended_at"] == row["updated_at"]
+
+
+async def test_the_terms_of_metadata_go_with_it(view: "View", new_session: "NewSession") -> None:
+    session = new_session("requested twice")
+    requests = [
+        session.seal(SessionRequested(flow_id="f", flow_revision=1, user_id="u", room="r", metadata=metadata))
+        for metadata in ({"customer": "42"}, {})
+    ]
+    await view(SESSIONS).given(requests[:1])
+    assert [row["metadata_terms"] for row in await view.rows("sessions")] == [["customer=42"]]
+    await view(SESSIONS).given(requests[1:])
+    assert [row["metadata_terms"] for row in await view.rows("sessions")] == [[]]
 
 
 async def test_the_row_holds_the_whole_fold(view: "View", new_session: "NewSession") -> None:

@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 from asyncio.subprocess import PIPE
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
@@ -60,23 +61,6 @@ async def _rows(database: Database, projection: Projection) -> list[list[asyncpg
     ]
 
 
-async def test_a_log_is_as_long_as_it_has_events_not_positions(
-    monkeypatch: pytest.MonkeyPatch, filled: "FilledLog", database: Database, postgres_dsn: str
-) -> None:
-    # The partitions share the positions of the stream.
-    events = await database.pool.fetchval("select count(*) from event_log")
-    asked: list[int] = []
-
-    async def fold(*arguments: Any) -> None:
-        asked.append(1)
-
-    monkeypatch.setattr(build_module, "fold_in_processes", fold)
-    for worth, expected in ((events + 1, []), (events, [1])):
-        monkeypatch.setattr(build_module, "EVENTS_WORTH_PROCESSES", worth)
-        await build(postgres_dsn, database, TURNS, jobs=2)
-        assert asked == expected
-
-
 async def test_when_a_process_is_killed_the_caller_folds_the_rest(
     monkeypatch: pytest.MonkeyPatch, database: Database, postgres_dsn: str
 ) -> None:
@@ -92,6 +76,55 @@ async def test_when_a_process_fails_the_caller_folds_the_rest(
     monkeypatch: pytest.MonkeyPatch, database: Database, postgres_dsn: str
 ) -> None:
     await _fails(monkeypatch, database, postgres_dsn, "raise SystemExit(3)", "ended with 3")
+
+
+async def test_a_process_of_other_code_folds_nothing(
+    monkeypatch: pytest.MonkeyPatch, database: Database, postgres_dsn: str
+) -> None:
+    """An upgrade may replace the code on disk while a view is built."""
+    monkeypatch.setattr(build_module.shadow, "fingerprint", lambda _: "of the code before")
+    with capture_logs() as logs:
+        await build(postgres_dsn, database, TURNS, jobs=2)
+
+    [failed] = [log for log in logs if log["event"] == "rebuild.process_failed"]
+    assert any("ended with 1" in reason for reason in failed["reasons"])
+    assert await database.pool.fetchval("select count(*) from turns") == 300
+
+
+async def test_the_part_that_is_done_never_shrinks(
+    filled: "FilledLog", database: Database, postgres_dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(build_module, "EVENTS_WORTH_PROCESSES", 1_000_000)
+    more = islice(calls(2_000), 5_000, None)
+    seen: list[float] = []
+    index = build_module.shadow.index
+
+    async def index_while_the_log_grows(*arguments: Any) -> None:
+        await filled.put(islice(more, 5_000))
+        await index(*arguments)
+
+    monkeypatch.setattr(build_module.shadow, "index", index_while_the_log_grows)
+    await build(postgres_dsn, database, TURNS, on_progress=lambda _, done: seen.append(done))
+
+    assert seen == sorted(seen)
+    assert seen[-1] == 1.0
+
+
+async def test_a_log_is_long_by_its_events(
+    database: Database, postgres_dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[object] = []
+
+    async def fold_in_processes(*arguments: object) -> None:
+        asked.append(arguments)
+
+    monkeypatch.setattr(build_module, "fold_in_processes", fold_in_processes)
+    events = await database.pool.fetchval("select count(*) from event_log")
+    for worth in (events + 100, events - 100):  # of 4,550, in 16 partitions
+        monkeypatch.setattr(build_module, "EVENTS_WORTH_PROCESSES", worth)
+        await build(postgres_dsn, database, TURNS, jobs=2)
+
+    assert len(asked) == 1
 
 
 async def test_when_a_process_hangs_it_is_ended_and_the_caller_folds_the_rest(

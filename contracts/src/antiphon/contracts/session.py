@@ -214,6 +214,11 @@ def _all_left(state: Session, at: datetime, reason: str) -> dict[str, Agent]:
     }
 
 
+def _all_gone(state: Session, at: datetime) -> dict[str, Participant]:
+    """Return the participants after the end of the session: nobody records who leaves the room after it."""
+    return {sid: one if one.left_at else replace(one, left_at=at) for sid, one in state.participants.items()}
+
+
 def _ready(state: Session, event: agent.AgentReady, envelope: Envelope) -> Session:
     return replace(
         state,
@@ -297,6 +302,7 @@ def _closed(state: Session, event: session.SessionClosed, envelope: Envelope) ->
         duration_seconds=event.duration_seconds,
         detail=event.detail,
         agents=_all_left(state, envelope.time, event.reason),
+        participants=_all_gone(state, envelope.time),
     )
 
 
@@ -308,6 +314,7 @@ def _failed(state: Session, event: session.SessionFailed, envelope: Envelope) ->
         reason=event.reason,
         detail=event.detail,
         agents=_all_left(state, envelope.time, event.reason),
+        participants=_all_gone(state, envelope.time),
     )
 
 

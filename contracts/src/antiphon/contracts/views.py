@@ -36,7 +36,8 @@ DETAILS = tuple(name for name in Session.__struct_fields__ if name not in STATE_
 INDEXED_LENGTH = 256  # characters: an index entry has an upper bound
 
 
-FIRST_INSTANT, LAST_INSTANT = datetime(2, 1, 1, tzinfo=UTC), datetime(9998, 12, 31, tzinfo=UTC)
+FIRST_INSTANT = datetime(2, 1, 1, tzinfo=UTC)
+LAST_INSTANT = datetime(9998, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)
 
 
 def storable(value: str) -> str:

@@ -118,6 +118,7 @@ def rebuild(
     from antiphon.persistence.rebuild.command import drop_unfinished
     from antiphon.persistence.rebuild.command import rebuild as build
     from antiphon.persistence.settings import RebuildSettings
+    from antiphon.persistence.status.upkeep import unkept
 
     settings = _loaded(RebuildSettings)
     if discard:
@@ -125,7 +126,9 @@ def rebuild(
             typer.echo(f"{name}: dropped an unfinished build")
     else:
         jobs = jobs or min(os.cpu_count() or 1, MAX_JOBS)
-        asyncio.run(build(settings, projections, jobs=jobs, restart=restart, downgrade=downgrade))
+        asyncio.run(
+            build(settings, projections, unkept=unkept, jobs=jobs, restart=restart, downgrade=downgrade)
+        )
 
 
 @app.command()

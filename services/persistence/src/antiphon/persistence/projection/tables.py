@@ -87,7 +87,7 @@ def _stored(column: Column[Any]) -> Callable[[Any], Any] | None:
     if isinstance(column.type, JSON):
         return lambda value: _encode(value).decode()
     if isinstance(column.type, ARRAY):
-        return lambda value: TERM_SEPARATOR.join(value) or None
+        return TERM_SEPARATOR.join
     if isinstance(column.type, Text):
         return _text(column)
     if isinstance(column.type, DateTime):

@@ -4,14 +4,16 @@ A sketch has the counts of values in the bins of a DDSketch with a relative erro
 are the sketch of all values together: quantiles are as right as those of one, which averages are not.
 """
 
+from bisect import bisect
 from collections.abc import Mapping, Sequence
 
 from ddsketch.mapping import LogarithmicMapping
+from sqlalchemy import Boolean, Column, Date, Table
 
 from antiphon.contracts.envelope import Envelope
 from antiphon.contracts.events.session import SessionRequested
 from antiphon.contracts.views import SKETCH_ACCURACY, indexed, utc_day
-from antiphon.persistence.projection import Row
+from antiphon.persistence.projection import Document, Name, Row, required, views
 
 SHORTEST_MS, LONGEST_MS = 1.0, 86_400_000.0  # others count as these, which bounds the number of bins
 MAX_EPOCHS = 64
@@ -20,6 +22,27 @@ MAX_RANGES = 200  # of one epoch; then the lowest numbers that are missing count
 Ranges = Sequence[Sequence[int]]  # [first, last], in order, with a gap between each two
 
 _bin = LogarithmicMapping(SKETCH_ACCURACY).key
+
+
+def notes(name: str, **noted: object) -> Table:
+    """Return the table of what a view notes of each session: what `begin` sets, and the defaults of the rest.
+
+    A column whose default is a boolean is one; others are documents.
+    """
+    columns = [
+        required(column, Boolean, default=default)
+        if isinstance(default, bool)
+        else Column(column, Document, default=default)
+        for column, default in noted.items()
+    ]
+    return Table(
+        name,
+        views,
+        required("session_id", Name, primary_key=True),
+        *(required(column, Name) for column in ("tenant", "flow_id")),
+        required("day", Date),
+        *columns,
+    )
 
 
 def begin(row: Row, event: object, envelope: Envelope) -> Row:
@@ -41,19 +64,23 @@ def added(counts: Mapping[str, int], name: str) -> dict[str, int]:
 
 def with_value(bins: Mapping[str, int], milliseconds: object) -> Mapping[str, int]:
     """Return a sketch with one more value, its bins in order; what is no duration changes nothing."""
-    if not isinstance(milliseconds, int | float) or isinstance(milliseconds, bool):
+    if not isinstance(milliseconds, (int, float)) or isinstance(milliseconds, bool):
         return bins
     if not milliseconds >= 0:  # nor is NaN
         return bins
     key = str(_bin(float(min(max(milliseconds, SHORTEST_MS), LONGEST_MS))))
     if key in bins:
         return {**bins, key: bins[key] + 1}
-    return dict(sorted({**bins, key: 1}.items(), key=lambda entry: int(entry[0])))
+    keys, counts = list(bins), list(bins.values())
+    place = bisect(keys, int(key), key=int)
+    keys.insert(place, key)
+    counts.insert(place, 1)
+    return dict(zip(keys, counts, strict=True))
 
 
-def milliseconds_of(seconds: object) -> object:
+def in_ms(seconds: object) -> object:
     """Return seconds in milliseconds; anything that is not a number as it is."""
-    if isinstance(seconds, int | float) and not isinstance(seconds, bool):
+    if isinstance(seconds, (int, float)) and not isinstance(seconds, bool):
         return min(seconds, LONGEST_MS) * 1000
     return seconds
 
@@ -61,6 +88,8 @@ def milliseconds_of(seconds: object) -> object:
 def with_number(by_epoch: Mapping[str, Ranges], epoch: str, number: int) -> Mapping[str, Ranges]:
     """Return which turns were counted with one more, or the same object if it is one of them."""
     ranges = by_epoch.get(epoch, ())
+    if ranges and number == ranges[-1][1] + 1:  # most turns are the next one
+        return {**by_epoch, epoch: [*ranges[:-1], [ranges[-1][0], number]]}
     if any(first <= number <= last for first, last in ranges):
         return by_epoch
     joined = _joined(ranges, number)

@@ -3,7 +3,7 @@
 A row is written by one partition only; readers add up the partitions, and merge their sketches.
 """
 
-from sqlalchemy import BigInteger, Boolean, Column, Date, PrimaryKeyConstraint, SmallInteger, Table
+from sqlalchemy import BigInteger, Date, PrimaryKeyConstraint, SmallInteger, Table
 
 from antiphon.contracts.envelope import Envelope
 from antiphon.contracts.events.agent import AgentReady
@@ -12,7 +12,7 @@ from antiphon.contracts.events.turn import TurnSaved
 from antiphon.contracts.subjects import partition_of
 from antiphon.contracts.views import indexed
 from antiphon.persistence.projection import Document, Name, Projection, Row, Rows, ViewTable, required, views
-from antiphon.persistence.projections.counting import added, begin, milliseconds_of, with_number, with_value
+from antiphon.persistence.projections.counting import added, begin, in_ms, notes, with_number, with_value
 
 COUNTS = ("calls", "ended", "failed", "duration_ms", "turns", "interruptions")
 DOCUMENTS = ("outcomes", "faults", "response_ms", "ready_ms")
@@ -29,16 +29,7 @@ TABLE = Table(
     *(required(name, Document, default={}) for name in DOCUMENTS),
     PrimaryKeyConstraint("tenant", "day", "flow_id", "partition"),
 )
-SESSIONS_TABLE = Table(  # what was counted of each session
-    "daily_sessions",
-    views,
-    required("session_id", Name, primary_key=True),
-    *(required(name, Name) for name in ("tenant", "flow_id")),
-    required("day", Date),
-    required("ready", Boolean, default=False),
-    required("ended", Boolean, default=False),
-    Column("turns", Document, default={}),
-)
+SESSIONS_TABLE = notes("daily_sessions", ready=False, ended=False, turns={})  # that were counted
 DAY, SESSION = ViewTable(TABLE), ViewTable(SESSIONS_TABLE)
 DAILY = Projection("daily", DAY, SESSION)
 
@@ -48,8 +39,7 @@ def rows_of(event: object, envelope: Envelope, rows: Rows) -> tuple[Row, Row]:
     session = rows(SESSION, envelope.subject)
     is_new = session.get("day") is None
     begin(session, event, envelope)
-    partition = partition_of(envelope.subject)
-    day = rows(DAY, session["tenant"], session["day"], session["flow_id"], partition)
+    day = rows(DAY, session["tenant"], session["day"], session["flow_id"], partition_of(envelope.subject))
     day["calls"] += is_new
     return session, day
 
@@ -78,8 +68,7 @@ def saved(event: TurnSaved, envelope: Envelope, rows: Rows) -> None:
         session["turns"] = counted
         day["turns"] += 1
         day["interruptions"] += event.interrupted
-        latency = milliseconds_of(event.metrics.get("e2e_latency"))
-        day["response_ms"] = with_value(day["response_ms"], latency)
+        day["response_ms"] = with_value(day["response_ms"], in_ms(event.metrics.get("e2e_latency")))
 
 
 @DAILY.on(SessionClosed, SessionFailed)
@@ -90,9 +79,8 @@ def ended(event: SessionClosed | SessionFailed, envelope: Envelope, rows: Rows) 
         return
     session["ended"] = True
     day["ended"] += 1
+    day["failed"] += isinstance(event, SessionFailed)
     day["outcomes"] = added(day["outcomes"], str(event.reason))
-    if isinstance(event, SessionFailed):
-        day["failed"] += 1
-    else:
+    if isinstance(event, SessionClosed):
         day["faults"] = added(day["faults"], str(event.fault))
         day["duration_ms"] += int(min(event.duration_seconds * 1000, LONGEST_MS))

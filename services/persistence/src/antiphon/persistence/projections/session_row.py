@@ -55,6 +55,7 @@ def dump(row: Row, before: Row | None) -> Row:
         "usage": _document(known and known.usage, state.usage),
         "turns_by_epoch": _document(known and known.turns_by_epoch, state.turns_by_epoch),
     }
+    terms = None if documents["metadata"] is None else metadata_terms(state.metadata)
     row["large"] = row.get("large", False) or any(_is_large(documents[name]) for name in _DOCUMENTS)
     return documents | {
         "session_id": state.session_id,
@@ -76,7 +77,7 @@ def dump(row: Row, before: Row | None) -> Row:
         "sequence": state.sequence,
         "conversation_id": state.conversation_id,
         "fault": state.fault,
-        "metadata_terms": metadata_terms(state.metadata) if documents["metadata"] is not None else None,
+        "metadata_terms": terms or (None if before is None else terms),  # null, unless others are replaced
     }
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from msgspec import UNSET
 from sqlalchemy import Column, Index, Integer, PrimaryKeyConstraint, SmallInteger, Table, Text
 
 from antiphon.contracts.envelope import Envelope
@@ -63,9 +64,9 @@ def happened(
     item: str | None = None,
 ) -> Row:
     """Add a thing that takes no time; `part` is its place among those of the same event."""
-    sequence = envelope.sequence if isinstance(envelope.sequence, int) else 0
+    sequence = 0 if envelope.sequence is UNSET else envelope.sequence
     row = rows(ITEM, envelope.subject, item or f"{sequence}.{part}")
-    row.update(tenant=envelope.tenant, sequence=sequence, part=part, lane=lane)
+    row["tenant"], row["sequence"], row["part"], row["lane"] = envelope.tenant, sequence, part, lane
     row["started_at"] = envelope.time
     changed(row, envelope, title, detail)
     return row
@@ -74,7 +75,7 @@ def happened(
 def changed(row: Row, envelope: Envelope, title: str, detail: str | None) -> None:
     """Set the end of a thing, and what is shown of it."""
     row["ended_at"] = max(envelope.time, row["started_at"])
-    row.update(title=cut(title, LONGEST_TITLE), detail=cut(detail, LONGEST_DETAIL) or None)
+    row["title"], row["detail"] = cut(title, LONGEST_TITLE), cut(detail, LONGEST_DETAIL) or None
 
 
 def begins(
@@ -95,7 +96,9 @@ def begins(
         return
     row = happened(rows, envelope, lane, title, detail, part=part, item=item)
     row["ended_at"] = None
-    session["open"] = dict(list({**session["open"], what: row["item"]}.items())[-MAX_OPEN:])
+    going_on = session["open"] = {**session["open"], what: row["item"]}
+    while len(going_on) > MAX_OPEN:
+        del going_on[next(iter(going_on))]
 
 
 def ends(rows: Rows, envelope: Envelope, what: str, detail: str | None = None) -> Row | None:
@@ -108,7 +111,8 @@ def ends(rows: Rows, envelope: Envelope, what: str, detail: str | None = None) -
     row = rows(ITEM, envelope.subject, item)
     row["ended_at"] = max(envelope.time, row["started_at"])
     row["detail"] = cut(detail, LONGEST_DETAIL) or row["detail"]
-    session["open"] = {name: other for name, other in session["open"].items() if name != what}
+    session["open"] = going_on = {**session["open"]}
+    del going_on[what]
     return row
 
 

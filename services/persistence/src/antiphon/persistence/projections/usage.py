@@ -4,9 +4,9 @@ The counts of an event are cumulative within its job, so the largest ones that a
 """
 
 from collections.abc import Iterable
+from operator import add, attrgetter
 
-from msgspec.structs import asdict
-from sqlalchemy import BigInteger, Column, Date, Float, Index, PrimaryKeyConstraint, Table
+from sqlalchemy import BigInteger, Date, Float, Index, PrimaryKeyConstraint, Table
 
 from antiphon.contracts.envelope import Envelope
 from antiphon.contracts.events.agent import AgentJoined, AgentLeft
@@ -14,19 +14,12 @@ from antiphon.contracts.events.session import SessionAdopted, SessionClosed, Ses
 from antiphon.contracts.events.usage import ModelUsage, UsageUpdated
 from antiphon.contracts.ids import epoch_of
 from antiphon.contracts.views import USAGE_COUNTS, indexed
-from antiphon.persistence.projection import (
-    Document,
-    Instant,
-    Name,
-    Projection,
-    Rows,
-    ViewTable,
-    required,
-    views,
-)
-from antiphon.persistence.projections.counting import begin
+from antiphon.persistence.projection import Instant, Name, Projection, Rows, ViewTable, required, views
+from antiphon.persistence.projections.counting import begin, notes
 
 MAX_PRESENT = 16  # jobs of one session at a time
+COUNTS = (*USAGE_COUNTS, "audio_seconds")
+counts_of = attrgetter(*COUNTS)
 MOST = 10**12  # of one count: sums stay within a bigint, and seconds finite
 
 TABLE = Table(
@@ -42,14 +35,7 @@ TABLE = Table(
     PrimaryKeyConstraint("session_id", "epoch", "kind", "provider", "model"),
     Index(None, "tenant", "day"),
 )
-SESSIONS_TABLE = Table(
-    "usage_sessions",
-    views,
-    required("session_id", Name, primary_key=True),
-    *(required(name, Name) for name in ("tenant", "flow_id")),
-    required("day", Date),
-    Column("epochs", Document, default=()),  # of the jobs that have not left
-)
+SESSIONS_TABLE = notes("usage_sessions", epochs=())  # of the jobs that have not left
 MODEL, SESSION = ViewTable(TABLE), ViewTable(SESSIONS_TABLE)
 USAGE = Projection("usage", MODEL, SESSION)
 
@@ -89,14 +75,14 @@ def _others(epochs: Iterable[str], epoch: str) -> list[str]:
 
 def _count(models: Iterable[ModelUsage], epoch: str, envelope: Envelope, rows: Rows) -> None:
     session = begin(rows(SESSION, envelope.subject), None, envelope)
-    totals: dict[tuple[str, str, str], dict[str, float]] = {}
+    totals: dict[tuple[str, ...], tuple[float, ...]] = {}
     for model in models:  # a job with several conversations lists a model once for each
-        sums = totals.setdefault((model.kind, model.provider, model.model), {})
-        for name, value in asdict(model).items():
-            if not isinstance(value, str):
-                sums[name] = min(sums.get(name, 0) + value, MOST)
-    keys = [(envelope.subject, epoch, *key) for key in totals]
-    for row, sums in zip(rows.several(MODEL, keys), totals.values(), strict=True):
-        row.update({name: max(row[name], value) for name, value in sums.items()})
-        row.update({name: session[name] for name in ("tenant", "day", "flow_id")})
+        key = (envelope.subject, epoch, model.kind, model.provider, model.model)
+        counts = counts_of(model)
+        totals[key] = tuple(map(add, totals[key], counts)) if key in totals else counts
+    for row, counts in zip(rows.several(MODEL, totals), totals.values(), strict=True):
+        for name, count in zip(COUNTS, counts, strict=True):
+            if count > row[name]:
+                row[name] = min(count, MOST)
+        row["tenant"], row["day"], row["flow_id"] = session["tenant"], session["day"], session["flow_id"]
         row["updated_at"] = envelope.time

@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
+import structlog
+
 from antiphon.chassis.database import Database
 from antiphon.chassis.log import Log
 from antiphon.chassis.postgres import connect
@@ -14,6 +16,7 @@ from antiphon.contracts.subjects import PARTITIONS
 from antiphon.persistence.leases.locks import sessions_with
 from antiphon.persistence.projection import Projection
 from antiphon.persistence.projection.batch import view_dsn
+from antiphon.persistence.projection.checkpoint import skips
 from antiphon.persistence.rebuild import shadow
 from antiphon.persistence.rebuild.attached import rehearse
 from antiphon.persistence.rebuild.fold import STATEMENT_SECONDS, Fold, OnProgress
@@ -23,19 +26,11 @@ from antiphon.persistence.rebuild.swap import check_live, swap
 if TYPE_CHECKING:
     from antiphon.chassis.database import Connection
 
-NEAR_EVENTS = 2_000  # positions behind the head: the rest is folded while the live view waits
+log = structlog.get_logger(__name__)
+
+NEAR_EVENTS = 2_000  # behind the head: the rest is folded while the live view waits
 EVENTS_WORTH_PROCESSES = 300_000  # to start them takes a second
 
-_LEFT = """
-select count(*)
-  from (select
-          from unnest($1::bigint[], $2::bigint[]) with ordinality as part (reached, until, ordinal)
-         cross join lateral (
-            select from event_log
-             where partition = (part.ordinal - 1)::smallint and position > reached and position <= until
-             limit $3) as unfolded
-         limit $3) as counted
-"""
 _LOCK = "select pg_try_advisory_lock(hashtextextended($1, 0))"
 
 OnBlocked = Callable[[str], object]  # who keeps the finished view from being taken into use
@@ -43,6 +38,10 @@ OnBlocked = Callable[[str], object]  # who keeps the finished view from being ta
 
 class BuildInProgress(Exception):
     """Another process builds the view; the message names it."""
+
+
+class Skipped(Exception):
+    """An operator made the view skip an event that was folded already: the view is built from the start."""
 
 
 class Build:
@@ -65,27 +64,27 @@ class Build:
         self._on_progress = on_progress
         self._on_blocked = on_blocked
         self._jobs = jobs
+        self._done = 0.0
 
     async def run(self, *, restart: bool = False, downgrade: bool = False) -> None:
         """Build the view and take it into use.
 
-        Raises InUse, NewerVersion, Blocked, EventFailed, Fenced, DatabaseUnavailable, and any of
+        Raises InUse, NewerVersion, Blocked, Skipped, EventFailed, Fenced, DatabaseUnavailable, and any of
         POSTGRES_ERRORS; it can be run again.
         """
         connection, projection = self._connection, self._projection
         await check_live(connection, projection, downgrade=downgrade)
-        known = await shadow.read(connection, projection.name)
-        created = restart or known is None or known.fingerprint != shadow.fingerprint(projection)
+        skipped = await skips(connection, projection)
+        created = restart or not await self._goes_on(skipped)
         async with connection.transaction():
             if created:
                 await shadow.create(connection, projection, whoami())
+            await shadow.leave_out(connection, projection.name, skipped)
             await rehearse(connection, projection)
         await connection.execute(f"set search_path = {shadow.search_path(projection.name)}")
         epoch = await shadow.claim(connection, projection)
-        if self._jobs > 1:
-            await self._fold_in_processes(epoch, empty=created)
-            created = False
-        fold = Fold(projection, connection, self._log, epoch, empty=created)
+        empty = created and not await self._fold_in_processes(epoch, empty=created)
+        fold = Fold(projection, connection, self._log, epoch, empty=empty)
         await fold.begin()
         await self._fold_to_head(fold)
         await shadow.index(connection, projection)
@@ -93,38 +92,57 @@ class Build:
 
         async def catch_up(until: Cursor) -> None:
             """Fold to a cursor in the transaction of the swap, which may have been rolled back before."""
+            if _changed(skipped, await skips(connection, projection), fold.cursor):
+                raise Skipped(f"an event of {projection.name} was skipped after the build had folded it")
             if await shadow.positions(connection, projection) != fold.cursor:
                 await fold.begin()
-            await fold.to(until, self._on_progress)
+            await fold.to(until, self._progress)
 
         await swap(connection, projection, catch_up, self._on_blocked, downgrade=downgrade)
         self._on_progress(0, 1.0)
 
-    async def _fold_in_processes(self, epoch: int, *, empty: bool) -> None:
+    async def _goes_on(self, skipped: shadow.Skips) -> bool:
+        """Return whether there is an unfinished build of this code that left out the same events."""
+        known = await shadow.read(self._connection, self._projection.name)
+        if known is None or known.fingerprint != shadow.fingerprint(self._projection):
+            return False
+        reached = await shadow.positions(self._connection, self._projection)
+        return not _changed(known.skipped, skipped, reached)
+
+    def _progress(self, events: int, done: float) -> None:
+        self._done = max(self._done, done)  # the head of the log moves on
+        self._on_progress(events, self._done)
+
+    async def _fold_in_processes(self, epoch: int, *, empty: bool) -> bool:
+        """Fold a long log with several processes; return whether it is one, and there may be several."""
         until = await self._log.head()
         reached = await shadow.positions(self._connection, self._projection)
-        if await self._left(reached, until) >= EVENTS_WORTH_PROCESSES:
-            positions = {partition: until.after(partition) for partition in range(PARTITIONS)}
-            work = Work(self._dsn, self._projection.name, epoch, positions, empty)
-            await fold_in_processes(work, self._jobs, self._on_progress)
-
-    async def _left(self, reached: Cursor, until: Cursor) -> int:
-        """Return how many events are left, at most EVENTS_WORTH_PROCESSES.
-
-        Positions are those of the stream: a partition has an event at one of 16, and fewer after a gap.
-        """
-        starts = [reached.after(p) for p in range(PARTITIONS)]
-        ends = [until.after(p) for p in range(PARTITIONS)]
-        left: int = await self._connection.fetchval(_LEFT, starts, ends, EVENTS_WORTH_PROCESSES)
-        return left
+        behind = max(until.after(p) - reached.after(p) for p in range(PARTITIONS))
+        if self._jobs == 1 or behind < EVENTS_WORTH_PROCESSES:
+            return False
+        work = Work(
+            self._dsn,
+            self._projection.name,
+            epoch,
+            {partition: until.after(partition) for partition in range(PARTITIONS)},
+            shadow.fingerprint(self._projection),
+            empty,
+        )
+        await fold_in_processes(work, self._jobs, self._progress)
+        return True
 
     async def _fold_to_head(self, fold: Fold) -> None:
         while True:
             head = await self._log.head()
             behind = fold.behind(head)
-            await fold.to(head, self._on_progress)
+            await fold.to(head, self._progress)
             if behind <= NEAR_EVENTS:
                 break
+
+
+def _changed(before: shadow.Skips, now: shadow.Skips, reached: Cursor) -> bool:
+    """Return whether other events are left out than before, among those that were folded."""
+    return any(position <= reached.after(partition) for partition, position in before ^ now)
 
 
 @asynccontextmanager
@@ -176,7 +194,12 @@ async def build(
     """
     async with locked(dsn, projection.name) as connection:
         running = Build(projection, dsn, connection, database, on_progress, on_blocked, jobs)
-        await running.run(restart=restart, downgrade=downgrade)
+        try:
+            await running.run(restart=restart, downgrade=downgrade)
+        except Skipped as error:
+            log.warning("projection.build_again", projection=projection.name, reason=str(error))
+            await connection.execute("reset search_path")
+            await running.run(restart=True, downgrade=downgrade)
 
 
 async def discard(dsn: str, projection: str) -> bool:

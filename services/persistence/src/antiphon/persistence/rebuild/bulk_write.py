@@ -41,6 +41,6 @@ async def write_bulk(connection: "Connection", bulk: BulkWrite) -> None:
 
 def _with_arrays(table: ViewTable, row: Values) -> Values:
     return tuple(
-        value.split(TERM_SEPARATOR) if value is not None and name in table.arrays else value
+        value and value.split(TERM_SEPARATOR) if name in table.arrays else value
         for name, value in zip(table.columns, row, strict=True)
     )

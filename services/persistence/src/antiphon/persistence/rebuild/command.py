@@ -1,7 +1,8 @@
 """The command `rebuild`: one view after the other, with their progress."""
 
 import gc
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -16,10 +17,15 @@ from antiphon.persistence.rebuild.attached import InUse
 from antiphon.persistence.rebuild.build import BuildInProgress, build, discard
 from antiphon.persistence.rebuild.fold import COLLECTED_AFTER
 from antiphon.persistence.rebuild.swap import Blocked, NewerVersion
-from antiphon.persistence.status.upkeep import read_upkeep
+
+if TYPE_CHECKING:
+    from antiphon.chassis.database import Connection
 
 CONNECT_SECONDS = 5.0
 READERS = 4
+
+Unkept = Callable[["Connection", Projection], Awaitable[Sequence[str]]]
+
 STOPPED: tuple[type[Exception], ...] = (Fenced, DatabaseUnavailable, *POSTGRES_ERRORS)
 
 
@@ -27,11 +33,12 @@ async def rebuild(
     settings: PostgresSettings,
     projections: Sequence[Projection],
     *,
+    unkept: Unkept,
     jobs: int,
     restart: bool = False,
     downgrade: bool = False,
 ) -> None:
-    """Build views again and take each into use.
+    """Build views again and take each into use; `unkept` tells what to print of who updates it.
 
     Exits with 1 when that cannot be done now; what is built stays, and the next run goes on from there.
     """
@@ -49,7 +56,7 @@ async def rebuild(
         async with database.transaction() as connection:
             await check(connection)
         for projection in projections:
-            await _rebuild(settings.postgres_dsn, database, projection, jobs, restart, downgrade)
+            await _rebuild(settings.postgres_dsn, database, projection, unkept, jobs, restart, downgrade)
     except SchemaMismatch as error:
         raise SystemExit(str(error)) from error
     finally:
@@ -68,7 +75,13 @@ async def drop_unfinished(dsn: str, projections: Sequence[Projection]) -> list[s
 
 
 async def _rebuild(
-    dsn: str, database: Database, projection: Projection, jobs: int, restart: bool, downgrade: bool
+    dsn: str,
+    database: Database,
+    projection: Projection,
+    unkept: Unkept,
+    jobs: int,
+    restart: bool,
+    downgrade: bool,
 ) -> None:
     with shown(projection.name) as progress:
         try:
@@ -98,8 +111,8 @@ async def _rebuild(
     )
     try:
         async with database.transaction() as connection:
-            upkeep = await read_upkeep(connection, projection)
+            problems = await unkept(connection, projection)
     except STOPPED as error:
         raise SystemExit(f"{projection.name} was built; who updates it is not known: {error!r}") from error
-    for problem in upkeep.problems(compared=False):
+    for problem in problems:
         typer.echo(f"{projection.name}: {problem}")

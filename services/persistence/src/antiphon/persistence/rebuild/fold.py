@@ -62,15 +62,19 @@ class Fold:
         self._empty = False
 
     def behind(self, until: Cursor) -> int:
-        """Return how many positions of the partitions are left."""
-        return sum(max(0, until.after(p) - self.cursor.after(p)) for p in self._partitions)
+        """Return how many events of the log are left, about: its positions rise over all partitions."""
+        return max(until.after(p) - self.cursor.after(p) for p in self._partitions)
+
+    def done(self, until: Cursor) -> float:
+        """Return which part of the log up to a cursor is folded."""
+        width = sum(until.after(p) for p in self._partitions)
+        return min(1.0, sum(self.cursor.after(p) for p in self._partitions) / width) if width else 1.0
 
     async def to(self, until: Cursor, on_progress: OnProgress) -> None:
         """Fold up to a cursor.
 
         Raises EventFailed, Fenced, DatabaseUnavailable, and any of POSTGRES_ERRORS; then `begin` again.
         """
-        width = self.behind(until)
         batches = self._log.read(
             self.cursor,
             until,
@@ -82,7 +86,7 @@ class Fold:
         async with aclosing(batches), write_behind(self._connection) as behind:
             async for batch in grouped(batches, BATCH, BATCH_BYTES):
                 await self._apply(batch.envelopes, batch.cursor, behind)
-                on_progress(len(batch.envelopes), 1 - self.behind(until) / width if width else 1.0)
+                on_progress(len(batch.envelopes), self.done(until))
 
     async def _apply(self, envelopes: Sequence[Envelope], cursor: Cursor, behind: WriteBehind) -> None:
         if self._skips:

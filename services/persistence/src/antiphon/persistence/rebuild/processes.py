@@ -27,6 +27,7 @@ class Work(msgspec.Struct, frozen=True):
     projection: str
     epoch: int
     until: dict[int, int]  # positions by partition
+    fingerprint: str  # of the code that may fold
     empty: bool  # nothing was folded before
     partitions: tuple[int, ...] = ()
 
@@ -77,7 +78,10 @@ class _Worker:
         self._limit = START_SECONDS
 
     async def __aenter__(self) -> "_Worker":
-        process = self._process = await asyncio.create_subprocess_exec(*WORKER, stdin=PIPE, stdout=PIPE)
+        # in a session of its own: Ctrl-C is for the process that starts it
+        process = self._process = await asyncio.create_subprocess_exec(
+            *WORKER, stdin=PIPE, stdout=PIPE, start_new_session=True
+        )
         assert process.stdin is not None
         process.stdin.write(encode(self._work) + b"\n")
         return self

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 INDEX_SECONDS = 3600
 PACKAGES = ("antiphon.persistence", "antiphon.contracts")  # whose code a view depends on
 
-_POSITIONS = "select partition, position from projection_checkpoints where projection = $1"
+_POSITIONS = "select partition, position from {schema}.projection_checkpoints where projection = $1"
 _CLAIM = """
 update projection_checkpoints set epoch = epoch + 1, updated_at = now()
  where projection = $1
@@ -34,13 +34,23 @@ returning epoch
 """
 
 
+Skips = frozenset[tuple[int, int]]  # partition and position of each event that is left out
+
+
 class Shadow(msgspec.Struct, frozen=True):
-    """A build that was started: of which version, since when, by whom."""
+    """A build that was started: of which version, since when, by whom; and what it leaves out."""
 
     version: int
     fingerprint: str
     started_at: datetime
     by: str
+    partitions: tuple[int, ...] = ()
+    positions: tuple[int, ...] = ()
+
+    @property
+    def skipped(self) -> Skips:
+        """The events that are left out."""
+        return frozenset(zip(self.partitions, self.positions, strict=True))
 
 
 def schema_of(projection: str) -> str:
@@ -98,10 +108,18 @@ async def read(connection: "Connection", projection: str) -> Shadow | None:
     """Return the build of a view that was started and has not ended, if there is one."""
     if await connection.fetchval("select to_regclass($1)", f"{schema_of(projection)}.build") is None:
         return None
-    row = await connection.fetchrow(
-        f"select version, fingerprint, started_at, by from {schema_of(projection)}.build"
+    # as a document: an earlier release may have left a table with fewer columns
+    row = await connection.fetchval(f"select row_to_json(build)::text from {schema_of(projection)}.build")
+    return None if row is None else msgspec.json.decode(row, type=Shadow)
+
+
+async def leave_out(connection: "Connection", projection: str, skipped: Skips) -> None:
+    """Note which events a build leaves out."""
+    await connection.execute(
+        f"update {schema_of(projection)}.build set partitions = $1, positions = $2",
+        [partition for partition, _ in skipped],
+        [position for _, position in skipped],
     )
-    return None if row is None else Shadow(*row)
 
 
 async def create(connection: "Connection", projection: Projection, by: str) -> None:
@@ -124,7 +142,8 @@ async def create(connection: "Connection", projection: Projection, by: str) -> N
         )
         await connection.execute(
             f"create table {schema}.build"
-            " (version integer, fingerprint text, started_at timestamptz default now(), by text)"
+            " (version integer, fingerprint text, started_at timestamptz default now(), by text,"
+            " partitions integer[] default '{}', positions bigint[] default '{}')"
         )
         await connection.execute(
             f"insert into {schema}.build (version, fingerprint, by) values ($1, $2, $3)",
@@ -153,8 +172,9 @@ async def drop(connection: "Connection", projection: str) -> None:
 
 
 async def positions(connection: "Connection", projection: Projection) -> Cursor:
-    """Return how far the shadow is; the connection has its search path."""
-    return Cursor({row[0]: row[1] for row in await connection.fetch(_POSITIONS, projection.name)})
+    """Return how far the shadow is."""
+    rows = await connection.fetch(_POSITIONS.format(schema=schema_of(projection.name)), projection.name)
+    return Cursor({row["partition"]: row["position"] for row in rows})
 
 
 async def claim(connection: "Connection", projection: Projection) -> int:

@@ -2,7 +2,6 @@
 
 import asyncio
 import gc
-import signal
 import sys
 from asyncio import StreamReader, StreamReaderProtocol
 
@@ -20,7 +19,7 @@ from antiphon.persistence.projection.batch import view_dsn
 from antiphon.persistence.projections import PROJECTIONS
 from antiphon.persistence.rebuild.fold import COLLECTED_AFTER, STATEMENT_SECONDS, Fold
 from antiphon.persistence.rebuild.processes import Report, Work, encode
-from antiphon.persistence.rebuild.shadow import search_path
+from antiphon.persistence.rebuild.shadow import fingerprint, search_path
 
 READERS = 2
 
@@ -32,6 +31,8 @@ _work = msgspec.json.Decoder(Work)
 async def fold(work: Work) -> None:
     """Fold the partitions of the work, and report each batch. Raises what Fold.to raises."""
     [projection] = [projection for projection in PROJECTIONS if projection.name == work.projection]
+    if fingerprint(projection) != work.fingerprint:
+        raise RuntimeError("the code of this view was replaced while it is built")
     name = f"persistence rebuild {work.projection} {work.partitions[0]}"
     database = await Database.connect(work.dsn, name=name, max_size=READERS)
     try:
@@ -81,7 +82,6 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that started this one
     gc.set_threshold(*COLLECTED_AFTER)
     telemetry.configure("persistence", load(LogSettings))
     asyncio.run(main())

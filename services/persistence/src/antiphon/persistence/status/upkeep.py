@@ -58,3 +58,8 @@ async def read_upkeep(connection: "Connection", projection: Projection) -> Upkee
     lags = await read_lags(connection, [projection.name])
     unheld = [number for number, lease in enumerate(leases) if lease not in held]
     return Upkeep(projection.version, lags[projection.name][0], stalled, unheld)
+
+
+async def unkept(connection: "Connection", projection: Projection) -> list[str]:
+    """Return what to know or act on of a view that was just built."""
+    return (await read_upkeep(connection, projection)).problems(compared=False)

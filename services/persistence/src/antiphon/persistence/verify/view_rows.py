@@ -75,7 +75,7 @@ async def stored_rows(
 def comparable(table: ViewTable, row: Comparable) -> Comparable:
     """Return a row, made of the values of its columns, in the form to compare."""
     for name in table.arrays:
-        row[name] = None if row[name] is None else row[name].split(TERM_SEPARATOR)
+        row[name] = row[name].split(TERM_SEPARATOR) if row[name] else None
     return _stored(table, row)
 
 
