@@ -15,7 +15,7 @@ from antiphon.persistence.projections import PROJECTIONS
 
 EXAMPLES = Path(__file__).parents[3] / "contracts" / "examples"
 PINNED = {
-    "sessions": (2, "c27ca9f0dbf88078"),
+    "sessions": (2, "bece88a748f0967e"),
     "turns": (1, "6a89386fd42aeb3a"),
     "participants": (2, "f556317dcad7ffb5"),
     "tools": (1, "a0cc2af72b330afa"),

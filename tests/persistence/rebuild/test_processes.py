@@ -20,7 +20,7 @@ from antiphon.persistence.projections.sessions import SESSIONS
 from antiphon.persistence.projections.timeline import TIMELINE
 from antiphon.persistence.projections.turns import TURNS
 from antiphon.persistence.rebuild import build as build_module
-from antiphon.persistence.rebuild import processes
+from antiphon.persistence.rebuild import processes, shadow
 from antiphon.persistence.rebuild.build import build
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ async def test_a_process_of_other_code_folds_nothing(
     monkeypatch: pytest.MonkeyPatch, database: Database, postgres_dsn: str
 ) -> None:
     """An upgrade may replace the code on disk while a view is built."""
-    monkeypatch.setattr(build_module.shadow, "fingerprint", lambda _: "of the code before")
+    monkeypatch.setattr(shadow, "fingerprint", lambda _: "of the code before")
     with capture_logs() as logs:
         await build(postgres_dsn, database, TURNS, jobs=2)
 
@@ -97,13 +97,13 @@ async def test_the_part_that_is_done_never_shrinks(
     monkeypatch.setattr(build_module, "EVENTS_WORTH_PROCESSES", 1_000_000)
     more = islice(calls(2_000), 5_000, None)
     seen: list[float] = []
-    index = build_module.shadow.index
+    index = shadow.index
 
     async def index_while_the_log_grows(*arguments: Any) -> None:
         await filled.put(islice(more, 5_000))
         await index(*arguments)
 
-    monkeypatch.setattr(build_module.shadow, "index", index_while_the_log_grows)
+    monkeypatch.setattr(shadow, "index", index_while_the_log_grows)
     await build(postgres_dsn, database, TURNS, on_progress=lambda _, done: seen.append(done))
 
     assert seen == sorted(seen)
