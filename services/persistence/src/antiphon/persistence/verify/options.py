@@ -1,4 +1,4 @@
-"""The options of `verify`, checked before anything is read: errors are told at once, and exit with 2."""
+"""The options of `verify`, checked before anything is read: errors are printed at once, and exit with 2."""
 
 from datetime import UTC, datetime
 from pathlib import Path
