@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Collection, Mapping
+from operator import itemgetter
 from typing import Any
 
 import msgspec
@@ -132,7 +133,11 @@ class ViewTable:
         self.documents = frozenset(column.name for column in columns if _is_document(column))
         self.unread = frozenset(unread)
         self._load, self._dump, self._keep = load, dump, keep
-        self._defaults = {c.name: c.default.arg for c in columns if isinstance(c.default, ColumnDefault)}
+        self._values = itemgetter(*self.columns)
+        self._empty: Row = {}
+        if dump is None:
+            defaults = {c.name: c.default.arg for c in columns if isinstance(c.default, ColumnDefault)}
+            self._empty = dict.fromkeys(self.columns) | defaults
         self._stored = [(n, stored) for n, column in enumerate(columns) if (stored := _stored(column))]
         # Postgres refuses a null in a required column before it sees that the row exists
         self._documents = [(n, c.name) for n, c in enumerate(columns) if _is_document(c) and c.nullable]
@@ -152,8 +157,11 @@ class ViewTable:
         )
 
     def new(self, key: Key) -> Row:
-        """Return a row that does not exist yet: its key, and the defaults of the other columns."""
-        return {**self._defaults, **dict(zip(self.key, key, strict=True))}
+        """Return a row that does not exist yet: its key, and the defaults of the other columns, or null."""
+        row = self._empty.copy()
+        for name, value in zip(self.key, key, strict=True):
+            row[name] = value
+        return row
 
     def loaded(self, record: Mapping[str, Any]) -> Row:
         """Return the row of a record."""
@@ -168,7 +176,7 @@ class ViewTable:
     def values(self, row: Row, before: Row | None) -> Values:
         """Return the values of all columns as Postgres stores them; None for a document that is unchanged."""
         columns = row if self._dump is None else self._dump(row, before)
-        values = [columns.get(name) for name in self.columns]
+        values = list(self._values(columns))
         if before is not None and self._dump is None:
             for place, name in self._documents:
                 if before.get(name) is values[place]:
