@@ -39,7 +39,6 @@ SHORT_FILES = {
     "persistence/migrations/versions/0004_views.py": "one file per revision",
     "persistence/migrations/versions/0005_compatibility.py": "one file per revision",
     "persistence/sql.py": "how persistence loads SQL and fits values to columns",
-    "persistence/verify/progress.py": "the only user of the terminal's bar",
     "recorder/outbox/text_journal.py": "the earlier format, to be deleted with the need for it",
 }
 UNDONE = re.compile(r"\b(TODO|FIXME|XXX|HACK)\b|NotImplementedError|mark\.(skip|xfail)\b")
