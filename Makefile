@@ -8,6 +8,7 @@ unexport PYTHONDONTWRITEBYTECODE
 VENV     := .venv
 BIN      := $(VENV)/bin
 READY    := $(VENV)/.ready
+INSTALL  := cli/src/antiphon/cli/install.py
 MEMBERS  := contracts chassis recorder services/session-api services/agent-worker services/persistence services/webhook-ingest client cli
 PROJECTS := pyproject.toml $(MEMBERS:%=%/pyproject.toml)
 SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
@@ -88,7 +89,7 @@ $(READY): requirements.lock $(PROJECTS)
 		echo "$(VENV) is of $$($(BIN)/python --version), which antiphon does not support: make clean, then try again" >&2; exit 1; }
 	@[ -x $(BIN)/python ] || { echo "Making $(VENV) with $$("$(PYTHON)" --version)"; "$(PYTHON)" -m venv $(VENV); }
 	@echo "Installing the locked requirements, hashes checked"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation \
-		$(MEMBERS:%=-e ./%)
+	@$(BIN)/python -I $(INSTALL) --require-hashes -r requirements.lock
+	@echo "Installing the packages of this checkout"
+	@$(BIN)/python -I $(INSTALL) --no-deps --no-build-isolation $(MEMBERS:%=-e ./%)
 	@touch $@

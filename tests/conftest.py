@@ -25,6 +25,8 @@ from antiphon.cli.stack.disk import MAX_STORE_BYTES
 from antiphon.cli.stack.nats import NatsServer
 from antiphon.cli.stack.postgres import Postgres
 
+# `antiphon env` may have set these in the shell; no test may reach that stack
+OF_A_STACK = ("ANTIPHON_API_URL", "ANTIPHON_API_KEY", "ANTIPHON_POSTGRES_DSN", "ANTIPHON_NATS_URL")
 TEMPLATE = "antiphon_template"
 NICE = 10  # of all workers but the one with the calls, whose audio needs the CPU in time
 
@@ -50,6 +52,8 @@ _left = pytest.StashKey[list[str]]()
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     """Create the run's folders, in the main process; workers find them in the environment."""
+    for name in OF_A_STACK:
+        os.environ.pop(name, None)
     if not hasattr(config, "workerinput"):
         config.stash[_run] = leftovers.begin()
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from faststream import FastStream
 
+from antiphon.chassis.bus.errors import BusError
 from antiphon.chassis.bus.typed_consumer import Start, TypedConsumer
 from antiphon.chassis.nats_access import InvalidAccess, NatsAccess
 from antiphon.contracts.envelope import Envelope
@@ -97,8 +98,12 @@ def main() -> None:
         )
     except (InvalidAccess, ValueError) as error:
         sys.exit(f"ANALYTICS_NAME, ANALYTICS_START or the address of the broker is wrong: {error}")
-    asyncio.run(FastStream(consumer.broker, logger=None).run())
-    store.close()
+    try:
+        asyncio.run(FastStream(consumer.broker, logger=None).run())
+    except (BusError, InvalidAccess) as error:
+        sys.exit(f"{error}; set ANTIPHON_NATS_URL: examples/analytics_consumer/README.md shows how")
+    finally:
+        store.close()
 
 
 if __name__ == "__main__":

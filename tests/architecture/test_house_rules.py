@@ -24,7 +24,6 @@ NAMED_BY_PYTHON = {"__init__.py", "__main__.py"}
 SHORT_FILES = {
     "chassis/library_log.py": "imported by every module that logs in other people's processes",
     "chassis/http/request_id.py": "imported by the server and by the middleware",
-    "cli/commands/status.py": "one file per command",
     "cli/errors.py": "imported by every command before anything heavy",
     "cli/proxies.py": "used by the supervisor and by a command",
     "contracts/rooms.py": "the value of one bucket",
@@ -40,7 +39,6 @@ SHORT_FILES = {
     "persistence/migrations/versions/0004_views.py": "one file per revision",
     "persistence/migrations/versions/0005_compatibility.py": "one file per revision",
     "persistence/sql.py": "how persistence loads SQL and fits values to columns",
-    "persistence/verify/progress.py": "the only user of the terminal's bar",
     "recorder/outbox/text_journal.py": "the earlier format, to be deleted with the need for it",
 }
 UNDONE = re.compile(r"\b(TODO|FIXME|XXX|HACK)\b|NotImplementedError|mark\.(skip|xfail)\b")

@@ -79,7 +79,10 @@ def test_all_services_become_ready_and_stop(stub_stack: EmbeddedStack) -> None:
     assert [service.name for service in status.services] == NAMES
 
     processes = _processes(_state(stub_stack))
-    assert stub_stack.stop()
+    seen: list[tuple[str, ...]] = []
+    assert stub_stack.stop(watching=lambda state: seen.append(tuple(s.detail for s in state.services)))
+    assert seen[-1] == ("stopped",) * len(NAMES)
+    assert len(set(seen)) > 1
     assert _gone(processes)
     assert not stub_stack.status().ready
     assert _state(stub_stack).phase == "stopped"

@@ -61,7 +61,28 @@ def test_the_problem_is_inside() -> None:
         "missing",
     )
     assert error.problem.members == {"session_id": "ses_1"}
-    assert str(error) == "Invalid request (422): Not valid: user_id. user_id: is missing"
+    assert str(error) == "Invalid request (422): user_id: is missing"
+
+
+@pytest.mark.parametrize(
+    ("errors", "detail", "line"),
+    [
+        (["is of another log: start again"], "after: is of another log: start again.", ""),
+        (["takes a day", "takes a day"], None, " after: takes a day"),
+        (["is too old"], "The log has less.", " after: is too old"),
+    ],
+)
+def test_nothing_is_said_twice(errors: list[str], detail: str | None, line: str) -> None:
+    problem = {
+        "type": "https://antiphon.dev/problems/invalid-cursor",
+        "title": "Invalid cursor",
+        "detail": detail,
+        "errors": [{"field": "after", "in": "query", "message": message} for message in errors],
+    }
+
+    text = str(api_error(422, json.dumps(problem).encode()))
+
+    assert text == f"Invalid cursor (422): {detail or problem['type']}{line}"
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,13 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from tests.fixtures.nats_servers import ConfiguredServer
 
 from antiphon.chassis.bus import Bus, Outgoing, outgoing
 from antiphon.cli.stack.nats import NatsServer
@@ -150,6 +152,45 @@ async def test_it_starts_from_now_when_told_to(bus: Bus, start: Start, tmp_path:
 
 async def _durables(bus: Bus) -> int:
     return len((await bus.connection.api("CONSUMER.NAMES.SESSIONS"))["consumers"] or ())
+
+
+@pytest.fixture
+def guarded(tmp_path: Path) -> Iterator[ConfiguredServer]:
+    """A server that asks for a password."""
+    server = ConfiguredServer(tmp_path / "guarded", 'authorization { user: ann, password: "secret" }\n')
+    server.launch()
+    yield server
+    server.kill()
+
+
+def test_a_broker_that_refuses_is_one_line_after_a_sign_of_life(
+    guarded: ConfiguredServer, start: Start, tmp_path: Path
+) -> None:
+    process = start(ANTIPHON_NATS_URL=guarded.url)
+    assert process.wait(timeout=DEADLINE_SECONDS) == 1
+    log = (tmp_path / "log").read_text()
+
+    assert f"consumer.connecting consumer='analytics' address='{guarded.url}'" in log.splitlines()[0]
+    assert "Authorization Violation" in log.splitlines()[-1]
+    assert "set ANTIPHON_NATS_URL" in log.splitlines()[-1]
+    assert "Traceback" not in log
+
+
+def test_sigterm_before_it_has_connected_names_the_reason(
+    guarded: ConfiguredServer, start: Start, tmp_path: Path
+) -> None:
+    process = start(ANTIPHON_NATS_URL=guarded.url)
+    log, deadline = tmp_path / "log", time.monotonic() + DEADLINE_SECONDS
+    while "consumer.connecting" not in log.read_text() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(1)  # for the server to refuse
+    process.terminate()
+    process.wait(timeout=DEADLINE_SECONDS)
+
+    assert "nats.not_connected" in log.read_text()
+    assert "Authorization Violation" in log.read_text()
+    assert "nats.flush_failed" not in log.read_text()
+    assert "Traceback" not in log.read_text()
 
 
 @pytest.mark.parametrize(

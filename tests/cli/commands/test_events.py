@@ -31,7 +31,9 @@ def variables(url: str) -> dict[str, str]:
 
 
 @asynccontextmanager
-async def command(url: str, *arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
+async def command(
+    url: str, *arguments: str, background: bool = False
+) -> AsyncIterator[asyncio.subprocess.Process]:
     """Run the command, and kill it at the end if it still runs."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -42,7 +44,7 @@ async def command(url: str, *arguments: str) -> AsyncIterator[asyncio.subprocess
         env=variables(url),
         limit=1 << 20,
         # a shell starts background jobs with SIGINT ignored
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN if background else signal.SIG_DFL),
     )
     try:
         yield process
@@ -101,7 +103,12 @@ async def test_filters_and_json(running: Running, writer: LogWriter) -> None:
     assert "did you mean turn.saved?" in errors
 
 
-async def test_follow_prints_new_events_and_ends_with_ctrl_c(running: Running, writer: LogWriter) -> None:
+@pytest.mark.parametrize(
+    ("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["ctrl-c", "sigterm"]
+)
+async def test_follow_prints_new_events_and_the_cursor_at_its_end(
+    running: Running, writer: LogWriter, sent: signal.Signals, code: int
+) -> None:
     one = writer.session("a")
     await writer.commit(one, READY)
     async with asyncio.timeout(150), command(running.url, "--follow", "--json") as process:
@@ -109,15 +116,28 @@ async def test_follow_prints_new_events_and_ends_with_ctrl_c(running: Running, w
         first = json.loads(await process.stdout.readline())
         await writer.commit(one, TURN)
         second = json.loads(await process.stdout.readline())
-        process.send_signal(signal.SIGINT)
+        process.send_signal(sent)
         _, errors = await process.communicate()
     await writer.commit(one, READY)
     rest, _ = await run(running.url, "--json", "--after", cursor_of(errors.decode()))
 
     assert (first["sequence"], second["sequence"]) == (1, 2)
-    assert process.returncode == 130
+    assert process.returncode == code
     assert "Traceback" not in errors.decode()
     assert [json.loads(line)["sequence"] for line in rest] == [3]
+
+
+async def test_sigterm_ends_a_background_job_too(running: Running, writer: LogWriter) -> None:
+    await writer.commit(writer.session("a"), READY)
+    async with asyncio.timeout(90), command(running.url, "--follow", background=True) as process:
+        assert process.stdout is not None
+        await process.stdout.readline()
+        process.send_signal(signal.SIGTERM)
+        _, errors = await process.communicate()
+
+    assert process.returncode == 143
+    assert "Traceback" not in errors.decode()
+    assert cursor_of(errors.decode())
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import signal
 import sys
 from asyncio.subprocess import PIPE, Process
@@ -21,6 +22,7 @@ from antiphon.contracts.events.turn import TurnSaved
 
 __all__ = ["buckets", "livekit", "put_flow", "put_key", "running", "start", "writer"]
 
+PROGRESS = re.compile(r"^ *\d+%  [\d,]+ events, [\d,]+/s\n", re.MULTILINE)
 SECRET = "my name is Ada Lovelace"
 
 
@@ -50,7 +52,7 @@ async def run(running: Running, *arguments: str | Path, key: str = "reader") -> 
     process = await started(running, *arguments, key=key)
     async with asyncio.timeout(120):
         output, errors = await process.communicate()
-    return process.returncode, output.decode(), errors.decode()
+    return process.returncode, output.decode(), PROGRESS.sub("", errors.decode())
 
 
 def lines_of(written: LogWriter) -> list[bytes]:
@@ -140,6 +142,37 @@ async def test_kill_9_again_and_again_changes_nothing(
     assert not (tmp_path / "out.partial").exists()
 
 
+async def test_sigterm_and_the_progress_without_a_terminal(
+    written: LogWriter, running: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from antiphon.session_api.feed import export as export_module
+
+    monkeypatch.setattr(export_module, "STEP", 32)
+    step, steps = running.dependencies.hubs.reader.step, iter(range(100_000))
+
+    async def halting(*arguments: Any, **named: Any) -> Any:
+        if next(steps) == 8:
+            await asyncio.sleep(60)
+        return await step(*arguments, **named)
+
+    monkeypatch.setattr(running.dependencies.hubs.reader, "step", halting)
+    options = ("--format", "ndjson", "--output", tmp_path / "out")
+    process = await started(running, *options)
+    assert process.stderr is not None
+    async with asyncio.timeout(90):
+        lines = [(await process.stderr.readline()).decode() for _ in range(2)]  # nothing arrives any more
+        process.send_signal(signal.SIGTERM)
+        rest = (await process.communicate())[1].decode()
+    monkeypatch.setattr(running.dependencies.hubs.reader, "step", step)
+    resumed = await run(running, *options, "--resume")
+
+    assert all(map(PROGRESS.fullmatch, lines)), lines
+    assert process.returncode == 143
+    assert PROGRESS.sub("", rest) == "stopped: the same command with --resume goes on\n"
+    assert resumed[0] == 0
+    assert by_position((tmp_path / "out").read_bytes().splitlines()) == by_position(lines_of(written))
+
+
 async def test_resume_adds_what_is_new(written: LogWriter, running: Running, tmp_path: Path) -> None:
     folder = tmp_path / "events"
     await run(running, "--format", "parquet", "--output", folder)
@@ -222,6 +255,22 @@ async def test_days_and_types_select(written: LogWriter, running: Running, tmp_p
     assert (tmp_path / "none").read_bytes() == b""
 
 
+@pytest.mark.parametrize("form", ["ndjson", "parquet"])
+async def test_a_refused_export_does_not_block_the_right_one(
+    writer: LogWriter, running: Running, tmp_path: Path, form: str
+) -> None:
+    await writer.commit(writer.session("s"), requested("booking"), KINDS[0])
+    options = ("--format", form, "--output", tmp_path / "out")
+
+    refused = await run(running, *options, "--type", "nope")
+    unauthorized = await run(running, *options, key="unknown")
+    exported = await run(running, *options, "--type", "session.requested")
+
+    assert (refused[0], unauthorized[0]) == (1, 1)
+    assert "takes one of" in refused[2]
+    assert exported == (0, "", f"1 events exported to {tmp_path / 'out'}\n")
+
+
 @pytest.mark.parametrize(
     ("options", "code", "said"),
     [
@@ -255,5 +304,5 @@ async def test_without_pyarrow_the_extra_is_named(running: Running, tmp_path: Pa
     _, errors = await process.communicate()
 
     assert process.returncode == 1
-    assert b"pip install 'antiphon-cli[parquet]'" in errors
+    assert b"pip install pyarrow" in errors
     assert not (tmp_path / "x").exists()

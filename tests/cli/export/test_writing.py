@@ -1,5 +1,6 @@
 """An export goes on after any crash: the rows on disk are those of the log, each once."""
 
+import fcntl
 import json
 import os
 from collections.abc import Callable, Sequence
@@ -211,8 +212,7 @@ def test_a_file_of_the_same_name_is_not_overwritten(
     monkeypatch.setattr(ndjson, "SYNC_BYTES", 10)
     output = tmp_path / "out"
     export = opened(output, NDJSON)
-    if began:
-        export.take(batch(list(envelopes(2)), 2))
+    export.take(batch(list(envelopes(2)), 2) if began else batch([], 0))
     export.close()
     output.write_text("mine")
 
@@ -252,6 +252,27 @@ def test_other_options_are_refused_and_named(tmp_path: Path) -> None:
     wanted = r"\(with --type turn.saved --type agent.ready, with --since 2026-01-01T00:00:00\+00:00\)"
     with pytest.raises(StackError, match=wanted):
         opened(tmp_path / "types", PARQUET, resume=True)
+
+
+@pytest.mark.parametrize("request_", [NDJSON, PARQUET], ids=lambda request: request.format)
+def test_an_export_that_has_taken_nothing_leaves_nothing(tmp_path: Path, request_: Request) -> None:
+    output = tmp_path / "out"
+    refused = opened(output, Request(format=request_.format, types=["nope"]))
+    refused.close()
+
+    assert not manifest_path(output, request_).exists()
+    run(output, request_, list(envelopes(2)), 2, resume=False)
+    assert positions(output, request_) == [1, 2]
+
+
+def test_a_manifest_that_is_removed_meanwhile_is_not_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = manifest_path(tmp_path / "out", NDJSON)
+    monkeypatch.setattr(fcntl, "flock", lambda *_: path.unlink())
+
+    with pytest.raises(StackError, match="try again"):
+        opened(tmp_path / "out", NDJSON)
 
 
 def test_two_processes_do_not_write_one_export(tmp_path: Path) -> None:
@@ -330,7 +351,7 @@ def test_a_damaged_manifest_is_an_error(tmp_path: Path, text: str) -> None:
 
 
 def test_a_manifest_of_another_version_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    opened(tmp_path / "out", PARQUET).close()
+    run(tmp_path / "out", PARQUET, list(envelopes(2)), 2, resume=False)
     monkeypatch.setattr(manifest_module, "FORMAT", 2)
 
     with pytest.raises(StackError, match="another version"):

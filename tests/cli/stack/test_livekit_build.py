@@ -1,3 +1,6 @@
+import shutil
+import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -53,6 +56,38 @@ def test_build_without_network_raises_and_leaves_no_program(
 
     assert seen
     assert not cached(tmp_path).exists()
+
+
+def test_a_build_is_watched_to_its_last_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build, "POLL_SECONDS", 0.05)
+    log = tmp_path / "build.log"
+    script = f"echo go: downloading a v1; echo a; sleep 1; echo b; echo {build.MAIN}; sleep 1"
+    seen: list[Progress] = []
+    with log.open("wb") as output:
+        process = subprocess.Popen(["sh", "-c", script], stdout=output)
+        build._watch(process, log, seen.append)
+
+    counts = [(progress.modules, progress.packages, progress.linking) for progress in seen]
+    assert (1, 1, False) in counts
+    assert counts[-1] == (1, 3, True)
+
+
+def _remove_slowly(folder: Path) -> None:
+    time.sleep(1)
+    folder.rmdir()
+
+
+def test_removing_the_files_of_a_build_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build, "POLL_SECONDS", 0.05)
+    monkeypatch.setattr(shutil, "rmtree", _remove_slowly)
+    (tmp_path / "build").mkdir()
+    seen: list[Progress] = []
+
+    build._remove(tmp_path / "build", seen.append)
+
+    assert len(seen) > 1
+    assert all(progress.cleaning for progress in seen)
+    assert not (tmp_path / "build").exists()
 
 
 def test_second_build_waits_for_the_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

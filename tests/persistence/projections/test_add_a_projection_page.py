@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.fixtures.filled_log import FilledLog
 
+from antiphon.chassis.bus import Bus
 from antiphon.chassis.database import Database
+from antiphon.cli.stack.nats import NatsServer
 from antiphon.contracts.events.session import FailureReason, SessionFailed
 
 if TYPE_CHECKING:
@@ -23,6 +25,8 @@ PAGE = ROOT / "docs" / "how-to" / "add-a-projection.md"
 STEP = re.compile(r"(?:^`(?P<file>[^`\n]+\.py)`:\n\n)?^```(?P<kind>\w+)\n(?P<text>.*?)^```", re.M | re.S)
 FILE = re.compile(r"`([\w/.]+\.py)`:\Z")
 SECONDS = 120.0
+SHELL = {"make down", "make up ARGS=--no-call", 'eval "$(.venv/bin/antiphon env)"'}
+STATUS = [sys.executable, "-m", "antiphon.persistence", "status"]
 COPIED = ("services/persistence/src", "tests/contracts/strategies.py", "pyproject.toml")
 
 
@@ -40,10 +44,11 @@ def checkout(tmp_path: Path) -> Path:
     return tmp_path
 
 
-async def execute(command: list[str], checkout: Path, dsn: str) -> str:
+async def execute(command: list[str], checkout: Path, dsn: str, *, nats_url: str = "") -> str:
     """Run a command of the page in the copy; return what it prints."""
     path = os.pathsep.join([str(checkout / "services/persistence/src"), str(checkout)])
     environment = {**os.environ, "PYTHONPATH": path, "ANTIPHON_POSTGRES_DSN": dsn}
+    environment |= {"ANTIPHON_NATS_URL": nats_url} if nats_url else {}
     process = await asyncio.create_subprocess_exec(
         *command, cwd=checkout, env=environment, stdout=PIPE, stderr=STDOUT
     )
@@ -62,7 +67,12 @@ def in_this_environment(line: str) -> list[str]:
 
 @pytest.mark.slow
 async def test_the_page_leads_from_nothing_to_a_view(
-    checkout: Path, database: Database, postgres_dsn: str, new_session: "NewSession"
+    checkout: Path,
+    database: Database,
+    postgres_dsn: str,
+    bus: Bus,
+    nats_server: NatsServer,
+    new_session: "NewSession",
 ) -> None:
     filled = FilledLog(database)
     for number in range(5):
@@ -71,25 +81,36 @@ async def test_the_page_leads_from_nothing_to_a_view(
     ended = lost.seal(SessionFailed(reason=FailureReason.AGENT_LOST, attempts=1))
     await filled.put([lost.requested(), ended])
 
-    text, done, answers = PAGE.read_text(), [], []
-    for step in STEP.finditer(text):
-        kind, body = step["kind"], step["text"]
-        done.append(kind)
-        match kind:
-            case "python":
-                named = FILE.search(text[: step.start()].rstrip()) or FILE.search(f"`{step['file']}`:")
-                assert named is not None, body[:80]
-                (checkout / named[1]).write_text(body)
-            case "diff":
-                (checkout / "step.diff").write_text(body)
-                await execute(["git", "apply", "--unidiff-zero", "step.diff"], checkout, postgres_dsn)
-            case "console":
-                for line in body.splitlines():
-                    await execute(in_this_environment(line), checkout, postgres_dsn)
-            case "sql":
-                answers.append([tuple(row)[1:] for row in await database.pool.fetch(body)])
-            case _:
-                raise AssertionError(f"the page has a step of an unknown kind: {kind}")
+    done, answers = [], []
+    for step in STEP.finditer(PAGE.read_text()):
+        done.append(step["kind"])
+        if step["kind"] == "sql":
+            answers.append([tuple(row)[1:] for row in await database.pool.fetch(step["text"])])
+        else:
+            await take(step, checkout, postgres_dsn, nats_server.url)
 
     assert answers == [[(6,)], [(6, 1)]]
     assert done.count("console") >= 3
+    assert done.count("text") == 1
+
+
+async def take(step: re.Match[str], checkout: Path, dsn: str, nats_url: str) -> None:
+    """Do what a step of the page says, in the copy."""
+    body = step["text"]
+    match step["kind"]:
+        case "python":
+            named = FILE.search(step.string[: step.start()].rstrip()) or FILE.search(f"`{step['file']}`:")
+            assert named is not None, body[:80]
+            (checkout / named[1]).write_text(body)
+        case "diff":
+            (checkout / "step.diff").write_text(body)
+            await execute(["git", "apply", "--unidiff-zero", "step.diff"], checkout, dsn)
+        case "console":
+            for line in body.splitlines():
+                await execute(in_this_environment(line), checkout, dsn)
+        case "sh":  # restarts, and sets up the shell, of a stack of its own
+            assert set(body.splitlines()) <= SHELL, body
+        case "text":  # a problem in the status, since no replica knows the view
+            assert body in await execute(STATUS, checkout, dsn, nats_url=nats_url)
+        case kind:
+            raise AssertionError(f"the page has a step of an unknown kind: {kind}")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 from tests.fixtures import synthetic_log
+from tests.fixtures.nats_servers import ConfiguredServer
 
 from antiphon.chassis.bus import Bus
 from antiphon.chassis.database import Database
@@ -187,8 +188,36 @@ async def test_without_nats_the_part_of_postgres_is_shown(database: Database, po
 
     assert (found.nats, found.stream) == (False, None)
     assert {part.lag.events for part in found.partitions} == {None}
-    assert "NATS does not answer" in found.problems[0]
-    assert "NATS is down" in render(found)
+    assert found.problems[0].startswith("NATS cannot be asked how far behind ingest is: ")
+    assert "Connect" in found.problems[0]
+    assert "ANTIPHON_NATS_URL" not in found.problems[0]
+    text = render(found)
+    assert "stream     not known: NATS cannot be asked" in text
+    assert "at rest" not in text
+
+
+async def test_a_login_that_nats_refuses_is_told(
+    database: Database, postgres_dsn: str, tmp_path: Path
+) -> None:
+    server = ConfiguredServer(tmp_path / "nats", 'authorization { user: "a", password: "b" }\n')
+    await asyncio.to_thread(server.launch)
+    try:
+        found = await read_status(StatusSettings(nats_url=server.url, postgres_dsn=postgres_dsn))
+    finally:
+        await asyncio.to_thread(server.stop)
+
+    assert "Authorization Violation" in found.problems[0]
+    assert (found.nats, found.nats_error is not None) == (False, True)
+
+
+async def test_without_the_address_of_nats_its_variable_is_named(
+    database: Database, postgres_dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("ANTIPHON_NATS_URL", raising=False)
+    found = await read_status(StatusSettings(postgres_dsn=postgres_dsn))
+
+    # Where a server answers at the default address, there is nothing to say.
+    assert found.nats or "ANTIPHON_NATS_URL is not set: nats://127.0.0.1:4222 was tried" in found.problems[0]
 
 
 async def test_a_missing_stream_is_named(bus: Bus, database: Database, status: Reader) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from antiphon.chassis.database import Database
+from antiphon.persistence.verify.difference import Difference, LogReport, render
 
 if TYPE_CHECKING:
     from tests.persistence.conftest import SampleSession
@@ -95,6 +96,9 @@ async def test_heads_that_were_kept_elsewhere_find_a_rewritten_log(
         (("turns", "--heads"), "need --log"),
         (("--log", "--since", "yesterday"), "write it as 2026-01-31T00:00:00Z"),
         (("--log", "--since", "2026-01-31T00:00:00"), "has no time zone"),
+        (("--log", "--since", "2999-01-31T00:00:00Z"), "is in the future"),
+        (("turns", "--since", "2999-01-31T00:00:00Z"), "is in the future"),
+        (("--nothing",), "Usage: python -m antiphon.persistence verify"),
         (("--log", "--tenant", "No Tenant"), "is not the name of a tenant"),
         (("--log", "--against", "nothing.json"), "nothing.json cannot be read: No such file"),
         (("--log", "--against", "/dev/null"), "has no heads: give the output of `verify --log --json`"),
@@ -105,7 +109,8 @@ async def test_options_that_make_no_sense_exit_with_2(arguments: tuple[str, ...]
     code, out, err = await verify("postgresql://nobody@127.0.0.1:1/nothing", *arguments)
 
     assert (code, out) == (2, "")
-    assert words in " ".join(err.replace("│", " ").split())
+    assert words in " ".join(err.split())
+    assert "─" not in err
 
 
 @pytest.mark.parametrize(
@@ -129,6 +134,30 @@ async def test_heads_of_a_part_prove_nothing(partitions: Iterable[int], words: s
 
     assert code == 2
     assert words in " ".join(err.split())
+
+
+async def test_a_tenant_without_events_is_refused(log: "Committer", postgres_dsn: str) -> None:
+    known = await verify(postgres_dsn, "--log", "--tenant", "default")
+    code, out, err = await verify(postgres_dsn, "--log", "--tenant", "nosuch")
+
+    assert known[0] == 0
+    assert (code, out) == (2, "")
+    assert err == "The log has no events of tenant nosuch: nothing was verified.\n"
+
+
+def test_counts_have_separators_and_one_difference_is_one() -> None:
+    report = LogReport(None, None, verified=24_701, uncovered=1_200, erased=3_400, seconds=2.0)
+    assert render(report, heads=False) == (
+        "24,701 events verified in 2.0 s, 12,350 per second.\n"
+        "1,200 events are from before the chain and not covered by it: only their columns and sequences were "
+        "compared.\n"
+        "3,400 erased events: only their hashes are left, and were verified.\n"
+        "No difference."
+    )
+    report.add(Difference("hash", "changed", 3))
+    assert render(report, heads=False).endswith("\n1 difference.")
+    report.difference_count = 2_345
+    assert render(report, heads=False).endswith("\n2,345 differences, the first 1 listed.")
 
 
 async def test_a_database_that_cannot_be_read_exits_with_3(empty_dsn: str) -> None:

@@ -1,10 +1,11 @@
 """Verification names each difference between a view and the fold of the log, and nothing else."""
 
 import asyncio
+import json
 import tracemalloc
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.fixtures.filled_log import FilledLog
@@ -15,6 +16,8 @@ from antiphon.chassis.settings import PostgresSettings
 from antiphon.contracts.envelope import Envelope
 from antiphon.contracts.events.participant import ParticipantConnected
 from antiphon.contracts.events.tool import ToolStarted
+from antiphon.contracts.subjects import PARTITIONS
+from antiphon.persistence.leases.locks import lease_name, projection_group
 from antiphon.persistence.projection import Projection
 from antiphon.persistence.projections import PROJECTIONS
 from antiphon.persistence.projections.sessions import SESSIONS
@@ -233,3 +236,81 @@ async def test_a_view_that_other_code_has_built_is_not_compared(
             verify_views_command, settings, [TURNS], since=None, sample=None, as_json=False
         )
     assert exited.value.exit_code == 3
+
+
+async def test_a_sample_has_each_session_once_and_says_of_how_many(
+    calls: "list[SampleSession]", database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from antiphon.persistence.verify import views
+
+    monkeypatch.setattr(views, "CHOSEN_FROM", 7)
+    for asked, compared in ((30, 30), (1_000, 30), (29, 29), (1, 1)):
+        report = await verify_view(database, SESSIONS, sample=asked)
+
+        assert (report.sessions, report.rows, report.of_sessions) == (compared, compared, 30)
+        assert report.differences == []
+
+    none = await verify_view(database, SESSIONS, sample=5, since=datetime.now(UTC) + timedelta(days=1))
+    assert (none.sessions, none.of_sessions) == (0, 0)
+
+
+async def test_what_is_not_compared_and_who_updates_the_view_is_printed(
+    calls: "list[SampleSession]",
+    database: Database,
+    postgres_dsn: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    settings = PostgresSettings(postgres_dsn=postgres_dsn)
+
+    async def verify(*projections: Projection, **options: Any) -> tuple[str, str]:
+        chosen = {"since": None, "sample": None, "as_json": False, **options}
+        with pytest.raises(Exit):
+            await asyncio.to_thread(verify_views_command, settings, projections, **chosen)
+        return capsys.readouterr()
+
+    nobody = f"no running process keeps version {TURNS.version} up to date"
+    restart = "start or restart `run` with this code"
+    out, err = await verify(SESSIONS, TURNS)
+    assert err == ""
+    assert out.splitlines()[2:] == [
+        "turns: 90 rows of 90 events, no difference",
+        f"turns: {nobody}: {restart}",
+    ]
+
+    partition = calls[0].partition
+    await database.pool.execute(
+        "update projection_checkpoints set position = position - 1, stalled = '{}'"
+        " where projection = 'turns' and partition = $1",
+        partition,
+    )
+    await database.pool.execute(
+        "update turns set user_text = 'no' where session_id = $1", calls[1].session_id
+    )
+    async with database.pool.acquire() as connection:
+        for number in range(1, PARTITIONS):
+            name = lease_name(projection_group("turns", TURNS.version), number)
+            await connection.execute("select pg_advisory_lock(hashtextextended($1, 0))", name)
+        out, _ = await verify(TURNS, sample=1_000)
+        [document] = json.loads((await verify(TURNS, as_json=True))[0])
+        await connection.execute("select pg_advisory_unlock_all()")
+    assert out.splitlines()[-4:] == [
+        "turns: 30 of 30 sessions, 90 rows of 90 events, 3 differences",
+        "turns: 1 event not folded yet (not compared)",
+        f"turns: stalled in partition {partition}: `status` says at which event",
+        f"turns: {nobody} in partitions 0: {restart}",
+    ]
+    assert (document["difference_count"], document["lag"]["events"]) == (3, 1)
+    assert (document["stalled"], document["unheld"]) == ([partition], [0])
+
+    await database.pool.execute("update turns set user_text = 'a table for two' where turn > 1")
+    out, _ = await verify(TURNS)
+    assert "rows of 90 events, 1 difference\n" in out
+
+
+async def test_each_session_may_be_in_a_sample(calls: "list[SampleSession]", database: Database) -> None:
+    await database.pool.execute("update sessions set turns = 9")
+    found: set[str | None] = set()
+    while len(found) < len(calls):
+        report = await verify_view(database, SESSIONS, sample=10)
+        assert report.difference_count == 10
+        found |= {each.session for each in report.differences}

@@ -161,6 +161,7 @@ async def test_the_timeline_of_an_unknown_session_is_404_and_of_a_new_one_empty(
     [
         ({"from": "2026-03-02", "to": "2026-03-01"}, "from"),
         ({"from": "2025-03-01", "to": "2026-03-02"}, "from"),
+        ({"from": "2025-03-01"}, "from"),
         ({"from": "yesterday"}, "from"),
         ({"to": "2026-02-30"}, "to"),
         ({"to": "2026-02-20T00:00:00Z"}, "to"),
@@ -177,6 +178,25 @@ async def test_wrong_parameters_are_named(
 
     assert response.status_code == 422
     assert response.json()["errors"][0]["field"] == field
+    assert response.json()["errors"][0]["code"]
+
+
+async def test_a_longer_period_without_its_end_is_refused_and_a_year_is_not(
+    client: httpx.AsyncClient, happen: "Happen"
+) -> None:
+    today = datetime.now(UTC)
+    await happen("today", today, requested())
+
+    async def answer(days: int) -> httpx.Response:
+        first = (today - timedelta(days=days)).date().isoformat()
+        return await client.get("/v1/analytics/daily", params={"from": first})
+
+    year, longer = await answer(364), await answer(367)  # midnight may pass
+    assert [day["calls"] for day in year.json()["days"]] == [1]
+    assert longer.status_code == 422
+    [error] = longer.json()["errors"]
+    assert "takes at most 366 days up to `to`" in error["message"]
+    assert error["code"] == "period_too_long"
 
 
 async def test_a_year_is_taken_and_the_last_days_are_the_default(

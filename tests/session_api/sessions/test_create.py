@@ -167,8 +167,8 @@ async def test_agent_of_ones_own_is_dispatched_without_a_flow(
         ({"flow_id": "booking", "agent_name": "desk"}, "flow_id", "pass exactly one of"),
         ({"agent_name": ""}, "agent_name", "at least 1 character"),
         ({"agent_name": "x" * 129}, "agent_name", "at most 128 characters"),
-        ({"agent_name": "line\nbreak"}, "agent_name", "should match pattern"),
-        ({"agent_name": 7}, "agent_name", "valid string"),
+        ({"agent_name": "line\nbreak"}, "agent_name", "takes no control characters"),
+        ({"agent_name": 7}, "agent_name", "takes a text"),
         ({"agent_name": AGENT}, "agent_name", f"{AGENT!r} runs flows: pass flow_id instead"),
     ],
 )

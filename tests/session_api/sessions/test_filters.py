@@ -110,7 +110,7 @@ async def test_a_filter_finds_its_sessions(
             "is later than created_before",
         ),
         ("reason=tired", "reason", "takes one of caller_left"),
-        ("fault=nobody", "fault", "Input should be"),
+        ("fault=nobody", "fault", "takes 'none', 'caller', 'agent' or 'platform'"),
         ("metadata[a%3Db]=1", "metadata[a=b]", "no key with an equals sign"),
         (f"metadata[a]={'x' * 512}", "metadata[a]", "at most 512 characters"),
         ("&".join(f"metadata[k{n}]=1" for n in range(11)), "metadata", "at most 10 members"),

@@ -83,7 +83,7 @@ class EmbeddedStack:
         """Return the current status of the stack."""
         return status_of(self.settings)
 
-    def stop(self) -> bool:
+    def stop(self, *, watching: Callable[[State], None] = lambda _: None) -> bool:
         """Stop everything gracefully; return whether anything was running.
 
         A command that starts the stack at this moment is waited for, until its supervisor can be stopped.
@@ -95,7 +95,8 @@ class EmbeddedStack:
             own = self._supervisor if self._supervisor and self._supervisor.poll() is None else None
             supervisor = own.pid if own else supervisor_of(home)
             if supervisor is not None:
-                _end(supervisor, own.poll if own else lambda: _ended(home, supervisor))
+                ended = own.poll if own else lambda: _ended(home, supervisor)
+                _end(supervisor, ended, lambda: _report(home, supervisor, watching))
             remaining = read_state(home)
             orphans = end_orphans(remaining) if remaining else []
             return supervisor is not None or bool(orphans)
@@ -174,10 +175,16 @@ def _ended(home: Path, supervisor: int) -> bool | None:
     return None if supervisor_of(home) == supervisor else True
 
 
-def _end(supervisor: int, ended: Callable[[], object]) -> None:
+def _report(home: Path, supervisor: int, watching: Callable[[State], None]) -> None:
+    state = read_state(home)
+    if state and state.supervisor_pid == supervisor:
+        watching(state)
+
+
+def _end(supervisor: int, ended: Callable[[], object], waiting: Callable[[], None]) -> None:
     """Stop a supervisor; kill it, and its children with it, if that takes too long.
 
-    `ended` returns None while it runs.
+    `ended` returns None while it runs; `waiting` is called again and again until then.
     """
     with suppress(ProcessLookupError):
         os.kill(supervisor, signal.SIGTERM)
@@ -186,4 +193,6 @@ def _end(supervisor: int, ended: Callable[[], object]) -> None:
             if time.monotonic() > deadline:
                 os.kill(supervisor, signal.SIGKILL)
                 deadline += DOWN_SECONDS
+            waiting()
             time.sleep(POLL_SECONDS)
+        waiting()

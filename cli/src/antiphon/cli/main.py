@@ -6,10 +6,11 @@ from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
+import typer.core
 
 from antiphon.cli.commands import analytics, keys
 from antiphon.cli.requirements import require_parquet, require_recogniser, require_stack
-from antiphon.cli.screen import report_errors, unwritten_output
+from antiphon.cli.screen import report_errors, shown, unwritten_output
 
 FIRST_CALL = (
     "i would like to book a table for two",
@@ -81,6 +82,17 @@ def status(
 
     if not print_status(as_json=as_json, secrets=secrets):
         raise typer.Exit(1)
+
+
+def env() -> None:
+    """Print how to reach the stack, as `export` lines with its key and passwords.
+
+    They are the address and the key of the API, the DSN of Postgres and the URL of NATS, for other programs
+    that are started in the same shell: eval "$(.venv/bin/antiphon env)".
+    """
+    from antiphon.cli.commands.status import print_environment
+
+    print_environment()
 
 
 def logs(
@@ -176,8 +188,9 @@ def events(
 ) -> None:
     """Print the events of all sessions.
 
-    The order is that of each session. At the end, or after Ctrl-C, the cursor to go on from is printed on
-    standard error: with --after CURSOR and the same filters, nothing is skipped and nothing comes twice.
+    The order is that of each session. At the end, or after Ctrl-C or SIGTERM, the cursor to go on from is
+    printed on standard error: with --after CURSOR and the same filters, nothing is skipped and nothing comes
+    twice.
     """
     from antiphon.cli.commands.events import print_events
 
@@ -238,7 +251,9 @@ def timeline(
     asyncio.run(print_timeline(session, as_json=as_json))
 
 
-def end(session: Annotated[str, typer.Argument(help="Id of the session.")]) -> None:
+def end(
+    session: Annotated[str, typer.Argument(help="Id of the session.", callback=_session_id)],
+) -> None:
     """End a session: its room is closed, and its log completed. Ending it again changes nothing."""
     from antiphon.cli.commands.sessions import end_session
 
@@ -275,7 +290,8 @@ def export(
     """Export the events of all sessions, up to the newest of now.
 
     Parquet files are partitioned by day and type. An export that was interrupted in any way goes on with
-    --resume and the same options, without loss or repetition. Progress is shown on standard error.
+    --resume and the same options, without loss or repetition. Progress is shown on standard error: a bar, or
+    without a terminal a line every 3 s.
     Days and times are in UTC, as 2026-01-31 or 2026-01-31T09:30:00Z.
     """
     if file_format is ExportFormat.PARQUET:
@@ -293,6 +309,22 @@ def export(
     asyncio.run(export_events(output, request, resume=resume))
 
 
+def psql(
+    arguments: Annotated[
+        list[str] | None, typer.Argument(help="Arguments of psql, as -c 'select …'.", show_default=False)
+    ] = None,
+) -> None:
+    """Run the embedded stack's psql on its database.
+
+    All arguments and standard input are passed on to psql, and its exit code comes back; without arguments
+    it is interactive. It connects as the owner of the database, who may change everything.
+    """
+    require_stack("psql")
+    from antiphon.cli.commands.psql import run_psql
+
+    run_psql(arguments or ())
+
+
 def livekit() -> None:
     """Find livekit-server, or build it once, and print its path."""
     require_stack("livekit")
@@ -305,6 +337,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     up,
     down,
     status,
+    env,
     logs,
     call,
     tail,
@@ -314,8 +347,30 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     timeline,
     end,
     export,
+    psql,
     livekit,
 )
+# Commands whose arguments are those of another program, in its order.
+PASSING_ON = {psql: {"ignore_unknown_options": True, "allow_interspersed_args": False}}
+
+
+class Commands(typer.core.TyperGroup):
+    """The commands, with the same messages for wrong arguments as the HTTP API."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command.
+
+        Raises typer.BadParameter.
+        """
+        try:
+            return super().invoke(ctx)
+        except typer.BadParameter as error:
+            found = getattr(error.__cause__, "errors", None)
+            if found is not None:  # of pydantic, which typer uses
+                from antiphon.chassis.validation_messages import message_of
+
+                error.message = shown(message_of(found()[0]))
+            raise
 
 
 class Program(typer.Typer):
@@ -329,6 +384,7 @@ class Program(typer.Typer):
 
 app = Program(
     name="antiphon",
+    cls=Commands,
     help="Run the embedded stack, make calls, and read the log of sessions.",
     no_args_is_help=True,
     add_completion=False,
@@ -336,6 +392,6 @@ app = Program(
     rich_markup_mode=None,
 )
 for command in COMMANDS:
-    app.command()(report_errors(command))
+    app.command(context_settings=PASSING_ON.get(command))(report_errors(command))
 app.add_typer(keys.app)
 app.add_typer(analytics.app)

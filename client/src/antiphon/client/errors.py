@@ -228,7 +228,10 @@ def _field_errors(value: Any) -> tuple[FieldError, ...]:
 
 
 def _line(status: int, problem: Problem) -> str:
-    reasons = "; ".join(f"{error.field}: {error.message}" for error in problem.errors)
+    """Return the text of an error; what its detail says is not said again of a field."""
+    only_names = problem.kind == "invalid-request" and problem.errors
+    detail = "" if only_names else problem.detail or problem.type
+    fields = [f"{error.field}: {error.message}" for error in problem.errors if error.message not in detail]
     title = problem.title if problem.title == f"HTTP {status}" else f"{problem.title} ({status})"
-    line = f"{title}: {problem.detail or problem.type}"
-    return " ".join(part for part in (line, reasons) if part)
+    said = " ".join(part for part in (detail, "; ".join(dict.fromkeys(fields))) if part)
+    return f"{title}: {said}"

@@ -105,6 +105,7 @@ class Connection:
         self.stored_at = -math.inf  # when an event was last stored, and when one was last not, by the clock
         self.not_stored_at = -math.inf  # time.monotonic
         self._open = False
+        self._opening = False
         self._reopening: BackgroundTask | None = None
 
     async def open(self, timeout_seconds: float) -> None:
@@ -112,6 +113,7 @@ class Connection:
 
         Raises BusUnavailable, InvalidAccess when a file with a certificate or key has none.
         """
+        self._opening = True
         try:
             self.client = await self._connect(timeout_seconds)
         except TRANSIENT as error:
@@ -120,6 +122,8 @@ class Connection:
             raise BusUnavailable(
                 f"no NATS server answered at {self.address} within {timeout_seconds:g} s{reason}"
             ) from error
+        finally:
+            self._opening = False
         await self.subscribe(self.inbox.subject, self.inbox.on_message)
         self._open = True
         self.connected.set()
@@ -253,16 +257,24 @@ class Connection:
 
     async def close(self) -> None:
         """Flush for at most a second, and disconnect; both take three seconds at most."""
-        self._open = False
+        if self._opening:  # what was missing is known here only
+            reason = repr(self._last_error) if self._last_error else "no answer yet"
+            log.warning("nats.not_connected", extra={"address": self.address, "error": reason})
+        opened, self._open = self._open, False
         if self._reopening is not None:
             await self._reopening.close()
         if self.client.is_closed:
             return
+        if opened:
+            await self._flush()
+        await self.client.end()
+
+    async def _flush(self) -> None:
         try:
             await self.round_trip(CLOSE_FLUSH_SECONDS)
         except BusUnavailable as error:
-            log.warning("nats.flush_failed", extra={"error": str(error)})
-        await self.client.end()
+            reason = f"{error}: {self._last_error!r}" if self._last_error else str(error)
+            log.warning("nats.flush_failed", extra={"error": reason})
 
     async def _connect(self, timeout_seconds: float) -> NatsClient:
         options = self.access.options()  # again: certificates and credentials may have been renewed

@@ -108,6 +108,7 @@ class EventBroker(NatsBroker):
         subscriber(deliver)
 
     async def _connect(self) -> Client:
+        log.info("consumer.connecting", extra={"consumer": self.events.name, "address": self.events.address})
         await self.events.open(CONNECT_DEADLINE_SECONDS)
         await explained(self.events, self.dead_letters.ensure)
         for name, (durable, label) in self._declared.items():

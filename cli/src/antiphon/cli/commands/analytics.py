@@ -10,7 +10,11 @@ from antiphon.cli.screen import report_errors
 
 FromDay = Annotated[
     str | None,
-    typer.Option("--from", help="First day, in UTC; default: 30 days up to --to.", metavar="YYYY-MM-DD"),
+    typer.Option(
+        "--from",
+        help="First day, in UTC, at most 366 days up to --to; default: 30 days.",
+        metavar="YYYY-MM-DD",
+    ),
 ]
 ToDay = Annotated[
     str | None,

@@ -72,7 +72,7 @@ async def print_events(
                     out.print(json_line(event) if as_json else feed_line(event))
                     cursor = feed.cursor
                 cursor = feed.cursor
-        finally:  # also after Ctrl-C, which cancels the task
+        finally:  # also after Ctrl-C or SIGTERM, which cancels the task
             if cursor is not None:
                 err.print(Text(f"go on with --after {cursor}", style="dim"))
 

@@ -1,5 +1,6 @@
 """`antiphon export`: the events of the log as files."""
 
+import asyncio
 import os
 import sys
 import time
@@ -15,11 +16,12 @@ from antiphon.cli.api import open_api
 from antiphon.cli.errors import StackError
 from antiphon.cli.export.manifest import Request
 from antiphon.cli.export.writing import Start, open_export
-from antiphon.cli.screen import PLAIN_SECONDS, err
+from antiphon.cli.screen import err
 from antiphon.client import AsyncAntiphon, ExportedBatch
 
 STANDARD_OUTPUT = "-"
 ID_BYTES = 4
+LINE_SECONDS = 3.0  # between two lines of progress without a terminal
 
 
 async def export_events(output: str, request: Request, *, resume: bool) -> None:
@@ -32,8 +34,13 @@ async def export_events(output: str, request: Request, *, resume: bool) -> None:
         return
     with closing(open_export(Path(output), request, resume=resume, new_id=_new_id)) as export:
         before = export.events
-        async with open_api() as client:
-            await _copy(client, request, export.start, export)
+        try:
+            async with open_api() as client:
+                await _copy(client, request, export.start, export)
+        except asyncio.CancelledError:  # Ctrl-C or SIGTERM
+            if export.begun:
+                err.print("stopped: the same command with --resume goes on", markup=False)
+            raise
         total = f", {export.events:,} in all" if before else ""
         err.print(f"{export.events - before:,} events exported to {output}{total}", markup=False)
 
@@ -96,9 +103,13 @@ class _Counted:
 
 @contextmanager
 def _progress() -> Iterator[Shown]:
-    """Show a bar on standard error; without a terminal, a line at most every 10 s."""
+    """Show a bar on standard error; without a terminal a line every 3 s, also while nothing arrives."""
     if not err.is_terminal:
-        yield _Lines()
+        lines = _Lines(asyncio.get_running_loop())
+        try:
+            yield lines
+        finally:
+            lines.stop()
         return
     columns = (
         BarColumn(),
@@ -121,15 +132,22 @@ class _Bar:
 
 
 class _Lines:
-    def __init__(self) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
         self._counted = _Counted()
-        self._shown_at = self._counted.began
+        self._part = 0.0
+        self._next = loop.call_later(LINE_SECONDS, self._print)
 
     def advance(self, events: int, part: float) -> None:
         self._counted.events += events
-        if time.monotonic() - self._shown_at > PLAIN_SECONDS:
-            self._shown_at = time.monotonic()
-            err.print(f"{part:4.0%}  {self._counted.text()}", markup=False)
+        self._part = part
+
+    def stop(self) -> None:
+        self._next.cancel()
+
+    def _print(self) -> None:
+        self._next = self._loop.call_later(LINE_SECONDS, self._print)
+        err.print(f"{self._part:4.0%}  {self._counted.text()}", markup=False)
 
 
 def instant(text: str) -> str:

@@ -1,7 +1,7 @@
 """`antiphon up`, `down` and `livekit`."""
 
 import asyncio
-import signal
+import time
 from collections.abc import Callable, Sequence
 
 from rich.text import Text
@@ -13,7 +13,7 @@ from antiphon.cli.embedded import EmbeddedStack
 from antiphon.cli.errors import StackError
 from antiphon.cli.screen import out, program_name, progress
 from antiphon.cli.settings import StackSettings
-from antiphon.cli.stack.livekit_build import VERSION, Progress, find_livekit
+from antiphon.cli.stack.livekit_build import PACKAGES, VERSION, Progress, find_livekit
 from antiphon.cli.status import Status, live_state
 from antiphon.cli.supervisor.state import State
 
@@ -25,9 +25,6 @@ def start(*, first_call: Sequence[str] | None, foreground: bool) -> None:
         raise StackError(
             f"There are no flow files (*.yaml) in {stack.settings.flows}. Name a folder with ANTIPHON_FLOWS."
         )
-    if foreground:
-        # SIGTERM must stop the stack as Ctrl-C does
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
     if not _start(stack, detached=not foreground):
         out.print(Text(f"The stack in {stack.settings.home} is already up.", style="bold"))
         _print_next_steps(stack.status())
@@ -46,8 +43,10 @@ def start(*, first_call: Sequence[str] | None, foreground: bool) -> None:
 def stop() -> None:
     """Stop the stack and report whether it was up."""
     stack = EmbeddedStack(load(StackSettings))
-    with out.status("Stopping"):
-        stopped = stack.stop()
+    began = time.monotonic()
+    done: set[str] = set()
+    with progress("Stopping", at_once=True) as update:
+        stopped = stack.stop(watching=lambda state: _print_stopped(state, done, began, update))
     what = "stopped" if stopped else "was not up"
     out.print(Text(f"The stack in {stack.settings.home} {what}."))
 
@@ -80,7 +79,13 @@ def _start(stack: EmbeddedStack, *, detached: bool) -> bool:
 def _build_line(build: Progress) -> str:
     if build.waiting:
         return f"Waiting for another build of livekit-server, {build.seconds:.0f} s"
-    counts = f"{build.modules} modules downloaded, {build.packages} packages compiled"
+    if build.cleaning:
+        return f"Removing the files of the build, {build.seconds:.0f} s"
+    if build.linking:
+        counts = "all packages compiled, linking the program"
+    else:
+        percent = min(100 * build.packages // PACKAGES, 99)
+        counts = f"{build.modules} modules downloaded, {build.packages} packages compiled ({percent} %)"
     return f"Building livekit-server {VERSION}, once: {counts}, {build.seconds:.0f} s"
 
 
@@ -96,6 +101,19 @@ def _print_steps(state: State, done: set[str], update: Callable[[str], None]) ->
         update(f"Starting {', '.join(running)}")
     elif waiting:
         update(f"Waiting for {', '.join(waiting)}")
+
+
+def _print_stopped(state: State, done: set[str], began: float, update: Callable[[str], None]) -> None:
+    """Print each service that has ended, the first first, and what is waited for."""
+    seconds = time.monotonic() - began
+    for service in reversed(state.services):
+        if service.detail == "stopped" and service.name not in done:
+            done.add(service.name)
+            out.print(Text.assemble(("✓ ", "green"), f"{service.name:<18}", (f"{seconds:6.1f} s", "dim")))
+    stopping = [service.name for service in state.services if service.detail == "stopping"]
+    running = [service.name for service in reversed(state.services) if service.pid]
+    if waiting := (stopping or running)[:1]:
+        update(f"Waiting for {waiting[0]} to end, {seconds:.0f} s")
 
 
 async def _first_call(status: Status, lines: Sequence[str]) -> None:
@@ -116,6 +134,7 @@ def _print_next_steps(status: Status) -> None:
         ("API key", f"{addresses.api_key}"),
         ("call again", 'make call    or with your words: make call SAY="hello|thank you good bye"'),
         ("look", f"{me} sessions, {me} show SESSION, {me} tail, make status, make logs"),
+        ("variables", f'eval "$({me} env)"    for other programs in this shell'),
         ("stop", "make down"),
     ):
         out.print(Text.assemble((f"{what:<12}", "bold"), how))

@@ -1,9 +1,13 @@
-"""`antiphon status`."""
+"""`antiphon status` and `antiphon env`."""
+
+import shlex
+from collections.abc import Iterator
 
 from rich.text import Text
 
 from antiphon.chassis.settings import load
-from antiphon.cli.screen import out, table
+from antiphon.cli.errors import StackError
+from antiphon.cli.screen import out, program_name, table
 from antiphon.cli.settings import StackSettings
 from antiphon.cli.status import Status, status_of
 
@@ -30,3 +34,28 @@ def _print_table(status: Status) -> None:
         ],
     )
     out.print(Text(f"\nAPI {status.addresses.api_url}   state {status.addresses.home}", style="dim"))
+
+
+def print_environment() -> None:
+    """Print the stack's addresses, with their key and passwords, as `export` lines for a shell.
+
+    Raises StackError when no stack is up.
+    """
+    settings = load(StackSettings)
+    status = status_of(settings)
+    if not any(service.ready for service in status.services):
+        raise StackError(f"no stack is up in {settings.home}: run `{program_name()} up`")
+    for name, value in _variables(status):
+        print(f"export {name}={shlex.quote(value)}")
+
+
+def _variables(status: Status) -> Iterator[tuple[str, str]]:
+    addresses = status.addresses
+    for name, value in (
+        ("ANTIPHON_API_URL", addresses.api_url),
+        ("ANTIPHON_API_KEY", addresses.api_key),
+        ("ANTIPHON_POSTGRES_DSN", addresses.postgres_dsn),
+        ("ANTIPHON_NATS_URL", addresses.nats_url),
+    ):
+        if value is not None:
+            yield name, value

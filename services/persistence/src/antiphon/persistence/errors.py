@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import asyncpg
 
-from antiphon.chassis.bus import BusError
 from antiphon.chassis.database import TRANSIENT, DatabaseUnavailable
 from antiphon.chassis.pool import PoolExhausted
 
@@ -52,6 +51,8 @@ def classify(error: Exception) -> Exception:
 
 def is_caused_by_values(error: Exception) -> bool:
     """Return whether an error comes from what is written, or from our own code: trying again may not help."""
+    from antiphon.chassis.bus import BusError  # NATS takes long to import, and few commands need it
+
     if isinstance(error, asyncpg.PostgresError):
         return (error.sqlstate or "").startswith(INVALID)
     return not isinstance(error, (DatabaseUnavailable, BusError, *TRANSIENT))

@@ -15,9 +15,13 @@ RECENT_MINUTES = 10
 
 
 class ReadinessCheck:
-    """The reasons why one part of the process is not ready; it is ready when there are none."""
+    """The reasons why one part of the process is not ready; it is ready when there are none.
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    `of` is the part: who shows the reasons has named it, so they leave it out. Logs do not.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic, *, of: str = "") -> None:
+        self._of = of
         self._clock = clock
         self._reasons: dict[str, str] = {}
         self._noticed: dict[str, deque[list[int]]] = {}  # minutes with their counts
@@ -54,9 +58,12 @@ class ReadinessCheck:
         """
         names: dict[str, list[str]] = {}
         for name, reason in sorted(self._reasons.items()):
-            names.setdefault(reason, []).append(name)
+            if part := name.removeprefix(self._of).strip():
+                names.setdefault(reason, []).append(part)
+            else:
+                names.setdefault(reason, [])
         if names:
-            raise NotReady("; ".join(f"{', '.join(who)} {reason}" for reason, who in names.items()))
+            raise NotReady("; ".join(f"{', '.join(who)} {reason}".strip() for reason, who in names.items()))
         since = self._clock() // 60 - RECENT_MINUTES
         recent = {
             what: sum(number for minute, number in counts if minute > since)

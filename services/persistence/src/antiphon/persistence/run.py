@@ -125,8 +125,9 @@ def _projections(
     loops = []
     event_log = Log(views, bus)  # its followers share one subscription
     for projection in projections:
-        readiness = ReadinessCheck()
-        health.add(f"projection {projection.name}", readiness.check)
+        title = f"projection {projection.name}"
+        readiness = ReadinessCheck(of=title)
+        health.add(title, readiness.check)
         loop = ProjectionLoop(projection, views, event_log, readiness)
         loops.append(
             (loop, Leased(projection_group(projection.name, projection.version), loop.hold, readiness))

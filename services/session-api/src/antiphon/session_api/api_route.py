@@ -33,7 +33,8 @@ def _require_64_bits(body: bytes) -> None:
             continue
         if len(token) > 20 or not _SMALLEST <= int(token) <= _LARGEST:
             shown = token[:_SHOWN_DIGITS].decode()
-            raise invalid("body", "body", f"the integer {shown} has more than 64 bits: send it as a text")
+            message = f"the integer {shown} has more than 64 bits: send it as a text"
+            raise invalid("body", "body", message, "int_too_large")
 
 
 class _JsonRequest(Request):

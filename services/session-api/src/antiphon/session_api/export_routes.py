@@ -91,5 +91,5 @@ async def _end_cursor(log: Log, log_id: str, until: str | None) -> Cursor:
     try:
         time = parse_instant(until)
     except ValueError as error:
-        raise invalid("until", "query", str(error)) from error
+        raise invalid("until", "query", str(error), "value_error") from error
     return await log.at(time)

@@ -47,4 +47,4 @@ def require_order(created_after: datetime | None, created_before: datetime | Non
     Raises Problem 422.
     """
     if created_after is not None and created_before is not None and created_after > created_before:
-        raise invalid("created_after", "query", "is later than created_before")
+        raise invalid("created_after", "query", "is later than created_before", "wrong_order")

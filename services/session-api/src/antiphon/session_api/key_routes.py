@@ -108,7 +108,8 @@ async def list_keys(
         last = decode_name_cursor("keys", cursor)
         start = 1 + next((at for at, record in enumerate(found) if record.key.id == last), -2)
         if start < 0:
-            raise invalid("cursor", "query", "its key was forgotten: start again without a cursor")
+            message = "its key was forgotten: start again without a cursor"
+            raise invalid("cursor", "query", message, "invalid_cursor")
     shown = found[start : start + limit]
     more = encode_name_cursor("keys", shown[-1].key.id) if len(found) > start + limit else None
     return page("keys", (_view(dependencies, record.digest, record.key) for record in shown), more)
@@ -187,7 +188,7 @@ def _require_limits(dependencies: Dependencies, by: ApiKey, limits: Limits | Non
     for name, (wanted, most) in allowed.items():
         if wanted is not None and most and wanted > most:
             message = f"is above the server's limit of {most}, which only an operator's key may raise"
-            raise invalid(f"limits.{name}", "body", message)
+            raise invalid(f"limits.{name}", "body", message, "above_limit")
 
 
 def _require_another_admin(dependencies: Dependencies, found: KeyRecord) -> None:
@@ -218,11 +219,11 @@ def _require_another_admin(dependencies: Dependencies, found: KeyRecord) -> None
 def _expiry(body: CreateKeyRequest, now: datetime) -> datetime | None:
     if body.expires_in_seconds is not None:
         if body.expires_at is not None:
-            raise invalid("expires_in_seconds", "body", "not together with expires_at")
+            raise invalid("expires_in_seconds", "body", "not together with expires_at", "not_together")
         return now + timedelta(seconds=body.expires_in_seconds)
     if body.expires_at is not None:
         if not now < body.expires_at <= now + timedelta(seconds=LONGEST_LIFE_SECONDS):
-            raise invalid("expires_at", "body", "must be in the next ten years")
+            raise invalid("expires_at", "body", "must be in the next ten years", "out_of_range")
         return body.expires_at.astimezone(UTC)
     return None
 

@@ -155,4 +155,4 @@ def _checksum(raw: bytes) -> bytes:
 def invalid_cursor() -> Problem:
     """Return the problem for a cursor that is not one of the list."""
     message = "is not a cursor of this list: pass the `next` of a page as it is, or none to start again"
-    return invalid("cursor", "query", message)
+    return invalid("cursor", "query", message, "invalid_cursor")

@@ -51,7 +51,7 @@ def wanted_moment(at: int | None, at_time: datetime | None) -> int | datetime | 
     Raises Problem 422.
     """
     if at is not None and at_time is not None:
-        raise invalid("at_time", "query", "takes no at beside it: pass one of the two")
+        raise invalid("at_time", "query", "takes no at beside it: pass one of the two", "not_together")
     return at if at is not None else at_time
 
 

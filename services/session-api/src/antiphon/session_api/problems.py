@@ -9,6 +9,7 @@ from antiphon.chassis.bus import BusUnavailable, HistoryGap, PayloadTooLarge
 from antiphon.chassis.database import DatabaseUnavailable
 from antiphon.chassis.http import problem as http
 from antiphon.chassis.http.problem import MEDIA_TYPE, TYPE_BASE, Problem
+from antiphon.chassis.validation_messages import message_of
 
 __all__ = [
     "MEDIA_TYPE",
@@ -48,9 +49,9 @@ def database_unavailable() -> Problem:
     )
 
 
-def invalid(field: str, where: str, message: str) -> Problem:
-    """Return the problem for an invalid field, parameter or header."""
-    errors = [{"field": field, "in": where, "message": message}]
+def invalid(field: str, where: str, message: str, code: str) -> Problem:
+    """Return the problem for an invalid field, parameter or header; `code` names the rule for programs."""
+    errors = [{"field": field, "in": where, "message": message, "code": code}]
     return Problem(422, "invalid-request", f"Not valid: {field}.", errors=errors)
 
 
@@ -79,9 +80,9 @@ MAX_NAMED = 20  # in its detail
 def _invalid(error: RequestValidationError) -> Problem:
     errors = [
         {
-            "field": ".".join(str(part) for part in where[1:]) or str(where[0]),
+            "field": _field(where),
             "in": where[0],
-            "message": found["msg"].removeprefix("Value error, "),
+            "message": message_of(found),
             "code": found["type"],
         }
         for found in error.errors()[:MAX_ERRORS]
@@ -89,6 +90,12 @@ def _invalid(error: RequestValidationError) -> Problem:
     ]
     fields = ", ".join(list(dict.fromkeys(str(entry["field"]) for entry in errors))[:MAX_NAMED])
     return Problem(422, "invalid-request", f"Not valid: {fields}.", errors=errors)
+
+
+def _field(where: tuple[str | int, ...]) -> str:
+    """Return the name of a field; a repeated parameter has no number."""
+    named = where[1:] if where[0] == "body" else where[1:2]
+    return ".".join(map(str, named)) or str(where[0])
 
 
 def problem_response(request: Request, error: Exception) -> Response:

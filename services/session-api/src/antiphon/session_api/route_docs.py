@@ -89,9 +89,7 @@ def _example(status: int, problem: ProblemType) -> Node:
         "instance": "/v1/sessions",
     }
     if status == 422:
-        example["errors"] = [
-            {"field": "user_id", "in": "body", "message": "Field required", "code": "missing"}
-        ]
+        example["errors"] = [{"field": "user_id", "in": "body", "message": "is missing", "code": "missing"}]
     return example
 
 

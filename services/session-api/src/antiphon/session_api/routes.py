@@ -169,7 +169,8 @@ async def get_session(
     moment = wanted_moment(at, at_time)
     if moment is not None:
         if wait is not None:
-            raise invalid("wait", "query", "takes no at or at_time beside it: the past does not change")
+            message = "takes no at or at_time beside it: the past does not change"
+            raise invalid("wait", "query", message, "not_together")
         return await past_session(request, session_id, moment)
     dependencies, tenant = dependencies_of(request), caller(request).tenant
     if wait is None:
@@ -212,7 +213,8 @@ async def list_events(
     name = f"events:{session_id}"
     if cursor is not None:
         if after is not None:
-            raise invalid("after", "query", "takes no cursor beside it: pass one of the two")
+            message = "takes no cursor beside it: pass one of the two"
+            raise invalid("after", "query", message, "not_together")
         after = decode_number_cursor(name, cursor)
     if sse.accepts_stream(",".join(request.headers.getlist("accept"))):
         resume = last_event_id if last_event_id is not None else after

@@ -2,23 +2,25 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import asyncpg
-from alembic import command
-from alembic.config import Config
-from alembic.script import ScriptDirectory
-from sqlalchemy.exc import DBAPIError, PendingRollbackError
 
 from antiphon.persistence.migrations.compatibility import SchemaMismatch, mismatch, read_compatible_from
 
-__all__ = ["SchemaMismatch", "check", "current", "head", "migrate"]
+if TYPE_CHECKING:  # Alembic takes long to import, and only `migrate` needs it
+    from alembic.config import Config
+
+__all__ = ["SchemaMismatch", "check", "current", "head", "migrate", "revisions"]
 
 STATEMENT_SECONDS = 3600.0  # a migration may rewrite a table
 
 _HERE = Path(__file__).parent
 
 
-def _config(dsn: str | None = None) -> Config:
+def _config(dsn: str | None = None) -> "Config":
+    from alembic.config import Config
+
     config = Config()
     config.set_main_option("script_location", str(_HERE).replace("%", "%%"))
     config.attributes["dsn"] = dsn
@@ -32,6 +34,9 @@ def migrate(dsn: str, *, statement_timeout_seconds: float = STATEMENT_SECONDS) -
     Several processes may run it at once. A newer schema that this version can run with stays as it is.
     Raises SchemaMismatch for one that it cannot run with.
     """
+    from alembic import command
+    from sqlalchemy.exc import PendingRollbackError
+
     config = _config(dsn)
     config.attributes["statement_timeout_seconds"] = statement_timeout_seconds
     # env.py runs asyncpg in a loop of its own, and the caller may have a running loop already.
@@ -44,18 +49,22 @@ def migrate(dsn: str, *, statement_timeout_seconds: float = STATEMENT_SECONDS) -
 
 
 def _first(error: BaseException) -> BaseException:
+    from sqlalchemy.exc import DBAPIError
+
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, DBAPIError):
         cause = cause.__context__
     return cause or error
 
 
+def revisions() -> set[str]:
+    """Return the revisions of the migrations that this code has: the first four digits of their files."""
+    return {path.name[:4] for path in (_HERE / "versions").glob("[0-9][0-9][0-9][0-9]_*.py")}
+
+
 def head() -> str:
     """Return the revision that this code needs."""
-    revision = ScriptDirectory.from_config(_config()).get_current_head()
-    if revision is None:
-        raise RuntimeError(f"no migrations in {_HERE}")
-    return revision
+    return max(revisions())
 
 
 async def current(connection: "asyncpg.pool.PoolConnectionProxy | asyncpg.Connection") -> str | None:
@@ -72,8 +81,7 @@ async def check(connection: "asyncpg.pool.PoolConnectionProxy | asyncpg.Connecti
     Raises SchemaMismatch.
     """
     revision = await current(connection)
-    known = {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
-    problem = mismatch(revision, await read_compatible_from(connection), known, head())
+    problem = mismatch(revision, await read_compatible_from(connection), revisions(), head())
     if problem is not None:
         raise SchemaMismatch(problem)
     return str(revision)

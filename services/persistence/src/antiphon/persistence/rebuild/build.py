@@ -219,7 +219,6 @@ async def build(
             log.warning("projection.build_again", projection=projection.name, reason=str(error))
             await connection.execute("reset search_path")
             await running.run(restart=True, downgrade=downgrade)
-    log.info("projection.built", projection=projection.name, version=projection.version)
 
 
 async def discard(dsn: str, projection: str) -> bool:

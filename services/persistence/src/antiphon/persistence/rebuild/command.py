@@ -1,17 +1,16 @@
-"""The command `rebuild`: one view after the other, with a bar that shows rate and time left."""
+"""The command `rebuild`: one view after the other, with their progress."""
 
 import gc
-import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from antiphon.chassis.database import Database, DatabaseRefused, DatabaseUnavailable
 from antiphon.chassis.settings import PostgresSettings
 from antiphon.persistence.errors import POSTGRES_ERRORS, Fenced
 from antiphon.persistence.migrations import SchemaMismatch, check
+from antiphon.persistence.progress import shown
 from antiphon.persistence.projection import Projection
 from antiphon.persistence.projection.declaration import EventFailed
 from antiphon.persistence.rebuild.attached import InUse
@@ -19,8 +18,14 @@ from antiphon.persistence.rebuild.build import BuildInProgress, build, discard
 from antiphon.persistence.rebuild.fold import COLLECTED_AFTER
 from antiphon.persistence.rebuild.swap import Blocked, NewerVersion
 
+if TYPE_CHECKING:
+    from antiphon.chassis.database import Connection
+
 CONNECT_SECONDS = 5.0
 READERS = 4
+
+Unkept = Callable[["Connection", Projection], Awaitable[Sequence[str]]]
+
 STOPPED: tuple[type[Exception], ...] = (Fenced, DatabaseUnavailable, *POSTGRES_ERRORS)
 
 
@@ -28,11 +33,12 @@ async def rebuild(
     settings: PostgresSettings,
     projections: Sequence[Projection],
     *,
+    unkept: Unkept,
     jobs: int,
     restart: bool = False,
     downgrade: bool = False,
 ) -> None:
-    """Build views again and take each into use.
+    """Build views again and take each into use; `unkept` tells what to print of who updates it.
 
     Exits with 1 when that cannot be done now; what is built stays, and the next run goes on from there.
     """
@@ -50,7 +56,7 @@ async def rebuild(
         async with database.transaction() as connection:
             await check(connection)
         for projection in projections:
-            await _rebuild(settings.postgres_dsn, database, projection, jobs, restart, downgrade)
+            await _rebuild(settings.postgres_dsn, database, projection, unkept, jobs, restart, downgrade)
     except SchemaMismatch as error:
         raise SystemExit(str(error)) from error
     finally:
@@ -69,30 +75,15 @@ async def drop_unfinished(dsn: str, projections: Sequence[Projection]) -> list[s
 
 
 async def _rebuild(
-    dsn: str, database: Database, projection: Projection, jobs: int, restart: bool, downgrade: bool
+    dsn: str,
+    database: Database,
+    projection: Projection,
+    unkept: Unkept,
+    jobs: int,
+    restart: bool,
+    downgrade: bool,
 ) -> None:
-    started, folded = time.monotonic(), 0
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TextColumn("{task.fields[rate]:>12}"),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-    ) as progress:
-        bar: TaskID = progress.add_task(projection.name, total=1.0, rate="")
-
-        def on_progress(events: int, done: float) -> None:
-            nonlocal folded
-            folded += events
-            rate = folded / max(time.monotonic() - started, 0.001)
-            progress.update(bar, completed=done, rate=f"{rate:,.0f} ev/s")
-
-        def on_blocked(holder: str) -> None:
-            if not progress.console.is_terminal:
-                progress.console.print(f"{projection.name} waits for {holder}")
-            progress.update(bar, description=f"{projection.name} waits for {holder}")
-
+    with shown(projection.name) as progress:
         try:
             await build(
                 dsn,
@@ -101,8 +92,8 @@ async def _rebuild(
                 jobs=jobs,
                 restart=restart,
                 downgrade=downgrade,
-                on_progress=on_progress,
-                on_blocked=on_blocked,
+                on_progress=progress.add,
+                on_blocked=progress.waits,
             )
         except (BuildInProgress, InUse, NewerVersion, Blocked) as error:
             raise SystemExit(str(error)) from error
@@ -114,5 +105,14 @@ async def _rebuild(
             ) from error
         except STOPPED as error:
             raise SystemExit(f"The rebuild stopped, run it again to go on: {error!r}") from error
-    seconds = time.monotonic() - started
-    typer.echo(f"{projection.name}: {folded:,} events in {seconds:.1f} s, version {projection.version}")
+    typer.echo(
+        f"{projection.name}: {progress.events:,} events in {progress.seconds:.1f} s, "
+        f"version {projection.version}"
+    )
+    try:
+        async with database.transaction() as connection:
+            problems = await unkept(connection, projection)
+    except STOPPED as error:
+        raise SystemExit(f"{projection.name} was built; who updates it is not known: {error!r}") from error
+    for problem in problems:
+        typer.echo(f"{projection.name}: {problem}")

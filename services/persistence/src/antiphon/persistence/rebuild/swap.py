@@ -4,7 +4,6 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 import asyncpg
-import structlog
 
 from antiphon.chassis.retry import retrying
 from antiphon.contracts.cursor import Cursor
@@ -14,8 +13,6 @@ from antiphon.persistence.rebuild.shadow import drop, schema_of
 
 if TYPE_CHECKING:
     from antiphon.chassis.database import Connection
-
-log = structlog.get_logger(__name__)
 
 LOCK_TIMEOUT = "2s"  # of locks behind which only other writers of the view wait
 EXCLUSIVE_TIMEOUT = "150ms"  # all readers wait behind a rebuild that waits for one of them
@@ -91,7 +88,6 @@ async def swap(
         except asyncpg.LockNotAvailableError:
             live = await live_tables(connection, projection)
             holder = _described(await connection.fetchrow(_OLDEST, live)) or holder
-            log.info("projection.swap_blocked", projection=projection.name, holder=holder)
             on_blocked(holder or "another transaction")
             raise
         except asyncpg.DependentObjectsStillExistError as error:

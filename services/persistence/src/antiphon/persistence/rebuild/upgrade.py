@@ -88,6 +88,7 @@ async def _build_if_missing(
             log.info("projection.building", projection=projection.name, done=round(done, 3))
 
     def on_blocked(holder: str) -> None:
+        log.info("projection.swap_blocked", projection=projection.name, holder=holder)
         readiness.starting(component, f"is built in version {projection.version}, and waits for {holder}")
 
     live: int | None = None
@@ -123,6 +124,7 @@ async def _build_or_leave(
             await build(dsn, database, projection, on_progress=on_progress, on_blocked=on_blocked)
         except NewerVersion:
             return None
+        log.info("projection.built", projection=projection.name, version=projection.version)
         return projection.version
 
 

@@ -1,6 +1,7 @@
-"""The command `status`: reads everything that it shows, with bounded work, also when NATS is away."""
+"""The command `status`: reads everything that it shows, with bounded work, also when NATS cannot be asked."""
 
 from antiphon.chassis.database import Database, DatabaseRefused, DatabaseUnavailable
+from antiphon.chassis.nats_access import DEFAULT_NATS_URL
 from antiphon.persistence.errors import POSTGRES_ERRORS
 from antiphon.persistence.migrations import SchemaMismatch, check, head
 from antiphon.persistence.projections import PROJECTIONS
@@ -8,6 +9,7 @@ from antiphon.persistence.settings import StatusSettings
 from antiphon.persistence.status.document import Status, problems_of
 from antiphon.persistence.status.ingest import (
     CONNECT_SECONDS,
+    NoStream,
     OnStream,
     read_checkpoints,
     read_dead_letters,
@@ -42,6 +44,8 @@ async def read_status(settings: StatusSettings) -> Status:
         # No transaction waits for NATS.
         on_stream = await read_stream(settings.nats, checkpoints)
         status = await _read(database, revision, on_stream)
+        if status.nats_error is not None and "nats_url" not in settings.model_fields_set:
+            status.nats_error += f". ANTIPHON_NATS_URL is not set: {DEFAULT_NATS_URL} was tried"
     except SchemaMismatch as error:
         raise SystemExit(str(error)) from error
     except STOPPED as error:
@@ -52,7 +56,8 @@ async def read_status(settings: StatusSettings) -> Status:
     return status
 
 
-async def _read(database: Database, revision: str, on_stream: OnStream | None) -> Status:
+async def _read(database: Database, revision: str, found: OnStream | NoStream) -> Status:
+    on_stream = found if isinstance(found, OnStream) else None
     builds = await read_builds(database, [projection.name for projection in PROJECTIONS])
     async with database.transaction() as connection:
         partitions = await read_partitions(connection, on_stream)
@@ -60,6 +65,7 @@ async def _read(database: Database, revision: str, on_stream: OnStream | None) -
             schema_revision=revision,
             schema_needed=head(),
             nats=on_stream is not None,
+            nats_error=found.reason if isinstance(found, NoStream) else None,
             stream=None if on_stream is None else on_stream.stream,
             partitions=partitions,
             projections=await read_views(connection, PROJECTIONS, builds),

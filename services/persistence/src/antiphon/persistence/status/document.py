@@ -89,7 +89,8 @@ class Status(msgspec.Struct):
 
     schema_revision: str | None
     schema_needed: str
-    nats: bool  # whether it answered
+    nats: bool  # whether it could be asked
+    nats_error: str | None  # why it could not
     stream: StreamState | None
     partitions: list[Partition]
     projections: list[View]
@@ -106,7 +107,7 @@ def problems_of(status: Status) -> list[str]:
     """Return what an operator must act on, each with what to do."""
     found = []
     if not status.nats:
-        found.append("NATS does not answer: ingest is at rest, and its lag is not known")
+        found.append(f"NATS cannot be asked how far behind ingest is: {status.nats_error}")
     elif status.stream is None:
         found.append(f"stream {SESSIONS.name} does not exist: see `streams status`")
     if unheld := [part.partition for part in status.partitions if part.holder is None]:

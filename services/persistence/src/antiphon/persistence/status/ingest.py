@@ -42,6 +42,12 @@ select case when subject ~ $1 then split_part(subject, '.', 3) else 'unknown' en
 _TENANT_SUBJECT = rf"^sessions\.[0-9]+\.{TENANT_PATTERN.strip('^$')}\."
 
 
+class NoStream(NamedTuple):
+    """Why NATS cannot be asked."""
+
+    reason: str
+
+
 class OnStream(NamedTuple):
     """What NATS has: the stream, and the head and the lag of each partition."""
 
@@ -108,12 +114,12 @@ async def read_dead_letters(connection: "Connection", partitions: list[Partition
     )
 
 
-async def read_stream(access: NatsAccess, checkpoints: dict[int, int]) -> OnStream | None:
-    """Read the stream and what it has after each checkpoint; None when NATS does not answer."""
+async def read_stream(access: NatsAccess, checkpoints: dict[int, int]) -> OnStream | NoStream:
+    """Read the stream and what it has after each checkpoint."""
     try:
         bus = await Bus.connect(access, name="persistence status", connect_timeout_seconds=CONNECT_SECONDS)
-    except BusError:
-        return None
+    except BusError as error:
+        return NoStream(str(error))
     try:
         stream = await bus.stream_state()
         if stream is None:
@@ -123,8 +129,8 @@ async def read_stream(access: NatsAccess, checkpoints: dict[int, int]) -> OnStre
         behind = [number for number, head in heads.items() if head > checkpoints.get(number, 0)]
         lags = await asyncio.gather(*(_lag(bus, number, checkpoints.get(number, 0)) for number in behind))
         return OnStream(stream, heads, dict(zip(behind, lags, strict=True)))
-    except BusError:
-        return None
+    except BusError as error:
+        return NoStream(str(error))
     finally:
         await bus.close()
 

@@ -62,7 +62,7 @@ def _problems(status: Status) -> list[str]:
 def _stream(status: Status) -> str:
     stream = status.stream
     if stream is None:
-        return f"{SESSIONS.name} does not exist" if status.nats else "NATS is down"
+        return f"{SESSIONS.name} does not exist" if status.nats else "not known: NATS cannot be asked"
     size = f"{_size(stream.bytes)} of {_size(stream.max_bytes) if stream.max_bytes else 'any number'}"
     held = f"{stream.messages:,} messages, {size}, created {_time(stream.created_at)}"
     if not stream.messages:

@@ -82,24 +82,24 @@ def render(report: LogReport, *, heads: bool) -> str:
             for head in report.heads
         ]
     rate = report.verified / report.seconds if report.seconds else 0.0
-    lines.append(f"{report.verified} events verified in {report.seconds:.1f} s, {rate:.0f} per second.")
+    lines.append(f"{report.verified:,} events verified in {report.seconds:.1f} s, {rate:,.0f} per second.")
     if report.uncovered:
         lines.append(
-            f"{report.uncovered} events are from before the chain and not covered by it: "
+            f"{report.uncovered:,} events are from before the chain and not covered by it: "
             "only their columns and sequences were compared."
         )
     if report.erased:
-        lines.append(f"{report.erased} erased events: only their hashes are left, and were verified.")
+        lines.append(f"{report.erased:,} erased events: only their hashes are left, and were verified.")
     if report.tenant is not None:
         lines.append(
             "Of one tenant, only the sessions: the chains of partitions need a run without --tenant."
         )
-    lines.append(
-        "No difference." if report.ok else f"{report.difference_count} differences{_listed(report)}."
-    )
+    count = report.difference_count
+    found = f"{count:,} difference{'' if count == 1 else 's'}{_listed(report)}."
+    lines.append("No difference." if report.ok else found)
     return "\n".join(lines)
 
 
 def _listed(report: LogReport) -> str:
     hidden = report.difference_count - len(report.differences)
-    return f", the first {len(report.differences)} listed" if hidden else ""
+    return f", the first {len(report.differences):,} listed" if hidden else ""

@@ -28,11 +28,12 @@ async def verify_log(
     """Verify the log, or what was committed since a time, or the sessions of one tenant.
 
     `anchors` are heads of partitions that were kept elsewhere; they need all of the log.
-    Raises DatabaseUnavailable, and the errors of Postgres.
+    Raises NoSuchTenant, DatabaseUnavailable, and the errors of Postgres.
     """
     report = LogReport(since, tenant)
     began = time.perf_counter()
     rows = LogRows(database, tenant)
+    await rows.check_tenant()
     ends, beyond = await rows.ends()
     report.heads = [_head(end) for end in ends]
     for session_id, sequence, partition, position in beyond:

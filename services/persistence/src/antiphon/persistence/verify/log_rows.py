@@ -41,9 +41,17 @@ _FIRST_FROM = """
 select position, committed_at from event_log
  where partition = $1 and position >= $2 order by position limit 1
 """
+_HAS_TENANT = """
+select exists(select from event_log where tenant = $1)
+    or exists(select from erased_sessions where tenant = $1)
+"""
 _LAST_BEFORE = """
 select position, chain from event_log where partition = $1 and position < $2 order by position desc limit 1
 """
+
+
+class NoSuchTenant(Exception):
+    """The log has no event of a tenant."""
 
 
 class Checkpoint(NamedTuple):
@@ -103,6 +111,11 @@ class LogRows:
             numbers, positions = [end.partition for end in found], [end.position for end in found]
             beyond = await connection.fetch(_BEYOND, numbers, positions, STRAYS, PARTITIONS - 1)
         return found, beyond
+
+    async def check_tenant(self) -> None:
+        """Raise NoSuchTenant if the log has, and had, no event of the tenant."""
+        if self._tenant is not None and not (await self._fetch(_HAS_TENANT, self._tenant))[0][0]:
+            raise NoSuchTenant(f"The log has no events of tenant {self._tenant}: nothing was verified.")
 
     async def start_at(self, end: Checkpoint, since: datetime) -> Start:
         """Return the place before the first event that was committed at a time or later, by bisection."""

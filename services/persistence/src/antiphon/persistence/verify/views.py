@@ -32,14 +32,26 @@ if TYPE_CHECKING:
 
 CHUNK = 100  # sessions whose rows are compared at once
 PAGE = 2_000  # events that are read at once
+CHOSEN_FROM = 5_000  # sessions that are read at once to choose a sample
 COMPARED = 20_000  # events after which the rows of the sessions that are complete are compared
 LISTED = 1_000  # differences that are kept; the others are counted
 SHORT = 200  # characters of a value in a difference
 
 OnEvents = Callable[[int], None]
 
+# One step of the index per session, however many events each has.
 _SESSIONS = """
-select distinct session_id from event_log where session_id > $1 order by session_id limit $2
+with recursive found (session_id, number) as (
+ (select session_id, 1 from event_log where session_id > $1 order by session_id limit 1)
+  union all
+  select after.session_id, number + 1
+    from found
+   cross join lateral (
+      select session_id from event_log where event_log.session_id > found.session_id
+       order by session_id limit 1) as after
+   where number < $2
+)
+select session_id from found order by session_id
 """
 _SESSIONS_SINCE = """
 select distinct session_id
@@ -67,8 +79,6 @@ select session_id, sequence, event_log.position, event_log.partition, envelope
  order by position
  limit $3
 """
-_ANY = "select session_id from event_log where partition = $1 and position >= $2 order by position limit 1"
-_NEWEST = "select coalesce(max(position), 0) from event_log where partition = $1"
 _VERSION = "select version from projections where name = $1"
 _STRANGE = """
 select distinct session_id from {table}
@@ -105,6 +115,7 @@ class ViewReport(msgspec.Struct):
 
     view: str
     sessions: int = 0
+    of_sessions: int | None = None  # of a sample: how many there are to choose from
     events: int = 0
     rows: int = 0
     left_out: list[str] = []
@@ -128,21 +139,21 @@ async def verify_view(
 ) -> ViewReport:
     """Compare the live view with the fold of the log, up to the view's own checkpoints.
 
-    `since` takes sessions with an event committed since, `sample` about that many sessions at random. Tables
-    that are not by session are compared as a whole, and left out of a part.
+    `since` takes sessions with an event committed since, `sample` that many different sessions at random, or
+    all if there are fewer. Tables that are not by session are compared as a whole, and left out of a part.
     Raises OtherVersion, EventFailed, DatabaseUnavailable, and any of POSTGRES_ERRORS.
     """
     verifying = _Verifying(database, projection, on_events)
     by_session = [table for table in projection.tables if "session_id" in table.key]
     others = [table for table in projection.tables if "session_id" not in table.key]
     if sample is not None:
-        await verifying.sessions(await _sample(database, sample), by_session)
+        await verifying.sample(sample, by_session, since)
     elif by_session and (not others or since is not None):
         await verifying.all_sessions(by_session, since)
     if others and sample is None and since is None:
         await verifying.partitions(projection.tables)
     elif others:
-        verifying.report.left_out = [table.name for table in others]
+        verifying.report.left_out = [str(table.name) for table in others]
     if sample is None and since is None:
         await verifying.strangers(by_session)
     return verifying.report
@@ -158,18 +169,34 @@ class _Verifying:
 
     async def all_sessions(self, tables: Sequence[ViewTable], since: datetime | None) -> None:
         """Compare all sessions, some at a time."""
+        async for ids in self._pages(CHUNK, since):
+            await self.sessions(ids, tables)
+
+    async def sample(self, count: int, tables: Sequence[ViewTable], since: datetime | None) -> None:
+        """Compare some sessions, of which each is as likely as another, however long it is."""
+        chosen: list[str] = []
+        known = 0
+        async for ids in self._pages(CHOSEN_FROM, since):
+            for session in ids:
+                known += 1
+                if len(chosen) < count:
+                    chosen.append(session)
+                elif (place := random.randrange(known)) < count:
+                    chosen[place] = session
+        self.report.of_sessions = known
+        await self.sessions(chosen, tables)
+
+    async def _pages(self, size: int, since: datetime | None) -> AsyncIterator[list[str]]:
+        """Yield all sessions in the order of their ids, or those with an event committed since a time."""
         query, more = _SESSIONS, ()
         if since is not None:
             start = await Log(self._database, None).at(since)
             query = _SESSIONS_SINCE
             more = (list(range(PARTITIONS)), [start.after(p) for p in range(PARTITIONS)])  # type: ignore[assignment]
         last = ""
-        while True:
-            rows = await self._database.pool.fetch(query, last, CHUNK, *more)
-            if not rows:
-                return
+        while rows := await self._database.pool.fetch(query, last, size, *more):
             last = rows[-1][0]
-            await self.sessions([row[0] for row in rows], tables)
+            yield [row[0] for row in rows]
 
     async def sessions(self, ids: Collection[str], tables: Sequence[ViewTable]) -> None:
         """Compare the rows of some sessions."""
@@ -229,7 +256,9 @@ class _Verifying:
         for table in tables:
             for row in await self._database.pool.fetch(_STRANGE.format(table=table.name), LISTED):
                 self.report.add(
-                    Difference(self._projection.name, row[0], table.name, None, None, "rows of no session")
+                    Difference(
+                        self._projection.name, row[0], str(table.name), None, None, "rows of no session"
+                    )
                 )
 
     async def _fold(self, connection: "Connection", fold: Fold, rows: Sequence[Any]) -> None:
@@ -305,22 +334,10 @@ class _Verifying:
             there = (None if expected is None else "a row", None if found is None else "a row")
             return [Difference(view, session, row, None, *there)]
         return [
-            Difference(view, session, row, name, _short(expected[name]), _short(found[name]))
+            Difference(view, session, row, str(name), _short(expected[name]), _short(found[name]))
             for name in table.columns
             if expected[name] != found[name]
         ]
-
-
-async def _sample(database: Database, count: int) -> set[str]:
-    """Return sessions of events at random places of the log: long sessions are more likely."""
-    newest = {p: await database.pool.fetchval(_NEWEST, p) for p in range(PARTITIONS)}
-    places = [partition for partition, position in newest.items() if position]
-    chosen: set[str] = set()
-    for _ in range(count if places else 0):
-        partition = random.choice(places)
-        found = await database.pool.fetchval(_ANY, partition, random.randint(1, newest[partition]))
-        chosen.add(found)
-    return chosen
 
 
 def _row(table: ViewTable, values: Values) -> Comparable:

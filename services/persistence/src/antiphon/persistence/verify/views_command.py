@@ -3,17 +3,18 @@
 import asyncio
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any, NamedTuple
 
 import msgspec
 import typer
-from rich.console import Console
-from rich.progress import Progress, TextColumn, TimeElapsedColumn
 
 from antiphon.chassis.database import Database, DatabaseRefused, DatabaseUnavailable
 from antiphon.chassis.settings import PostgresSettings
 from antiphon.persistence.errors import POSTGRES_ERRORS
+from antiphon.persistence.progress import shown
 from antiphon.persistence.projection import Projection
 from antiphon.persistence.projection.declaration import EventFailed
+from antiphon.persistence.status.upkeep import Upkeep, read_upkeep
 from antiphon.persistence.verify.views import OtherVersion, ViewReport, verify_view
 
 DIFFERENT, FAILED = 1, 3  # exit codes; 0 says that there is no difference
@@ -27,6 +28,17 @@ _UNAVAILABLE: tuple[type[Exception], ...] = (
 )
 
 
+class Verified(NamedTuple):
+    """What verification found in a view, and whether it is kept up to date."""
+
+    report: ViewReport
+    upkeep: Upkeep
+
+    def document(self) -> dict[str, Any]:
+        """Return both as one document."""
+        return {**msgspec.to_builtins(self.report), **msgspec.to_builtins(self.upkeep)}
+
+
 def verify_views_command(
     settings: PostgresSettings,
     projections: Sequence[Projection],
@@ -37,16 +49,16 @@ def verify_views_command(
 ) -> None:
     """Verify views, print each difference, and exit."""
     try:
-        reports = asyncio.run(_verify(settings, projections, since, sample))
+        found = asyncio.run(_verify(settings, projections, since, sample))
     except _UNAVAILABLE as error:
         typer.echo(f"Cannot verify: {error}", err=True)
         raise typer.Exit(FAILED) from error
     if as_json:
-        typer.echo(msgspec.json.encode(reports).decode())
+        typer.echo(msgspec.json.encode([each.document() for each in found]).decode())
     else:
-        for report in reports:
-            typer.echo(_render(report))
-    raise typer.Exit(DIFFERENT if any(report.difference_count for report in reports) else 0)
+        for each in found:
+            typer.echo(_render(*each))
+    raise typer.Exit(DIFFERENT if any(each.report.difference_count for each in found) else 0)
 
 
 async def _verify(
@@ -54,7 +66,7 @@ async def _verify(
     projections: Sequence[Projection],
     since: datetime | None,
     sample: int | None,
-) -> list[ViewReport]:
+) -> list[Verified]:
     database = await Database.connect(
         settings.postgres_dsn,
         name="persistence verify",
@@ -70,30 +82,34 @@ async def _verify(
 
 async def _shown(
     database: Database, projection: Projection, since: datetime | None, sample: int | None
-) -> ViewReport:
-    with Progress(
-        TextColumn("{task.description}"),
-        TextColumn("{task.completed:,.0f} events"),
-        TimeElapsedColumn(),
-        console=Console(stderr=True),
-        transient=True,
-    ) as progress:
-        bar = progress.add_task(projection.name, total=None)
-        return await verify_view(
+) -> Verified:
+    with shown(projection.name) as progress:
+        report = await verify_view(
             database,
             projection,
             since=since,
             sample=sample,
-            on_events=lambda events: progress.advance(bar, events),
+            on_events=progress.add,
         )
+        async with database.transaction() as connection:
+            return Verified(report, await read_upkeep(connection, projection))
 
 
-def _render(report: ViewReport) -> str:
+def _render(report: ViewReport, upkeep: Upkeep) -> str:
     lines = [str(difference) for difference in report.differences]
     if hidden := report.difference_count - len(report.differences):
-        lines.append(f"… and {hidden} more")
-    found = f"{report.difference_count} differences" if report.difference_count else "no difference"
-    lines.append(f"{report.view}: {report.rows:,} rows of {report.events:,} events, {found}")
-    if report.left_out:
-        lines.append(f"{report.view}: {', '.join(report.left_out)} is only verified as a whole")
+        lines.append(f"… and {hidden:,} more")
+    chosen = ""
+    if report.of_sessions is not None:
+        chosen = f"{report.sessions:,} of {report.of_sessions:,} sessions, "
+    count = report.difference_count
+    found = f"{count:,} difference{'' if count == 1 else 's'}" if count else "no difference"
+    lines.append(f"{report.view}: {chosen}{report.rows:,} rows of {report.events:,} events, {found}")
+    if left_out := report.left_out:
+        what = "row of the table" if len(left_out) == 1 else "row of the tables"
+        lines.append(
+            f"{report.view}: no {what} {', '.join(left_out)} was compared: "
+            "that needs a run without --since and --sample"
+        )
+    lines += [f"{report.view}: {problem}" for problem in upkeep.problems(compared=True)]
     return "\n".join(lines)

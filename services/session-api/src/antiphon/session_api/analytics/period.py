@@ -36,7 +36,10 @@ Day = Annotated[
 ]
 From = Annotated[
     Day | None,
-    Query(alias="from", description=f"the first day, in UTC; by default {DEFAULT_DAYS} days up to `to`"),
+    Query(
+        alias="from",
+        description=f"the first day (UTC); {DEFAULT_DAYS} days up to `to` by default, at most {LONGEST_DAYS}",
+    ),
 ]
 To = Annotated[Day | None, Query(alias="to", description="the last day, which is included; today by default")]
 
@@ -54,13 +57,15 @@ def period(first: date | None, last: date | None, today: date) -> Period:
     Raises Problem 422 for a period that ends before it begins, or is too long.
     """
     if last is None:
-        last = today if first is None else min(max(today, first), first + timedelta(LONGEST_DAYS - 1))
+        last = today if first is None else max(today, first)
     if first is None:
         first = max(last - timedelta(DEFAULT_DAYS - 1), date(FIRST_YEAR, 1, 1))
     if first > last:
-        raise invalid("from", "query", "is later than to")
+        raise invalid("from", "query", "is later than to", "wrong_order")
     if (last - first).days >= LONGEST_DAYS:
-        raise invalid(
-            "from", "query", f"takes at most {LONGEST_DAYS} days up to `to`: ask for several periods"
+        message = (
+            f"takes at most {LONGEST_DAYS} days up to `to`, which is {last.isoformat()}: "
+            "pass both, and ask for several periods"
         )
+        raise invalid("from", "query", message, "period_too_long")
     return Period(first, last)

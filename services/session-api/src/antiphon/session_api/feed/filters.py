@@ -105,6 +105,6 @@ def event_filter(
         if wanted is not None and not wanted & members:
             named = ", ".join(sorted(of_families))
             message = f"is of no family {named}, so no event can have both: leave one of the two out"
-            raise invalid("type", "query", message)
+            raise invalid("type", "query", message, "not_together")
         wanted = members if wanted is None else wanted & members
     return EventFilter(wanted, session_id, flow_id)

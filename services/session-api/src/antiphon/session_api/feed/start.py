@@ -36,7 +36,7 @@ async def start_cursor(
     Raises Problem 422 for one that is not of this log, DatabaseUnavailable.
     """
     if after is not None and since is not None:
-        raise invalid("since", "query", "takes no `after` beside it: pass one of the two")
+        raise invalid("since", "query", "takes no `after` beside it: pass one of the two", "not_together")
     if last_event_id:
         return await checked_cursor(log, log_id, last_event_id, LAST_EVENT_ID, "header")
     if since is not None:

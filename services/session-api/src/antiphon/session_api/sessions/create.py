@@ -111,12 +111,14 @@ class CreateSession:
         Raises Problem 404, 422.
         """
         if (request.flow_id is None) == (request.agent_name is None):
-            raise invalid("flow_id", "body", "pass exactly one of flow_id and agent_name")
+            raise invalid("flow_id", "body", "pass exactly one of flow_id and agent_name", "exactly_one")
         if request.flow_id is None:
             if request.agent_name == self._agent_name:
-                raise invalid("agent_name", "body", f"{self._agent_name!r} runs flows: pass flow_id instead")
+                message = f"{self._agent_name!r} runs flows: pass flow_id instead"
+                raise invalid("agent_name", "body", message, "runs_flows")
             if request.flow_revision is not None:
-                raise invalid("flow_revision", "body", "an agent without a flow has none: leave it out")
+                message = "an agent without a flow has none: leave it out"
+                raise invalid("flow_revision", "body", message, "not_together")
             return 0
         wanted = request.flow_revision
         if wanted is not None and self._flows.has_revision(tenant, request.flow_id, wanted):

@@ -52,7 +52,7 @@ def filter_terms(parameters: Iterable[tuple[str, str]]) -> tuple[str, ...]:
         (name, value) for name, value in parameters if name.startswith("metadata[") and name.endswith("]")
     ]
     if len(wanted) > MAX_METADATA_FILTERS:
-        raise invalid("metadata", "query", f"takes at most {MAX_METADATA_FILTERS} members")
+        raise invalid("metadata", "query", f"takes at most {MAX_METADATA_FILTERS} members", "too_many")
     return tuple(_term(name, value) for name, value in wanted)
 
 
@@ -62,5 +62,5 @@ def _term(name: str, value: str) -> str:
         message = (
             f"takes at most {MAX_TERM_LENGTH} characters of key and value, and no key with an equals sign"
         )
-        raise invalid(name[:64], "query", message)
+        raise invalid(name[:64], "query", message, "invalid_term")
     return term

@@ -45,7 +45,7 @@ def idempotency_key(headers: Headers) -> str | None:
     """
     key = headers.get(HEADER)
     if key is not None and _key.fullmatch(key) is None:
-        raise invalid(HEADER, "header", "takes 1 to 255 visible ASCII characters")
+        raise invalid(HEADER, "header", "takes 1 to 255 visible ASCII characters", "value_error")
     return key
 
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import msgspec
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from antiphon.chassis.validation_messages import LANGUAGE_PATTERN, NAME_PATTERN
 from antiphon.contracts.events.session import SessionRequested
 from antiphon.contracts.session import Status
 from antiphon.contracts.validate import is_nested_deeper
@@ -33,7 +34,7 @@ def _not_an_agent(identity: str) -> str:
 
 
 # No control characters: Postgres cannot store NUL.
-Name = Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f]+$")]
+Name = Annotated[str, Field(min_length=1, max_length=256, pattern=NAME_PATTERN)]
 StoredName = Annotated[str, Field(min_length=1), AfterValidator(indexed)]  # of others: any text
 AgentName = Annotated[Name, Field(max_length=128)]
 Data = Annotated[dict[str, Any], AfterValidator(_within_limit)]
@@ -45,7 +46,7 @@ MayPublishData = Annotated[
         "voice needs none of it"
     ),
 ]
-Language = Annotated[str, Field(pattern=r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*$", max_length=35)]
+Language = Annotated[str, Field(pattern=LANGUAGE_PATTERN, max_length=35)]
 Identity = Annotated[Name, AfterValidator(_not_an_agent)]
 
 
