@@ -1,3 +1,4 @@
+import asyncio
 import functools
 import math
 import os
@@ -87,6 +88,10 @@ def report_errors(command: Callable[P, R]) -> Callable[P, R]:
     return wrapped
 
 
+def _interrupt() -> None:
+    raise KeyboardInterrupt
+
+
 @contextmanager
 def _sigterm_as_interrupt() -> Iterator[threading.Event]:
     """Let SIGTERM do in the block what Ctrl-C does; the event tells which of them it was."""
@@ -98,9 +103,14 @@ def _sigterm_as_interrupt() -> Iterator[threading.Event]:
     def interrupt(number: int, frame: FrameType | None) -> None:
         terminated.set()
         handler = signal.getsignal(signal.SIGINT)  # that of asyncio cancels the main task
-        if not callable(handler):  # a shell ignores SIGINT for background jobs
-            raise KeyboardInterrupt
-        handler(number, frame)
+        if callable(handler):
+            handler(number, frame)
+            return
+        try:  # a shell ignores SIGINT for background jobs, and asyncio then does not handle it
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            raise KeyboardInterrupt from None
+        loop.call_soon_threadsafe(_interrupt)  # not in the middle of a task's step
 
     before = signal.signal(signal.SIGTERM, interrupt)
     try:
