@@ -35,8 +35,8 @@ class Projection:
 
     Raise `version` with each change of the tables or the functions: the view is then built again beside the
     live one. Events arrive in order within each session, and each once; those of other sessions in any order.
-    After each batch the view rests, and events that arrive meanwhile share the next transaction: a longer
-    rest costs less, and shows events later.
+    After a batch that is not half full the view rests, and events that arrive meanwhile share the next
+    transaction: a longer rest costs less, and shows events later.
     """
 
     def __init__(

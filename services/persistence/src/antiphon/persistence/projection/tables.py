@@ -134,10 +134,7 @@ class ViewTable:
         self.unread = frozenset(unread)
         self._load, self._dump, self._keep = load, dump, keep
         self._values = itemgetter(*self.columns)
-        self._empty: Row = {}
-        if dump is None:
-            defaults = {c.name: c.default.arg for c in columns if isinstance(c.default, ColumnDefault)}
-            self._empty = dict.fromkeys(self.columns) | defaults
+        self._defaults = {c.name: c.default.arg for c in columns if isinstance(c.default, ColumnDefault)}
         self._stored = [(n, stored) for n, column in enumerate(columns) if (stored := _stored(column))]
         # Postgres refuses a null in a required column before it sees that the row exists
         self._documents = [(n, c.name) for n, c in enumerate(columns) if _is_document(c) and c.nullable]
@@ -157,8 +154,8 @@ class ViewTable:
         )
 
     def new(self, key: Key) -> Row:
-        """Return a row that does not exist yet: its key, and the defaults of the other columns, or null."""
-        row = self._empty.copy()
+        """Return a row that does not exist yet: its key, and the defaults of the other columns."""
+        row = self._defaults.copy()
         for name, value in zip(self.key, key, strict=True):
             row[name] = value
         return row
@@ -176,7 +173,10 @@ class ViewTable:
     def values(self, row: Row, before: Row | None) -> Values:
         """Return the values of all columns as Postgres stores them; None for a document that is unchanged."""
         columns = row if self._dump is None else self._dump(row, before)
-        values = list(self._values(columns))
+        try:
+            values = list(self._values(columns))
+        except KeyError:  # not every column was set
+            values = [columns.get(name) for name in self.columns]
         if before is not None and self._dump is None:
             for place, name in self._documents:
                 if before.get(name) is values[place]:
