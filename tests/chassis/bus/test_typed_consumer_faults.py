@@ -238,6 +238,24 @@ async def test_without_the_stream_it_asks_seldom_and_is_not_ready(
     assert seen.ids[1:] == ids
 
 
+@pytest.mark.parametrize("count", [5, 40], ids=["shorter", "longer"])
+async def test_a_stream_that_was_made_again_is_read_from_its_start_however_long_it_is(
+    bus: Bus, nats_server: NatsServer, name: str, count: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Publishers bring it beyond the last position before the consumer looks."""
+    await publish(bus, 20)
+    seen = Seen(name, nats_server)
+    async with running(seen.consumer):
+        await until(lambda: len(seen.ids) == 20)
+        await bus.connection.api("STREAM.DELETE.SESSIONS")
+        await bus.ensure()
+        ids = await publish(bus, count, first=1000)
+        await until(lambda: len(seen.ids) >= 20 + count)
+        await ready(seen.consumer)
+    assert seen.ids[20:] == ids
+    assert any("consumer.stream_replaced" in record.getMessage() for record in caplog.records)
+
+
 # 4: after the connection has been closed for good FastStream's loop never lets another task run.
 async def test_a_connection_that_is_closed_for_good_does_not_freeze_the_loop(
     bus: Bus, nats_server: NatsServer, name: str

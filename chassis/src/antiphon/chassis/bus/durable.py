@@ -7,12 +7,14 @@ order of a session survives retries, crashes and a second process that reads the
 import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
 from antiphon.chassis.bus.admin import SECOND
 from antiphon.chassis.bus.connection import Connection
 from antiphon.chassis.bus.errors import ApiError, BusUnavailable, DefinitionMismatch, StreamMissing
+from antiphon.chassis.bus.stored import StreamState, stream_state
 from antiphon.chassis.library_log import get_logger
 from antiphon.contracts.streams import SESSIONS
 from antiphon.contracts.subjects import PARTITIONS
@@ -23,6 +25,7 @@ NAME = re.compile(r"[a-zA-Z0-9_-]{1,48}")
 RESERVED = re.compile(r"ingest(-\d+)?")  # persistence reads through ingest-0, ingest-1, …
 NOT_FOUND = 404
 STREAM_NOT_FOUND = 10059
+STREAM_MISSING = f"stream {SESSIONS.name} does not exist: persistence makes it"
 ALREADY_EXISTS = (10148, 10105, 10013)  # made by another process in between
 
 
@@ -47,6 +50,14 @@ class Durable:
     def name(self) -> str:
         """Its name on the server."""
         return f"{self.consumer}-{self.partition}"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a consumer is: the last position that it is done with, in the stream that was created then."""
+
+    stream_created_at: datetime
+    position: int
 
 
 def check_name(name: str) -> None:
@@ -105,20 +116,28 @@ async def explained(connection: Connection, ensure: Callable[[], Awaitable[None]
         raise BusUnavailable(f"{error}; the server said: {connection.last_error}") from error
 
 
-async def ensure_durable(connection: Connection, durable: Durable, after: int | None = None) -> int:
-    """Make the durable if it does not exist, else give it the filters; return the position that it is at.
+async def ensure_durable(connection: Connection, durable: Durable, left: Place | None = None) -> Place:
+    """Make the durable if it does not exist, else give it the filters; return where it is.
 
-    One that is gone is made again to deliver what comes `after` a position.
+    One that is gone is made again to deliver what comes after the place where it was `left`, or the whole
+    stream if that is another one by now.
     Raises DefinitionMismatch, StreamMissing, BusUnavailable.
     """
+    stream = await stream_state(connection, SESSIONS.name)  # first: a place in a later one would skip events
+    if stream is None:
+        raise StreamMissing(STREAM_MISSING)
+    return Place(stream.created_at, await _ensure(connection, durable, left, stream))
+
+
+async def _ensure(connection: Connection, durable: Durable, left: Place | None, stream: StreamState) -> int:
     try:
         info = await connection.api(f"CONSUMER.INFO.{SESSIONS.name}.{durable.name}")
     except ApiError as error:
         if error.code != NOT_FOUND:
             raise
         if error.err_code == STREAM_NOT_FOUND:
-            raise StreamMissing(f"stream {SESSIONS.name} does not exist: persistence makes it") from error
-        return await _create(connection, durable, after)
+            raise StreamMissing(STREAM_MISSING) from error
+        return await _create(connection, durable, left, stream)
     wanted = _config(durable)
     found = info["config"]
     if found.get("ack_policy") != "explicit" or found.get("max_ack_pending") != 1:
@@ -136,18 +155,24 @@ async def ensure_durable(connection: Connection, durable: Durable, after: int | 
     return _position(info)
 
 
-async def _create(connection: Connection, durable: Durable, after: int | None) -> int:
+async def _create(connection: Connection, durable: Durable, left: Place | None, stream: StreamState) -> int:
     config = _config(durable)
-    if after is not None:
-        state = (await connection.api(f"STREAM.INFO.{SESSIONS.name}"))["state"]
-        if after > state["last_seq"]:  # deleted and made again, it hands out its positions again
+    if left is not None:
+        # Made again or restored shorter, a stream hands out its positions again.
+        if left.stream_created_at != stream.created_at or left.position > stream.last:
             log.error(
                 "consumer.stream_replaced",
-                extra={"consumer": durable.name, "position": after, "last": state["last_seq"]},
+                extra={
+                    "consumer": durable.name,
+                    "position": left.position,
+                    "first": stream.first,
+                    "last": stream.last,
+                    "created_at": stream.created_at.isoformat(),
+                },
             )
             config["deliver_policy"] = "all"
         else:
-            config |= {"deliver_policy": "by_start_sequence", "opt_start_seq": after + 1}
+            config |= {"deliver_policy": "by_start_sequence", "opt_start_seq": left.position + 1}
     try:
         info = await _send(connection, durable, config, "create")
     except ApiError as error:

@@ -17,7 +17,7 @@ from nats.aio.msg import Msg
 from antiphon.chassis.bus.client import Message
 from antiphon.chassis.bus.connection import TRANSIENT, Connection, new_inbox
 from antiphon.chassis.bus.consume import AckSubject
-from antiphon.chassis.bus.durable import Durable, ensure_durable
+from antiphon.chassis.bus.durable import Durable, Place, ensure_durable
 from antiphon.chassis.bus.errors import BusUnavailable, ConnectionLost
 from antiphon.chassis.library_log import get_logger
 from antiphon.chassis.retry import retrying
@@ -53,7 +53,7 @@ class PartitionPull:
         self.fault: str | None = None
         self.connection = connection
         self._label = label
-        self._position = 0  # of the last event that is done with
+        self._place: Place | None = None  # of the last event that is done with
         self._lost = False
         self._stopping = False
         self._idle = asyncio.Event()
@@ -70,7 +70,7 @@ class PartitionPull:
 
         Raises StreamMissing, DefinitionMismatch, BusUnavailable.
         """
-        self._position = await ensure_durable(self.connection, self.durable)
+        self._place = await ensure_durable(self.connection, self.durable)
         self._active_at = time.monotonic()
         if self._inbox is None:
             inbox = new_inbox()
@@ -109,7 +109,8 @@ class PartitionPull:
         Raises BusUnavailable; the event will be delivered again.
         """
         await self._answer(delivery, ACKED)
-        self._position = delivery.position
+        if self._place is not None:
+            self._place = Place(self._place.stream_created_at, delivery.position)
 
     async def deliver_again(self, delivery: Delivery, after_seconds: float) -> None:
         """Have an event delivered again after some time; until then no other of its partition is.
@@ -185,7 +186,7 @@ class PartitionPull:
         return [delivery]
 
     async def _find_again(self) -> None:
-        self._position = await ensure_durable(self.connection, self.durable, self._position)
+        self._place = await ensure_durable(self.connection, self.durable, self._place)
         self._lost = False
 
     async def _wait_after(self, error: Exception) -> None:

@@ -23,6 +23,7 @@ KEPT_FIELDS = "antiphon.kept"
 
 CLOSED = "closed."  # before the subjects of a stream that takes no messages
 COPIES = "copies."  # before the subjects of copied messages
+CONSUMERS = f"{COPIES}consumers"  # no event: what other_consumers has set aside
 REFILL = "refill."  # before the subjects of a new stream that only takes copies
 
 ID_BYTES = 512  # more than an id and other headers add to a copy
@@ -34,6 +35,11 @@ UNREAD = f"{SESSIONS.name}_UNREAD"  # a stream: the copies, while the stream of 
 def in_progress(state: StreamState) -> bool:
     """Return whether a stream is being replaced, or that was interrupted: it takes no messages."""
     return any(subject.startswith((CLOSED, REFILL)) for subject in state.subjects)
+
+
+def is_refilled(state: StreamState) -> bool:
+    """Return whether a stream is a new one that is being filled, or that was interrupted."""
+    return any(subject.startswith(REFILL) for subject in state.subjects)
 
 
 async def resize(connection: Connection, definition: StreamDefinition, max_bytes: int) -> None:
@@ -69,6 +75,14 @@ def _copies_config(kept: dict[str, Any]) -> dict[str, Any]:
         "allow_atomic": True,
         "metadata": {KEPT_FIELDS: json.dumps(kept)},
     }
+
+
+async def reopen_intake(connection: Connection, definition: StreamDefinition) -> None:
+    """Undo `close_intake`: the stream takes messages again, and its copies are deleted."""
+    config = (await connection.api(f"STREAM.INFO.{definition.name}"))["config"]
+    config["subjects"] = list(definition.subjects)
+    await connection.api(f"STREAM.UPDATE.{definition.name}", config)
+    await delete(connection, UNREAD)
 
 
 async def _final_config(connection: Connection, definition: StreamDefinition) -> dict[str, Any]:
@@ -126,6 +140,8 @@ async def refill(connection: Connection) -> int:
         return count
     chunk: list[Outgoing] = []
     async for message in all_messages(connection, UNREAD):
+        if message.subject == CONSUMERS:
+            continue
         chunk.append(_again(message, REFILL + message.subject.removeprefix(COPIES)))
         if len(chunk) == CHUNK:
             await _publish_all(connection, chunk)

@@ -8,6 +8,7 @@ import inspect
 import traceback
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
@@ -40,13 +41,24 @@ UnknownHandler = Callable[[Envelope], Awaitable[object]]
 Call = Callable[[], Awaitable[object]]
 
 
+@dataclass(slots=True)
+class _Failures:
+    """How often the handler of one delivered event has failed in this process."""
+
+    position: int
+    id: str
+    transient: int = 0
+    other: int = 0
+
+
 class TypedConsumer:
     """A durable consumer of the events of all sessions, or of one tenant's.
 
     Run its `broker` in a FastStream application. The name is that of its durables, one per partition, and of
     its dead letters. Processes with the same name share the work. `start` counts when a durable is made.
     An error that is one of `transient` (a database that is away) is retried without end, any other as often
-    as `retries` has delays; the event is then stored in the stream `DEAD_<name>`.
+    as `retries` has delays; the event is then stored in the stream `DEAD_<name>`. Each process counts the
+    errors that it has seen: neither transient ones nor a restart use up retries.
     Raises ValueError, and ImportError without the extra `faststream`.
     """
 
@@ -76,6 +88,7 @@ class TypedConsumer:
         self._on_unknown: UnknownHandler | None = None
         self._unknown: Counter[str] = Counter()
         self._failing: dict[int, str] = {}  # by partition
+        self._failures: dict[int, _Failures] = {}  # by partition, which has one event under way
         if isinstance(access, str):
             access = NatsAccess(url=access)
         self.broker = EventBroker(access, name, middlewares, handler_seconds + ACK_WAIT_MARGIN_SECONDS)
@@ -144,6 +157,7 @@ class TypedConsumer:
             if outcome != "retried":
                 await pull.acknowledge(delivery)
                 self._failing.pop(pull.durable.partition, None)
+                self._failures.pop(pull.durable.partition, None)
         except BusError as error:  # it is delivered again: its handler may see it twice
             log.warning(
                 "consumer.not_acknowledged", extra={"consumer": pull.durable.name, "error": str(error)}
@@ -202,9 +216,15 @@ class TypedConsumer:
         self, pull: PartitionPull, delivery: Delivery, envelope: Envelope, error: BaseException
     ) -> str:
         reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-        attempt = delivery.deliveries
-        if attempt > len(self._retries) and not isinstance(error, self._transient):
-            return await self._bury(pull, delivery, envelope.type, reason)
+        failures = self._failures_of(pull.durable.partition, delivery, envelope)
+        if isinstance(error, self._transient):
+            failures.transient += 1
+            attempt = failures.transient
+        else:
+            failures.other += 1
+            attempt = failures.other
+            if attempt > len(self._retries):
+                return await self._bury(pull, delivery, envelope.type, reason)
         delay = self._retries[min(attempt, len(self._retries)) - 1]
         log.warning(
             "consumer.handler_failed",
@@ -213,15 +233,24 @@ class TypedConsumer:
                 "type": envelope.type,
                 "id": envelope.id,
                 "attempt": attempt,
+                "deliveries": delivery.deliveries,
                 "again_seconds": delay,
                 "traceback": "".join(traceback.format_exception(error)) if attempt == 1 else reason,
             },
         )
+        failed = failures.transient + failures.other
         self._failing[pull.durable.partition] = (
-            f"{envelope.type} {envelope.id} failed {attempt} times: {reason}"
+            f"{envelope.type} {envelope.id} failed {failed} times: {reason}"
         )
         await pull.deliver_again(delivery, delay)
         return "retried"
+
+    def _failures_of(self, partition: int, delivery: Delivery, envelope: Envelope) -> _Failures:
+        found = self._failures.get(partition)
+        if found is None or (found.position, found.id) != (delivery.position, envelope.id):
+            # Another process that shares the work may have handled the one before.
+            found = self._failures[partition] = _Failures(delivery.position, envelope.id)
+        return found
 
     async def _bury(self, pull: PartitionPull, delivery: Delivery, kind: str, reason: str) -> str:
         letters = self.broker.dead_letters

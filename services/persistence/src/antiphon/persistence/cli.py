@@ -256,6 +256,13 @@ def streams_recreate(
             "--replace", help="Delete the existing stream; messages that are not in the log are kept."
         ),
     ] = False,
+    drop_consumers: Annotated[
+        bool,
+        typer.Option(
+            "--drop-consumers",
+            help="Drop consumers of others that have unhandled events, which they lose; without it, refuse.",
+        ),
+    ] = False,
 ) -> None:
     """Create the stream again, after everything that the log has, and let stopped partitions continue."""
     from antiphon.persistence.settings import RecreateSettings
@@ -266,6 +273,7 @@ def streams_recreate(
     command = partial(
         recreate,
         replace_existing=replace,
+        drop_consumers=drop_consumers,
         replicas=settings.nats_replicas,
         max_bytes=settings.stream_max_bytes,
     )

@@ -5,7 +5,8 @@ from contextlib import asynccontextmanager
 
 from msgspec import Struct
 
-from antiphon.chassis.bus import Bus, StreamState, replace
+from antiphon.chassis.bus import Bus, StreamState, other_consumers, replace
+from antiphon.chassis.bus.other_consumers import Behind
 from antiphon.chassis.database import Database
 from antiphon.contracts.streams import SESSIONS
 from antiphon.contracts.subjects import PARTITIONS
@@ -29,6 +30,10 @@ _CONTINUE = """
 update checkpoints
    set epoch = epoch + 1, stopped = null, stream_created_at = $1, read_through = $2, updated_at = now()
  where name like 'ingest:%'
+"""
+_UNDO_STOP = """
+update checkpoints set epoch = epoch + 1, stopped = null, updated_at = now()
+ where name like 'ingest:%' and stopped = $1
 """
 _GAP = """
 insert into log_gaps (partition, first, last, reason) values ($1, $2, $3, $4)
@@ -59,12 +64,14 @@ class Recreated(Struct):
 
     `missing` maps a partition to the positions (first, last) among which its lost events were, if any;
     `most` is the number of positions in all these ranges that nothing in the log has.
+    `dropped` are consumers of others that lost what they had not handled.
     """
 
     first: int
     taken_over: int
     missing: Ranges
     most: int
+    dropped: list[Behind]
 
 
 async def recreate(
@@ -72,13 +79,16 @@ async def recreate(
     database: Database,
     *,
     replace_existing: bool,
+    drop_consumers: bool = False,
     replicas: int | None = None,
     max_bytes: int | None = None,
 ) -> Recreated:
     """Replace the stream by one that starts after the highest checkpoint, and let the partitions continue.
 
     Messages of an existing stream that are not in the log are taken over, in order. Publishers wait
-    meanwhile. An interrupted run is completed by the next one.
+    meanwhile. The consumers of others are made again to deliver all of the new stream; while one has events
+    that it has not handled, the stream is not replaced, unless such consumers are to be dropped.
+    An interrupted run is completed by the next one.
     Raises Refused, StorageTooSmall before anything is deleted, and the errors of the bus and of Postgres.
     """
     async with _alone(database):
@@ -87,6 +97,8 @@ async def recreate(
         changed = await _changed(bus, database, interrupted=interrupted)
         if existing is not None and not interrupted and not replace_existing:
             raise Refused(_why_not(existing, list(changed)))
+        if existing is not None and not interrupted and not drop_consumers:
+            _refuse_while_behind(await other_consumers.behind(bus.connection))
         if existing is not None and max_bytes is not None:
             await replace.resize(bus.connection, SESSIONS, max_bytes)
         async with database.transaction() as connection:
@@ -99,8 +111,9 @@ async def recreate(
         checkpoints = await read_checkpoints(database)
         first = 1 + max(checkpoint.read_through for checkpoint in checkpoints.values())
         if existing is not None:
-            await _set_unread_aside(bus, database)
+            await _set_unread_aside(bus, database, existing, drop_consumers=drop_consumers)
         await replace.create_closed(bus.connection, SESSIONS, first, replicas, max_bytes)
+        gone = await other_consumers.restore(bus.connection)  # before there is anything to skip
         taken_over = await replace.refill(bus.connection)
         lost = {
             number: (checkpoints[number].read_through + 1, first - 1)
@@ -116,7 +129,7 @@ async def recreate(
         await replace.delete(bus.connection, replace.UNREAD)
         missing = {number: (low, lost.get(number, (0, high))[1]) for number, (low, high) in dropped.items()}
         missing = {**lost, **missing}
-        return Recreated(first, taken_over, missing, await _unknown(database, missing))
+        return Recreated(first, taken_over, missing, await _unknown(database, missing), gone)
 
 
 @asynccontextmanager
@@ -158,8 +171,37 @@ def _why_not(existing: StreamState, stopped: list[int]) -> str:
     )
 
 
-async def _set_unread_aside(bus: Bus, database: Database) -> None:
+def _refuse_while_behind(consumers: list[Behind]) -> None:
+    if consumers:
+        raise Refused(
+            f"Consumers of the stream {SESSIONS.name} have events that they have not handled, and would lose "
+            f"them with it:\n{_lines(consumers)}\n"
+            "Nothing was changed. Start the processes that they belong to, let them catch up, and run this "
+            f"again. A consumer that is no longer used: `nats consumer rm {SESSIONS.name} NAME`. To accept "
+            "the loss, add --drop-consumers."
+        )
+
+
+def _lines(consumers: list[Behind]) -> str:
+    return "\n".join(
+        f"  {each.name}: {each.undelivered} not delivered, {each.unacknowledged} not acknowledged"
+        for each in consumers
+    )
+
+
+async def _set_unread_aside(
+    bus: Bus, database: Database, existing: StreamState, *, drop_consumers: bool
+) -> None:
     await replace.close_intake(bus.connection, SESSIONS)
+    # A new stream that an interrupted run had begun to fill has nothing that is not copied again.
+    if not replace.is_refilled(existing) and await other_consumers.read_set_aside(bus.connection) is None:
+        consumers = await other_consumers.behind(bus.connection)  # no events come any more
+        if not drop_consumers and consumers:
+            await replace.reopen_intake(bus.connection, SESSIONS)
+            await database.pool.execute(_UNDO_STOP, RECREATING)
+        if not drop_consumers:
+            _refuse_while_behind(consumers)
+        await other_consumers.set_aside(bus.connection, consumers)
     async for messages in unread_messages(bus, database):
         await replace.copy(bus.connection, messages)
     await replace.delete(bus.connection, SESSIONS.name)
@@ -220,6 +262,10 @@ def render_recreated(result: Recreated) -> str:
         lines.append(f"Together that is at most {result.most} events.")
     else:
         lines.append(f"The log has everything that is known to have been published up to position {last}.")
+    if result.dropped:
+        lines.append("These consumers were dropped, and lost the events that they had not handled:")
+        lines.append(_lines(result.dropped))
+        lines.append("When they are started again, they begin where a new consumer begins.")
     if last:
         lines.append(
             f"If the stream was lost, so are events after position {last} that it had acknowledged "
