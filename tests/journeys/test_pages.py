@@ -19,7 +19,7 @@ BLOCK = re.compile(r"^```(?P<kind>python|sh|console)\n(?P<text>.*?)^```", re.MUL
 SECONDS = 120.0
 # the page; what its Python prints; whether its last loop has no end
 PAGES = (
-    ("analyse-events-with-duckdb", r"^\[\('host', [1-9]\d*\)\]\n\d+ tool calls failed$", False),
+    ("analyse-events-with-duckdb", r"^\[.*\('host', [1-9]\d*\).*\]\n\d+ tool calls failed$", False),
     ("subscribe-to-all-events", r"^ses_\w{26} session\.closed ", True),
     ("see-analytics", r"^\d{4}-\d\d-\d\d booking [1-9]\d* ", False),
     ("look-at-a-session-as-it-was", r"^12 \w+ \w+ \d+$(.|\n)*^\d \w+$", False),

@@ -112,6 +112,7 @@ async def test_partitions_follow_the_replicas_and_those_that_stay_do_not_pause(
 
     first, second, third = (replica() for _ in range(3))
     await first.start()
+    await first.until_ready(SECONDS)  # it builds the views first
     assert await shares.moved(await shares.settle([first])) == set(shares.owners)
     await every_partition_works()
 

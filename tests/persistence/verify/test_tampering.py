@@ -348,12 +348,6 @@ async def test_part_of_the_log_is_verified_alone(
     assert all(each.session_id == first.session_id for each in after_late.differences)
 
 
-async def test_of_another_tenant_nothing_is_read(log: "Committer", verify: "Verify") -> None:
-    report = await verify(tenant="acme")
-
-    assert (report.ok, report.events) == (True, 0)
-
-
 async def test_since_the_future_nothing_is_read(log: "Committer", verify: "Verify") -> None:
     report = await verify(since=datetime.now(UTC) + timedelta(days=1))
 

@@ -22,7 +22,7 @@ from antiphon.persistence.projection.batch import view_dsn
 from antiphon.persistence.projection.loop import ProjectionLoop
 from antiphon.persistence.projections import PROJECTIONS
 from antiphon.persistence.readiness import ReadinessCheck
-from antiphon.persistence.rebuild.upgrade import build_missing
+from antiphon.persistence.rebuild.upgrade import keep_built
 from antiphon.persistence.settings import PersistenceSettings
 from antiphon.persistence.startup import Startup
 
@@ -95,7 +95,7 @@ async def _serve(
         stack.push_async_callback(holding.close)
         health.add("leases", lambda: _check_leases(leases, holding))
         async with asyncio.TaskGroup() as group:
-            builds = build_missing(settings.postgres_dsn, views, projections, building, stop)
+            builds = keep_built(settings.postgres_dsn, views, projections, building, stop)
             group.create_task(finished(builds, stop, "build views"), name="build views")
             for loop, _ in loops:
                 group.create_task(finished(loop.run(stop), stop, loop.name), name=loop.name)

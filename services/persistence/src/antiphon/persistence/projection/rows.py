@@ -14,18 +14,15 @@ class NotLoaded(Exception):
     """A row is needed that has not been read: the batch is folded again once it has been."""
 
 
-class _AllRows(dict[tuple[str, Key], Row | None]):
+class AllRows(dict[tuple[str, Key], Row | None]):
     """All rows of a view, but for some that were too large: what is not here does not exist."""
 
     def __init__(self) -> None:
         super().__init__()
         self.dropped: set[tuple[str, Key]] = set()
 
-    def __missing__(self, place: tuple[str, Key]) -> None:
-        if place in self.dropped:
-            raise KeyError(place)
-
     def pop(self, place: tuple[str, Key], default: Row | None = None) -> Row | None:  # type: ignore[override]
+        """Drop a row, which must be read before it is needed again."""
         self.dropped.add(place)
         return super().pop(place, default)
 
@@ -37,14 +34,14 @@ class Cache:
     """
 
     def __init__(self, max_bytes: int = MAX_CACHED_BYTES, *, complete: bool = False) -> None:
-        self.rows: dict[tuple[str, Key], Row | None] = _AllRows() if complete else {}
+        self.rows: dict[tuple[str, Key], Row | None] = AllRows() if complete else {}
         self.bytes = 0  # at most: an event counts in full, however little of it its row keeps
         self._max_bytes = max_bytes
         self._counted = 0  # rows
 
     def unknown(self, table: ViewTable, keys: Iterable[Key]) -> list[Key]:
         """Return those of the keys whose rows must be read."""
-        if isinstance(self.rows, _AllRows):
+        if isinstance(self.rows, AllRows):
             return [key for key in keys if (table.name, key) in self.rows.dropped]
         return [key for key in keys if (table.name, key) not in self.rows]
 
@@ -69,18 +66,21 @@ class Rows:
     def __init__(self, cache: dict[tuple[str, Key], Row | None]) -> None:
         self.missing: set[tuple[ViewTable, Key]] = set()
         self._before = cache
+        self._dropped = cache.dropped if isinstance(cache, AllRows) else None
         self._changed: dict[tuple[str, Key], Row] = {}
         self._tables: dict[str, ViewTable] = {}
 
     def __call__(self, table: ViewTable, *key: Any) -> Row:
         """Return a row to change; one that does not exist has its key and the defaults of its columns."""
-        stored = table.stored_key(key)
-        place = (table.name, stored)
-        row = self._changed.get(place)
+        row = self._changed.get((table.name, key))
         if row is None:
-            before = self._known(table, place)
-            row = self._changed[place] = table.new(stored) if before is None else before.copy()
-            self._tables[table.name] = table
+            stored = table.stored_key(key)
+            place = (table.name, stored)
+            row = self._changed.get(place)
+            if row is None:
+                before = self._known(table, place)
+                row = self._changed[place] = table.new(stored) if before is None else before.copy()
+                self._tables[table.name] = table
         return row
 
     def several(self, table: ViewTable, keys: Iterable[Key]) -> list[Row]:
@@ -102,11 +102,11 @@ class Rows:
         return self._changed.get(place) or self._known(table, place)
 
     def _known(self, table: ViewTable, place: tuple[str, Key]) -> Row | None:
-        try:
-            return self._before[place]
-        except KeyError:
+        row = self._before.get(place)
+        if row is None and place not in self._before and (self._dropped is None or place in self._dropped):
             self.missing.add((table, place[1]))
-            raise NotLoaded from None
+            raise NotLoaded
+        return row
 
     def written(self) -> dict[str, list[Values]]:
         """Return the values of the changed rows of each table, in the order of their keys."""

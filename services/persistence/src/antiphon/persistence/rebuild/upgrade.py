@@ -11,6 +11,7 @@ import structlog
 from antiphon.chassis.database import TRANSIENT, Database, DatabaseUnavailable
 from antiphon.chassis.retry import retrying
 from antiphon.chassis.shutdown import ShuttingDown, wait_or_stop
+from antiphon.persistence.errors import POSTGRES_ERRORS
 from antiphon.persistence.projection import Projection
 from antiphon.persistence.readiness import ReadinessCheck
 from antiphon.persistence.rebuild.build import BuildInProgress, OnBlocked, build
@@ -23,14 +24,43 @@ AT_ONCE = 2  # builds of one process
 WAIT_SECONDS = 2.0  # while another replica builds a view
 LONGEST_BACKOFF_SECONDS = 30.0
 REPORT_SECONDS = 10.0
+LOOK_SECONDS = 5.0  # between two looks whether a view is missing again
+
+AWAY: tuple[type[Exception], ...] = (DatabaseUnavailable, *POSTGRES_ERRORS)
 
 _VERSION = "select version from projections where name = $1"
+_VERSIONS = "select name, version from projections"
 
 
 async def live_version(database: Database, projection: Projection) -> int | None:
     """Return the version of the code that built the live view, None if there is none."""
     version: int | None = await database.pool.fetchval(_VERSION, projection.name)
     return version
+
+
+async def keep_built(
+    dsn: str,
+    database: Database,
+    projections: Sequence[Projection],
+    readiness: ReadinessCheck,
+    stop: asyncio.Event,
+) -> None:
+    """Build each view that is missing, until stopped: a database that is restored may lack views again."""
+    missing: Sequence[Projection] = projections
+    with suppress(ShuttingDown):
+        while True:
+            if missing:
+                await build_missing(dsn, database, missing, readiness, stop)
+            await wait_or_stop(asyncio.sleep(LOOK_SECONDS), stop)
+            missing = await _missing(database, projections)
+
+
+async def _missing(database: Database, projections: Sequence[Projection]) -> list[Projection]:
+    try:
+        live = {row["name"]: row["version"] for row in await database.pool.fetch(_VERSIONS)}
+    except AWAY:  # the views report it
+        return []
+    return [p for p in projections if live.get(p.name) is None or live[p.name] < p.version]
 
 
 async def build_missing(

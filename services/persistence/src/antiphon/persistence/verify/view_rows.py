@@ -7,7 +7,8 @@ import msgspec
 
 from antiphon.contracts.envelope import Envelope
 from antiphon.contracts.views import TERM_SEPARATOR
-from antiphon.persistence.projection import Projection, Row, Rows, ViewTable
+from antiphon.persistence.projection import Projection, Rows, ViewTable
+from antiphon.persistence.projection.rows import AllRows
 from antiphon.persistence.projection.tables import Key, Values
 
 if TYPE_CHECKING:
@@ -23,20 +24,13 @@ _decode = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder(order="deterministic").encode
 
 
-class Empty(dict[tuple[str, Key], Row | None]):
-    """The cache of a view without rows: nothing needs to be read."""
-
-    def __missing__(self, _: object) -> None:
-        return None
-
-
 class Fold:
     """A view in memory, folded from nothing."""
 
     def __init__(self, projection: Projection) -> None:
         self.events = 0
         self._projection = projection
-        self._rows = Rows(Empty())
+        self._rows = Rows(AllRows())
 
     def add(self, envelopes: Sequence[Envelope]) -> None:
         """Fold events.
