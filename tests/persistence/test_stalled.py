@@ -11,14 +11,14 @@ import pytest
 from sqlalchemy import Column, Integer, MetaData, Table, Text
 from sqlalchemy.schema import SchemaItem
 from tests.fixtures.filled_log import FilledLog
+from tests.persistence.held_loop import hold_all
 
 from antiphon.chassis.bus import Bus
 from antiphon.chassis.database import Database
 from antiphon.chassis.log import Log
 from antiphon.contracts.envelope import Envelope
 from antiphon.contracts.events.turn import TurnSaved
-from antiphon.contracts.subjects import PARTITIONS
-from antiphon.persistence.errors import Fenced, NotReady
+from antiphon.persistence.errors import NotReady
 from antiphon.persistence.projection import Projection, Rows, ViewTable
 from antiphon.persistence.projection.loop import ProjectionLoop
 from antiphon.persistence.readiness import ReadinessCheck
@@ -62,15 +62,7 @@ class Running:
         self.readiness = ReadinessCheck()
         self.stop = asyncio.Event()
         loop = ProjectionLoop(self.texts.projection, database, Log(database, bus), self.readiness)
-        self.tasks = [asyncio.ensure_future(loop.run(self.stop))]
-        self.tasks += [asyncio.ensure_future(self._hold(loop, number)) for number in range(PARTITIONS)]
-
-    async def _hold(self, loop: ProjectionLoop, partition: int) -> None:
-        while not self.stop.is_set():
-            try:
-                await loop.hold(partition, self.stop)
-            except Fenced:
-                continue
+        self.tasks = hold_all(loop, self.stop)
 
     async def turns(self) -> list[int]:
         return [row[0] for row in await self.database.pool.fetch("select turn from turns_said order by 1")]

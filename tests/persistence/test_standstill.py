@@ -9,14 +9,14 @@ import asyncpg
 import pytest
 from sqlalchemy import Column, Integer, MetaData, Table, Text
 from tests.fixtures.filled_log import FilledLog
+from tests.persistence.held_loop import hold_all
 
 from antiphon.chassis.bus import Bus
 from antiphon.chassis.database import Database
 from antiphon.chassis.log import Log
 from antiphon.contracts.envelope import Envelope
 from antiphon.contracts.events.turn import TurnSaved
-from antiphon.contracts.subjects import PARTITIONS
-from antiphon.persistence.errors import Fenced, NotReady
+from antiphon.persistence.errors import NotReady
 from antiphon.persistence.leases.locks import lease_name, projection_group
 from antiphon.persistence.projection import Projection, Rows, ViewTable, standstill
 from antiphon.persistence.projection.loop import ProjectionLoop
@@ -47,15 +47,7 @@ class Running:
         self.readiness = ReadinessCheck()
         self.stop = asyncio.Event()
         loop = ProjectionLoop(projection, database, Log(database, bus), self.readiness)
-        self.tasks = [asyncio.ensure_future(loop.run(self.stop))]
-        self.tasks += [asyncio.ensure_future(self._hold(loop, number)) for number in range(PARTITIONS)]
-
-    async def _hold(self, loop: ProjectionLoop, partition: int) -> None:
-        while not self.stop.is_set():
-            try:
-                await loop.hold(partition, self.stop)
-            except Fenced:
-                await asyncio.sleep(0.05)
+        self.tasks = hold_all(loop, self.stop)
 
     async def reason(self) -> str:
         try:

@@ -5,9 +5,6 @@ import base64
 import logging
 import subprocess
 import sys
-from collections.abc import AsyncIterator
-from contextlib import suppress
-from uuid import uuid4
 
 import msgspec
 import pytest
@@ -21,7 +18,7 @@ from tests.chassis.bus.consumers import (
     until,
 )
 
-from antiphon.chassis.bus import ApiError, Bus, BusUnavailable, DefinitionMismatch, Outgoing, outgoing
+from antiphon.chassis.bus import Bus, BusUnavailable, DefinitionMismatch, Outgoing, outgoing
 from antiphon.chassis.bus.typed_consumer import Start, TypedConsumer
 from antiphon.cli.stack.nats import NatsServer
 from antiphon.contracts.envelope import Envelope, encode
@@ -30,15 +27,6 @@ from antiphon.contracts.events.tool import ToolStarted
 from antiphon.contracts.subjects import PROBE, event_subject
 
 SHORT = (0.05, 0.05)
-
-
-@pytest.fixture
-async def name(bus: Bus) -> AsyncIterator[str]:
-    """The name of a consumer; its dead letters are deleted afterwards."""
-    name = f"test-{uuid4().hex[:8]}"
-    yield name
-    with suppress(ApiError):
-        await bus.connection.api(f"STREAM.DELETE.DEAD_{name}")
 
 
 def collecting(name: str, server: NatsServer, seen: list[str], **options: object) -> TypedConsumer:

@@ -5,9 +5,8 @@ import logging
 import os
 import signal
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
-from uuid import uuid4
 
 import pytest
 from faststream.nats.opentelemetry import NatsTelemetryMiddleware
@@ -19,7 +18,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from tests.chassis.bus.consumers import dead_letters, publish, raw, running, session, tool, until
 from tests.fixtures.raw_nats import RawPublisher
 
-from antiphon.chassis.bus import ApiError, Bus, BusUnavailable, outgoing
+from antiphon.chassis.bus import Bus, BusUnavailable, outgoing
 from antiphon.chassis.bus.typed_consumer import TypedConsumer
 from antiphon.cli.stack.nats import NatsServer
 from antiphon.contracts.envelope import Envelope, encode
@@ -44,15 +43,6 @@ class Seen:
             self.failures -= 1
             raise RuntimeError("the database is down")
         self.ids.append(envelope.id)
-
-
-@pytest.fixture
-async def name(bus: Bus) -> AsyncIterator[str]:
-    """The name of a consumer; its dead letters are deleted afterwards."""
-    name = f"test-{uuid4().hex[:8]}"
-    yield name
-    with suppress(ApiError):
-        await bus.connection.api(f"STREAM.DELETE.DEAD_{name}")
 
 
 @contextmanager

@@ -1,14 +1,11 @@
 """Only the errors of an event's own handler use up its retries: no outage, no kill, no other process."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import suppress
-from uuid import uuid4
 
 import pytest
 from tests.chassis.bus.consumers import dead_letters, publish, running, tool, until
 
-from antiphon.chassis.bus import ApiError, Bus, typed_consumer
+from antiphon.chassis.bus import Bus, typed_consumer
 from antiphon.chassis.bus.typed_consumer import TypedConsumer
 from antiphon.cli.stack.nats import NatsServer
 from antiphon.contracts.envelope import Envelope
@@ -19,15 +16,6 @@ RETRIES = (0.05, 0.05)
 
 class Away(Exception):
     """The database is away."""
-
-
-@pytest.fixture
-async def name(bus: Bus) -> AsyncIterator[str]:
-    """The name of a consumer; its dead letters are deleted afterwards."""
-    name = f"test-{uuid4().hex[:8]}"
-    yield name
-    with suppress(ApiError):
-        await bus.connection.api(f"STREAM.DELETE.DEAD_{name}")
 
 
 async def test_transient_errors_use_up_no_retries(bus: Bus, nats_server: NatsServer, name: str) -> None:

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.benchmarks.history import calls
 from tests.fixtures.filled_log import FilledLog
+from tests.persistence.held_loop import hold_all
 
 from antiphon.chassis.bus import Bus
 from antiphon.chassis.database import Database
 from antiphon.chassis.log import Log
-from antiphon.contracts.subjects import PARTITIONS
 from antiphon.persistence.projection import loop
 from antiphon.persistence.projections.timeline import TIMELINE
 from antiphon.persistence.readiness import ReadinessCheck
@@ -33,8 +33,7 @@ async def test_a_view_that_is_behind_does_not_rest(
     monkeypatch.setattr(TIMELINE, "rest_seconds", 0.75)  # after each of 140 batches: two minutes
     stop = asyncio.Event()
     timeline = loop.ProjectionLoop(TIMELINE, database, Log(database, bus), ReadinessCheck())
-    held = [timeline.hold(number, stop) for number in range(PARTITIONS)]
-    running = asyncio.gather(timeline.run(stop), *held)
+    running = asyncio.gather(*hold_all(timeline, stop))
 
     async def all_sessions_ended() -> bool:
         ended = await database.pool.fetchval("select count(*) from timeline where title ~ '^Session closed'")

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 from tests.fixtures.filled_log import FilledLog
+from tests.persistence.held_loop import hold_all
 
 from antiphon.chassis.bus import Bus
 from antiphon.chassis.database import Database
 from antiphon.chassis.log import Log
-from antiphon.contracts.subjects import PARTITIONS
 from antiphon.persistence.projection import Projection
 from antiphon.persistence.projection.loop import ProjectionLoop
 from antiphon.persistence.projections.sessions import SESSIONS
@@ -33,24 +33,13 @@ class Live:
         self._stops.append(stop)
         for projection in projections:
             loop = ProjectionLoop(projection, self._database, self._log, ReadinessCheck())
-            self._tasks.append(asyncio.ensure_future(loop.run(stop)))
-            self._tasks += [asyncio.ensure_future(_hold(loop, n, stop)) for n in range(PARTITIONS)]
+            self._tasks += hold_all(loop, stop)
         return stop
 
     async def end(self) -> None:
         for stop in self._stops:
             stop.set()
         await asyncio.wait_for(asyncio.gather(*self._tasks), 60)
-
-
-async def _hold(loop: ProjectionLoop, partition: int, stop: asyncio.Event) -> None:
-    from antiphon.persistence.errors import Fenced
-
-    while not stop.is_set():
-        try:
-            await loop.hold(partition, stop)
-        except Fenced:
-            await asyncio.sleep(0.05)
 
 
 @pytest.fixture

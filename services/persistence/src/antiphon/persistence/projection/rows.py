@@ -112,22 +112,24 @@ class Rows:
         """Return the values of the changed rows of each table, in the order of their keys."""
         values: dict[str, list[Values]] = {}
         # Two writers of one table would wait for one another if they locked rows in different orders.
-        for (name, key), row in sorted(self._changed.items(), key=_place):
-            before = self._before.get((name, key))
-            if row != before:
-                values.setdefault(name, []).append(self._tables[name].values(row, before))
+        for name, _, columns in self._differing(sorted(self._changed.items(), key=_place)):
+            values.setdefault(name, []).append(columns)
         return values
 
     def created_and_changed(self) -> tuple[dict[str, list[Values]], dict[str, list[Values]]]:
         """Return the values of the rows that do not exist yet, and of those that do, by table."""
         created: dict[str, list[Values]] = {}
         changed: dict[str, list[Values]] = {}
-        for (name, key), row in self._changed.items():
+        for name, exists, columns in self._differing(self._changed.items()):
+            (changed if exists else created).setdefault(name, []).append(columns)
+        return created, changed
+
+    def _differing(self, rows: Iterable[tuple[tuple[str, Key], Row]]) -> Iterator[tuple[str, bool, Values]]:
+        """Yield the table of each row that differs from what it was, whether it exists, and its values."""
+        for (name, key), row in rows:
             before = self._before.get((name, key))
             if row != before:
-                rows = created if before is None else changed
-                rows.setdefault(name, []).append(self._tables[name].values(row, before))
-        return created, changed
+                yield name, before is not None, self._tables[name].values(row, before)
 
     def whole(self, table: ViewTable) -> list[Values]:
         """Return all values of the changed rows of a table, as they are written to an empty table."""

@@ -116,10 +116,12 @@ class Build:
 
     async def _fold_side_by_side(self, epoch: int, *, empty: bool) -> bool:
         """Fold a long log with several processes, one of them this; return whether there was a reason to."""
+        if self._jobs == 1:
+            return False
         until = await self._log.head()
         reached = await shadow.positions(self._connection, self._projection)
         behind = max(until.after(p) - reached.after(p) for p in range(PARTITIONS))
-        if self._jobs == 1 or behind < EVENTS_WORTH_PROCESSES:
+        if behind < EVENTS_WORTH_PROCESSES:
             return False
         work = Work(
             self._dsn,

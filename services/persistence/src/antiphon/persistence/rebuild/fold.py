@@ -45,7 +45,7 @@ class Fold:
         empty: bool = False,
     ) -> None:
         self.cursor = Cursor()
-        self.epoch = epoch
+        self._epoch = epoch
         self._projection = projection
         self._connection = connection
         self._log = log
@@ -97,7 +97,7 @@ class Fold:
         advance = Advance(
             self._projection.name,
             moved,
-            epochs=[self.epoch] * len(moved),
+            epochs=[self._epoch] * len(moved),
             expected=[self.cursor.after(p) for p in moved],
             reached=[cursor.after(p) for p in moved],
         )
