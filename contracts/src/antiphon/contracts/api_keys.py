@@ -29,6 +29,7 @@ class Scope(StrEnum):
     SESSIONS_WRITE = "sessions:write"
     SESSIONS_ERASE = "sessions:erase"
     SUPERVISE = "supervise"
+    FLOWS_READ = "flows:read"
     FLOWS_WRITE = "flows:write"
     ADMIN = "admin"
 

@@ -27,6 +27,7 @@ EVENTS: tuple[type[Event], ...] = (
     agent.AgentStateChanged,
     agent.UserStateChanged,
     agent.AgentHandedOff,
+    agent.AgentTransferred,
     agent.AgentError,
     turn.TurnStarted,
     turn.TurnSaved,

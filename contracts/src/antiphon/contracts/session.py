@@ -19,7 +19,7 @@ from antiphon.contracts.usage import total, with_job
 
 T = TypeVar("T")
 
-FOLD_VERSION = 2  # raised when the fold gives another state for the same events
+FOLD_VERSION = 3  # raised when the fold gives another state for the same events
 
 
 class Status(StrEnum):
@@ -112,6 +112,8 @@ class Session(Struct, frozen=True, kw_only=True):
     fault: str | None = None
     duration_seconds: float | None = None
     detail: str | None = None
+    test: bool = False
+    flow_draft: str | None = None
 
     @property
     def ended(self) -> bool:
@@ -139,6 +141,8 @@ def _requested(state: Session, event: session.SessionRequested, envelope: Envelo
         max_duration_seconds=event.max_duration_seconds,
         ttl_seconds=event.ttl_seconds,
         created_at=envelope.time,
+        test=event.test,
+        flow_draft=event.flow_draft,
     )
 
 

@@ -57,6 +57,13 @@ SESSIONS = StreamDefinition(
 
 KEYS = BucketDefinition("keys", "API keys by their SHA-256", history=1, max_value_bytes=4096)
 FLOWS = BucketDefinition("flows", "Flow revisions, immutable", history=1, max_value_bytes=512 * 1024)
+FLOW_DRAFTS = BucketDefinition(
+    "flow_drafts",
+    "Flows that test sessions run before they are published",
+    history=1,
+    max_value_bytes=512 * 1024,
+    max_age_seconds=2 * DAY_SECONDS,  # a session lasts a day at most, and may be resumed
+)
 ROOMS = BucketDefinition(
     "rooms",
     "Sessions of adopted rooms, by the sid of the room",
@@ -69,7 +76,7 @@ DEPLOYMENT = BucketDefinition(
 )
 
 STREAMS = (SESSIONS,)
-BUCKETS = (KEYS, FLOWS, ROOMS, DEPLOYMENT)
+BUCKETS = (KEYS, FLOWS, FLOW_DRAFTS, ROOMS, DEPLOYMENT)
 
 
 def ingest_consumer(partition: int) -> ConsumerDefinition:

@@ -78,6 +78,7 @@ USAGE_COUNTS = (
 TERM_SEPARATOR = "\x1f"  # between the terms of one session, on their way to Postgres
 MAX_TERMS = 50
 MAX_TERM_LENGTH = 512  # characters
+TEST_TERM = "test"  # of test sessions, beside those of their metadata, which all have a =
 
 
 def metadata_term(key: str, value: str) -> str | None:
@@ -96,6 +97,11 @@ def metadata_terms(metadata: Mapping[str, Any]) -> list[str]:
         if isinstance(value, str | int | float)
     )
     return [term for term in terms if term is not None]
+
+
+def session_terms(session: Session) -> list[str]:
+    """Return the terms that a session is found by: those of its metadata, and whether it is a test."""
+    return [*metadata_terms(session.metadata), *([TEST_TERM] if session.test else [])]
 
 
 class SessionView(Struct, frozen=True, kw_only=True):
@@ -180,7 +186,10 @@ class ParticipantView(Struct, frozen=True, kw_only=True):
 
 
 class ToolView(Struct, frozen=True, kw_only=True):
-    """A row of the view `tools`: one call of a tool. `turn` is known once its turn is saved."""
+    """A row of the view `tools`: one call of a tool. `turn` is known once its turn is saved.
+
+    `personal`: the tool is marked as one whose results are personal data.
+    """
 
     session_id: str
     call_id: str
@@ -188,6 +197,7 @@ class ToolView(Struct, frozen=True, kw_only=True):
     epoch: str
     name: str
     status: Literal["running", "done", "error", "cancelled"]
+    personal: bool
     turn: int | None = None
     started_at: datetime | None = None
     completed_at: datetime | None = None

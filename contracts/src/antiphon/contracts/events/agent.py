@@ -111,14 +111,30 @@ class UserStateChanged(Event, frozen=True, kw_only=True):
 
 
 class AgentHandedOff(Event, frozen=True, kw_only=True):
-    """One agent of the flow handed the conversation over to another."""
+    """One agent of the flow handed the conversation over to another; `reason` may quote its model."""
 
     TYPE: ClassVar[str] = "agent.handed_off"
     FAMILY: ClassVar[Family] = Family.AGENT
 
     to_agent: str
     from_agent: str | None = None
-    reason: str | None = None
+    reason: MaybePersonalText = None
+
+
+class AgentTransferred(Event, frozen=True, kw_only=True):
+    """The agent transferred the caller to a person by telephone, or failed to.
+
+    `reason` tells who decided it and why; `detail` is the error of a transfer that failed.
+    """
+
+    TYPE: ClassVar[str] = "agent.transferred"
+    FAMILY: ClassVar[Family] = Family.AGENT
+
+    person: str
+    status: Literal["done", "failed"]
+    to: MaybePersonalText = None
+    reason: MaybePersonalText = None
+    detail: MaybePersonalText = None
 
 
 class AgentError(Event, frozen=True, kw_only=True):

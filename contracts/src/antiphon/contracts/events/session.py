@@ -21,7 +21,8 @@ from antiphon.contracts.events.usage import ModelUsage
 class SessionRequested(Event, frozen=True, kw_only=True):
     """A client requested a session.
 
-    For an agent without a flow, `flow_id` is "" and `flow_revision` is 0.
+    For an agent without a flow, `flow_id` is "" and `flow_revision` is 0. A `test` session tries a flow: no
+    figures count it. `flow_draft` is the SHA-256 of a source that is no revision; `flow_revision` is then 0.
     """
 
     TYPE: ClassVar[str] = "session.requested"
@@ -40,6 +41,8 @@ class SessionRequested(Event, frozen=True, kw_only=True):
     ttl_seconds: Annotated[int, Meta(ge=1, description="how long the agent waits for the caller")] | None = (
         None
     )
+    test: bool = False
+    flow_draft: str | None = None
 
 
 class SessionAdopted(Event, frozen=True, kw_only=True):
@@ -90,6 +93,9 @@ class CloseReason(StrEnum):
     CANCELLED = "cancelled"
     MAX_DURATION = "max_duration"
     NO_CALLER = "no_caller"
+    SILENCE = "silence"
+    TRANSFERRED = "transferred"
+    VOICEMAIL = "voicemail"
 
 
 class FaultSide(StrEnum):
@@ -132,10 +138,14 @@ class FailureReason(StrEnum):
     DISPATCH_FAILED = "dispatch_failed"
     AGENT_NEVER_READY = "agent_never_ready"
     AGENT_LOST = "agent_lost"
+    FLOW_NOT_LOADED = "flow_not_loaded"
 
 
 class SessionFailed(Event, frozen=True, kw_only=True):
-    """The session failed: it was not dispatched, or its agent never became ready or was lost."""
+    """The session failed: it was not dispatched, or its agent never became ready or was lost.
+
+    With `flow_not_loaded`, the worker could not load its flow; `detail` has the revision, the lines and why.
+    """
 
     TYPE: ClassVar[str] = "session.failed"
     FAMILY: ClassVar[Family] = Family.SESSION

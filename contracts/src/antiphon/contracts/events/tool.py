@@ -1,6 +1,8 @@
 """Events of tool calls."""
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
+
+from msgspec import Meta
 
 from antiphon.contracts.event import Event, Family, PersonalText, Seconds
 
@@ -27,3 +29,6 @@ class ToolCompleted(Event, frozen=True, kw_only=True):
     status: Literal["done", "error", "cancelled"]
     output: PersonalText | None = None
     duration_seconds: Seconds | None = None
+    personal: Annotated[
+        bool | None, Meta(description="whether the tool is marked as one whose result is personal data")
+    ] = None

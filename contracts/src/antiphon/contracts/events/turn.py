@@ -33,7 +33,8 @@ class TurnSaved(Event, frozen=True, kw_only=True):
     """A turn ended: what the user said and what the agent answered.
 
     Numbers are unique per epoch, the job id of the agent. `recovered` marks a turn whose agent was killed:
-    another process completed it from the journal.
+    another process completed it from the journal. `agent_id` is who was heard last, so after a hand-off the
+    agent that took over, or who was in charge at the start if nobody was heard.
     """
 
     TYPE: ClassVar[str] = "turn.saved"
