@@ -21,6 +21,7 @@ from antiphon.chassis.bus import (
     Incoming,
     Outgoing,
     Puller,
+    Responder,
     StreamFull,
     Subscription,
     WatchedBucket,
@@ -92,6 +93,7 @@ class Hung:
         self.bucket = await self.bus.bucket("keys")
         self.watched = await self.bucket.watch()
         self.group = GroupCommit(self.bus)
+        self.responder = await self.bus.serve("asked.a", _echo, group="g", deadline_seconds=1)
 
     def calls(self) -> dict[str, Call]:
         """Return a call of every method that waits, by class and name."""
@@ -108,6 +110,10 @@ class Hung:
             "Bus.first_after": partial(bus.first_after, "sessions.3.>", 0),
             "Bus.announce": self._announce,
             "Bus.subscribe": partial(bus.subscribe, "live.b"),
+            "Bus.request": partial(bus.request, "asked.a", b"", timeout_seconds=2),
+            "Bus.serve": partial(bus.serve, "asked.b", _echo, group="g", deadline_seconds=1),
+            "Responder.start": partial(Responder(bus.connection, "asked.c", _echo, 1).start, "g"),
+            "Responder.ready": self.responder.ready,
             "Bus.ensure": bus.ensure,
             "Bus.ensure_buckets": bus.ensure_buckets,
             "Bus.ensure_consumer": partial(bus.ensure_consumer, CONSUMER),
@@ -143,6 +149,7 @@ class Hung:
         """Return the calls that end something; they come last."""
         return {
             "Puller.__aexit__": partial(self.puller.__aexit__, None, None, None),
+            "Responder.close": self.responder.close,
             "Subscription.close": self.subscription.close,
             "WatchedBucket.close": self.watched.close,
             "Bus.close": self.bus.close,
@@ -171,6 +178,10 @@ class Hung:
         async for _ in other:
             pass
         await closing
+
+
+async def _echo(payload: bytes) -> bytes:
+    return payload
 
 
 async def _close_later(subscription: Subscription) -> None:
@@ -229,7 +240,7 @@ def test_every_method_that_waits_is_driven() -> None:
     """A method that is added needs a deadline, and a line above."""
     waiting = {
         f"{kind.__name__}.{name}"
-        for kind in (Bus, Bucket, WatchedBucket, Puller, Subscription, GroupCommit)
+        for kind in (Bus, Bucket, WatchedBucket, Puller, Responder, Subscription, GroupCommit)
         for name, method in inspect.getmembers(kind, inspect.isfunction)
         + inspect.getmembers(kind, inspect.ismethod)
         if (not name.startswith("_") or name in ("__aenter__", "__aexit__", "__aiter__"))

@@ -1,6 +1,7 @@
 """Run a process: one event loop, one stop event, exit codes."""
 
 import asyncio
+import gc
 import os
 import signal
 import sys
@@ -23,6 +24,8 @@ def run(main: Main) -> None:
     Exits with 0 after a graceful end, 128 + signal after a second signal, and 1 after an uncaught exception,
     which is logged in a line, with a traceback unless it explains itself.
     """
+    gc.freeze()  # no collection looks at what was imported
+    gc.enable()  # the services disable it while they import
     code = uvloop.run(_supervised(main))
     sys.exit(code)
 

@@ -13,6 +13,7 @@ from antiphon.chassis.bus.errors import (
     HistoryGap,
     InvalidSubject,
     KeyExists,
+    NoResponder,
     PayloadTooLarge,
     StorageTooSmall,
     StreamFull,
@@ -24,6 +25,7 @@ from antiphon.chassis.bus.group_commit import GroupCommit
 from antiphon.chassis.bus.kv import Bucket, Entry, WatchedBucket
 from antiphon.chassis.bus.messages import TRACEPARENT, Ack, Incoming, Outgoing, envelope_of, outgoing
 from antiphon.chassis.bus.publish import BATCH_LIMIT
+from antiphon.chassis.bus.requests import Responder
 from antiphon.chassis.bus.stored import StreamState
 from antiphon.chassis.bus.subscribe import MISSED, Announcement, Subscription
 
@@ -49,9 +51,11 @@ __all__ = [
     "Incoming",
     "InvalidSubject",
     "KeyExists",
+    "NoResponder",
     "Outgoing",
     "PayloadTooLarge",
     "Puller",
+    "Responder",
     "StorageTooSmall",
     "StreamFull",
     "StreamMissing",

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
-from antiphon.chassis.bus import admin, publish, read, stored
+from antiphon.chassis.bus import admin, publish, read, requests, stored
 from antiphon.chassis.bus.connection import CONNECT_DEADLINE_SECONDS, TRANSIENT, Connection
 from antiphon.chassis.bus.consume import Puller
 from antiphon.chassis.bus.errors import ApiError, BusUnavailable, DefinitionMissing, PayloadTooLarge
@@ -12,6 +12,7 @@ from antiphon.chassis.bus.kv import Bucket
 from antiphon.chassis.bus.messages import Ack, Incoming, Outgoing
 from antiphon.chassis.bus.publish import PUBLISH_DEADLINE_SECONDS
 from antiphon.chassis.bus.publish_probe import PublishProbe
+from antiphon.chassis.bus.requests import REQUEST_DEADLINE_SECONDS, Handler, Responder
 from antiphon.chassis.bus.stored import StreamState
 from antiphon.chassis.bus.subscribe import QUEUE_BYTES, Subscription, Subscriptions
 from antiphon.chassis.library_log import get_logger
@@ -136,6 +137,26 @@ class Bus:
         Raises InvalidSubject.
         """
         return await self._subscriptions.subscribe(subject, max_bytes)
+
+    async def request(
+        self, subject: str, payload: bytes, *, timeout_seconds: float = REQUEST_DEADLINE_SECONDS
+    ) -> bytes:
+        """Ask one of those that serve a subject, and return the answer; nothing is stored.
+
+        Raises NoResponder, PayloadTooLarge, InvalidSubject.
+        """
+        return await requests.request(self.connection, subject, payload, timeout_seconds)
+
+    async def serve(
+        self, subject: str, handler: Handler, *, group: str, deadline_seconds: float
+    ) -> Responder:
+        """Answer the requests on a subject until the responder is closed, together with others of a group.
+
+        `deadline_seconds` is for one answer, and for a request to wait. Raises InvalidSubject.
+        """
+        responder = Responder(self.connection, subject, handler, deadline_seconds)
+        await responder.start(group)
+        return responder
 
     async def ensure(
         self, *, create_streams: bool = True, replicas: int | None = None, max_bytes: int | None = None

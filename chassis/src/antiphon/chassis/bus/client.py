@@ -104,10 +104,10 @@ class NatsClient(Client):
         self._ps = Parser(self)
         self._handlers: dict[int, OnMessage] = {}
 
-    async def add_handler(self, subject: str, on_message: OnMessage) -> int:
+    async def add_handler(self, subject: str, on_message: OnMessage, group: str = "") -> int:
         """Subscribe with a handler that must not block; return the id for `remove_handler`."""
         self._handlers[self._sid + 1] = on_message
-        subscription = await self.subscribe(subject)
+        subscription = await self.subscribe(subject, queue=group)
         return subscription._id
 
     async def remove_handler(self, sid: int) -> None:

@@ -48,9 +48,10 @@ TRANSIENT: tuple[type[Exception], ...] = (BusUnavailable, TimeoutError, nats.err
 class ServerSubscription:
     """A subject and its handler, subscribed again on every new client."""
 
-    def __init__(self, subject: str, on_message: OnMessage) -> None:
+    def __init__(self, subject: str, on_message: OnMessage, group: str = "") -> None:
         self.subject = subject
         self.on_message = on_message
+        self.group = group
 
 
 class Inbox:
@@ -199,15 +200,15 @@ class Connection:
             raise ApiError(answer["error"])
         return answer
 
-    async def subscribe(self, subject: str, on_message: OnMessage) -> ServerSubscription:
+    async def subscribe(self, subject: str, on_message: OnMessage, group: str = "") -> ServerSubscription:
         """Subscribe until `unsubscribe`; the subscription survives reconnects.
 
-        Raises BusUnavailable, InvalidSubject.
+        A message goes to one of the subscriptions of a group. Raises BusUnavailable, InvalidSubject.
         """
         check_subject(subject)
         if ">" in subject.split(".")[:-1]:
             raise InvalidSubject(f"{subject[:200]!r} is not a subject: > stands for the last tokens only")
-        subscription = ServerSubscription(subject, on_message)
+        subscription = ServerSubscription(subject, on_message, group)
         try:
             await self._register(subscription)
         except TRANSIENT as error:
@@ -317,7 +318,7 @@ class Connection:
     async def _register(self, subscription: ServerSubscription) -> None:
         client = self.client
         async with _deadline(SEND_DEADLINE_SECONDS):
-            sid = await client.add_handler(subscription.subject, subscription.on_message)
+            sid = await client.add_handler(subscription.subject, subscription.on_message, subscription.group)
         self._subscriptions[subscription] = sid
 
     async def _reopen(self) -> None:

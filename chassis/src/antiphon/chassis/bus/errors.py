@@ -15,6 +15,10 @@ class ConnectionLost(BusUnavailable):
     """The connection broke before the reply arrived."""
 
 
+class NoResponder(BusUnavailable):
+    """Nobody is connected who answers requests on this subject."""
+
+
 class StreamFull(BusUnavailable):
     """The stream has reached its limits or is sealed; it refuses new events and never drops old ones."""
 

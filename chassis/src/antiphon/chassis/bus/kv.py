@@ -1,7 +1,7 @@
 """Key-value buckets: read and written key by key, or watched as a whole."""
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from secrets import token_hex
 from typing import NamedTuple
@@ -101,9 +101,9 @@ class Bucket:
                 found.add(key)
         return sorted(found)
 
-    async def watch(self) -> "WatchedBucket":
-        """Read the whole bucket into memory and keep it current."""
-        watched = WatchedBucket(self._connection, self._stream, self._prefix)
+    async def watch(self, *, keep: Callable[[bytes], bytes] = bytes) -> "WatchedBucket":
+        """Read the whole bucket into memory and keep it current; `keep` returns what is kept of a value."""
+        watched = WatchedBucket(self._connection, self._stream, self._prefix, keep)
         await watched.start()
         return watched
 
@@ -127,10 +127,13 @@ class WatchedBucket(Mapping[str, bytes]):
     It pulls from its own consumer; when that is lost, it reads the bucket again and replaces the content.
     """
 
-    def __init__(self, connection: Connection, stream: str, prefix: str) -> None:
+    def __init__(
+        self, connection: Connection, stream: str, prefix: str, keep: Callable[[bytes], bytes] = bytes
+    ) -> None:
         self._connection = connection
         self._stream = stream
         self._prefix = prefix
+        self._keep = keep
         self._content: dict[str, bytes] = {}
         self._loaded = asyncio.Event()
         self._interruption: BaseException | None = None
@@ -196,7 +199,7 @@ class WatchedBucket(Mapping[str, bytes]):
         if _is_removal(entry):
             content.pop(key, None)
         else:
-            content[key] = entry.payload
+            content[key] = self._keep(entry.payload)
 
     def _replace(self, content: dict[str, bytes]) -> None:
         self._content = content

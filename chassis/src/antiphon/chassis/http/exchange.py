@@ -73,6 +73,7 @@ class Exchange:
         self.deadline: Deadline | None = None  # while it may end the request
         self._service = service
         self._policy = service.policy
+        self.body_limit_bytes = service.policy.body_limit_bytes
         self._receive = receive
         self._send = send
         declared = self.headers.get(b"content-length", b"0")
@@ -100,19 +101,19 @@ class Exchange:
         """
         if self.is_head and self.status:
             return {"type": "http.disconnect"}  # ends a stream, whose body would be dropped anyway
-        if self._declared > self._policy.body_limit_bytes:
+        if self._declared > self.body_limit_bytes:
             raise self._too_large()
         message = await self._receive()
         if message["type"] == "http.request" and self.has_body:
             self._received += len(message.get("body", b""))
-            if self._received > self._policy.body_limit_bytes:
+            if self._received > self.body_limit_bytes:
                 raise self._too_large()
             if not message.get("more_body"):
                 self.start_deadline()
         return message
 
     def _too_large(self) -> Problem:
-        kib = self._policy.body_limit_bytes // 1024
+        kib = self.body_limit_bytes // 1024
         return Problem(413, "content-too-large", f"Request bodies are limited to {kib} KiB.")
 
     # The response

@@ -121,6 +121,12 @@ def extend_deadline(request: Request, seconds: float) -> None:
     exchange.start_deadline(seconds)
 
 
+def allow_body(request: Request, limit_bytes: int) -> None:
+    """Let this request have a larger body than others."""
+    exchange: Exchange = request.scope["state"]["exchange"]
+    exchange.body_limit_bytes = limit_bytes
+
+
 def _log_request(scope: Scope, method: str, status: int, seconds: float) -> None:
     if scope["path"].startswith(UNLOGGED):
         return
