@@ -1,6 +1,6 @@
 """A recorded conversation in text: a real AgentSession and a real broker, no room and no audio."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,7 +57,11 @@ class RecordedSession:
 
 @asynccontextmanager
 async def recorded_session(
-    bus: Bus, nats_url: str, journal_dir: Path, **options: Any
+    bus: Bus,
+    nats_url: str,
+    journal_dir: Path,
+    make: Callable[..., AgentSession[Any]] = AgentSession,
+    **options: Any,
 ) -> AsyncIterator[RecordedSession]:
     """Return a recorded session, not started; by default with an `EchoLLM`, in text."""
     defaults: dict[str, Any] = {
@@ -75,7 +79,7 @@ async def recorded_session(
         writer = outbox.writer(SESSION_ID, "default")
         recording = Recording(ctx, outbox, writer, link)
         recording.start()
-        session: AgentSession[Any] = AgentSession(**(defaults | options))
+        session: AgentSession[Any] = make(**(defaults | options))
         recording.attach(session)
         yield RecordedSession(session, recording, ctx, outbox, writer, bus)
         await session.aclose()

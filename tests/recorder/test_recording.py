@@ -20,7 +20,13 @@ from antiphon.contracts.events.agent import (
     AgentReady,
     AgentStateChanged,
 )
-from antiphon.contracts.events.session import CloseReason, FaultSide, SessionClosed
+from antiphon.contracts.events.session import (
+    CloseReason,
+    FailureReason,
+    FaultSide,
+    SessionClosed,
+    SessionFailed,
+)
 from antiphon.contracts.events.tool import ToolCompleted, ToolStarted
 from antiphon.contracts.events.turn import TurnSaved
 from antiphon.recorder.livekit_internals import JOB_TASK
@@ -130,7 +136,7 @@ async def test_handoff_is_one_turn_and_names_both_agents(recorded: RecordedSessi
     assert (first.from_agent, first.to_agent) == (None, "host")
     assert (second.from_agent, second.to_agent, second.reason) == ("host", "manager", "manager")
     handoff, after = of_type(TurnSaved, events)
-    assert (handoff.agent_id, handoff.assistant_text) == ("host", "I am the manager.")
+    assert (handoff.agent_id, handoff.assistant_text) == ("manager", "I am the manager.")
     assert handoff.assistant_text_generated == "I am the manager."
     assert (after.agent_id, after.user_text) == ("manager", "hello")
 
@@ -139,7 +145,7 @@ async def test_handoff_to_silent_agent_ends_the_turn(recorded: RecordedSession) 
     await recorded.start(Host())
     await recorded.say("silent()")
     (turn,) = of_type(TurnSaved, await recorded.events())
-    assert (turn.user_text, turn.assistant_text) == ("silent()", None)
+    assert (turn.user_text, turn.assistant_text, turn.agent_id) == ("silent()", None, "host")
 
 
 async def test_unprompted_speech_is_a_turn(recorded: RecordedSession) -> None:
@@ -234,6 +240,14 @@ async def test_session_that_never_started_is_closed(recorded: RecordedSession) -
     assert error.message == "flow booking has no revision 9"
     assert isinstance(closed, SessionClosed)
     assert (closed.reason, closed.detail) == (CloseReason.ERROR, "flow booking has no revision 9")
+
+
+async def test_session_that_could_not_start_fails_with_the_reason(recorded: RecordedSession) -> None:
+    recorded.recording.failed(LookupError("booking@9: no"), FailureReason.FLOW_NOT_LOADED)
+    error, failed = (await recorded.finish())[-2:]
+    assert isinstance(error, AgentError)
+    assert isinstance(failed, SessionFailed)
+    assert (failed.reason, failed.detail) == (FailureReason.FLOW_NOT_LOADED, "booking@9: no")
 
 
 async def test_replaced_job_does_not_close_the_session(recorded: RecordedSession) -> None:

@@ -127,7 +127,7 @@ def test_handoff_turn_ends_after_next_agents_greeting() -> None:
     turn = saved(turns.handoff_finished("s1"))
 
     assert turn.assistant_text == "One moment. This is the manager."
-    assert turn.agent_id == "host"
+    assert turn.agent_id == "manager"  # who was heard last
 
 
 def test_handoff_turn_ends_when_next_agent_is_silent() -> None:

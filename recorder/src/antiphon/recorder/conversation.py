@@ -55,6 +55,7 @@ class Conversation:
         on_greeting: Callable[[str], None],
     ) -> None:
         self.unrecoverable_error: str | None = None
+        self.handoff_reason: str | None = None  # of the next hand-off, when the agent gives it
         self._write = write
         self._on_greeting = on_greeting
         self._turns = TurnRecorder(
@@ -67,9 +68,9 @@ class Conversation:
             on_greeting=self._on_greeted,
             on_enter_failed=self._on_enter_failed,
         )
-        self._tools = ToolCalls(write)
+        self._tools = ToolCalls(write, note, epoch=epoch)
         self._usage = Usage(write)
-        self._handoff_reason: str | None = None
+        self._handoff_tools: str | None = None
         self._error_written = False  # since the last turn
         self._closing = False
 
@@ -90,8 +91,9 @@ class Conversation:
             handler(self, event)
 
     def close(self) -> None:
-        """Save the open turns and the last usage."""
+        """Record the end of running tools, the open turns and the last usage."""
         self._closing = True
+        self._tools.close()
         self._turns.close()
         self._usage.write_changes()
 
@@ -148,7 +150,8 @@ class Conversation:
         if isinstance(item, ChatMessage):
             self._turns.message_added(item)
         elif isinstance(item, AgentHandoff):
-            reason, self._handoff_reason = self._handoff_reason, None
+            reason = self.handoff_reason or self._handoff_tools
+            self.handoff_reason = self._handoff_tools = None
             handed_off = AgentHandedOff(
                 to_agent=item.new_agent_id, from_agent=item.old_agent_id, reason=reason
             )
@@ -173,7 +176,7 @@ class Conversation:
     def on_tools_executed(self, event: FunctionToolsExecutedEvent) -> None:
         """Record calls that failed before they started; expect the handoff or the reply that follows."""
         if event.has_agent_handoff:
-            self._handoff_reason = ", ".join(call.name for call in event.function_calls)
+            self._handoff_tools = ", ".join(call.name for call in event.function_calls)
         self._turns.tools_executed(event)
         self._tools.on_executed(event)
 

@@ -63,6 +63,7 @@ class Speech:
 
     id: str
     turn: "OpenTurn | None" = None
+    agent_id: str | None = None  # that speaks, once it has begun
     is_settled: bool = False  # it cannot move to another turn: it has begun, or answers a message
     done: bool = False
     is_answered: bool = False  # its last text was said to the end, or up to an interruption
@@ -72,7 +73,10 @@ class Speech:
 
 @dataclass(slots=True, eq=False)
 class OpenTurn:
-    """A turn in progress; without a number it is the greeting."""
+    """A turn in progress; without a number it is the greeting.
+
+    `agent_id` is who was in charge at its start, and then who spoke last in it.
+    """
 
     number: int | None
     epoch: str

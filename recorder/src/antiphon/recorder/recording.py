@@ -8,19 +8,32 @@ from functools import partial
 from typing import Any
 
 from livekit import rtc
-from livekit.agents import AgentSession, CloseEvent, JobContext
+from livekit.agents import AgentSession, JobContext
 
 from antiphon.chassis.bus import BusError
 from antiphon.chassis.library_log import get_logger
 from antiphon.contracts.event import Event
 from antiphon.contracts.events.agent import AgentError, AgentLeft
-from antiphon.contracts.events.session import CloseReason, FaultSide, SessionAdopted, SessionClosed
+from antiphon.contracts.events.session import (
+    CloseReason,
+    FailureReason,
+    FaultSide,
+    SessionAdopted,
+    SessionClosed,
+)
 from antiphon.contracts.events.turn import TurnSaved
 from antiphon.contracts.events.usage import ModelUsage
 from antiphon.contracts.ids import adopted_id, closed_id
 from antiphon.recorder import livekit_internals, presence
 from antiphon.recorder.conversation import Conversation
-from antiphon.recorder.ending import REPLACED, Closing, SessionEnd, close_reason
+from antiphon.recorder.ending import (
+    REPLACED,
+    AttachedSession,
+    Closing,
+    EndSignals,
+    SessionEnd,
+    close_reason,
+)
 from antiphon.recorder.identity import agent_joined
 from antiphon.recorder.limits import Limits, end_call
 from antiphon.recorder.outbox import BusLink, Outbox, SessionWriter, utc_now
@@ -60,11 +73,11 @@ class Recording:
         self._adopted = adopted  # None for a session that a client requested
         self._started = time.monotonic()
         self._room = RoomRecorder(ctx.room, self._write, self.guard)
-        self._sessions: list[_Session] = []
+        self._sessions: list[AttachedSession] = []
         self._readiness = Readiness(
             ctx.room, self._write, session_id=writer.session_id, now=now, notify_room=notify_room
         )
-        self._end = _EndSignals()
+        self._end = EndSignals()
         self._untap: list[Callable[[], None]] = []
         self._closed = False
         self._left: Closing | None = None  # the agent left, and the session goes on
@@ -200,7 +213,7 @@ class Recording:
             epoch=self._epoch if number == 1 else f"{self._epoch}.{number}",
             on_greeting=wrap("greeting", self.ready),
         )
-        attached = _Session(session, conversation)
+        attached = AttachedSession(session, conversation)
         self._sessions.append(attached)
         on_event = wrap("session", partial(self._on_session_event, attached))
         self._untap.append(tap_session(session, on_event))
@@ -216,11 +229,25 @@ class Recording:
         if not self._closed:
             self.guard.wrap("ready", self._readiness.announce)(greeting)
 
-    def failed(self, error: Exception) -> None:
-        """Record that the job cannot serve its session."""
+    def failed(self, error: Exception, reason: FailureReason | None = None) -> None:
+        """Record that the job cannot serve its session, which fails if there is a reason, and else closes."""
+        self._end.failed_for = reason
         self._end.failure = message = str(error) or repr(error)
         kind = type(error).__name__
         self._write(AgentError(source="agent-worker", kind=kind, recoverable=False, message=message))
+
+    def write(self, event: Event) -> None:
+        """Record an event of the agent's own, as `AgentError` or `AgentTransferred`."""
+        self.guard.wrap("write", self._write)(event)
+
+    def ends_for(self, reason: CloseReason, detail: str | None = None) -> None:
+        """Give the reason for which the agent hangs up, or its caller leaves; the first one is recorded."""
+        self._end.intent = self._end.intent or (reason, FaultSide.NONE, detail)
+
+    def hands_off_for(self, reason: str) -> None:
+        """Give the reason of the hand-off to another agent that comes next."""
+        for attached in self._sessions:
+            attached.conversation.handoff_reason = reason
 
     async def finish(self, timeout_seconds: float = FLUSH_SECONDS) -> bool:
         """Close the record and publish the rest of it; may be called several times.
@@ -262,7 +289,11 @@ class Recording:
         self._others |= self._other_agents()
         if not remaining & self._others:
             self._left = None
-            self._writer.write(self._session_closed(closing), id=closed_id(self.session_id))
+            self._writer.write(self._session_ended(closing), id=closed_id(self.session_id))
+
+    def watch(self, watcher: Callable[[Event, datetime], object]) -> None:
+        """Call a function with each event that is written, and its time; what it raises is logged."""
+        self._writer.watchers.append(self.guard.wrap("watcher", watcher))
 
     def _write(self, event: Event, *, at: float | None = None, settles: str | None = None) -> None:
         if not self._closed:
@@ -274,7 +305,7 @@ class Recording:
         if not self._closed:
             self._writer.note(key, event, at=at)
 
-    def _on_session_event(self, attached: "_Session", name: str, event: Any) -> None:
+    def _on_session_event(self, attached: AttachedSession, name: str, event: Any) -> None:
         attached.conversation.handle(name, event)
         if name == "close":
             attached.conversation.close()
@@ -296,8 +327,8 @@ class Recording:
             self._left = closing
             self._write(self._agent_left(*closing), settles=self._killed_key)
         else:
-            closed = self._session_closed(closing)
-            self._writer.write(closed, id=closed_id(self.session_id), settles=self._killed_key)
+            ended = self._session_ended(closing)
+            self._writer.write(ended, id=closed_id(self.session_id), settles=self._killed_key)
         self._closed = True
         while self._untap:
             self._untap.pop()()
@@ -321,14 +352,15 @@ class Recording:
                 participant_joined=bool(self._room.participants),
                 hung_up=self._end.hung_up,
                 limit=self._end.limit,
+                intent=self._end.intent,
                 ended_by_code=self._end.shutdown_called or (attached is not None and attached.closed_by_code),
                 failure=self.failure if by_error else self._end.failure,
             )
         )
 
-    def _session_closed(self, closing: Closing) -> SessionClosed:
+    def _session_ended(self, closing: Closing) -> Event:
         reason, fault, detail = closing
-        return SessionClosed(
+        return self._end.session_failed() or SessionClosed(
             reason=reason,
             fault=fault,
             detail=detail,
@@ -355,39 +387,3 @@ class Recording:
 
     def _usage(self) -> list[ModelUsage]:
         return [model for session in self._sessions for model in session.conversation.usage]
-
-
-class _Session:
-    """A session that is recorded, and how it closed."""
-
-    def __init__(self, session: AgentSession[Any], conversation: Conversation) -> None:
-        self.session = session
-        self.conversation = conversation
-        self.closed: CloseEvent | None = None
-        self._closed_by_job_task = False
-
-    def on_aclose(self) -> None:
-        # LiveKit gives the same reason when code closes a session and when the worker's shutdown does
-        self._closed_by_job_task = livekit_internals.in_job_task()
-
-    @property
-    def closed_by_code(self) -> bool:
-        """Whether the agent's code closed it, and not the job's end (`job_shutdown` of a second session)."""
-        by_user = self.closed is not None and self.closed.reason.value == "user_initiated"
-        return by_user and not self._closed_by_job_task
-
-
-class _EndSignals:
-    """The signals during a job that determine why it ended."""
-
-    def __init__(self) -> None:
-        self.failure: str | None = None
-        self.shutdown_called = False
-        self.hung_up = False
-        self.limit: CloseReason | None = None
-
-    def on_shutdown(self) -> None:
-        self.shutdown_called = True
-
-    def on_hang_up(self) -> None:
-        self.hung_up = True

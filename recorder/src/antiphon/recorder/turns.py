@@ -80,7 +80,7 @@ class TurnTracker:
         known = self._speeches.get(speech)
         if known is not None and known.heard != text:
             known.heard = text
-            _changed(known.turn)
+            _spoke(known, text)
 
     def user_said(
         self, speech: str | None, agent_id: str, utterance: Utterance, *, continues: bool = False
@@ -117,6 +117,7 @@ class TurnTracker:
         """Note that a speech is heard or calls a tool; it starts a turn if it is unprompted."""
         known = self._speech(speech)
         known.is_settled = True
+        known.agent_id = known.agent_id or agent_id
         if known.turn is not None or known.done:
             return []
         facts: list[Fact] = []
@@ -139,7 +140,7 @@ class TurnTracker:
             known.generated[-1].answered = True
         if known.turn is not None:
             known.turn.answers.append(answer)
-            _changed(known.turn)
+            _spoke(known, answer.text)
         return facts + self.speech_finished(known.id) if anonymous else facts
 
     def tool_called(self, speech: str | None, agent_id: str, call_id: str) -> list[Fact]:
@@ -273,6 +274,13 @@ class TurnTracker:
 
 def _only_handoff(turn: OpenTurn) -> bool:
     return turn.handoffs > 0 and not turn.waits and not turn.is_speaking
+
+
+def _spoke(speech: Speech, text: str) -> None:
+    """Note that the user heard a speech: of a turn with a hand-off, the last who was heard is the agent."""
+    if speech.turn is not None and speech.agent_id is not None and text.strip():
+        speech.turn.agent_id = speech.agent_id
+    _changed(speech.turn)
 
 
 def _changed(turn: OpenTurn | None) -> None:

@@ -7,6 +7,7 @@ import msgspec
 from antiphon.contracts.envelope import Envelope, decode, encode
 from antiphon.contracts.errors import ContractError
 from antiphon.contracts.events.agent import AgentLeft
+from antiphon.contracts.events.tool import ToolCompleted
 from antiphon.recorder.outbox.records import EVENT, NOTE, Record
 
 
@@ -47,7 +48,8 @@ class LeftNotes:
     def events(self) -> list[bytes]:
         """Return the notes in the order in which they were written, numbered after their session's events.
 
-        That the agent left is last, and happened when it wrote its last record.
+        What the kill ended, calls of tools and the agent's stay, ended when the agent wrote its last record.
+        That it left is last.
         """
         numbers = dict(self._numbers)
         events, last = [], []
@@ -56,10 +58,15 @@ class LeftNotes:
             if note is None:
                 events.append(line)  # to be set aside
             elif note.type == AgentLeft.TYPE:
-                last.append(msgspec.structs.replace(note, time=self._times.get(note.subject, note.time)))
+                last.append(self._at_the_end(note))
+            elif note.type == ToolCompleted.TYPE:
+                events.append(_numbered(self._at_the_end(note), numbers))
             else:
                 events.append(_numbered(note, numbers))
         return events + [_numbered(note, numbers) for note in last]
+
+    def _at_the_end(self, note: Envelope) -> Envelope:
+        return msgspec.structs.replace(note, time=self._times.get(note.subject, note.time))
 
 
 def _numbered(note: Envelope, numbers: dict[str, int]) -> bytes:

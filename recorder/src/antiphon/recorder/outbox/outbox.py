@@ -135,6 +135,9 @@ class SessionWriter:
         self._now = now
         self._number = 0
         self._notes: dict[str, tuple[Event, datetime]] = {}
+        self.watchers: list[
+            Callable[[Event, datetime], None]
+        ] = []  # called with what is written; may not raise
 
     def write(
         self,
@@ -159,6 +162,8 @@ class SessionWriter:
             self._notes.pop(settles, None)
         self._number = number  # an event that cannot be encoded takes no number
         self._pump.wake()
+        for watcher in self.watchers:
+            watcher(event, time)
 
     def note(self, key: str, event: Event, *, at: float | None = None) -> None:
         """Write an event that is published only if this process is killed.

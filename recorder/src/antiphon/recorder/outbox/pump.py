@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 
 from antiphon.chassis.bus import BusError, BusUnavailable, StreamFull, outgoing
@@ -17,6 +18,7 @@ from antiphon.recorder.outbox.rooms import announce_room
 log = get_logger(__name__)
 
 BATCH_LINES = 500
+LINGER_SECONDS = 0.02
 REFUSED_BYTES = 16 * 1024 * 1024  # of the file with the refused events of a job
 OUTAGES = (BusUnavailable, StreamFull)  # the fault is not the event's: retry
 
@@ -38,6 +40,7 @@ class Pump:
         self._on_acknowledged = on_acknowledged
         self._wake = asyncio.Event()
         self._drained = asyncio.Event()
+        self._hurry = asyncio.Event()
 
     def wake(self) -> None:
         """Publish the new events of the journal."""
@@ -51,6 +54,13 @@ class Pump:
             await drain(self.drain)
             self._drained.set()
             await self._wake.wait()
+            await self._linger()
+
+    async def _linger(self) -> None:
+        """Wait for the events that come with the first, so that an answer does not wait for each of them."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LINGER_SECONDS):
+                await self._hurry.wait()
 
     async def drain(self) -> None:
         """Publish until the journal is empty; may be called again after an error.
@@ -64,6 +74,7 @@ class Pump:
 
     async def wait_until_drained(self, timeout_seconds: float) -> bool:
         """Wait until everything written so far is acknowledged; return False on timeout."""
+        self._hurry.set()
         try:
             async with asyncio.timeout(timeout_seconds):
                 while not self._journal.drained:
@@ -72,6 +83,8 @@ class Pump:
                     await self._drained.wait()
         except TimeoutError:
             return False
+        finally:
+            self._hurry.clear()
         return True
 
     async def publish(self, lines: list[bytes]) -> None:
