@@ -1,14 +1,15 @@
 """A flow file is checked when it is loaded; every problem has a file, a line, a place and a reason."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 
-from antiphon.agent_worker.flow import Flow, InvalidFlow, ProviderCatalog, load_flow
-from antiphon.agent_worker.flow.load import parse_yaml
-from antiphon.agent_worker.providers.table import CATALOG
+from antiphon.agent_worker.catalog import CATALOG
+from antiphon.agent_worker.flow import Flow, InvalidFlow, load_flow
+from antiphon.agent_worker.flow.document import parse_yaml
 
 LineOf = Callable[[str, str], int]
 
@@ -91,8 +92,8 @@ def test_recogniser_that_is_not_installed_is_a_problem(small: str) -> None:
     def not_installed() -> frozenset[str]:
         raise ImportError("pip install something")
 
-    catalog = ProviderCatalog(CATALOG.names, {"offline": not_installed})
-    with pytest.raises(InvalidFlow, match=r"providers\.stt: pip install something"):
+    catalog = replace(CATALOG, vocabularies={"offline": not_installed})
+    with pytest.raises(InvalidFlow, match=r"voice\.stt: pip install something"):
         load_flow(small, catalog)
 
 

@@ -97,3 +97,27 @@ def test_grammar_has_every_phrase_and_slot(booking: Flow) -> None:
     grammar = to_grammar(booking)
     assert grammar.startswith("#JSGF V1.0;\ngrammar flow;\npublic <phrase> = (hello)")
     assert "<slot_party_size> = two | three" in grammar
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("yes " * 2_000, "more than 400 words"),
+        ("(" * 2_000 + "yes" + ")" * 2_000, "more than 400 words"),
+        ("(" * 21 + "yes" + ")" * 21, "more than 20 brackets within"),
+        ("please " + "[" * 199 + "yes" + "]" * 199, "more than 20 brackets within"),
+    ],
+)
+def test_phrase_without_end_is_invalid(text: str, why: str) -> None:
+    with pytest.raises(InvalidPhrase, match=why):
+        parse_phrase(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["yes " * 400, "(" * 20 + "yes" + ")" * 20, "please " + "[yes " * 20 + "]" * 20]
+)
+def test_largest_phrase_can_be_used(text: str) -> None:
+    phrase = parse_phrase(text)
+    matched = list(sentences(phrase, {}))
+    assert re.fullmatch(to_regex(phrase, {}), f"{matched[-1]} ")
+    assert to_jsgf(phrase)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from livekit.agents import llm
 
-from antiphon.agent_worker.flow import Flow
+from antiphon.agent_worker.flow.bound import BoundFlow
 from antiphon.agent_worker.flow.scripted import ScriptedLLM
 
 
@@ -21,8 +21,8 @@ def context(*words: str) -> llm.ChatContext:
 BOOKING = ("i would like to book a table for two", "tomorrow at seven")
 
 
-async def test_answer_is_streamed_with_usage(booking: Flow) -> None:
-    async with asyncio.timeout(60), ScriptedLLM(booking, "host").chat(chat_ctx=context("hello")) as stream:
+async def test_answer_is_streamed_with_usage(bound: BoundFlow) -> None:
+    async with asyncio.timeout(60), ScriptedLLM(bound, "host").chat(chat_ctx=context("hello")) as stream:
         response = await stream.collect()
     assert response.text == "Hello. Would you like to book a table?"
     assert response.usage is not None
@@ -30,24 +30,24 @@ async def test_answer_is_streamed_with_usage(booking: Flow) -> None:
     assert response.usage.total_tokens == response.usage.prompt_tokens + 8
 
 
-def test_same_conversation_has_the_same_answer(booking: Flow) -> None:
-    model, chat = ScriptedLLM(booking, "host"), context(*BOOKING, "yes please")
+def test_same_conversation_has_the_same_answer(bound: BoundFlow) -> None:
+    model, chat = ScriptedLLM(bound, "host"), context(*BOOKING, "yes please")
     before = chat.to_dict()
     first = model.answer(chat)
     assert [model.answer(chat) for _ in range(3)] == [first] * 3
     assert chat.to_dict() == before
 
 
-def test_discarded_answer_has_no_effect(booking: Flow) -> None:
-    model = ScriptedLLM(booking, "host")
+def test_discarded_answer_has_no_effect(bound: BoundFlow) -> None:
+    model = ScriptedLLM(bound, "host")
     model.answer(context(*BOOKING, "yes please"))
-    assert model.answer(context(*BOOKING, "no thank you")) == ScriptedLLM(booking, "host").answer(
+    assert model.answer(context(*BOOKING, "no thank you")) == ScriptedLLM(bound, "host").answer(
         context(*BOOKING, "no thank you")
     )
 
 
-def test_new_model_continues_a_conversation(booking: Flow) -> None:
-    (call,) = ScriptedLLM(booking, "host").answer(context(*BOOKING, "(unclear)", "yes please")).tool_calls
+def test_new_model_continues_a_conversation(bound: BoundFlow) -> None:
+    (call,) = ScriptedLLM(bound, "host").answer(context(*BOOKING, "(unclear)", "yes please")).tool_calls
     assert (call.name, call.arguments) == (
         "book_table",
         '{"party_size": 2, "day": "tomorrow", "time": "19:00"}',
@@ -55,8 +55,8 @@ def test_new_model_continues_a_conversation(booking: Flow) -> None:
 
 
 @pytest.mark.parametrize("is_error", [False, True])
-def test_tool_output_is_answered(is_error: bool, booking: Flow) -> None:
-    model, chat = ScriptedLLM(booking, "host"), context(*BOOKING, "yes please")
+def test_tool_output_is_answered(is_error: bool, bound: BoundFlow) -> None:
+    model, chat = ScriptedLLM(bound, "host"), context(*BOOKING, "yes please")
     (call,) = model.answer(chat).tool_calls
     output = "unavailable" if is_error else '{"reference": "T0042"}'
     chat.items.append(
@@ -68,8 +68,8 @@ def test_tool_output_is_answered(is_error: bool, booking: Flow) -> None:
     assert ("could not book" in (answer.content or "")) is is_error
 
 
-def test_output_of_another_call_is_ignored(booking: Flow) -> None:
-    model, chat = ScriptedLLM(booking, "host"), context(*BOOKING, "yes please")
+def test_output_of_another_call_is_ignored(bound: BoundFlow) -> None:
+    model, chat = ScriptedLLM(bound, "host"), context(*BOOKING, "yes please")
     chat.items.append(llm.FunctionCallOutput(name="book_table", call_id="other", output="{}", is_error=False))
     assert [call.name for call in model.answer(chat).tool_calls] == ["book_table"]
 
@@ -77,22 +77,22 @@ def test_output_of_another_call_is_ignored(booking: Flow) -> None:
 @pytest.mark.parametrize(
     "words", [(*BOOKING, "yes please"), ("may i speak to the manager",), ("thank you good bye",)]
 )
-def test_no_tool_call_when_tool_choice_is_none(words: tuple[str, ...], booking: Flow) -> None:
-    model = ScriptedLLM(booking, "host")
+def test_no_tool_call_when_tool_choice_is_none(words: tuple[str, ...], bound: BoundFlow) -> None:
+    model = ScriptedLLM(bound, "host")
     assert model.answer(context(*words)).tool_calls != []
     silent = model.answer(context(*words), may_call=False)
     assert silent.tool_calls == []
     assert silent.content
 
 
-def test_empty_conversation_gets_the_greeting(booking: Flow) -> None:
-    assert ScriptedLLM(booking, "manager").answer(context()).content == booking.agents["manager"].greeting
+def test_empty_conversation_gets_the_greeting(bound: BoundFlow) -> None:
+    assert ScriptedLLM(bound, "manager").answer(context()).content == bound.greeting_of("manager")
 
 
-def test_agent_in_charge_answers_after_a_failed_hand_off(booking: Flow) -> None:
+def test_agent_in_charge_answers_after_a_failed_hand_off(bound: BoundFlow) -> None:
     words = ("may i speak to the manager", "may i speak to the manager")
-    assert [call.name for call in ScriptedLLM(booking, "host").answer(context(*words)).tool_calls] == [
+    assert [call.name for call in ScriptedLLM(bound, "host").answer(context(*words)).tool_calls] == [
         "hand_off_to_manager"
     ]
-    answer: Any = ScriptedLLM(booking, "manager").answer(context(*words))
+    answer: Any = ScriptedLLM(bound, "manager").answer(context(*words))
     assert answer.content.startswith("You are speaking to the manager")

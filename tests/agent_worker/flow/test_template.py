@@ -12,7 +12,7 @@ def test_placeholders_are_replaced_and_spelled() -> None:
     )
 
 
-@pytest.mark.parametrize("text", ["{", "{}", "{0}", "{a.b}", "{a[0]}", "{a!r}", "{a:03}"])
+@pytest.mark.parametrize("text", ["{", "{}", "{0}", "{a.}", "{.a}", "{a b}", "{a[0]}", "{a!r}", "{a:03}"])
 def test_other_placeholders_raise(text: str) -> None:
     with pytest.raises(InvalidTemplate):
         placeholders(text)

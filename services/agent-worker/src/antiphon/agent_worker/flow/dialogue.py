@@ -7,8 +7,9 @@ was, and an answer that is discarded has no effect.
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from antiphon.agent_worker.flow.model import Flow, Rule
+from antiphon.agent_worker.flow.model import Flow
 from antiphon.agent_worker.flow.phrase import Match, PhraseMatcher
+from antiphon.agent_worker.flow.script import Rule
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,18 +41,30 @@ CallSucceeded = Callable[[str], bool]  # by call id
 
 
 class Dialogue:
-    """The rules of a flow, applied to a conversation."""
+    """The rules of a flow, applied to a conversation.
 
-    def __init__(self, flow: Flow) -> None:
+    A message that no rule answers leaves the question of the last rule open, unless a model answers it.
+    """
+
+    def __init__(self, flow: Flow, *, model_answers: bool = False) -> None:
         self._flow = flow
         self._matcher = PhraseMatcher(flow)
+        self._model_answers = model_answers
 
     def state_after(self, messages: Iterable[UserMessage], succeeded: CallSucceeded) -> DialogueState:
         """Fold the caller's messages and the outcomes of tool calls into a state."""
-        state = DialogueState(self._flow.entry)
+        state = DialogueState(self._flow.first)
         for message in messages:
-            state = self._next(state, self.reply(state, message.text), succeeded(message.call_id))
+            state = self.after(state, message, succeeded)
         return state
+
+    def after(self, state: DialogueState, message: UserMessage, succeeded: CallSucceeded) -> DialogueState:
+        """Return the state after one more message."""
+        return self._next(state, self.reply(state, message.text), succeeded(message.call_id))
+
+    def understands(self, text: str) -> bool:
+        """Return whether a text is one of the phrases."""
+        return self._matcher.match(text) is not None
 
     def reply(self, state: DialogueState, text: str) -> Reply:
         """Return the first rule that applies to a message."""
@@ -63,11 +76,10 @@ class Dialogue:
         rule = next((rule for rule in rules if _applies(rule, match, slots, state.asked)), None)
         return Reply(rule, slots)
 
-    @staticmethod
-    def _next(state: DialogueState, reply: Reply, succeeded: bool) -> DialogueState:
+    def _next(self, state: DialogueState, reply: Reply, succeeded: bool) -> DialogueState:
         rule = reply.rule
         if rule is None:
-            return state  # not understood: the question stays open
+            return replace(state, slots=reply.slots, asked=None) if self._model_answers else state
         if rule.call is not None and not succeeded:
             return replace(state, slots=reply.slots)
         kept = {name: words for name, words in reply.slots.items() if name not in rule.forget}

@@ -2,139 +2,139 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import BeforeValidator, Field
 
-_ID = r"^[a-z][a-z0-9-]{0,62}$"
-_NAME = r"^[a-z][a-z0-9_]*$"
-_WORDS = r"^[a-z][a-z']*( [a-z][a-z']*)*$"
-PATTERNS = {
-    _ID: "lower-case letters, digits and -",
-    _NAME: "lower-case letters, digits and _",
-    _WORDS: "lower-case words",
-}
+from antiphon.agent_worker.flow.call import Dtmf, Ending, Limits, Silence, Transfer, Voicemail
+from antiphon.agent_worker.flow.definitions import ToolDefinition
+from antiphon.agent_worker.flow.expect import Conversation
+from antiphon.agent_worker.flow.names import FLOW_ID, GIVEN_NAME, LANGUAGE, Name, Names, Part, Text
+from antiphon.agent_worker.flow.script import Rule, Script, Value
+from antiphon.agent_worker.flow.turns import Turns
+from antiphon.agent_worker.flow.voice import OFFLINE, Voice
 
-Name = Annotated[str, Field(pattern=_NAME)]
-Text = Annotated[str, Field(min_length=1)]
-Words = Annotated[str, Field(pattern=_WORDS)]
-Value = str | int
+DEFAULT_APOLOGY = "I am sorry, I have a technical problem."
 
 
-def _one_or_many(given: Any) -> Any:
-    return [given] if isinstance(given, str) else given
-
-
-def _words_or_values(given: Any) -> Any:
-    if isinstance(given, list) and all(isinstance(word, str) for word in given):
-        return {word: word for word in given}
+def _hand_offs(given: Any) -> Any:
+    if isinstance(given, str):
+        given = [given]
+    if isinstance(given, list) and all(isinstance(name, str) for name in given):
+        return {name: {} for name in given}
     return given
 
 
-_MANY = {"type": "array", "items": {"type": "string", "minLength": 1}, "minItems": 1}
-Names = Annotated[
-    list[Name],
-    Field(min_length=1),
-    BeforeValidator(_one_or_many),
-    WithJsonSchema({"anyOf": [{"type": "string"}, _MANY]}),
-]
-Phrases = Annotated[
-    list[Text],
-    Field(min_length=1),
-    BeforeValidator(_one_or_many),
-    WithJsonSchema({"anyOf": [{"type": "string"}, _MANY]}),
-]
-Values = Annotated[
-    dict[Words, Value],
-    Field(min_length=1),
-    BeforeValidator(_words_or_values),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                {
-                    "type": "object",
-                    "additionalProperties": {"type": ["string", "integer"]},
-                    "minProperties": 1,
-                },
-                _MANY,
-            ]
-        }
-    ),
-]
+class HandOff(Part):
+    """How an agent hands the caller over to another one."""
 
-
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class Providers(_Part):
-    """The providers of voice activity detection, speech recognition, the model and speech synthesis."""
-
-    vad: str = Field(description="Detects speech.")
-    stt: str = Field(description="Turns speech into words.")
-    llm: str = Field(description="Chooses the answers.")
-    tts: str = Field(description="Turns words into speech.")
-
-
-class Silence(_Part):
-    """What the agent says when the caller is silent."""
-
-    after_seconds: float = Field(gt=0, le=600, strict=False, description="How long to wait, in seconds.")
-    say: Text = Field(description="What to say.")
-    at_most: int = Field(ge=1, le=10, description="How many times in a row, at most.")
-
-
-class Rule(_Part):
-    """The agent's answer to a phrase. The first rule that applies is used."""
-
-    hear: Names = Field(description="The names of the phrases that this rule answers.")
-    after: Name | None = Field(default=None, description="Applies only when the last rule asked this.")
-    needs: list[Name] = Field(default=[], description="Applies only when these slots have a value.")
-    say: Text = Field(description="The answer; {slot} is the caller's words, {output} an output of the tool.")
-    asks: Name | None = Field(default=None, description="A name for the question in the answer, for `after`.")
-    call: Name | None = Field(
-        default=None, description="A tool to call first; its arguments are the slots of the same names."
+    when: Text | None = Field(default=None, description="When the model hands over; by default its purpose.")
+    say: Text | None = Field(default=None, description="What the caller hears first.")
+    context: Literal["keep", "cut"] = Field(
+        default="keep", description="Whether the next agent knows what was said before."
     )
-    on_failure: Text | None = Field(default=None, description="The answer when the tool fails.")
-    forget: list[Name] = Field(default=[], description="Slots to clear afterwards.")
-    hand_off: Name | None = Field(default=None, description="The agent that takes over after the answer.")
-    end: Literal[True] | None = Field(default=None, description="End the call after the answer.")
 
 
-class AgentScript(_Part):
+HandOffs = Annotated[
+    dict[Name, HandOff],
+    BeforeValidator(_hand_offs, json_schema_input_type=Names | dict[Name, HandOff]),
+]
+
+
+class VariableDefinition(Part):
+    """A value of the session's `metadata` or `variables`."""
+
+    default: Value | None = Field(default=None, description="Its value when the session has none.")
+    required: Literal[True] | None = Field(default=None, description="A session without it is refused.")
+
+
+def _default(given: Any) -> Any:
+    return {"default": given} if isinstance(given, str | int) and not isinstance(given, bool) else given
+
+
+GivenName = Annotated[str, Field(pattern=GIVEN_NAME)]
+Variable = Annotated[
+    VariableDefinition,
+    BeforeValidator(_default, json_schema_input_type=Value | VariableDefinition),
+]
+
+
+class AgentDefinition(Part):
     """One agent of the flow."""
 
-    instructions: Text = Field(description="The purpose of this agent, in a sentence or two.")
-    greeting: Text = Field(description="The first thing it says.")
-    rules: list[Rule] = Field(
-        default=[], description="Its own rules; they come before the rules of the flow."
-    )
+    instructions: Text = Field(description="The purpose of this agent, and how it behaves.")
+    greeting: Text | None = Field(default=None, description="The first thing it says.")
+    tools: Names | None = Field(default=None, description="The tools that its model may call.")
+    hand_offs: HandOffs = Field(default={}, description="The agents to which its model may hand over.")
+    transfers: Names | None = Field(default=None, description="The people to whom its model may transfer.")
+    voice: Voice | None = Field(default=None, description="Where its voice differs from the flow's.")
+    script: Script = Field(default=Script(), description="Its own script, before that of all agents.")
 
 
-class Flow(_Part):
-    """A scripted conversation."""
+class Flow(Part):
+    """What an agent says and does."""
 
-    id: str = Field(pattern=_ID, description="The id of the flow in the API.")
+    id: str = Field(pattern=FLOW_ID, description="The id of the flow in the API.")
     name: Text = Field(description="A name for people.")
     description: Text = Field(description="What it does, in a sentence.")
-    language: Literal["en"] = Field(description="The language of the callers.")
-    providers: Providers
-    entry: Name = Field(description="The agent that answers the call.")
-    fallback: Text = Field(description="The answer when no rule applies.")
-    silence: Silence
-    slots: dict[Name, Values] = Field(
-        default={},
-        description="The values that callers can give: words, or words and the value they stand for.",
+    language: str = Field(default="en", pattern=LANGUAGE, description="The language of the callers (BCP 47).")
+    time_zone: Text = Field(default="UTC", description="Of {now.date} and the like, as Europe/Berlin.")
+    variables: dict[GivenName, Variable] = Field(
+        default={}, description="What texts use of the session's metadata and variables, and the defaults."
     )
-    phrases: dict[Name, Phrases] = Field(
-        min_length=1, description="What callers can say: words, [optional], (one | other), {slot}."
-    )
-    agents: dict[Name, AgentScript] = Field(min_length=1)
-    rules: list[Rule] = Field(default=[], description="The rules of all agents, after their own.")
+    voice: Voice = Field(default=OFFLINE, description="How the agents hear, think and speak.")
+    turns: Turns = Field(default=Turns(), description="How the agent and the caller take turns.")
+    silence: Silence | None = Field(default=None, description="What to say to a silent caller.")
+    limits: Limits = Field(default=Limits(), description="How long a call may be, and the like.")
+    ending: Ending = Field(default=Ending(), description="What the caller hears before the end.")
+    transfers: dict[Name, Transfer] = Field(default={}, description="The people who can take over.")
+    dtmf: Dtmf | None = Field(default=None, description="The keys of the telephone as input.")
+    voicemail: Voicemail | None = Field(default=None, description="What to do when a machine answers.")
+    tools: dict[Name, ToolDefinition] = Field(default={}, description="The tools, by name.")
+    entry: Name | None = Field(default=None, description="The agent that answers; by default the first.")
+    agents: dict[Name, AgentDefinition] = Field(min_length=1, description="The agents, by name.")
+    script: Script = Field(default=Script(), description="The script of all agents, after their own.")
+    expect: list[Conversation] = Field(default=[], description="Conversations that the flow is tested with.")
 
     @property
-    def greeting(self) -> str:
-        """The greeting of the entry agent."""
-        return self.agents[self.entry].greeting
+    def first(self) -> str:
+        """The name of the agent that answers the call."""
+        return self.entry or next(iter(self.agents))
+
+    @property
+    def greeting(self) -> str | None:
+        """The greeting of the agent that answers, a template."""
+        return self.agents[self.first].greeting
+
+    @property
+    def scripted(self) -> bool:
+        """Whether there are rules."""
+        return bool(self.script.rules or any(agent.script.rules for agent in self.agents.values()))
+
+    @property
+    def slots(self) -> dict[str, dict[str, Value]]:
+        """The slots of all scripts."""
+        return {name: values for script in self._scripts() for name, values in script.slots.items()}
+
+    @property
+    def phrases(self) -> dict[str, list[str]]:
+        """The phrases of all scripts."""
+        return {name: texts for script in self._scripts() for name, texts in script.phrases.items()}
 
     def rules_of(self, agent: str) -> list[Rule]:
         """Return the rules of an agent, in order of precedence."""
-        return [*self.agents[agent].rules, *self.rules]
+        return [*self.agents[agent].script.rules, *self.script.rules]
+
+    def fallback_of(self, agent: str) -> str | None:
+        """Return what an agent answers when no rule applies, a template."""
+        return self.agents[agent].script.fallback or self.script.fallback
+
+    def voice_of(self, agent: str) -> Voice:
+        """Return the voice of an agent."""
+        own = self.agents[agent].voice
+        voice = self.voice if self.voice.realtime is not None else self.voice.over(_DETECTION)
+        return voice if own is None else own.over(voice)
+
+    def _scripts(self) -> list[Script]:
+        return [self.script, *(agent.script for agent in self.agents.values())]
+
+
+_DETECTION = Voice.model_construct(vad=OFFLINE.vad)

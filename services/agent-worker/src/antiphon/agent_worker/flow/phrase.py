@@ -9,10 +9,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
-from antiphon.agent_worker.flow.model import Flow, Value
+from antiphon.agent_worker.flow.model import Flow
+from antiphon.agent_worker.flow.script import Value
 
 _TOKEN = re.compile(r"\s*(?:(?P<word>[a-z][a-z']*)|\{(?P<slot>[a-z][a-z0-9_]*)\}|(?P<mark>[\[\]()|]))")
 _NOT_A_WORD = re.compile(r"[^a-z']+")
+MAX_DEPTH = 20  # of groups in groups
+MAX_TOKENS = 400  # of a phrase: what is done with it is recursive
 
 
 class InvalidPhrase(ValueError):
@@ -53,7 +56,9 @@ Part = Word | Slot | Optional | Choice
 def parse_phrase(text: str) -> Choice:
     """Parse one phrase. Raises InvalidPhrase."""
     tokens = _tokens(text)
-    phrase, rest = _parse_choice(tokens, 0, closing="")
+    if len(tokens) > MAX_TOKENS:
+        raise InvalidPhrase(f"has more than {MAX_TOKENS} words and brackets; write several phrases")
+    phrase, rest = _parse_choice(tokens, 0, closing="", depth=0)
     if rest != len(tokens):
         raise InvalidPhrase(f"unmatched {tokens[rest][1]!r}")
     slots = [part.name for part in walk(phrase) if isinstance(part, Slot)]
@@ -77,7 +82,9 @@ def _tokens(text: str) -> list[tuple[str, str]]:
     return tokens
 
 
-def _parse_choice(tokens: list[tuple[str, str]], at: int, *, closing: str) -> tuple[Choice, int]:
+def _parse_choice(tokens: list[tuple[str, str]], at: int, *, closing: str, depth: int) -> tuple[Choice, int]:
+    if depth > MAX_DEPTH:
+        raise InvalidPhrase(f"more than {MAX_DEPTH} brackets within brackets")
     options: list[tuple[Part, ...]] = []
     option: list[Part] = []
     while at < len(tokens) and tokens[at] not in (("mark", "]"), ("mark", ")")):
@@ -91,16 +98,16 @@ def _parse_choice(tokens: list[tuple[str, str]], at: int, *, closing: str) -> tu
             options.append(_not_empty(option))
             option = []
         else:
-            at = _parse_group(tokens, at, value, option)
+            at = _parse_group(tokens, at, value, option, depth)
     options.append(_not_empty(option))
     if closing and (at == len(tokens) or tokens[at][1] != closing):
         raise InvalidPhrase(f"missing {closing!r}")
     return Choice(tuple(options)), at
 
 
-def _parse_group(tokens: list[tuple[str, str]], at: int, opening: str, option: list[Part]) -> int:
+def _parse_group(tokens: list[tuple[str, str]], at: int, opening: str, option: list[Part], depth: int) -> int:
     closing = {"[": "]", "(": ")"}[opening]
-    inner, at = _parse_choice(tokens, at, closing=closing)
+    inner, at = _parse_choice(tokens, at, closing=closing, depth=depth + 1)
     option.append(Optional(inner) if opening == "[" else inner)
     return at + 1
 
@@ -218,4 +225,5 @@ def to_grammar(flow: Flow) -> str:
 
 def slot_values(flow: Flow, slots: Mapping[str, str]) -> dict[str, Value]:
     """Return the values that the flow assigns to the words in slots."""
-    return {name: flow.slots[name][words] for name, words in slots.items()}
+    values = flow.slots
+    return {name: values[name][words] for name, words in slots.items()}

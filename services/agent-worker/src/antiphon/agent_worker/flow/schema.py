@@ -1,7 +1,6 @@
-"""The JSON Schema of flow files: `python -m antiphon.agent_worker.flow.schema > flows/flow.schema.json`."""
+"""The JSON Schema of flow files. `make contracts` adds the providers, and writes flows/flow.schema.json."""
 
 import json
-import sys
 from typing import Any
 
 from antiphon.agent_worker.flow.model import Flow
@@ -16,10 +15,6 @@ def flow_json_schema() -> dict[str, Any]:
     }
 
 
-def render_schema() -> str:
-    """Return the text of flows/flow.schema.json."""
-    return json.dumps(flow_json_schema(), indent=2, sort_keys=True) + "\n"
-
-
-if __name__ == "__main__":
-    sys.stdout.write(render_schema())
+def render_schema(schema: dict[str, Any]) -> str:
+    """Return the text of a JSON Schema."""
+    return json.dumps(schema, indent=2, sort_keys=True) + "\n"

@@ -1,27 +1,22 @@
 """A deterministic language model that follows the rules of a flow, as a LiveKit LLM plug-in."""
 
-import json
-from dataclasses import replace
 from typing import Any
 
 from livekit.agents import llm
 from livekit.agents.types import DEFAULT_API_CONNECT_OPTIONS, NOT_GIVEN, APIConnectOptions, NotGivenOr
 
-from antiphon.agent_worker.flow.dialogue import Dialogue, Reply, UserMessage
-from antiphon.agent_worker.flow.model import Flow
-from antiphon.agent_worker.flow.phrase import slot_values
-from antiphon.agent_worker.flow.template import render
-from antiphon.agent_worker.flow.tools import END_CALL, TOOLS, hand_off_tool
+from antiphon.agent_worker.flow.answers import RuleAnswers, speech
+from antiphon.agent_worker.flow.bound import BoundFlow
 
 
 class ScriptedLLM(llm.LLM[Any]):
     """The model of one agent of a flow. It is stateless: its only input is the chat context."""
 
-    def __init__(self, flow: Flow, agent: str) -> None:
+    def __init__(self, bound: BoundFlow, agent: str) -> None:
         super().__init__()
-        self._flow = flow
+        self._bound = bound
         self._agent = agent
-        self._dialogue = Dialogue(flow)
+        self._answers = RuleAnswers(bound, agent)
 
     @property
     def model(self) -> str:
@@ -49,35 +44,13 @@ class ScriptedLLM(llm.LLM[Any]):
 
     def answer(self, chat_ctx: llm.ChatContext, *, may_call: bool = True) -> llm.ChoiceDelta:
         """Return the answer to the last message of the caller, or the greeting when there is none."""
-        messages = [
-            _user_message(item) for item in chat_ctx.items if item.type == "message" and item.role == "user"
-        ]
-        if not messages:
-            return _speech(self._flow.agents[self._agent].greeting)
-        outputs = {item.call_id: item for item in chat_ctx.items if item.type == "function_call_output"}
-        *earlier, last = messages
-        state = self._dialogue.state_after(earlier, lambda call_id: _succeeded(outputs.get(call_id)))
-        # a hand-off may have failed: the agent in charge is the one whose model is asked
-        reply = self._dialogue.reply(replace(state, agent=self._agent), last.text)
-        return self._to_delta(reply, last.call_id, outputs.get(last.call_id), may_call)
-
-    def _to_delta(
-        self, reply: Reply, call_id: str, output: llm.FunctionCallOutput | None, may_call: bool
-    ) -> llm.ChoiceDelta:
-        rule = reply.rule
-        if rule is None:
-            return _speech(self._flow.fallback)
-        if rule.call is not None and output is None and may_call:
-            values = slot_values(self._flow, reply.slots)
-            arguments = {name: values[name] for name in TOOLS[rule.call].arguments.model_fields}
-            return _call(rule.call, arguments, call_id)
-        if rule.call is not None and not _succeeded(output):
-            return _speech(render(rule.on_failure or self._flow.fallback, reply.slots))
-        speech = _speech(render(rule.say, {**reply.slots, **_parsed(output)}))
-        action = END_CALL if rule.end else hand_off_tool(rule.hand_off) if rule.hand_off else None
-        if action is not None and output is None and may_call:
-            speech.tool_calls = _call(action, {}, call_id).tool_calls
-        return speech
+        if not self._answers.is_asked(chat_ctx):
+            return speech(self._bound.greeting_of(self._agent) or "")
+        answer = self._answers.answer(chat_ctx, may_call=may_call)
+        if answer is not None:
+            return answer
+        fallback = self._bound.flow.fallback_of(self._agent)
+        return speech(self._bound.text(fallback) if fallback else "")
 
 
 class _Stream(llm.LLMStream):
@@ -96,28 +69,6 @@ class _Stream(llm.LLMStream):
         last = self._chat_ctx.items[-1].id if self._chat_ctx.items else "start"
         self._event_ch.send_nowait(llm.ChatChunk(id=f"scripted_{last}", delta=self._answer))
         self._event_ch.send_nowait(llm.ChatChunk(id=f"scripted_{last}", usage=usage))
-
-
-def _user_message(item: llm.ChatMessage) -> UserMessage:
-    # the call id is derived from the message id, so answering a message twice is the same call
-    return UserMessage(item.text_content or "", f"call_{item.id}")
-
-
-def _speech(text: str) -> llm.ChoiceDelta:
-    return llm.ChoiceDelta(role="assistant", content=text)
-
-
-def _call(name: str, arguments: dict[str, Any], call_id: str) -> llm.ChoiceDelta:
-    call = llm.FunctionToolCall(name=name, arguments=json.dumps(arguments), call_id=call_id)
-    return llm.ChoiceDelta(role="assistant", tool_calls=[call])
-
-
-def _succeeded(output: llm.FunctionCallOutput | None) -> bool:
-    return output is not None and not output.is_error
-
-
-def _parsed(output: llm.FunctionCallOutput | None) -> dict[str, Any]:
-    return dict(json.loads(output.output)) if output is not None and output.output else {}
 
 
 def _text(item: llm.ChatItem) -> str:
