@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from tests.agent_worker.providers.conftest import SPOKEN_RATE, through_a_room
 from tests.agent_worker.providers.test_recognition import NOISES
 
+from antiphon.agent_worker.catalog import CATALOG
 from antiphon.agent_worker.flow import load_flow
 from antiphon.agent_worker.flow.phrase import PhraseMatcher, to_grammar
 from antiphon.agent_worker.providers.espeak import synthesize
 from antiphon.agent_worker.providers.sphinx import SAMPLE_RATE, Recogniser
-from antiphon.agent_worker.providers.table import CATALOG
 
 Samples = NDArray[np.float64]
 HERE = Path(__file__)

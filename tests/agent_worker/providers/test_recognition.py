@@ -10,9 +10,10 @@ from livekit import rtc
 from livekit.agents import stt
 from numpy.typing import NDArray
 
-from antiphon.agent_worker.flow import Flow
+from antiphon.agent_worker.flow.bound import BoundFlow
+from antiphon.agent_worker.providers.loaded import prewarm
 from antiphon.agent_worker.providers.sphinx_stt import UNCLEAR, SphinxSTT
-from antiphon.agent_worker.providers.table import prewarm, session_options
+from antiphon.agent_worker.providers.voices import session_options
 
 Samples = NDArray[np.float64]
 Speak = Callable[[str], Samples]
@@ -52,9 +53,9 @@ def loaded() -> dict[str, Any]:
 
 
 @pytest.fixture
-async def transcribe(booking: Flow, loaded: dict[str, Any]) -> AsyncIterator[Callable[..., Any]]:
+async def transcribe(bound: BoundFlow, loaded: dict[str, Any]) -> AsyncIterator[Callable[..., Any]]:
     """Return every final transcript, with voice activity detection."""
-    recogniser: stt.STT[Any] = session_options(booking, loaded)["stt"]
+    recogniser: stt.STT[Any] = session_options(bound, loaded)["stt"]
 
     async def transcribe(frames: list[rtc.AudioFrame]) -> list[stt.SpeechData]:
         stream = recogniser.stream()
@@ -70,9 +71,9 @@ async def transcribe(booking: Flow, loaded: dict[str, Any]) -> AsyncIterator[Cal
 
 
 @pytest.fixture
-def recognise(booking: Flow, loaded: dict[str, Any]) -> Callable[..., Any]:
+def recognise(bound: BoundFlow, loaded: dict[str, Any]) -> Callable[..., Any]:
     """Return the transcript without voice activity detection."""
-    recogniser = session_options(booking, loaded)["stt"].wrapped_stt
+    recogniser = session_options(bound, loaded)["stt"].wrapped_stt
     assert isinstance(recogniser, SphinxSTT)
 
     async def recognise(frames: list[rtc.AudioFrame]) -> stt.SpeechData:

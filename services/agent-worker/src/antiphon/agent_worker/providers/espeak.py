@@ -10,7 +10,9 @@ from typing import Any, Final
 DEFAULT_VOICE: Final = "en-us"
 WORDS_PER_MINUTE: Final = 170
 
-_RETRIEVE_AUDIO: Final = 1  # espeak_AUDIO_OUTPUT: AUDIO_OUTPUT_RETRIEVAL
+# espeak_AUDIO_OUTPUT: AUDIO_OUTPUT_SYNCHRONOUS. The other mode that returns audio speaks in a thread of its
+# own, whose end espeak_Synchronize looks for each 20 ms.
+_SYNCHRONOUS: Final = 2
 _DONT_EXIT: Final = 0x8000  # espeakINITIALIZE_DONT_EXIT: an error is returned, the process does not exit
 _RATE: Final = 1  # espeak_PARAMETER: espeakRATE
 _UTF8: Final = 1  # espeakCHARS_UTF8
@@ -45,7 +47,7 @@ class _Engine:
         except OSError as error:
             raise SpeechSynthesisFailed(f"the eSpeak NG library does not load: {error}") from error
         data = loader.get_data_path().encode()
-        rate = self._library.espeak_Initialize(_RETRIEVE_AUDIO, 0, ctypes.c_char_p(data), _DONT_EXIT)
+        rate = self._library.espeak_Initialize(_SYNCHRONOUS, 0, ctypes.c_char_p(data), _DONT_EXIT)
         if rate <= 0:
             raise SpeechSynthesisFailed(f"eSpeak NG did not start (code {rate}) with its data in {data!r}")
         self.sample_rate: int = rate
@@ -69,7 +71,6 @@ class _Engine:
             self._library.espeak_Synth(encoded, size, 0, _FROM_CHARACTER, 0, _UTF8, None, None),
             f"speak {text!r}",
         )
-        self._require(self._library.espeak_Synchronize(), f"finish {text!r}")
         return bytes(self._pcm)
 
     @staticmethod

@@ -1,148 +1,75 @@
-"""The providers that a flow can name, by kind. A new provider is one entry in PROVIDERS."""
+"""The providers that a flow can name, by kind and name: the built-in ones, and those of other packages."""
 
-from collections.abc import Callable, Collection, Mapping, MutableMapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
-from livekit.agents import llm, stt, tts, vad
+from livekit.agents import llm
 
-from antiphon.agent_worker.flow.check import ProviderCatalog
-from antiphon.agent_worker.flow.model import Flow
-from antiphon.agent_worker.flow.phrase import PhraseMatcher, to_grammar
-from antiphon.agent_worker.flow.scripted import ScriptedLLM
-from antiphon.agent_worker.providers.espeak import import_espeak, load_engine
-from antiphon.agent_worker.providers.espeak_tts import EspeakTTS
-from antiphon.agent_worker.providers.sphinx import Recogniser, known_words, load_library
-from antiphon.agent_worker.providers.sphinx_stt import SphinxSTT
+from antiphon.agent_worker.flow.bound import BoundFlow
+from antiphon.agent_worker.flow.voice import KINDS, Provider
+from antiphon.agent_worker.providers import options
+from antiphon.agent_worker.providers.entry import ProviderEntry, ProviderProblem
+from antiphon.agent_worker.providers.espeak import import_espeak
+from antiphon.agent_worker.providers.extensions import (
+    FailedExtension,
+    installed_extensions,
+    load_extensions,
+)
+from antiphon.agent_worker.providers.offline import OFFLINE
+from antiphon.agent_worker.providers.openai_deepgram import plugin_entries
+from antiphon.agent_worker.providers.sphinx import load_library
 
-SttFactory = Callable[[Flow, vad.VAD], stt.STT[Any]]
-LlmFactory = Callable[[Flow, str], llm.LLM[Any]]  # the flow, and the name of one of its agents
-TtsFactory = Callable[[], tts.TTS[Any]]
-
-
-@dataclass(frozen=True, slots=True)
-class SttProvider:
-    """A speech recogniser, and the words that it knows."""
-
-    load: Callable[[], SttFactory]
-    vocabulary: Callable[[], Collection[str]] | None = None  # None: it accepts any word
+LlmFactory = Callable[[BoundFlow, str], llm.LLM[Any]]  # the flow, and the name of one of its agents
 
 
 @dataclass(frozen=True, slots=True)
 class Providers:
-    """All providers by kind and name, as functions that load them before a call.
+    """All providers, and the extensions that were left out."""
 
-    Each blocks while it loads what calls share, such as a model, and returns the factory that calls use;
-    a VAD is shared itself.
-    """
+    entries: Mapping[tuple[str, str], ProviderEntry]  # by kind and name
+    failed: tuple[FailedExtension, ...] = ()
 
-    vad: Mapping[str, Callable[[], vad.VAD]]
-    stt: Mapping[str, SttProvider]
-    llm: Mapping[str, Callable[[], LlmFactory]]
-    tts: Mapping[str, Callable[[], TtsFactory]]
+    def names(self) -> Mapping[str, Collection[str]]:
+        """Return the names by kind."""
+        return {kind: [name for of, name in self.entries if of == kind] for kind in KINDS}
 
-    def catalog(self) -> ProviderCatalog:
-        """Return the names and vocabularies for the check of a flow."""
-        names = {"vad": self.vad, "stt": self.stt, "llm": self.llm, "tts": self.tts}
-        vocabularies = {name: stt.vocabulary for name, stt in self.stt.items() if stt.vocabulary is not None}
-        return ProviderCatalog(names, vocabularies)
+    def vocabularies(self) -> Mapping[str, Callable[[], Collection[str]]]:
+        """Return the vocabularies of recognisers that do not accept any word."""
+        return {
+            name: entry.vocabulary
+            for (kind, name), entry in self.entries.items()
+            if kind == "stt" and entry.vocabulary is not None
+        }
 
+    def find(self, kind: str, name: str) -> ProviderEntry:
+        """Return a provider. Raises ProviderProblem when there is none."""
+        try:
+            return self.entries[kind, name]
+        except KeyError:
+            raise ProviderProblem(f"there is no {kind} provider {name!r}{self._left_out()}") from None
 
-def _load_silero() -> vad.VAD:
-    from livekit.plugins import silero  # late: LiveKit preloads the plugins that the worker has imported
+    def option_problems(self, kind: str, provider: Provider) -> Iterator[tuple[str, str]]:
+        """Yield the options that a provider does not take, with the reason; `` stands for the provider."""
+        yield from options.problems(self.entries[kind, provider.use], provider)
 
-    return silero.VAD.load(min_silence_duration=0.4)
-
-
-def _load_sphinx() -> SttFactory:
-    return partial(_build_sphinx, Recogniser())
-
-
-def _load_script() -> LlmFactory:
-    return ScriptedLLM
-
-
-def _load_espeak() -> TtsFactory:
-    load_engine()
-    return EspeakTTS
+    def _left_out(self) -> str:
+        return "".join(f"; {failed}" for failed in self.failed)
 
 
-def _build_sphinx(recogniser: Recogniser, flow: Flow, detector: vad.VAD) -> stt.STT[Any]:
-    matcher = PhraseMatcher(flow)
-    sphinx = SphinxSTT(
-        recogniser, grammar=to_grammar(flow), is_sentence=lambda text: matcher.match(text) is not None
-    )
-    return stt.StreamAdapter(stt=sphinx, vad=detector)
+def load_providers(points: Iterable[Any] | None = None) -> Providers:
+    """Return the table: built-in providers and those of entry points, by default of all packages."""
+    builtin: dict[tuple[str, str], ProviderEntry] = {
+        (entry.kind, entry.name): entry for entry in (*OFFLINE, *plugin_entries())
+    }
+    more, failed = load_extensions(installed_extensions() if points is None else points, builtin)
+    return Providers({**builtin, **{(entry.kind, entry.name): entry for entry in more}}, tuple(failed))
 
 
-PROVIDERS = Providers(
-    vad={"silero": _load_silero},
-    stt={"offline": SttProvider(load=_load_sphinx, vocabulary=known_words)},
-    llm={"offline": _load_script},
-    tts={"offline": _load_espeak},
-)
-CATALOG = PROVIDERS.catalog()
-
-
-@dataclass(frozen=True, slots=True)
-class _Loaded:
-    vad: Mapping[str, vad.VAD]
-    stt: Mapping[str, SttFactory]
-    llm: Mapping[str, LlmFactory]
-    tts: Mapping[str, TtsFactory]
-
-
-_LOADED = __name__  # the key in a job process's userdata
+PROVIDERS = load_providers()
 
 
 def check_installed() -> None:
     """Raise ImportError when a library is missing that has no wheel for every platform, or is unusable."""
     load_library()
     import_espeak()
-
-
-def prewarm(userdata: MutableMapping[str, Any]) -> None:
-    """Load all providers into a job process's userdata; blocks for about half a second."""
-    userdata[_LOADED] = _Loaded(
-        vad={name: load() for name, load in PROVIDERS.vad.items()},
-        stt={name: provider.load() for name, provider in PROVIDERS.stt.items()},
-        llm={name: load() for name, load in PROVIDERS.llm.items()},
-        tts={name: load() for name, load in PROVIDERS.tts.items()},
-    )
-
-
-def _loaded(userdata: MutableMapping[str, Any]) -> _Loaded:
-    if _LOADED not in userdata:
-        prewarm(userdata)
-    loaded: _Loaded = userdata[_LOADED]
-    return loaded
-
-
-def llm_factory(flow: Flow, userdata: MutableMapping[str, Any]) -> LlmFactory:
-    """Return the factory of the language models of a flow's agents."""
-    return _loaded(userdata).llm[flow.providers.llm]
-
-
-def session_options(flow: Flow, userdata: MutableMapping[str, Any]) -> dict[str, Any]:
-    """Return the keyword arguments of AgentSession for a flow; blocks for some milliseconds.
-
-    The providers come from `userdata`; they are loaded now if `prewarm` has not been called.
-    """
-    loaded = _loaded(userdata)
-    names = flow.providers
-    detector = loaded.vad[names.vad]
-    return {
-        "vad": detector,
-        "stt": loaded.stt[names.stt](flow, detector),
-        "llm": loaded.llm[names.llm](flow, flow.entry),
-        "tts": loaded.tts[names.tts](),
-        "user_away_timeout": flow.silence.after_seconds,
-        # explicit, because the defaults may call a cloud service or generate answers that are discarded
-        "turn_handling": {
-            "turn_detection": "vad",
-            "endpointing": {"mode": "fixed", "min_delay": 0.2, "max_delay": 1.0},
-            "interruption": {"enabled": True, "mode": "vad"},
-            "preemptive_generation": {"enabled": False},
-        },
-    }
