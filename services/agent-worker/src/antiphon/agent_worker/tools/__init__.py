@@ -1,0 +1,1 @@
+"""The tools of a flow: Python functions, HTTP requests, MCP servers."""
