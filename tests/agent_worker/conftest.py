@@ -20,9 +20,10 @@ import pytest
 from livekit import api
 from tests.fixtures.process_tree import kill_tree
 
+from antiphon.agent_worker.catalog import CATALOG
 from antiphon.agent_worker.flow import Flow, load_flow
+from antiphon.agent_worker.flow.bound import BoundFlow, bind
 from antiphon.agent_worker.flow_store import publish_flows
-from antiphon.agent_worker.providers.table import CATALOG
 from antiphon.chassis.bus import Bus, outgoing
 from antiphon.chassis.deployment import deployment_of
 from antiphon.cli.caller import Caller
@@ -68,12 +69,14 @@ class Sessions:
         """Return the sessions of another deployment on the same LiveKit server."""
         return Sessions(bus, self.livekit, self.rooms)
 
-    async def request(self, *, revision: int = 1, agent_name: str | None = None, **limits: Any) -> str:
+    async def request(
+        self, *, flow_id: str = "booking", revision: int = 1, agent_name: str | None = None, **limits: Any
+    ) -> str:
         """Request a session and create its room with an agent, as session-api does."""
         deployment = await deployment_of(self.bus)
         session_id = new_session_id(datetime.now(UTC), secrets.token_bytes(10))
         event = SessionRequested(
-            flow_id="booking", flow_revision=revision, user_id="u", room=session_id, **limits
+            flow_id=flow_id, flow_revision=revision, user_id="u", room=session_id, **limits
         )
         envelope = seal(
             event,
@@ -137,6 +140,12 @@ class Sessions:
 def booking() -> Flow:
     """The flow of flows/booking.yaml."""
     return load_flow(FLOWS / "booking.yaml", CATALOG)
+
+
+@pytest.fixture
+def bound(booking: Flow) -> BoundFlow:
+    """The booking flow in a session without metadata."""
+    return bind(booking, CATALOG)
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,6 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,16 +12,17 @@ from livekit.agents.metrics import LLMModelUsage
 from livekit.agents.voice.run_result import RunResult
 
 from antiphon.agent_worker.agents import build_entry_agent
-from antiphon.agent_worker.flow import Flow, tools
+from antiphon.agent_worker.flow.bound import BoundFlow
 from antiphon.agent_worker.flow.scripted import ScriptedLLM
+from antiphon.agent_worker.tools import booking
 
 Say = Callable[[str], Awaitable[list[str]]]
 
 
 @asynccontextmanager
-async def conversation(flow: Flow) -> AsyncIterator[tuple[AgentSession[Any], Say]]:
+async def conversation(bound: BoundFlow) -> AsyncIterator[tuple[AgentSession[Any], Say]]:
     session: AgentSession[Any] = AgentSession(vad=None, turn_handling={"turn_detection": "manual"})
-    await session.start(build_entry_agent(flow, ScriptedLLM))
+    await session.start(build_entry_agent(bound, ScriptedLLM))
 
     async def say(words: str) -> list[str]:
         result: RunResult[None] = await session.run(user_input=words)
@@ -46,8 +46,8 @@ def _format(item: Any) -> str:
             return f"{item.old_agent_id} => {item.new_agent_id}"
 
 
-async def test_booking_from_greeting_to_end_of_call(booking: Flow) -> None:
-    async with conversation(booking) as (session, say):
+async def test_booking_from_greeting_to_end_of_call(bound: BoundFlow) -> None:
+    async with conversation(bound) as (session, say):
         closed = asyncio.Event()
         session.on("close", lambda _: closed.set())
         assert await say("hello") == ["Hello. Would you like to book a table?"]
@@ -81,8 +81,8 @@ async def test_booking_from_greeting_to_end_of_call(booking: Flow) -> None:
         assert usage.output_tokens > 0
 
 
-async def test_no_thank_you_books_nothing_and_asks_again(booking: Flow) -> None:
-    async with conversation(booking) as (_, say):
+async def test_no_thank_you_books_nothing_and_asks_again(bound: BoundFlow) -> None:
+    async with conversation(bound) as (_, say):
         await say("i would like to book a table for two")
         await say("tomorrow at seven")
         refused = await say("no thank you")
@@ -91,17 +91,17 @@ async def test_no_thank_you_books_nothing_and_asks_again(booking: Flow) -> None:
 
 
 @pytest.mark.parametrize("words", ["(unclear)", "what is the weather like", "yes"])
-async def test_unclear_message_gets_the_fallback(words: str, booking: Flow) -> None:
-    async with conversation(booking) as (_, say):
+async def test_unclear_message_gets_the_fallback(words: str, bound: BoundFlow) -> None:
+    async with conversation(bound) as (_, say):
         await say("i would like to book a table for two")
         await say("tomorrow at seven")
         answer = await say(words)
-        assert answer == [booking.fallback]
-        assert "I did not catch that" in booking.fallback
+        assert answer == [bound.flow.script.fallback]
+        assert "I did not catch that" in (bound.flow.script.fallback or "")
 
 
-async def test_question_stays_open_after_an_unclear_message(booking: Flow) -> None:
-    async with conversation(booking) as (_, say):
+async def test_question_stays_open_after_an_unclear_message(bound: BoundFlow) -> None:
+    async with conversation(bound) as (_, say):
         await say("i would like to book a table for two")
         await say("tomorrow at seven")
         await say("(unclear)")
@@ -109,23 +109,23 @@ async def test_question_stays_open_after_an_unclear_message(booking: Flow) -> No
 
 
 @pytest.mark.parametrize("before", [[], ["i would like to book a table for two"], ["tomorrow at seven"]])
-async def test_yes_please_without_a_question_books_nothing(before: list[str], booking: Flow) -> None:
-    async with conversation(booking) as (_, say):
+async def test_yes_please_without_a_question_books_nothing(before: list[str], bound: BoundFlow) -> None:
+    async with conversation(bound) as (_, say):
         for words in before:
             await say(words)
         assert not any("book_table" in step for step in await say("yes please"))
 
 
-async def test_second_yes_please_does_not_book_twice(booking: Flow) -> None:
-    async with conversation(booking) as (_, say):
+async def test_second_yes_please_does_not_book_twice(bound: BoundFlow) -> None:
+    async with conversation(bound) as (_, say):
         await say("i would like to book a table for two")
         await say("tomorrow at seven")
         assert any("book_table" in step for step in await say("yes please"))
         assert not any("book_table" in step for step in await say("yes please"))
 
 
-async def test_second_booking_has_its_own_reference(booking: Flow) -> None:
-    async with conversation(booking) as (_, say):
+async def test_second_booking_has_its_own_reference(bound: BoundFlow) -> None:
+    async with conversation(bound) as (_, say):
         references = []
         for _ in range(2):
             await say("i would like to book a table for two")
@@ -134,36 +134,35 @@ async def test_second_booking_has_its_own_reference(booking: Flow) -> None:
         assert references[0] != references[1]
 
 
-async def test_booking_continues_after_a_hand_off(booking: Flow) -> None:
-    async with conversation(booking) as (_, say):
+async def test_booking_continues_after_a_hand_off(bound: BoundFlow) -> None:
+    async with conversation(bound) as (_, say):
         await say("i would like to book a table for six")
         await say("may i speak to the manager")
         assert (await say("tomorrow at seven"))[0].startswith("A table for six, tomorrow at seven.")
         assert (await say("yes please"))[0].startswith("-> book_table")
 
 
-async def test_agent_does_not_hand_off_to_itself(booking: Flow) -> None:
-    async with conversation(booking) as (_, say):
+async def test_agent_does_not_hand_off_to_itself(bound: BoundFlow) -> None:
+    async with conversation(bound) as (_, say):
         await say("may i speak to the manager")
         again = await say("may i speak to the manager")
         assert again == ["You are speaking to the manager. What can I do for you?"]
 
 
 async def test_failed_tool_is_reported_and_can_be_retried(
-    booking: Flow, monkeypatch: pytest.MonkeyPatch
+    bound: BoundFlow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def fail(_arguments: Any, _call_id: str) -> dict[str, str]:
+    async def fail(*_: Any) -> dict[str, str]:
         raise ConnectionError("the database is unavailable")
 
-    works = tools.TOOLS["book_table"]
-    monkeypatch.setitem(tools.TOOLS, "book_table", replace(works, run=fail))
-    async with conversation(booking) as (session, say):
+    works = booking.book_table._func
+    monkeypatch.setattr(booking.book_table, "_func", fail)
+    async with conversation(bound) as (_, say):
         await say("i would like to book a table for two")
         await say("tomorrow at seven")
         assert (await say("yes please"))[1:] == [
             "<- book_table failed",
             "I am sorry, I could not book that table. Please try again.",
         ]
-        monkeypatch.setitem(tools.TOOLS, "book_table", works)
-        await session.current_agent.update_tools(build_entry_agent(booking, ScriptedLLM).tools)
+        monkeypatch.setattr(booking.book_table, "_func", works)
         assert (await say("yes please"))[-1].startswith("Your table is booked.")

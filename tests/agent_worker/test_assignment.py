@@ -59,7 +59,7 @@ async def test_assignment_has_flow_and_trace(bus: Bus, link: BusLink) -> None:
     await publish(bus)
     await request(bus)
     assigned = await read_assignment(link, IDENTITY, 10)
-    assert assigned.flow.id == "booking"
+    assert assigned.bound.flow.id == "booking"
     assert assigned.requested_at == AT
     assert assigned.traceparent == TRACEPARENT
 
@@ -95,7 +95,7 @@ async def test_other_events_of_the_session_are_ignored(bus: Bus, link: BusLink) 
         time=AT,
     )
     await bus.publish(outgoing(envelope))
-    assert (await read_assignment(link, IDENTITY, 10)).flow.id == "booking"
+    assert (await read_assignment(link, IDENTITY, 10)).bound.flow.id == "booking"
 
 
 async def test_missing_revision_raises(bus: Bus, link: BusLink) -> None:
@@ -118,7 +118,7 @@ async def test_assignment_waits_for_the_broker(bus: Bus, link: BusLink, nats_ser
     await asyncio.sleep(1)
     assert not reading.done()
     nats_server.start()
-    assert (await reading).flow.id == "booking"
+    assert (await reading).bound.flow.id == "booking"
 
 
 async def test_timeout_raises(bus: Bus, link: BusLink, nats_server: NatsServer) -> None:

@@ -6,14 +6,12 @@ from typing import Any
 from livekit.agents import AgentSession
 
 from antiphon.agent_worker.agents import build_entry_agent
-from antiphon.agent_worker.flow import Flow
+from antiphon.agent_worker.flow.bound import BoundFlow
+from antiphon.agent_worker.flow.call import Silence
 from antiphon.agent_worker.flow.scripted import ScriptedLLM
 from antiphon.agent_worker.silence import SilencePrompter, prompt_on_silence
 
-
-def _quick(flow: Flow) -> Flow:
-    silence = flow.silence.model_copy(update={"after_seconds": 0.02, "at_most": 2})
-    return flow.model_copy(update={"silence": silence})
+QUICK = Silence(after_seconds=0.02, say="Are you still there?", at_most=2)
 
 
 class _Prompts:
@@ -42,28 +40,28 @@ class _Prompts:
             await self._listening.wait()
 
 
-async def _silent_session(flow: Flow) -> tuple[AgentSession[Any], SilencePrompter, _Prompts]:
+async def _silent_session(bound: BoundFlow) -> tuple[AgentSession[Any], SilencePrompter, _Prompts]:
     session: AgentSession[Any] = AgentSession(
         vad=None,
         turn_handling={"turn_detection": "manual"},
-        user_away_timeout=flow.silence.after_seconds,
+        user_away_timeout=QUICK.after_seconds,
     )
-    prompter = prompt_on_silence(session, flow.silence)
-    prompts = _Prompts(session, flow.silence.say)
-    await session.start(build_entry_agent(flow, ScriptedLLM))
+    prompter = prompt_on_silence(session, QUICK, QUICK.say)
+    prompts = _Prompts(session, QUICK.say)
+    await session.start(build_entry_agent(bound, ScriptedLLM))
 
     return session, prompter, prompts
 
 
-async def test_prompts_stop_at_the_limit(booking: Flow) -> None:
-    session, prompter, prompts = await _silent_session(_quick(booking))
+async def test_prompts_stop_at_the_limit(bound: BoundFlow) -> None:
+    session, prompter, prompts = await _silent_session(bound)
     await prompts.wait_for(2)
     assert prompter._timer is None
     await session.aclose()
 
 
-async def test_limit_is_reset_when_the_caller_speaks(booking: Flow) -> None:
-    session, prompter, prompts = await _silent_session(_quick(booking))
+async def test_limit_is_reset_when_the_caller_speaks(bound: BoundFlow) -> None:
+    session, prompter, prompts = await _silent_session(bound)
     await prompts.wait_for(2)
     session._update_user_state("speaking")
     session._update_user_state("listening")

@@ -5,17 +5,21 @@ import asyncio
 from livekit import rtc
 from livekit.agents import AgentSession, JobContext
 
+from antiphon.agent_worker.supervisors import may_watch
+
 CALLER = "caller"  # the identity in the tokens that session-api signs by default
 UNSURE_SECONDS = 2.0  # for the participant `caller`, when another one came first
 
+_CALLS = (rtc.ParticipantKind.PARTICIPANT_KIND_STANDARD, rtc.ParticipantKind.PARTICIPANT_KIND_CONNECTOR)
 _PHONE = rtc.ParticipantKind.PARTICIPANT_KIND_SIP
 
 
 async def link_caller(ctx: JobContext, session: AgentSession[None]) -> str:
     """Wait for the caller, make the session listen to them, and return their identity.
 
-    That is the participant `caller`, or one who comes by telephone; after two seconds, anyone else who is not
-    an agent. The session must have been started for `caller`, and goes back to them when they come later.
+    That is the participant `caller`, or one who comes by telephone; after two seconds, anyone else who is
+    neither an agent nor a supervisor. The session must have been started for `caller`, and goes back to them
+    when they come later.
     Raises RuntimeError when the room is closed.
     """
     caller = await _find_caller(ctx)
@@ -42,8 +46,11 @@ async def _find_caller(ctx: JobContext) -> str:
         certain = await _wait_for_certain_caller(ctx)
         if certain is not None:
             return certain
-        if first.identity in ctx.room.remote_participants:
+        if not may_watch(first) and first.identity in ctx.room.remote_participants:
             return first.identity
+        others = (p for p in ctx.room.remote_participants.values() if p.kind in _CALLS and not may_watch(p))
+        if (other := next(others, None)) is not None:
+            return other.identity
 
 
 async def _wait_for_certain_caller(ctx: JobContext) -> str | None:

@@ -1,4 +1,4 @@
-"""Flows in the `flows` bucket: immutable revisions under `{tenant}.{flow id}.{revision}`."""
+"""Flows in their buckets: immutable revisions in `flows`, and drafts that test sessions run."""
 
 import hashlib
 from collections.abc import Callable
@@ -8,29 +8,12 @@ from pathlib import Path
 
 import msgspec
 
+from antiphon.agent_worker.catalog import CATALOG
 from antiphon.agent_worker.flow import Flow, FlowProblem, InvalidFlow, load_flow
-from antiphon.agent_worker.providers.table import CATALOG
+from antiphon.agent_worker.flow_check import summary_of
 from antiphon.chassis.bus import Bucket, Bus, KeyExists
-
-FLOWS_BUCKET = "flows"
-
-
-class FlowRevision(msgspec.Struct, frozen=True, kw_only=True):
-    """The value of a key: the source of a flow, and what lists of flows show."""
-
-    flow_id: str
-    revision: int
-    name: str
-    description: str
-    language: str
-    source: str
-    sha256: str
-    created_at: datetime
-    greeting: str = ""
-
-
-class _Source(msgspec.Struct):
-    source: str
+from antiphon.contracts.flows import FlowRevision, decode_revision, draft_key, revision_key
+from antiphon.contracts.streams import FLOW_DRAFTS, FLOWS
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,49 +54,64 @@ def read_flows(folder: Path) -> list[tuple[Flow, str]]:
 async def publish_flows(
     bus: Bus, folder: Path, *, tenant: str, now: Callable[[], datetime]
 ) -> list[Published]:
-    """Publish the flows of a folder; a flow that has not changed keeps its revision.
+    """Publish the flows of a folder whose file has changed since it was published from one.
 
-    Raises InvalidFlow before anything is published.
+    A file that has not changed does not replace what was published over HTTP meanwhile, unless that is the
+    same with commands, which only flows of files may have. Several replicas may do it at once: they make one
+    revision. Raises InvalidFlow before anything is published.
     """
     flows = read_flows(folder)
-    bucket = await bus.bucket(FLOWS_BUCKET)
+    bucket = await bus.bucket(FLOWS.name)
     return [await _publish(bucket, flow, source, tenant, now()) for flow, source in flows]
 
 
 async def _publish(bucket: Bucket, flow: Flow, source: str, tenant: str, at: datetime) -> Published:
     sha256 = hashlib.sha256(source.encode()).hexdigest()
     newest: FlowRevision | None = None
+    of_file: str | None = None  # the hash of the newest revision from a file
     number = 1
     while True:
-        while (stored := await bucket.get(_key(tenant, flow.id, number))) is not None:
-            newest = msgspec.json.decode(stored, type=FlowRevision)
+        while (stored := await bucket.get(revision_key(tenant, flow.id, number))) is not None:
+            newest = decode_revision(stored)
+            of_file = newest.sha256 if newest.origin == "files" else of_file
             number += 1
-        if newest is not None and newest.sha256 == sha256:
+        if (
+            newest is not None
+            and sha256 in (newest.sha256, of_file)
+            and not _is_refused(flow, newest, sha256)
+        ):
             return Published(flow.id, newest.revision, new=False)
         revision = FlowRevision(
-            flow_id=flow.id,
+            **msgspec.structs.asdict(summary_of(flow)),
             revision=number,
-            name=flow.name,
-            description=flow.description,
-            language=flow.language,
             source=source,
             sha256=sha256,
             created_at=at,
-            greeting=flow.greeting,
         )
         try:
-            await bucket.create(_key(tenant, flow.id, number), msgspec.json.encode(revision))
+            await bucket.create(revision_key(tenant, flow.id, number), msgspec.json.encode(revision))
         except KeyExists:  # published concurrently: compare with that revision
             continue
         return Published(flow.id, number, new=True)
 
 
-async def read_revision(bus: Bus, tenant: str, flow_id: str, revision: int) -> str | None:
-    """Return the source of a flow's revision, or None if there is none. Raises BusError."""
-    bucket = await bus.bucket(FLOWS_BUCKET)
-    stored = await bucket.get(_key(tenant, flow_id, revision))
-    return None if stored is None else msgspec.json.decode(stored, type=_Source).source
+def _is_refused(flow: Flow, newest: FlowRevision, sha256: str) -> bool:
+    """Return whether calls may refuse the newest revision, and not the file that it is the same as."""
+    if newest.origin == "files" or newest.sha256 != sha256:
+        return False
+    return any(tool.mcp is not None and tool.mcp.command is not None for tool in flow.tools.values())
 
 
-def _key(tenant: str, flow_id: str, revision: int) -> str:
-    return f"{tenant}.{flow_id}.{revision}"
+async def read_revision(bus: Bus, tenant: str, flow_id: str, revision: int) -> FlowRevision | None:
+    """Return a flow's revision, or None if there is none. Raises BusError, InvalidRecord."""
+    return await _record(await bus.bucket(FLOWS.name), revision_key(tenant, flow_id, revision))
+
+
+async def read_draft(bus: Bus, tenant: str, flow_id: str, sha256: str) -> FlowRevision | None:
+    """Return a draft, or None if it is gone. Raises BusError, InvalidRecord."""
+    return await _record(await bus.bucket(FLOW_DRAFTS.name), draft_key(tenant, flow_id, sha256))
+
+
+async def _record(bucket: Bucket, key: str) -> FlowRevision | None:
+    stored = await bucket.get(key)
+    return None if stored is None else decode_revision(stored)

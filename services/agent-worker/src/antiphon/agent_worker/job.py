@@ -4,21 +4,34 @@ import asyncio
 import gc
 import signal
 import threading
+from collections.abc import Collection
 from functools import partial
-from typing import Any
 
 import structlog
-from livekit.agents import AgentSession, CloseEvent, JobContext, JobProcess, JobRequest
-from livekit.agents.voice.room_io import RoomOptions
+from livekit.agents import CloseEvent, JobContext, JobProcess, JobRequest
+from livekit.agents.voice.room_io import RoomOptions, TextInputOptions
 
-from antiphon.agent_worker.agents import build_entry_agent
-from antiphon.agent_worker.assignment import Assignment, read_assignment
+from antiphon.agent_worker.agent_deadlines import keep_deadlines_of_agents
+from antiphon.agent_worker.agents import entry_agent
+from antiphon.agent_worker.answered import answered
+from antiphon.agent_worker.apology import ApologisingSession
+from antiphon.agent_worker.assignment import Assignment, FlowNotLoaded, loading, read_assignment
+from antiphon.agent_worker.call import Call, speak
 from antiphon.agent_worker.caller import CALLER, link_caller
-from antiphon.agent_worker.providers.table import llm_factory, prewarm, session_options
+from antiphon.agent_worker.chat_text import hear_text
+from antiphon.agent_worker.flow import InvalidFlow
+from antiphon.agent_worker.providers.loaded import OFFLINE_PROVIDERS, Named, import_plugins, prewarm
+from antiphon.agent_worker.providers.voices import session_options, voice_of_agent
+from antiphon.agent_worker.push_to_talk import take_turns_by_hand
 from antiphon.agent_worker.settings import SERVICE, AgentSettings
 from antiphon.agent_worker.silence import prompt_on_silence
+from antiphon.agent_worker.supervisors import tell_supervisors
+from antiphon.agent_worker.tools.session_tools import SessionTools
+from antiphon.agent_worker.transfers import SipTelephone
+from antiphon.agent_worker.unheard_caller import UnheardCaller
 from antiphon.chassis import telemetry, tracing
 from antiphon.chassis.settings import load
+from antiphon.contracts.events.session import FailureReason
 from antiphon.recorder import Recording, record, recording_of
 from antiphon.recorder.identity import identity_of
 
@@ -34,13 +47,13 @@ class GreetingFailed(Exception):
     """No audio of the greeting reached the room."""
 
 
-def prewarm_process(process: JobProcess) -> None:
-    """Set up an idle process: logs and traces, signals, models. LiveKit's `setup_fnc`."""
+def prewarm_process(process: JobProcess, providers: Collection[Named] = OFFLINE_PROVIDERS) -> None:
+    """Set up an idle process: logs and traces, signals, the providers of flows. LiveKit's `setup_fnc`."""
     telemetry.configure(SERVICE, load(AgentSettings))
     if threading.current_thread() is threading.main_thread():
         # LiveKit ignores SIGTERM only under spawn; under a forkserver, a signal to the group would end calls
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    prewarm(process.userdata)
+    prewarm(process.userdata, providers)
     gc.collect()
     gc.freeze()  # collections during a call skip what is loaded now
 
@@ -69,50 +82,90 @@ async def entry(ctx: JobContext) -> None:
             return
         connecting = asyncio.create_task(ctx.connect(), name="connect")
         try:
-            assignment = await read_assignment(recording.link, identity, settings.assignment_timeout_seconds)
-        finally:
-            await connecting  # also after an error, so that no connection is left half open
-        recording.set_request(assignment.requested_at, assignment.traceparent)
-        with tracing.continue_from(assignment.traceparent), tracing.span("agent.answer"):
-            await _start_session(ctx, recording, assignment)
+            try:
+                assignment = await read_assignment(
+                    recording.link, identity, settings.assignment_timeout_seconds
+                )
+            finally:
+                await connecting  # also after an error, so that no connection is left half open
+            recording.set_request(assignment.requested_at, assignment.traceparent)
+            with (
+                tracing.continue_from(assignment.traceparent),
+                tracing.span("agent.answer"),
+                loading(assignment.name),
+            ):
+                await _start_session(ctx, recording, assignment)
+        except (InvalidFlow, FlowNotLoaded) as error:
+            log.error("job.flow_not_loaded", error=str(error))  # noqa: TRY400 - the message says it all
+            recording.failed(error, FailureReason.FLOW_NOT_LOADED)
+            ctx.shutdown("the flow was not loaded")
 
 
 async def _start_session(ctx: JobContext, recording: Recording, assignment: Assignment) -> None:
-    flow = assignment.flow
-    options = await asyncio.to_thread(session_options, flow, ctx.proc.userdata)
-    session: AgentSession[None] = AgentSession(
-        **options, session_close_transcript_timeout=TRANSCRIPT_TIMEOUT_SECONDS
+    tools = SessionTools(assignment.bound)  # its MCP servers start while the session does
+    ctx.add_shutdown_callback(tools.close)
+    bound = tools.bound
+    flow = bound.flow
+    greeting_text = bound.greeting_of(flow.first) or ""
+    import_plugins(flow)  # nothing to do, unless the flow is newer than the worker
+    options = await asyncio.to_thread(session_options, bound, ctx.proc.userdata)
+    session = ApologisingSession(
+        bound,
+        **options,
+        max_tool_steps=flow.limits.tool_calls,
+        session_close_transcript_timeout=TRANSCRIPT_TIMEOUT_SECONDS,
     )
-    recording.attach(session, greeting=flow.greeting)
-    prompt_on_silence(session, flow.silence)
+    recording.attach(session, greeting=greeting_text)
+    flow_events = tell_supervisors(ctx.room, recording, identity_of(ctx))
+
+    async def stop_telling() -> None:
+        await flow_events.close()
+
+    ctx.add_shutdown_callback(stop_telling)
+    userdata = ctx.proc.userdata
+    voice = partial(voice_of_agent, userdata=userdata)
+    call = Call(bound, voice, recording, SipTelephone(session, ctx.room, lambda: ctx.api.sip))
+    if flow.silence is not None:
+        prompt_on_silence(session, flow.silence, bound.text(flow.silence.say))
+
+    keep_deadlines_of_agents(session, bound)
+    UnheardCaller(session)
 
     def end_job(event: CloseEvent) -> None:
         ctx.shutdown(f"session closed: {event.reason.value}")  # else the job runs until the room is closed
 
     session.on("close", end_job)
     await session.start(
-        build_entry_agent(flow, llm_factory(flow, ctx.proc.userdata)),
+        entry_agent(call),
         room=ctx.room,
-        room_options=RoomOptions(participant_identity=CALLER),
+        room_options=RoomOptions(participant_identity=CALLER, text_input=TextInputOptions(hear_text)),
         session_host=False,  # it publishes the agent's instructions to the whole room
         record=False,
     )
+    if flow.turns.detection == "manual":
+        take_turns_by_hand(ctx.room, session)
     # in a task: when LiveKit ends a job, it waits up to fifteen seconds for an entry point that is running
-    greeting = asyncio.create_task(_greet(ctx, session, recording, flow.greeting), name="greeting")
+    greeting = asyncio.create_task(_greet(ctx, session, recording, call), name="greeting")
     _greetings.add(greeting)
     greeting.add_done_callback(partial(_on_greeting_done, ctx, recording))
 
 
-async def _greet(ctx: JobContext, session: AgentSession[Any], recording: Recording, text: str) -> None:
+async def _greet(ctx: JobContext, session: ApologisingSession, recording: Recording, call: Call) -> None:
     """Wait for the caller, speak the greeting, and check that it was audible."""
     try:
         await link_caller(ctx, session)
     except RuntimeError:  # the room is closed, and LiveKit ends the job
         log.info("job.no_caller")
         return
-    speech = session.say(text)
+    answered(call, session, ctx.room)
+    text = call.bound.greeting_of(call.bound.flow.first)
+    if text is None:  # only a realtime model may be without: it listens first
+        recording.ready("")
+        return
+    speech = speak(session, text)
     await speech
     if not recording.is_ready and not speech.interrupted:
+        await session.give_up()
         raise GreetingFailed(recording.failure or "the greeting was not audible")
     recording.ready(text)
 

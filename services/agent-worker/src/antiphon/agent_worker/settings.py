@@ -58,6 +58,19 @@ class AgentSettings(NatsSettings, LiveKitSettings, LogSettings):
         description="how long a job waits for the broker to read its session and flow",
     )
 
+    tools_path: Annotated[str | None, BeforeValidator(_folder)] = Field(
+        None,
+        validation_alias="ANTIPHON_AGENT_TOOLS_PATH",
+        description="folders with modules of your own that tools of flows name, separated as in PATH",
+    )
+
+    mcp_commands: bool | None = Field(
+        None,
+        validation_alias="ANTIPHON_AGENT_MCP_COMMANDS",
+        description="whether MCP servers of flows may be commands, which run as the user of the worker; "
+        "when it is not set, in flows that were published from files only",
+    )
+
     @property
     def recorder(self) -> RecorderSettings:
         """The settings of the recorder."""

@@ -5,7 +5,8 @@ from typing import Any
 
 from livekit.agents import AgentSession, AgentStateChangedEvent, CloseEvent, UserStateChangedEvent
 
-from antiphon.agent_worker.flow.model import Silence
+from antiphon.agent_worker.call import speak
+from antiphon.agent_worker.flow.call import Silence
 
 
 class SilencePrompter:
@@ -15,9 +16,10 @@ class SilencePrompter:
     same silence are scheduled here.
     """
 
-    def __init__(self, session: AgentSession[Any], silence: Silence) -> None:
+    def __init__(self, session: AgentSession[Any], silence: Silence, text: str) -> None:
         self._session = session
         self._silence = silence
+        self._text = text
         self._prompts = 0
         self._timer: asyncio.TimerHandle | None = None
 
@@ -46,7 +48,7 @@ class SilencePrompter:
         self._timer = None
         if self._prompts < self._silence.at_most:
             self._prompts += 1
-            self._session.say(self._silence.say)
+            speak(self._session, self._text)
 
     def _cancel(self) -> None:
         if self._timer is not None:
@@ -54,9 +56,9 @@ class SilencePrompter:
             self._timer = None
 
 
-def prompt_on_silence(session: AgentSession[Any], silence: Silence) -> SilencePrompter:
-    """Prompt the caller of a session on silence, as the flow defines."""
-    prompter = SilencePrompter(session, silence)
+def prompt_on_silence(session: AgentSession[Any], silence: Silence, text: str) -> SilencePrompter:
+    """Prompt the caller of a session with a text on silence, as the flow defines."""
+    prompter = SilencePrompter(session, silence, text)
     session.on("user_state_changed", prompter.on_user_state)
     session.on("agent_state_changed", prompter.on_agent_state)
     session.on("close", prompter.on_close)

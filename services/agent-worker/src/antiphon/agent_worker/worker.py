@@ -2,18 +2,23 @@
 
 import asyncio
 import math
-import os
 import sys
+from collections.abc import Collection
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryFile
 from weakref import WeakSet
 
 import structlog
-from livekit.agents import AgentServer
+from livekit.agents import AgentServer, JobProcess
 
+from antiphon.agent_worker.flow_check import FlowChecks
 from antiphon.agent_worker.job import entry, on_request, on_session_end, prewarm_process
+from antiphon.agent_worker.providers.loaded import OFFLINE_PROVIDERS, Named, fork_server_modules
+from antiphon.agent_worker.providers.table import PROVIDERS
+from antiphon.agent_worker.semantic_turns import preload_if_used
 from antiphon.agent_worker.settings import AgentSettings
+from antiphon.agent_worker.used_providers import LaterProviders, used_providers
 from antiphon.chassis.background import BackgroundTask
 from antiphon.chassis.bus import Bus, BusError
 from antiphon.chassis.deployment import DeploymentCheck, deployment_of
@@ -30,8 +35,8 @@ log = structlog.get_logger(__name__)
 SHUTDOWN_PROCESS_SECONDS = 30.0  # for a job to leave its room after its recording is finished
 SESSION_END_SECONDS = 60.0  # for `on_session_end`, which may wait for the broker
 ORPHANS_SECONDS = 5.0  # for the journals of the last jobs, at shutdown
+INITIALIZE_SECONDS = 30.0  # for a process to load its providers: plugins take seconds on a busy machine
 LIVEKIT_LOG_LEVELS = {"warning": "WARN"}
-PRELOAD_INFERENCE = "LIVEKIT_AGENTS_PRELOAD_LOCAL_INFERENCE"  # 244 MB for a turn detector that no flow uses
 
 
 async def serve(settings: AgentSettings, stop: asyncio.Event) -> None:
@@ -44,7 +49,7 @@ async def serve(settings: AgentSettings, stop: asyncio.Event) -> None:
     except UnusableFolder as error:
         print(error, file=sys.stderr)  # noqa: T201 - as every invalid setting
         raise SystemExit(EXIT_BAD_SETTINGS) from error
-    os.environ.setdefault(PRELOAD_INFERENCE, "0")
+    _log_left_out()
     access = settings.nats
     link = BusLink(
         partial(Bus.connect, access, name="agent-worker"),
@@ -62,16 +67,26 @@ async def serve(settings: AgentSettings, stop: asyncio.Event) -> None:
         # the name of the agent, and which jobs are its own, are the deployment's
         deployment = await retrying(BusError)(_deployment, link)
         health.add("deployment", DeploymentCheck(link.bus, deployment).check)
-        server = build_server(settings, deployment)
+        await retrying(BusError)(_preload, link)
+        setup = SetUp(await retrying(BusError)(used_providers, link))
+        log.info("worker.providers", used=[" ".join(named) for named in sorted(setup.providers)])
+        server = build_server(settings, deployment, setup)
         registration.watch(server)
         server.on("worker_started", lambda: _watch_jobs(server, orphans, processes))
-        await server.run()
+        following = BackgroundTask(partial(LaterProviders(setup).follow, link), name="later providers")
+        health.add("later providers", following.ready)
+        try:
+            await server.run()
+        finally:
+            await following.close()
 
     health = Health({"livekit": registration.check, "processes": processes.check})
     for name, check in _bus_checks(link).items():
         health.add(name, check)
     serving = asyncio.create_task(serve_jobs(), name="agent-server")
     adopting = BackgroundTask(orphans.run, name="orphans")
+    checking = BackgroundTask(partial(FlowChecks().serve, link), name="flow checks")
+    health.add("flow checks", checking.ready)
 
     async def journals() -> None:
         adopting.check()
@@ -95,8 +110,14 @@ async def serve(settings: AgentSettings, stop: asyncio.Event) -> None:
         for task in (serving, stopping):
             task.cancel()
         await asyncio.wait(tasks)
+        await checking.close()
         await adopting.close()
         await link.close()
+
+
+def _log_left_out() -> None:
+    for failed in PROVIDERS.failed:
+        log.warning("worker.provider_left_out", entry_point=failed.name, reason=str(failed))
 
 
 def _bus_checks(link: BusLink) -> dict[str, Check]:
@@ -111,6 +132,10 @@ def _bus_checks(link: BusLink) -> dict[str, Check]:
 
 async def _deployment(link: BusLink) -> Deployment:
     return await deployment_of(await link.bus())
+
+
+async def _preload(link: BusLink) -> None:
+    await preload_if_used(await link.bus())
 
 
 class UnusableFolder(Exception):
@@ -145,8 +170,20 @@ async def _drain(server: AgentServer, orphans: Orphans) -> None:
         log.warning("worker.orphans_left")
 
 
-def build_server(settings: AgentSettings, deployment: Deployment) -> AgentServer:
-    """Return the AgentServer for the settings, not started."""
+class SetUp:
+    """LiveKit's `setup_fnc`, pickled when a process starts: with the providers that are used then."""
+
+    def __init__(self, providers: Collection[Named] = OFFLINE_PROVIDERS) -> None:
+        self.providers = frozenset(providers)
+
+    def __call__(self, process: JobProcess) -> None:
+        """Set up a process."""
+        prewarm_process(process, self.providers)
+
+
+def build_server(settings: AgentSettings, deployment: Deployment, setup: SetUp | None = None) -> AgentServer:
+    """Return the AgentServer for the settings, not started; its processes load what `setup` names."""
+    setup = setup or SetUp()
     unlimited = math.isinf(settings.load_threshold)
     server = AgentServer(
         ws_url=settings.livekit_url,
@@ -160,8 +197,9 @@ def build_server(settings: AgentSettings, deployment: Deployment) -> AgentServer
         shutdown_process_timeout=SHUTDOWN_PROCESS_SECONDS,
         session_end_timeout=SESSION_END_SECONDS,
         max_retry=sys.maxsize,  # LiveKit may be unavailable for any length of time
-        setup_fnc=prewarm_process,
-        preload_modules=["antiphon.agent_worker.preload"],
+        setup_fnc=setup,
+        initialize_process_timeout=INITIALIZE_SECONDS,
+        preload_modules=["antiphon.agent_worker.preload", *fork_server_modules(setup.providers)],
         host="127.0.0.1",
         port=0,  # of LiveKit's health route, which ignores whether the worker is connected
         log_level=LIVEKIT_LOG_LEVELS.get(settings.log_level, settings.log_level),
