@@ -29,7 +29,7 @@ from antiphon.contracts.events.session import CloseReason, FaultSide, SessionClo
 from antiphon.contracts.events.tool import ToolCompleted, ToolStarted
 from antiphon.contracts.events.usage import ModelUsage, UsageUpdated
 from antiphon.persistence.projection.batch import Advance, apply
-from antiphon.persistence.projection.rows import Cache
+from antiphon.persistence.projection.cache import Cache
 from antiphon.persistence.projection.tables import create_statements
 from antiphon.persistence.projections import PROJECTIONS
 from antiphon.persistence.verify.log_chain import verify_log

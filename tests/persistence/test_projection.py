@@ -18,8 +18,8 @@ from antiphon.contracts.subjects import PARTITIONS
 from antiphon.persistence import run
 from antiphon.persistence.errors import Fenced, NotReady
 from antiphon.persistence.projection import Projection, Rows, ViewTable
+from antiphon.persistence.projection.cache import Cache
 from antiphon.persistence.projection.loop import ProjectionLoop
-from antiphon.persistence.projection.rows import Cache
 from antiphon.persistence.projections.turns import TURN
 from antiphon.persistence.readiness import ReadinessCheck
 from antiphon.persistence.settings import PersistenceSettings
@@ -366,23 +366,28 @@ async def test_cached_rows_are_bounded_in_bytes(new_session: "NewSession") -> No
     session = new_session("cached")
     record = {"session_id": session.session_id, "epoch": "", "turn": 1, "user_text": "x" * 1_000}
     columns = dict.fromkeys(TURN.columns) | {"tool_call_ids": "[]", "metrics": "{}"}
+
+    def put(turn: int, text: str) -> None:
+        key = (session.session_id, "", turn)
+        cache.put(TURN, [key], [columns | record | {"turn": turn, "user_text": text}])
+
     for number in range(1, 6):
-        cache.put(TURN, columns | record | {"turn": number})
+        put(number, "x" * 1_000)
         cache.trim([session.turn(number)])
-    assert len(cache.rows) == 5
+    assert len(cache) == 5
     assert 10_000 < cache.bytes < 15_000
 
-    cache.put(TURN, columns | record | {"turn": 6, "user_text": "x" * 20_000})
+    put(6, "x" * 20_000)
     cache.trim([])
-    assert (cache.rows, cache.bytes) == ({}, 0)
+    assert (len(cache), cache.bytes) == (0, 0)
 
 
 async def test_events_folded_into_a_cached_row_count(new_session: "NewSession") -> None:
     cache = Cache(max_bytes=10_000)
     session = new_session("folded")
-    cache.rows["ids", ("row",)] = {}
+    cache.of(TURN).rows[session.session_id, "", 1] = {}
     cache.trim([session.turn(1, "x" * 6_000)])
-    assert cache.rows
+    assert len(cache)
     cache.trim([session.turn(2, "x" * 6_000)])
 
-    assert not cache.rows
+    assert not len(cache)

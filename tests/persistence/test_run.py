@@ -68,6 +68,7 @@ async def test_events_are_committed_and_seen_in_the_views(
             "postgres views",
             "nats",
             "leases",
+            "test sessions",
             "ingest",
             "views",
             *(f"projection {projection.name}" for projection in PROJECTIONS),

@@ -16,9 +16,10 @@ from antiphon.chassis.database import Database
 from antiphon.chassis.log import Log
 from antiphon.contracts.envelope import Envelope
 from antiphon.contracts.events.turn import TurnSaved
-from antiphon.persistence.errors import NotReady
+from antiphon.persistence.errors import Fenced, NotReady
 from antiphon.persistence.leases.locks import lease_name, projection_group
 from antiphon.persistence.projection import Projection, Rows, ViewTable, standstill
+from antiphon.persistence.projection import loop as loop_module
 from antiphon.persistence.projection.loop import ProjectionLoop
 from antiphon.persistence.readiness import ReadinessCheck
 from antiphon.persistence.rebuild.build import build
@@ -168,3 +169,27 @@ async def test_a_view_of_an_earlier_version_waits_for_its_build(
         await eventually(view.says("waits for the build of version 2: the live view has version 1"))
         await build(postgres_dsn, database, counted(2))
         await eventually(view.says(""))
+
+
+async def test_a_partition_that_is_taken_over_during_the_last_batch_ends_with_the_others(
+    bus: Bus,
+    database: Database,
+    postgres_dsn: str,
+    new_session: "NewSession",
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The stop waits for the batch, and the batch finds that another process writes the partition."""
+    projection = counted(1)
+    await build(postgres_dsn, database, projection)
+    session = new_session("taken over")
+    running = Running(projection, bus, database)
+
+    async def taken_over(*_: object) -> None:
+        running.stop.set()
+        await asyncio.sleep(0.1)  # the partitions wait for this batch now
+        raise Fenced("another process writes it", [session.partition])
+
+    monkeypatch.setattr(loop_module, "apply", taken_over)
+    await FilledLog(database).put([session.turn(1)])
+
+    await asyncio.wait_for(asyncio.gather(*running.tasks), 20)

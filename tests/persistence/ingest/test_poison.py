@@ -53,14 +53,14 @@ def _incoming(subject: str, payload: bytes, headers: bytes | None = None) -> Inc
     return Incoming(subject, payload, 7, 1, Headers(headers) if headers else None, datetime.now(UTC))
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(subject=tokens, headers=header_blocks, payload=st.binary(max_size=300))
 def test_any_bytes_are_a_dead_letter(subject: bytes, headers: bytes | None, payload: bytes) -> None:
     text = (b"sessions.5." + subject).decode("utf-8", "surrogateescape")
     assert isinstance(validate(_incoming(text, payload, headers), PARTITION), DeadLetter)
 
 
-@settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(changed=changes)
 @example(changed={"dataschema": "https://antiphon.dev/schemas/turn.saved/" + "9" * 200})
 @example(changed={"time": "0001-01-01T00:00:00+14:00"})

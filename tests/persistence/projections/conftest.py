@@ -14,7 +14,7 @@ from antiphon.contracts.session import Session, fold
 from antiphon.contracts.views import session_json
 from antiphon.persistence.projection import Projection
 from antiphon.persistence.projection.batch import Advance, apply
-from antiphon.persistence.projection.rows import Cache
+from antiphon.persistence.projection.cache import Cache
 from antiphon.persistence.projections import PROJECTIONS
 
 VIEWS = [table.name for projection in PROJECTIONS for table in projection.tables]

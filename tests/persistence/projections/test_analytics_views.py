@@ -37,7 +37,7 @@ from antiphon.contracts.events.turn import TurnSaved, TurnStarted
 from antiphon.contracts.events.usage import ModelUsage, UsageUpdated
 from antiphon.contracts.ids import agent_event_id
 from antiphon.persistence.projection import Projection
-from antiphon.persistence.projection.rows import Cache
+from antiphon.persistence.projection.cache import Cache
 from antiphon.persistence.projections.counting import MAX_RANGES, with_number, with_value
 from antiphon.persistence.projections.daily import DAILY
 from antiphon.persistence.projections.participants import PARTICIPANTS
@@ -77,6 +77,7 @@ async def test_a_tool_call_runs_until_it_completes(view: "View", new_session: "N
     assert [row["status"] for row in await view.rows("tools")] == ["running", "running"]
 
     done = ToolCompleted(call_id="c1", name="find_table", status="done", output="19:00", duration_seconds=0.5)
+    done = replace(done, personal=True)
     alone = ToolCompleted(call_id="c3", name="pay", status="error", output="refused")
     saved = replace(SAVED, turn=4, tool_call_ids=["c1", "unknown"])
     await view(TOOLS).given(second := of(session, done, alone, saved))
@@ -94,7 +95,9 @@ async def test_a_tool_call_runs_until_it_completes(view: "View", new_session: "N
         "duration_seconds": 0.5,
         "arguments": '{"seats": 2}',
         "output": "19:00",
+        "personal": True,
     }
+    assert [two["personal"], three["personal"]] == [False, False]
     assert (two["status"], two["turn"], three["status"], three["started_at"]) == (
         "running",
         None,
@@ -341,16 +344,32 @@ def test_the_handlers_change_nothing_in_place(projection: Projection, new_sessio
 
     session = new_session("pure")
     log = [replace(e, sequence=n, position=n) for n, e in enumerate(a_call(session, 1), start=1)]
-    known: dict[Any, Any] = {}
+    cache = Cache(empty=True)
+
+    def cached() -> list[str]:
+        return [json.dumps([*cache.of(table).rows.values()], default=repr) for table in projection.tables]
+
     for envelope in log:
-        before = json.dumps([known[key] for key in known], default=repr)
-        while True:
-            rows = Rows(known)
-            projection.fold(projection.opened([envelope]), rows)
-            if not rows.missing:
-                break
-            known.update({(table.name, key): None for table, key in rows.missing})
-        assert json.dumps([known[k] for k in known if known[k] is not None], default=repr) == json.dumps(
-            [row for row in json.loads(before) if row is not None]
-        )
+        before = cached()
+        rows = Rows(cache)
+        projection.fold(projection.opened([envelope]), rows)
+        assert cached() == before
         rows.keep()
+
+
+async def test_a_test_session_is_in_no_figure(view: "View", new_session: "NewSession") -> None:
+    """It tries a flow: the calls of callers are counted beside it, and it has rows of its own elsewhere."""
+    used = UsageUpdated(models=[model("large", input_tokens=100)])
+    requested = SessionRequested(flow_id="booking", flow_revision=1, user_id="u", room="r")
+    joined = AgentJoined(job_id="AJ_1", worker_id="AW_1", epoch="AJ_1", identity="agent")
+    ready = AgentReady(greeting="", ready_ms=250.0)
+    for name, first in (("real", requested), ("tried", replace(requested, test=True))):
+        log = of(new_session(name), first, joined, ready, SAVED, used, replace(CLOSED, usage=used.models))
+        for projection in (DAILY, USAGE, TOOLS, TIMELINE):
+            await view(projection).given(log)
+
+    rows = await daily(view)
+    assert [row["calls"] for row in rows] == [1]
+    assert [row["turns"] for row in rows] == [1]
+    assert [row["input_tokens"] for row in await view.rows("usage", order="session_id")] == [100]
+    assert len({row["session_id"] for row in await view.rows("timeline", order="session_id")}) == 2

@@ -28,8 +28,8 @@ from antiphon.contracts.session import Session, fold
 from antiphon.contracts.subjects import PARTITIONS, event_subject
 from antiphon.contracts.views import session_json
 from antiphon.persistence.projection.batch import Advance, apply
+from antiphon.persistence.projection.cache import Cache
 from antiphon.persistence.projection.loop import ProjectionLoop
-from antiphon.persistence.projection.rows import Cache
 from antiphon.persistence.projections import PROJECTIONS
 from antiphon.persistence.projections.sessions import SESSIONS
 from antiphon.persistence.projections.turns import TURNS

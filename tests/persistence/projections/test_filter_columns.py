@@ -12,7 +12,7 @@ from alembic import command
 from antiphon.contracts.events.session import CloseReason, FaultSide, SessionClosed, SessionRequested
 from antiphon.contracts.views import metadata_term, metadata_terms
 from antiphon.persistence import migrations
-from antiphon.persistence.projection.rows import Cache
+from antiphon.persistence.projection.cache import Cache
 from antiphon.persistence.projections.sessions import SESSIONS
 
 if TYPE_CHECKING:

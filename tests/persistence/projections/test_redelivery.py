@@ -14,7 +14,7 @@ from antiphon.contracts.events.agent import AgentJoined, AgentLeft
 from antiphon.contracts.events.session import CloseReason, FaultSide, SessionAdopted, SessionClosed
 from antiphon.contracts.events.turn import TurnSaved, TurnStarted
 from antiphon.persistence.projection.batch import Advance, apply
-from antiphon.persistence.projection.rows import Cache
+from antiphon.persistence.projection.cache import Cache
 from antiphon.persistence.projections import PROJECTIONS
 
 if TYPE_CHECKING:

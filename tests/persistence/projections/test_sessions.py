@@ -1,10 +1,11 @@
 """The sessions view is the fold of the log."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from antiphon.contracts.events.session import SessionRequested
-from antiphon.persistence.projection.rows import Cache, Rows
-from antiphon.persistence.projections.sessions import SESSIONS
+from antiphon.persistence.projection.cache import Cache
+from antiphon.persistence.projection.rows import Rows
+from antiphon.persistence.projections.sessions import SESSION, SESSIONS
 
 if TYPE_CHECKING:
     from tests.persistence.conftest import NewSession
@@ -124,7 +125,7 @@ async def test_metadata_is_neither_cached_nor_lost(view: "View", new_session: "N
         await view(SESSIONS).again([envelope], cache)
 
     assert (await view.state(session.session_id)).metadata == metadata
-    cached = cache.rows["sessions", (session.session_id,)]
+    cached = cache.of(SESSION).get((session.session_id,))
     assert cached is not None
     assert cached["state"].metadata == {}
 
@@ -138,16 +139,16 @@ async def test_a_session_with_large_documents_is_not_cached(view: "View", new_se
     log = view.committed([session.requested(), ready, session.turn(1), session.turn(2)])
 
     await view(SESSIONS).again(log[:1], cache)
-    assert cache.rows
+    assert len(cache)
     for envelope in log[1:]:
         await view(SESSIONS).again([envelope], cache)
-        assert cache.rows == {}
+        assert not len(cache)
     assert await view.state(session.session_id) == view.folded(log)
 
 
 def test_an_event_that_was_folded_already_changes_no_row(view: "View", new_session: "NewSession") -> None:
     log = view.committed(new_session("pure").whole_call())
-    cache: dict[Any, Any] = {("sessions", (log[0].subject,)): None}
+    cache = Cache(empty=True)
     rows = Rows(cache)
     SESSIONS.fold(SESSIONS.opened(log), rows)
     rows.keep()

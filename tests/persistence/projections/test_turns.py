@@ -14,7 +14,7 @@ from antiphon.contracts import upcasters
 from antiphon.contracts.envelope import Envelope, committed
 from antiphon.contracts.events.turn import TurnSaved, TurnStarted
 from antiphon.persistence.projection.batch import Advance, apply
-from antiphon.persistence.projection.rows import Cache
+from antiphon.persistence.projection.cache import Cache
 from antiphon.persistence.projections.turns import TURNS
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from antiphon.contracts.events.agent import AgentStateChanged
 from antiphon.contracts.events.session import SessionRequested
 from antiphon.contracts.session import fold
 from antiphon.persistence.projection.batch import Advance, apply
-from antiphon.persistence.projection.rows import Cache
+from antiphon.persistence.projection.cache import Cache
 from antiphon.persistence.projections.sessions import SESSIONS
 
 if TYPE_CHECKING:

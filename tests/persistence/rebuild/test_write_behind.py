@@ -14,7 +14,7 @@ from antiphon.contracts.cursor import Cursor
 from antiphon.contracts.envelope import Envelope
 from antiphon.persistence.projection import Rows
 from antiphon.persistence.projection.batch import Write, write
-from antiphon.persistence.projection.rows import Cache, NotLoaded
+from antiphon.persistence.projection.cache import Cache, NotLoaded
 from antiphon.persistence.projections.sessions import SESSION, SESSIONS
 from antiphon.persistence.projections.turns import TURN
 from antiphon.persistence.rebuild.write_behind import grouped, write_behind
@@ -26,34 +26,47 @@ if TYPE_CHECKING:
 
 
 def test_rows_of_an_empty_view_are_not_read(new_session: "NewSession") -> None:
-    cache = Cache(max_bytes=10_000, complete=True)
+    cache = Cache(max_bytes=10_000, empty=True)
     key = (new_session("new").session_id, "", 1)
-    rows = Rows(cache.rows)
+    rows = Rows(cache)
 
     assert rows(TURN, *key)["turn"] == 1
     assert not rows.missing
-    assert cache.unknown(TURN, [key]) == []
+    assert cache.of(TURN).knows(key)
 
 
 def test_rows_that_were_too_large_or_too_many_to_keep_are_read(new_session: "NewSession") -> None:
     session = new_session("large")
     key = (session.session_id,)
-    cache = Cache(max_bytes=10_000, complete=True)
-    rows = Rows(cache.rows)
+    cache = Cache(max_bytes=10_000, empty=True)
+    rows = Rows(cache)
     call = session.whole_call()
     SESSIONS.fold(SESSIONS.opened(call), rows)
     rows(SESSION, *key)["large"] = True
     rows.keep()
 
-    assert cache.unknown(SESSION, [key, ("another",)]) == [key]
+    assert not cache.of(SESSION).knows(key)
+    assert cache.of(SESSION).knows(("another",))
     with pytest.raises(NotLoaded):
-        Rows(cache.rows)(SESSION, *key)
+        Rows(cache)(SESSION, *key)
 
+    Rows(cache)(SESSION, "small")
+    cache.of(SESSION).rows["small",] = {}
     cache.trim(call * 100)
 
-    assert cache.unknown(SESSION, [("another",)]) == [("another",)]
-    with pytest.raises(NotLoaded):
-        Rows(cache.rows)(SESSION, "another")
+    assert not cache.of(SESSION).knows(("small",))
+    assert cache.of(SESSION).knows(("another",))
+
+
+def test_a_cache_that_dropped_too_many_sessions_knows_of_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("antiphon.persistence.projection.cache.MAX_DROPPED", 2)
+    cached = Cache(empty=True).of(SESSION)
+    for number in range(3):
+        cached.rows[f"{number}",] = {}
+    assert cached.knows(("another",))
+    cached.drop_all()
+
+    assert not cached.knows(("another",))
 
 
 async def test_a_write_runs_behind_and_is_seen_by_the_next_read(database: Database) -> None:

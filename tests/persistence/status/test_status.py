@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -104,13 +103,11 @@ async def test_a_log_of_many_events_is_not_counted(bus: Bus, database: Database,
 
 
 @pytest.mark.slow
-async def test_a_log_of_a_million_events_is_read_in_a_moment(
+async def test_the_status_of_a_long_log_reads_few_of_its_rows(
     bus: Bus, database: Database, status: Reader, eventually: "Eventually"
 ) -> None:
-    await synthetic_log.fill(database, 1_000_000)
-    started = time.monotonic()
+    await synthetic_log.fill(database, 30 * COUNTED)
     await status.read()
-    print(f"status of a log of 1,000,000 events: {time.monotonic() - started:.3f} s")
 
     before = await _rows_read(database)
     await status.read()

@@ -1,6 +1,7 @@
 """The commands: run, migrate, status, rebuild, resume, verify, streams."""
 
 import asyncio
+import gc
 import os
 from functools import partial
 from pathlib import Path
@@ -115,6 +116,8 @@ def rebuild(
     """
     projections = _chosen(views or [], every)
 
+    import uvloop
+
     from antiphon.persistence.rebuild.command import drop_unfinished
     from antiphon.persistence.rebuild.command import rebuild as build
     from antiphon.persistence.settings import RebuildSettings
@@ -126,7 +129,7 @@ def rebuild(
             typer.echo(f"{name}: dropped an unfinished build")
     else:
         jobs = jobs or min(os.cpu_count() or 1, MAX_JOBS)
-        asyncio.run(
+        uvloop.run(
             build(settings, projections, unkept=unkept, jobs=jobs, restart=restart, downgrade=downgrade)
         )
 
@@ -221,6 +224,7 @@ def _loaded(settings: type[Loaded]) -> Loaded:
 
     loaded = load(settings)
     telemetry.configure("persistence", loaded)
+    gc.enable()  # all is imported
     return loaded
 
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Collection, Sequence
 from contextlib import AsyncExitStack, suppress
+from functools import partial
 from typing import NamedTuple
 
 from antiphon.chassis.background import BackgroundTask
@@ -23,6 +24,7 @@ from antiphon.persistence.projection.loop import ProjectionLoop
 from antiphon.persistence.projections import PROJECTIONS
 from antiphon.persistence.readiness import ReadinessCheck
 from antiphon.persistence.rebuild.upgrade import keep_built
+from antiphon.persistence.retention import keep_erasing
 from antiphon.persistence.settings import PersistenceSettings
 from antiphon.persistence.startup import Startup
 
@@ -94,6 +96,12 @@ async def _serve(
         holding = BackgroundTask(leases.run, name="leases")
         stack.push_async_callback(holding.close)
         health.add("leases", lambda: _check_leases(leases, holding))
+        if ingest and settings.test_session_days:
+            erasing = BackgroundTask(
+                partial(keep_erasing, database, settings.test_session_days, stop), name="test sessions"
+            )
+            stack.push_async_callback(erasing.close)
+            health.add("test sessions", erasing.ready)
         async with asyncio.TaskGroup() as group:
             builds = keep_built(settings.postgres_dsn, views, projections, building, stop)
             group.create_task(finished(builds, stop, "build views"), name="build views")

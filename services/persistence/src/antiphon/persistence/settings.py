@@ -47,3 +47,6 @@ class PersistenceSettings(StreamSettings, PostgresSettings, LogSettings):
     dead_letters_in_a_row: Annotated[int, Field(ge=1)] = Field(
         100, validation_alias="ANTIPHON_INGEST_DEAD_LETTERS_IN_A_ROW"
     )
+    test_session_days: Annotated[float, Field(ge=0, le=3650)] = Field(
+        7.0, validation_alias="ANTIPHON_TEST_SESSION_DAYS"
+    )

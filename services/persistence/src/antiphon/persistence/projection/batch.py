@@ -8,8 +8,9 @@ import asyncpg
 
 from antiphon.contracts.envelope import Envelope
 from antiphon.persistence.errors import FENCED, Fenced
+from antiphon.persistence.projection.cache import Cache
 from antiphon.persistence.projection.declaration import Projection
-from antiphon.persistence.projection.rows import Cache, Rows
+from antiphon.persistence.projection.rows import Rows
 from antiphon.persistence.projection.tables import Key, ViewTable
 from antiphon.persistence.projection.upsert import arguments, read, statement
 
@@ -94,9 +95,10 @@ async def folded(projection: Projection, reader: Reader, envelopes: Sequence[Env
     for table in projection.tables:
         if table.key == ["session_id"]:  # needed for sure: they need not be missed first
             sessions = {(envelope.subject,) for _, (*_, envelope) in opened}
-            await _read(reader, table, cache.unknown(table, sessions), cache)
+            cached = cache.of(table)
+            await _read(reader, table, [key for key in sessions if not cached.knows(key)], cache)
     while True:
-        rows = Rows(cache.rows)
+        rows = Rows(cache)
         async for part in _turns(opened):
             projection.fold(part, rows)
         if not rows.missing:
@@ -116,7 +118,4 @@ async def _turns(items: Sequence[T]) -> AsyncIterator[Sequence[T]]:
 async def _read(reader: Reader, table: ViewTable, keys: Sequence[Key], cache: Cache) -> None:
     if not keys:
         return
-    for key in keys:
-        cache.rows[table.name, key] = None
-    for record in await reader.fetch(read(table), *zip(*keys, strict=True)):
-        cache.put(table, dict(record))
+    cache.put(table, keys, map(dict, await reader.fetch(read(table), *zip(*keys, strict=True))))

@@ -7,7 +7,8 @@ from antiphon.contracts.envelope import Envelope
 from antiphon.contracts.errors import ContractError
 from antiphon.contracts.event import Event
 from antiphon.contracts.registry import open_event
-from antiphon.persistence.projection.rows import NotLoaded, Rows
+from antiphon.persistence.projection.cache import NotLoaded
+from antiphon.persistence.projection.rows import Rows
 from antiphon.persistence.projection.skipped import SkippedEvents
 from antiphon.persistence.projection.tables import ViewTable
 

@@ -18,11 +18,11 @@ from antiphon.contracts.envelope import Envelope
 from antiphon.contracts.subjects import partition_of
 from antiphon.persistence.errors import Fenced, is_caused_by_values
 from antiphon.persistence.projection.batch import Advance, apply
+from antiphon.persistence.projection.cache import Cache
 from antiphon.persistence.projection.checkpoint import Claim, claim, skips
 from antiphon.persistence.projection.declaration import Projection
 from antiphon.persistence.projection.failures import Failures
 from antiphon.persistence.projection.lag import LagGauge
-from antiphon.persistence.projection.rows import Cache
 from antiphon.persistence.projection.standstill import NotLive, Watch
 from antiphon.persistence.readiness import ReadinessCheck
 
@@ -299,4 +299,5 @@ class ProjectionLoop:
         for partition in partitions:
             if (held := self._held.pop(partition, None)) is not None:
                 held.fenced.set()
+                held.left.set()  # it may wait for its last batch, which is not to come
         self._changed.set()

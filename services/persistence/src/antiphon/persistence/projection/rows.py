@@ -1,86 +1,35 @@
-"""The rows of a view while events are folded into them: those of the cache, those changed, those to read."""
+"""The rows of a view while a batch of events is folded into them: those changed, and those to read first."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
+from operator import itemgetter
 from typing import Any
 
-from antiphon.contracts.envelope import Envelope
+from antiphon.persistence.projection.cache import Cache, NotLoaded
 from antiphon.persistence.projection.tables import Key, Row, Values, ViewTable
 
-MAX_CACHED_BYTES = 32 << 20  # of rows that were read, and of the events folded into them since
-ROW_BYTES = 1_000  # of a row besides its texts, about
-
-
-class NotLoaded(Exception):
-    """A row is needed that has not been read: the batch is folded again once it has been."""
-
-
-class AllRows(dict[tuple[str, Key], Row | None]):
-    """All rows of a view, but for some that were too large: what is not here does not exist."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.dropped: set[tuple[str, Key]] = set()
-
-    def pop(self, place: tuple[str, Key], default: Row | None = None) -> Row | None:  # type: ignore[override]
-        """Drop a row, which must be read before it is needed again."""
-        self.dropped.add(place)
-        return super().pop(place, default)
-
-
-class Cache:
-    """Rows of a view that were read or written, None for a row that does not exist; bounded in bytes.
-
-    `complete` says that the view is empty: until rows are dropped for want of space, nothing has to be read.
-    """
-
-    def __init__(self, max_bytes: int = MAX_CACHED_BYTES, *, complete: bool = False) -> None:
-        self.rows: dict[tuple[str, Key], Row | None] = AllRows() if complete else {}
-        self.bytes = 0  # at most: an event counts in full, however little of it its row keeps
-        self._max_bytes = max_bytes
-        self._counted = 0  # rows
-
-    def unknown(self, table: ViewTable, keys: Iterable[Key]) -> list[Key]:
-        """Return those of the keys whose rows must be read."""
-        if isinstance(self.rows, AllRows):
-            return [key for key in keys if (table.name, key) in self.rows.dropped]
-        return [key for key in keys if (table.name, key) not in self.rows]
-
-    def put(self, table: ViewTable, record: Mapping[str, Any]) -> None:
-        """Keep a row that was read, and count its texts."""
-        self.rows[table.name, tuple(record[name] for name in table.key)] = table.loaded(record)
-        self.bytes += sum(len(v) for v in record.values() if isinstance(v, str | bytes))
-
-    def trim(self, envelopes: Sequence[Envelope]) -> None:
-        """Count the new rows, and the events that they were made of; drop all if there are too many."""
-        self.bytes += ROW_BYTES * max(0, len(self.rows) - self._counted)
-        self.bytes += sum(len(envelope.data) for envelope in envelopes)
-        if self.bytes > self._max_bytes:
-            self.rows = {}
-            self.bytes = 0
-        self._counted = len(self.rows)
+_key = itemgetter(0)
 
 
 class Rows:
     """The rows that one batch of events finds and changes; `rows(TABLE, *key)` is what a handler calls."""
 
-    def __init__(self, cache: dict[tuple[str, Key], Row | None]) -> None:
+    def __init__(self, cache: Cache) -> None:
         self.missing: set[tuple[ViewTable, Key]] = set()
-        self._before = cache
-        self._dropped = cache.dropped if isinstance(cache, AllRows) else None
-        self._changed: dict[tuple[str, Key], Row] = {}
-        self._tables: dict[str, ViewTable] = {}
+        self._cache = cache
+        self._changed: dict[ViewTable, dict[Key, Row]] = {}
 
     def __call__(self, table: ViewTable, *key: Any) -> Row:
         """Return a row to change; one that does not exist has its key and the defaults of its columns."""
-        row = self._changed.get((table.name, key))
+        changed = self._changed.get(table)
+        if changed is None:
+            changed = self._changed[table] = {}
+        row = changed.get(key)
         if row is None:
             stored = table.stored_key(key)
-            place = (table.name, stored)
-            row = self._changed.get(place)
+            row = changed.get(stored)
             if row is None:
-                before = self._known(table, place)
-                row = self._changed[place] = table.new(stored) if before is None else before.copy()
-                self._tables[table.name] = table
+                before = self._known(table, stored)
+                row = changed[stored] = table.new(stored) if before is None else before.copy()
         return row
 
     def several(self, table: ViewTable, keys: Iterable[Key]) -> list[Row]:
@@ -98,57 +47,61 @@ class Rows:
     def find(self, table: ViewTable, *key: Any) -> Row | None:
         """Return a row, not to be changed, or None if it does not exist."""
         stored = table.stored_key(key)
-        place = (table.name, stored)
-        return self._changed.get(place) or self._known(table, place)
+        changed = self._changed.get(table)
+        return (changed and changed.get(stored)) or self._known(table, stored)
 
-    def _known(self, table: ViewTable, place: tuple[str, Key]) -> Row | None:
-        row = self._before.get(place)
-        if row is None and place not in self._before and (self._dropped is None or place in self._dropped):
-            self.missing.add((table, place[1]))
-            raise NotLoaded
-        return row
+    def _known(self, table: ViewTable, key: Key) -> Row | None:
+        try:
+            return self._cache.of(table).get(key)
+        except NotLoaded:
+            self.missing.add((table, key))
+            raise
 
     def written(self) -> dict[str, list[Values]]:
         """Return the values of the changed rows of each table, in the order of their keys."""
-        values: dict[str, list[Values]] = {}
         # Two writers of one table would wait for one another if they locked rows in different orders.
-        for name, _, columns in self._differing(sorted(self._changed.items(), key=_place)):
-            values.setdefault(name, []).append(columns)
-        return values
+        return {
+            table.name: values
+            for table, changed in sorted(self._changed.items(), key=lambda item: item[0].name)
+            if (values := [values for _, values in self._differing(table, sorted(changed.items(), key=_key))])
+        }
 
     def created_and_changed(self) -> tuple[dict[str, list[Values]], dict[str, list[Values]]]:
         """Return the values of the rows that do not exist yet, and of those that do, by table."""
         created: dict[str, list[Values]] = {}
         changed: dict[str, list[Values]] = {}
-        for name, exists, columns in self._differing(self._changed.items()):
-            (changed if exists else created).setdefault(name, []).append(columns)
+        for table, rows in self._changed.items():
+            for exists, values in self._differing(table, rows.items()):
+                (changed if exists else created).setdefault(table.name, []).append(values)
         return created, changed
 
-    def _differing(self, rows: Iterable[tuple[tuple[str, Key], Row]]) -> Iterator[tuple[str, bool, Values]]:
-        """Yield the table of each row that differs from what it was, whether it exists, and its values."""
-        for (name, key), row in rows:
-            before = self._before.get((name, key))
-            if row != before:
-                yield name, before is not None, self._tables[name].values(row, before)
+    def _differing(self, table: ViewTable, rows: Iterable[tuple[Key, Row]]) -> Iterator[tuple[bool, Values]]:
+        """Yield of each row that differs from what it was, whether it exists, and its values."""
+        before_of, values = self._cache.of(table).rows.get, table.values
+        for key, row in rows:
+            before = before_of(key)
+            if before is None:
+                yield False, values(row, None)
+            elif row != before:
+                yield True, values(row, before)
 
     def whole(self, table: ViewTable) -> list[Values]:
         """Return all values of the changed rows of a table, as they are written to an empty table."""
-        return [table.values(row, None) for (name, _), row in self._changed.items() if name == table.name]
+        return [table.values(row, None) for row in self._changed.get(table, {}).values()]
 
     def taken(self, table: ViewTable) -> Iterator[Values]:
         """Yield the same row by row, and forget each."""
-        for place in [place for place in self._changed if place[0] == table.name]:
-            yield table.values(self._changed.pop(place), None)
+        changed = self._changed.get(table, {})
+        while changed:
+            yield table.values(changed.popitem()[1], None)
 
     def keep(self) -> None:
         """Put the changed rows into the cache, once they are committed."""
-        for (name, key), row in self._changed.items():
-            kept = self._tables[name].kept(row)
-            if kept is None:
-                self._before.pop((name, key), None)
-            else:
-                self._before[name, key] = kept
-
-
-def _place(item: tuple[tuple[str, Key], Row]) -> tuple[str, Key]:
-    return item[0]
+        for table, changed in self._changed.items():
+            cached = self._cache.of(table)
+            for key, row in changed.items():
+                kept = table.kept(row)
+                if kept is None:
+                    cached.drop(key)
+                else:
+                    cached.rows[key] = kept

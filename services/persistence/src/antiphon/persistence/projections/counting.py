@@ -41,6 +41,7 @@ def notes(name: str, **noted: object) -> Table:
         required("session_id", Name, primary_key=True),
         *(required(column, Name) for column in ("tenant", "flow_id")),
         required("day", Date),
+        required("test", Boolean, default=False),
         *columns,
     )
 
@@ -49,11 +50,16 @@ def begin(row: Row, event: object, envelope: Envelope) -> Row:
     """Set tenant, day (UTC) and flow of a session's row at the first event that its view counts.
 
     They stay, however long the session lasts. `flow_id` is empty for a session without a flow, or that
-    nobody requested.
+    nobody requested. `test` tells that nothing of the session is counted: it tries a flow.
     """
     if row.get("day") is None:
-        flow_id = event.flow_id if isinstance(event, SessionRequested) else ""
-        row.update(tenant=envelope.tenant, day=utc_day(envelope.time), flow_id=indexed(flow_id))
+        requested = event if isinstance(event, SessionRequested) else None
+        row.update(
+            tenant=envelope.tenant,
+            day=utc_day(envelope.time),
+            flow_id=indexed(requested.flow_id) if requested is not None else "",
+            test=requested is not None and requested.test,
+        )
     return row
 
 

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from antiphon.contracts.envelope import Envelope
 from antiphon.contracts.session import Session, evolve
-from antiphon.contracts.views import DETAILS, details, metadata_terms, session_json
+from antiphon.contracts.views import DETAILS, details, session_json, session_terms
 from antiphon.persistence.projection import Row
 
 MAX_CACHED_BYTES = 8_192  # of a document; a session with a larger one is read again for each batch
@@ -55,7 +55,7 @@ def dump(row: Row, before: Row | None) -> Row:
         "usage": _document(known and known.usage, state.usage),
         "turns_by_epoch": _document(known and known.turns_by_epoch, state.turns_by_epoch),
     }
-    terms = None if documents["metadata"] is None else metadata_terms(state.metadata)
+    terms = None if documents["metadata"] is None else session_terms(state)
     row["large"] = row.get("large", False) or any(_is_large(documents[name]) for name in _DOCUMENTS)
     return documents | {
         "session_id": state.session_id,

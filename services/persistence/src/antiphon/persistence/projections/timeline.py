@@ -15,7 +15,7 @@ from antiphon.persistence.projections import timeline_handlers as handle
 from antiphon.persistence.projections.timeline_rows import ITEM, SESSION, begins, ends, happened
 
 E = TypeVar("E", bound=Event)
-TIMELINE = Projection("timeline", ITEM, SESSION)
+TIMELINE = Projection("timeline", ITEM, SESSION, version=2)
 
 
 def moment(event: type[E], lane: str, shown: Callable[[E], tuple[str, str | None]]) -> None:
@@ -59,7 +59,12 @@ TIMELINE.on(session.SessionClosed, session.SessionFailed)(handle.session_ended)
 
 start(agent.AgentJoined, "agent", lambda e: (f"agent {e.epoch}", f"Agent {e.identity}", f"job {e.job_id}"))
 moment(agent.AgentReady, "agent", lambda e: (f"Ready after {e.ready_ms:.0f} ms", e.greeting))
-moment(agent.AgentHandedOff, "agent", lambda e: (f"{e.from_agent or 'start'} → {e.to_agent}", e.reason))
+TIMELINE.on(agent.AgentHandedOff)(handle.handed_off)
+moment(
+    agent.AgentTransferred,
+    "agent",
+    lambda e: (f"Transfer to {e.person}" + (" failed" if e.status == "failed" else ""), e.detail or e.reason),
+)
 moment(agent.AgentError, "error", lambda e: (f"{e.source}: {e.kind}", e.message))
 TIMELINE.on(agent.AgentLeft, agent.AgentLost)(handle.left)
 TIMELINE.on(agent.AgentStateChanged, agent.UserStateChanged)(handle.state_changed)

@@ -1,7 +1,13 @@
 """The functions of the view `timeline` for events that take more than a line."""
 
 from antiphon.contracts.envelope import Envelope
-from antiphon.contracts.events.agent import AgentLeft, AgentLost, AgentStateChanged, UserStateChanged
+from antiphon.contracts.events.agent import (
+    AgentHandedOff,
+    AgentLeft,
+    AgentLost,
+    AgentStateChanged,
+    UserStateChanged,
+)
 from antiphon.contracts.events.media import Reconnected, Reconnecting, TrackEvent
 from antiphon.contracts.events.session import SessionClosed, SessionFailed
 from antiphon.contracts.events.tool import ToolCompleted
@@ -25,10 +31,17 @@ def left(event: AgentLeft | AgentLost, at: Envelope, rows: Rows) -> None:
     else:
         epoch, reason = event.job_id, "lost"
     ends(rows, at, f"agent {epoch}", f"job {event.job_id}, left: {reason}")
-    for who in ("agent", "caller"):
-        ends(rows, at, f"{who} state {epoch}")
+    for what in ("agent state", "caller state", "in charge"):
+        ends(rows, at, f"{what} {epoch}")
     if reason in ("lost", "killed"):
         happened(rows, at, "error", f"Agent {reason}", event.detail)
+
+
+def handed_off(event: AgentHandedOff, at: Envelope, rows: Rows) -> None:
+    """Show the time in which an agent of the flow is in charge of the conversation."""
+    what = f"in charge {epoch_of(at.id, at.subject)}"
+    ends(rows, at, what)
+    begins(rows, at, what, "agent", f"{event.from_agent or 'start'} → {event.to_agent}", event.reason)
 
 
 def state_changed(event: AgentStateChanged | UserStateChanged, at: Envelope, rows: Rows) -> None:

@@ -1,6 +1,6 @@
 """The view `tools`: one row per tool call of a session, from its `tool.started` and `tool.completed`."""
 
-from sqlalchemy import Column, Float, Index, Integer, PrimaryKeyConstraint, Table, Text
+from sqlalchemy import Boolean, Column, Float, Index, Integer, PrimaryKeyConstraint, Table, Text
 
 from antiphon.contracts.envelope import Envelope
 from antiphon.contracts.events.tool import ToolCompleted, ToolStarted
@@ -17,6 +17,7 @@ TABLE = Table(
     required("epoch", Name),
     required("name", Name),
     required("status", Text, default="running"),
+    required("personal", Boolean, default=False),
     Column("turn", Integer),
     Column("started_at", Instant),
     Column("completed_at", Instant),
@@ -27,7 +28,7 @@ TABLE = Table(
     Index(None, "tenant", "name", "started_at"),
 )
 TOOL = ViewTable(TABLE)
-TOOLS = Projection("tools", TOOL)
+TOOLS = Projection("tools", TOOL, version=2)
 
 
 @TOOLS.on(ToolStarted)
@@ -53,6 +54,7 @@ def completed(event: ToolCompleted, envelope: Envelope, rows: Rows) -> None:
         name=event.name,
         status=event.status,
         output=event.output,
+        personal=event.personal is True,
         completed_at=envelope.time,
         duration_seconds=event.duration_seconds,
     )

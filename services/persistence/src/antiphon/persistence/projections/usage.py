@@ -1,6 +1,7 @@
 """The view `usage`: what each model of each agent job has used; the sum over epochs is a session's usage.
 
 The counts of an event are cumulative within its job, so the largest ones that a job reported are its usage.
+Test sessions are not in it.
 """
 
 from collections.abc import Iterable
@@ -37,7 +38,7 @@ TABLE = Table(
 )
 SESSIONS_TABLE = notes("usage_sessions", epochs=())  # of the jobs that have not left
 MODEL, SESSION = ViewTable(TABLE), ViewTable(SESSIONS_TABLE)
-USAGE = Projection("usage", MODEL, SESSION)
+USAGE = Projection("usage", MODEL, SESSION, version=2)
 
 
 @USAGE.on(SessionRequested, SessionAdopted, AgentJoined)
@@ -75,6 +76,8 @@ def _others(epochs: Iterable[str], epoch: str) -> list[str]:
 
 def _count(models: Iterable[ModelUsage], epoch: str, envelope: Envelope, rows: Rows) -> None:
     session = begin(rows(SESSION, envelope.subject), None, envelope)
+    if session["test"]:
+        return
     totals: dict[tuple[str, ...], tuple[float, ...]] = {}
     for model in models:  # a job with several conversations lists a model once for each
         key = (envelope.subject, epoch, model.kind, model.provider, model.model)

@@ -22,6 +22,7 @@ from antiphon.persistence.rebuild import shadow
 from antiphon.persistence.rebuild.attached import rehearse
 from antiphon.persistence.rebuild.fold import STATEMENT_SECONDS, Fold, OnProgress
 from antiphon.persistence.rebuild.processes import Work, fold_in_processes
+from antiphon.persistence.rebuild.shares import Shares
 from antiphon.persistence.rebuild.swap import check_live, swap
 
 if TYPE_CHECKING:
@@ -131,23 +132,20 @@ class Build:
             shadow.fingerprint(self._projection),
             empty,
         )
-        mine, *others = (range(number, PARTITIONS, self._jobs) for number in range(self._jobs))
-        fold = Fold(self._projection, self._connection, self._log, epoch, partitions=mine, empty=empty)
-        await fold.begin()
-        done = [0.0, 0.0]
+        shares = Shares(self._jobs, self._progress)
 
-        def part(number: int, share: float) -> OnProgress:
-            def on_progress(events: int, part_done: float) -> None:
-                done[number] = share * part_done
-                self._progress(events, sum(done))
-
-            return on_progress
+        async def fold_shares() -> None:
+            while (share := shares.take()) is not None:
+                fold = Fold(
+                    self._projection, self._connection, self._log, epoch, partitions=share, empty=empty
+                )
+                await fold.begin()
+                await fold.to(until, shares.progress(share))
 
         try:
             async with asyncio.TaskGroup() as group:
-                share = 1 / self._jobs
-                group.create_task(fold.to(until, part(0, share)), name="rebuild: fold")
-                group.create_task(fold_in_processes(work, others, part(1, 1 - share)), name="rebuild: others")
+                group.create_task(fold_shares(), name="rebuild: fold")
+                group.create_task(fold_in_processes(work, shares, self._jobs - 1), name="rebuild: others")
         except BaseExceptionGroup as failed:
             raise failed.exceptions[0] from None
         return True

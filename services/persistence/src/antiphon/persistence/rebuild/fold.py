@@ -11,8 +11,8 @@ from antiphon.contracts.envelope import Envelope
 from antiphon.contracts.subjects import PARTITIONS, partition_of
 from antiphon.persistence.projection import Projection
 from antiphon.persistence.projection.batch import Advance, folded
+from antiphon.persistence.projection.cache import Cache
 from antiphon.persistence.projection.checkpoint import skips
-from antiphon.persistence.projection.rows import Cache
 from antiphon.persistence.rebuild import shadow
 from antiphon.persistence.rebuild.bulk_write import bulk_write_of, write_bulk
 from antiphon.persistence.rebuild.write_behind import WriteBehind, grouped, write_behind
@@ -58,7 +58,7 @@ class Fold:
         """Go on from what is committed in the shadow."""
         self.cursor = await shadow.positions(self._connection, self._projection)
         self._skips = await skips(self._connection, self._projection)
-        self._cache = Cache(MAX_CACHED_BYTES, complete=self._empty)
+        self._cache = Cache(MAX_CACHED_BYTES, empty=self._empty)
         self._empty = False
 
     def behind(self, until: Cursor) -> int:

@@ -1,15 +1,15 @@
-"""More processes that fold a long log, each a share of the partitions; what they leave, the caller folds."""
+"""More processes that fold shares of a long log; what they leave, the caller folds."""
 
 import asyncio
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 
 import msgspec
 import structlog
 
-from antiphon.persistence.rebuild.fold import OnProgress
+from antiphon.persistence.rebuild.shares import Partitions, Shares
 
 log = structlog.get_logger(__name__)
 
@@ -21,7 +21,7 @@ WORKER = (sys.executable, "-m", "antiphon.persistence.rebuild.worker")
 
 
 class Work(msgspec.Struct, frozen=True):
-    """What a process folds: a line of JSON on its standard input, which stays open until it shall end."""
+    """What a process folds: the first line of JSON on its standard input; each other line is a share."""
 
     dsn: str
     projection: str
@@ -29,38 +29,40 @@ class Work(msgspec.Struct, frozen=True):
     until: dict[int, int]  # positions by partition
     fingerprint: str  # of the code that may fold
     empty: bool  # nothing was folded before
-    partitions: tuple[int, ...] = ()
 
 
 class Report(msgspec.Struct, frozen=True):
     """What a process has folded since its last report, and which part is done: a line of JSON."""
 
     events: int
-    done: float
+    done: float  # of the share
+    finished: bool = False  # the share: it takes another one, or ends when its input does
 
 
 encode = msgspec.json.Encoder().encode
 _report = msgspec.json.Decoder(Report)
 
 
-async def fold_in_processes(work: Work, shares: Sequence[Sequence[int]], on_progress: OnProgress) -> None:
-    """Fold each share of the partitions with a process; when one fails, all end.
+async def fold_in_processes(work: Work, shares: Shares, count: int) -> None:
+    """Fold shares of the partitions with so many processes; when one fails, all end.
 
     What they have committed stays. Each logs its error; the caller, which folds the rest, meets it too.
     """
-    done = [0.0] * len(shares)
 
-    async def run(number: int) -> None:
-        partitions = tuple(shares[number])
-        async with _Worker(msgspec.structs.replace(work, partitions=partitions)) as worker:
-            while (report := await worker.report()) is not None:
-                done[number] = report.done
-                on_progress(report.events, sum(done) / len(shares))
+    async def run() -> None:
+        share = shares.take()  # before the process starts, so that it has one
+        if share is None:
+            return
+        async with _Worker(work) as worker:
+            while share is not None:
+                await worker.fold(share, shares)
+                share = shares.take()
+            await worker.end()
 
     try:
         async with asyncio.TaskGroup() as group:
-            for number in range(len(shares)):
-                group.create_task(run(number), name=f"rebuild: process {number}")
+            for number in range(count):
+                group.create_task(run(), name=f"rebuild: process {number}")
     except* _Failed as failed:
         reasons = [str(error) for error in failed.exceptions]
         log.warning("rebuild.process_failed", projection=work.projection, reasons=reasons)
@@ -85,22 +87,43 @@ class _Worker:
         process.stdin.write(encode(self._work) + b"\n")
         return self
 
-    async def report(self) -> Report | None:
-        """Return the next report, None when all is done. Raises _Failed."""
+    async def fold(self, share: Partitions, shares: Shares) -> None:
+        """Have a share folded. Raises _Failed."""
         process = self._process
         assert process is not None
-        assert process.stdout is not None
-        try:
-            async with asyncio.timeout(self._limit):
-                line = await process.stdout.readline()
-                if not line and await process.wait() == 0:
-                    return None
-        except TimeoutError:
-            raise _Failed(f"process {process.pid} has reported nothing for {self._limit:.0f} s") from None
-        if not line:
+        assert process.stdin is not None
+        process.stdin.write(encode(share) + b"\n")
+        on_progress = shares.progress(share)
+        while not (report := await self._report(process)).finished:
+            on_progress(report.events, report.done)
+
+    async def end(self) -> None:
+        """Close the input of the process, which ends. Raises _Failed."""
+        process = self._process
+        assert process is not None
+        assert process.stdin is not None
+        process.stdin.close()
+        async with self._limited(process):
+            await process.wait()
+        if process.returncode != 0:
             raise _Failed(f"process {process.pid} ended with {process.returncode}")
+
+    async def _report(self, process: Process) -> Report:
+        assert process.stdout is not None
+        async with self._limited(process):
+            line = await process.stdout.readline()
+            if not line:
+                raise _Failed(f"process {process.pid} ended with {await process.wait()}")
         self._limit = SILENT_SECONDS
         return _report.decode(line)
+
+    @asynccontextmanager
+    async def _limited(self, process: Process) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(self._limit):
+                yield
+        except TimeoutError:
+            raise _Failed(f"process {process.pid} has reported nothing for {self._limit:.0f} s") from None
 
     async def __aexit__(self, *_: object) -> None:
         process = self._process

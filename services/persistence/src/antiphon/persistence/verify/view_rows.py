@@ -8,7 +8,7 @@ import msgspec
 from antiphon.contracts.envelope import Envelope
 from antiphon.contracts.views import TERM_SEPARATOR
 from antiphon.persistence.projection import Projection, Rows, ViewTable
-from antiphon.persistence.projection.rows import AllRows
+from antiphon.persistence.projection.cache import Cache
 from antiphon.persistence.projection.tables import Key, Values
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class Fold:
     def __init__(self, projection: Projection) -> None:
         self.events = 0
         self._projection = projection
-        self._rows = Rows(AllRows())
+        self._rows = Rows(Cache(empty=True))
 
     def add(self, envelopes: Sequence[Envelope]) -> None:
         """Fold events.
