@@ -18,7 +18,7 @@ from antiphon.contracts.views import (
     details,
     details_json,
     indexed,
-    metadata_terms,
+    session_terms,
 )
 
 
@@ -102,7 +102,7 @@ class FakePersistence:
             "created_at": created_at,
             "user_id": state.user_id and indexed(state.user_id),
             "room": state.room and indexed(state.room),
-            "metadata_terms": metadata_terms(state.metadata) or None,
+            "metadata_terms": session_terms(state) or None,
         }
         names = ", ".join(row)
         values = ", ".join(f"${n}" for n in range(1, len(row) + 1))

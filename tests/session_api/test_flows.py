@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 
 import httpx
 
-from antiphon.session_api.flows import Flows
+from antiphon.session_api.flows.known import Flows
 
 
 def _bucket(*keys: str) -> dict[str, bytes]:

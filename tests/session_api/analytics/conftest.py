@@ -10,7 +10,7 @@ from antiphon.contracts.envelope import Envelope, committed, seal
 from antiphon.contracts.event import Event
 from antiphon.contracts.ids import agent_event_id, named_session_id
 from antiphon.persistence.projection.batch import Advance, apply
-from antiphon.persistence.projection.rows import Cache
+from antiphon.persistence.projection.cache import Cache
 from antiphon.persistence.projections import PROJECTIONS
 
 Happen = Callable[..., Awaitable[str]]

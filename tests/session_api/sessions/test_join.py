@@ -10,7 +10,13 @@ import pytest
 from livekit import api
 from tests.session_api.fake_livekit import API_KEY, API_SECRET
 
+from antiphon.chassis.bus import Bus
+from antiphon.contracts.envelope import decode
+from antiphon.contracts.event import Family
 from antiphon.contracts.events.session import CloseReason, FaultSide, SessionAdopted, SessionClosed
+from antiphon.contracts.registry import open_event
+from antiphon.contracts.subjects import event_subject
+from antiphon.contracts.supervision import admitted, is_supervisor_identity
 from antiphon.session_api.sessions.join import JoinTokens
 
 SESSION = "ses_01m7yq1we0eqq9xvayxnfetqqd"
@@ -48,7 +54,7 @@ async def test_token_for_another_participant(client: httpx.AsyncClient, session_
         ({"identity": ""}, "identity"),
         ({"ttl_seconds": 1}, "ttl_seconds"),
         ({"ttl_seconds": "120"}, "ttl_seconds"),
-        ({"role": "admin"}, "role"),
+        ({"role": "owner"}, "role"),
     ],
 )
 async def test_invalid_field_is_named(body: dict[str, Any], field: str, rejecting: httpx.AsyncClient) -> None:
@@ -213,3 +219,81 @@ def test_token_expires() -> None:
 
     with pytest.raises(Exception, match="expired"):
         api.TokenVerifier(API_KEY, API_SECRET, leeway=timedelta(0)).verify(token)
+
+
+@pytest.fixture
+async def watcher(put_key: Any, until: Any, client: httpx.AsyncClient) -> dict[str, str]:
+    """The headers of a key that may watch, and no more."""
+    await put_key("watcher", scopes=("supervise",))
+    headers = {"Authorization": "Bearer watcher"}
+
+    async def is_known() -> bool:
+        return (await client.get("/v1/flows", headers=headers)).status_code == 403
+
+    await until(is_known)
+    return headers
+
+
+async def test_the_scope_supervise_is_for_roles_only(
+    client: httpx.AsyncClient, session_id: str, watcher: dict[str, str]
+) -> None:
+    path = f"/v1/sessions/{session_id}/token"
+    as_caller = await client.post(path, headers=watcher)
+    as_writer = await client.post(path, json={"role": "monitor"})
+
+    reading = await client.post(path, json={"role": "monitor"}, headers={"Authorization": "Bearer reader"})
+
+    assert (as_caller.status_code, as_caller.json()["scope"]) == (403, "sessions:write")
+    assert (as_writer.status_code, as_writer.json()["scope"]) == (403, "supervise")
+    assert reading.json()["detail"] == "The API key 'reader' lacks the scope sessions:write or supervise."
+
+
+async def test_a_supervisor_is_hidden_listens_only_and_is_on_record(
+    client: httpx.AsyncClient, session_id: str, bus: Bus, watcher: dict[str, str]
+) -> None:
+    body = {"role": "supervisor"}
+    given = (await client.post(f"/v1/sessions/{session_id}/token", json=body, headers=watcher)).json()
+
+    claims = _claims(given["token"])
+    assert claims.identity == given["identity"]
+    assert is_supervisor_identity(given["identity"])
+    assert json.loads(claims.metadata) == {"role": "supervisor"}
+    assert claims.video is not None
+    assert claims.video.hidden
+    assert claims.video.can_subscribe
+    assert not claims.video.can_publish
+    assert not claims.video.can_publish_data
+    assert not claims.video.can_update_own_metadata
+    subject = event_subject("default", session_id, Family.COMMAND)
+    [command] = [open_event(decode(stored.payload)) async for stored in bus.read(subject)]
+    assert admitted(command) == (given["identity"], "supervisor")
+
+
+async def test_who_may_barge_can_speak_and_is_seen(
+    client: httpx.AsyncClient, session_id: str, watcher: dict[str, str]
+) -> None:
+    body = {"role": "admin", "barge": True}
+
+    given = (await client.post(f"/v1/sessions/{session_id}/token", json=body, headers=watcher)).json()
+
+    video = _claims(given["token"]).video
+    assert video is not None
+    assert (video.can_publish, video.hidden, video.can_publish_data) == (True, False, False)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"role": "owner"},
+        {"role": "monitor", "barge": True},
+        {"barge": True},
+        {"role": "supervisor", "identity": "me"},
+        {"role": "supervisor", "can_publish_data": True},
+        {"identity": "supervisor:0123456789abcdef"},
+    ],
+    ids=str,
+)
+async def test_a_role_that_cannot_be_is_refused(body: dict[str, Any], rejecting: httpx.AsyncClient) -> None:
+    response = await rejecting.post(f"/v1/sessions/{UNKNOWN}/token", json=body)
+
+    assert response.status_code == 422

@@ -19,7 +19,7 @@ from antiphon.contracts.events.session import (
     SessionClosed,
     SessionFailed,
 )
-from antiphon.session_api.sessions import log_end, sse
+from antiphon.session_api.sessions import sse
 
 UNKNOWN = "ses_00000000000000000000000000"
 READY = AgentReady(greeting="Good evening.\r\nWelcome.", ready_ms=640.0)
@@ -164,10 +164,8 @@ async def test_resume_after_the_end_returns_later_events(
 
 
 async def test_a_room_that_nobody_reports_as_finished_ends_the_stream_in_time(
-    client: httpx.AsyncClient, session_id: str, persistence: Any, monkeypatch: pytest.MonkeyPatch
+    client: httpx.AsyncClient, session_id: str, persistence: Any, soon_settled: None
 ) -> None:
-    monkeypatch.setattr(sse, "LATE_SECONDS", 1.0)
-    monkeypatch.setattr(log_end, "LATE_SECONDS", 1.0)
     await persistence.commit(session_id, CLOSED, LEFT)
 
     assert [event["id"] for event in await _all(client, session_id)] == [1, 2, 3, 4]

@@ -21,10 +21,10 @@ pytestmark = pytest.mark.slow
 
 SESSION = "ses_00000000000000000000000001"
 READERS = 100
-EVENTS = 3_000
+EVENTS = 1_500
 LIVE = 100  # of them, which are committed and announced while they read
 SIZE = 100_000
-MAX_GROWTH = 120 << 20  # 1.2 MiB for each reader, of 300 MB
+MAX_GROWTH = 120 << 20  # 1.2 MiB for each reader, of 150 MB
 
 
 # The first event again, up to a sequence: a client would need minutes to insert them.

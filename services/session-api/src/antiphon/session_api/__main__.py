@@ -1,10 +1,13 @@
 """Run session-api: `python -m antiphon.session_api`."""
 
-from antiphon.chassis.process import run
-from antiphon.chassis.settings import load
-from antiphon.session_api.main import serve
-from antiphon.session_api.settings import ApiSettings
+import gc
 
 if __name__ == "__main__":
+    gc.disable()  # imports make many objects and no garbage; `run` enables it
+    from antiphon.chassis.process import run
+    from antiphon.chassis.settings import load
+    from antiphon.session_api.main import serve
+    from antiphon.session_api.settings import ApiSettings
+
     settings = load(ApiSettings)
     run(lambda stop: serve(settings, stop))

@@ -9,6 +9,7 @@ from fastapi import Request
 from fastapi.routing import APIRoute
 from starlette.responses import Response
 
+from antiphon.chassis.http.middleware import allow_body
 from antiphon.contracts.api_keys import Scope
 from antiphon.session_api.auth import authorize
 from antiphon.session_api.problems import Problem, invalid
@@ -59,6 +60,8 @@ class ApiRoute(APIRoute):
     """A route that requires an API key: with scope `sessions:read` for GET, else `sessions:write`."""
 
     key_scope: Scope | None = None  # of all methods, in a class of its own
+    body_limit_bytes: int | None = None  # where it is more than that of others
+    other_scopes: tuple[Scope, ...] = ()  # any of which does instead
 
     def get_route_handler(self) -> Handler:
         """Return FastAPI's handler behind the checks."""
@@ -70,8 +73,10 @@ class ApiRoute(APIRoute):
         # Before FastAPI, not one of its dependencies: the body of an unauthorized request is never read.
         async def authorized(request: Request) -> Response:
             request = _JsonRequest(request.scope, request.receive)
-            authorize(request, scope)
+            authorize(request, scope, *self.other_scopes)
             check_query(request)
+            if self.body_limit_bytes is not None:
+                allow_body(request, self.body_limit_bytes)
             if self.body_field is not None and not _is_json(request) and await request.body():
                 raise Problem(415, "unsupported-media-type", "Send application/json.")
             return await handle(request)
@@ -90,3 +95,16 @@ class AdminRoute(ApiRoute):
     """A route that requires the scope `admin`."""
 
     key_scope = Scope.ADMIN
+
+
+class FlowReadRoute(ApiRoute):
+    """A route that shows the sources of flows."""
+
+    key_scope = Scope.FLOWS_READ
+
+
+class FlowWriteRoute(ApiRoute):
+    """A route that takes the source of a flow."""
+
+    key_scope = Scope.FLOWS_WRITE
+    body_limit_bytes = 1 << 20  # a source of 512 KiB as JSON

@@ -11,6 +11,7 @@ from antiphon.session_api import (
     analytics_routes,
     export_routes,
     feed_routes,
+    flow_routes,
     key_routes,
     openapi,
     problem_pages,
@@ -67,7 +68,9 @@ def create_app(dependencies: Dependencies) -> FastAPI:
     problems.install(app)
     app.router.routes.extend(health_routes(dependencies.health))
     # Not include_router: nested routers match twice, at a third of the cost of a create.
-    app.router.routes.extend((*routes.sessions.routes, *routes.flows.routes, *key_routes.keys.routes))
+    app.router.routes.extend((*routes.sessions.routes, *routes.tokens.routes, *flow_routes.flows.routes))
+    app.router.routes.extend((*flow_routes.sources.routes, *flow_routes.publishing.routes))
+    app.router.routes.extend(key_routes.keys.routes)
     app.router.routes.extend(analytics_routes.analytics.routes)
     app.router.routes.extend((*feed_routes.events.routes, *export_routes.exports.routes))
     app.router.routes.extend(problem_pages.routes())

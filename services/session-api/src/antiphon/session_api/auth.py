@@ -86,8 +86,8 @@ def _secret(scope: Scope) -> str:
     raise _unauthorized("missing-credentials", "Send an API key: Authorization: Bearer <key>.")
 
 
-def authorize(request: Request, scope: str) -> None:
-    """Require a scope of the request's key.
+def authorize(request: Request, scope: str, *others: str) -> None:
+    """Require a scope of the request's key, or one of the others.
 
     Raises Problem: 403 without the scope, 401 without a key.
     """
@@ -95,8 +95,11 @@ def authorize(request: Request, scope: str) -> None:
     key: ApiKey | None = state.get("key")
     if key is None:
         raise _unauthorized("missing-credentials", "Send an API key: Authorization: Bearer <key>.")
-    if scope not in key.scopes:
-        raise Problem(403, "missing-scope", f"The API key {key.name!r} lacks the scope {scope}.", scope=scope)
+    if key.scopes.isdisjoint((scope, *others)):
+        wanted = " or ".join((scope, *others))
+        raise Problem(
+            403, "missing-scope", f"The API key {key.name!r} lacks the scope {wanted}.", scope=scope
+        )
 
 
 def caller(request: Request) -> ApiKey:

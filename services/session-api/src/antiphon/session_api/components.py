@@ -10,12 +10,14 @@ from msgspec import Struct, UnsetType
 from antiphon.contracts.envelope import Envelope
 from antiphon.contracts.event import Event
 from antiphon.contracts.events.session import FaultSide
+from antiphon.contracts.flows import FlowRevision
 from antiphon.contracts.ids import SESSION_ID_PATTERN, TENANT_PATTERN
 from antiphon.contracts.registry import EVENTS
 from antiphon.contracts.session import Session
 from antiphon.contracts.views import STATE_COLUMNS, TurnView
 from antiphon.session_api.analytics.figures import DailyFigures, TimelineItem, UsageFigures
-from antiphon.session_api.flows import Flow
+from antiphon.session_api.flows.difference import FlowDifference
+from antiphon.session_api.flows.known import Flow
 from antiphon.session_api.problem_pages import ProblemList
 from antiphon.session_api.problem_types import ProblemDocument
 from antiphon.session_api.sessions.filters import REASONS
@@ -30,6 +32,8 @@ _SENT: tuple[type[Struct], ...] = (
     UsageFigures,
     TimelineItem,
     Flow,
+    FlowRevision,
+    FlowDifference,
     ProblemDocument,
     ProblemList,
     Envelope,
@@ -125,6 +129,7 @@ def schemas(of_requests: Mapping[str, Schema]) -> dict[str, Schema]:
         "EventList": page_of("events", "Event"),
         "EventPage": EVENT_PAGE,
         "FlowList": page_of("flows", "Flow"),
+        "FlowRevisionList": page_of("revisions", "Flow"),
         "KeyList": page_of("keys", "KeyView"),
     }
 

@@ -21,7 +21,8 @@ from antiphon.session_api.feed.export import ExportSlots
 from antiphon.session_api.feed.hub import Hubs
 from antiphon.session_api.feed.reading import FeedReader
 from antiphon.session_api.feed.session_flows import SessionFlows
-from antiphon.session_api.flows import Flows
+from antiphon.session_api.flows.known import Flows
+from antiphon.session_api.flows.store import FlowStore
 from antiphon.session_api.keys.records import Keys
 from antiphon.session_api.keys.store import KeyStore
 from antiphon.session_api.keys.usage import KeyUsage
@@ -63,6 +64,7 @@ class Dependencies:
     limits: Limits
     clock: Callable[[], datetime]
     flows: Flows
+    flow_store: FlowStore
     create: CreateSession
     join: JoinSession
     end: EndSession
@@ -142,6 +144,7 @@ def wire(
         limits=limits,
         clock=clock,
         flows=known_flows,
+        flow_store=FlowStore(bus, known_flows, clock, check_seconds=settings.flow_check_seconds),
         create=CreateSession(
             publisher,
             reader,
@@ -158,6 +161,7 @@ def wire(
             lookup,
             tokens,
             rooms,
+            publisher,
             agent_name=agent_name,
             livekit_url=settings.callers_livekit_url,
             ttl_seconds=settings.token_ttl_seconds,

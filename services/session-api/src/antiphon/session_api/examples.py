@@ -14,7 +14,7 @@ from antiphon.contracts.events.turn import TurnSaved
 from antiphon.contracts.session import fold
 from antiphon.contracts.subjects import partition_of
 from antiphon.contracts.views import TurnView
-from antiphon.session_api.flows import Flow
+from antiphon.session_api.flows.known import Flow
 from antiphon.session_api.pagination import PageKey, encode_number_cursor, encode_page_cursor
 
 SESSION_ID = "ses_01m7yq1we0eqq9xvayxnfetqqd"

@@ -1,6 +1,7 @@
 """Start session-api: connect, wire, serve."""
 
 import asyncio
+from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
 
 import structlog
@@ -14,6 +15,7 @@ from antiphon.chassis.telemetry import configure, flush
 from antiphon.contracts.api_keys import key_digest
 from antiphon.session_api.app import create_app
 from antiphon.session_api.dependencies import Dependencies, wire
+from antiphon.session_api.flows.known import without_source
 from antiphon.session_api.livekit import LiveKit
 from antiphon.session_api.settings import ApiSettings
 
@@ -40,7 +42,7 @@ async def serve(settings: ApiSettings, stop: asyncio.Event) -> None:
         deployment = await wait_or_stop(deployment_of(bus), stop)
         keys = await wait_or_stop(_watch(bus, "keys"), stop)
         stack.push_async_callback(keys.close)
-        flows = await wait_or_stop(_watch(bus, "flows"), stop)
+        flows = await wait_or_stop(_watch(bus, "flows", keep=without_source), stop)
         stack.push_async_callback(flows.close)
         database = await connect_database(settings)
         stack.push_async_callback(database.close)
@@ -77,8 +79,8 @@ async def serve(settings: ApiSettings, stop: asyncio.Event) -> None:
         await serve_http(app, settings.host, settings.port, stop, limits=settings.server_limits)
 
 
-async def _watch(bus: Bus, bucket: str) -> WatchedBucket:
-    return await (await bus.bucket(bucket)).watch()
+async def _watch(bus: Bus, bucket: str, keep: Callable[[bytes], bytes] = bytes) -> WatchedBucket:
+    return await (await bus.bucket(bucket)).watch(keep=keep)
 
 
 async def _bootstrap(dependencies: Dependencies, secret: str) -> None:

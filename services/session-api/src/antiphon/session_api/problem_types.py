@@ -110,7 +110,9 @@ _ALL = (
         "missing-scope",
         (403,),
         "The API key lacks the scope in `scope`.",
-        "Use a key with this scope: `sessions:read` to read, `sessions:write` to create, join and end.",
+        "Use a key with this scope: `sessions:read` to read, `sessions:write` to create, join and end, "
+        "`supervise` to watch, "
+        "`flows:read` for the sources of flows, `flows:write` to publish and try them.",
     ),
     ProblemType(
         "foreign-tenant",
@@ -140,7 +142,7 @@ _ALL = (
         "unknown-flow",
         (404,),
         "Your tenant has no flow with this id.",
-        "List the flows with `GET /v1/flows`; a file in the folder of flows is published when it is valid.",
+        "List the flows with `GET /v1/flows`, and publish one with `PUT /v1/flows/{id}`.",
     ),
     ProblemType(
         "unknown-key",
@@ -203,22 +205,35 @@ _ALL = (
         "Leave `at` and `at_time` out: the session is shown as far as it is kept.",
     ),
     ProblemType(
+        "flow-changed",
+        (412,),
+        "The flow is not the one that `If-Match` or `If-None-Match` names; `newest_revision` is its newest.",
+        "Read the flow, repeat your change on it, and send its `ETag` as `If-Match`.",
+    ),
+    ProblemType(
         "content-too-large",
         (413,),
         "The body, or the event that it would become, is too large.",
-        "Send less; metadata may have 16 KiB as JSON, a whole body 64 KiB.",
+        "Send less; metadata may have 16 KiB as JSON, a flow 512 KiB, any other body 64 KiB.",
     ),
     ProblemType(
         "unsupported-media-type",
         (415,),
-        "The body is not `application/json`.",
-        "Send JSON with `Content-Type: application/json`.",
+        "The body is not `application/json`; a flow may be `application/yaml` too.",
+        "Send JSON with `Content-Type: application/json`, or a flow with `Content-Type: application/yaml`.",
     ),
     ProblemType(
         "invalid-request",
         (422,),
         "A field, parameter or header is not valid; `errors` names each.",
         "Correct what `errors` names. Unknown fields and parameters are not ignored.",
+    ),
+    ProblemType(
+        "invalid-flow",
+        (422,),
+        "The flow has errors: `problems` names the line, the place and the reason of each; `more_problems` "
+        "counts those that are not listed.",
+        "Correct them; `antiphon flow check FILE` finds the same on your machine.",
     ),
     ProblemType(
         "invalid-cursor",
@@ -286,6 +301,12 @@ _ALL = (
         (503,),
         "NATS is unavailable; nothing was created.",
         "Retry after `Retry-After` seconds; with an Idempotency-Key a retry of a create is safe.",
+    ),
+    ProblemType(
+        "flow-check-unavailable",
+        (503,),
+        "No agent worker has checked the flow in time; nothing was published.",
+        "Retry after `Retry-After` seconds. Operators: see that an agent worker runs and is ready.",
     ),
     ProblemType(
         "database-unavailable",

@@ -23,6 +23,7 @@ RECENT_SECONDS = 600.0  # that a session counts which is not in the views yet
 RETRY_SECONDS = 5
 TENANTS = 10_000  # whose counts are cached
 CREATE_PATH = "/v1/sessions"
+TEST_PATH = "/test-audio"  # the end of one: it creates a session too
 RUNNING = [status.value for status in Status if status not in TERMINAL]
 COUNT = """
 select
@@ -166,7 +167,8 @@ class LimitsMiddleware:
             await self._app(scope, receive, send)
             return
         digest: str = scope["state"]["key_digest"]
-        creating = scope["method"] == "POST" and scope["path"] == CREATE_PATH
+        path: str = scope["path"]
+        creating = scope["method"] == "POST" and (path == CREATE_PATH or path.endswith(TEST_PATH))
         standings = self._admit(digest, key, creating=creating)
         if standings:
             send = _with_headers(send, headers_of(*standings))

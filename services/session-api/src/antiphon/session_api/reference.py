@@ -12,6 +12,7 @@ from typing import Any, cast
 
 from antiphon.session_api.app import create_app
 from antiphon.session_api.dependencies import Dependencies
+from antiphon.session_api.flows.source import YAML
 from antiphon.session_api.problem_types import PROBLEMS
 
 Node = dict[str, Any]
@@ -106,7 +107,7 @@ def _body(document: Node, operation: Node) -> Iterator[str]:
 def _body_schema(document: Node, operation: Node) -> Node:
     schema: Node = operation["requestBody"]["content"]["application/json"]["schema"]
     named = [option for option in (schema, *schema.get("anyOf", ())) if "$ref" in option]
-    return _resolved(document, named[0])
+    return _resolved(document, named[0]) if named else schema
 
 
 def _curl(document: Node, method: str, path: str, operation: Node) -> Iterator[str]:
@@ -128,7 +129,10 @@ def _curl(document: Node, method: str, path: str, operation: Node) -> Iterator[s
 
 
 def _example_body(document: Node, operation: Node) -> list[str]:
-    """Return the options of curl for a body, made from the examples of its fields."""
+    """Return the options of curl for a body: a file, or JSON made from the examples of its fields."""
+    media_type = next(iter(operation["requestBody"]["content"]))
+    if media_type == YAML:
+        return [f'-H "Content-Type: {YAML}"', "--data-binary @booking.yaml"]
     fields = _body_schema(document, operation)["properties"]
     body = {name: field["examples"][0] for name, field in fields.items() if field.get("examples")}
     return ['-H "Content-Type: application/json"', f"-d '{json.dumps(body)}'"]

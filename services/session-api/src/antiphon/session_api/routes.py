@@ -1,39 +1,35 @@
-"""Every route of /v1: sessions and flows."""
+"""The routes of /v1/sessions."""
 
 from contextlib import nullcontext
 from typing import Annotated, Literal
 
-import msgspec
 from fastapi import APIRouter, Header, Path, Query, Request, Response
 from pydantic import AfterValidator
 
-from antiphon.chassis.http.routing import public_origin
 from antiphon.chassis.log import sequence_of
-from antiphon.contracts.api_keys import ApiKey
+from antiphon.contracts.api_keys import ApiKey, Scope
 from antiphon.contracts.envelope import encode
 from antiphon.contracts.events.session import FaultSide
 from antiphon.contracts.ids import SESSION_ID_PATTERN
 from antiphon.contracts.session import Status
 from antiphon.session_api.api_route import ApiRoute
-from antiphon.session_api.auth import caller
+from antiphon.session_api.auth import authorize, caller
+from antiphon.session_api.created_session import created_response
 from antiphon.session_api.dependencies import dependencies_of
 from antiphon.session_api.instants import Instant, require_order
 from antiphon.session_api.pagination import (
     LARGEST_SEQUENCE,
     Limit,
     PageCursor,
-    decode_name_cursor,
     decode_number_cursor,
     decode_page_cursor,
-    encode_name_cursor,
     encode_number_cursor,
     encode_page_cursor,
-    fitting,
     page,
 )
 from antiphon.session_api.past import At, AtTime, past_session, past_turns, wanted_moment
 from antiphon.session_api.problems import invalid
-from antiphon.session_api.route_docs import CREATE, END, EVENTS, FLOWS, SESSION, SESSIONS, TOKEN, TURNS
+from antiphon.session_api.route_docs import CREATE, END, EVENTS, SESSION, SESSIONS, TOKEN, TURNS
 from antiphon.session_api.sessions import ready, sse
 from antiphon.session_api.sessions.filters import Reason, filter_terms
 from antiphon.session_api.sessions.idempotency import idempotency_key
@@ -49,8 +45,15 @@ from antiphon.session_api.sessions.schemas import (
 )
 from antiphon.session_api.streams import CountedResponse, OpenStream
 
+
+class TokenRoute(ApiRoute):
+    """A route that admits keys for callers and keys for supervisors; which of them is in the body."""
+
+    other_scopes = (Scope.SUPERVISE,)
+
+
 sessions = APIRouter(prefix="/v1/sessions", tags=["sessions"], route_class=ApiRoute)
-flows = APIRouter(prefix="/v1/flows", tags=["flows"], route_class=ApiRoute)
+tokens = APIRouter(prefix="/v1/sessions", tags=["sessions"], route_class=TokenRoute)
 
 SessionId = Annotated[
     str,
@@ -101,22 +104,10 @@ async def create_session(
         if wait is not None and created.joinable:
             waited = await dependencies.ready.wait(request, tenant, session_id, timeout_seconds)
             created = created.reached(waited)
-    join = dependencies.join
-    path = f"/v1/sessions/{session_id}"
-    response = CreateResponse.model_construct(  # validated already
-        session_id=session_id,
-        status=created.status,
-        room=session_id,
-        livekit_url=join.livekit_url,
-        token=join.caller_token(tenant, session_id, body) if created.joinable else None,
-        greeting=None if wait is None else dependencies.create.greeting(tenant, body, waited),
-        events_url=f"{public_origin(request.scope, dependencies.public_url)}{path}/events",
-    )
-    headers = {"Location": path}
-    if created.replayed:
-        headers["Idempotent-Replayed"] = "true"
     waits = wait is not None and (waited is None or not ready.is_ready(waited) or waited.ended)
-    return _json(response.model_dump_json(), 202 if waits else 201, headers)
+    return created_response(
+        request, created, body, status=202 if waits else 201, greets=wait is not None, waited=waited
+    )
 
 
 @sessions.get("", **SESSIONS)
@@ -133,6 +124,7 @@ async def list_sessions(
     fault: Annotated[FaultSide | None, Query(description="the side that caused its abnormal end")] = None,
     created_after: Annotated[Instant | None, Query(description="created at this time or later")] = None,
     created_before: Annotated[Instant | None, Query(description="created before this time")] = None,
+    test: Annotated[bool, Query(description="the sessions that try a flow, in place of the others")] = False,
     cursor: PageCursor = None,
     limit: Limit = 50,
 ) -> Response:
@@ -148,6 +140,7 @@ async def list_sessions(
         fault=fault,
         created_after=created_after,
         created_before=created_before,
+        test=test,
         terms=filter_terms(request.query_params.multi_items()),
         after=None if cursor is None else decode_page_cursor(cursor),
     )
@@ -241,11 +234,12 @@ def _stream(request: Request, key: ApiKey, session_id: str, after: int) -> Respo
     return CountedResponse(dependencies.limits.streams, request.state.key_digest, key, opened)
 
 
-@sessions.post("/{session_id}/token", response_model=TokenResponse, **TOKEN)
+@tokens.post("/{session_id}/token", response_model=TokenResponse, **TOKEN)
 async def create_token(request: Request, session_id: SessionId, body: TokenRequest | None = None) -> Response:
-    """Sign a join token for one participant."""
+    """Sign a join token for one participant: a caller, or with a `role` someone who watches the session."""
     wanted = body or TokenRequest()
-    token = await dependencies_of(request).join.token(caller(request).tenant, session_id, wanted)
+    authorize(request, Scope.SESSIONS_WRITE if wanted.role is None else Scope.SUPERVISE)
+    token = await dependencies_of(request).join.token(caller(request), session_id, wanted)
     return _json(token.model_dump_json())
 
 
@@ -254,17 +248,6 @@ async def end_session(request: Request, session_id: SessionId) -> Response:
     """End the session; repeating the request changes nothing."""
     ending = await dependencies_of(request).end.end(caller(request), session_id)
     return _json(ending.model_dump_json(), 200 if ending.ended else 202)
-
-
-@flows.get("", **FLOWS)
-async def list_flows(request: Request, cursor: PageCursor = None, limit: Limit = 50) -> Response:
-    """List the newest revision of every flow, by id."""
-    after = None if cursor is None else decode_name_cursor("flows", cursor)
-    found = dependencies_of(request).flows.latest(caller(request).tenant)
-    found = [flow for flow in found if after is None or flow.flow_id > after]
-    shown = fitting(map(msgspec.json.encode, found), limit)
-    more = encode_name_cursor("flows", found[len(shown) - 1].flow_id) if len(found) > len(shown) else None
-    return page("flows", shown, more)
 
 
 def _json(body: bytes | str, status: int = 200, headers: dict[str, str] | None = None) -> Response:

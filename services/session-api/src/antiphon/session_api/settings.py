@@ -68,6 +68,13 @@ class ApiSettings(NatsSettings, PostgresSettings, LiveKitSettings, LogSettings):
     )
     hsts_seconds: int = Field(0, ge=0, le=63_072_000, validation_alias="ANTIPHON_API_HSTS_SECONDS")
     deadline_seconds: float = Field(8.0, gt=0, le=300, validation_alias="ANTIPHON_API_DEADLINE_SECONDS")
+    flow_check_seconds: float = Field(
+        10.0,
+        gt=0,
+        le=60,
+        validation_alias="ANTIPHON_API_FLOW_CHECK_SECONDS",
+        description="how long a flow that is published waits for its check by an agent worker",
+    )
     max_connections: int = Field(2000, ge=1, le=100_000, validation_alias="ANTIPHON_API_MAX_CONNECTIONS")
     max_connections_per_address: Limit = Field(0, validation_alias="ANTIPHON_API_MAX_CONNECTIONS_PER_ADDRESS")
     keep_alive_seconds: float = Field(5.0, gt=0, le=3600, validation_alias="ANTIPHON_API_KEEP_ALIVE_SECONDS")

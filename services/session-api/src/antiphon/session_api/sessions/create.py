@@ -22,7 +22,8 @@ from antiphon.contracts.ids import (
     session_id_for_key,
 )
 from antiphon.contracts.session import TERMINAL, Session, Status
-from antiphon.session_api.flows import Flows
+from antiphon.session_api.flows.checking import missing_metadata
+from antiphon.session_api.flows.known import Flows
 from antiphon.session_api.livekit import LiveKitError
 from antiphon.session_api.problems import Problem, invalid
 from antiphon.session_api.quotas import SessionQuota
@@ -32,6 +33,8 @@ from antiphon.session_api.sessions.room import Rooms
 from antiphon.session_api.sessions.schemas import CreateRequest
 
 log = structlog.get_logger(__name__)
+
+SHOWN_MISSING = 20  # names in the detail of a problem
 
 
 class Created(Struct, frozen=True):
@@ -49,6 +52,15 @@ class Created(Struct, frozen=True):
     def reached(self, session: Session | None) -> "Created":
         """Return the same with the status that the session has reached since."""
         return self if session is None else structs.replace(self, status=session.status)
+
+
+class Version(Struct, frozen=True):
+    """What the agent of a session runs: a revision of a flow, or the hash of a draft; `test` tries it."""
+
+    revision: int
+    requires: list[str] = []
+    draft: str | None = None
+    test: bool = False
 
 
 class CreateSession:
@@ -79,18 +91,22 @@ class CreateSession:
         self._clock = clock
         self._entropy = entropy
 
-    async def create(self, tenant: str, request: CreateRequest, idempotency_key: str | None) -> Created:
+    async def create(
+        self, tenant: str, request: CreateRequest, idempotency_key: str | None, version: Version | None = None
+    ) -> Created:
         """Create a session, or return the one that was created with this key.
 
+        Without a version it runs the revision that the request names, or the newest one.
         Raises Problem, BusUnavailable.
         """
-        revision = self._revision(tenant, request)
+        version = version or self.version(tenant, request)
         if idempotency_key is not None:
-            return await self._create_once(tenant, request, revision, idempotency_key)
+            return await self._create_once(tenant, request, version, idempotency_key)
+        _require_metadata(request, version)
         session_id = new_session_id(self._clock(), self._entropy(10))
         await self._quota.admit(tenant, session_id)
         try:
-            return await self._create_new(tenant, session_id, request.as_event(session_id, revision))
+            return await self._create_new(tenant, session_id, _event(request, session_id, version))
         except BaseException:
             self._quota.give_back(tenant, session_id)  # one that is there after all is counted in the views
             raise
@@ -103,7 +119,17 @@ class CreateSession:
             return None
         revision = session.flow_revision if session is not None else request.flow_revision
         revision = revision or self._flows.latest_revision(tenant, request.flow_id)
-        return None if revision is None else self._flows.greeting(tenant, request.flow_id, revision)
+        flow = None if revision is None else self._flows.revision(tenant, request.flow_id, revision)
+        return None if flow is None else flow.greeting or None
+
+    def version(self, tenant: str, request: CreateRequest) -> Version:
+        """Return what a request names: a revision of a flow, the newest by default, or nothing for an agent.
+
+        Raises Problem 404, 422.
+        """
+        revision = self._revision(tenant, request)
+        flow = self._flows.revision(tenant, request.flow_id, revision) if request.flow_id else None
+        return Version(revision, [] if flow is None else flow.requires)
 
     def _revision(self, tenant: str, request: CreateRequest) -> int:
         """Return the revision of the flow, the newest unless one is named, or 0 for an agent without a flow.
@@ -150,13 +176,13 @@ class CreateSession:
         return Created(session_id, Status.DISPATCHED)
 
     async def _create_once(
-        self, tenant: str, request: CreateRequest, revision: int, idempotency_key: str
+        self, tenant: str, request: CreateRequest, version: Version, idempotency_key: str
     ) -> Created:
         session_id = session_id_for_key(self._secret, tenant, idempotency_key)
-        requested = request.as_event(session_id, revision)
+        requested = _event(request, session_id, version)
         # The stream forgets its sessions after some days, and the views do not.
         known = await self._known.has(tenant, session_id)
-        if not known and await self._publish_once(tenant, session_id, requested):
+        if not known and await self._publish_once(tenant, session_id, requested, request, version):
             await self._dispatch(tenant, session_id, requested, attempt=1)
             return Created(session_id, Status.DISPATCHED)
         newest = request.flow_revision is None
@@ -165,9 +191,17 @@ class CreateSession:
         )
         return await self._replay(tenant, session)
 
-    async def _publish_once(self, tenant: str, session_id: str, requested: SessionRequested) -> bool:
-        """Publish the request, unless an earlier one with its key did, which no quota stands against."""
+    async def _publish_once(
+        self,
+        tenant: str,
+        session_id: str,
+        requested: SessionRequested,
+        request: CreateRequest,
+        version: Version,
+    ) -> bool:
+        """Publish the request, unless an earlier one with its key did: no quota or flow is against that."""
         try:
+            _require_metadata(request, version)
             counted = await self._quota.admit(tenant, session_id)
         except Problem:
             if await self._reader.exists(tenant, session_id):
@@ -224,6 +258,23 @@ class CreateSession:
             await self._rooms.delete_room(session_id)
         except LiveKitError as error:
             log.warning("session.room_cleanup_failed", session_id=session_id, reason=str(error))
+
+
+def _event(request: CreateRequest, session_id: str, version: Version) -> SessionRequested:
+    event = request.as_event(session_id, version.revision)
+    return structs.replace(event, test=True, flow_draft=version.draft) if version.test else event
+
+
+def _require_metadata(request: CreateRequest, version: Version) -> None:
+    """Raise Problem 422 for a session whose metadata has not what its flow needs."""
+    if missing := missing_metadata(version.requires, request.metadata or {}):
+        errors = [
+            {"field": name, "in": "body", "message": "is required by the flow", "code": "missing"}
+            for name in missing
+        ]
+        shown = ", ".join(missing[:SHOWN_MISSING])
+        detail = f"The flow {request.flow_id!r} needs in the session's metadata: {shown}."
+        raise Problem(422, "invalid-request", detail, errors=errors)
 
 
 def _dispatch_problem(session_id: str, error: LiveKitError) -> Problem:

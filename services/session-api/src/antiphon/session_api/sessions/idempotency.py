@@ -30,6 +30,8 @@ _COMPARED = (
     "variables",
     "max_duration_seconds",
     "ttl_seconds",
+    "test",
+    "flow_draft",
 )
 
 VIEW_SECONDS = 0.4  # a create needs no Postgres, and does not wait longer for it

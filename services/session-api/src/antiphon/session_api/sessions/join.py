@@ -4,13 +4,18 @@ import hmac
 import time
 from base64 import urlsafe_b64encode
 from collections.abc import Callable
+from secrets import token_hex
 from typing import Any
 
 import orjson
 
+from antiphon.contracts.api_keys import ApiKey
+from antiphon.contracts.events.command import CommandRequested
 from antiphon.contracts.session import Session
+from antiphon.contracts.supervision import SUPERVISE, Role
 from antiphon.session_api.livekit import LiveKitError, dispatch_metadata
 from antiphon.session_api.problems import Problem
+from antiphon.session_api.sessions.events import EventPublisher
 from antiphon.session_api.sessions.lookup import Lookup
 from antiphon.session_api.sessions.room import Rooms, livekit_problem, room_is_current, room_name
 from antiphon.session_api.sessions.schemas import CreateRequest, TokenRequest, TokenResponse
@@ -51,11 +56,13 @@ class JoinTokens:
         ttl_seconds: int,
         name: str | None = None,
         can_publish_data: bool = False,
+        role: Role | None = None,
+        barge: bool = False,
     ) -> str:
         """Return a token that admits `identity` to the room only, and dispatches `agent_name` to it.
 
         The participant may speak and listen; it may not change what others see of it, which LiveKit attaches
-        to its messages.
+        to its messages. With a role nobody sees it, and it only listens, unless it may `barge`.
         """
         now = int(self._now())
         metadata = dispatch_metadata(session_id, tenant, self._deployment)
@@ -67,12 +74,15 @@ class JoinTokens:
             "video": {
                 "roomJoin": True,
                 "room": room,
-                "canPublish": True,
+                "canPublish": role is None or barge,
                 "canSubscribe": True,
                 "canPublishData": can_publish_data,
                 "canUpdateOwnMetadata": False,
+                "hidden": role is not None and not barge,
             },
         }
+        if role is not None:
+            claims["metadata"] = orjson.dumps({"role": role}).decode()
         if agent_name is not None:
             claims["roomConfig"] = {
                 "metadata": metadata,
@@ -96,6 +106,7 @@ class JoinSession:
         lookup: Lookup,
         tokens: JoinTokens,
         rooms: Rooms,
+        publisher: EventPublisher,
         *,
         agent_name: str,
         livekit_url: str,
@@ -104,6 +115,7 @@ class JoinSession:
         self._lookup = lookup
         self._tokens = tokens
         self._rooms = rooms
+        self._publisher = publisher
         self._agent_name = agent_name  # of the agent that runs flows
         self.livekit_url = livekit_url
         self._ttl_seconds = ttl_seconds
@@ -120,12 +132,13 @@ class JoinSession:
             can_publish_data=request.can_publish_data,
         )
 
-    async def token(self, tenant: str, session_id: str, request: TokenRequest) -> TokenResponse:
+    async def token(self, key: ApiKey, session_id: str, request: TokenRequest) -> TokenResponse:
         """Return a token for one participant.
 
         Raises Problem: 404 for an unknown session, 409 for one that has ended, or whose adopted room has;
-        502 and 503 when LiveKit cannot say whether it has.
+        502 and 503 when LiveKit cannot say whether it has, or the broker is away.
         """
+        tenant = key.tenant
         session = await self._lookup.outline(tenant, session_id)
         if session.ended:
             raise Problem(
@@ -136,7 +149,7 @@ class JoinSession:
             )
         await self._require_room(session)
         room = room_name(session)
-        identity = request.identity or CALLER
+        identity = request.identity or (CALLER if request.role is None else f"{request.role}:{token_hex(8)}")
         ttl_seconds = request.ttl_seconds or self._ttl_seconds
         token = self._tokens.sign(
             session_id,
@@ -148,7 +161,11 @@ class JoinSession:
             name=request.name,
             ttl_seconds=ttl_seconds,
             can_publish_data=request.can_publish_data,
+            role=request.role,
+            barge=request.barge,
         )
+        if request.role is not None:
+            await self._admit(key, session, identity, request)
         return TokenResponse(
             session_id=session_id,
             room=room,
@@ -156,6 +173,19 @@ class JoinSession:
             identity=identity,
             token=token,
             expires_in_seconds=ttl_seconds,
+        )
+
+    async def _admit(self, key: ApiKey, session: Session, identity: str, request: TokenRequest) -> None:
+        """Write down who may listen: the agent tells them what the flow does, and only them."""
+        arguments = {"identity": identity, "role": request.role, "barge": request.barge}
+        command_id = f"{SUPERVISE}:{identity}"
+        command = CommandRequested(
+            command_id=command_id, verb=SUPERVISE, actor=key.actor, arguments=arguments
+        )
+        event_id = f"{session.session_id}:command:{command_id}"
+        number = session.dispatch_attempts + 1
+        await self._publisher.publish(
+            key.tenant, session.session_id, command, event_id=event_id, number=number
         )
 
     async def _require_room(self, session: Session) -> None:

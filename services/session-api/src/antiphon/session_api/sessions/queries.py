@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from antiphon.chassis.database import Database, DatabaseUnavailable, translate_errors
 from antiphon.contracts.session import Status
-from antiphon.contracts.views import STATE_COLUMNS, TurnView, session_json
+from antiphon.contracts.views import STATE_COLUMNS, TEST_TERM, TurnView, session_json
 from antiphon.session_api.pagination import PAGE_BYTES, PageKey
 from antiphon.session_api.sessions.bounded import WHOLE_ROW, Listed, bounded, listed
 from antiphon.session_api.sessions.log_end import LOG_END, LOG_END_TYPES, LogEnd, log_end_of
@@ -82,8 +82,8 @@ class LogRange(Struct, frozen=True):
 class SessionsFilter(Struct, frozen=True):
     """Filter of a list of sessions; all must hold. `after` is the last session of the page before.
 
-    `created_after` is included and `created_before` is not, so that periods can follow each other; `terms`
-    are those of `metadata_terms`.
+    With `test` only the sessions that try flows, else all others. `created_after` is included and
+    `created_before` is not, so that periods can follow each other; `terms` are those of `metadata_terms`.
     """
 
     statuses: Sequence[Status] = ()
@@ -95,6 +95,7 @@ class SessionsFilter(Struct, frozen=True):
     fault: str | None = None
     created_after: datetime | None = None
     created_before: datetime | None = None
+    test: bool = False
     terms: Sequence[str] = ()
     after: PageKey | None = None
 
@@ -172,6 +173,9 @@ def _sessions_statement(tenant: str, wanted: SessionsFilter, limit: int) -> tupl
         if value is not None and value != ():
             arguments.append(value)
             conditions += " and " + condition.format(f"${len(arguments)}")
+    arguments.append([TEST_TERM])
+    has_term = f"metadata_terms @> ${len(arguments)}::text[]"
+    conditions += f" and {has_term}" if wanted.test else f" and ({has_term}) is not true"
     if wanted.after is not None:
         arguments += [wanted.after.created_at, wanted.after.session_id]
         conditions += f" and (created_at, session_id) < (${len(arguments) - 1}, ${len(arguments)})"

@@ -1,14 +1,15 @@
 """Request and response bodies; their docstrings and descriptions are part of the OpenAPI document."""
 
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 import msgspec
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from antiphon.chassis.validation_messages import LANGUAGE_PATTERN, NAME_PATTERN
 from antiphon.contracts.events.session import SessionRequested
 from antiphon.contracts.session import Status
+from antiphon.contracts.supervision import Role, is_supervisor_identity
 from antiphon.contracts.validate import is_nested_deeper
 from antiphon.contracts.views import indexed
 
@@ -30,6 +31,8 @@ def _within_limit(data: dict[str, Any]) -> dict[str, Any]:
 def _not_an_agent(identity: str) -> str:
     if AGENT_IDENTITY.match(identity):
         raise ValueError("identities that begin with 'agent-' are reserved for agents")
+    if is_supervisor_identity(identity):
+        raise ValueError("identities that begin with a role and a colon are given with `role`")
     return identity
 
 
@@ -167,6 +170,28 @@ class TokenRequest(BaseModel):
         ),
     ] = None
     can_publish_data: MayPublishData = False
+    role: Annotated[
+        Role | None,
+        Field(
+            description="for someone who watches the session: hidden, listens only, and gets what the flow "
+            "does as data messages with the topic `flow-events`; it needs the scope `supervise`, gets an "
+            "identity of its own, and is on record",
+            examples=["supervisor"],
+        ),
+    ] = None
+    barge: Annotated[
+        bool, Field(description="let a `supervisor` or `admin` speak; everyone in the room sees them then")
+    ] = False
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.role is not None and self.identity is not None:
+            raise ValueError("a role gets an identity of its own: leave out `identity`")
+        if self.role is not None and self.can_publish_data:
+            raise ValueError("who has a role sends no data: leave out `can_publish_data`")
+        if self.barge and self.role not in ("supervisor", "admin"):
+            raise ValueError("only the roles supervisor and admin can barge")
+        return self
 
 
 class TokenResponse(BaseModel):

@@ -10,7 +10,11 @@ log = structlog.get_logger(__name__)
 
 
 class Flow(msgspec.Struct, frozen=True):
-    """A revision of a flow, without its source."""
+    """A revision of a flow, without its source.
+
+    `requires` are the variables that a session needs in its metadata, as `metadata.order`; `greeting` is what
+    the agent says first, if that is the same in every session.
+    """
 
     flow_id: str
     revision: int
@@ -19,14 +23,28 @@ class Flow(msgspec.Struct, frozen=True):
     description: str | None = None
     language: str | None = None
     created_at: datetime | None = None
-
-
-class _Greeting(msgspec.Struct):
     greeting: str = ""
+    requires: list[str] = []
 
+
+LONGEST_SHOWN = 2_000  # characters of a text that is kept in memory
+MOST_REQUIRED = 100  # names that are kept in memory; the agent checks all
 
 _decoder = msgspec.json.Decoder(Flow)
-_greeting = msgspec.json.Decoder(_Greeting)
+
+
+def without_source(record: bytes) -> bytes:
+    """Return what is kept in memory of a stored revision: a few KiB; what cannot be read stays unreadable."""
+    try:
+        flow = _decoder.decode(record)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return b""
+    texts = {
+        name: text[:LONGEST_SHOWN]
+        for name in ("name", "description", "language", "greeting")
+        if (text := getattr(flow, name)) is not None
+    }
+    return msgspec.json.encode(msgspec.structs.replace(flow, **texts, requires=flow.requires[:MOST_REQUIRED]))
 
 
 class Flows:
@@ -55,13 +73,29 @@ class Flows:
         """Return whether a flow has this revision."""
         return f"{tenant}.{flow_id}.{revision}" in self._bucket
 
-    def greeting(self, tenant: str, flow_id: str, revision: int) -> str | None:
-        """Return what the agent of a flow says first; None for a revision published without it."""
-        record = self._bucket.get(f"{tenant}.{flow_id}.{revision}")
-        try:
-            return None if record is None else _greeting.decode(record).greeting or None
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            return None
+    def revision(self, tenant: str, flow_id: str, revision: int) -> Flow | None:
+        """Return a revision of a flow, or None if there is none that can be read."""
+        return self._read(f"{tenant}.{flow_id}.{revision}")
+
+    def newest(self, tenant: str, flow_id: str) -> Flow | None:
+        """Return the newest revision of a flow, or None."""
+        revision = self.latest_revision(tenant, flow_id)
+        return None if revision is None else self.revision(tenant, flow_id, revision)
+
+    def revisions(self, tenant: str, flow_id: str, before: int | None, limit: int) -> list[Flow]:
+        """Return the revisions of a flow before one, newest first, at most `limit`."""
+        newest = self.latest_revision(tenant, flow_id) or 0
+        last = newest if before is None else min(newest, before - 1)
+        found = (self.revision(tenant, flow_id, number) for number in range(last, max(0, last - limit), -1))
+        return [flow for flow in found if flow is not None]
+
+    def count(self, tenant: str) -> int:
+        """Return how many revisions of all flows a tenant has."""
+        return sum(1 for _ in self._revisions(tenant))
+
+    def has(self, key: str) -> bool:
+        """Return whether a key is known here yet."""
+        return key in self._bucket
 
     def latest(self, tenant: str) -> list[Flow]:
         """Return the newest revision of every flow of a tenant, by flow id."""
@@ -83,6 +117,6 @@ class Flows:
             return None
         try:
             return _decoder.decode(record)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             log.warning("flows.malformed", key=key, error=str(error))
             return None
