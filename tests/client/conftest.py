@@ -13,12 +13,13 @@ from tests.session_api.conftest import (
     put_flow,
     put_key,
     running,
+    soon_settled,
     start,
 )
 
 from antiphon.client import Antiphon, AsyncAntiphon
 
-__all__ = ["buckets", "livekit", "persistence", "put_flow", "put_key", "running", "start"]
+__all__ = ["buckets", "livekit", "persistence", "put_flow", "put_key", "running", "soon_settled", "start"]
 
 
 class Network:
@@ -83,7 +84,7 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 
 @pytest.fixture
-async def network(running: Running) -> AsyncIterator[Network]:
+async def network(running: Running, soon_settled: None) -> AsyncIterator[Network]:
     """A network between the client and session-api."""
     network = Network(int(running.url.rpartition(":")[2]))
     server = await asyncio.start_server(network.accept, "127.0.0.1", 0)

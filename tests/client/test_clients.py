@@ -104,6 +104,24 @@ async def test_create_sends_what_was_given_and_a_key_of_its_own(make: Make) -> N
     assert second.headers["idempotency-key"] == "order-17"
 
 
+async def test_any_request_sends_a_body_and_headers_as_they_are(make: Make) -> None:
+    requests: list[httpx.Request] = []
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        requests.append(request)
+        return httpx.Response(200, json={"revision": 2})
+
+    client = make(handle)
+    answer = await client.raw(
+        "PUT", "/v1/flows/x", headers={"If-Match": "1"}, raw=("application/yaml", b"id: x\n")
+    )
+
+    assert answer == {"revision": 2}
+    assert requests[0].content == b"id: x\n"
+    assert requests[0].headers["content-type"] == "application/yaml"
+    assert requests[0].headers["if-match"] == "1"
+
+
 async def test_create_is_repeated_with_the_same_key(make: Make) -> None:
     keys: list[str] = []
 

@@ -37,7 +37,7 @@ async def committing(livekit: FakeLiveKit, persistence: FakePersistence) -> Asyn
     await asyncio.gather(task, return_exceptions=True)
 
 
-@pytest.mark.usefixtures("committing")
+@pytest.mark.usefixtures("committing", "soon_settled")
 async def test_every_example_runs(
     running: Running, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -60,7 +60,7 @@ async def test_every_example_runs(
     names["client"].close()
 
 
-@pytest.mark.usefixtures("committing")
+@pytest.mark.usefixtures("committing", "soon_settled")
 async def test_the_example_of_the_readme_runs(running: Running, capsys: pytest.CaptureFixture[str]) -> None:
     [example] = [
         code for code in EXAMPLE.findall((ROOT / "README.md").read_text()) if "antiphon.client" in code

@@ -10,7 +10,7 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar, Unpack
 
 import httpx
 
-from antiphon.client import analytics, keys, sessions
+from antiphon.client import analytics, flows, keys, sessions
 from antiphon.client.calls import Body, Call, any_call, documented
 from antiphon.client.errors import AntiphonError, Timeout
 from antiphon.client.event_feeds import AsyncEventFeed
@@ -29,6 +29,7 @@ from antiphon.client.transport import (
     request_of,
     require_open,
     target,
+    tls_context,
     translated,
 )
 
@@ -79,7 +80,7 @@ class AsyncAntiphon:
             timeout_seconds=timeout, attempt_seconds=attempt_timeout, max_retries=max_retries
         )
         limits = Connections(calls=max_connections, streams=max_streams)
-        verify = ssl_context or (transport is None and httpx.create_ssl_context())
+        verify = ssl_context or (transport is None and tls_context(self._target))
         self._http = httpx.AsyncClient(**options(self._target, limits.calls, verify, transport))
         self._streams = httpx.AsyncClient(**options(self._target, limits.streams, verify, transport))
         self.sessions = Sessions(self)
@@ -109,12 +110,24 @@ class AsyncAntiphon:
         params: Mapping[str, Any] | None = None,
         idempotency_key: str | None = None,
         timeout: float | None = None,
+        headers: Mapping[str, str] | None = None,
+        raw: tuple[str, bytes] | None = None,
     ) -> Any:
         """Send any request and return its JSON, for operations that this version has no method for.
 
-        It is repeated after errors if it is a GET, or has an idempotency key.
+        `raw` is the media type and the bytes of a body that is not JSON. The request is repeated after errors
+        if it is a GET, or has an idempotency key.
         """
-        call = any_call(method, path, body, params=params, idempotency_key=idempotency_key, timeout=timeout)
+        call = any_call(
+            method,
+            path,
+            body,
+            params=params,
+            idempotency_key=idempotency_key,
+            timeout=timeout,
+            headers=headers,
+            raw=raw,
+        )
         return await self._run(call)
 
     events = _read(events)
@@ -262,7 +275,12 @@ class Sessions(Resource):
 class Flows(Resource):
     """Flows: `client.flows`."""
 
-    list = _pages(keys.list_flows)
+    list = _pages(flows.list_flows)
+    publish = _method(flows.publish)
+    get = _method(flows.get)
+    revisions = _pages(flows.revisions)
+    diff = _method(flows.diff)
+    try_out = _method(flows.try_out)
 
 
 class Analytics(Resource):

@@ -71,6 +71,7 @@ class Reply(Struct, frozen=True):
 class Call(Struct, Generic[T], frozen=True, kw_only=True):
     """One operation of the API.
 
+    `body` is sent as JSON; `raw` is a media type and a body that is sent as it is.
     `repeatable` says that sending it twice has the effect of once. `timeout_seconds` is for all attempts
     together, `attempt_seconds` for one; None means the client's.
     """
@@ -81,16 +82,24 @@ class Call(Struct, Generic[T], frozen=True, kw_only=True):
     params: Params = ()
     headers: Mapping[str, str] = {}
     body: Mapping[str, Any] | None = None
+    raw: tuple[str, bytes] | None = None
     repeatable: bool = True
     timeout_seconds: float | None = None
     attempt_seconds: float | None = None
 
     @property
+    def media_type(self) -> str:
+        """The media type of the body."""
+        return "application/json" if self.raw is None else self.raw[0]
+
+    @property
     def content(self) -> bytes | None:
-        """The body as JSON, or None.
+        """The body as bytes, or None.
 
         Raises InvalidArgument.
         """
+        if self.raw is not None:
+            return self.raw[1]
         try:
             return None if self.body is None else msgspec.json.encode(self.body)
         except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError) as error:
@@ -105,6 +114,8 @@ def any_call(
     params: Mapping[str, Any] | None,
     idempotency_key: str | None,
     timeout: float | None,
+    headers: Mapping[str, str] | None = None,
+    raw: tuple[str, bytes] | None = None,
 ) -> Call[Any]:
     """Return the call of an operation that has no function.
 
@@ -116,8 +127,9 @@ def any_call(
         method=method,
         path=_text("the path", path),
         params=as_params(given(**(params or {}))),
-        headers={} if idempotency_key is None else idempotent(idempotency_key),
+        headers={**(headers or {}), **({} if idempotency_key is None else idempotent(idempotency_key))},
         body=body,
+        raw=raw,
         parse=lambda reply: decoded(_any, reply.body) if reply.body else None,
         repeatable=idempotency_key is not None or method in ("GET", "HEAD"),
         timeout_seconds=timeout,

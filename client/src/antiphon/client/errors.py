@@ -138,7 +138,7 @@ class NotFound(ApiError):
 
 
 class Conflict(ApiError):
-    """409: the request conflicts with what is there, as a session that has ended."""
+    """409 or 412: the request conflicts with what is there, as a session that has ended."""
 
 
 class Gone(ApiError):
@@ -164,6 +164,7 @@ _BY_STATUS: dict[int, type[ApiError]] = {
     404: NotFound,
     409: Conflict,
     410: Gone,
+    412: Conflict,
     413: InvalidRequest,
     415: InvalidRequest,
     422: InvalidRequest,

@@ -1,4 +1,4 @@
-"""The operations on API keys and flows, as calls."""
+"""The operations on API keys, as calls."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -7,13 +7,11 @@ import msgspec
 
 from antiphon.client.calls import Call, as_params, decoded, given, path_part, reading
 from antiphon.client.pages import LARGEST_PAGE, Listing
-from antiphon.client.results import ApiKey, CreatedKey, Flow
+from antiphon.client.results import ApiKey, CreatedKey
 
 KEYS = "/v1/keys"
-FLOWS = "/v1/flows"
 
 _key = msgspec.json.Decoder(ApiKey)
-_flow = msgspec.json.Decoder(Flow)
 
 
 def create(
@@ -99,19 +97,5 @@ def revoke(key_id: str, *, force: bool | None = None, timeout: float | None = No
         path=f"{KEYS}/{path_part(key_id)}/revoke",
         body=given(force=force),
         parse=reading(ApiKey),
-        timeout_seconds=timeout,
-    )
-
-
-def list_flows(
-    *, limit: int | None = None, page_size: int = LARGEST_PAGE, timeout: float | None = None
-) -> Listing[Flow]:
-    """Iterate over the newest revision of every flow."""
-    return Listing(
-        path=FLOWS,
-        noun="flows",
-        read=lambda raw: decoded(_flow, raw),
-        limit=limit,
-        page_size=page_size,
         timeout_seconds=timeout,
     )

@@ -152,7 +152,7 @@ class Ending(Struct, frozen=True, kw_only=True):
 
 
 class Flow(Struct, frozen=True, kw_only=True):
-    """The newest revision of a flow."""
+    """A revision of a flow; `requires` are the variables that a session needs, as `metadata.order`."""
 
     flow_id: str
     revision: int
@@ -161,6 +161,23 @@ class Flow(Struct, frozen=True, kw_only=True):
     description: str | None = None
     language: str | None = None
     created_at: datetime | None = None
+    greeting: str | None = None
+    requires: list[str] = []
+
+
+class FlowSource(Flow, frozen=True, kw_only=True):
+    """A revision of a flow with its text."""
+
+    source: str
+
+
+class FlowDifference(Struct, frozen=True, kw_only=True, rename={"from_": "from"}):
+    """The difference between two revisions; `diff` is a unified text, empty when they are the same."""
+
+    flow_id: str
+    from_: int
+    to: int
+    diff: str
 
 
 Wait = Literal["ready"]

@@ -130,11 +130,14 @@ def list_sessions(
     metadata: Mapping[str, str] | None = None,
     created_after: datetime | str | None = None,
     created_before: datetime | str | None = None,
+    test: bool | None = None,
     limit: int | None = None,
     page_size: int = LARGEST_PAGE,
     timeout: float | None = None,
 ) -> Listing[Session]:
     """Iterate over sessions, newest first; pages are read as they are needed.
+
+    With `test` the sessions that try flows, in place of the others.
 
     `limit` is the most sessions in all, `page_size` the number that one request asks for, `timeout` the
     seconds for each page.
@@ -150,6 +153,7 @@ def list_sessions(
         created_after=created_after,
         created_before=created_before,
     )
+    wanted |= {} if test is None else {"test": "true" if test else "false"}
     wanted |= {f"metadata[{name}]": value for name, value in (metadata or {}).items()}
     return Listing(
         path=PATH,
