@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -143,12 +144,24 @@ def test_api_url_needs_a_key() -> None:
 
 
 def test_api_url_is_used_without_a_stack(tmp_path: Path) -> None:
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{unused.getsockname()[1]}"
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"http://127.0.0.1:{server.getsockname()[1]}"
+        request = ThreadPoolExecutor(1).submit(_refuse, server)
         result = _run(
             "sessions", ANTIPHON_HOME=str(tmp_path), ANTIPHON_API_URL=url, ANTIPHON_API_KEY="ak_test"
         )
 
     assert result.returncode == 1
-    assert f"session-api at {url} does not respond" in result.stderr
+    assert "401" in result.stderr
+    assert request.result().startswith("GET /v1/sessions")
+    assert "\r\nauthorization: bearer ak_test\r\n" in request.result().lower()
+
+
+def _refuse(server: socket.socket) -> str:
+    """Answer one request with 401; return the request."""
+    server.settimeout(60)
+    connection, _ = server.accept()
+    with connection:
+        request = connection.recv(65536).decode()
+        connection.sendall(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+    return request

@@ -12,6 +12,7 @@ from tests.session_api.conftest import (
     livekit,
     persistence,
     running,
+    soon_settled,
     start,
 )
 from tests.session_api.fake_persistence import FakePersistence
@@ -20,14 +21,14 @@ from antiphon.cli.commands import tail as module
 from antiphon.client import AsyncAntiphon
 from antiphon.contracts.events.session import CloseReason, FaultSide, SessionClosed
 
-__all__ = ["buckets", "livekit", "persistence", "running", "start"]
+__all__ = ["buckets", "livekit", "persistence", "running", "soon_settled", "start"]
 
 CLOSED = SessionClosed(reason=CloseReason.AGENT_ENDED, fault=FaultSide.NONE, duration_seconds=1.0, turns=0)
 SECONDS = 90.0
 
 
 @pytest.fixture
-async def client(running: Running) -> AsyncIterator[AsyncAntiphon]:
+async def client(running: Running, soon_settled: None) -> AsyncIterator[AsyncAntiphon]:
     async with AsyncAntiphon(running.url, "writer") as client:
         yield client
 

@@ -19,8 +19,8 @@ __all__ = ["buckets"]
 
 pytestmark = pytest.mark.slow
 
-FEW, MANY = 50_000, 200_000
-MAX_GROWTH_MIB = 30.0  # for 150,000 events more, of 100 MiB
+FEW, MANY = 25_000, 100_000
+MAX_GROWTH_MIB = 20.0  # for 75,000 events more, of 50 MiB
 # not `ru_maxrss`, which begins with the memory of the process that started this one
 MEASURED = """
 import sys

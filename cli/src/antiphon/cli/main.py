@@ -8,7 +8,8 @@ from typing import Annotated, Any
 import typer
 import typer.core
 
-from antiphon.cli.commands import analytics, keys
+from antiphon.cli.commands import analytics, flow, keys
+from antiphon.cli.flows.metadata import Metadata, Variables, given
 from antiphon.cli.requirements import require_parquet, require_recogniser, require_stack
 from antiphon.cli.screen import report_errors, shown, unwritten_output
 
@@ -121,6 +122,8 @@ def call(
     ready_within: Annotated[
         float, typer.Option(help="Seconds to wait for the agent to become ready.", min=1.0)
     ] = 30.0,
+    metadata: Metadata = None,
+    variable: Variables = None,
 ) -> None:
     """Call the agent and print the transcript.
 
@@ -129,16 +132,15 @@ def call(
     Exit with 1 if no agent becomes ready or the agent does not reply.
     """
     require_stack("call")
+    from antiphon.cli import ending
     from antiphon.cli.commands.call import print_call
 
-    lines = [line.strip() for line in say.split("|") if line.strip()]
     if flow is not None and agent is not None:
         raise typer.BadParameter("pass --flow or --agent, not both")
     if "" in (flow, agent):
         raise typer.BadParameter("--flow and --agent take a name, not an empty one")
-    if agent is None and flow is None:
-        flow = "booking"
-    asyncio.run(print_call(lines, ready_within, flow=flow, agent=agent))
+    flow = flow or (None if agent else "booking")
+    ending.run(print_call(say, ready_within, flow=flow, agent=agent, **given(metadata, variable)))
 
 
 def tail(
@@ -395,3 +397,4 @@ for command in COMMANDS:
     app.command(context_settings=PASSING_ON.get(command))(report_errors(command))
 app.add_typer(keys.app)
 app.add_typer(analytics.app)
+app.add_typer(flow.app)

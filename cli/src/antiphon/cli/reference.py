@@ -2,7 +2,7 @@
 
 from typer.testing import CliRunner
 
-from antiphon.cli.commands import analytics, keys
+from antiphon.cli.commands import analytics, flow, keys
 from antiphon.cli.main import COMMANDS, app
 
 WIDTH = 100
@@ -10,6 +10,7 @@ NAMES = (
     *(command.__name__ for command in COMMANDS),
     *(f"keys {name}" for name in keys.COMMANDS),
     *(f"analytics {name}" for name in analytics.COMMANDS),
+    *(f"flow {name}" for name in flow.COMMANDS),
 )
 HEAD = """\
 # Commands
@@ -21,7 +22,8 @@ fails prints the reason and exits with code 1; an invalid setting or argument ex
 
 `make up` installs all of them. Elsewhere, `pip install ./contracts ./chassis ./client ./cli` from a checkout
 installs a client: `status`, `env`, `logs`, `sessions`, `show`, `timeline`, `analytics`, `tail`, `events`,
-`end`, `export` and `keys`; `export --format parquet` needs `'./cli[parquet]'` instead of `./cli`.
+`end`, `export`, `keys` and `flow publish`; `export --format parquet` needs `'./cli[parquet]'` instead of
+`./cli`.
 The other commands need the services, the servers and the synthetic caller of `make up`.
 Operators also use the [commands of persistence](persistence-commands.md).
 """

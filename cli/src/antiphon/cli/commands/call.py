@@ -3,7 +3,8 @@
 import asyncio
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from rich.text import Text
 
@@ -23,11 +24,20 @@ HANG_UP_SECONDS = 4.0
 
 
 async def print_call(
-    lines: Sequence[str], ready_within: float, *, flow: str | None = None, agent: str | None = None
+    say: str,
+    ready_within: float,
+    *,
+    flow: str | None,
+    agent: str | None,
+    metadata: Mapping[str, Any],
+    variables: Mapping[str, Any],
 ) -> None:
-    """Call a flow, or an agent without one, and print the transcript."""
+    """Call a flow, or an agent without one, and print the transcript; `say` has lines between `|`."""
+    lines = [line.strip() for line in say.split("|") if line.strip()]
     async with open_api() as api:
-        created = await api.sessions.create(flow_id=flow, agent_name=agent, user_id=USER)
+        created = await api.sessions.create(
+            flow_id=flow, agent_name=agent, user_id=USER, metadata=metadata, variables=variables
+        )
         session = created.session_id
         out.print(Text.assemble(("session ", "dim"), (session, "bold")))
         await _talk(created, lines, ready_within=ready_within, transcript=True)

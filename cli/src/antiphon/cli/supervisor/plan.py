@@ -139,6 +139,8 @@ class Plan:
             "LIVEKIT_AGENTS_LOOP_BLOCK_WARN_MS": "0",
             # `down` ends running calls after 5 s instead of 60 s
             "ANTIPHON_AGENT_DRAIN_TIMEOUT_SECONDS": "5",
+            # who has a key of this stack is at this machine: their flows may start programs
+            "ANTIPHON_AGENT_MCP_COMMANDS": "true",
         }
         journal = {"ANTIPHON_JOURNAL_DIR": str(self.settings.home / "journal")}
         return journal | {name: os.environ.get(name, value) for name, value in defaults.items()}

@@ -1,0 +1,1 @@
+"""The work of `antiphon flow`: write, check, try, test, compare and publish flow files."""
