@@ -1,6 +1,6 @@
 # One target per verb; the work is in the `antiphon` command. This file makes the environment and calls it.
 .DEFAULT_GOAL := help
-.PHONY: install up down status logs call test test-fast test-platforms check bench contracts lock clean help
+.PHONY: install up down status logs call test test-fast journeys-live test-platforms check bench contracts lock clean help
 MAKEFLAGS += --no-print-directory
 # Tests start some hundred processes: without it each of them compiles the sources again.
 unexport PYTHONDONTWRITEBYTECODE
@@ -45,6 +45,9 @@ test: $(READY) ## run all tests, on their own servers (ARGS="-k name")
 test-fast: $(READY) ## run the tests that need no sound, no LiveKit and no package index
 	@$(BIN)/pytest -n $(WORKERS) -m "not audio and not livekit and not slow" $(ARGS)
 
+journeys-live: $(READY) ## run the journeys of OpenAI and Deepgram against the real services (needs their keys)
+	@$(BIN)/python -m tests.agent_worker.doubles.live $(ARGS)
+
 test-platforms: $(READY) ## lock for all platforms; up and tests on Debian trixie (needs root, debootstrap)
 	@$(BIN)/python -m tests.platforms.wheels
 	@$(BIN)/python -m tests.platforms.trixie $(ARGS)
@@ -56,14 +59,18 @@ check: $(READY) ## lint, format, types, import rules, generated files
 	@$(BIN)/lint-imports
 	@$(BIN)/python -m antiphon.contracts.generate --check
 	@$(BIN)/python -m antiphon.session_api.reference --check docs/reference/http-api.md
+	@$(BIN)/python -m antiphon.agent_worker.generate . --check
 
 bench: $(READY) ## measure: a table, and JSON in bench-results/
 	@$(BIN)/python -m tests.benchmarks.run $(ARGS)
 
-contracts: $(READY) ## generate the schemas, the AsyncAPI document and the HTTP API's reference
+contracts: $(READY) ## generate the schemas, the AsyncAPI document, the schema of flows, and the references
 	@$(BIN)/python -m antiphon.contracts.generate
 	@$(BIN)/python -m antiphon.session_api.reference > docs/reference/http-api.md.new
 	@mv docs/reference/http-api.md.new docs/reference/http-api.md
+	@$(BIN)/python -m antiphon.agent_worker.generate .
+	@$(BIN)/python -m antiphon.agent_worker.flow.reference > docs/reference/flow-file.md.new
+	@mv docs/reference/flow-file.md.new docs/reference/flow-file.md
 
 lock: $(READY) ## resolve the requirements into requirements.lock (ARGS=--upgrade)
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
