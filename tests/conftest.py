@@ -5,17 +5,19 @@ before each test. Tests that share a costly fixture, or that must not run at the
 """
 
 import asyncio
+import atexit
+import gc
 import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from uuid import uuid4
 
 import asyncpg
 import pytest
 from hypothesis import HealthCheck, settings
 from tests.fixtures import leftovers
-from tests.fixtures.broker import erase
+from tests.fixtures.broker import make_anew
 from tests.fixtures.groups import GroupScheduling, group_of, write_groups
 from tests.fixtures.template_database import clone_template
 
@@ -28,6 +30,8 @@ from antiphon.cli.stack.postgres import Postgres
 # `antiphon env` may have set these in the shell; no test may reach that stack
 OF_A_STACK = ("ANTIPHON_API_URL", "ANTIPHON_API_KEY", "ANTIPHON_POSTGRES_DSN", "ANTIPHON_NATS_URL")
 TEMPLATE = "antiphon_template"
+TESTS = Path(__file__).parent
+Server = TypeVar("Server", NatsServer, Postgres)
 NICE = 10  # of all workers but the one with the calls, whose audio needs the CPU in time
 
 # A test that uses the fixture belongs to the group and gets the marks; one worker runs a group, in order.
@@ -39,6 +43,9 @@ GROUPS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("livekit_program", "livekit", ("audio", "livekit")),
     ("loaded", "recognition", ("audio",)),
 )
+# Journeys in these folders are of the group of the agents, and come after them, on a stack of their own: so
+# two workers share the tests that take as long as a call, and no third speaks at the same time.
+AFTER_AGENTS = ("journeys/turns", "journeys/providers")
 ORDER = ("calls", "agents", "packaging", "stacks", "run", "livekit", "recognition")
 
 # The time that an example takes depends on what else runs.
@@ -54,7 +61,9 @@ def pytest_configure(config: pytest.Config) -> None:
     """Create the run's folders, in the main process; workers find them in the environment."""
     for name in OF_A_STACK:
         os.environ.pop(name, None)
-    if not hasattr(config, "workerinput"):
+    if hasattr(config, "workerinput"):
+        gc.disable()  # until all is collected: imports make a million objects and no garbage
+    else:
         config.stash[_run] = leftovers.begin()
 
 
@@ -62,6 +71,13 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> GroupScheduling:
     """Distribute the tests by group."""
     return GroupScheduling(config, log)
+
+
+def pytest_collection_finish() -> None:
+    """Look for garbage again, but not among the modules and the tests, which stay until the end."""
+    gc.freeze()
+    atexit.register(gc.unfreeze)  # libraries look for leaks when the process ends
+    gc.enable()
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -72,11 +88,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             if fixture in getattr(item, "fixturenames", ()):
                 for mark in marks:
                     item.add_marker(mark)
-                item.add_marker(pytest.mark.xdist_group(group))
+                item.add_marker(pytest.mark.xdist_group("agents" if _is_after_agents(item) else group))
                 break
     items.sort(key=_rank)
     if hasattr(config, "workerinput"):
         write_groups(items)
+
+
+def _is_after_agents(item: pytest.Item) -> bool:
+    return item.path.parent.relative_to(TESTS).as_posix() in AFTER_AGENTS
 
 
 def _rank(item: pytest.Item) -> int:
@@ -134,8 +154,7 @@ def server_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def nats_server(server_folder: Path) -> Iterator[NatsServer]:
-    """A NATS server with JetStream; a test may stop, kill and start it."""
+def started_nats(server_folder: Path) -> Iterator[NatsServer]:
     server = NatsServer(server_folder / "nats", max_store_bytes=MAX_STORE_BYTES)
     server.start()
     yield server
@@ -143,48 +162,58 @@ def nats_server(server_folder: Path) -> Iterator[NatsServer]:
 
 
 @pytest.fixture
+def nats_server(started_nats: NatsServer) -> NatsServer:
+    """A NATS server with JetStream; a test may stop, kill and start it."""
+    return _running(started_nats)
+
+
+@pytest.fixture
 async def bus(nats_server: NatsServer) -> AsyncIterator[Bus]:
     """A connected bus: streams, consumers and buckets are new and empty."""
-    if not _runs(nats_server):
-        nats_server.start()  # the test before has left it stopped
     bus = await Bus.connect(nats_server.url, name="test")
-    await erase(bus)
-    await bus.ensure()
+    await make_anew(bus)
     yield bus
     await bus.close()
 
 
 @pytest.fixture(scope="session")
-def postgres_server(server_folder: Path) -> Iterator[Postgres]:
-    """A Postgres server; a test may stop, kill and start it."""
+def started_postgres(server_folder: Path) -> Iterator[Postgres]:
     server = Postgres(server_folder / "postgres")
     server.start()
     yield server
-    if not _runs(server):
-        server.start()  # one that was killed left shared memory, which the next start removes
-    server.stop()
-
-
-@pytest.fixture(scope="session")
-def template_database(postgres_server: Postgres) -> str:
-    """The name of a migrated, empty database, made once."""
-    from antiphon.persistence.migrations import migrate
-
-    asyncio.run(_execute(postgres_server, f'create database "{TEMPLATE}"'))
-    migrate(postgres_server.dsn_of(TEMPLATE))
-    return TEMPLATE
+    _running(server).stop()  # one that was killed left shared memory, which a start removes
 
 
 @pytest.fixture
-async def postgres_dsn(postgres_server: Postgres, template_database: str) -> AsyncIterator[str]:
+def postgres_server(started_postgres: Postgres) -> Postgres:
+    """A Postgres server; a test may stop, kill and start it."""
+    return _running(started_postgres)
+
+
+@pytest.fixture(scope="session")
+def template_database(started_postgres: Postgres) -> str:
+    """The name of a migrated, empty database, made once."""
+    from antiphon.persistence.migrations import migrate
+
+    server = _running(started_postgres)
+    asyncio.run(_execute(server, f'create database "{TEMPLATE}"'))
+    migrate(server.dsn_of(TEMPLATE))
+    return TEMPLATE
+
+
+@pytest.fixture(scope="session")
+def used_databases() -> list[str]:
+    """The names of the databases of earlier tests, to drop over the connection that creates the next one."""
+    return []
+
+
+@pytest.fixture
+async def postgres_dsn(postgres_server: Postgres, template_database: str, used_databases: list[str]) -> str:
     """The address of a database of this test's own, migrated and empty."""
-    if not _runs(postgres_server):
-        postgres_server.start()  # the test before has left it stopped
     name = f"test_{os.getpid()}_{uuid4().hex[:12]}"
-    await clone_template(postgres_server.dsn_of("postgres"), template_database, name)
-    yield postgres_server.dsn_of(name)
-    if _runs(postgres_server):
-        await _execute(postgres_server, f'drop database "{name}" with (force)')
+    await clone_template(postgres_server.dsn_of("postgres"), template_database, name, drop=used_databases)
+    used_databases[:] = [name]
+    return postgres_server.dsn_of(name)
 
 
 @pytest.fixture
@@ -195,8 +224,10 @@ async def database(postgres_dsn: str) -> AsyncIterator[Database]:
     await database.close()
 
 
-def _runs(server: NatsServer | Postgres) -> bool:
-    return server.process is not None and server.process.poll() is None
+def _running(server: Server) -> Server:
+    if server.process is None or server.process.poll() is not None:
+        server.start()  # the test before has left it stopped
+    return server
 
 
 async def _execute(server: Postgres, statement: str) -> None:

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from tests.conftest import GROUPS, ORDER
+from tests.conftest import AFTER_AGENTS, GROUPS, ORDER
 
 TESTS = Path(__file__).parents[1]
 FIXTURE = re.compile(r"@pytest\.fixture.*?\ndef (\w+)|@pytest\.fixture.*?\nasync def (\w+)")
@@ -24,3 +24,7 @@ def test_a_fixture_that_is_gone_is_noticed() -> None:
 
 def test_every_group_has_its_place_in_the_order() -> None:
     assert {group for _, group, _ in GROUPS} <= set(ORDER)
+
+
+def test_every_folder_that_comes_after_the_agents_has_tests() -> None:
+    assert [folder for folder in AFTER_AGENTS if not list((TESTS / folder).glob("test_*.py"))] == []

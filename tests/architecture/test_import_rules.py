@@ -1,5 +1,6 @@
 """The import rules hold, and a forbidden import is detected."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -50,29 +51,38 @@ def test_the_packages_follow_the_rules(tree: Path) -> None:
     assert result.returncode == 0, result.stdout
 
 
-@pytest.mark.parametrize(
-    ("package", "line", "rule"),
-    [
-        ("session_api", "import antiphon.persistence", "never import one another"),
-        ("contracts", "import antiphon.chassis", "layers"),
-        ("chassis", "import antiphon.session_api", "layers"),
-        ("contracts", "import socket", "contracts do no I/O"),
-        ("session_api", "import nats", "only chassis.bus imports nats and faststream"),
-        ("agent_worker", "import antiphon.chassis.database", "never touch the database"),
-        ("session_api", "import alembic", "only persistence"),
-        ("client", "import antiphon.chassis.retry", "the client needs contracts"),
-        ("client", "import pydantic", "the client needs contracts"),
-        ("cli", "import antiphon.persistence", "is a user of the services"),
-    ],
-)
-def test_a_forbidden_import_is_detected(tree: Path, package: str, line: str, rule: str) -> None:
-    (tree / "antiphon" / package / "planted.py").write_text(f"{line}\n")
+def broken(result: subprocess.CompletedProcess[str]) -> dict[str, str]:
+    """Return what is said of each broken rule, by the name of the rule."""
+    details = result.stdout.partition("Broken contracts\n----------------\n")[2]
+    _, *parts = re.split(r"^(\S.*)\n-{4,}\n", details, flags=re.MULTILINE)
+    return dict(zip(parts[::2], parts[1::2], strict=True))
+
+
+FORBIDDEN = [
+    ("session_api", "import antiphon.persistence", "never import one another"),
+    ("contracts", "import antiphon.chassis", "layers"),
+    ("chassis", "import antiphon.session_api", "layers"),
+    ("contracts", "import socket", "contracts do no I/O"),
+    ("session_api", "import nats", "only chassis.bus imports nats and faststream"),
+    ("agent_worker", "import antiphon.chassis.database", "never touch the database"),
+    ("session_api", "import alembic", "only persistence"),
+    ("client", "import antiphon.chassis.retry", "the client needs contracts"),
+    ("client", "import pydantic", "the client needs contracts"),
+    ("cli", "import antiphon.persistence", "is a user of the services"),
+]
+
+
+def test_each_forbidden_import_is_detected(tree: Path) -> None:
+    for number, (package, line, _) in enumerate(FORBIDDEN):
+        (tree / "antiphon" / package / f"planted_{number}.py").write_text(f"{line}\n")
 
     result = lint(tree)
 
     assert result.returncode != 0
-    broken = [text for text in result.stdout.splitlines() if "BROKEN" in text]
-    assert any(rule in text for text in broken), result.stdout
+    details = broken(result)
+    for number, (package, line, rule) in enumerate(FORBIDDEN):
+        found = f"antiphon.{package}.planted_{number} -> {line.removeprefix('import ')} "
+        assert any(rule in name and found in text for name, text in details.items()), (line, result.stdout)
 
 
 LATE = """
@@ -88,33 +98,36 @@ if TYPE_CHECKING:
 NOW = "import antiphon.contracts.{0}\n"
 
 
-@pytest.mark.parametrize(
-    ("files", "rule"),
-    [
-        ({"one": NOW.format("two"), "two": NOW.format("one")}, "files"),
-        ({"one": NOW.format("two"), "two": FOR_TYPES.format("one")}, "files"),
-        ({"one": LATE.format("two"), "two": LATE.format("one")}, "files"),
-        (
-            {"one/__init__": NOW.format("one.child"), "one/child": "from antiphon.contracts.one import name"},
-            "files",
-        ),
-        (
-            {"one/a": NOW.format("two.b"), "two/c": FOR_TYPES.format("one.d"), "two/b": "", "one/d": ""},
-            "folders",
-        ),
-    ],
-    ids=["plain", "for types", "late", "package and file", "folders"],
-)
-def test_a_circle_is_detected(tree: Path, files: dict[str, str], rule: str) -> None:
-    for name, text in files.items():
-        path = tree / "antiphon" / "contracts" / f"{name}.py"
-        path.parent.mkdir(exist_ok=True)
-        (path.parent / "__init__.py").touch()
-        path.write_text(text)
+CIRCLES: dict[str, tuple[str, dict[str, str]]] = {
+    "plain": ("files", {"one": NOW.format("two"), "two": NOW.format("one")}),
+    "typed": ("files", {"one": NOW.format("two"), "two": FOR_TYPES.format("one")}),
+    "late": ("files", {"one": LATE.format("two"), "two": LATE.format("one")}),
+    "nested": (
+        "files",
+        {"one/__init__": NOW.format("one.child"), "one/child": "from antiphon.contracts.one import name"},
+    ),
+    "folders": (
+        "folders",
+        {"one/a": NOW.format("two.b"), "two/c": FOR_TYPES.format("one.d"), "two/b": "", "one/d": ""},
+    ),
+}
+
+
+def test_each_circle_is_detected(tree: Path) -> None:
+    for name, (_, files) in CIRCLES.items():
+        for file, text in files.items():
+            path = tree / "antiphon" / "contracts" / f"{name}_{file}.py"
+            path.parent.mkdir(exist_ok=True)
+            (path.parent / "__init__.py").touch()
+            path.write_text(re.sub(r"contracts\.(?=one|two)", f"contracts.{name}_", text))
 
     result = lint(tree)
 
     assert result.returncode != 0
-    assert f"no circle of {rule} BROKEN" in result.stdout
-    named = "antiphon.contracts.one" if rule == "files" else "No cycles are allowed in antiphon.contracts."
-    assert named in result.stdout.partition("Broken contracts")[2]
+    details = broken(result)
+    for name, (rule, _) in CIRCLES.items():
+        assert f"{name}_one" in details[f"no circle of {rule}"], result.stdout
+    one, two = "antiphon.contracts.plain_one", "antiphon.contracts.plain_two"
+    assert any(f"{a} <- {b}" in details["no circle of files"] for a, b in ((one, two), (two, one)))
+    assert "No cycles are allowed in antiphon.contracts." in details["no circle of folders"]
+    assert "folders_" not in details["no circle of files"]  # a circle of folders alone

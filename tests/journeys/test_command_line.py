@@ -69,6 +69,17 @@ def test_unknown_flow_is_reported_without_a_traceback(antiphon: Run) -> None:
     assert "Traceback" not in call.stderr
 
 
+def test_call_passes_metadata_and_refuses_what_is_none(antiphon: Run) -> None:
+    call = antiphon("call", "--flow", "survey", "--metadata", "guest=Grace Hopper", "--say", "no thank you")
+
+    assert call.returncode == 0, call.stderr
+    assert "agent   Hello Grace Hopper." in call.stdout
+
+    wrong = antiphon("call", "--variable", "guest")
+    assert wrong.returncode == 2
+    assert "'guest' is not NAME=VALUE" in wrong.stderr
+
+
 def test_call_without_an_agent_exits_with_1_and_the_reason(antiphon: Run, stack: EmbeddedStack) -> None:
     pid = next(service.pid for service in stack.status().services if service.name == "agent-worker")
     assert pid is not None

@@ -133,3 +133,12 @@ async def test_the_sql_of_see_analytics_runs(shell: Shell) -> None:
     for statement in statements:
         assert await shell.run(f'{setting_up(page)}\n.venv/bin/antiphon psql -c "{statement}"')
     assert len(statements) == 3
+
+
+@pytest.mark.usefixtures("call")
+@pytest.mark.parametrize("name", ["several-agents", "give-an-agent-tools"])
+async def test_the_sql_of_a_page_on_flows_runs(name: str, shell: Shell) -> None:
+    page = (HOW_TO / f"{name}.md").read_text()
+    (statement,) = re.findall(r"^```sql\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+
+    assert "row" in await shell.run(f'.venv/bin/antiphon psql -c "{statement}"')
