@@ -28,6 +28,7 @@ RESULTS = Path("bench-results")
 BENCHMARKS = {
     "create": "tests.benchmarks.create",
     "recorder": "tests.benchmarks.recorder",
+    "tools": "tests.benchmarks.tools",
     "ingest": "tests.benchmarks.ingest",
     "lag": "tests.benchmarks.lag",
     "views": "tests.benchmarks.views",
@@ -40,6 +41,10 @@ BENCHMARKS = {
     "travel": "tests.benchmarks.travel",
     "feed": "tests.benchmarks.feed",
     "voice": "tests.benchmarks.voice",
+    "flow": "tests.benchmarks.flow",
+    "tree": "tests.benchmarks.tree",
+    "turns": "tests.benchmarks.turns",
+    "answer": "tests.benchmarks.answer",
     "export": "tests.benchmarks.export",
     "rest": "tests.benchmarks.rest",
 }

@@ -16,12 +16,12 @@ from typing import Any
 import pocketsphinx
 from livekit import rtc
 
+from antiphon.agent_worker.catalog import CATALOG
 from antiphon.agent_worker.flow import load_flow
 from antiphon.agent_worker.flow.phrase import to_grammar
 from antiphon.agent_worker.providers.espeak import synthesize
 from antiphon.agent_worker.providers.sphinx import SAMPLE_RATE, Recogniser
 from antiphon.agent_worker.providers.sphinx_stt import SphinxSTT
-from antiphon.agent_worker.providers.table import CATALOG
 
 from .report import Report, Result, Servers
 
