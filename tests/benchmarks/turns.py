@@ -2,8 +2,8 @@
 
 Two callers are in two calls at the same time, one of ours and one of a plain LiveKit agent with the same
 parts, and speak in turn: neither speaks while the other waits for an answer. A delay is what the caller
-hears: from the last sound that is sent to the first that arrives. What commits and shows the record of our
-call gives way to both agents, as if it ran on another machine; the plain agent has no record.
+hears: from the last sound that is sent to the first that arrives. What carries, commits and shows the
+record of our call gives way to both agents, as if it ran on another machine; the plain agent has no record.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ ANSWER_SECONDS = 30
 AUDIBLE = 300  # of 32767; silence is below 5
 MORE_MILLISECONDS = 5.0  # ours may add so much
 QUIET = ("listening", "idle")
-GIVE_WAY = ("persistence", "session-api", "webhook-ingest", "postgres")
+GIVE_WAY = ("nats", "persistence", "session-api", "webhook-ingest", "postgres")
 LOWEST_PRIORITY = 19
 
 
