@@ -83,7 +83,7 @@ def _committed() -> Node:
 def _workers() -> Node:
     return {
         "address": "live.workers.{worker}",
-        "description": "Core NATS, not stored: the calls of an agent worker, every second and at each change.",
+        "description": "Core NATS, not stored: the calls of a worker, every second and at each change.",
         "parameters": {"worker": {"description": "The id of the worker, new at each start"}},
         "messages": {
             "heartbeat": {
