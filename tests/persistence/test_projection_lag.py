@@ -10,7 +10,8 @@ LIMIT = 10_000  # of a partition
 INSERT = """
 insert into event_log
        (session_id, sequence, partition, position, tenant, event_id, type, version, occurred_at, envelope)
-select 'ses_' || $1::text, n, $1, $2 + n, 'default', 'e' || $1::text || '-' || n, 'turn.saved', 1, now(), '{}'
+select 'ses_' || $1::smallint, n, $1::smallint, $2::bigint + n, 'default', 'e' || $1::smallint || '-' || n,
+       'turn.saved', 1, now(), '{}'
   from generate_series(1, $3::integer) as n
 """
 
