@@ -27,7 +27,7 @@ class TooManyWorkers(Exception):
 
 
 @dataclass(slots=True)
-class Heard:
+class LastHeartbeat:
     """The last heartbeat of a worker, when it came, and when the worker last got a call."""
 
     beat: WorkerHeartbeat
@@ -50,7 +50,7 @@ class Workers:
         self._silent_seconds = silent_seconds
         self._listen_seconds = listen_seconds
         self._max_workers = max_workers
-        self._heard: dict[str, Heard] = {}
+        self._last: dict[str, LastHeartbeat] = {}
         self._listening_since = math.inf
         self._refused_at = -math.inf
 
@@ -61,29 +61,29 @@ class Workers:
         """
         now = self._clock()
         self._expire()
-        if not self._heard or math.isinf(self._listening_since):
+        if not self._last or math.isinf(self._listening_since):
             self._listening_since = now
-        for heard in self._heard.values():
-            heard.at = now
+        for last in self._last.values():
+            last.at = now
 
     def hear(self, beat: WorkerHeartbeat) -> None:
         """Take a heartbeat."""
         now = self._clock()
-        before = self._heard.get(beat.worker)
-        if before is None and len(self._heard) >= self._max_workers:
+        before = self._last.get(beat.worker)
+        if before is None and len(self._last) >= self._max_workers:
             self._expire()
-            if len(self._heard) >= self._max_workers:
+            if len(self._last) >= self._max_workers:
                 self._refuse(now)
                 return
         got_call_at = before.got_call_at if before else -math.inf
         if beat.active_calls > (before.beat.active_calls if before else 0):
             got_call_at = now
-        self._heard[beat.worker] = Heard(beat, now, got_call_at)
+        self._last[beat.worker] = LastHeartbeat(beat, now, got_call_at)
 
     def scale(self, warm_calls: int) -> Scale:
         """Return the sums over the workers. Raises NothingHeard."""
         self._expire()
-        if not self._heard:
+        if not self._last:
             raise NothingHeard(
                 f"no worker has been heard for {self._silent_seconds:g} s: the number of calls is not known"
             )
@@ -91,7 +91,7 @@ class Workers:
             raise NothingHeard(
                 f"listening for {max(0.0, since):.1f} s of {self._listen_seconds:g}: workers may be missing"
             )
-        return scale_of([heard.beat for heard in self._heard.values()], warm_calls)
+        return scale_of([last.beat for last in self._last.values()], warm_calls)
 
     def states(self) -> list[WorkerState]:
         """Return each worker, by id."""
@@ -105,10 +105,10 @@ class Workers:
                 capacity=beat.capacity,
                 draining=beat.draining,
                 started_at=beat.started_at,
-                silent_seconds=round(now - heard.at, 1),
+                silent_seconds=round(now - last.at, 1),
             )
-            for heard in sorted(self._heard.values(), key=lambda heard: heard.beat.worker)
-            for beat in (heard.beat,)
+            for last in sorted(self._last.values(), key=lambda last: last.beat.worker)
+            for beat in (last.beat,)
         ]
 
     def deletion_costs(self) -> dict[str, int]:
@@ -119,10 +119,10 @@ class Workers:
         self._expire()
         recent = self._clock() - RECENT_SECONDS
         costs: dict[str, int] = {}
-        for heard in self._heard.values():
-            beat = heard.beat
+        for last in self._last.values():
+            beat = last.beat
             if beat.pod is not None and not beat.draining:
-                least = 1 if heard.got_call_at > recent else 0
+                least = 1 if last.got_call_at > recent else 0
                 costs[beat.pod] = costs.get(beat.pod, 0) + max(beat.active_calls, least)
         return costs
 
@@ -133,12 +133,12 @@ class Workers:
                 f"more than {self._max_workers} workers send heartbeats: the rest is ignored"
             )
         self._expire()
-        return f"{len(self._heard)} workers are heard"
+        return f"{len(self._last)} workers are heard"
 
     def _expire(self) -> None:
         oldest = self._clock() - self._silent_seconds
-        for worker in [worker for worker, heard in self._heard.items() if heard.at < oldest]:
-            gone = self._heard.pop(worker).beat
+        for worker in [worker for worker, last in self._last.items() if last.at < oldest]:
+            gone = self._last.pop(worker).beat
             # one that drained and ended is expected to fall silent
             report = log.info if gone.draining else log.warning
             report("worker.silent", worker=worker, pod=gone.pod, active_calls=gone.active_calls)
