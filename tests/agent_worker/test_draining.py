@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from antiphon.chassis.background import BackgroundTask
-from antiphon.chassis.bus import Bus
+from antiphon.chassis.bus import MISSED, Bus, Subscription
 from antiphon.cli.stack.ports import free_port
 from antiphon.contracts.events.agent import AgentJoined
 from antiphon.contracts.events.session import CloseReason, FaultSide, SessionClosed
@@ -30,13 +30,15 @@ AT_ONCE = 2  # calls before the signal, and after it
 class Listener:
     """The newest heartbeat of each pod."""
 
-    def __init__(self, bus: Bus) -> None:
-        self._bus = bus
+    def __init__(self, subscription: Subscription) -> None:
+        self._subscription = subscription
         self.newest: dict[str, WorkerHeartbeat] = {}
 
     async def run(self) -> None:
-        async for _, payload in await self._bus.subscribe(ALL_WORKERS):
-            beat = decode_heartbeat(payload)
+        async for announcement in self._subscription:
+            if announcement is MISSED:
+                continue
+            beat = decode_heartbeat(announcement[1])
             self.newest[beat.pod or ""] = beat
 
     async def wait_for(self, pod: str, true: Callable[[WorkerHeartbeat], bool]) -> WorkerHeartbeat:
@@ -48,7 +50,7 @@ class Listener:
 
 @pytest.fixture
 async def heartbeats(bus: Bus) -> AsyncIterator[Listener]:
-    listener = Listener(bus)
+    listener = Listener(await bus.subscribe(ALL_WORKERS))  # before a start blocks the event loop
     task = BackgroundTask(listener.run, name="listener")
     yield listener
     await task.close()
