@@ -32,9 +32,10 @@ class Balancer:
             yield balancer
         finally:
             server.close()
-            for task in (looking, *balancer._connections):
+            tasks = (looking, *balancer._connections)
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(looking, *balancer._connections, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     def add(self, replica: Replica) -> None:
         """Send connections to a replica that is ready."""
@@ -59,7 +60,9 @@ class Balancer:
             looked = list(self._replicas)
             ready = await asyncio.gather(*(replica.is_ready() for replica in looked))
             self._ready = [
-                each for each, is_ready in zip(looked, ready, strict=True) if is_ready and each in self._replicas
+                each
+                for each, is_ready in zip(looked, ready, strict=True)
+                if is_ready and each in self._replicas
             ]
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -67,10 +70,9 @@ class Balancer:
         assert task is not None
         self._connections.add(task)
         task.add_done_callback(self._connections.discard)
-        try:
+        with suppress(asyncio.CancelledError):  # at the end; a callback of asyncio would log it
             await self._join(reader, writer)
-        finally:
-            writer.close()
+        writer.close()
 
     async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if not self._ready:

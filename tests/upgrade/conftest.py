@@ -20,7 +20,7 @@ from antiphon.cli.stack.postgres import Postgres
 
 API_KEY = "the-key-of-the-operator-of-this-test"
 STREAM_MAX_BYTES = str(256 << 20)
-DELAY_SECONDS = 2.0  # of our servers after SIGTERM; the balancer looks each half second
+DELAY_SECONDS = 3.0  # of our servers after SIGTERM; the balancer looks each half second
 
 
 @pytest.fixture(scope="session")
@@ -88,9 +88,7 @@ def variables(broker: NatsServer, new_dsn: str, livekit: LiveKitServer, tmp_path
 
 
 @pytest.fixture
-async def previous(
-    previous_tree: Path, variables: dict[str, str], tmp_path: Path
-) -> AsyncIterator[Release]:
+async def previous(previous_tree: Path, variables: dict[str, str], tmp_path: Path) -> AsyncIterator[Release]:
     """The services of the release before."""
     release = Release("previous", path_of(previous_tree), tmp_path, variables)
     yield release

@@ -1,9 +1,9 @@
-"""A steady load: sessions are created over HTTP, and each gets the events of a call, as its recorder sends them."""
+"""A steady load: sessions created over HTTP; each gets the events of a call, as its recorder sends them."""
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import count
@@ -19,10 +19,11 @@ from antiphon.contracts.events.session import CloseReason, FaultSide, SessionClo
 from antiphon.contracts.events.turn import TurnSaved
 from antiphon.contracts.ids import agent_event_id
 
-CREATES_PER_SECOND = 5.0
+CREATES_PER_SECOND = 4.0
 TURNS = 6
 TURN_SECONDS = 0.4
 POLL_SECONDS = 0.01
+IDLE_SECONDS = 1.0  # of a connection in the pool: shorter than the server keeps it, or both may act at once
 NOBODY = "nobody"  # the agent that is dispatched: the load sends its events
 SECONDS = 30.0
 EPOCH = "AJ_load"
@@ -49,6 +50,7 @@ class Gap:
 class Load:
     """What was created and published, and what was refused."""
 
+    pooled: bool = False  # a create takes a connection that was used before
     refused: list[str] = field(default_factory=list)
     published: dict[str, list[str]] = field(default_factory=dict)  # ids of events by session, in order
     slowest_create: float = 0.0
@@ -75,11 +77,24 @@ async def under_load(bus: Bus, url: str, key: str, dsn: str) -> AsyncIterator[Lo
     load = Load()
     ending = asyncio.Event()
     watching = asyncio.create_task(_watch_commits(dsn, load.commits))
-    # A pool of connections, as a server that calls the API has; httpx tries nothing again.
-    async with httpx.AsyncClient(
-        base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=SECONDS
-    ) as client:
-        creating = asyncio.create_task(_create_steadily(client, bus, load, ending))
+    limits = (httpx.Limits(max_keepalive_connections=0), httpx.Limits(keepalive_expiry=IDLE_SECONDS))
+    async with AsyncExitStack() as stack:
+        # httpx tries nothing again
+        single, pool = [
+            await stack.enter_async_context(
+                httpx.AsyncClient(
+                    base_url=url,
+                    headers={"Authorization": f"Bearer {key}"},
+                    timeout=SECONDS,
+                    limits=limit,
+                    trust_env=False,
+                )
+            )
+            for limit in limits
+        ]
+        creating = asyncio.create_task(
+            _create_steadily(lambda: pool if load.pooled else single, bus, load, ending)
+        )
         try:
             yield load
             ending.set()
@@ -90,7 +105,9 @@ async def under_load(bus: Bus, url: str, key: str, dsn: str) -> AsyncIterator[Lo
             await asyncio.gather(creating, watching, return_exceptions=True)
 
 
-async def _create_steadily(client: httpx.AsyncClient, bus: Bus, load: Load, ending: asyncio.Event) -> None:
+async def _create_steadily(
+    client: Callable[[], httpx.AsyncClient], bus: Bus, load: Load, ending: asyncio.Event
+) -> None:
     start = asyncio.get_running_loop().time()
     async with asyncio.TaskGroup() as sessions:
         for number in count():
@@ -98,19 +115,20 @@ async def _create_steadily(client: httpx.AsyncClient, bus: Bus, load: Load, endi
             await asyncio.sleep(max(0.0, at - asyncio.get_running_loop().time()))
             if ending.is_set():
                 return
-            sessions.create_task(_session(client, bus, load, number))
+            sessions.create_task(_session(client(), bus, load, number))
 
 
 async def _session(client: httpx.AsyncClient, bus: Bus, load: Load, number: int) -> None:
     started = time.perf_counter()
+    at = f"create {number}, {'pooled' if load.pooled else 'on a new connection'}"
     body = {"agent_name": NOBODY, "user_id": f"user-{number}"}
     try:
         response = await client.post("/v1/sessions", json=body)
     except httpx.HTTPError as error:
-        load.refused.append(f"create {number}: {error!r}")
+        load.refused.append(f"{at}: {error!r}")
         return
     if response.status_code != httpx.codes.CREATED:
-        load.refused.append(f"create {number}: {response.status_code} {response.text[:200]}")
+        load.refused.append(f"{at}: {response.status_code} {response.text[:200]}")
         return
     load.creates.next()
     load.slowest_create = max(load.slowest_create, time.perf_counter() - started)
@@ -144,9 +162,7 @@ def _call(session_id: str) -> Iterator[Envelope]:
             TurnSaved(turn=turn, agent_id="host", user_text="hello", assistant_text="Gladly.", metrics={})
         )
     yield sealed(
-        SessionClosed(
-            reason=CloseReason.CALLER_LEFT, fault=FaultSide.NONE, duration_seconds=3.0, turns=TURNS
-        )
+        SessionClosed(reason=CloseReason.CALLER_LEFT, fault=FaultSide.NONE, duration_seconds=3.0, turns=TURNS)
     )
 
 

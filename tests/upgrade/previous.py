@@ -1,4 +1,4 @@
-"""The release before this one: which it is, its files, and how its code is run with the installed packages."""
+"""The release before this one: which it is, its files, and how its code runs in this environment."""
 
 import os
 import subprocess
@@ -28,7 +28,7 @@ class NoPreviousRelease(Exception):
 
 
 def previous_release() -> str:
-    """Return what to upgrade from: what the variable names, else the newest release tag before, else a commit."""
+    """Return what to upgrade from: what the variable names, the newest release tag before, or a commit."""
     if given := os.environ.get(FROM):
         return given
     tag = _git("describe", "--tags", "--abbrev=0", "--match", "v[0-9]*", "HEAD^")
@@ -44,7 +44,8 @@ def unpack(reference: str, folder: Path) -> Path:
     if archive.returncode != 0:
         why = archive.stderr.decode().strip()
         raise NoPreviousRelease(
-            f"{reference} is not in this repository ({why}): a shallow clone needs `git fetch --unshallow --tags`"
+            f"{reference} is not in this repository ({why}): "
+            "a shallow clone needs `git fetch --unshallow --tags`"
         )
     with tarfile.open(fileobj=BytesIO(archive.stdout)) as files:
         files.extractall(folder, filter="data")

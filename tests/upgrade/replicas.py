@@ -43,7 +43,7 @@ class Replica:
     async def is_ready(self) -> bool:
         """Tell whether its readiness route answers 200."""
         try:
-            async with httpx.AsyncClient(timeout=5) as client:
+            async with httpx.AsyncClient(timeout=5, trust_env=False) as client:
                 response = await client.get(f"http://{LOOPBACK}:{self.port}/health/ready")
         except httpx.HTTPError:
             return False
