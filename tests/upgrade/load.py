@@ -19,9 +19,9 @@ from antiphon.contracts.events.session import CloseReason, FaultSide, SessionClo
 from antiphon.contracts.events.turn import TurnSaved
 from antiphon.contracts.ids import agent_event_id
 
-CREATES_PER_SECOND = 4.0
-TURNS = 6
-TURN_SECONDS = 0.4
+CREATES_PER_SECOND = 3.0
+TURNS = 4
+TURN_SECONDS = 0.5
 POLL_SECONDS = 0.01
 IDLE_SECONDS = 1.0  # of a connection in the pool: shorter than the server keeps it, or both may act at once
 NOBODY = "nobody"  # the agent that is dispatched: the load sends its events

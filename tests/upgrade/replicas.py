@@ -14,7 +14,7 @@ import httpx
 from antiphon.cli.stack.ports import free_port
 
 LOOPBACK = "127.0.0.1"
-READY_SECONDS = 120.0
+READY_SECONDS = 240.0
 END_SECONDS = 60.0
 
 MODULES = {

@@ -16,12 +16,12 @@ from antiphon.chassis.bus import Bus
 from antiphon.cli.stack.nats import NatsServer
 from antiphon.cli.stack.ports import free_port
 
-pytestmark = [pytest.mark.timeout(900), pytest.mark.livekit]
+pytestmark = [pytest.mark.timeout(1500), pytest.mark.livekit]
 
 REPLICAS = 2
 PRE_STOP_SECONDS = 2.0  # in which no new connection comes to a replica, before its SIGTERM
 STEADY_SECONDS = 3.0  # of load, before and after
-UNTIL_COMMITTED_SECONDS = 60.0
+UNTIL_COMMITTED_SECONDS = 120.0
 EVENTS_OF_THE_API = {"session.requested", "session.dispatched"}
 WEBHOOK = "livekit.room_started"
 
@@ -102,12 +102,11 @@ async def test_an_upgrade_under_load_refuses_no_create_and_loses_no_event(
             replaced = len(load.published)
             # The release before closes connections that wait in a pool without a word; this one tells first.
             load.pooled = True
-            for service in ("session-api", "webhook-ingest"):
-                await deployment.restart(present, service)
+            await deployment.restart(present, "session-api")
             await asyncio.sleep(STEADY_SECONDS)
     finally:
         await bus.close()
-    print(f"\n{load}")
+    print(f"\n{load}", flush=True)
 
     assert load.refused == []
     assert 0 < before < replaced < len(load.published)
