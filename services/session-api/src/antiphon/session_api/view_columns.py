@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 
+from msgspec import Struct
+
 from antiphon.chassis.database import Database, DatabaseUnavailable, translate_errors
 from antiphon.contracts.views import TABLES
 
@@ -23,7 +25,7 @@ class ViewColumns:
     A replica that waits for them leaves the requests to those of the version before.
     """
 
-    def __init__(self, database: Database, tables: Mapping[str, type] = TABLES) -> None:
+    def __init__(self, database: Database, tables: Mapping[str, type[Struct]] = TABLES) -> None:
         self._database = database
         self._needed = {name: set(table.__struct_fields__) for name, table in tables.items()}
         self._complete = False
