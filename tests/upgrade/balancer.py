@@ -7,7 +7,8 @@ from typing import Self
 
 from tests.upgrade.replicas import LOOPBACK, Replica
 
-LOOK_SECONDS = 0.5  # between two looks at the readiness of the replicas, as a cluster has them
+LOOK_SECONDS = 0.5  # between two looks at the readiness of the replicas
+UNREADY_LOOKS = 2  # in a row, after which a replica gets no connection: one may be an accident
 
 
 class Balancer:
@@ -18,6 +19,7 @@ class Balancer:
         self.refused: list[str] = []  # connections that a replica did not take
         self._replicas: list[Replica] = []
         self._ready: list[Replica] = []
+        self._unready: dict[int, int] = {}  # looks in a row, by port
         self._next = 0
         self._connections: set[asyncio.Task[None]] = set()
 
@@ -50,7 +52,7 @@ class Balancer:
 
     async def until_unused(self, replica: Replica) -> None:
         """Wait until it has noticed that a replica is not ready."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while replica in self._ready:  # noqa: ASYNC110 - the next look tells
                 await asyncio.sleep(0.02)
 
@@ -59,11 +61,9 @@ class Balancer:
             await asyncio.sleep(LOOK_SECONDS)
             looked = list(self._replicas)
             ready = await asyncio.gather(*(replica.is_ready() for replica in looked))
-            self._ready = [
-                each
-                for each, is_ready in zip(looked, ready, strict=True)
-                if is_ready and each in self._replicas
-            ]
+            for each, is_ready in zip(looked, ready, strict=True):
+                self._unready[each.port] = 0 if is_ready else self._unready.get(each.port, 0) + 1
+            self._ready = [each for each in self._replicas if self._unready.get(each.port, 0) < UNREADY_LOOKS]
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
