@@ -38,7 +38,7 @@ async def test_a_response_closes_its_connection_once_the_server_drains(serve: An
     assert b"connection: close" in await response(reader)
     assert await ended(reader)
     writer.close()
-    # whoever has not noticed yet is served
+    # a client that has not noticed yet is served
     assert (await served.exchange(GET)).endswith(b"/echo 0")
 
 

@@ -44,7 +44,7 @@ async def serve_http(
 ) -> None:
     """Serve an ASGI app until stopped; open requests get `grace_seconds` to end.
 
-    Once `draining` is set each response closes its connection, so that clients connect anew, to another
+    Once `draining` is set each response closes its connection, so that clients connect again, to another
     replica. Without `lifespan` the app gets no lifespan events: it has nothing to start or to end.
 
     Raises OSError when the port is taken, RuntimeError when the app does not start.
