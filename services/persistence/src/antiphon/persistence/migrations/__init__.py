@@ -1,5 +1,6 @@
 """Migrate a database to the schema that this version needs."""
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,10 @@ if TYPE_CHECKING:  # Alembic takes long to import, and only `migrate` needs it
 __all__ = ["SchemaMismatch", "check", "current", "head", "migrate", "revisions"]
 
 STATEMENT_SECONDS = 3600.0  # a migration may rewrite a table
+LOCK_TIMEOUT = "2s"  # while the lock of a table is waited for, its writers wait too
+LOCK_ATTEMPTS = 60
+LOCK_RETRY_SECONDS = 1.0
+NO_LOCK = ("55P03", "40P01")  # SQLSTATE: no lock in time, a deadlock with a writer
 
 _HERE = Path(__file__).parent
 
@@ -32,13 +37,28 @@ def migrate(dsn: str, *, statement_timeout_seconds: float = STATEMENT_SECONDS) -
     """Upgrade the database to the newest schema and return its revision; safe to run again.
 
     Several processes may run it at once. A newer schema that this version can run with stays as it is.
+    A table's lock is waited for in short steps: writers of the table wait behind the migration.
     Raises SchemaMismatch for one that it cannot run with.
     """
-    from alembic import command
-    from sqlalchemy.exc import PendingRollbackError
+    from sqlalchemy.exc import DBAPIError
 
     config = _config(dsn)
     config.attributes["statement_timeout_seconds"] = statement_timeout_seconds
+    attempts = 0
+    while True:
+        try:
+            return _upgrade(config)
+        except DBAPIError as error:  # what it had changed is rolled back
+            attempts += 1
+            if attempts == LOCK_ATTEMPTS or getattr(error.orig, "sqlstate", None) not in NO_LOCK:
+                raise
+            time.sleep(LOCK_RETRY_SECONDS)
+
+
+def _upgrade(config: "Config") -> str:
+    from alembic import command
+    from sqlalchemy.exc import PendingRollbackError
+
     # env.py runs asyncpg in a loop of its own, and the caller may have a running loop already.
     with ThreadPoolExecutor(1, thread_name_prefix="migrate") as thread:
         try:

@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
 from antiphon.chassis.postgres import connect
+from antiphon.persistence.migrations import LOCK_TIMEOUT
 from antiphon.persistence.migrations.compatibility import SchemaMismatch, mismatch
 from antiphon.persistence.projections import PROJECTIONS
 from antiphon.persistence.schema import metadata
@@ -82,7 +83,7 @@ async def _connect_and_lock(dsn: str, statement_seconds: float) -> asyncpg.Conne
         name="persistence migrate",
         connect_seconds=10,
         statement_seconds=statement_seconds,
-        lock_timeout="30s",
+        lock_timeout=LOCK_TIMEOUT,
     )
     # Of the session, as a migration may commit several times. It is not waited for in a statement, whose
     # snapshot would hold up the concurrent creation of an index, and that would hold the lock.

@@ -9,10 +9,7 @@ from typing import Any
 from alembic import op
 from sqlalchemy.exc import DBAPIError
 
-LOCK_TIMEOUT = "2s"  # while the table's lock is waited for, others wait too
-ATTEMPTS = 60
-RETRY_SECONDS = 1.0
-RETRIED = ("55P03", "40P01")  # SQLSTATE: no lock in time, a deadlock with a writer
+from antiphon.persistence.migrations import LOCK_ATTEMPTS, LOCK_RETRY_SECONDS, LOCK_TIMEOUT, NO_LOCK
 
 _INVALID = """
 select indexrelid::regclass::text from pg_index
@@ -40,13 +37,13 @@ def create_index(name: str, definition: str) -> None:
 
 def execute(statement: str, *arguments: object) -> Any:
     """Execute a statement, again if it gets no lock, and return its first value."""
-    for attempt in range(1, ATTEMPTS + 1):
+    for attempt in range(1, LOCK_ATTEMPTS + 1):
         try:
             result = op.get_bind().exec_driver_sql(statement, arguments)
         except DBAPIError as error:
-            if attempt == ATTEMPTS or getattr(error.orig, "sqlstate", None) not in RETRIED:
+            if attempt == LOCK_ATTEMPTS or getattr(error.orig, "sqlstate", None) not in NO_LOCK:
                 raise
-            time.sleep(RETRY_SECONDS)
+            time.sleep(LOCK_RETRY_SECONDS)
         else:
             return result.scalar() if result.returns_rows else None
     return None
