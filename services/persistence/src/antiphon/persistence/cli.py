@@ -1,4 +1,4 @@
-"""The commands: run, migrate, status, rebuild, resume, verify, streams."""
+"""The commands: run, migrate, status, rebuild, resume, verify, backup, restore, streams."""
 
 import asyncio
 import gc
@@ -215,6 +215,50 @@ def verify(
 
     settings = _loaded(VerifySettings)
     verify_views_command(settings, projections, since=start, sample=sample, as_json=as_json)
+
+
+@app.command()
+def backup(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A new folder.")],
+    only: Annotated[
+        str | None,
+        typer.Option(metavar="PART,…", help="Only these parts: postgres, buckets, stream."),
+    ] = None,
+) -> None:
+    """Back up the event log and the views, the buckets, and what the stream has and the log has not.
+
+    Everything may run meanwhile. The folder exists when the backup is whole, and not before.
+    """
+    from antiphon.persistence.backup.command import backup_command, read_parts
+    from antiphon.persistence.settings import BackupSettings
+
+    parts = read_parts(only)
+    backup_command(_loaded(BackupSettings), folder, parts)
+
+
+@app.command()
+def restore(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The folder of a backup.")],
+    only: Annotated[
+        str | None,
+        typer.Option(metavar="PART,…", help="Only these parts: postgres, buckets, stream."),
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Give keys of buckets that differ the values of the backup.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check the backup and what it would be restored into.")
+    ] = False,
+) -> None:
+    """Restore a backup into an empty database and a broker without its stream.
+
+    Everything is checked before anything is changed. Exits with 1 if it is refused or fails.
+    """
+    from antiphon.persistence.backup.command import read_parts, restore_command
+    from antiphon.persistence.settings import BackupSettings
+
+    parts = read_parts(only)
+    restore_command(_loaded(BackupSettings), folder, parts, overwrite=overwrite, dry_run=dry_run)
 
 
 def _loaded(settings: type[Loaded]) -> Loaded:
