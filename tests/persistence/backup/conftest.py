@@ -29,6 +29,18 @@ if TYPE_CHECKING:
 SECONDS = 120
 
 
+async def spawn(nats_url: str, dsn: str, tools: Path, *arguments: str) -> Process:
+    """Start a command of persistence."""
+    environment = {
+        **os.environ,
+        "ANTIPHON_NATS_URL": nats_url,
+        "ANTIPHON_POSTGRES_DSN": dsn,
+        "ANTIPHON_POSTGRES_BIN": str(tools),
+    }
+    command = (sys.executable, "-m", "antiphon.persistence", *arguments)
+    return await asyncio.create_subprocess_exec(*command, env=environment, stdout=PIPE, stderr=PIPE)
+
+
 class Site:
     """A NATS server and a Postgres server, and persistence on them."""
 
@@ -38,16 +50,6 @@ class Site:
         self.nats = NatsServer(folder / "nats", max_store_bytes=MAX_STORE_BYTES)
         self.postgres = Postgres(folder / "postgres")
         self.replicas: list[Replica] = []
-
-    @property
-    def environment(self) -> dict[str, str]:
-        """What a command needs."""
-        return {
-            **os.environ,
-            "ANTIPHON_NATS_URL": self.nats.url,
-            "ANTIPHON_POSTGRES_DSN": self.postgres.dsn,
-            "ANTIPHON_POSTGRES_BIN": str(INSTALLED / "bin"),
-        }
 
     def start(self) -> None:
         """Start both servers, with an empty log."""
@@ -72,15 +74,9 @@ class Site:
         self.nats.stop()
         self.postgres.stop()
 
-    async def spawn(self, *arguments: str, **settings: str) -> Process:
-        """Start a command of persistence."""
-        command = (sys.executable, "-m", "antiphon.persistence", *arguments)
-        environment = self.environment | settings
-        return await asyncio.create_subprocess_exec(*command, env=environment, stdout=PIPE, stderr=PIPE)
-
-    async def run(self, *arguments: str, **settings: str) -> tuple[int, str]:
+    async def run(self, *arguments: str) -> tuple[int, str]:
         """Run a command of persistence; return its exit code and output."""
-        process = await self.spawn(*arguments, **settings)
+        process = await spawn(self.nats.url, self.postgres.dsn, INSTALLED / "bin", *arguments)
         out, err = await asyncio.wait_for(process.communicate(), SECONDS)
         return process.returncode or 0, (out + err).decode()
 

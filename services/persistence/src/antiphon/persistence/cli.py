@@ -296,6 +296,20 @@ def streams_status(as_json: Annotated[bool, typer.Option("--json", help="Print J
     raise typer.Exit(1 if found.problems else 0)
 
 
+@streams.command("gaps")
+def streams_gaps(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """Show what is known to be lost: positions, how many events, and the sessions that lack some."""
+    import msgspec
+
+    from antiphon.persistence.settings import StatusSettings
+    from antiphon.persistence.streams.missing import read_missing, render_missing
+    from antiphon.persistence.streams.run import with_servers
+
+    settings = _loaded(StatusSettings)
+    found = asyncio.run(with_servers(settings, read_missing))
+    typer.echo(msgspec.json.encode(found).decode() if as_json else render_missing(found))
+
+
 @streams.command("recreate")
 def streams_recreate(
     replace: Annotated[
