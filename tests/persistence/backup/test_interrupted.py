@@ -1,4 +1,4 @@
-"""A backup that is killed or stopped leaves no backup, and no process; a restore that is, an empty database."""
+"""A backup that is stopped leaves no backup and no process; a restore that is, an empty database."""
 
 import asyncio
 import signal
