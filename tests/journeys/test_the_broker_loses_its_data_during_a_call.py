@@ -19,7 +19,7 @@ from antiphon.cli.stack.postgres_files import INSTALLED
 BEFORE = "i would like to book a table for two"
 DURING = "tomorrow at seven"
 AFTER = "yes please"
-SECONDS = 90.0
+SECONDS = 120.0
 
 
 async def persistence(stack: EmbeddedStack, *arguments: str) -> str:
@@ -54,22 +54,22 @@ async def test_the_broker_loses_its_data_during_a_call(
     backup = tmp_path / "backup"
     created = await api.create("booking", "ada")
     async with Caller(created["livekit_url"], created["token"]) as caller:
-        await caller.wait_until_ready(timeout_seconds=40)
-        await caller.say_until_understood(BEFORE)
+        await caller.wait_until_ready(timeout_seconds=SECONDS)
+        await caller.say_until_understood(BEFORE, timeout_seconds=SECONDS)
         await persistence(stack, "backup", str(backup))
         with outage("nats", until_ready=False):
             shutil.rmtree(stack.settings.home / "nats" / "store")
-        await caller.wait_for_quiet(timeout_seconds=10)
-        await caller.say_until_understood(DURING, timeout_seconds=30)
+        await caller.wait_for_quiet(timeout_seconds=30)
+        await caller.say_until_understood(DURING, timeout_seconds=SECONDS)
         assert await created_status(http) == 503
         assert (await api.session(created["session_id"]))["status"] == "active"
 
         await persistence(stack, "restore", str(backup), "--only", "buckets")
         await persistence(stack, "streams", "recreate")
         async with asyncio.timeout(SECONDS):
-            while not stack.status().ready:
+            while not stack.status().ready:  # noqa: ASYNC110 - there is no event to wait for
                 await asyncio.sleep(0.2)
-        await caller.say_until_understood(AFTER)
+        await caller.say_until_understood(AFTER, timeout_seconds=SECONDS)
 
     events = await to_the_end(created["session_id"])
     turns = [event["data"]["user_text"] for event in events if event["type"] == "turn.saved"]
