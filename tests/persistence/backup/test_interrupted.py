@@ -102,17 +102,17 @@ async def test_a_restore_that_is_stopped_leaves_an_empty_database(
     ):
         monkeypatch.setenv(name, value)
 
-    class Stopped(Exception):
+    class Killed(Exception):
         pass
 
     def half(path: Path) -> Iterator[bytes]:
         whole = path.read_bytes()
         yield whole[: len(whole) // 2]
-        raise Stopped
+        raise Killed
 
     monkeypatch.setattr(restoring, "_chunks", half)
     settings = BackupSettings()  # type: ignore[call-arg]
-    with pytest.raises(Stopped):
+    with pytest.raises(Killed):
         await restoring.restore(
             settings, target, ["postgres"], overwrite=False, dry_run=False, say=lambda _: None
         )
