@@ -20,7 +20,7 @@ from antiphon.cli.embedded import EmbeddedStack
 RECOVERY_SECONDS = 60.0
 CLOSING_SECONDS = 60.0
 
-Outage = Callable[[str], AbstractContextManager[None]]
+Outage = Callable[..., AbstractContextManager[None]]
 
 
 @pytest.fixture(scope="session")
@@ -50,16 +50,20 @@ async def http(stack: EmbeddedStack) -> AsyncIterator[httpx.AsyncClient]:
 
 @pytest.fixture
 def outage(stack: EmbeddedStack) -> Outage:
-    """A context manager that kills a server and occupies its port, so that it cannot be restarted."""
+    """A context manager that kills a server and occupies its port, so that it cannot be restarted.
+
+    At its end, the stack is ready again, unless the test has more to do for that.
+    """
     ports = {"nats": stack.settings.nats_port, "postgres": stack.settings.postgres_port}
 
     @contextmanager
-    def stopped(name: str) -> Iterator[None]:
+    def stopped(name: str, *, until_ready: bool = True) -> Iterator[None]:
         pid = _pid_of(stack, name)
         os.kill(pid, signal.SIGKILL)
         with _held(ports[name]):
             yield
-        _wait_until(lambda: stack.status().ready, RECOVERY_SECONDS)
+        if until_ready:
+            _wait_until(lambda: stack.status().ready, RECOVERY_SECONDS)
 
     return stopped
 

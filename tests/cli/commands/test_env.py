@@ -13,10 +13,17 @@ from tests.fixtures.stack_settings import isolated_settings
 
 from antiphon.cli.home import claim, take_lock
 from antiphon.cli.settings import StackSettings
+from antiphon.cli.stack.postgres_files import INSTALLED
 from antiphon.cli.supervisor.state import ServiceState, State, addresses_of, write_state
 
 PASSWORD = 'it\'s "quoted" $HOME `id`'
-NAMES = ("ANTIPHON_API_URL", "ANTIPHON_API_KEY", "ANTIPHON_POSTGRES_DSN", "ANTIPHON_NATS_URL")
+NAMES = (
+    "ANTIPHON_API_URL",
+    "ANTIPHON_API_KEY",
+    "ANTIPHON_POSTGRES_DSN",
+    "ANTIPHON_NATS_URL",
+    "ANTIPHON_POSTGRES_BIN",
+)
 PRINT = f"import json, os; print(json.dumps([os.environ.get(name) for name in {NAMES}]))"
 
 
@@ -61,6 +68,7 @@ def test_a_shell_gets_the_addresses_with_their_secrets(settings: StackSettings) 
         addresses.api_key,
         addresses.postgres_dsn,
         addresses.nats_url,
+        str(INSTALLED / "bin"),
     ]
 
 

@@ -173,13 +173,13 @@ class Bus:
                 self.connection, create_streams=create_streams, replicas=replicas, max_bytes=max_bytes
             )
 
-    async def ensure_buckets(self) -> None:
+    async def ensure_buckets(self, replicas: int | None = None) -> None:
         """Create the buckets of the contract that do not exist yet, and verify them.
 
         Raises DefinitionMismatch.
         """
         async with _deadline("ensure_buckets"):
-            await admin.ensure_buckets(self.connection)
+            await admin.ensure_buckets(self.connection, replicas)
 
     async def ensure_consumer(self, consumer: ConsumerDefinition) -> None:
         """Create a consumer that does not exist, never its stream.
@@ -206,6 +206,10 @@ class Bus:
     async def stream_state(self) -> StreamState | None:
         """Return the state of the stream of events, or None if it does not exist."""
         return await stored.stream_state(self.connection, SESSIONS.name)
+
+    async def has_bucket(self, name: str) -> bool:
+        """Return whether a bucket exists."""
+        return await stored.stream_state(self.connection, f"KV_{name}") is not None
 
     async def payload_at(self, position: int) -> bytes | None:
         """Return the payload of the stored message at a position, or None if there is none."""

@@ -1,7 +1,7 @@
 """Key-value buckets: read and written key by key, or watched as a whole."""
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from datetime import datetime
 from secrets import token_hex
 from typing import NamedTuple
@@ -12,7 +12,7 @@ from antiphon.chassis.bus.connection import CONNECT_DEADLINE_SECONDS, Connection
 from antiphon.chassis.bus.consume import AckSubject, Puller
 from antiphon.chassis.bus.errors import ApiError, BusError, BusUnavailable, KeyExists
 from antiphon.chassis.bus.messages import Incoming, Outgoing
-from antiphon.chassis.bus.read import last, read
+from antiphon.chassis.bus.read import last, read, read_all
 from antiphon.chassis.library_log import get_logger
 from antiphon.chassis.retry import retrying
 from antiphon.contracts.streams import ConsumerDefinition
@@ -100,6 +100,15 @@ class Bucket:
             else:
                 found.add(key)
         return sorted(found)
+
+    async def entries(self) -> AsyncIterator[tuple[str, bytes]]:
+        """Yield each key with its value; one that is written meanwhile may come twice, the newest last.
+
+        Raises BusUnavailable, HistoryGap.
+        """
+        async for entry in read_all(self._connection, self._stream, f"{self._prefix}>", 0):
+            if not _is_removal(entry):
+                yield entry.subject.removeprefix(self._prefix), entry.payload
 
     async def watch(self, *, keep: Callable[[bytes], bytes] = bytes) -> "WatchedBucket":
         """Read the whole bucket into memory and keep it current; `keep` returns what is kept of a value."""

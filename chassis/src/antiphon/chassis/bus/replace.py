@@ -58,8 +58,16 @@ async def close_intake(connection: Connection, definition: StreamDefinition) -> 
     subjects = [f"{CLOSED}{subject}" for subject in definition.subjects]
     config.pop("subject_transform", None)
     await connection.api(f"STREAM.UPDATE.{definition.name}", config | {"subjects": subjects})
+    await _make_copies(connection, {name: config[name] for name in KEPT if name in config})
+
+
+async def make_copies(connection: Connection, replicas: int | None = None) -> None:
+    """Create the stream of copies unless it exists, for a stream of events that does not."""
+    await _make_copies(connection, {} if replicas is None else {"num_replicas": replicas})
+
+
+async def _make_copies(connection: Connection, kept: dict[str, Any]) -> None:
     if await stream_state(connection, UNREAD) is None:
-        kept = {name: config[name] for name in KEPT if name in config}
         await connection.api(f"STREAM.CREATE.{UNREAD}", _copies_config(kept))
 
 

@@ -9,6 +9,7 @@ from antiphon.chassis.settings import load
 from antiphon.cli.errors import StackError
 from antiphon.cli.screen import out, program_name, table
 from antiphon.cli.settings import StackSettings
+from antiphon.cli.stack.postgres_files import INSTALLED
 from antiphon.cli.status import Status, status_of
 
 
@@ -56,6 +57,7 @@ def _variables(status: Status) -> Iterator[tuple[str, str]]:
         ("ANTIPHON_API_KEY", addresses.api_key),
         ("ANTIPHON_POSTGRES_DSN", addresses.postgres_dsn),
         ("ANTIPHON_NATS_URL", addresses.nats_url),
+        ("ANTIPHON_POSTGRES_BIN", str(INSTALLED / "bin")),  # for backup and restore
     ):
         if value is not None:
             yield name, value

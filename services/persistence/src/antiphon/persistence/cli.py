@@ -1,4 +1,4 @@
-"""The commands: run, migrate, status, rebuild, resume, verify, streams."""
+"""The commands: run, migrate, status, rebuild, resume, verify, backup, restore, streams."""
 
 import asyncio
 import gc
@@ -217,6 +217,50 @@ def verify(
     verify_views_command(settings, projections, since=start, sample=sample, as_json=as_json)
 
 
+@app.command()
+def backup(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A new folder.")],
+    only: Annotated[
+        str | None,
+        typer.Option(metavar="PART,…", help="Only these parts: postgres, buckets, stream."),
+    ] = None,
+) -> None:
+    """Back up the event log and the views, the buckets, and what the stream has and the log has not.
+
+    Everything may run meanwhile. The folder exists when the backup is whole, and not before.
+    """
+    from antiphon.persistence.backup.command import backup_command, read_parts
+    from antiphon.persistence.settings import BackupSettings
+
+    parts = read_parts(only)
+    backup_command(_loaded(BackupSettings), folder, parts)
+
+
+@app.command()
+def restore(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The folder of a backup.")],
+    only: Annotated[
+        str | None,
+        typer.Option(metavar="PART,…", help="Only these parts: postgres, buckets, stream."),
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Give keys of buckets that differ the values of the backup.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check the backup and what it would be restored into.")
+    ] = False,
+) -> None:
+    """Restore a backup into an empty database and a broker without its stream.
+
+    Everything is checked before anything is changed. Exits with 1 if it is refused or fails.
+    """
+    from antiphon.persistence.backup.command import read_parts, restore_command
+    from antiphon.persistence.settings import BackupSettings
+
+    parts = read_parts(only)
+    restore_command(_loaded(BackupSettings), folder, parts, overwrite=overwrite, dry_run=dry_run)
+
+
 def _loaded(settings: type[Loaded]) -> Loaded:
     """Return the settings of a command, with logs and traces set up. Exits with 2 if they are wrong."""
     from antiphon.chassis import telemetry
@@ -250,6 +294,20 @@ def streams_status(as_json: Annotated[bool, typer.Option("--json", help="Print J
     found = asyncio.run(with_servers(settings, read_stream_status))
     typer.echo(found.to_json() if as_json else render(found))
     raise typer.Exit(1 if found.problems else 0)
+
+
+@streams.command("gaps")
+def streams_gaps(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """Show what is known to be lost: positions, how many events, and the sessions that lack some."""
+    import msgspec
+
+    from antiphon.persistence.settings import StatusSettings
+    from antiphon.persistence.streams.missing import read_missing, render_missing
+    from antiphon.persistence.streams.run import with_servers
+
+    settings = _loaded(StatusSettings)
+    found = asyncio.run(with_servers(settings, read_missing))
+    typer.echo(msgspec.json.encode(found).decode() if as_json else render_missing(found))
 
 
 @streams.command("recreate")

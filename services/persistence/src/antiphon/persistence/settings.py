@@ -1,5 +1,6 @@
 """The settings of persistence, read from the environment."""
 
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field
@@ -31,6 +32,12 @@ class RebuildSettings(PostgresSettings, LogSettings):
 
 class RecreateSettings(StreamSettings, PostgresSettings, LogSettings):
     """The settings of `streams recreate`."""
+
+
+class BackupSettings(StreamSettings, PostgresSettings, LogSettings):
+    """The settings of `backup` and `restore`."""
+
+    postgres_bin: Path | None = Field(None, validation_alias="ANTIPHON_POSTGRES_BIN")
 
 
 class PersistenceSettings(StreamSettings, PostgresSettings, LogSettings):

@@ -59,6 +59,16 @@ class Refused(Exception):
 Ranges = dict[int, tuple[int, int]]  # first and last position, by partition
 
 
+class Known(Struct, frozen=True):
+    """What a caller knows who has set the copies aside: they and the log have everything but `lost`.
+
+    `last` is the last position that was in use; the stream starts after it.
+    """
+
+    lost: Ranges
+    last: int
+
+
 class Recreated(Struct):
     """The new stream: its first position, the messages taken over, and what can never be read.
 
@@ -82,19 +92,20 @@ async def recreate(
     drop_consumers: bool = False,
     replicas: int | None = None,
     max_bytes: int | None = None,
+    known: Known | None = None,
 ) -> Recreated:
     """Replace the stream by one that starts after the highest checkpoint, and let the partitions continue.
 
     Messages of an existing stream that are not in the log are taken over, in order. Publishers wait
     meanwhile. The consumers of others are made again to deliver all of the new stream; while one has events
     that it has not handled, the stream is not replaced, unless such consumers are to be dropped.
-    An interrupted run is completed by the next one.
+    An interrupted run is completed by the next one. With what is `known`, the copies were made by the caller.
     Raises Refused, StorageTooSmall before anything is deleted, and the errors of the bus and of Postgres.
     """
     async with _alone(database):
         existing = await bus.stream_state()
         interrupted = await _interrupted(bus, existing)
-        changed = await _changed(bus, database, interrupted=interrupted)
+        changed = {} if known else await _changed(bus, database, interrupted=interrupted)
         if existing is not None and not interrupted and not replace_existing:
             raise Refused(_why_not(existing, list(changed)))
         if existing is not None and not interrupted and not drop_consumers:
@@ -109,7 +120,8 @@ async def recreate(
             await replace.delete(bus.connection, replace.UNREAD)  # of a run that ended just before it did
             dropped = await _record_dropped(database, existing.first - 1, certain=not changed)
         checkpoints = await read_checkpoints(database)
-        first = 1 + max(checkpoint.read_through for checkpoint in checkpoints.values())
+        read = max(checkpoint.read_through for checkpoint in checkpoints.values())
+        first = 1 + max(read, known.last if known else 0)
         if existing is not None:
             await _set_unread_aside(bus, database, existing, drop_consumers=drop_consumers)
         await replace.create_closed(bus.connection, SESSIONS, first, replicas, max_bytes)
@@ -124,6 +136,8 @@ async def recreate(
         replaced = any(reason != MISSING for reason in changed.values())
         if lost and not replaced and await _unknown(database, lost) == 0:
             lost = {}
+        if known:
+            lost = known.lost
         await _record(database, await bus.stream_state(), first, lost)
         await replace.open_intake(bus.connection, SESSIONS)
         await replace.delete(bus.connection, replace.UNREAD)

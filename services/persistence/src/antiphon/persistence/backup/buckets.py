@@ -1,0 +1,119 @@
+"""Buckets in a backup: a file for each, with a line for each key. Restored, they differ in revisions only."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from antiphon.chassis.bus import Bus
+from antiphon.contracts.deployment import IDENTITY_KEY, decode_deployment
+from antiphon.contracts.streams import BUCKETS, DEPLOYMENT, BucketDefinition
+from antiphon.persistence.backup.folder import Draft
+from antiphon.persistence.backup.manifest import BackupError, File
+
+SHOWN = 5  # keys of a bucket that differ
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """A key and its value."""
+
+    key: str
+    value: bytes
+
+
+class Difference(msgspec.Struct, frozen=True):
+    """What a bucket has and the backup has not, or has with another value."""
+
+    bucket: str
+    differs: list[str]
+    missing: int  # keys of the backup that the bucket does not have
+
+    def __str__(self) -> str:
+        names = ", ".join(self.differs[:SHOWN]) + (" …" if len(self.differs) > SHOWN else "")
+        return (
+            f"bucket {self.bucket}: {len(self.differs)} keys have another value than in the backup: {names}"
+        )
+
+
+_decoder = msgspec.json.Decoder(Entry)
+
+
+def file_name(definition: BucketDefinition) -> str:
+    """Return the name of a bucket's file."""
+    return f"buckets/{definition.name}.ndjson"
+
+
+async def write_buckets(bus: Bus, draft: Draft) -> list[File]:
+    """Write all buckets; return their files.
+
+    Raises BackupError, BusUnavailable, HistoryGap, OSError.
+    """
+    files = []
+    for definition in BUCKETS:
+        if not await bus.has_bucket(definition.name):
+            raise BackupError(
+                f"The bucket {definition.name} does not exist: start the services, which create it, or check "
+                "ANTIPHON_NATS_URL."
+            )
+        bucket = await bus.bucket(definition.name)
+        with draft.file(file_name(definition)) as file:
+            async for key, value in bucket.entries():
+                file.write_line(Entry(key, value))
+        files.append(file.done())
+    return files
+
+
+async def deployment_id(bus: Bus) -> str | None:
+    """Return the id of the deployment that the broker holds, or None. Raises BusUnavailable."""
+    if not await bus.has_bucket(DEPLOYMENT.name):
+        return None
+    value = await (await bus.bucket(DEPLOYMENT.name)).get(IDENTITY_KEY)
+    found = None if value is None else decode_deployment(value)
+    return None if found is None else found.id
+
+
+def read_entries(folder: Path, definition: BucketDefinition) -> Iterator[Entry]:
+    """Yield the entries of a bucket; a key that was written meanwhile comes twice, the newest last.
+
+    Raises BackupError.
+    """
+    path = folder / file_name(definition)
+    try:
+        with path.open("rb") as lines:
+            for line in lines:
+                yield _decoder.decode(line)
+    except (OSError, msgspec.DecodeError) as error:
+        raise BackupError(f"{path} cannot be read: {error}. Use another backup.") from error
+
+
+async def compare(bus: Bus, folder: Path, definition: BucketDefinition) -> Difference:
+    """Compare a bucket with its backup, without changing it.
+
+    Raises BackupError, BusUnavailable.
+    """
+    exists = await bus.has_bucket(definition.name)
+    bucket = await bus.bucket(definition.name)
+    differs: dict[str, None] = {}
+    missing: set[str] = set()
+    for entry in read_entries(folder, definition):
+        differs.pop(entry.key, None)  # an earlier line with this key does not count
+        found = await bucket.get(entry.key) if exists else None
+        if found is None:
+            missing.add(entry.key)
+        elif found != entry.value:
+            differs[entry.key] = None
+    return Difference(definition.name, list(differs), len(missing))
+
+
+async def restore_bucket(bus: Bus, folder: Path, definition: BucketDefinition) -> int:
+    """Write the entries that a bucket does not have, or has with another value; return how many.
+
+    Raises BackupError, BusUnavailable.
+    """
+    bucket = await bus.bucket(definition.name)
+    written = 0
+    for entry in read_entries(folder, definition):
+        if await bucket.get(entry.key) != entry.value:
+            await bucket.put(entry.key, entry.value)
+            written += 1
+    return written

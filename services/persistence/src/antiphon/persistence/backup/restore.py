@@ -1,0 +1,206 @@
+"""`restore`: check everything first, then Postgres in one transaction, the buckets, and the stream."""
+
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from msgspec import Struct
+
+from antiphon.chassis import postgres
+from antiphon.chassis.bus import Bus, BusError
+from antiphon.chassis.database import Database, DatabaseRefused, DatabaseUnavailable
+from antiphon.contracts.streams import BUCKETS, SESSIONS
+from antiphon.persistence.backup import postgres_tools
+from antiphon.persistence.backup.buckets import restore_bucket
+from antiphon.persistence.backup.manifest import (
+    READ_BYTES,
+    BackupError,
+    Dump,
+    Manifest,
+    check_files,
+    check_runnable,
+    read_manifest,
+)
+from antiphon.persistence.backup.moment import read_progress
+from antiphon.persistence.backup.stream import Refilled, restore_stream
+from antiphon.persistence.backup.targets import problems_of
+from antiphon.persistence.errors import POSTGRES_ERRORS
+from antiphon.persistence.migrations import SchemaMismatch, head, migrate, revisions
+from antiphon.persistence.settings import BackupSettings
+from antiphon.persistence.streams.recreate import Refused
+
+CONNECT_SECONDS = 5.0
+ANALYZE_SECONDS = 3600.0
+
+Say = Callable[[str], object]
+
+
+class Restored(Struct):
+    """The parts to restore, those that are restored, and the new stream, if it is one of them."""
+
+    parts: list[str]
+    done: list[str]
+    stream: Refilled | None
+
+
+async def restore(
+    settings: BackupSettings,
+    folder: Path,
+    only: Sequence[str] | None,
+    *,
+    overwrite: bool,
+    dry_run: bool,
+    say: Say,
+) -> Restored:
+    """Restore the parts of a backup, all that it has by default; a dry run only checks.
+
+    Raises BackupError; the message says what was restored before.
+    """
+    result = Restored([], [], None)
+    try:
+        await _restore(settings, folder, only, result, overwrite=overwrite, dry_run=dry_run, say=say)
+    except (BackupError, BusError, DatabaseRefused, DatabaseUnavailable, SchemaMismatch, Refused) as error:
+        raise BackupError(_with_done(str(error), result)) from error
+    except POSTGRES_ERRORS as error:
+        raise BackupError(_with_done(f"Postgres: {error!r}", result)) from error
+    return result
+
+
+def _with_done(reason: str, result: Restored) -> str:
+    if not result.done:
+        return f"{reason}\nNothing was restored."
+    left = ",".join(part for part in result.parts if part not in result.done)
+    return (
+        f"{reason}\nRestored before this: {', '.join(result.done)}. When the cause is mended, go on with "
+        f"--only {left}."
+    )
+
+
+async def _restore(
+    settings: BackupSettings,
+    folder: Path,
+    only: Sequence[str] | None,
+    result: Restored,
+    *,
+    overwrite: bool,
+    dry_run: bool,
+    say: Say,
+) -> None:
+    manifest = read_manifest(folder)
+    result.parts = _parts(manifest, only)
+    check_runnable(manifest)
+    tool = None
+    if "postgres" in result.parts:
+        tool = postgres_tools.find_tool("pg_restore", settings.postgres_bin)
+    files = manifest.files(result.parts)
+    say(f"Backup of {manifest.began_at:%Y-%m-%d %H:%M:%S} UTC, version {manifest.version}: {folder}")
+    check_files(folder, files, lambda _: None)
+    say(f"{len(files)} files, {sum(file.bytes for file in files) / 1e6:,.1f} MB: all checksums match")
+    bus = await Bus.connect(
+        settings.nats, name="persistence restore", connect_timeout_seconds=CONNECT_SECONDS
+    )
+    try:
+        problems = await problems_of(
+            manifest, folder, result.parts, settings.postgres_dsn, bus, overwrite=overwrite
+        )
+        if problems:
+            raise BackupError(
+                "\n".join(["This backup cannot be restored here:", *(f"- {p}" for p in problems)])
+            )
+        if dry_run:
+            return
+        if manifest.postgres is not None and tool is not None:
+            await _restore_postgres(settings, folder, manifest, manifest.postgres, tool, say)
+            result.done.append("postgres")
+        if "buckets" in result.parts:
+            await bus.ensure_buckets(settings.nats_replicas)
+            for definition in BUCKETS:
+                written = await restore_bucket(bus, folder, definition)
+                say(f"bucket {definition.name}: {written} keys written")
+            result.done.append("buckets")
+        if "stream" in result.parts:
+            result.stream = await _restore_stream(settings, folder, manifest, bus, say)
+            result.done.append("stream")
+    finally:
+        await bus.close()
+
+
+def _parts(manifest: Manifest, only: Sequence[str] | None) -> list[str]:
+    parts = manifest.parts()
+    if only is None:
+        return parts
+    if missing := [part for part in only if part not in parts]:
+        raise BackupError(f"The backup has no {', '.join(missing)}; it has {', '.join(parts)}.")
+    return [part for part in parts if part in only]
+
+
+async def _restore_postgres(
+    settings: BackupSettings, folder: Path, manifest: Manifest, dump: Dump, tool: Path, say: Say
+) -> None:
+    environment = postgres_tools.libpq_environment(settings.postgres_dsn)
+    command = [
+        str(tool),
+        f"--dbname={environment.get('PGDATABASE', 'postgres')}",
+        "--single-transaction",
+        "--exit-on-error",
+        "--no-owner",
+        "--no-privileges",
+        "--no-password",
+    ]
+    sent, shown = 0, 0
+
+    def on_sent(size: int) -> None:
+        nonlocal sent, shown
+        sent += size
+        if sent * 10 // max(dump.file.bytes, 1) > shown:
+            shown = sent * 10 // max(dump.file.bytes, 1)
+            say(f"Postgres: {sent / max(dump.file.bytes, 1):.0%} sent")
+
+    await postgres_tools.feed(command, environment, _chunks(folder / dump.file.name), on_sent)
+    if dump.revision in revisions() and dump.revision != head():
+        await asyncio.to_thread(migrate, settings.postgres_dsn)
+        say(f"Postgres: migrated from revision {dump.revision} to {head()}")
+    connection = await postgres.connect(
+        settings.postgres_dsn, name="persistence restore", statement_seconds=ANALYZE_SECONDS
+    )
+    try:
+        heads, _ = await read_progress(connection)
+        if heads != manifest.heads:
+            raise BackupError(
+                "The ends of the chains in the restored database are not those of the manifest: something "
+                "writes to it. Stop all services that use it, create an empty database, and start again."
+            )
+        await connection.execute("analyze")
+    finally:
+        connection.terminate()
+    say(f"Postgres: restored, {sum(head.events for head in heads):,} events in the hash chains")
+
+
+def _chunks(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as stream:
+        while chunk := stream.read(READ_BYTES):
+            yield chunk
+
+
+async def _restore_stream(
+    settings: BackupSettings, folder: Path, manifest: Manifest, bus: Bus, say: Say
+) -> Refilled:
+    database = await Database.connect(
+        settings.postgres_dsn,
+        name="persistence restore",
+        max_size=3,
+        connect_timeout_seconds=CONNECT_SECONDS,
+    )
+    try:
+        refilled = await restore_stream(
+            bus,
+            database,
+            folder,
+            manifest,
+            replicas=settings.nats_replicas,
+            max_bytes=settings.stream_max_bytes,
+        )
+    finally:
+        await database.close()
+    say(f"stream {SESSIONS.name}: {refilled.messages} messages, from position {refilled.first} on")
+    return refilled

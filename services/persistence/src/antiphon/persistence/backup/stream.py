@@ -1,0 +1,77 @@
+"""Make the stream again from the tail in a backup, after everything that the log has."""
+
+from pathlib import Path
+
+from msgspec import Struct
+
+from antiphon.chassis.bus import Bus, Incoming, replace
+from antiphon.chassis.database import Database
+from antiphon.contracts.streams import SESSIONS
+from antiphon.persistence.backup.manifest import Manifest
+from antiphon.persistence.backup.tail import read_tail
+from antiphon.persistence.streams.recreate import Known, Ranges, recreate
+from antiphon.persistence.streams.status import read_checkpoints
+
+CHUNK = 200  # messages in memory
+# Clients hold positions of events that came after the backup. The new ones are beyond all of them, so that
+# nobody takes an event that it has not seen for one that it has.
+POSITIONS_APART = 1_000_000_000
+
+
+class Refilled(Struct):
+    """The new stream: its first position, its messages, and what neither it nor the log has.
+
+    `missing` maps a partition to the positions (first, last) among which its lost events were, if the log is
+    older than the backup of the stream; `most` is how many events that are at most.
+    """
+
+    first: int
+    messages: int
+    missing: Ranges
+    most: int
+
+
+async def restore_stream(
+    bus: Bus,
+    database: Database,
+    folder: Path,
+    manifest: Manifest,
+    *,
+    replicas: int | None = None,
+    max_bytes: int | None = None,
+) -> Refilled:
+    """Make the stream, which has no messages or does not exist; an interrupted run is completed by the next.
+
+    Raises BackupError, Refused, StorageTooSmall, and the errors of the bus and of Postgres.
+    """
+    state = await bus.stream_state()
+    if state is not None and not replace.in_progress(state):
+        await replace.delete(bus.connection, SESSIONS.name)  # it is empty
+    await replace.make_copies(bus.connection, replicas)
+    chunk: list[Incoming] = []
+    for message in read_tail(folder):
+        chunk.append(message)
+        if len(chunk) == CHUNK:
+            await replace.copy(bus.connection, chunk)
+            chunk = []
+    await replace.copy(bus.connection, chunk)
+    last = max(manifest.read_through) if manifest.stream is None else manifest.stream.last
+    made = await recreate(
+        bus,
+        database,
+        replace_existing=False,
+        replicas=replicas,
+        max_bytes=max_bytes,
+        known=Known(lost=await _lost(database, manifest), last=last + POSITIONS_APART),
+    )
+    return Refilled(made.first, made.taken_over, made.missing, made.most)
+
+
+async def _lost(database: Database, manifest: Manifest) -> Ranges:
+    """Return what partitions had read when the stream was saved, and a log that is older does not have."""
+    checkpoints = await read_checkpoints(database)
+    return {
+        number: (checkpoints[number].read_through + 1, through)
+        for number, through in enumerate(manifest.read_through)
+        if checkpoints[number].read_through < through
+    }
