@@ -387,12 +387,30 @@ class Program(typer.Typer):
 app = Program(
     name="antiphon",
     cls=Commands,
-    help="Run the embedded stack, make calls, and read the log of sessions.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"antiphon {version('antiphon-cli')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _program(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Run the embedded stack, make calls, and read the log of sessions."""
+
+
 for command in COMMANDS:
     app.command(context_settings=PASSING_ON.get(command))(report_errors(command))
 app.add_typer(keys.app)
