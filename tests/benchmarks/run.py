@@ -47,6 +47,8 @@ BENCHMARKS = {
     "answer": "tests.benchmarks.answer",
     "export": "tests.benchmarks.export",
     "rest": "tests.benchmarks.rest",
+    "footprint": "tests.benchmarks.footprint",
+    "call": "tests.benchmarks.call",
 }
 ROW = "{:<62}{:>18}  {:<36}{:>6}  {:<20}{}"
 
