@@ -46,7 +46,8 @@ SERVICES = (
         "session-api",
         ("antiphon.session_api",),
         "ANTIPHON_API_PORT",
-        "fastapi, uvicorn, uvloop, nats, asyncpg, livekit.api, pydantic_settings, structlog, limits, ddsketch",
+        "fastapi, uvicorn, uvloop, nats, asyncpg, livekit.api, pydantic_settings, structlog, limits,"
+        " ddsketch",
     ),
     Service(
         "webhook-ingest",
@@ -58,8 +59,8 @@ SERVICES = (
         "persistence",
         ("antiphon.persistence", "run"),
         "ANTIPHON_PERSISTENCE_HEALTH_PORT",
-        "sqlalchemy.dialects.postgresql.asyncpg, uvicorn, uvloop, nats, asyncpg, pydantic_settings, structlog,"
-        " typer, ddsketch",
+        "sqlalchemy.dialects.postgresql.asyncpg, uvicorn, uvloop, nats, asyncpg, pydantic_settings,"
+        " structlog, typer, ddsketch",
     ),
     Service(
         "agent-worker",

@@ -57,9 +57,8 @@ async def _commit(where: Addresses) -> tuple[int, float]:
 
 
 def _page(where: Addresses) -> bytes:
-    return (
-        f"GET /v1/sessions?limit=20 HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {where.api_key}\r\n\r\n"
-    ).encode()
+    head = f"Host: 127.0.0.1\r\nAuthorization: Bearer {where.api_key}\r\n\r\n"
+    return f"GET /v1/sessions?limit=20 HTTP/1.1\r\n{head}".encode()
 
 
 def _webhook(where: Addresses) -> bytes:
@@ -71,7 +70,8 @@ def _webhook(where: Addresses) -> bytes:
     ).encode()
     digest = base64.b64encode(hashlib.sha256(body).digest()).decode()
     token = api.AccessToken(str(where.livekit_api_key), str(where.livekit_api_secret)).with_sha256(digest)
-    return post(WEBHOOK_PATH, body, token.to_jwt()).replace(b"application/json", b"application/webhook+json")
+    request = post(WEBHOOK_PATH, body, token.to_jwt())
+    return request.replace(b"Bearer ", b"").replace(b"application/json", b"application/webhook+json")
 
 
 async def _requests(url: str, request: bytes) -> tuple[int, float]:

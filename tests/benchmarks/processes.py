@@ -45,7 +45,7 @@ class Used:
 
 @asynccontextmanager
 async def watching(leaders: Mapping[str, int]) -> AsyncIterator[Used]:
-    """Note what services use while the block runs; `leaders` are their processes, whose children count too."""
+    """Note what services use while the block runs: each the process of `leaders` and its children."""
     used = Used()
     used.look(leaders, first=True)
 

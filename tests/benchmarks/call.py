@@ -1,0 +1,191 @@
+"""Call: what a minute of a call costs: events and bytes, processor time and memory of each service, network.
+
+The calls are real ones through a LiveKit server: with the offline voice, and with doubles of Deepgram and
+OpenAI, whose models run elsewhere. The bytes of the stream and of Postgres are those of a larger log, which
+is committed as ingest does.
+"""
+
+import asyncio
+import os
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from tests.doubles.server import KEY, serve
+from tests.fixtures.filled_log import FilledLog
+from tests.fixtures.stack_settings import isolated_settings
+
+from antiphon.chassis.bus import Bus, GroupCommit, outgoing
+from antiphon.chassis.database import Database
+from antiphon.cli.caller import Caller
+from antiphon.cli.embedded import EmbeddedStack
+from antiphon.cli.supervisor.state import Addresses
+from antiphon.client import AsyncAntiphon
+from antiphon.contracts.streams import SESSIONS
+
+from .history import calls
+from .persistence import command, until
+from .processes import pss_mib, watching
+from .report import Report, Result, Servers
+from .turns_calls import READY_SECONDS, publish
+from .turns_cases import NOVA, OFFLINE, SECRET, Case, doubles
+
+CASES = (Case("stt", OFFLINE), Case("stt", NOVA))
+AT_ONCE = 2
+TALK_SECONDS = 40.0
+ANSWER_SECONDS = 60.0
+SETTLE_SECONDS = 10
+STORED_CALLS = 330  # of 91 events: about 30,000
+EVENTS = """
+select count(*), sum(octet_length(envelope::text)), extract(epoch from max(occurred_at) - min(occurred_at))
+from event_log where session_id = $1
+"""
+ENDED = "select exists (select from event_log where session_id = $1 and type = 'session.closed')"
+SIZE = (
+    "select sum(pg_total_relation_size(c.oid)) from pg_class c where c.relkind in ('r', 'p') and c.relname {}"
+)
+LOG_TABLES = SIZE.format("like 'event_log%'")
+ALL_TABLES = SIZE.format("!~ '^(pg_|sql_)'")
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What a call left: its events, their bytes as JSON, its length, and the bytes over the network."""
+
+    events: int
+    bytes: int
+    seconds: float
+    sent: int
+    received: int
+
+
+async def run(servers: Servers, report: Report) -> None:
+    """Measure the bytes of stored events, then calls of each kind."""
+    report.step(f"store {STORED_CALLS} calls", seconds=240)
+    for result in await _stored(servers):
+        report.row(result)
+    report.step("start a whole stack", seconds=400)
+    os.environ[SECRET] = KEY
+    folder = Path(servers.folder)
+    async with serve(*doubles()) as url:
+        with EmbeddedStack(isolated_settings(folder / "stack")) as stack:
+            status = stack.status()
+            pids = {service.name: service.pid for service in status.services if service.pid is not None}
+            await publish(status.addresses, folder, url)
+            for case in CASES:
+                report.step(f"come to rest before {case.name}", seconds=SETTLE_SECONDS + 30)
+                await asyncio.sleep(SETTLE_SECONDS)
+                idle = pss_mib(pids["agent-worker"])
+                report.step(f"{AT_ONCE} calls at once: {case.name}", seconds=READY_SECONDS + 5 * TALK_SECONDS)
+                async with watching(pids) as used:
+                    held = await asyncio.gather(*(_call(status.addresses, case) for _ in range(AT_ONCE)))
+                minutes = sum(call.seconds for call in held) / 60
+                for result in _rows(case, held, minutes):
+                    report.row(result)
+                for name in pids:
+                    report.row(
+                        Result(
+                            name=f"{case.parts}: processor time of a call minute, {name}",
+                            value=used.seconds(name) / minutes,
+                            unit="s",
+                        )
+                    )
+                report.row(
+                    Result(
+                        name=f"{case.parts}: memory of a call, agent-worker",
+                        value=(used.peak_mib["agent-worker"] - idle) / AT_ONCE,
+                        unit="MiB",
+                    )
+                )
+            report.step("stop the stack", seconds=180)
+
+
+def _rows(case: Case, held: list[Call], minutes: float) -> list[Result]:
+    figures = (
+        ("events", "", sum(call.events for call in held)),
+        ("bytes of events as JSON", "KiB", sum(call.bytes for call in held) / 1024),
+        ("sent by the caller", "KiB", sum(call.sent for call in held) / 1024),
+        ("received by the caller", "KiB", sum(call.received for call in held) / 1024),
+    )
+    return [
+        Result(name=f"{case.parts}: {name} of a call minute", value=value / minutes, unit=unit)
+        for name, unit, value in figures
+    ]
+
+
+async def _call(where: Addresses, case: Case) -> Call:
+    """Hold a call for a while, and return what it left when its end is in the log."""
+    async with AsyncAntiphon(where.api_url, where.api_key) as client:
+        created = await client.sessions.create(flow_id=case.flow_id, user_id="bench", can_publish_data=True)
+        async with Caller(created.livekit_url, str(created.token)) as caller:
+            await caller.wait_until_ready(timeout_seconds=READY_SECONDS)
+            loop = asyncio.get_running_loop()
+            until_then = loop.time() + TALK_SECONDS
+            while loop.time() < until_then:
+                await caller.converse(case.said, timeout_seconds=ANSWER_SECONDS)
+            sent, received = await _network(caller)
+        await client.sessions.end(created.session_id)
+    database = await Database.connect(str(where.postgres_dsn), max_size=1)
+    try:
+        async with asyncio.timeout(ANSWER_SECONDS):
+            await until(database, ENDED, created.session_id)
+        events, size, seconds = await database.pool.fetchrow(EVENTS, created.session_id)
+    finally:
+        await database.close()
+    return Call(events, size, float(seconds), sent, received)
+
+
+async def _network(caller: Caller) -> tuple[int, int]:
+    """Return the bytes that the caller has sent and received, with the headers of RTP."""
+    stats = await caller.room.get_rtc_stats()
+    sent = sum(
+        each.outbound_rtp.sent.bytes_sent + each.outbound_rtp.outbound.header_bytes_sent
+        for each in stats.publisher_stats
+        if each.HasField("outbound_rtp")
+    )
+    received = sum(
+        each.inbound_rtp.inbound.bytes_received + each.inbound_rtp.inbound.header_bytes_received
+        for each in stats.subscriber_stats
+        if each.HasField("inbound_rtp")
+    )
+    return int(sent), int(received)
+
+
+async def _stored(servers: Servers) -> list[Result]:
+    """Publish and commit a log of realistic calls; return what an event takes, and where."""
+    made = list(calls(STORED_CALLS))
+    size = sum(len(outgoing(each).payload) for each in made) / len(made)
+    bus = await Bus.connect(servers.nats_url, name="benchmark")
+    database = await Database.connect(servers.dsn, max_size=2)
+    try:
+        await bus.ensure()
+        group = GroupCommit(bus)
+        for start in range(0, len(made), 500):
+            await asyncio.gather(*(group.publish(outgoing(each)) for each in made[start : start + 500]))
+        stream = (await bus.connection.api(f"STREAM.INFO.{SESSIONS.name}"))["state"]["bytes"]
+        before, empty = await _wal(database), await database.pool.fetchval(ALL_TABLES)
+        await FilledLog(database).put(made)
+        after = await _wal(database)
+        log = await database.pool.fetchval(LOG_TABLES)
+        await command(servers, "rebuild", "--all")
+        all_tables = await database.pool.fetchval(ALL_TABLES) - empty
+    finally:
+        await bus.close()
+        await database.close()
+    result = partial(Result, unit="bytes", baseline_name="the event as JSON", baseline=size)
+    count = len(made)
+    return [
+        result(name="an event in the stream", value=stream / count),
+        result(name="an event in the event log, with its indexes", value=log / count),
+        result(name="an event in the log and all views", value=float(all_tables) / count),
+        result(name="write-ahead log of a committed event", value=(after - before) / count),
+        Result(
+            name="largest log of a 1 GiB disk",
+            value=float(2**30 * count / all_tables / 1e6),
+            unit="million events",
+        ),
+    ]
+
+
+async def _wal(database: Database) -> int:
+    return int(await database.pool.fetchval("select (pg_current_wal_lsn() - '0/0'::pg_lsn)::bigint"))
