@@ -129,9 +129,11 @@ async def _call(where: Addresses, case: Case) -> Call:
     try:
         async with asyncio.timeout(ANSWER_SECONDS):
             await until(database, ENDED, created.session_id)
-        events, size, seconds = await database.pool.fetchrow(EVENTS, created.session_id)
+        left = await database.pool.fetchrow(EVENTS, created.session_id)
     finally:
         await database.close()
+    assert left is not None
+    events, size, seconds = left
     return Call(events, size, float(seconds), sent, received)
 
 

@@ -15,7 +15,9 @@ def problems(root: Path = ROOT) -> list[str]:
     version = current(root)
     found = other_bounds(root)
     if not has_section((root / "CHANGELOG.md").read_text(), version):
-        found.append(f"CHANGELOG.md has no section '## {version} - <date>': rename Unreleased to it")
+        found.append(
+            f"CHANGELOG.md has no section '## {version} - <date>': put that line below '## Unreleased'"
+        )
     if changed := git(root, "status", "--porcelain").splitlines():
         found.append(f"the tree is not clean: commit or remove {', '.join(line[3:] for line in changed[:5])}")
     if git(root, "tag", "--list", tag_of(version)):
