@@ -168,9 +168,9 @@ async def _stored(servers: Servers) -> list[Result]:
         before, empty = await _wal(database), await database.pool.fetchval(ALL_TABLES)
         await FilledLog(database).put(made)
         after = await _wal(database)
-        log = await database.pool.fetchval(LOG_TABLES)
+        log = float(await database.pool.fetchval(LOG_TABLES))
         await command(servers, "rebuild", "--all")
-        all_tables = await database.pool.fetchval(ALL_TABLES) - empty
+        all_tables = float(await database.pool.fetchval(ALL_TABLES) - empty)
     finally:
         await bus.close()
         await database.close()
@@ -179,11 +179,11 @@ async def _stored(servers: Servers) -> list[Result]:
     return [
         result(name="an event in the stream", value=stream / count),
         result(name="an event in the event log, with its indexes", value=log / count),
-        result(name="an event in the log and all views", value=float(all_tables) / count),
+        result(name="an event in the log and all views", value=all_tables / count),
         result(name="write-ahead log of a committed event", value=(after - before) / count),
         Result(
             name="largest log of a 1 GiB disk",
-            value=float(2**30 * count / all_tables / 1e6),
+            value=2**30 * count / all_tables / 1e6,
             unit="million events",
         ),
     ]

@@ -15,9 +15,8 @@ def problems(root: Path = ROOT) -> list[str]:
     version = current(root)
     found = other_bounds(root)
     if not has_section((root / "CHANGELOG.md").read_text(), version):
-        found.append(
-            f"CHANGELOG.md has no section '## {version} - <date>': put that line below '## Unreleased'"
-        )
+        wanted = f"## {version} - <date>"
+        found.append(f"CHANGELOG.md has no section '{wanted}': put that line below '## Unreleased'")
     if changed := git(root, "status", "--porcelain").splitlines():
         found.append(f"the tree is not clean: commit or remove {', '.join(line[3:] for line in changed[:5])}")
     if git(root, "tag", "--list", tag_of(version)):
@@ -51,4 +50,4 @@ def git(root: Path, *arguments: str) -> str:
     )
     if done.returncode:
         raise RuntimeError(f"git {' '.join(arguments)}: {done.stderr.strip()}")
-    return done.stdout.strip()
+    return done.stdout.rstrip()
