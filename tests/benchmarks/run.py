@@ -50,6 +50,7 @@ BENCHMARKS = {
     "rest": "tests.benchmarks.rest",
     "footprint": "tests.benchmarks.footprint",
     "call": "tests.benchmarks.call",
+    "stored": "tests.benchmarks.stored",
 }
 ROW = "{:<62}{:>18}  {:<36}{:>6}  {:<20}{}"
 
