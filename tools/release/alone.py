@@ -3,7 +3,9 @@
 `python -m tools.release.alone WHEELS` installs contracts, recorder, client and cli one after the other.
 """
 
+import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -70,10 +72,23 @@ class Environment:
 
 
 def _run(command: list[str], seconds: float, what: str, folder: Path | None = None) -> str:
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=seconds, check=False)
-    if done.returncode:
-        raise RuntimeError(f"{what}:\n{done.stderr}")
-    return done.stdout
+    # a session of its own: pip starts another pip, which a kill of the first would leave behind
+    with subprocess.Popen(
+        command,
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        try:
+            output, errors = process.communicate(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise RuntimeError(f"{what}: it took longer than {seconds:g} s") from None
+    if process.returncode:
+        raise RuntimeError(f"{what}:\n{errors}")
+    return output
 
 
 def write_constraints(path: Path, root: Path = ROOT) -> Path:
