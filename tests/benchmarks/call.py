@@ -136,14 +136,15 @@ async def _call(where: Addresses, case: Case) -> Call:
 async def _network(caller: Caller) -> tuple[int, int]:
     """Return the bytes that the caller has sent and received, with the headers of RTP."""
     stats = await caller.room.get_rtc_stats()
+    every = (*stats.publisher_stats, *stats.subscriber_stats)
     sent = sum(
         each.outbound_rtp.sent.bytes_sent + each.outbound_rtp.outbound.header_bytes_sent
-        for each in stats.publisher_stats
+        for each in every
         if each.HasField("outbound_rtp")
     )
     received = sum(
         each.inbound_rtp.inbound.bytes_received + each.inbound_rtp.inbound.header_bytes_received
-        for each in stats.subscriber_stats
+        for each in every
         if each.HasField("inbound_rtp")
     )
     return int(sent), int(received)
