@@ -1,6 +1,6 @@
 # One target per verb; the work is in the `antiphon` command. This file makes the environment and calls it.
 .DEFAULT_GOAL := help
-.PHONY: install up down status logs call test test-fast journeys-live test-platforms test-upgrade check bench contracts lock clean help
+.PHONY: install up down status logs call test test-fast journeys-live test-platforms test-upgrade check bench contracts lock release clean help
 MAKEFLAGS += --no-print-directory
 # Tests start some hundred processes: without it each of them compiles the sources again.
 unexport PYTHONDONTWRITEBYTECODE
@@ -81,6 +81,9 @@ lock: $(READY) ## resolve the requirements into requirements.lock (ARGS=--upgrad
 		--no-emit-index-url --no-annotate --all-extras --group pyproject.toml:dev \
 		$(shell sed -n 's/^name = "\(antiphon-.*\)"/--no-emit-package \1/p' $(PROJECTS)) \
 		--output-file requirements.lock $(MEMBERS:%=%/pyproject.toml) $(ARGS)
+
+release: $(READY) ## build, check and list a release; publishes nothing (ARGS=--rehearse)
+	@$(BIN)/python -m tools.release $(ARGS)
 
 clean: ## remove the virtual environment and the caches; the stack's data stays
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -8,7 +8,17 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 SOURCES = [
     path
-    for folder in ("contracts", "chassis", "recorder", "services", "client", "cli", "examples", "tests")
+    for folder in (
+        "contracts",
+        "chassis",
+        "recorder",
+        "services",
+        "client",
+        "cli",
+        "examples",
+        "tests",
+        "tools",
+    )
     for path in sorted((ROOT / folder).rglob("*.py"))
     if ".venv" not in path.parts
 ]

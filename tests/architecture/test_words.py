@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-FOLDERS = ("contracts/src", "chassis", "recorder", "services", "client", "cli", "examples", "tests", "docs")
+FOLDERS = (
+    "contracts/src", "chassis", "recorder", "services", "client", "cli", "examples", "tests", "tools", "docs",
+)  # fmt: skip
 SUFFIXES = {".py", ".md", ".sql", ".toml"}
 # decisions and releases are not rewritten
 HISTORY = ("docs/adr/", "CHANGELOG.md")

@@ -30,6 +30,7 @@ BENCHMARKS = {
     "recorder": "tests.benchmarks.recorder",
     "tools": "tests.benchmarks.tools",
     "ingest": "tests.benchmarks.ingest",
+    "partition": "tests.benchmarks.partition",
     "lag": "tests.benchmarks.lag",
     "views": "tests.benchmarks.views",
     "rebuild": "tests.benchmarks.rebuild",
@@ -47,6 +48,9 @@ BENCHMARKS = {
     "answer": "tests.benchmarks.answer",
     "export": "tests.benchmarks.export",
     "rest": "tests.benchmarks.rest",
+    "footprint": "tests.benchmarks.footprint",
+    "call": "tests.benchmarks.call",
+    "stored": "tests.benchmarks.stored",
 }
 ROW = "{:<62}{:>18}  {:<36}{:>6}  {:<20}{}"
 

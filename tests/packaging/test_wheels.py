@@ -1,25 +1,18 @@
 """Contracts, chassis, recorder, client and cli install alone from their wheels, with the expected closure."""
 
-import re
 import shutil
-import subprocess
-import sys
-import tomllib
 from collections.abc import Iterator
-from importlib.metadata import Distribution, distributions
+from email.message import Message
+from importlib.metadata import Distribution
 from pathlib import Path
-from zipfile import ZipFile
+from zipfile import ZipFile, ZipInfo
 
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name, parse_wheel_filename
-
-ROOT = Path(__file__).parents[2]
-MEMBERS = sorted(
-    path.parent for path in (*ROOT.glob("*/pyproject.toml"), *ROOT.glob("services/*/pyproject.toml"))
-)
-PIN = re.compile(r"^[A-Za-z0-9][\w.-]*==[^\\]+", re.MULTILINE)
-INSTALL_SECONDS = 600
+from tools.release.alone import Environment, write_constraints
+from tools.release.packages import build, differences, faults, metadata
+from tools.release.version import ROOT, current, members
 
 CONTRACTS = {"antiphon-contracts", "msgspec"}
 # and what httpx needs
@@ -47,79 +40,20 @@ SERVERS = {
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("packaging"), pytest.mark.timeout(900)]
 
 
-class Environment:
-    """An empty virtual environment, without pip."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.python = folder / "bin" / "python"
-        subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True, timeout=60)
-
-    def install(self, requirement: str, wheels: Path, constraints: Path) -> None:
-        """Install one of our packages from its wheel, and its dependencies in the locked versions."""
-        pip = [
-            sys.executable,
-            "-m",
-            "pip",
-            "--python",
-            str(self.python),
-            "install",
-            "--quiet",
-            "--no-compile",
-        ]
-        sources = ["--only-binary", ":all:", "--find-links", str(wheels), "--constraint", str(constraints)]
-        done = subprocess.run(
-            [*pip, *sources, requirement],
-            capture_output=True,
-            text=True,
-            timeout=INSTALL_SECONDS,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-
-    def run(self, code: str) -> str:
-        """Run a one-line program and return its output."""
-        done = subprocess.run(
-            [self.python, "-I", "-c", code],
-            cwd=self.folder,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    def distributions(self) -> dict[str, Distribution]:
-        """Return the installed distributions by name."""
-        path = self.run("import sysconfig; print(sysconfig.get_path('purelib'))").strip()
-        return {canonicalize_name(d.name): d for d in distributions(path=[path])}
-
-
 @pytest.fixture(scope="module")
 def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheels of all our packages."""
-    built = tmp_path_factory.mktemp("wheels")
-    for member in MEMBERS:
-        done = subprocess.run(
-            [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", built],
-            cwd=member,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-    return built
+    """The distributions of all our packages, built as a release builds them: each wheel twice, alike."""
+    folder = tmp_path_factory.mktemp("wheels")
+    for sdist in (path for path in build(folder, epoch=1_700_000_000) if path.suffix == ".gz"):
+        sdist.rename(tmp_path_factory.mktemp("sdists") / sdist.name)
+    return folder
 
 
 @pytest.fixture(scope="module")
 def constraints(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The locked versions without hashes, since the lock has none for our wheels."""
-    path = tmp_path_factory.mktemp("constraints") / "constraints.txt"
-    pins = [pin.strip() for pin in PIN.findall((ROOT / "requirements.lock").read_text())]
-    assert len(pins) > 50
-    path.write_text("\n".join(pins) + "\n")
+    """The locked versions without hashes."""
+    path = write_constraints(tmp_path_factory.mktemp("constraints") / "constraints.txt")
+    assert len(path.read_text().splitlines()) > 50
     return path
 
 
@@ -158,9 +92,7 @@ def stray_files(wheel: ZipFile, package: str) -> list[str]:
 def test_contracts_install_alone(environment: Environment, wheels: Path, constraints: Path) -> None:
     environment.install("antiphon-contracts", wheels, constraints)
 
-    environment.run(
-        "import antiphon.contracts.envelope, antiphon.contracts.registry, antiphon.contracts.session"
-    )
+    environment.use("contracts")
     assert set(environment.distributions()) == CONTRACTS
 
 
@@ -174,7 +106,7 @@ def test_chassis_installs_alone(environment: Environment, wheels: Path, constrai
 def test_recorder_installs_alone(environment: Environment, wheels: Path, constraints: Path) -> None:
     environment.install("antiphon-recorder", wheels, constraints)
 
-    environment.run("from antiphon.recorder import record")
+    environment.use("recorder")
     installed = environment.distributions()
     assert set(installed) - closure({"livekit-agents"}, installed) <= {*CHASSIS, "antiphon-recorder"}
     assert not set(installed) & SERVERS
@@ -183,9 +115,7 @@ def test_recorder_installs_alone(environment: Environment, wheels: Path, constra
 def test_client_installs_alone(environment: Environment, wheels: Path, constraints: Path) -> None:
     environment.install("antiphon-client", wheels, constraints)
 
-    environment.run(
-        "from antiphon.client import Antiphon, AsyncAntiphon; Antiphon('http://localhost', 'key')"
-    )
+    environment.use("client")
     assert set(environment.distributions()) - {"sniffio"} <= CLIENT
     assert {"antiphon-client", "httpx", *CONTRACTS} <= set(environment.distributions())
 
@@ -193,12 +123,7 @@ def test_client_installs_alone(environment: Environment, wheels: Path, constrain
 def test_cli_installs_alone(environment: Environment, wheels: Path, constraints: Path) -> None:
     environment.install("antiphon-cli", wheels, constraints)
 
-    assert (
-        "usage"
-        in environment.run(
-            "import sys; sys.argv = ['antiphon', '--help']; from antiphon.cli.main import app; app()"
-        ).lower()
-    )
+    environment.use("cli")
     installed = set(environment.distributions())
     assert "antiphon-client" in installed
     assert not installed & SERVERS
@@ -233,5 +158,45 @@ def test_stray_file_is_found(tmp_path: Path) -> None:
 def test_all_wheels_have_the_same_version(wheels: Path) -> None:
     versions = {str(parse_wheel_filename(path.name)[1]) for path in wheels.iterdir()}
 
-    assert len(list(wheels.iterdir())) == len(MEMBERS)
-    assert versions == {tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]}
+    assert len(list(wheels.iterdir())) == len(members())
+    assert versions == {current()}
+
+
+def test_a_package_index_shows_what_it_needs(wheels: Path) -> None:
+    assert [fault for path in wheels.iterdir() for fault in faults(metadata(path))] == []
+    for path in wheels.iterdir():
+        shown = metadata(path)
+        assert shown["License-File"] == "LICENSE"
+        assert str(shown.get_payload()).startswith(f"# {shown['Name']}\n")
+
+
+def test_licences_are_that_of_the_repository() -> None:
+    text = (ROOT / "LICENSE").read_bytes()
+
+    assert [member for member in members() if (member / "LICENSE").read_bytes() != text] == []
+
+
+def test_wrong_metadata_is_found() -> None:
+    shown = Message()
+    shown["Name"] = "antiphon-bus"
+    for field in ("Summary", "License-Expression", "License-File", "Requires-Python"):
+        shown[field] = "x"
+    shown["Classifier"] = "Private :: Do Not Upload"
+    shown["Requires-Dist"] = "antiphon-contracts @ file:///contracts"
+    shown.set_payload("See [the page](docs/page.md).\nAnd [this](https://example.org).\n")
+
+    assert [fault.partition(": ")[0] for fault in faults(shown)] == [
+        "antiphon-bus has no Description-Content-Type",
+        "antiphon-bus",
+        "antiphon-bus requires a file or an address",
+        "antiphon-bus",
+    ]
+
+
+def test_a_wheel_with_other_bytes_is_found(tmp_path: Path) -> None:
+    for name, content in (("one", "1"), ("two", "2")):
+        with ZipFile(tmp_path / name, "w") as wheel:
+            wheel.writestr(ZipInfo("same.py"), "")
+            wheel.writestr(ZipInfo("other.py"), content)
+
+    assert differences(tmp_path / "one", tmp_path / "two") == ["other.py"]

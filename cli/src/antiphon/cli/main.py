@@ -3,15 +3,15 @@
 import asyncio
 from collections.abc import Callable
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-import typer.core
 
 from antiphon.cli.commands import analytics, flow, keys
 from antiphon.cli.flows.metadata import Metadata, Variables, given
+from antiphon.cli.program import Commands, Program, print_version
 from antiphon.cli.requirements import require_parquet, require_recogniser, require_stack
-from antiphon.cli.screen import report_errors, shown, unwritten_output
+from antiphon.cli.screen import report_errors
 
 FIRST_CALL = (
     "i would like to book a table for two",
@@ -356,43 +356,25 @@ COMMANDS: tuple[Callable[..., None], ...] = (
 PASSING_ON = {psql: {"ignore_unknown_options": True, "allow_interspersed_args": False}}
 
 
-class Commands(typer.core.TyperGroup):
-    """The commands, with the same messages for wrong arguments as the HTTP API."""
-
-    def invoke(self, ctx: Any) -> Any:
-        """Run a command.
-
-        Raises typer.BadParameter.
-        """
-        try:
-            return super().invoke(ctx)
-        except typer.BadParameter as error:
-            found = getattr(error.__cause__, "errors", None)
-            if found is not None:  # of pydantic, which typer uses
-                from antiphon.chassis.validation_messages import message_of
-
-                error.message = shown(message_of(found()[0]))
-            raise
-
-
-class Program(typer.Typer):
-    """The commands, as the program that the installed script calls."""
-
-    def __call__(self, *arguments: Any, **named: Any) -> Any:
-        """Run a command."""
-        with unwritten_output():
-            return super().__call__(*arguments, **named)
-
-
 app = Program(
     name="antiphon",
     cls=Commands,
-    help="Run the embedded stack, make calls, and read the log of sessions.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+
+@app.callback()
+def _program(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Run the embedded stack, make calls, and read the log of sessions."""
+
+
 for command in COMMANDS:
     app.command(context_settings=PASSING_ON.get(command))(report_errors(command))
 app.add_typer(keys.app)

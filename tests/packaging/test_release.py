@@ -1,0 +1,127 @@
+"""What `make release` refuses, and what its list says."""
+
+import hashlib
+import os
+import shutil
+import stat
+import subprocess
+from pathlib import Path
+
+import pytest
+from tools.release.__main__ import files_of, listing
+from tools.release.deployables import HELM, Missing, charts, images
+from tools.release.readiness import problems
+from tools.release.version import ROOT, current, members
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A repository that can be released, with our project files."""
+    root = tmp_path / "checkout"
+    for path in (ROOT, *members()):
+        target = root / path.relative_to(ROOT)
+        target.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path / "pyproject.toml", target)
+    (root / "CHANGELOG.md").write_text(f"## Unreleased\n\n## {current()} - 2026-11-22\n")
+    git(root, "init", "--quiet")
+    git(root, "add", "--all")
+    git(root, "commit", "--quiet", "--message", "A release")
+    return root
+
+
+def git(root: Path, *arguments: str) -> None:
+    identity = ("-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false")
+    subprocess.run(["git", *identity, *arguments], cwd=root, check=True, timeout=30)
+
+
+def test_a_clean_checkout_can_be_released(checkout: Path) -> None:
+    assert problems(checkout) == []
+
+
+def test_each_problem_says_what_to_do(checkout: Path) -> None:
+    git(checkout, "tag", f"v{current()}")
+    (checkout / "CHANGELOG.md").write_text("## Unreleased\n")
+
+    changelog, tree, tag = problems(checkout)
+
+    assert changelog == (
+        f"CHANGELOG.md has no section '## {current()} - <date>': put that line below '## Unreleased'"
+    )
+    assert tree == "the tree is not clean: commit or remove CHANGELOG.md"
+    assert tag.startswith(f"the tag v{current()} exists: a version is released once")
+
+
+def test_a_checkout_without_charts_says_so(tmp_path: Path) -> None:
+    with pytest.raises(Missing, match=r"no charts in deploy/helm"):
+        charts(tmp_path / "out", "1.0.0", tmp_path)
+    with pytest.raises(Missing, match=r"no Dockerfile in deploy/images"):
+        images("1.0.0", tmp_path)
+
+
+def test_a_machine_without_tools_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    chart, dockerfile = tmp_path / "deploy/helm/a/Chart.yaml", tmp_path / "deploy/images/a.Dockerfile"
+    for path in (chart, dockerfile):
+        path.parent.mkdir(parents=True)
+        path.touch()
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv(HELM, raising=False)
+
+    with pytest.raises(Missing, match=f"no helm on the path: install it, or set {HELM}"):
+        charts(tmp_path / "out", "1.0.0", tmp_path)
+    with pytest.raises(Missing, match="no docker on the path"):
+        images("1.0.0", tmp_path)
+
+
+def test_charts_get_the_version_of_the_release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "deploy/helm/a").mkdir(parents=True)
+    (tmp_path / "deploy/helm/a/Chart.yaml").touch()
+    helm = program(tmp_path / "helm", f'echo "$@" > {tmp_path}/given; touch {tmp_path}/out/a-1.0.0.tgz')
+    monkeypatch.setenv(HELM, str(helm))
+
+    assert charts(tmp_path / "out", "1.0.0", tmp_path) == [tmp_path / "out/a-1.0.0.tgz"]
+    assert "--version 1.0.0 --app-version 1.0.0" in (tmp_path / "given").read_text()
+
+
+def test_what_helm_refuses_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "deploy/helm/a").mkdir(parents=True)
+    (tmp_path / "deploy/helm/a/Chart.yaml").touch()
+    monkeypatch.setenv(HELM, str(program(tmp_path / "helm", "echo 'chart.metadata is wrong' >&2; exit 1")))
+
+    with pytest.raises(RuntimeError, match=r"chart\.metadata is wrong"):
+        charts(tmp_path / "out", "1.0.0", tmp_path)
+
+
+def test_an_engine_that_does_not_answer_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "deploy/images").mkdir(parents=True)
+    (tmp_path / "deploy/images/a.Dockerfile").touch()
+    program(tmp_path / "docker", "exit 1")
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+
+    with pytest.raises(Missing, match="no Docker engine answers"):
+        images("1.0.0", tmp_path)
+
+
+def test_the_list_has_sizes_checksums_and_what_is_left_out(tmp_path: Path) -> None:
+    (tmp_path / "python").mkdir()
+    (tmp_path / "python" / "a.whl").write_bytes(bytes(2048))
+    [file] = files = files_of(tmp_path)
+    manifest = {
+        "version": "1.0.0",
+        "commit": "0123456789abcdef",
+        "files": files,
+        "images": [{"name": "antiphon/session-api:1.0.0", "size": "101MB"}],
+        "left_out": {"charts": "no helm"},
+    }
+
+    assert file["sha256"] == hashlib.sha256(bytes(2048)).hexdigest()
+    shown = listing(manifest, tmp_path)
+    assert "python/a.whl" in shown
+    assert "2.0 KiB" in shown
+    assert "antiphon/session-api:1.0.0" in shown
+    assert "not in it: charts: no helm" in shown
+
+
+def program(path: Path, script: str) -> Path:
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+    return path

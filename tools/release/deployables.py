@@ -1,0 +1,78 @@
+"""The images and charts of a release, made where their tools are; elsewhere, why they are missing."""
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+from tools.release.version import ROOT
+
+HELM = "ANTIPHON_HELM"  # a helm that is not on the path
+ENGINE_SECONDS = 20
+BUILD_SECONDS = 3600
+PACKAGE_SECONDS = 120
+CHARTS = Path("deploy") / "helm"
+IMAGES = Path("deploy") / "images"
+VERSION_LABEL = "org.opencontainers.image.version"
+
+
+class Missing(Exception):
+    """What cannot be made here, and why."""
+
+
+def charts(folder: Path, version: str, root: Path = ROOT) -> list[Path]:
+    """Package the charts into a folder, in the version of the release.
+
+    Raises Missing without helm or charts, RuntimeError with what helm says.
+    """
+    found = sorted(path.parent for path in (root / CHARTS).glob("*/Chart.yaml"))
+    if not found:
+        raise Missing(f"no charts in {CHARTS}")
+    helm = os.environ.get(HELM) or shutil.which("helm")
+    if helm is None:
+        raise Missing(f"no helm on the path: install it, or set {HELM}")
+    folder.mkdir(parents=True, exist_ok=True)
+    for chart in found:
+        versions = ("--version", version, "--app-version", version)
+        _run([helm, "package", str(chart), *versions, "--destination", str(folder)], PACKAGE_SECONDS)
+    return sorted(folder.glob("*.tgz"))
+
+
+def images(version: str, root: Path = ROOT) -> list[dict[str, str]]:
+    """Build the images by `make images`; return the name, id and size of those with this version.
+
+    Raises Missing without an engine or Dockerfiles, RuntimeError with what the engine says.
+    """
+    if not list((root / IMAGES).glob("*.Dockerfile")):
+        raise Missing(f"no Dockerfile in {IMAGES}")
+    docker = shutil.which("docker")
+    if docker is None:
+        raise Missing("no docker on the path")
+    if subprocess.run([docker, "info"], capture_output=True, timeout=ENGINE_SECONDS, check=False).returncode:
+        raise Missing("no Docker engine answers: start one, or set DOCKER_HOST")
+    if subprocess.run(["make", "images"], cwd=root, timeout=BUILD_SECONDS, check=False).returncode:
+        raise RuntimeError("make images failed")
+    listed = _run(
+        [
+            docker,
+            "images",
+            "--no-trunc",
+            "--format",
+            "{{json .}}",
+            "--filter",
+            f"label={VERSION_LABEL}={version}",
+        ],
+        ENGINE_SECONDS,
+    )
+    return [
+        {"name": f"{row['Repository']}:{row['Tag']}", "id": row["ID"], "size": row["Size"]}
+        for row in map(json.loads, listed.splitlines())
+    ]
+
+
+def _run(command: list[str], seconds: float) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command[:2])} failed:\n{done.stderr}")
+    return done.stdout
