@@ -43,6 +43,8 @@ NEEDED = {
     "ip": "iproute2",
     "iptables": "iptables",
 }
+SOCKETS = ("docker.sock", "containerd.sock", "containerd.sock.ttrpc")
+SOCKET_LENGTH = 104
 READY_SECONDS = 60.0
 STOP_SECONDS = 40.0
 CLEAN_SECONDS = 300.0
@@ -103,6 +105,10 @@ def missing() -> str | None:
 def running(name: str = "tests", cache: Path = CACHE) -> Iterator[Engine]:
     """Start the engine of this name, and stop it; raises StackError if it is in use or does not start."""
     folder = cache / name
+    if len(str(folder / SOCKETS[-1])) > SOCKET_LENGTH:
+        raise StackError(
+            f"{folder} is too long for the sockets in it: choose a shorter --name or cache folder"
+        )
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     lock = lock_file(folder / "lock")
     if lock is None:
@@ -210,7 +216,7 @@ def _clear(folder: Path) -> None:
     # networks have their range written down, and the next run may have another
     for part in ("data/network", "exec", "state"):
         shutil.rmtree(folder / part, ignore_errors=True)
-    for file in ("dockerd.pid", "docker.sock", "containerd.sock", "containerd.sock.ttrpc"):
+    for file in ("dockerd.pid", *SOCKETS):
         (folder / file).unlink(missing_ok=True)
 
 

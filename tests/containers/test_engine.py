@@ -4,6 +4,7 @@ import json
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -38,9 +39,16 @@ with engine.running("second", Path(sys.argv[1])) as started:
 
 
 @pytest.fixture
-def second(tmp_path: Path) -> Iterator[Engine]:
+def cache() -> Iterator[Path]:
+    """A cache folder with a short name: the engine makes sockets in it."""
+    with tempfile.TemporaryDirectory(prefix="e") as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
+def second(cache: Path) -> Iterator[Engine]:
     """Another engine, beside the one of this run."""
-    with engine.running(NAME, tmp_path) as started:
+    with engine.running(NAME, cache) as started:
         yield started
 
 
@@ -74,37 +82,37 @@ def test_containers_find_one_another_by_name(second: Engine) -> None:
     assert b"server" not in of_this_run.split()
 
 
-def test_it_leaves_no_process_link_or_rule(tmp_path: Path) -> None:
-    with engine.running(NAME, tmp_path) as started:
+def test_it_leaves_no_process_link_or_rule(cache: Path) -> None:
+    with engine.running(NAME, cache) as started:
         image = base_image.load(started)
         started.docker("network", "create", "left")
         started.docker("run", "--detach", "--network", "left", image, "sleep", "600")
         number = started.network.number
         assert len(_traces(number)) >= 5  # two bridges, three rules
         assert engine.processes(started.folder)
-    assert engine.processes(tmp_path / NAME) == []
+    assert engine.processes(cache / NAME) == []
     assert _traces(number) == []
 
 
-def test_one_name_is_one_engine(tmp_path: Path) -> None:
-    with engine.running(NAME, tmp_path), pytest.raises(StackError, match="choose another --name"):  # noqa: SIM117
-        with engine.running(NAME, tmp_path):
+def test_one_name_is_one_engine(cache: Path) -> None:
+    with engine.running(NAME, cache), pytest.raises(StackError, match="choose another --name"):  # noqa: SIM117
+        with engine.running(NAME, cache):
             pass
 
 
-def test_a_killed_run_is_cleaned_up_by_the_next(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", KILLED, str(tmp_path)]
+def test_a_killed_run_is_cleaned_up_by_the_next(cache: Path) -> None:
+    command = [sys.executable, "-c", KILLED, str(cache)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as killed:
         assert killed.stdout is not None
         assert killed.stdout.readline() == b"ready\n"
         killed.send_signal(signal.SIGKILL)
-    number = int((tmp_path / NAME / "network").read_text())
+    number = int((cache / NAME / "network").read_text())
     assert _traces(number) != []
 
-    with engine.running(NAME, tmp_path) as started:
+    with engine.running(NAME, cache) as started:
         assert started.docker("network", "ls", "--quiet", "--filter", "type=custom") == ""
         later = started.network.number
-    assert engine.processes(tmp_path / NAME) == []
+    assert engine.processes(cache / NAME) == []
     assert _traces(number) + _traces(later) == []
 
 
@@ -120,8 +128,13 @@ def test_a_range_in_use_is_not_taken() -> None:
     assert not network._in_use(first)
 
 
-def test_an_engine_that_does_not_start_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_engine_that_does_not_start_says_why(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "_settings", lambda _: {"no-such-setting": True})
-    with pytest.raises(StackError, match="no-such-setting"), engine.running(NAME, tmp_path):
+    with pytest.raises(StackError, match="no-such-setting"), engine.running(NAME, cache):
         pass
-    assert engine.processes(tmp_path / NAME) == []
+    assert engine.processes(cache / NAME) == []
+
+
+def test_a_folder_that_is_too_long_for_sockets_is_refused(cache: Path) -> None:
+    with pytest.raises(StackError, match="too long"), engine.running("n" * 100, cache):
+        pass
