@@ -1,6 +1,6 @@
 # One target per verb; the work is in the `antiphon` command. This file makes the environment and calls it.
 .DEFAULT_GOAL := help
-.PHONY: install up down status logs call test test-fast journeys-live test-platforms test-upgrade check bench contracts lock release clean help
+.PHONY: install up down status logs call test test-fast journeys-live test-platforms test-containers test-upgrade check bench contracts lock release clean help
 MAKEFLAGS += --no-print-directory
 # Tests start some hundred processes: without it each of them compiles the sources again.
 unexport PYTHONDONTWRITEBYTECODE
@@ -56,6 +56,9 @@ test-upgrade: $(READY) ## the release before on this schema, and an upgrade unde
 	@$(BIN)/antiphon livekit
 	@$(BIN)/pytest -n 0 tests/upgrade $(ARGS)
 
+test-containers: $(READY) ## images, compose, broker and database tests on a Docker engine of its own (needs root)
+	@$(BIN)/python -m tests.containers.run $(ARGS)
+
 check: $(READY) ## lint, format, types, import rules, generated files
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -91,7 +94,7 @@ clean: ## remove the virtual environment and the caches; the stack's data stays
 help: ## print this
 	@echo "usage: make TARGET"; echo
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | \
-		while IFS='|' read -r target text; do printf '  %-14s %s\n' $$target "$$text"; done
+		while IFS='|' read -r target text; do printf '  %-16s %s\n' $$target "$$text"; done
 
 # The environment is updated when the lock or a project file changes.
 $(READY): requirements.lock $(PROJECTS)
