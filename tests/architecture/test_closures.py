@@ -1,6 +1,6 @@
 """A service imports only what its image holds: what it and its packages declare, and what that brings.
 
-In the one environment of a checkout, an import that only a neighbour declared would work, and fail in the image.
+In the one environment of a checkout, an import that only a neighbour declared works; in the image it fails.
 """
 
 import ast
