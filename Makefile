@@ -1,6 +1,6 @@
 # One target per verb; the work is in the `antiphon` command. This file makes the environment and calls it.
 .DEFAULT_GOAL := help
-.PHONY: install up down status logs call test test-fast journeys-live test-platforms check bench contracts lock clean help
+.PHONY: install up down status logs call test test-fast journeys-live test-platforms images check bench contracts lock clean help
 MAKEFLAGS += --no-print-directory
 # Tests start some hundred processes: without it each of them compiles the sources again.
 unexport PYTHONDONTWRITEBYTECODE
@@ -51,6 +51,9 @@ journeys-live: $(READY) ## run the journeys of OpenAI and Deepgram against the r
 test-platforms: $(READY) ## lock for all platforms; up and tests on Debian trixie (needs root, debootstrap)
 	@$(BIN)/python -m tests.platforms.wheels
 	@$(BIN)/python -m tests.platforms.trixie $(ARGS)
+
+images: $(READY) ## build the images of the services (ARGS="--prefix registry.example/antiphon"; needs Docker)
+	@$(BIN)/python -m deploy.images.build $(ARGS)
 
 check: $(READY) ## lint, format, types, import rules, generated files
 	@$(BIN)/ruff check .

@@ -47,7 +47,9 @@ def test_an_unknown_service_is_refused() -> None:
 
 def test_a_full_disk_is_refused_before_the_build() -> None:
     check_disk(Path("/data"), FREE_BYTES)
-    with pytest.raises(CannotBuild, match="/data has 1.0 GiB of free disk, and building .* 6 GiB: free some"):
+    with pytest.raises(
+        CannotBuild, match=r"/data has 1\.0 GiB of free disk, and building .* 6 GiB: free some"
+    ):
         check_disk(Path("/data"), 1 << 30)
 
 
@@ -70,10 +72,8 @@ def test_the_table_has_a_line_for_each_image() -> None:
 
 def bases(files: dict[str, str]) -> set[str]:
     """Return the default bases; each must be pinned by digest."""
-    found = {
-        re.findall(r"(?m)^ARG BASE_IMAGE=(\S+@sha256:[0-9a-f]{64})$", text)[0] for text in files.values()
-    }
-    return found
+    pinned = r"(?m)^ARG BASE_IMAGE=(\S+@sha256:[0-9a-f]{64})$"
+    return {re.findall(pinned, text)[0] for text in files.values()}
 
 
 def test_every_dockerfile_has_the_same_pinned_base() -> None:
