@@ -1,0 +1,93 @@
+"""The compose file: everything starts from nothing, and the first call of the quickstart works."""
+
+import json
+import re
+from typing import Any
+
+import pytest
+from deploy.images.build import SERVICES, Docker
+from tests.containers.conftest import Platform
+
+ONE_SHOT = ("migrate", "publish-flows")
+SERVERS = ("nats", "postgres", "livekit")
+
+
+def inspected(docker: Docker, container: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(docker.ask("container", "inspect", container))[0]
+    return found
+
+
+@pytest.fixture(scope="module")
+def called(platform: Platform) -> str:
+    """Make a call by voice from this machine; return the id of its session."""
+    done = platform.antiphon("call", "--ready-within", "60")
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = re.search(r"ses_\w+", done.stdout)
+    assert found, done.stdout
+    return found[0]
+
+
+def test_the_first_call_is_heard_answered_and_recorded(platform: Platform, called: str) -> None:
+    done = platform.antiphon("show", called, "--json")
+
+    assert done.returncode == 0, done.stderr
+    shown = json.loads(done.stdout)
+    assert shown["session"]["status"] == "closed"
+    assert any(turn.get("user_text") and turn.get("assistant_text") for turn in shown["turns"]), shown
+
+
+def test_livekit_sends_its_webhooks_to_the_service(platform: Platform, called: str) -> None:
+    done = platform.antiphon("events", called)
+
+    assert done.returncode == 0, done.stderr
+    assert "livekit.room_started" in done.stdout
+
+
+@pytest.mark.parametrize("service", [*SERVICES, *SERVERS])
+def test_every_container_is_healthy_and_confined(
+    platform: Platform, docker: Docker, called: str, service: str
+) -> None:
+    found = inspected(docker, platform.container(service))
+    host = found["HostConfig"]
+
+    assert found["State"]["Health"]["Status"] == "healthy"
+    assert host["ReadonlyRootfs"]
+    assert host["Memory"] > 0
+    assert host["NanoCpus"] > 0
+    assert host["RestartPolicy"]["Name"] == "unless-stopped"
+    assert any("no-new-privileges" in option for option in host["SecurityOpt"])
+    if service in SERVICES:
+        assert found["Config"]["User"] == "10001:10001"
+        assert host["CapDrop"] == ["ALL"]
+        assert found["RestartCount"] == 0
+
+
+@pytest.mark.parametrize("service", ONE_SHOT)
+def test_what_runs_once_has_ended_well(platform: Platform, docker: Docker, service: str) -> None:
+    state = inspected(docker, platform.container(service))["State"]
+
+    assert (state["Status"], state["ExitCode"]) == ("exited", 0)
+
+
+def test_only_loopback_and_the_media_address_are_published(
+    platform: Platform, docker: Docker, called: str
+) -> None:
+    published = {
+        binding["HostIp"]
+        for service in (*SERVICES, *SERVERS)
+        for bindings in inspected(docker, platform.container(service))["NetworkSettings"]["Ports"].values()
+        for binding in bindings or ()
+    }
+
+    assert published == {"127.0.0.1", platform.variables["LIVEKIT_BIND"]}
+
+
+def test_the_data_outlives_the_containers(platform: Platform, called: str) -> None:
+    platform.compose("down", "--timeout", "20")
+    platform.compose("up", "-d")
+
+    done = platform.antiphon("show", called)
+    again = platform.antiphon("call", "--ready-within", "60")
+
+    assert done.returncode == 0, done.stderr
+    assert again.returncode == 0, again.stdout + again.stderr
