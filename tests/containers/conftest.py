@@ -6,6 +6,7 @@ The variables TEST_…_IMAGE name the images of the base and the servers. Withou
 """
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -138,6 +139,8 @@ def platform(
     file = tmp_path_factory.mktemp("compose") / "env"
     compose_env.write(file, variables)
     program = os.environ.get("TEST_COMPOSE", "docker-compose").split()
+    if shutil.which(program[0]) is None:
+        pytest.exit(f"{program[0]} is missing: apt-get install docker-compose", returncode=1)
     options = ("-f", "deploy/compose.yaml", "--env-file", str(file), "-p", "antiphontests")
     platform = Platform(variables, (*program, *options))
     try:
