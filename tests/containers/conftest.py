@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -114,37 +115,46 @@ class Platform:
         )  # fmt: skip
 
 
+@contextmanager
+def running(project: str, variables: Mapping[str, str], file: Path, *services: str) -> Iterator[Platform]:
+    """Start services with `compose up`, all of them by default; remove them with their volumes."""
+    program = os.environ.get("TEST_COMPOSE", "docker-compose").split()
+    if shutil.which(program[0]) is None:
+        pytest.exit(f"{program[0]} is missing: apt-get install docker-compose", returncode=1)
+    compose_env.write(file, variables)
+    options = ("-f", "deploy/compose.yaml", "--env-file", str(file), "-p", project)
+    platform = Platform(variables, (*program, *options))
+    try:
+        platform.compose("up", "-d", *services)
+        yield platform
+    finally:
+        platform.compose("down", "--volumes", "--timeout", "10")
+
+
 @pytest.fixture(scope="session")
-def platform(
-    engine: Engine,
-    images: dict[str, str],
-    servers: Mapping[str, str],
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Platform]:
-    """Start everything with `compose up`, from a new file of secrets; remove it with its volumes."""
+def variables(engine: Engine, servers: Mapping[str, str]) -> dict[str, str]:
+    """The variables of a platform with the images of the tests, on ports that are free."""
     address = engine.network.gateway  # of this machine, on a bridge of the engine: nobody else reaches it
-    variables = compose_env.variables(address, cluster=False, metrics=False) | {
+    ports = ("ANTIPHON_API_PORT", "LIVEKIT_PORT", "LIVEKIT_UDP_PORT", "LIVEKIT_TCP_PORT")
+    chosen = {name: str(free_port()) for name in ports}
+    return compose_env.variables(address, cluster=False, metrics=False) | {
+        **chosen,
         "ANTIPHON_IMAGES": PREFIX,
         "ANTIPHON_VERSION": "tests",
         "NATS_IMAGE": servers["TEST_NATS_IMAGE"],
         "POSTGRES_IMAGE": servers["TEST_POSTGRES_IMAGE"],
         "LIVEKIT_IMAGE": servers["TEST_LIVEKIT_IMAGE"],
         "LIVEKIT_BIND": address,
-        **{name: str(free_port()) for name in ("ANTIPHON_API_PORT", "LIVEKIT_PORT")},
-        **{name: str(free_port()) for name in ("LIVEKIT_UDP_PORT", "LIVEKIT_TCP_PORT")},
+        "ANTIPHON_LIVEKIT_PUBLIC_URL": f"ws://127.0.0.1:{chosen['LIVEKIT_PORT']}",
         "ANTIPHON_AGENT_LOAD_THRESHOLD": "inf",  # a busy machine must not refuse calls
         "ANTIPHON_STREAM_MAX_BYTES": str(256 << 20),
     }
-    variables["ANTIPHON_LIVEKIT_PUBLIC_URL"] = f"ws://127.0.0.1:{variables['LIVEKIT_PORT']}"
-    file = tmp_path_factory.mktemp("compose") / "env"
-    compose_env.write(file, variables)
-    program = os.environ.get("TEST_COMPOSE", "docker-compose").split()
-    if shutil.which(program[0]) is None:
-        pytest.exit(f"{program[0]} is missing: apt-get install docker-compose", returncode=1)
-    options = ("-f", "deploy/compose.yaml", "--env-file", str(file), "-p", "antiphontests")
-    platform = Platform(variables, (*program, *options))
-    try:
-        platform.compose("up", "-d")
+
+
+@pytest.fixture(scope="session")
+def platform(
+    images: dict[str, str], variables: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Platform]:
+    """Everything that the compose file starts without a profile, from new secrets."""
+    with running("antiphontests", variables, tmp_path_factory.mktemp("compose") / "env") as platform:
         yield platform
-    finally:
-        platform.compose("down", "--volumes", "--timeout", "10")

@@ -3,15 +3,18 @@
 import json
 import re
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
+from deploy import compose_env
 from deploy.images.build import SERVICES, Docker
-from tests.containers.conftest import Platform
+from tests.containers.conftest import Platform, running
 
 ONE_SHOT = ("migrate", "publish-flows")
 SERVERS = ("nats", "postgres", "livekit")
 CLOSED_SECONDS = 90.0
+CLUSTER_SECONDS = 120.0
 
 
 def inspected(docker: Docker, container: str) -> dict[str, Any]:
@@ -112,3 +115,20 @@ def test_the_data_outlives_the_containers(platform: Platform, called: str) -> No
 
     assert done.returncode == 0, done.stderr
     assert again.returncode == 0, again.stdout + again.stderr
+
+
+def test_the_profile_of_a_cluster_makes_one_of_three_brokers(
+    variables: dict[str, str], tmp_path: Path
+) -> None:
+    chosen = variables | compose_env.variables("192.0.2.1", cluster=True, metrics=False)
+    with running("antiphoncluster", chosen, tmp_path / "env", *compose_env.BROKERS) as cluster:
+        deadline = time.monotonic() + CLUSTER_SECONDS
+        while True:
+            url = "http://127.0.0.1:8222/jsz"
+            state = json.loads(
+                cluster.compose("exec", "-T", "nats", "wget", "-q", "-O", "-", url, seconds=60)
+            )
+            if state["meta_cluster"].get("leader") and state["meta_cluster"]["cluster_size"] == 3:
+                break
+            assert time.monotonic() < deadline, state["meta_cluster"]
+            time.sleep(0.5)
