@@ -1,7 +1,8 @@
 """Parallel test runs, and the real servers that tests use.
 
-Each worker process has a NATS server and a Postgres server of its own, started once, on free ports, emptied
-before each test. Tests that share a costly fixture, or that must not run at the same time, are one group.
+Each worker process has a NATS server and a Postgres server of its own, embedded or in containers
+(`tests/fixtures/backend.py`), started once, on free ports, emptied before each test. Tests that share a
+costly fixture, or that must not run at the same time, are one group.
 """
 
 import asyncio
@@ -16,7 +17,7 @@ from uuid import uuid4
 import asyncpg
 import pytest
 from hypothesis import HealthCheck, settings
-from tests.fixtures import leftovers
+from tests.fixtures import backend, leftovers
 from tests.fixtures.broker import make_anew
 from tests.fixtures.groups import GroupScheduling, group_of, write_groups
 from tests.fixtures.template_database import clone_template
@@ -64,6 +65,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if hasattr(config, "workerinput"):
         gc.disable()  # until all is collected: imports make a million objects and no garbage
     else:
+        backend.check()
         config.stash[_run] = leftovers.begin()
 
 
@@ -133,7 +135,10 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Report what was left behind, and the folder of a failed run."""
+    """Report the servers of the tests, what was left behind, and the folder of a failed run."""
+    if backend.chosen() == backend.CONTAINERS:
+        reports = [report for found in terminalreporter.stats.values() for report in found]
+        terminalreporter.write_line(backend.summary(reports))
     run, left = config.stash.get(_run, None), config.stash.get(_left, [])
     if left:
         terminalreporter.section("left behind", red=True)
@@ -154,17 +159,30 @@ def server_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def started_nats(server_folder: Path) -> Iterator[NatsServer]:
+def embedded_nats(server_folder: Path) -> Iterator[NatsServer]:
     server = NatsServer(server_folder / "nats", max_store_bytes=MAX_STORE_BYTES)
     server.start()
     yield server
     server.stop()
 
 
+@pytest.fixture(scope="session")
+def containers_nats(server_folder: Path) -> Iterator[NatsServer]:
+    from tests.fixtures.container_servers import ContainerNats
+
+    server = ContainerNats(server_folder / "nats-container", max_store_bytes=MAX_STORE_BYTES)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.container.remove()
+
+
 @pytest.fixture
-def nats_server(started_nats: NatsServer) -> NatsServer:
+def nats_server(request: pytest.FixtureRequest) -> NatsServer:
     """A NATS server with JetStream; a test may stop, kill and start it."""
-    return _running(started_nats)
+    server: NatsServer = request.getfixturevalue(f"{backend.of_test(request.node)}_nats")
+    return _running(server)
 
 
 @pytest.fixture
@@ -177,42 +195,58 @@ async def bus(nats_server: NatsServer) -> AsyncIterator[Bus]:
 
 
 @pytest.fixture(scope="session")
-def started_postgres(server_folder: Path) -> Iterator[Postgres]:
+def embedded_postgres(server_folder: Path) -> Iterator[Postgres]:
     server = Postgres(server_folder / "postgres")
     server.start()
     yield server
     _running(server).stop()  # one that was killed left shared memory, which a start removes
 
 
+@pytest.fixture(scope="session")
+def containers_postgres(server_folder: Path) -> Iterator[Postgres]:
+    from tests.fixtures.container_servers import ContainerPostgres
+
+    server = ContainerPostgres(server_folder / "postgres-container")
+    try:
+        server.start()
+        yield server
+    finally:
+        server.container.remove()
+
+
 @pytest.fixture
-def postgres_server(started_postgres: Postgres) -> Postgres:
+def postgres_server(request: pytest.FixtureRequest) -> Postgres:
     """A Postgres server; a test may stop, kill and start it."""
-    return _running(started_postgres)
+    server: Postgres = request.getfixturevalue(f"{backend.of_test(request.node)}_postgres")
+    return _running(server)
 
 
 @pytest.fixture(scope="session")
-def template_database(started_postgres: Postgres) -> str:
-    """The name of a migrated, empty database, made once."""
+def databases_of() -> dict[int, list[str]]:
+    """The databases of earlier tests, by the port of the server, to drop when the next one is created."""
+    return {}
+
+
+@pytest.fixture
+def template_database(postgres_server: Postgres, databases_of: dict[int, list[str]]) -> str:
+    """The name of a migrated, empty database, made once for each server."""
     from antiphon.persistence.migrations import migrate
 
-    server = _running(started_postgres)
-    asyncio.run(_execute(server, f'create database "{TEMPLATE}"'))
-    migrate(server.dsn_of(TEMPLATE))
+    if postgres_server.port not in databases_of:
+        asyncio.run(_execute(postgres_server, f'create database "{TEMPLATE}"'))
+        migrate(postgres_server.dsn_of(TEMPLATE))
+        databases_of[postgres_server.port] = []
     return TEMPLATE
 
 
-@pytest.fixture(scope="session")
-def used_databases() -> list[str]:
-    """The names of the databases of earlier tests, to drop over the connection that creates the next one."""
-    return []
-
-
 @pytest.fixture
-async def postgres_dsn(postgres_server: Postgres, template_database: str, used_databases: list[str]) -> str:
+async def postgres_dsn(
+    postgres_server: Postgres, template_database: str, databases_of: dict[int, list[str]]
+) -> str:
     """The address of a database of this test's own, migrated and empty."""
-    name = f"test_{os.getpid()}_{uuid4().hex[:12]}"
-    await clone_template(postgres_server.dsn_of("postgres"), template_database, name, drop=used_databases)
-    used_databases[:] = [name]
+    name, used = f"test_{os.getpid()}_{uuid4().hex[:12]}", databases_of[postgres_server.port]
+    await clone_template(postgres_server.dsn_of("postgres"), template_database, name, drop=used)
+    used[:] = [name]
     return postgres_server.dsn_of(name)
 
 
@@ -225,7 +259,12 @@ async def database(postgres_dsn: str) -> AsyncIterator[Database]:
 
 
 def _running(server: Server) -> Server:
-    if server.process is None or server.process.poll() is not None:
+    container = getattr(server, "container", None)
+    if container is not None:
+        runs = container.running
+    else:
+        runs = server.process is not None and server.process.poll() is None
+    if not runs:
         server.start()  # the test before has left it stopped
     return server
 

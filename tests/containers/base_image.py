@@ -16,6 +16,7 @@ from antiphon.cli.errors import StackError
 from antiphon.cli.home import lock_file
 
 NAME = "antiphon.test/python:3.11-slim-bookworm"
+LABEL = "antiphon.test.archive"
 SUITE = "bookworm"  # whose Python is 3.11
 PACKAGES = ("ca-certificates", "python3", "python3-pip", "python3-venv")
 MIRROR = "https://debian.example/debian"
@@ -39,9 +40,15 @@ POLL_SECONDS = 1.0
 
 def load(engine: Engine, mirror: str = MIRROR) -> str:
     """Import the image into the engine unless it is there; return its name."""
-    if not engine.docker("image", "ls", "--quiet", NAME):
-        change = "ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8"
-        engine.docker("import", "--change", change, "--change", 'CMD ["python3"]', str(archive(mirror)), NAME)
+    kept = archive(mirror)
+    if not engine.docker("image", "ls", "--quiet", "--filter", f"label={LABEL}={kept.name}", NAME):
+        changes = [
+            "ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8",
+            'CMD ["python3"]',
+            f"LABEL {LABEL}={kept.name}",
+        ]
+        options = [part for change in changes for part in ("--change", change)]
+        engine.docker("import", *options, str(kept), NAME)
     return NAME
 
 

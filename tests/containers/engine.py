@@ -43,6 +43,8 @@ NEEDED = {
     "ip": "iproute2",
     "iptables": "iptables",
 }
+SOCKETS = ("docker.sock", "containerd.sock", "containerd.sock.ttrpc")
+SOCKET_LENGTH = 104
 READY_SECONDS = 60.0
 STOP_SECONDS = 40.0
 CLEAN_SECONDS = 300.0
@@ -103,6 +105,10 @@ def missing() -> str | None:
 def running(name: str = "tests", cache: Path = CACHE) -> Iterator[Engine]:
     """Start the engine of this name, and stop it; raises StackError if it is in use or does not start."""
     folder = cache / name
+    if len(str(folder / SOCKETS[-1])) > SOCKET_LENGTH:
+        raise StackError(
+            f"{folder} is too long for the sockets in it: choose a shorter --name or cache folder"
+        )
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     lock = lock_file(folder / "lock")
     if lock is None:
@@ -121,12 +127,12 @@ def running(name: str = "tests", cache: Path = CACHE) -> Iterator[Engine]:
 
 
 def _run(engine: Engine) -> Iterator[Engine]:
-    processes: list[subprocess.Popen[bytes]] = []
+    started: list[subprocess.Popen[bytes]] = []
     try:
-        processes.append(_start(engine, "containerd"))
-        _wait(engine, "containerd", processes[0], (engine.folder / "containerd.sock").is_socket)
-        processes.append(_start(engine, "dockerd"))
-        _wait(engine, "dockerd", processes[1], lambda: _answers(engine))
+        started.append(_start(engine, "containerd"))
+        _wait(engine, "containerd", started[0], (engine.folder / "containerd.sock").is_socket)
+        started.append(_start(engine, "dockerd"))
+        _wait(engine, "dockerd", started[1], lambda: _answers(engine))
         _remove_all(engine)  # of a run that was killed
         try:
             yield engine
@@ -135,8 +141,8 @@ def _run(engine: Engine) -> Iterator[Engine]:
             engine.docker("image", "prune", "--force")
             engine.docker("builder", "prune", "--force", "--keep-storage", BUILD_CACHE)
     finally:
-        for started in reversed(processes):
-            process.stop(started, [signal.SIGTERM], timeout_seconds=STOP_SECONDS)
+        for program in reversed(started):
+            process.stop(program, [signal.SIGTERM], timeout_seconds=STOP_SECONDS)
 
 
 def _start(engine: Engine, program: str) -> subprocess.Popen[bytes]:
@@ -195,7 +201,7 @@ def _remove_all(engine: Engine) -> None:
 
 def _clear(folder: Path) -> None:
     """End what a killed run left: processes, mounts, the network. Images stay."""
-    left = [found for found in psutil.process_iter() if _belongs(found, folder)]
+    left = processes(folder)
     left += [child for found in left for child in found.children(recursive=True)]  # of shims: the containers
     for found in left:
         with suppress(psutil.NoSuchProcess):
@@ -210,8 +216,13 @@ def _clear(folder: Path) -> None:
     # networks have their range written down, and the next run may have another
     for part in ("data/network", "exec", "state"):
         shutil.rmtree(folder / part, ignore_errors=True)
-    for file in ("dockerd.pid", "docker.sock", "containerd.sock", "containerd.sock.ttrpc"):
+    for file in ("dockerd.pid", *SOCKETS):
         (folder / file).unlink(missing_ok=True)
+
+
+def processes(folder: Path) -> list[psutil.Process]:
+    """Return the processes of the engine in this folder, without those in containers."""
+    return [found for found in psutil.process_iter() if _belongs(found, folder)]
 
 
 def _belongs(found: psutil.Process, folder: Path) -> bool:

@@ -15,7 +15,7 @@ from antiphon.cli.stack.postgres import Postgres
 if TYPE_CHECKING:
     from tests.persistence.conftest import LogReader, NewSession, Publish, Replicas
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.embedded_servers]
 
 CALLS = 24  # of every partition, or nearly
 

@@ -14,7 +14,7 @@ from antiphon.cli.stack.nats import NatsServer
 if TYPE_CHECKING:
     from tests.persistence.conftest import Eventually, LogReader, NewSession, Replica, Replicas
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.embedded_servers]
 
 EVENTS = 2_100
 SIZE = 100_000

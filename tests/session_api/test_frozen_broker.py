@@ -33,6 +33,7 @@ async def frozen(start: Any, nats_server: NatsServer) -> AsyncIterator[tuple[htt
             os.kill(process.pid, signal.SIGCONT)
 
 
+@pytest.mark.embedded_servers
 @pytest.mark.timeout(120)
 async def test_every_route_answers_within_its_deadline(frozen: tuple[httpx.AsyncClient, str]) -> None:
     client, session_id = frozen

@@ -287,6 +287,7 @@ async def test_an_outage_of_the_server_of_any_length_is_survived(
     assert seen.consumer.broker._connection_kwargs["max_reconnect_attempts"] == -1
 
 
+@pytest.mark.embedded_servers
 @pytest.mark.parametrize("hangs", [False, True], ids=["is away", "hangs"])
 async def test_it_stops_in_time_while_the_server_does_not_answer(
     bus: Bus, nats_server: NatsServer, name: str, hangs: bool

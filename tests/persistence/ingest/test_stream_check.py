@@ -78,6 +78,7 @@ async def test_a_stream_recreated_while_ingest_runs_stops_the_partition(
     assert await event_log.count() == EVENTS
 
 
+@pytest.mark.embedded_servers
 async def test_a_stream_restored_shorter_stops_the_partition(
     publish: "Publish",
     ingest: "RunningIngest",
