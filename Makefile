@@ -1,6 +1,6 @@
 # One target per verb; the work is in the `antiphon` command. This file makes the environment and calls it.
 .DEFAULT_GOAL := help
-.PHONY: install up down status logs call test test-fast journeys-live test-platforms test-containers test-upgrade check bench contracts lock release clean help
+.PHONY: install up down status logs call test test-fast journeys-live test-platforms test-containers images test-upgrade check bench contracts lock release clean help
 MAKEFLAGS += --no-print-directory
 # Tests start some hundred processes: without it each of them compiles the sources again.
 unexport PYTHONDONTWRITEBYTECODE
@@ -58,6 +58,9 @@ test-upgrade: $(READY) ## the release before on this schema, and an upgrade unde
 
 test-containers: $(READY) ## images, compose, broker and database tests on a Docker engine of its own (needs root)
 	@$(BIN)/python -m tests.containers.run $(ARGS)
+
+images: $(READY) ## build the images of the services (ARGS="--prefix registry.example/antiphon"; needs Docker)
+	@$(BIN)/python -m deploy.images.build $(ARGS)
 
 check: $(READY) ## lint, format, types, import rules, generated files
 	@$(BIN)/ruff check .

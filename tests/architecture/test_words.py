@@ -8,8 +8,18 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = (
-    "contracts/src", "chassis", "recorder", "services", "client", "cli", "examples", "tests", "tools", "docs",
-)  # fmt: skip
+    "contracts/src",
+    "chassis",
+    "recorder",
+    "services",
+    "client",
+    "cli",
+    "deploy",
+    "examples",
+    "tests",
+    "tools",
+    "docs",
+)
 SUFFIXES = {".py", ".md", ".sql", ".toml"}
 # decisions and releases are not rewritten
 HISTORY = ("docs/adr/", "CHANGELOG.md")

@@ -39,6 +39,7 @@ NEEDED = {
     "dockerd": "docker.io",
     str(CLIENT): "docker.io",
     "containerd": "containerd",
+    "docker-compose": "docker-compose",
     "debootstrap": "debootstrap",
     "ip": "iproute2",
     "iptables": "iptables",
