@@ -38,7 +38,7 @@ async def test_the_sessions_of_a_gap_are_named(
         ("ANTIPHON_POSTGRES_BIN", str(INSTALLED / "bin")),
     ):
         monkeypatch.setenv(name, value)
-    settings = BackupSettings()  # type: ignore[call-arg]
+    settings = BackupSettings()
     across, cut_off = new_session("across the gap"), new_session("cut off")
     late = next(
         session

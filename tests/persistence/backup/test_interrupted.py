@@ -111,7 +111,7 @@ async def test_a_restore_that_is_stopped_leaves_an_empty_database(
         raise Killed
 
     monkeypatch.setattr(restoring, "_chunks", half)
-    settings = BackupSettings()  # type: ignore[call-arg]
+    settings = BackupSettings()
     with pytest.raises(Killed):
         await restoring.restore(
             settings, target, ["postgres"], overwrite=False, dry_run=False, say=lambda _: None

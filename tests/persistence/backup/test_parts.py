@@ -41,7 +41,7 @@ async def test_the_broker_comes_first_and_otherwise_the_gap_is_recorded(
         ("ANTIPHON_POSTGRES_BIN", str(INSTALLED / "bin")),
     ):
         monkeypatch.setenv(name, value)
-    settings = BackupSettings()  # type: ignore[call-arg]
+    settings = BackupSettings()
     parts = [("broker", ["buckets", "stream"]), ("dump", ["postgres"])]
     session = new_session("two moments")
     ingest.start(session.partition)

@@ -35,7 +35,7 @@ def settings(nats_server: NatsServer, postgres_dsn: str, monkeypatch: pytest.Mon
     monkeypatch.setenv("ANTIPHON_NATS_URL", nats_server.url)
     monkeypatch.setenv("ANTIPHON_POSTGRES_DSN", postgres_dsn)
     monkeypatch.setenv("ANTIPHON_POSTGRES_BIN", str(INSTALLED / "bin"))
-    return BackupSettings()  # type: ignore[call-arg]
+    return BackupSettings()
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 import pytest
 from livekit import api
+from tests.fixtures.broker import erase
 from tests.session_api.fake_livekit import API_KEY, API_SECRET
 
 from antiphon.chassis.bus import Bus
@@ -267,6 +268,32 @@ async def test_broker_outage_responds_503_and_creates_nothing(
     assert int(response.headers["retry-after"]) > 0
     assert response.json()["type"].endswith("/broker-unavailable")
     assert livekit.created == []
+
+
+async def test_a_broker_that_has_lost_its_data_responds_503_until_they_are_restored(
+    client: httpx.AsyncClient, bus: Bus, livekit: Any
+) -> None:
+    """Keys and flows are in memory; buckets that are made again are read again."""
+    kept = {name: await _entries(bus, name) for name in ("keys", "flows")}
+    await erase(bus)
+
+    response = await client.post("/v1/sessions", json=CREATE)
+    assert response.status_code == 503
+    assert response.json()["type"].endswith("/broker-unavailable")
+    assert livekit.created == []
+
+    await bus.ensure_buckets()
+    for name, entries in kept.items():
+        for key, value in entries:
+            await (await bus.bucket(name)).put(key, value)
+    await bus.ensure()
+    async with asyncio.timeout(30):
+        while (await client.post("/v1/sessions", json=CREATE)).status_code != 201:  # noqa: ASYNC110 - no event
+            await asyncio.sleep(0.1)
+
+
+async def _entries(bus: Bus, name: str) -> list[tuple[str, bytes]]:
+    return [entry async for entry in (await bus.bucket(name)).entries()]
 
 
 async def test_broker_outage_after_the_request_deletes_the_room(
