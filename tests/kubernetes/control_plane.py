@@ -217,7 +217,8 @@ class ControlPlane:
         files = ",".join(str(path) for path in (*self.built.files("kwok"), STAGES))
         self._start(
             "kwok", *self._as_admin(), "--manage-all-nodes=true", f"--config={files}",
-            f"--node-ip={LOOPBACK}", f"--server-address={LOOPBACK}:{self.ports['kwok']}", f"--node-port={self.ports['kwok']}",
+            f"--node-ip={LOOPBACK}", f"--node-port={self.ports['kwok']}",
+            f"--server-address={LOOPBACK}:{self.ports['kwok']}",
         )  # fmt: skip
         self.apply(*(_node(name, zone) for name, zone in ZONES.items()))
 
