@@ -9,7 +9,7 @@ VENV     := .venv
 BIN      := $(VENV)/bin
 READY    := $(VENV)/.ready
 INSTALL  := cli/src/antiphon/cli/install.py
-MEMBERS  := contracts chassis recorder services/session-api services/agent-worker services/persistence services/webhook-ingest client cli
+MEMBERS  := contracts chassis recorder services/session-api services/agent-worker services/persistence services/webhook-ingest services/fleet client cli
 PROJECTS := pyproject.toml $(MEMBERS:%=%/pyproject.toml)
 SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 PYTHON   ?= $(shell for name in python3.11 python3.12 python3.13 python3; do \

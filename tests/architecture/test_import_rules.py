@@ -18,6 +18,7 @@ PACKAGES = (
     "services/agent-worker/src",
     "services/persistence/src",
     "services/webhook-ingest/src",
+    "services/fleet/src",
     "client/src",
     "cli/src",
 )

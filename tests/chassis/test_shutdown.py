@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from antiphon.chassis.shutdown import ShuttingDown, StopAwareWait, wait_or_stop
+from antiphon.chassis.shutdown import ShuttingDown, StopAwareWait, delayed, wait_or_stop
 
 
 async def answer() -> str:
@@ -81,3 +81,20 @@ async def test_an_error_of_the_function_passes(error: Exception) -> None:
     async with StopAwareWait(asyncio.Event()) as wait:
         with pytest.raises(type(error), match="failed"):
             await wait(fail)
+
+
+async def test_a_delayed_stop_comes_after_the_stop_and_at_once_without_a_delay() -> None:
+    stop = asyncio.Event()
+    async with delayed(stop, 0) as closing:
+        assert closing is stop
+    async with delayed(stop, 0.05) as closing:
+        stop.set()
+        assert not closing.is_set()
+        await asyncio.wait_for(closing.wait(), 60)
+
+
+async def test_a_delay_that_is_not_needed_any_more_leaves_no_task() -> None:
+    before = asyncio.all_tasks()
+    async with delayed(asyncio.Event(), 300):
+        assert asyncio.all_tasks() > before
+    assert asyncio.all_tasks() == before

@@ -25,6 +25,8 @@ class Served:
     streams: int = 0
     bodies: list[int] = field(default_factory=list)
     hold: asyncio.Event = field(default_factory=asyncio.Event)
+    draining: asyncio.Event = field(default_factory=asyncio.Event)
+    stop: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         return await asyncio.open_connection("127.0.0.1", self.port)
@@ -85,13 +87,16 @@ def _app(served: Served) -> Starlette:
 @pytest.fixture
 async def serve() -> AsyncIterator[Serve]:
     """A function that starts a server with the given limits."""
-    stop = asyncio.Event()
+    all_served: list[Served] = []
     servers: list[asyncio.Task[None]] = []
 
     async def starting(limits: ServerLimits | None = None) -> Served:
         served = Served(free_port())
         served.hold.set()
-        serving = serve_http(_app(served), "127.0.0.1", served.port, stop, limits=limits)
+        all_served.append(served)
+        serving = serve_http(
+            _app(served), "127.0.0.1", served.port, served.stop, limits=limits, draining=served.draining
+        )
         servers.append(asyncio.create_task(serving))
         async with asyncio.timeout(60):
             while True:
@@ -104,5 +109,6 @@ async def serve() -> AsyncIterator[Serve]:
                     return served
 
     yield starting
-    stop.set()
+    for served in all_served:
+        served.stop.set()
     await asyncio.wait_for(asyncio.gather(*servers), 30)

@@ -49,6 +49,16 @@ class Health:
         return True, detail if isinstance(detail, str) else ""
 
 
+def not_stopping(stop: asyncio.Event) -> Check:
+    """Return a check that fails once the stop event is set: balancers are to send nothing more."""
+
+    async def check() -> None:
+        if stop.is_set():
+            raise RuntimeError("is stopping")
+
+    return check
+
+
 def routes(health: Health) -> list[BaseRoute]:
     """Return the health routes of an ASGI app."""
 

@@ -161,6 +161,18 @@ class LiveKitSettings(Settings):
     livekit_api_secret: Text = Field(validation_alias="LIVEKIT_API_SECRET", repr=False)
 
 
+class ShutdownSettings(Settings):
+    """How a server behind a balancer ends."""
+
+    shutdown_delay_seconds: float = Field(
+        0.0,
+        ge=0,
+        le=300,
+        validation_alias="ANTIPHON_SHUTDOWN_DELAY_SECONDS",
+        description="how long a server still takes requests after SIGTERM, unready, until balancers notice",
+    )
+
+
 class LogSettings(Settings):
     """The format and level of the logs."""
 

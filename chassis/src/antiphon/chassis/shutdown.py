@@ -1,7 +1,8 @@
-"""Waits that end when a stop event is set."""
+"""Waits that end when a stop event is set, and a stop that waits until others have noticed it."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -27,6 +28,30 @@ async def wait_or_stop(awaitable: Awaitable[T], stop: asyncio.Event) -> T:
         result.cancel()
         stopping.cancel()
         await asyncio.gather(result, stopping, return_exceptions=True)
+
+
+@asynccontextmanager
+async def delayed(stop: asyncio.Event, seconds: float) -> AsyncIterator[asyncio.Event]:
+    """Yield an event that is set these seconds after the stop event; it is the stop event when they are 0.
+
+    Between the two a server goes on, so that balancers can notice that it stops.
+    """
+    if not seconds:
+        yield stop
+        return
+    closing = asyncio.Event()
+    following = asyncio.create_task(_set_after(stop, seconds, closing), name="shutdown delay")
+    try:
+        yield closing
+    finally:
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+
+
+async def _set_after(stop: asyncio.Event, seconds: float, closing: asyncio.Event) -> None:
+    await stop.wait()
+    await asyncio.sleep(seconds)
+    closing.set()
 
 
 class StopAwareWait:

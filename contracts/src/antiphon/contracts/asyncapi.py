@@ -4,7 +4,7 @@ from typing import Any
 
 from antiphon.contracts.event import Event, Family
 from antiphon.contracts.registry import EVENTS
-from antiphon.contracts.schemas import envelope_schema, event_schema
+from antiphon.contracts.schemas import envelope_schema, event_schema, heartbeat_schema
 
 Node = dict[str, Any]
 
@@ -40,12 +40,17 @@ def document(version: str) -> Node:
         },
         "defaultContentType": "application/cloudevents+json",
         "servers": {"embedded": {"host": "127.0.0.1:4222", "protocol": "nats"}},
-        "channels": {**{family.value: _channel(family) for family in Family}, "committed": _committed()},
+        "channels": {
+            **{family.value: _channel(family) for family in Family},
+            "committed": _committed(),
+            "workers": _workers(),
+        },
         "operations": _operations(),
         "components": {
             "messages": {event.TYPE: _message(event) for event in EVENTS},
             "schemas": {"envelope": _without_id(envelope_schema())}
-            | {event.TYPE: _without_id(event_schema(event)) for event in EVENTS},
+            | {event.TYPE: _without_id(event_schema(event)) for event in EVENTS}
+            | {"worker.heartbeat": _without_id(heartbeat_schema())},
         },
     }
 
@@ -75,6 +80,21 @@ def _committed() -> Node:
     }
 
 
+def _workers() -> Node:
+    return {
+        "address": "live.workers.{worker}",
+        "description": "Core NATS, not stored: the calls of a worker, every second and at each change.",
+        "parameters": {"worker": {"description": "The id of the worker, new at each start"}},
+        "messages": {
+            "heartbeat": {
+                "name": "heartbeat",
+                "contentType": "application/json",
+                "payload": {"$ref": "#/components/schemas/worker.heartbeat"},
+            }
+        },
+    }
+
+
 def _operations() -> Node:
     sends = {
         f"{producer}.sends.{family}": {
@@ -98,7 +118,25 @@ def _operations() -> Node:
         "channel": {"$ref": "#/channels/committed"},
         "summary": "persistence announces the events of a commit",
     }
-    return sends | receives | {"persistence.announces": announce}
+    beat: Node = {
+        "action": "send",
+        "channel": {"$ref": "#/channels/workers"},
+        "summary": "agent-worker says how many calls it has",
+    }
+    hear: Node = {
+        "action": "receive",
+        "channel": {"$ref": "#/channels/workers"},
+        "summary": "fleet counts the calls of all workers",
+    }
+    return (
+        sends
+        | receives
+        | {
+            "persistence.announces": announce,
+            "agent-worker.sends.workers": beat,
+            "fleet.receives.workers": hear,
+        }
+    )
 
 
 def _message(event: type[Event]) -> Node:

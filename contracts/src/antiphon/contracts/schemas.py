@@ -1,4 +1,4 @@
-"""JSON Schemas of all events, generated from their structs, and the check for breaking changes."""
+"""JSON Schemas of all events and of heartbeats, from their structs, and the check for breaking changes."""
 
 from collections.abc import Iterator
 from inspect import cleandoc
@@ -9,6 +9,7 @@ import msgspec
 from antiphon.contracts.envelope import SCHEMA_BASE, Envelope
 from antiphon.contracts.event import Event
 from antiphon.contracts.registry import EVENTS
+from antiphon.contracts.workers import WorkerHeartbeat
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -48,10 +49,26 @@ def envelope_schema() -> Schema:
     return {"$schema": DIALECT, "$id": f"{SCHEMA_BASE}/envelope/1", **body, "title": "Envelope"}
 
 
+def heartbeat_schema() -> Schema:
+    """Return the schema of a worker's heartbeat."""
+    (_,), definitions = msgspec.json.schema_components([WorkerHeartbeat])
+    body = definitions["WorkerHeartbeat"]
+    return {
+        "$schema": DIALECT,
+        "$id": f"{SCHEMA_BASE}/worker.heartbeat/1",
+        **body,
+        "title": "WorkerHeartbeat",
+    }
+
+
 def schema_files() -> dict[str, Schema]:
     """Return every schema by file name."""
     files = {file_name(event): event_schema(event) for event in EVENTS}
-    return {"envelope.v1.schema.json": envelope_schema(), **files}
+    return {
+        "envelope.v1.schema.json": envelope_schema(),
+        "worker.heartbeat.v1.schema.json": heartbeat_schema(),
+        **files,
+    }
 
 
 def older_files() -> list[str]:

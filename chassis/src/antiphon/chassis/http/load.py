@@ -83,6 +83,7 @@ class ServerLoad:
 
     def __init__(self, limits: ServerLimits, now: Callable[[], float] = time.monotonic) -> None:
         self.limits = limits
+        self.draining = False  # each response closes its connection
         self.body_bytes = 0
         self._pool = Pool(limits.connections)
         self._reserve = Pool(limits.reserved)

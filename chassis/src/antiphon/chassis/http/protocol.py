@@ -93,6 +93,8 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._active = cycle
+        if self._load.draining:
+            cycle.keep_alive = False
         super()._start_asgi_task(cycle, app)
 
     def data_received(self, data: bytes) -> None:
@@ -114,6 +116,12 @@ class LimitedProtocol(HttpToolsProtocol):
                 self._refuse(self._head_too_large())
         self._watch_time()
         self._settle()
+
+    def close_after_response(self) -> None:
+        """Let the responses under way be the last; one that waits for a request stays for its next."""
+        for cycle in (self.cycle, self._active):
+            if cycle is not None and not cycle.response_complete:
+                cycle.keep_alive = False
 
     def _settle(self) -> None:
         """Tell the server's load what this connection does now."""

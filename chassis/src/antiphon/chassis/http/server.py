@@ -16,7 +16,7 @@ from antiphon.chassis.http.limits import ServerLimits
 from antiphon.chassis.http.load import ServerLoad
 from antiphon.chassis.http.protocol import LimitedProtocol
 
-GRACE_SECONDS = 5  # for open requests after the stop event
+GRACE_SECONDS = 5.0  # for open requests after the stop event
 OTHER_FILES = 128  # descriptors that are not connections of this server
 BACKLOG = 1024  # connections that may be accepted at once, before others are closed for them
 
@@ -39,10 +39,13 @@ async def serve_http(
     *,
     lifespan: bool = True,
     limits: ServerLimits | None = None,
+    draining: asyncio.Event | None = None,
+    grace_seconds: float = GRACE_SECONDS,
 ) -> None:
-    """Serve an ASGI app until stopped; open requests get GRACE_SECONDS to end.
+    """Serve an ASGI app until stopped; open requests get `grace_seconds` to end.
 
-    Without `lifespan` the app gets no lifespan events: it has nothing to start or to end.
+    Once `draining` is set each response closes its connection, so that clients connect anew, to another
+    replica. Without `lifespan` the app gets no lifespan events: it has nothing to start or to end.
 
     Raises OSError when the port is taken, RuntimeError when the app does not start.
     """
@@ -57,18 +60,26 @@ async def serve_http(
         server_header=False,
         lifespan="auto" if lifespan else "off",
         timeout_keep_alive=load.limits.keep_alive_seconds,  # type: ignore[arg-type] # call_later takes it
-        timeout_graceful_shutdown=GRACE_SECONDS,
+        timeout_graceful_shutdown=grace_seconds,  # type: ignore[arg-type] # wait_for takes it
         backlog=BACKLOG,
     )
     server = _Server(config)
     with listening_socket(host, port) as listening:
-        stopping = asyncio.create_task(_stop_with(server, stop), name=f"stop http {port}")
+        stopping = asyncio.gather(_stop_with(server, stop), _drain_with(server, load, draining or stop))
         try:
             await server.serve(sockets=[listening])
         except SystemExit as error:  # uvicorn exits when the app's lifespan fails
             raise RuntimeError("the HTTP application did not start") from error
         finally:
             stopping.cancel()
+            await asyncio.gather(stopping, return_exceptions=True)
+
+
+async def _drain_with(server: uvicorn.Server, load: ServerLoad, draining: asyncio.Event) -> None:
+    await draining.wait()
+    load.draining = True
+    for connection in server.server_state.connections:
+        connection.close_after_response()  # type: ignore[union-attr] # each is a LimitedProtocol
 
 
 async def _stop_with(server: uvicorn.Server, stop: asyncio.Event) -> None:

@@ -9,8 +9,9 @@ import structlog
 from antiphon.chassis.bus import VERIFY_SECONDS, Bus, WatchedBucket
 from antiphon.chassis.database import Database
 from antiphon.chassis.deployment import DeploymentCheck, deployment_of
+from antiphon.chassis.health import not_stopping
 from antiphon.chassis.http.server import check_address, serve_http
-from antiphon.chassis.shutdown import ShuttingDown, wait_or_stop
+from antiphon.chassis.shutdown import ShuttingDown, delayed, wait_or_stop
 from antiphon.chassis.telemetry import configure, flush
 from antiphon.contracts.api_keys import key_digest
 from antiphon.session_api.app import create_app
@@ -54,6 +55,7 @@ async def serve(settings: ApiSettings, stop: asyncio.Event) -> None:
             timeout_seconds=settings.livekit_timeout_seconds,
         )
         stack.push_async_callback(livekit.close)
+        closing = await stack.enter_async_context(delayed(stop, settings.shutdown_delay_seconds))
         dependencies = wire(
             settings,
             bus=bus,
@@ -62,8 +64,9 @@ async def serve(settings: ApiSettings, stop: asyncio.Event) -> None:
             keys=keys,
             flows=flows,
             deployment=deployment,
-            stopping=stop,
+            stopping=closing,
         )
+        dependencies.health.add("stopping", not_stopping(stop))
         dependencies.health.add("deployment", DeploymentCheck(bus, deployment).check)
         dependencies.health.add("keys", keys.ready)  # a key that was revoked must not open anything
         dependencies.health.add("flows", flows.ready)
@@ -76,7 +79,15 @@ async def serve(settings: ApiSettings, stop: asyncio.Event) -> None:
         dependencies.key_usage.start()
         stack.push_async_callback(dependencies.key_usage.close)
         app = create_app(dependencies)
-        await serve_http(app, settings.host, settings.port, stop, limits=settings.server_limits)
+        await serve_http(
+            app,
+            settings.host,
+            settings.port,
+            closing,
+            limits=settings.server_limits,
+            draining=stop,
+            grace_seconds=settings.deadline_seconds,
+        )
 
 
 async def _watch(bus: Bus, bucket: str, keep: Callable[[bytes], bytes] = bytes) -> WatchedBucket:

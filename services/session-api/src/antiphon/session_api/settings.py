@@ -15,6 +15,7 @@ from antiphon.chassis.settings import (
     NatsSettings,
     Port,
     PostgresSettings,
+    ShutdownSettings,
     Text,
     websocket_url,
 )
@@ -29,7 +30,7 @@ def _origins(text: str) -> str:
     return text
 
 
-class ApiSettings(NatsSettings, PostgresSettings, LiveKitSettings, LogSettings):
+class ApiSettings(NatsSettings, PostgresSettings, LiveKitSettings, ShutdownSettings, LogSettings):
     """Settings of session-api."""
 
     host: Text = Field("127.0.0.1", validation_alias="ANTIPHON_API_HOST")

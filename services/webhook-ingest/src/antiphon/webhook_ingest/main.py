@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 
 from antiphon.chassis.bus import VERIFY_SECONDS, Bus
 from antiphon.chassis.deployment import DeploymentCheck, deployment_of
-from antiphon.chassis.health import Health
+from antiphon.chassis.health import Health, not_stopping
 from antiphon.chassis.http.server import check_address, serve_http
-from antiphon.chassis.shutdown import ShuttingDown, wait_or_stop
+from antiphon.chassis.shutdown import ShuttingDown, delayed, wait_or_stop
 from antiphon.chassis.telemetry import configure, flush
 from antiphon.webhook_ingest.app import create_app
 from antiphon.webhook_ingest.ended_rooms import EndedRooms, LiveKitRooms
@@ -49,5 +49,15 @@ async def serve(settings: WebhookSettings, stop: asyncio.Event) -> None:
         )
         identity = DeploymentCheck(bus, deployment)
         health = Health({"broker": bus.ready, "publish": bus.publishable, "deployment": identity.check})
+        health.add("stopping", not_stopping(stop))
+        closing = await stack.enter_async_context(delayed(stop, settings.shutdown_delay_seconds))
         app = create_app(publisher, health, settings.http_policy)
-        await serve_http(app, settings.host, settings.port, stop, limits=settings.server_limits)
+        await serve_http(
+            app,
+            settings.host,
+            settings.port,
+            closing,
+            limits=settings.server_limits,
+            draining=stop,
+            grace_seconds=settings.deadline_seconds,
+        )

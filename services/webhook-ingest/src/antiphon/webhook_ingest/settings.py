@@ -4,14 +4,21 @@ from pydantic import Field
 
 from antiphon.chassis.http.exchange import HttpPolicy
 from antiphon.chassis.http.limits import ServerLimits
-from antiphon.chassis.settings import LiveKitSettings, LogSettings, NatsSettings, Port, Text
+from antiphon.chassis.settings import (
+    LiveKitSettings,
+    LogSettings,
+    NatsSettings,
+    Port,
+    ShutdownSettings,
+    Text,
+)
 
 BODY_LIMIT_BYTES = 512 * 1024
 # LiveKit makes four more attempts, so an outage of forty seconds loses no webhook
 RETRY_AFTER_SECONDS = 10
 
 
-class WebhookSettings(NatsSettings, LiveKitSettings, LogSettings):
+class WebhookSettings(NatsSettings, LiveKitSettings, ShutdownSettings, LogSettings):
     """Settings of webhook-ingest."""
 
     host: Text = Field("127.0.0.1", validation_alias="ANTIPHON_WEBHOOKS_HOST")

@@ -1,0 +1,94 @@
+"""Write deploy/.env for compose: new secrets, and what differs between machines.
+
+    python3 -m deploy.compose_env --help
+
+It needs Python alone. An existing file is kept: its secrets open the data that the volumes hold.
+"""
+
+import argparse
+import ipaddress
+import os
+import secrets
+import socket
+import sys
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+FILE = ROOT / "deploy" / ".env"
+ELSEWHERE = ("192.0.2.1", 9)  # an address for documentation: connecting a UDP socket sends nothing
+BROKERS = ("nats", "nats-2", "nats-3")
+
+
+def new_secrets() -> dict[str, str]:
+    """Return new passwords and keys; each starts with a letter and needs no escape anywhere."""
+    return {
+        "NATS_PASSWORD": f"n{secrets.token_hex(20)}",
+        "POSTGRES_PASSWORD": f"p{secrets.token_hex(20)}",
+        "LIVEKIT_API_KEY": f"API{secrets.token_hex(6)}",
+        "LIVEKIT_API_SECRET": f"s{secrets.token_hex(24)}",
+        "ANTIPHON_API_KEY": f"ak_{secrets.token_hex(24)}",
+    }
+
+
+def address_of_this_machine() -> str | None:
+    """Return the address that other machines reach, by the route to the outside; None without one."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(ELSEWHERE)
+        except OSError:
+            return None
+        return str(probe.getsockname()[0])
+
+
+def variables(node_ip: str, *, cluster: bool, metrics: bool) -> dict[str, str]:
+    """Return all variables of a new file."""
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    profiles = [name for name, chosen in (("cluster", cluster), ("metrics", metrics)) if chosen]
+    found = {"ANTIPHON_VERSION": version, "LIVEKIT_NODE_IP": node_ip, **new_secrets()}
+    if profiles:
+        found["COMPOSE_PROFILES"] = ",".join(profiles)
+    if cluster:
+        found["NATS_CONFIG"] = "cluster"
+        found["ANTIPHON_NATS_URL"] = ",".join(f"nats://{name}:4222" for name in BROKERS)
+        found["ANTIPHON_NATS_REPLICAS"] = "3"
+    return found
+
+
+def write(file: Path, values: Mapping[str, str]) -> None:
+    """Write a new file that only its owner reads. Raises FileExistsError."""
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as stream:
+        stream.writelines(f"{name}={value}\n" for name, value in values.items())
+
+
+def _address(text: str) -> str:
+    return str(ipaddress.IPv4Address(text))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Write the file; return the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="compose_env", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--node-ip", type=_address, help="the address for media that callers and containers reach")
+    parser.add_argument("--cluster", action="store_true", help="three brokers, each event on all of them")
+    parser.add_argument("--metrics", action="store_true", help="run Prometheus")
+    parser.add_argument("--file", type=Path, default=FILE, help="the file (deploy/.env)")
+    options = parser.parse_args(arguments)
+    node_ip = options.node_ip or address_of_this_machine()
+    if node_ip is None:
+        print("compose_env: this machine has no route outside: name its address with --node-ip", file=sys.stderr)
+        return 1
+    try:
+        write(options.file, variables(node_ip, cluster=options.cluster, metrics=options.metrics))
+    except FileExistsError:
+        print(f"compose_env: {options.file} exists and is kept: its secrets open the stored data", file=sys.stderr)
+        return 1
+    print(f"{options.file}: new secrets, media at {node_ip}. It stays on this machine: git ignores it.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""The fleet service: counts the calls of all agent workers, for autoscaling."""

@@ -1,0 +1,78 @@
+"""A slim Debian with Python 3.11, in the place of the official `python:3.11-slim`, which tests do not pull.
+
+`debootstrap` makes it; the archive is kept in the cache folder, for every engine.
+"""
+
+import shutil
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+from tests.containers.engine import CACHE, Engine
+
+from antiphon.cli.errors import StackError
+from antiphon.cli.home import lock_file
+
+NAME = "antiphon.test/python:3.11-slim-bookworm"
+SUITE = "bookworm"  # whose Python is 3.11
+PACKAGES = ("ca-certificates", "python3", "python3-pip", "python3-venv")
+MIRROR = "https://debian.example/debian"
+# the official image has the names without a version, and its pip installs into the system
+FINISH = """\
+ln -s /usr/bin/python3 /usr/local/bin/python
+ln -s /usr/bin/python3 /usr/local/bin/python3
+ln -s /usr/bin/pip3 /usr/local/bin/pip
+rm /usr/lib/python3.11/EXTERNALLY-MANAGED
+rm -rf /var/cache/apt/* /var/lib/apt/lists/* /var/log/* /usr/share/doc/* /usr/share/man/* /usr/share/info/*
+find /usr/share/locale -mindepth 1 -maxdepth 1 ! -name C.UTF-8 -exec rm -rf {} +
+"""
+SECONDS = 900.0
+POLL_SECONDS = 1.0
+
+
+def load(engine: Engine, mirror: str = MIRROR) -> str:
+    """Import the image into the engine unless it is there; return its name."""
+    if not engine.docker("image", "ls", "--quiet", NAME):
+        change = "ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8"
+        engine.docker("import", "--change", change, "--change", 'CMD ["python3"]', str(archive(mirror)), NAME)
+    return NAME
+
+
+def archive(mirror: str = MIRROR, cache: Path = CACHE) -> Path:
+    """Return the archive of the system; make it unless it is in the cache."""
+    kept = cache / f"{SUITE}-{'-'.join(PACKAGES)}.tar"
+    deadline = time.monotonic() + SECONDS
+    while not kept.exists():
+        lock = lock_file(cache / "archive.lock")
+        if lock is None:  # another run makes it
+            if time.monotonic() > deadline:
+                raise StackError(f"{kept} is still being made by another run after {SECONDS:g} s")
+            time.sleep(POLL_SECONDS)
+            continue
+        with lock:
+            if not kept.exists():
+                _make(kept, mirror)
+    return kept
+
+
+def _make(kept: Path, mirror: str) -> None:
+    print(f"containers: making the base system (debootstrap {SUITE}, about three minutes, once)", flush=True)
+    draft = kept.with_suffix(".draft")
+    work = Path(tempfile.mkdtemp(prefix="system-", dir=kept.parent))
+    try:
+        include = f"--include={','.join(PACKAGES)}"
+        _run("debootstrap", "--variant=minbase", include, SUITE, str(work), mirror)
+        _run("chroot", str(work), "/bin/sh", "-ec", FINISH)
+        _run("tar", "--sort=name", "-cf", str(draft), "-C", str(work), ".")
+        draft.replace(kept)
+    finally:
+        shutil.rmtree(work)
+        draft.unlink(missing_ok=True)
+
+
+def _run(*command: str) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
+    if done.returncode:
+        text = "\n".join((done.stdout + done.stderr).strip().splitlines()[-12:])
+        raise StackError(f"{' '.join(command[:3])} failed with code {done.returncode}:\n{text}")
