@@ -2,8 +2,8 @@
 
     python -m antiphon.session_api.first_session [--flow FLOW] [--timeout SECONDS]
 
-Reads ANTIPHON_API_URL and ANTIPHON_API_KEY. It needs the standard library only, as it runs in the image of the
-service: creates a session, reads it back, ends it, and waits until it is in Postgres.
+Reads ANTIPHON_API_URL and ANTIPHON_API_KEY. It creates a session, reads it back, ends it, and waits until
+it is in Postgres. It needs the standard library only: `helm test` runs it in the image of the service.
 """
 
 import argparse
@@ -14,16 +14,20 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from secrets import token_hex
 from typing import Any
 from urllib.parse import urlsplit
 
 NOBODY = "antiphon-first-session"  # an agent that no worker registers as
+TTL_SECONDS = 600  # an agent that is left alone goes after it
 PAUSE_SECONDS = 0.5
 REQUEST_SECONDS = 15.0
-READY_SECONDS = 10  # of a request that waits for an agent
+SHORTEST_SECONDS = 5.0  # for a request, also when the time is over: the last one ends the session
+READY_SECONDS = 10  # at most, of a request that waits for an agent
 ENDED = ("closed", "failed")
+NO_HEADERS: Mapping[str, str] = {}
 
 Json = dict[str, Any]
 
@@ -39,12 +43,10 @@ class Api:
         self._url = url.rstrip("/")
         self._key = key
         self._end = time.monotonic() + seconds
-        # no proxy: the API is a neighbour
-        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
     def call(self, method: str, path: str, body: Json | None = None, **headers: str) -> Json:
         """Send a request until it is answered by neither 429, 503 nor silence. Raises SessionFailed."""
-        return self.until(f"{method} {path}", lambda: self._once(method, path, body, headers))
+        return self.until(f"{method} {path}", lambda: self.once(method, path, body, headers))
 
     def until(self, what: str, attempt: Callable[[], Json | str]) -> Json:
         """Return the first document of `attempt`, which says in a text why there is none yet."""
@@ -52,12 +54,19 @@ class Api:
             found = attempt()
             if isinstance(found, dict):
                 return found
-            if time.monotonic() + PAUSE_SECONDS > self._end:
+            if self.left() < PAUSE_SECONDS:
                 raise SessionFailed(f"{what}: {found}, until the time was over")
             time.sleep(PAUSE_SECONDS)
 
-    def _once(self, method: str, path: str, body: Json | None, headers: Mapping[str, str]) -> Json | str:
-        request = urllib.request.Request(  # noqa: S310 - the URL is checked by `main`
+    def left(self) -> float:
+        """Return the seconds until the deadline."""
+        return self._end - time.monotonic()
+
+    def once(
+        self, method: str, path: str, body: Json | None = None, headers: Mapping[str, str] = NO_HEADERS
+    ) -> Json | str:
+        """Send a request; return its answer, or in a text why it may be sent again. Raises SessionFailed."""
+        request = urllib.request.Request(
             self._url + path,
             method=method,
             data=None if body is None else json.dumps(body).encode(),
@@ -67,9 +76,9 @@ class Api:
                 **{name.replace("_", "-"): value for name, value in headers.items()},
             },
         )
-        seconds = max(0.1, min(REQUEST_SECONDS, self._end - time.monotonic()))
+        seconds = max(SHORTEST_SECONDS, min(REQUEST_SECONDS, self.left()))
         try:
-            with self._opener.open(request, timeout=seconds) as response:
+            with urllib.request.urlopen(request, timeout=seconds) as response:
                 document: Json = json.load(response)
                 return document
         except urllib.error.HTTPError as error:
@@ -92,32 +101,42 @@ def first_session(api: Api, flow: str | None, say: Callable[[str], None]) -> Non
     """Create a session, read it back, end it, and wait for its record. Raises SessionFailed."""
     conversation = f"first-session-{token_hex(8)}"
     wanted = {"flow_id": flow} if flow else {"agent_name": NOBODY}
-    body = {**wanted, "user_id": "helm-test", "conversation_id": conversation, "ttl_seconds": 60}
+    body = {**wanted, "user_id": "helm-test", "conversation_id": conversation, "ttl_seconds": TTL_SECONDS}
     created = api.call("POST", "/v1/sessions", body, Idempotency_Key=conversation)
     session = created["session_id"]
     say(f"created {session}")
+    path = f"/v1/sessions/{session}"
     try:
-        path = f"/v1/sessions/{session}"
         if flow:
             api.until("the agent", lambda: _ready(api, path))
             say("its agent is in the room")
-        read = api.call("GET", path)
-        if read.get("conversation_id") != conversation:
-            raise SessionFailed(f"GET {path} returned another session: {read.get('conversation_id')!r}")
-        say(f"read it back: {read['status']}")
-    finally:
-        api.call("POST", f"/v1/sessions/{session}/end")
+        say(f"read it back: {_read_back(api, path, conversation)}")
+        api.call("POST", f"{path}/end")
+    except SessionFailed:
+        with suppress(SessionFailed):
+            api.once("POST", f"{path}/end")
+        raise
     listed = f"/v1/sessions?conversation_id={conversation}"
     recorded = api.until("the record in Postgres", lambda: _recorded(api, listed))
     say(f"recorded: {recorded['status']}, {recorded.get('reason')}")
 
 
+def _read_back(api: Api, path: str, conversation: str) -> str:
+    session = api.call("GET", path)
+    if session.get("conversation_id") != conversation:
+        raise SessionFailed(f"GET {path} returned another session: {session.get('conversation_id')!r}")
+    status: str = session["status"]
+    return status
+
+
 def _ready(api: Api, path: str) -> Json | str:
-    session = api.call("GET", f"{path}?wait=ready&timeout_seconds={READY_SECONDS}")
+    seconds = max(1, min(READY_SECONDS, int(api.left())))
+    session = api.call("GET", f"{path}?wait=ready&timeout_seconds={seconds}")
     if session["status"] in ENDED:
         raise SessionFailed(f"the session has ended before its agent was ready: {session.get('reason')}")
-    ready = session["status"] in ("ready", "active")
-    return session if ready else f"no agent has come (the session is {session['status']}): look at agent-worker"
+    if session["status"] in ("ready", "active"):
+        return session
+    return f"no agent has come (the session is {session['status']}): look at agent-worker"
 
 
 def _recorded(api: Api, path: str) -> Json | str:
