@@ -83,6 +83,17 @@ def plane(
             plane.stop()
 
 
+@pytest.fixture
+def bare_plane(tmp_path: Path, built: Built) -> Iterator[ControlPlane]:
+    """A second control plane beside it, without KEDA and metrics."""
+    plane = ControlPlane(tmp_path / "plane", built, autoscaling=False)
+    try:
+        plane.start()
+        yield plane
+    finally:
+        plane.stop()
+
+
 @pytest.fixture(scope="session")
 def runner(
     plane: ControlPlane, names: ServiceNames, tmp_path_factory: pytest.TempPathFactory

@@ -57,10 +57,13 @@ class CommandFailed(Exception):
 class ControlPlane:
     """The servers of a control plane, in a folder of their own."""
 
-    def __init__(self, folder: Path, built: Built, *, proxy: str | None = None) -> None:
+    def __init__(
+        self, folder: Path, built: Built, *, proxy: str | None = None, autoscaling: bool = True
+    ) -> None:
         self.folder = folder
         self.built = built
         self.proxy = proxy  # through which KEDA finds the names of Services
+        self.autoscaling = autoscaling  # with KEDA and metrics
         self.ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
         self.kubeconfig = folder / "admin.kubeconfig"
         self.url = f"https://{LOOPBACK}:{self.ports['api']}"
@@ -88,11 +91,9 @@ class ControlPlane:
         self._write_certificates()
         self._start_servers()
         self._start_nodes()
-        self._start_keda_and_metrics()
-        self.kubectl("wait", "--for=condition=Ready", "node", "--all", "--timeout=60s")
-        for name in ("external.metrics", "metrics"):
-            condition = "--for=condition=Available"
-            self.kubectl("wait", condition, "--timeout=120s", f"apiservice/v1beta1.{name}.k8s.io")
+        if self.autoscaling:
+            self._start_keda_and_metrics()
+        self.kubectl("wait", "--for=condition=Ready", "node", "--all", "--timeout=120s", seconds=150)
 
     def stop(self) -> None:
         """End all processes, clients first: an API server with open watches waits for them a minute."""
@@ -255,6 +256,8 @@ class ControlPlane:
         for group, host, port in served:
             name, namespace, _ = host.split(".")
             self.apply(*_served(group, name, namespace, self.ports[port], self.authority))
+            what = ("--for=condition=Available", f"apiservice/v1beta1.{group}")
+            self.kubectl("wait", *what, "--timeout=120s", seconds=150)
 
     def _as_admin(self) -> tuple[str, ...]:
         return (f"--kubeconfig={self.kubeconfig}",)

@@ -4,12 +4,8 @@ The command of the container runs with the environment that its pod describes, S
 from the API server; its exit code becomes the status of the pod. When the pod goes, the process is ended.
 """
 
-import base64
-import os
-import re
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,20 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from tests.kubernetes.pod_environment import NotRunnable, command_of, environment_of
 
 from antiphon.cli.stack import process
 from antiphon.cli.stack.process import Command
 
 POLL_SECONDS = 0.1
 END_SECONDS = 10.0
-PYTHON = ("python", "python3", "/opt/antiphon/bin/python")  # what a container calls it
-INIT = ("tini", "/opt/tini")
-OF_US = re.compile(r"^(ANTIPHON|LIVEKIT|KUBERNETES)_(?!TEST_)")  # of this process, not of the pod
-REFERENCE = re.compile(r"\$\((\w+)\)")
-
-
-class NotRunnable(Exception):
-    """A pod that asks for what this machine does not do, or for what is missing."""
 
 
 @dataclass(slots=True)
@@ -113,7 +102,8 @@ class PodRunner:
         run = Run(where["namespace"], where["name"], container["name"], output, None)
         self.runs.append(run)
         try:
-            command = Command(command_of(container), self._environment_of(pod, container), self._folder)
+            environment = environment_of(self._client, pod, container) | dict(self._environment)
+            command = Command(command_of(container), environment, self._folder)
             run.running = process.spawn(command, output)
         except NotRunnable as error:
             output.write_text(f"{error}\n")
@@ -138,67 +128,6 @@ class PodRunner:
         )
         if answer.status_code != httpx.codes.NOT_FOUND:  # its Job was over
             answer.raise_for_status()
-
-    def _environment_of(self, pod: Mapping[str, Any], container: Mapping[str, Any]) -> dict[str, str]:
-        namespace = pod["metadata"]["namespace"]
-        found: dict[str, str] = {}
-        for source in container.get("envFrom", ()):
-            for kind, key in (("secrets", "secretRef"), ("configmaps", "configMapRef")):
-                if key in source:
-                    values = self._values(kind, namespace, source[key])
-                    found |= {source.get("prefix", "") + name: value for name, value in values.items()}
-        for variable in container.get("env", ()):
-            value = self._value_of(variable, pod, namespace)
-            if value is not None:
-                found[variable["name"]] = REFERENCE.sub(lambda match: found.get(match[1], match[0]), value)
-        inherited = {name: value for name, value in os.environ.items() if not OF_US.match(name)}
-        return inherited | dict(self._environment) | found
-
-    def _value_of(self, variable: Mapping[str, Any], pod: Mapping[str, Any], namespace: str) -> str | None:
-        source = variable.get("valueFrom", {})
-        for kind, key in (("secrets", "secretKeyRef"), ("configmaps", "configMapKeyRef")):
-            if key in source:
-                wanted = source[key]
-                value = self._values(kind, namespace, wanted).get(wanted["key"])
-                if value is None and not wanted.get("optional"):
-                    raise NotRunnable(f"{kind} {wanted['name']} has no key {wanted['key']}")
-                return value
-        if "fieldRef" in source:
-            field: Any = pod
-            for part in source["fieldRef"]["fieldPath"].split("."):
-                field = field[part]
-            return str(field)
-        return str(variable.get("value", ""))
-
-    def _values(self, kind: str, namespace: str, wanted: Mapping[str, Any]) -> dict[str, str]:
-        answer = self._client.get(f"/api/v1/namespaces/{namespace}/{kind}/{wanted['name']}")
-        if answer.status_code == httpx.codes.NOT_FOUND:
-            if wanted.get("optional"):
-                return {}
-            raise NotRunnable(f"{kind} {wanted['name']} is missing")
-        data = answer.raise_for_status().json().get("data", {})
-        if kind == "configmaps":
-            return dict(data)
-        return {name: base64.b64decode(value).decode() for name, value in data.items()}
-
-
-def command_of(container: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the command of a container of ours, with this machine's Python in the place of the image's.
-
-    Without a command it is the entry point of our images: the module of the image's name.
-    """
-    command = list(container.get("command", ()))
-    if not command:
-        image = container["image"].rpartition("/")[2].partition("@")[0].partition(":")[0]
-        name, found, service = image.partition("antiphon-")
-        if name or not found:
-            raise NotRunnable(f"{container['image']} is not an image of ours")
-        command = ["python", "-m", f"antiphon.{service.replace('-', '_')}"]
-    if command[0] in INIT:
-        command = command[command.index("--") + 1 :] if "--" in command else command[1:]
-    if command[0] not in PYTHON:
-        raise NotRunnable(f"{command[0]} is not a program of our images")
-    return (sys.executable, *command[1:], *container.get("args", ()))
 
 
 def _is_to_run(pod: Mapping[str, Any]) -> bool:

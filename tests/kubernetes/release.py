@@ -2,11 +2,9 @@
 
 import asyncio
 import json
-import os
 import signal
-import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +14,7 @@ import asyncpg
 import httpx
 from tests.fixtures.nats_servers import ConfiguredServer
 from tests.kubernetes.control_plane import CommandFailed, ControlPlane, wait_for
+from tests.kubernetes.pod_environment import command_of, environment_of
 from tests.kubernetes.pod_runner import PodRunner
 from tests.kubernetes.service_names import ServiceNames
 
@@ -31,6 +30,7 @@ NAME = "antiphon"  # of all releases; each has its own namespace
 SECRETS = {"postgres": "antiphon-postgres", "livekit": "antiphon-livekit", "key": "antiphon-key"}
 READY_SECONDS = 180.0
 RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
+ANY = {"type": "Percent", "value": 100}
 Values = Mapping[str, Any]
 
 
@@ -69,7 +69,7 @@ class Release:
 
     def rendered(self, values: Values | None = None, *options: str) -> str:
         """Return what the chart makes of values, for this cluster. Raises CommandFailed."""
-        file = self._write(values or {})
+        file = self.write(values or {})
         return self.plane.helm(
             "template", NAME, str(CHART), *self._where(), f"--values={file}", "--validate", *options
         )
@@ -107,6 +107,14 @@ class Release:
         except TimeoutError as error:
             raise TimeoutError(f"{error}\n{self.describe_scaling()}") from error
 
+    def hurry(self, kind: str, component: str) -> None:
+        """Let an autoscaler remove pods without the quiet time and the pace of production."""
+        behavior = {"scaleDown": {"stabilizationWindowSeconds": 0, "policies": [{**ANY, "periodSeconds": 1}]}}
+        of_keda = {"advanced": {"horizontalPodAutoscalerConfig": {"behavior": behavior}}}
+        spec = of_keda if kind == "scaledobject" else {"behavior": behavior}
+        patch = json.dumps({"spec": spec})
+        self.kubectl("patch", kind, f"{NAME}-{component}", "--type=merge", "-p", patch)
+
     def describe_scaling(self) -> str:
         """Return what the autoscalers say of themselves, and the newest events."""
         said = self.kubectl("describe", "hpa")
@@ -115,36 +123,31 @@ class Release:
         return said + self.kubectl("get", "events")
 
     @contextmanager
-    def service(
-        self, component: str, module: str, arguments: Sequence[str], port_setting: str, **settings: str
-    ) -> Iterator[int]:
-        """Run a service as a process until the block ends, ready, behind the name of its Service."""
+    def service(self, component: str, **settings: str) -> Iterator[int]:
+        """Run a service as a process until the block ends, as one of its pods describes it; return its port.
+
+        It is ready, on loopback, and behind the name of its Service.
+        """
+        pod = self.pods(component)[0]
+        container = pod["spec"]["containers"][0]
+        with self.plane.client() as client:
+            environment = environment_of(client, pod, container)
         port = free_port()
-        environment = {
-            name: value
-            for name, value in os.environ.items()
-            if not name.startswith(("ANTIPHON_", "LIVEKIT_")) or name.startswith("ANTIPHON_TEST_")
-        }
-        environment |= {
-            "ANTIPHON_NATS_URL": self.nats.url,
-            "ANTIPHON_POSTGRES_DSN": self.dsn,
-            "LIVEKIT_URL": self.livekit_url,
-            "LIVEKIT_API_KEY": self.livekit_keys.key,
-            "LIVEKIT_API_SECRET": self.livekit_keys.secret,
-            port_setting: str(port),
-            **settings,
-        }
+        served = str(container["ports"][0]["containerPort"])
+        for name, value in list(environment.items()):
+            if name.startswith("ANTIPHON_") and name.endswith("_PORT") and value == served:
+                environment |= {name: str(port), name.removesuffix("_PORT") + "_HOST": LOOPBACK}
         output = self.folder / f"{component}.{port}.log"
-        command = Command((sys.executable, "-m", module, *arguments), environment, self.folder)
-        running = process.spawn(command, output)
+        running = process.spawn(Command(command_of(container), environment | settings, self.folder), output)
+        service = f"{NAME}-{component}.{self.namespace}"
         try:
             process.wait_until_ready(
                 component, running, lambda: _is_ready(port), output, timeout_seconds=READY_SECONDS
             )
-            self.names.ports[f"{NAME}-{component}.{self.namespace}"] = port
+            self.names.ports[service] = port
             yield port
         finally:
-            self.names.ports.pop(f"{NAME}-{component}.{self.namespace}", None)
+            self.names.ports.pop(service, None)
             process.stop(running, [signal.SIGTERM], timeout_seconds=30)
 
     def query(self, statement: str) -> Any:
@@ -180,7 +183,7 @@ class Release:
         self.plane.kubectl("delete", "namespace", self.namespace, "--timeout=120s", seconds=150)
 
     def _helm(self, command: str, values: Values | None, *options: str) -> None:
-        file = self._write(values or {})
+        file = self.write(values or {})
         arguments = (NAME, str(CHART), *self._where(), f"--values={file}", "--wait", "--timeout=180s")
         try:
             self.plane.helm(command, *arguments, *options)
@@ -188,7 +191,8 @@ class Release:
             ran = "\n".join(f"{run.name}: {run.code}\n{run.text()}" for run in self.runner.of(self.namespace))
             raise CommandFailed(f"{error}\n{ran}") from error
 
-    def _write(self, values: Values) -> Path:
+    def write(self, values: Values) -> Path:
+        """Write a file of the least values and of these."""
         file = self.folder / f"values-{time.monotonic_ns()}.json"
         file.write_text(json.dumps(merged(self.values(), values)))
         return file

@@ -52,9 +52,10 @@ class ServiceNames:
         self.asked.append(url)
         parts = urlsplit(url)
         service = ".".join((parts.hostname or "").split(".")[:2])
-        port = self.ports.get(service)
-        if port is None:
-            return httpx.Response(502, text=f"no process is behind the Service {service}\n")
+        ports = [port for name, port in self.ports.items() if service in (name, name.partition(".")[0])]
+        if len(ports) != 1:  # a name without a namespace is found when it is the only one
+            return httpx.Response(502, text=f"{len(ports)} processes are behind the Service {service}\n")
+        port = ports[0]
         path = parts.path + (f"?{parts.query}" if parts.query else "")
         sent = {name: value for name, value in headers.items() if name.lower() not in HOP_BY_HOP}
         try:
