@@ -134,7 +134,7 @@ def _ready(api: Api, path: str) -> Json | str:
     session = api.call("GET", f"{path}?wait=ready&timeout_seconds={seconds}")
     if session["status"] in ENDED:
         raise SessionFailed(f"the session has ended before its agent was ready: {session.get('reason')}")
-    if session["status"] in ("ready", "active"):
+    if session["ready_at"] or session["agent_state"] not in (None, "initializing"):
         return session
     return f"no agent has come (the session is {session['status']}): look at agent-worker"
 
