@@ -3,6 +3,7 @@
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -57,14 +58,22 @@ def template(
     apis: tuple[str, ...] = (KEDA,),
     show: str | None = None,
     kubernetes: str | None = None,
+    again: bool = False,
 ) -> str:
-    """Return what the chart makes of values. Raises Refused."""
+    """Return what the chart makes of values, once made or made `again`. Raises Refused."""
+    text = yaml.safe_dump(dict(values))
+    options = [option for api in apis for option in ("--api-versions", api)]
+    options += ["--show-only", show] if show else []
+    options += ["--kube-version", kubernetes] if kubernetes else []
+    made = _template.__wrapped__ if again else _template
+    return made(text, chart, tuple(options))
+
+
+@cache
+def _template(values: str, chart: Path, options: tuple[str, ...]) -> str:
     with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
-        yaml.safe_dump(dict(values), file)
+        file.write(values)
         file.flush()
-        options = [option for api in apis for option in ("--api-versions", api)]
-        options += ["--show-only", show] if show else []
-        options += ["--kube-version", kubernetes] if kubernetes else []
         return helm("template", "voice", str(chart), "--namespace", "apps", "-f", file.name, *options)
 
 
