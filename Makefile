@@ -1,6 +1,6 @@
 # One target per verb; the work is in the `antiphon` command. This file makes the environment and calls it.
 .DEFAULT_GOAL := help
-.PHONY: install up down status logs call test test-fast journeys-live test-platforms check bench contracts lock clean help
+.PHONY: install up down status logs call test test-fast journeys-live test-platforms test-kubernetes check bench contracts lock clean help
 MAKEFLAGS += --no-print-directory
 # Tests start some hundred processes: without it each of them compiles the sources again.
 unexport PYTHONDONTWRITEBYTECODE
@@ -52,6 +52,11 @@ test-platforms: $(READY) ## lock for all platforms; up and tests on Debian trixi
 	@$(BIN)/python -m tests.platforms.wheels
 	@$(BIN)/python -m tests.platforms.trixie $(ARGS)
 
+test-kubernetes: $(READY) ## install, upgrade and scale the chart on a real control plane (builds it once)
+	@$(BIN)/python -m tests.kubernetes.build
+	@$(BIN)/antiphon livekit
+	@$(BIN)/pytest tests/kubernetes $(ARGS)
+
 check: $(READY) ## lint, format, types, import rules, generated files
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -84,7 +89,7 @@ clean: ## remove the virtual environment and the caches; the stack's data stays
 help: ## print this
 	@echo "usage: make TARGET"; echo
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | \
-		while IFS='|' read -r target text; do printf '  %-14s %s\n' $$target "$$text"; done
+		while IFS='|' read -r target text; do printf '  %-16s %s\n' $$target "$$text"; done
 
 # The environment is updated when the lock or a project file changes.
 $(READY): requirements.lock $(PROJECTS)
