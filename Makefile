@@ -1,6 +1,6 @@
 # One target per verb; the work is in the `antiphon` command. This file makes the environment and calls it.
 .DEFAULT_GOAL := help
-.PHONY: install up down status logs call test test-fast journeys-live test-platforms check bench contracts lock clean help
+.PHONY: install up down status logs call test test-fast journeys-live test-platforms test-kubernetes images check bench contracts lock clean help
 MAKEFLAGS += --no-print-directory
 # Tests start some hundred processes: without it each of them compiles the sources again.
 unexport PYTHONDONTWRITEBYTECODE
@@ -52,6 +52,14 @@ test-platforms: $(READY) ## lock for all platforms; up and tests on Debian trixi
 	@$(BIN)/python -m tests.platforms.wheels
 	@$(BIN)/python -m tests.platforms.trixie $(ARGS)
 
+test-kubernetes: $(READY) ## install, upgrade and scale the chart on a real control plane (builds it once)
+	@$(BIN)/python -m tests.kubernetes.build
+	@$(BIN)/antiphon livekit
+	@$(BIN)/pytest tests/kubernetes $(ARGS)
+
+images: $(READY) ## build the images of the services (ARGS="--prefix registry.example/antiphon"; needs Docker)
+	@$(BIN)/python -m deploy.images.build $(ARGS)
+
 check: $(READY) ## lint, format, types, import rules, generated files
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -60,6 +68,7 @@ check: $(READY) ## lint, format, types, import rules, generated files
 	@$(BIN)/python -m antiphon.contracts.generate --check
 	@$(BIN)/python -m antiphon.session_api.reference --check docs/reference/http-api.md
 	@$(BIN)/python -m antiphon.agent_worker.generate . --check
+	@$(BIN)/python -m deploy.helm.values_reference --check docs/reference/helm-values.md
 
 bench: $(READY) ## measure: a table, and JSON in bench-results/
 	@$(BIN)/python -m tests.benchmarks.run $(ARGS)
@@ -71,6 +80,8 @@ contracts: $(READY) ## generate the schemas, the AsyncAPI document, the schema o
 	@$(BIN)/python -m antiphon.agent_worker.generate .
 	@$(BIN)/python -m antiphon.agent_worker.flow.reference > docs/reference/flow-file.md.new
 	@mv docs/reference/flow-file.md.new docs/reference/flow-file.md
+	@$(BIN)/python -m deploy.helm.values_reference > docs/reference/helm-values.md.new
+	@mv docs/reference/helm-values.md.new docs/reference/helm-values.md
 
 lock: $(READY) ## resolve the requirements into requirements.lock (ARGS=--upgrade)
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
@@ -84,7 +95,7 @@ clean: ## remove the virtual environment and the caches; the stack's data stays
 help: ## print this
 	@echo "usage: make TARGET"; echo
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | \
-		while IFS='|' read -r target text; do printf '  %-14s %s\n' $$target "$$text"; done
+		while IFS='|' read -r target text; do printf '  %-16s %s\n' $$target "$$text"; done
 
 # The environment is updated when the lock or a project file changes.
 $(READY): requirements.lock $(PROJECTS)

