@@ -72,19 +72,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="compose_env", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--node-ip", type=_address, help="the address for media that callers and containers reach")
+    parser.add_argument(
+        "--node-ip", type=_address, help="the address for media that callers and containers reach"
+    )
     parser.add_argument("--cluster", action="store_true", help="three brokers, each event on all of them")
     parser.add_argument("--metrics", action="store_true", help="run Prometheus")
     parser.add_argument("--file", type=Path, default=FILE, help="the file (deploy/.env)")
     options = parser.parse_args(arguments)
     node_ip = options.node_ip or address_of_this_machine()
     if node_ip is None:
-        print("compose_env: this machine has no route outside: name its address with --node-ip", file=sys.stderr)
+        print(
+            "compose_env: this machine has no route outside: name its address with --node-ip", file=sys.stderr
+        )
         return 1
     try:
         write(options.file, variables(node_ip, cluster=options.cluster, metrics=options.metrics))
     except FileExistsError:
-        print(f"compose_env: {options.file} exists and is kept: its secrets open the stored data", file=sys.stderr)
+        print(
+            f"compose_env: {options.file} exists and is kept: its secrets open the stored data",
+            file=sys.stderr,
+        )
         return 1
     print(f"{options.file}: new secrets, media at {node_ip}. It stays on this machine: git ignores it.")
     return 0

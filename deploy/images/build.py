@@ -3,7 +3,7 @@
     python -m deploy.images.build --help
 
 The configuration of pip on this machine (its index, its certificates) reaches the build as secrets, which
-no layer keeps. Components are written in CycloneDX to build/images/<service>.cdx.json; they are in each image too.
+no layer keeps. The components are in each image, and in build/images/<service>.cdx.json, as CycloneDX.
 """
 
 import argparse
@@ -66,7 +66,7 @@ class Docker:
             )  # fmt: skip
         except FileNotFoundError:
             raise CannotBuild(
-                f"{self.program} is not installed: install Docker 20.10 or later, or name the program with --docker"
+                f"{self.program} is not installed: install Docker 20.10 or later, or name it with --docker"
             ) from None
         except subprocess.TimeoutExpired:
             raise CannotBuild(f"docker {arguments[0]} did not answer within {seconds:g} s") from None
@@ -100,8 +100,8 @@ def check_disk(folder: Path, free: int) -> None:
     """Check the free disk of an engine. Raises CannotBuild."""
     if free < FREE_BYTES:
         raise CannotBuild(
-            f"{folder} has {free / GIB:.1f} GiB of free disk, and the images need {FREE_BYTES / GIB:.0f} GiB while "
-            "they are built: free some, as with docker builder prune"
+            f"{folder} has {free / GIB:.1f} GiB of free disk, and building the images needs "
+            f"{FREE_BYTES / GIB:.0f} GiB: free some, as with docker builder prune"
         )
 
 
@@ -113,8 +113,8 @@ def check_base(docker: Docker, base: str) -> None:
         )
     except CannotBuild as error:
         raise CannotBuild(
-            f"{base} is no usable base: it must be there or can be pulled, and needs Python 3.11 to 3.13 with "
-            f"venv, ensurepip and ssl\n{error}"
+            f"{base} is no usable base: it must be there or in a registry, and have Python 3.11 to 3.13 "
+            f"with venv, ensurepip and ssl\n{error}"
         ) from None
 
 
@@ -153,8 +153,8 @@ def build(docker: Docker, service: str, name: str, options: Sequence[str]) -> Bu
         raise CannotBuild(f"{name} was not built within {BUILD_SECONDS:g} s") from None
     if code:
         raise CannotBuild(
-            f"{name} could not be built: the step that failed is above. When the client has no BuildKit, install "
-            "its plugin buildx, or name another client with --docker"
+            f"{name} could not be built: the step that failed is above. If the client has no BuildKit, "
+            "install its plugin buildx, or name another client with --docker"
         )
     size = int(docker.ask("image", "inspect", "--format", "{{.Size}}", name))
     return Built(name, size, time.monotonic() - began)

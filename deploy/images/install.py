@@ -14,6 +14,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import tomllib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,9 @@ def write_sbom(service: str, tools: Path, folder: Path, file: Path) -> None:
     options = ["--output-reproducible", "--of", "JSON", "--pyproject", project, "--output-file", file]
     _run([tools / "bin" / "cyclonedx-py", "environment", *options, python])
     document: dict[str, Any] = json.loads(file.read_text())
+    document["metadata"]["component"]["version"] = tomllib.loads((ROOT / "pyproject.toml").read_text())[
+        "project"
+    ]["version"]
     document["components"] += _system_components(python)
     file.write_text(json.dumps(document, indent=1, sort_keys=True) + "\n")
 

@@ -106,6 +106,8 @@
 {{ include "antiphon.env.livekit" . }}
 - {name: ANTIPHON_AGENT_HEALTH_HOST, value: {{ .Values.pod.bindAddress | quote }}}
 - {name: ANTIPHON_AGENT_HEALTH_PORT, value: "8003"}
+- {name: ANTIPHON_AGENT_CALLS, value: {{ int .Values.agentWorker.callsPerPod | quote }}}
+- {name: ANTIPHON_POD_NAME, valueFrom: {fieldRef: {fieldPath: metadata.name}}}
 - {name: ANTIPHON_JOURNAL_DIR, value: /var/lib/antiphon/journals}
 - {name: ANTIPHON_AGENT_DRAIN_TIMEOUT_SECONDS, value: {{ int .Values.agentWorker.longestCallSeconds | quote }}}
 {{- with .Values.agentWorker.agentName }}
@@ -115,6 +117,12 @@
 
 {{- define "antiphon.env.fleet" -}}
 {{ include "antiphon.env.nats" . }}
+- {name: ANTIPHON_FLEET_HOST, value: {{ .Values.pod.bindAddress | quote }}}
+- {name: ANTIPHON_FLEET_PORT, value: "8005"}
+- {name: ANTIPHON_FLEET_WARM_CALLS, value: {{ int .Values.fleet.warmCalls | quote }}}
+- {name: ANTIPHON_FLEET_DELETION_COST, value: kubernetes}
+- {name: ANTIPHON_FLEET_NAMESPACE, value: {{ .Release.Namespace }}}
+- {name: ANTIPHON_FLEET_POD_SELECTOR, value: "app.kubernetes.io/instance={{ .Release.Name }},app.kubernetes.io/component=agent-worker"}
 {{- end }}
 
 {{- define "antiphon.env.migrate" -}}
@@ -128,9 +136,14 @@
 {{ include (printf "antiphon.env.%s" .component) .root }}
 {{ include "antiphon.env.logs" .root }}
 {{- range $name, $value := .values.settings }}
-- {name: {{ $name }}, value: {{ ternary (printf "%v" $value) (toString $value) (kindIs "bool" $value) | quote }}}
+- {name: {{ $name }}, value: {{ include "antiphon.text" $value | quote }}}
 {{- end }}
 {{- with .values.extraEnv }}
 {{ toYaml . }}
 {{- end }}
+{{- end }}
+
+{{/* A value of a setting as text; a large whole number without an exponent. */}}
+{{- define "antiphon.text" -}}
+{{- if and (kindIs "float64" .) (eq (floor .) .) -}}{{ int64 . }}{{- else -}}{{ . }}{{- end -}}
 {{- end }}

@@ -49,11 +49,16 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- end }}
 - {component: agent-worker, key: agentWorker, module: antiphon.agent_worker, port: 8003, health: health, replicas: 2}
 {{- if .Values.fleet.enabled }}
-- {component: fleet, key: fleet, module: antiphon.fleet, port: 8004, health: http, replicas: 1}
+- {component: fleet, key: fleet, module: antiphon.fleet, port: 8005, health: http, replicas: 1}
 {{- end }}
 {{- end }}
 
-{{/* Pods of a component, when nothing scales it. */}}
+{{/* Pods of a component that nothing scales: (dict "values" BLOCK "default" NUMBER). */}}
+{{- define "antiphon.replicas" -}}
+{{- ternary .default .values.replicas (kindIs "invalid" .values.replicas) | int -}}
+{{- end }}
+
+{{/* Whether an autoscaler owns the number of pods of a block. */}}
 {{- define "antiphon.scaled" -}}
 {{- if dig "autoscaling" "enabled" false . -}}true{{- end -}}
 {{- end }}

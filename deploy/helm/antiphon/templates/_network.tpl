@@ -23,7 +23,7 @@
 {{- end }}
 {{- if .Values.fleet.enabled }}
 - component: fleet
-  port: 8004
+  port: 8005
   to: [nats, kubernetesApi]
   from: {{ toJson $policy.kedaFrom }}
 {{- end }}

@@ -4,6 +4,7 @@
 {{- include "antiphon.validate.moved" . -}}
 {{- include "antiphon.validate.connections" . -}}
 {{- include "antiphon.validate.migration" . -}}
+{{- include "antiphon.validate.views" . -}}
 {{- include "antiphon.validate.agents" . -}}
 {{- range $each := include "antiphon.components" . | fromYamlArray -}}
 {{- $context := dict "root" $ "key" $each.key "component" $each.component "values" (index $.Values $each.key) -}}
@@ -62,6 +63,12 @@
 {{- $migration := .Values.migration -}}
 {{- if le (int $migration.activeDeadlineSeconds) (int $migration.statementTimeoutSeconds) -}}
 {{- fail (printf "\nmigration.activeDeadlineSeconds is %d, not more than migration.statementTimeoutSeconds (%d): the Job would be killed before its statement is cancelled. Raise the first, or lower the second." (int $migration.activeDeadlineSeconds) (int $migration.statementTimeoutSeconds)) -}}
+{{- end -}}
+{{- end }}
+
+{{- define "antiphon.validate.views" -}}
+{{- if and .Values.projections.autoscaling.enabled (not .Values.projections.enabled) -}}
+{{- fail "\nprojections.autoscaling.enabled is true, but projections.enabled is not: the views are in the pods of persistence. Set projections.enabled to true, or projections.autoscaling.enabled to false." -}}
 {{- end -}}
 {{- end }}
 

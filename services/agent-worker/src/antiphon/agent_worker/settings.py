@@ -3,9 +3,11 @@
 from pathlib import Path
 from typing import Annotated, Final
 
+import msgspec
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from antiphon.chassis.settings import LiveKitSettings, LogSettings, NatsSettings, Port, Text
+from antiphon.contracts.workers import PodName
 from antiphon.recorder import RecorderSettings
 from antiphon.recorder.settings import JOURNAL_DIR, default_journal_dir
 
@@ -24,6 +26,15 @@ def _folder(value: object) -> object:
     return value
 
 
+def _pod(value: str | None) -> str | None:
+    if not value:
+        return None
+    try:
+        return msgspec.convert(value, PodName)
+    except msgspec.ValidationError as error:
+        raise ValueError("must be the name of a pod: lower-case letters, digits, - and .") from error
+
+
 class AgentSettings(NatsSettings, LiveKitSettings, LogSettings):
     """The settings of the agent worker."""
 
@@ -39,6 +50,18 @@ class AgentSettings(NatsSettings, LiveKitSettings, LogSettings):
         0.7,
         validation_alias="ANTIPHON_AGENT_LOAD_THRESHOLD",
         description="load (0 to 1) above which jobs are refused; inf refuses none",
+    )
+    calls: int | None = Field(
+        None,
+        ge=1,
+        le=100_000,
+        validation_alias="ANTIPHON_AGENT_CALLS",
+        description="calls at once, above which jobs are refused; by default only the load decides",
+    )
+    pod_name: Annotated[str | None, AfterValidator(_pod)] = Field(
+        None,
+        validation_alias="ANTIPHON_POD_NAME",
+        description="the name of the Kubernetes pod, which heartbeats tell",
     )
     idle_processes: int = Field(1, ge=0, le=64, validation_alias="ANTIPHON_AGENT_IDLE_PROCESSES")
     health_host: Text = Field("127.0.0.1", validation_alias="ANTIPHON_AGENT_HEALTH_HOST")

@@ -1,7 +1,6 @@
 """The worker process: an AgentServer with a process per job, health, and orphaned journals."""
 
 import asyncio
-import math
 import sys
 from collections.abc import Collection
 from functools import partial
@@ -12,7 +11,9 @@ from weakref import WeakSet
 import structlog
 from livekit.agents import AgentServer, JobProcess
 
+from antiphon.agent_worker.capacity import calls_of, load_of, threshold_of
 from antiphon.agent_worker.flow_check import FlowChecks
+from antiphon.agent_worker.heartbeats import Heartbeats
 from antiphon.agent_worker.job import entry, on_request, on_session_end, prewarm_process
 from antiphon.agent_worker.providers.loaded import OFFLINE_PROVIDERS, Named, fork_server_modules
 from antiphon.agent_worker.providers.table import PROVIDERS
@@ -62,6 +63,13 @@ async def serve(settings: AgentSettings, stop: asyncio.Event) -> None:
     orphans = Orphans(settings.journal_dir, link)
     registration = Registration()
     processes = JobProcesses()
+    heartbeats = Heartbeats(
+        link,
+        pod=settings.pod_name,
+        capacity=settings.calls,
+        calls=lambda: calls_of(registration.server),
+        draining=stop.is_set,
+    )
 
     async def serve_jobs() -> None:
         # the name of the agent, and which jobs are its own, are the deployment's
@@ -72,7 +80,8 @@ async def serve(settings: AgentSettings, stop: asyncio.Event) -> None:
         log.info("worker.providers", used=[" ".join(named) for named in sorted(setup.providers)])
         server = build_server(settings, deployment, setup)
         registration.watch(server)
-        server.on("worker_started", lambda: _watch_jobs(server, orphans, processes))
+        server.on("worker_registered", heartbeats.begin)
+        server.on("worker_started", lambda: _watch_jobs(server, orphans, processes, heartbeats))
         following = BackgroundTask(partial(LaterProviders(setup).follow, link), name="later providers")
         health.add("later providers", following.ready)
         try:
@@ -87,6 +96,8 @@ async def serve(settings: AgentSettings, stop: asyncio.Event) -> None:
     adopting = BackgroundTask(orphans.run, name="orphans")
     checking = BackgroundTask(partial(FlowChecks().serve, link), name="flow checks")
     health.add("flow checks", checking.ready)
+    beating = BackgroundTask(heartbeats.run, name="heartbeats")
+    health.add("heartbeats", beating.ready)
 
     async def journals() -> None:
         adopting.check()
@@ -103,6 +114,7 @@ async def serve(settings: AgentSettings, stop: asyncio.Event) -> None:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in done - {stopping}:
             task.result()  # raises the error that ended the task
+        heartbeats.changed()
         if registration.server is not None:
             await _drain(registration.server, orphans)
     finally:
@@ -110,6 +122,7 @@ async def serve(settings: AgentSettings, stop: asyncio.Event) -> None:
         for task in (serving, stopping):
             task.cancel()
         await asyncio.wait(tasks)
+        await beating.close()
         await checking.close()
         await adopting.close()
         await link.close()
@@ -184,14 +197,12 @@ class SetUp:
 def build_server(settings: AgentSettings, deployment: Deployment, setup: SetUp | None = None) -> AgentServer:
     """Return the AgentServer for the settings, not started; its processes load what `setup` names."""
     setup = setup or SetUp()
-    unlimited = math.isinf(settings.load_threshold)
     server = AgentServer(
         ws_url=settings.livekit_url,
         api_key=settings.livekit_api_key,
         api_secret=settings.livekit_api_secret,
-        load_threshold=settings.load_threshold,
-        # LiveKit dispatches by the reported load; without a limit, always report none
-        load_fnc=_no_load if unlimited else None,
+        load_threshold=threshold_of(settings),
+        load_fnc=load_of(settings),
         num_idle_processes=settings.idle_processes,
         drain_timeout=settings.drain_timeout_seconds,
         shutdown_process_timeout=SHUTDOWN_PROCESS_SECONDS,
@@ -211,10 +222,6 @@ def build_server(settings: AgentSettings, deployment: Deployment, setup: SetUp |
         on_session_end=on_session_end,
     )
     return server
-
-
-def _no_load() -> float:
-    return 0.0
 
 
 class Registration:
@@ -267,7 +274,9 @@ class JobProcesses:
             raise RuntimeError("job processes cannot start: see the log")
 
 
-def _watch_jobs(server: AgentServer, orphans: Orphans, processes: JobProcesses) -> None:
+def _watch_jobs(
+    server: AgentServer, orphans: Orphans, processes: JobProcesses, heartbeats: Heartbeats
+) -> None:
     # the process pool is created by run(); it notices the end of a process within 20 ms
     pool = server._proc_pool
     for process in pool.processes:
@@ -276,3 +285,5 @@ def _watch_jobs(server: AgentServer, orphans: Orphans, processes: JobProcesses) 
     pool.on("process_ready", processes.on_ready)
     pool.on("process_closed", processes.on_closed)
     pool.on("process_closed", lambda _process: orphans.wake())
+    pool.on("process_job_launched", heartbeats.changed)
+    pool.on("process_closed", heartbeats.changed)

@@ -61,7 +61,7 @@ class Workers:
         """
         now = self._clock()
         self._expire()
-        if not self._heard:
+        if not self._heard or math.isinf(self._listening_since):
             self._listening_since = now
         for heard in self._heard.values():
             heard.at = now
