@@ -6,7 +6,7 @@
     python -m deploy.images.install sbom SERVICE TOOLS FOLDER FILE
 
 pip resolves the requirements of one service with the lock as its constraints, for the Python and the platform
-of the image. What it found is then installed from the entries of the lock alone, with every hash checked.
+of the image. What it downloaded is installed by the entries of the lock alone, with every hash checked.
 """
 
 import json
@@ -47,14 +47,14 @@ def constraints_of(lock: str) -> str:
     return "".join(f"{match[1]}{match[2].strip()}\n" for match in ENTRY.finditer(lock))
 
 
-def locked(lock: str, resolved: Sequence[tuple[str, str]]) -> str:
+def locked(lock: str, found: Sequence[tuple[str, str]]) -> str:
     """Return the entries of the lock for these names and versions.
 
     Raises NotLocked for what the lock does not have.
     """
     entries = entries_of(lock)
     chosen, missing = [], []
-    for name, version in sorted(resolved):
+    for name, version in sorted(found):
         matching = [entry for entry in entries.get(normal(name), []) if f"=={version}" in entry.split()[0]]
         chosen += matching
         missing += [] if matching else [f"{name}=={version}"]
@@ -66,17 +66,38 @@ def locked(lock: str, resolved: Sequence[tuple[str, str]]) -> str:
 def install(requirements: Sequence[str], folder: Path) -> None:
     """Make a virtual environment without pip, with these requirements and what they require."""
     _run(sys.executable, "-m", "venv", "--without-pip", folder)
-    pip = ("-m", "pip", "--python", folder / "bin" / "python", "install", "--only-binary=:all:")
+    pip = (sys.executable, "-m", "pip", "--python", folder / "bin" / "python")
     lock = LOCK.read_text()
     with tempfile.TemporaryDirectory() as name:
-        constraints, report, chosen = (Path(name, each) for each in ("versions", "report", "chosen"))
+        constraints, wheels, chosen = (Path(name, each) for each in ("constraints", "wheels", "chosen"))
         constraints.write_text(constraints_of(lock))
-        dry = ("--quiet", "--dry-run", "--report", report, "--constraint", constraints)
-        _run(sys.executable, *pip, *dry, *requirements)
-        found = json.loads(report.read_text())["install"]
-        names = [(each["metadata"]["name"], each["metadata"]["version"]) for each in found]
-        chosen.write_text(locked(lock, names))
-        _run(sys.executable, *pip, "--no-deps", "--require-hashes", "--requirement", chosen)
+        download = (
+            "download",
+            "--quiet",
+            "--only-binary=:all:",
+            "--dest",
+            wheels,
+            "--constraint",
+            constraints,
+        )
+        _run(*pip, *download, *requirements)
+        chosen.write_text(locked(lock, [resolved(wheel.name) for wheel in wheels.glob("*.whl")]))
+        offline = (
+            "install",
+            "--quiet",
+            "--no-index",
+            "--find-links",
+            wheels,
+            "--no-deps",
+            "--require-hashes",
+        )
+        _run(*pip, *offline, "--requirement", chosen)
+
+
+def resolved(wheel: str) -> tuple[str, str]:
+    """Return the name and the version in the name of a wheel."""
+    name, version = wheel.split("-")[:2]
+    return name, version.replace("_", "+")  # of a local version
 
 
 def install_packages(service: str, tools: Path, folder: Path) -> None:

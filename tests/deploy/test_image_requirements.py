@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from deploy.images.build import SERVICES
 from deploy.images.declared import UnknownPackage, declared
-from deploy.images.install import LOCK, NotLocked, constraints_of, entries_of, locked
+from deploy.images.install import LOCK, NotLocked, constraints_of, entries_of, locked, resolved
 
 ROOT = Path(__file__).parents[2]
 LOCKED = """\
@@ -35,10 +35,18 @@ def test_what_was_resolved_is_installed_with_the_hashes_of_the_lock() -> None:
     assert "sha256:23" in chosen
 
 
-@pytest.mark.parametrize("resolved", [("three", "1.0"), ("one", "1.1"), ("two", "2.2")])
-def test_what_the_lock_lacks_is_refused(resolved: tuple[str, str]) -> None:
-    with pytest.raises(NotLocked, match=f"{resolved[0]}=={resolved[1]}.*make lock"):
-        locked(LOCKED, [resolved])
+@pytest.mark.parametrize("found", [("three", "1.0"), ("one", "1.1"), ("two", "2.2")])
+def test_what_the_lock_lacks_is_refused(found: tuple[str, str]) -> None:
+    with pytest.raises(NotLocked, match=f"{found[0]}=={found[1]}.*make lock"):
+        locked(LOCKED, [found])
+
+
+def test_a_wheel_names_what_it_is() -> None:
+    assert resolved("pydantic_core-2.50.4-cp311-cp311-manylinux_2_17_x86_64.whl") == (
+        "pydantic_core",
+        "2.50.4",
+    )
+    assert resolved("one-1.0_local.1-py3-none-any.whl") == ("one", "1.0+local.1")
 
 
 def test_every_entry_of_the_lock_is_read() -> None:

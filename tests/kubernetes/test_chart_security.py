@@ -75,7 +75,8 @@ BREACHES: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def one_pod() -> Object:
-    return of_kind("Deployment", render({}))["session-api"]["spec"]["template"]
+    template: Object = of_kind("Deployment", render({}))["session-api"]["spec"]["template"]
+    return template
 
 
 @pytest.mark.parametrize("breach", BREACHES)
