@@ -1,7 +1,7 @@
 """The page of the chart's values, made from values.yaml and its comments.
 
-    python -m deploy.helm.values_reference > docs/reference/helm-values.md
-    python -m deploy.helm.values_reference --check docs/reference/helm-values.md
+python -m deploy.helm.values_reference > docs/reference/helm-values.md
+python -m deploy.helm.values_reference --check docs/reference/helm-values.md
 """
 
 import argparse

@@ -11,7 +11,12 @@ from tests.kubernetes.chart import CHART, HELM_CHARTS, Refused, helm, objects, o
 STACK = HELM_CHARTS / "antiphon-stack"
 OPERATOR = ("postgresql.cnpg.io/v1/Cluster",)
 # what a stub shows of itself: that it is installed, and with which values
-SHOWN = "kind: ConfigMap\napiVersion: v1\nmetadata: {name: {{ .Chart.Name }}}\ndata: {values: {{ toJson .Values | quote }}}\n"
+SHOWN = """\
+kind: ConfigMap
+apiVersion: v1
+metadata: {name: {{ .Chart.Name }}}
+data: {values: {{ toJson .Values | quote }}}
+"""
 
 
 @pytest.fixture(scope="module")
