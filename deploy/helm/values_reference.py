@@ -23,9 +23,9 @@ HEAD = """\
 <!-- generated: python -m deploy.helm.values_reference > docs/reference/helm-values.md -->
 # Values of the Helm chart
 
-All values of [`deploy/helm/antiphon`](../../deploy/helm/antiphon/values.yaml);
-[how to run it on Kubernetes](../how-to/run-on-kubernetes.md). A value that does not exist, has the wrong type or
-does not fit to another one is refused before anything is installed. Names of Secrets and the URLs of `nats` and
+All values of [`deploy/helm/antiphon`](../../deploy/helm/antiphon/values.yaml); [how to run it on
+Kubernetes](../how-to/run-on-kubernetes.md). A value that does not exist, is of a wrong type or does not
+fit to another one is refused before anything is installed. Names of Secrets and the URLs of `nats` and
 `livekit` may be templates, such as `{{ .Release.Name }}-nats`.
 """
 
