@@ -271,6 +271,8 @@ async def test_a_view_goes_on_when_the_event_that_stalled_it_is_skipped_by_its_n
         (("resume", "nothing"), "no view nothing; the views are sessions, turns"),
         (("resume", "turns", "--session", "ses_1"), "--session and --sequence go together"),
         (("run", "--only", "turns,nothing"), "no view nothing"),
+        (("run", "--no-views", "--no-ingest"), "--no-views leaves ingest"),
+        (("run", "--no-views", "--only", "turns"), "--no-views leaves ingest"),
         (("rebuild",), "name views or use --all"),
         (("rebuild", "--discard", "--all"), ""),
     ],

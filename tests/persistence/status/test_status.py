@@ -224,6 +224,30 @@ async def test_a_missing_stream_is_named(bus: Bus, database: Database, status: R
 
 
 @pytest.mark.slow
+async def test_a_process_without_views_leaves_them_to_others(
+    replica: "Replicas", status: Reader, eventually: "Eventually"
+) -> None:
+    ingest, views = replica(), replica()
+    ingest.arguments, views.arguments = ("--no-views",), ("--no-ingest",)
+    await ingest.start()
+    await views.start()
+    await ingest.until_ready(60)
+    await views.until_ready(60)
+
+    async def divided() -> bool:
+        found = await status.read()
+        of_ingest = {str(part.holder) for part in found.partitions}
+        of_views = {holder for view in found.projections for holder in view.holders}
+        return (
+            all(f":{ingest.process.pid} " in holder for holder in of_ingest)
+            and all(f":{views.process.pid} " in holder for holder in of_views)
+            and all(sum(map(len, view.holders.values())) == PARTITIONS for view in found.projections)
+        )
+
+    await eventually(divided, seconds=60)
+
+
+@pytest.mark.slow
 async def test_a_process_that_carries_one_view_shares_it_with_a_full_one(
     bus: Bus,
     replica: "Replicas",

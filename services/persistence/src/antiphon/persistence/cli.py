@@ -39,12 +39,16 @@ def run(
     ingest: Annotated[
         bool, typer.Option("--ingest/--no-ingest", help="Commit events from the bus to the event log.")
     ] = True,
+    views: Annotated[bool, typer.Option("--views/--no-views", help="Keep views up to date.")] = True,
 ) -> None:
     """Commit events from the bus to the event log and update the views, until stopped.
 
     Any number of processes share the work; each may do a part of it.
     """
-    projections = _chosen([name.strip() for name in only.split(",")] if only else [], every=only is None)
+    if not views and (only is not None or not ingest):
+        raise typer.BadParameter("--no-views leaves ingest: it goes neither with --only nor with --no-ingest")
+    names = [name.strip() for name in only.split(",")] if only else []
+    projections = _chosen(names, every=only is None) if views else []
 
     from antiphon.chassis import process
     from antiphon.persistence.run import run as serve

@@ -1,0 +1,33 @@
+{{/* What the containers run: the images start the module of their service, and take its arguments. */}}
+
+{{- define "antiphon.args" -}}
+{{- $views := .root.Values.projections.views -}}
+{{- if eq .component "persistence" -}}
+{{- if .root.Values.projections.enabled -}}["run", "--no-views"]{{- else -}}["run"]{{- end -}}
+{{- else if eq .component "projections" -}}
+{{- if $views -}}["run", "--no-ingest", "--only", {{ join "," $views | quote }}]{{- else -}}["run", "--no-ingest"]{{- end -}}
+{{- else if eq .component "agent-worker" -}}
+["run"]
+{{- end -}}
+{{- end }}
+
+{{/* Seconds from the start of the end of a pod until it is killed: (dict "root" $ "component" NAME "values" BLOCK). */}}
+{{- define "antiphon.grace" -}}
+{{- if eq .component "agent-worker" -}}
+{{- int (.values.terminationGracePeriodSeconds | default (add .values.longestCallSeconds 120)) -}}
+{{- else -}}
+{{- int .values.terminationGracePeriodSeconds -}}
+{{- end -}}
+{{- end }}
+
+{{/* The containers that prepare the database, in their order. */}}
+{{- define "antiphon.migrate" -}}
+- name: migrate
+  image: {{ include "antiphon.image" (dict "root" . "image" .Values.persistence.image) | quote }}
+  imagePullPolicy: {{ .Values.image.pullPolicy }}
+  args: ["migrate"]
+  securityContext: {{- include "antiphon.containerSecurity" . | nindent 4 }}
+  env: {{- include "antiphon.env.migrate" . | trim | nindent 4 }}
+  resources: {{- toYaml .Values.migration.resources | nindent 4 }}
+  volumeMounts: [{name: tmp, mountPath: /tmp}]
+{{- end }}

@@ -1,0 +1,149 @@
+{{/* The environment of each component. Values of Secrets are read by the kubelet; none is in the chart. */}}
+
+{{- define "antiphon.env.nats" -}}
+- {name: ANTIPHON_NATS_URL, value: {{ tpl .Values.nats.url . | quote }}}
+{{- with .Values.nats.auth }}
+{{- if and .existingSecret (eq .type "userPassword") }}
+- name: ANTIPHON_NATS_USER
+  valueFrom: {secretKeyRef: {name: {{ tpl .existingSecret $ | quote }}, key: {{ .userKey | quote }}}}
+- name: ANTIPHON_NATS_PASSWORD
+  valueFrom: {secretKeyRef: {name: {{ tpl .existingSecret $ | quote }}, key: {{ .passwordKey | quote }}}}
+{{- else if .existingSecret }}
+- {name: ANTIPHON_NATS_CREDS, value: /etc/antiphon/nats-auth/nats.creds}
+{{- end }}
+{{- end }}
+{{- with .Values.nats.tls }}
+{{- if .existingSecret }}
+- {name: ANTIPHON_NATS_CA, value: /etc/antiphon/nats-tls/ca.crt}
+{{- if .clientCertificate }}
+- {name: ANTIPHON_NATS_CERT, value: /etc/antiphon/nats-tls/tls.crt}
+- {name: ANTIPHON_NATS_KEY, value: /etc/antiphon/nats-tls/tls.key}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "antiphon.env.streams" -}}
+{{- with .Values.nats.replicas }}
+- {name: ANTIPHON_NATS_REPLICAS, value: {{ . | quote }}}
+{{- end }}
+{{- with .Values.nats.streamMaxBytes }}
+- {name: ANTIPHON_STREAM_MAX_BYTES, value: {{ int64 . | quote }}}
+{{- end }}
+{{- end }}
+
+{{- define "antiphon.env.postgres" -}}
+- name: ANTIPHON_POSTGRES_DSN
+  valueFrom:
+    secretKeyRef: {name: {{ tpl .Values.postgres.existingSecret . | quote }}, key: {{ .Values.postgres.dsnKey | quote }}}
+{{- end }}
+
+{{- define "antiphon.env.livekit" -}}
+{{- with .Values.livekit -}}
+- {name: LIVEKIT_URL, value: {{ tpl .url $ | quote }}}
+- name: LIVEKIT_API_KEY
+  valueFrom: {secretKeyRef: {name: {{ tpl .existingSecret $ | quote }}, key: {{ .apiKeyKey | quote }}}}
+- name: LIVEKIT_API_SECRET
+  valueFrom: {secretKeyRef: {name: {{ tpl .existingSecret $ | quote }}, key: {{ .apiSecretKey | quote }}}}
+{{- end }}
+{{- end }}
+
+{{- define "antiphon.env.logs" -}}
+- {name: ANTIPHON_LOG_LEVEL, value: {{ .Values.log.level }}}
+- {name: ANTIPHON_LOG_FORMAT, value: {{ .Values.log.format }}}
+{{- with .Values.otel.endpoint }}
+- {name: OTEL_EXPORTER_OTLP_ENDPOINT, value: {{ . | quote }}}
+{{- end }}
+{{- end }}
+
+{{- define "antiphon.env.session-api" -}}
+{{ include "antiphon.env.nats" . }}
+{{ include "antiphon.env.postgres" . }}
+{{ include "antiphon.env.livekit" . }}
+- {name: ANTIPHON_API_HOST, value: {{ .Values.pod.bindAddress | quote }}}
+- {name: ANTIPHON_API_PORT, value: "8000"}
+- {name: ANTIPHON_SHUTDOWN_DELAY_SECONDS, value: {{ .Values.sessionApi.shutdownDelaySeconds | quote }}}
+{{- with .Values.agentWorker.agentName }}
+- {name: ANTIPHON_AGENT_NAME, value: {{ . | quote }}}
+{{- end }}
+{{- with .Values.livekit.publicUrl }}
+- {name: ANTIPHON_LIVEKIT_PUBLIC_URL, value: {{ . | quote }}}
+{{- end }}
+{{- with .Values.sessionApi.publicUrl }}
+- {name: ANTIPHON_API_PUBLIC_URL, value: {{ . | quote }}}
+{{- end }}
+{{- if .Values.sessionApi.bootstrapKeySecret }}
+- name: ANTIPHON_BOOTSTRAP_API_KEY
+  valueFrom:
+    secretKeyRef:
+      name: {{ tpl .Values.sessionApi.bootstrapKeySecret . | quote }}
+      key: {{ .Values.sessionApi.bootstrapKeyKey | quote }}
+{{- end }}
+{{- end }}
+
+{{- define "antiphon.env.webhook-ingest" -}}
+{{ include "antiphon.env.nats" . }}
+{{ include "antiphon.env.livekit" . }}
+- {name: ANTIPHON_WEBHOOKS_HOST, value: {{ .Values.pod.bindAddress | quote }}}
+- {name: ANTIPHON_WEBHOOKS_PORT, value: "8001"}
+- {name: ANTIPHON_SHUTDOWN_DELAY_SECONDS, value: {{ .Values.webhookIngest.shutdownDelaySeconds | quote }}}
+{{- end }}
+
+{{- define "antiphon.env.persistence" -}}
+{{ include "antiphon.env.nats" . }}
+{{- include "antiphon.env.streams" . }}
+{{ include "antiphon.env.postgres" . }}
+- {name: ANTIPHON_PERSISTENCE_HEALTH_HOST, value: {{ .Values.pod.bindAddress | quote }}}
+- {name: ANTIPHON_PERSISTENCE_HEALTH_PORT, value: "8002"}
+{{- end }}
+
+{{- define "antiphon.env.projections" -}}
+{{ include "antiphon.env.persistence" . }}
+{{- end }}
+
+{{- define "antiphon.env.agent-worker" -}}
+{{ include "antiphon.env.nats" . }}
+{{ include "antiphon.env.livekit" . }}
+- {name: ANTIPHON_AGENT_HEALTH_HOST, value: {{ .Values.pod.bindAddress | quote }}}
+- {name: ANTIPHON_AGENT_HEALTH_PORT, value: "8003"}
+- {name: ANTIPHON_AGENT_CALLS, value: {{ int .Values.agentWorker.callsPerPod | quote }}}
+- {name: ANTIPHON_POD_NAME, valueFrom: {fieldRef: {fieldPath: metadata.name}}}
+- {name: ANTIPHON_JOURNAL_DIR, value: /var/lib/antiphon/journals}
+- {name: ANTIPHON_AGENT_DRAIN_TIMEOUT_SECONDS, value: {{ int .Values.agentWorker.longestCallSeconds | quote }}}
+{{- with .Values.agentWorker.agentName }}
+- {name: ANTIPHON_AGENT_NAME, value: {{ . | quote }}}
+{{- end }}
+{{- end }}
+
+{{- define "antiphon.env.fleet" -}}
+{{ include "antiphon.env.nats" . }}
+- {name: ANTIPHON_FLEET_HOST, value: {{ .Values.pod.bindAddress | quote }}}
+- {name: ANTIPHON_FLEET_PORT, value: "8005"}
+- {name: ANTIPHON_FLEET_WARM_CALLS, value: {{ int .Values.fleet.warmCalls | quote }}}
+- {name: ANTIPHON_FLEET_DELETION_COST, value: kubernetes}
+- {name: ANTIPHON_FLEET_NAMESPACE, value: {{ .Release.Namespace }}}
+- {name: ANTIPHON_FLEET_POD_SELECTOR, value: "app.kubernetes.io/instance={{ .Release.Name }},app.kubernetes.io/component=agent-worker"}
+{{- end }}
+
+{{- define "antiphon.env.migrate" -}}
+{{ include "antiphon.env.postgres" . }}
+- {name: ANTIPHON_MIGRATE_STATEMENT_TIMEOUT_SECONDS, value: {{ int .Values.migration.statementTimeoutSeconds | quote }}}
+{{ include "antiphon.env.logs" . }}
+{{- end }}
+
+{{/* All of a component's: (dict "root" $ "component" NAME "values" BLOCK). */}}
+{{- define "antiphon.env" -}}
+{{ include (printf "antiphon.env.%s" .component) .root }}
+{{ include "antiphon.env.logs" .root }}
+{{- range $name, $value := .values.settings }}
+- {name: {{ $name }}, value: {{ include "antiphon.text" $value | quote }}}
+{{- end }}
+{{- with .values.extraEnv }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{/* A value of a setting as text; a large whole number without an exponent. */}}
+{{- define "antiphon.text" -}}
+{{- if and (kindIs "float64" .) (eq (floor .) .) -}}{{ int64 . }}{{- else -}}{{ . }}{{- end -}}
+{{- end }}

@@ -1,0 +1,59 @@
+"""Persistence by what waits on a real stream, views by what waits in a real log; the consumers are ours."""
+
+from typing import TYPE_CHECKING
+
+import pytest
+from tests.kubernetes.backlog import publish_events
+from tests.kubernetes.control_plane import wait_for
+from tests.kubernetes.figures import Figures
+from tests.kubernetes.release import Release
+
+if TYPE_CHECKING:
+    from tests.kubernetes.conftest import NewRelease
+
+EVENTS = 450
+PER_REPLICA = 100
+SCALED = {"enabled": True, "minReplicas": 1, "maxReplicas": 4}
+VALUES = {
+    "persistence": {"autoscaling": {**SCALED, "messagesPerReplica": PER_REPLICA}},
+    "projections": {"enabled": True, "autoscaling": {**SCALED, "eventsPerReplica": PER_REPLICA}},
+}
+
+
+@pytest.fixture(scope="module")
+def release(new_release: "NewRelease") -> Release:
+    release = new_release("log")
+    release.install(VALUES)
+    for component in ("persistence", "projections"):
+        release.hurry("scaledobject", component)
+    with release.service("persistence"):
+        pass  # it makes the stream and its consumers when it starts
+    return release
+
+
+def test_persistence_follows_the_lag_of_the_stream(release: Release, figures: Figures) -> None:
+    release.until_replicas("persistence", 1)
+    publish_events(release.nats.url, EVENTS)
+
+    grown = release.until_replicas("persistence", 4)
+    figures.add(f"persistence 1 → 4: {EVENTS} events published, {PER_REPLICA} per replica", grown)
+
+    with release.service("persistence"):
+        wait_for("all events are committed", lambda: _count(release, "event_log") == EVENTS)
+        shrunk = release.until_replicas("persistence", 1)
+    figures.add("persistence 4 → 1: all events committed", shrunk)
+
+
+def test_views_follow_the_lag_of_the_log(release: Release, figures: Figures) -> None:
+    grown = release.until_replicas("projections", 4)
+    figures.add(f"projections 1 → 4: {EVENTS} events not in the views", grown)
+
+    with release.service("projections"):
+        shrunk = release.until_replicas("projections", 1)
+    figures.add("projections 4 → 1: views up to date", shrunk)
+
+    assert _count(release, "turns") == EVENTS
+
+
+def _count(release: Release, table: str) -> int:
+    return int(release.query(f"select count(*) from {table}"))
