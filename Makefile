@@ -1,6 +1,6 @@
 # One target per verb; the work is in the `antiphon` command. This file makes the environment and calls it.
 .DEFAULT_GOAL := help
-.PHONY: install up down status logs call test test-fast journeys-live test-platforms test-kubernetes check bench contracts lock clean help
+.PHONY: install up down status logs call test test-fast journeys-live test-platforms test-kubernetes images check bench contracts lock clean help
 MAKEFLAGS += --no-print-directory
 # Tests start some hundred processes: without it each of them compiles the sources again.
 unexport PYTHONDONTWRITEBYTECODE
@@ -57,6 +57,9 @@ test-kubernetes: $(READY) ## install, upgrade and scale the chart on a real cont
 	@$(BIN)/antiphon livekit
 	@$(BIN)/pytest tests/kubernetes $(ARGS)
 
+images: $(READY) ## build the images of the services (ARGS="--prefix registry.example/antiphon"; needs Docker)
+	@$(BIN)/python -m deploy.images.build $(ARGS)
+
 check: $(READY) ## lint, format, types, import rules, generated files
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -65,6 +68,7 @@ check: $(READY) ## lint, format, types, import rules, generated files
 	@$(BIN)/python -m antiphon.contracts.generate --check
 	@$(BIN)/python -m antiphon.session_api.reference --check docs/reference/http-api.md
 	@$(BIN)/python -m antiphon.agent_worker.generate . --check
+	@$(BIN)/python -m deploy.helm.values_reference --check docs/reference/helm-values.md
 
 bench: $(READY) ## measure: a table, and JSON in bench-results/
 	@$(BIN)/python -m tests.benchmarks.run $(ARGS)
@@ -76,6 +80,8 @@ contracts: $(READY) ## generate the schemas, the AsyncAPI document, the schema o
 	@$(BIN)/python -m antiphon.agent_worker.generate .
 	@$(BIN)/python -m antiphon.agent_worker.flow.reference > docs/reference/flow-file.md.new
 	@mv docs/reference/flow-file.md.new docs/reference/flow-file.md
+	@$(BIN)/python -m deploy.helm.values_reference > docs/reference/helm-values.md.new
+	@mv docs/reference/helm-values.md.new docs/reference/helm-values.md
 
 lock: $(READY) ## resolve the requirements into requirements.lock (ARGS=--upgrade)
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \

@@ -18,6 +18,7 @@ import tomllib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from deploy.images.declared import declared, normal
 
@@ -64,63 +65,60 @@ def locked(lock: str, resolved: Sequence[tuple[str, str]]) -> str:
 
 def install(requirements: Sequence[str], folder: Path) -> None:
     """Make a virtual environment without pip, with these requirements and what they require."""
-    _run([sys.executable, "-m", "venv", "--without-pip", folder])
-    pip = ["-m", "pip", "--python", folder / "bin" / "python", "install", "--only-binary=:all:"]
+    _run(sys.executable, "-m", "venv", "--without-pip", folder)
+    pip = ("-m", "pip", "--python", folder / "bin" / "python", "install", "--only-binary=:all:")
     lock = LOCK.read_text()
     with tempfile.TemporaryDirectory() as name:
         constraints, report, chosen = (Path(name, each) for each in ("versions", "report", "chosen"))
         constraints.write_text(constraints_of(lock))
-        dry = ["--quiet", "--dry-run", "--report", report, "--constraint", constraints]
-        _run([sys.executable, *pip, *dry, *requirements])
+        dry = ("--quiet", "--dry-run", "--report", report, "--constraint", constraints)
+        _run(sys.executable, *pip, *dry, *requirements)
         found = json.loads(report.read_text())["install"]
         names = [(each["metadata"]["name"], each["metadata"]["version"]) for each in found]
         chosen.write_text(locked(lock, names))
-        _run([sys.executable, *pip, "--no-deps", "--require-hashes", "--requirement", chosen])
+        _run(sys.executable, *pip, "--no-deps", "--require-hashes", "--requirement", chosen)
 
 
 def install_packages(service: str, tools: Path, folder: Path) -> None:
     """Build the packages of a service and install them under a folder, to be laid over its environment."""
     with tempfile.TemporaryDirectory() as wheels:
-        build = ["-m", "pip", "--python", tools / "bin" / "python", "wheel", "--wheel-dir", wheels]
-        offline = ["--quiet", "--no-deps", "--no-index", "--no-build-isolation"]
-        _run([sys.executable, *build, *offline, *declared(ROOT, service).folders])
-        pip = ["-m", "pip", "--python", tools / "bin" / "python", "install", "--no-deps", "--no-index"]
-        _run([sys.executable, *pip, "--prefix", folder, *sorted(Path(wheels).glob("*.whl"))])
+        build = ("-m", "pip", "--python", tools / "bin" / "python", "wheel", "--wheel-dir", wheels)
+        offline = ("--quiet", "--no-deps", "--no-index", "--no-build-isolation")
+        _run(sys.executable, *build, *offline, *declared(ROOT, service).folders)
+        pip = ("-m", "pip", "--python", tools / "bin" / "python", "install", "--no-deps", "--no-index")
+        _run(sys.executable, *pip, "--prefix", folder, *sorted(Path(wheels).glob("*.whl")))
 
 
 def write_sbom(service: str, tools: Path, folder: Path, file: Path) -> None:
     """Check that the environment lacks nothing, and list it and the system's packages in CycloneDX."""
     python = folder / "bin" / "python"
-    _run([sys.executable, "-m", "pip", "--python", python, "check"])
+    _run(sys.executable, "-m", "pip", "--python", python, "check")
     file.parent.mkdir(parents=True, exist_ok=True)
-    project = (
-        next(path for path in declared(ROOT, service).folders if path.name == service) / "pyproject.toml"
-    )
-    options = ["--output-reproducible", "--of", "JSON", "--pyproject", project, "--output-file", file]
-    _run([tools / "bin" / "cyclonedx-py", "environment", *options, python])
+    project = declared(ROOT, service).folders[-1] / "pyproject.toml"
+    options = ("--output-reproducible", "--of", "JSON", "--pyproject", project, "--output-file", file)
+    _run(tools / "bin" / "cyclonedx-py", "environment", *options, python)
     document: dict[str, Any] = json.loads(file.read_text())
-    document["metadata"]["component"]["version"] = tomllib.loads((ROOT / "pyproject.toml").read_text())[
-        "project"
-    ]["version"]
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    document["metadata"]["component"]["version"] = version
     document["components"] += _system_components(python)
     file.write_text(json.dumps(document, indent=1, sort_keys=True) + "\n")
 
 
 def _system_components(python: Path) -> Iterator[dict[str, str]]:
-    version = _output([python, "-c", "import platform; print(platform.python_version())"]).strip()
+    version = _output(python, "-c", "import platform; print(platform.python_version())").strip()
     yield {"type": "platform", "name": "python", "version": version, "bom-ref": f"python@{version}"}
     fields = "${Package} ${Version} ${Architecture}\\n"
-    for line in _output(["dpkg-query", "--show", f"--showformat={fields}"]).splitlines():
+    for line in _output("dpkg-query", "--show", f"--showformat={fields}").splitlines():
         name, version, architecture = line.split()
-        purl = f"pkg:deb/debian/{name}@{version.replace('+', '%2B')}?arch={architecture}"
+        purl = f"pkg:deb/debian/{name}@{quote(version, safe='')}?arch={architecture}"
         yield {"type": "library", "name": name, "version": version, "purl": purl, "bom-ref": purl}
 
 
-def _run(command: Sequence[str | Path]) -> None:
+def _run(*command: str | Path) -> None:
     subprocess.run(command, check=True, timeout=SECONDS)
 
 
-def _output(command: Sequence[str | Path]) -> str:
+def _output(*command: str | Path) -> str:
     return subprocess.run(command, check=True, timeout=60, capture_output=True, text=True).stdout
 
 

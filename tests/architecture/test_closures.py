@@ -1,6 +1,6 @@
-"""A service imports only what its own image holds: what it and its packages declare, and what they bring.
+"""A service imports only what its image holds: what it and its packages declare, and what that brings.
 
-In the one environment of a checkout, an import that only a neighbour declared would work, and fail in the image.
+In the one environment of a checkout, an import that only a neighbour declared works; in the image it fails.
 """
 
 import ast
@@ -49,7 +49,8 @@ def outside(root: Path, service: str) -> dict[str, str]:
     """Return what a service imports from other distributions, directly or through its packages, and where."""
     folders = declared(root, service).folders
     waiting = sorted(folders[-1].rglob("*.py"))
-    seen, found = set(waiting), {}
+    seen = set(waiting)
+    found: dict[str, str] = {}
     while waiting:
         file = waiting.pop()
         for name in imported(file.read_text()):

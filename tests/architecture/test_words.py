@@ -7,7 +7,18 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-FOLDERS = ("contracts/src", "chassis", "recorder", "services", "client", "cli", "examples", "tests", "docs")
+FOLDERS = (
+    "contracts/src",
+    "chassis",
+    "recorder",
+    "services",
+    "client",
+    "cli",
+    "deploy",
+    "examples",
+    "tests",
+    "docs",
+)
 SUFFIXES = {".py", ".md", ".sql", ".toml"}
 # decisions and releases are not rewritten
 HISTORY = ("docs/adr/", "CHANGELOG.md")

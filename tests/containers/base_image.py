@@ -3,6 +3,7 @@
 `debootstrap` makes it; the archive is kept in the cache folder, for every engine.
 """
 
+import hashlib
 import shutil
 import subprocess
 import tempfile
@@ -18,12 +19,17 @@ NAME = "antiphon.test/python:3.11-slim-bookworm"
 SUITE = "bookworm"  # whose Python is 3.11
 PACKAGES = ("ca-certificates", "python3", "python3-pip", "python3-venv")
 MIRROR = "https://debian.example/debian"
-# the official image has the names without a version, and its pip installs into the system
+# as the official image: names without a version, a pip that installs into the system, no cache of packages
 FINISH = """\
 ln -s /usr/bin/python3 /usr/local/bin/python
 ln -s /usr/bin/python3 /usr/local/bin/python3
 ln -s /usr/bin/pip3 /usr/local/bin/pip
 rm /usr/lib/python3.11/EXTERNALLY-MANAGED
+cat > /etc/apt/apt.conf.d/docker-clean <<END
+DPkg::Post-Invoke { "rm -f /var/cache/apt/archives/*.deb || true"; };
+Dir::Cache::pkgcache "";
+Dir::Cache::srcpkgcache "";
+END
 rm -rf /var/cache/apt/* /var/lib/apt/lists/* /var/log/* /usr/share/doc/* /usr/share/man/* /usr/share/info/*
 find /usr/share/locale -mindepth 1 -maxdepth 1 ! -name C.UTF-8 -exec rm -rf {} +
 """
@@ -41,7 +47,8 @@ def load(engine: Engine, mirror: str = MIRROR) -> str:
 
 def archive(mirror: str = MIRROR, cache: Path = CACHE) -> Path:
     """Return the archive of the system; make it unless it is in the cache."""
-    kept = cache / f"{SUITE}-{'-'.join(PACKAGES)}.tar"
+    made_of = hashlib.sha256(repr((SUITE, PACKAGES, FINISH)).encode()).hexdigest()[:12]
+    kept = cache / f"{SUITE}-{made_of}.tar"
     deadline = time.monotonic() + SECONDS
     while not kept.exists():
         lock = lock_file(cache / "archive.lock")

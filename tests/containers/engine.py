@@ -6,11 +6,10 @@ Starts Debian's `dockerd` and `containerd` with a data folder, socket, bridge an
 own, runs the command with DOCKER_HOST, and stops both. Images and build cache stay in the cache folder, under
 the name, up to a limit; containers, networks and volumes do not. It works beside other engines.
 
-The command finds Debian's `docker` first on PATH: its BuildKit (DOCKER_BUILDKIT=1; secrets, cache mounts) needs
-no plugin. Containers reach the outside, one another by name, and ports of theirs that are published; this
-machine reaches their addresses. The engine's `ip` is for its own bridge only: publish a port of a compose file
-as 127.0.0.1:PORT:PORT, or it is open to all. Only the machine may trust the certificate of a package mirror:
-pass the machine's as a build secret, for PIP_CERT.
+The command finds Debian's `docker` first on PATH: its BuildKit (secrets, cache mounts) needs no plugin.
+Containers reach the outside, one another by name, and published ports; this machine reaches their addresses.
+Publish a port of a compose file as 127.0.0.1:PORT:PORT, or it is open to all: the engine's `ip` is only for
+its own bridge. If only this machine trusts the certificate of a package index, builds need it, as a secret.
 """
 
 import argparse

@@ -83,6 +83,7 @@ def test_keda_reads_the_lag_of_views_with_a_role_of_its_own() -> None:
 
     [secret] = authentication["spec"]["secretTargetRef"]
     assert secret == {"parameter": "connection", "name": "antiphon-postgres-reader", "key": "dsn"}
+    assert trigger["metadata"]["query"] == "select projection_lag(array['sessions', 'turns'])"
     assert trigger["authenticationRef"] == {"name": authentication["metadata"]["name"]}
 
 
@@ -93,3 +94,9 @@ def test_each_autoscaler_scales_a_deployment_that_is_there() -> None:
     for kind in ("HorizontalPodAutoscaler", "ScaledObject"):
         for component, each in of_kind(kind, found).items():
             assert each["spec"]["scaleTargetRef"]["name"] in deployments, component
+
+
+def test_all_views_are_asked_for_unless_some_are_named() -> None:
+    spec = scaled("projections", {"projections": {"enabled": True, "autoscaling": {"enabled": True}}})
+
+    assert spec["triggers"][0]["metadata"]["query"] == "select projection_lag()"

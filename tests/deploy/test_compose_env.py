@@ -1,0 +1,57 @@
+"""The file of variables for compose: new secrets, private, never written over."""
+
+import stat
+from pathlib import Path
+
+import pytest
+from deploy import compose_env
+
+SECRETS = {"NATS_PASSWORD", "POSTGRES_PASSWORD", "LIVEKIT_API_KEY", "LIVEKIT_API_SECRET", "ANTIPHON_API_KEY"}
+
+
+def read(file: Path) -> dict[str, str]:
+    return dict(line.split("=", 1) for line in file.read_text().splitlines())
+
+
+def test_a_new_file_has_new_secrets_that_only_its_owner_reads(tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    for file in (one, two):
+        assert compose_env.main(["--file", str(file), "--node-ip", "192.0.2.7"]) == 0
+
+    assert stat.S_IMODE(one.stat().st_mode) == 0o600
+    assert read(one).keys() == {"ANTIPHON_VERSION", "LIVEKIT_NODE_IP", *SECRETS}
+    assert read(one)["LIVEKIT_NODE_IP"] == "192.0.2.7"
+    for name in SECRETS:
+        assert read(one)[name] != read(two)[name]
+        assert read(one)[name].replace("_", "").isalnum()  # it is put into URLs and into YAML
+        assert read(one)[name][0].isalpha()
+    assert len(read(one)["LIVEKIT_API_SECRET"]) >= 32
+    assert len(read(one)["ANTIPHON_API_KEY"]) >= 32
+
+
+def test_an_existing_file_is_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "env"
+    file.write_text("NATS_PASSWORD=old\n")
+
+    assert compose_env.main(["--file", str(file), "--node-ip", "192.0.2.7"]) == 1
+
+    assert file.read_text() == "NATS_PASSWORD=old\n"
+    assert "exists and is kept: its secrets open the stored data" in capsys.readouterr().err
+
+
+def test_a_cluster_names_three_brokers(tmp_path: Path) -> None:
+    file = tmp_path / "env"
+    compose_env.main(["--file", str(file), "--node-ip", "192.0.2.7", "--cluster", "--metrics"])
+
+    found = read(file)
+    assert found["COMPOSE_PROFILES"] == "cluster,metrics"
+    assert found["ANTIPHON_NATS_URL"] == "nats://nats:4222,nats://nats-2:4222,nats://nats-3:4222"
+    assert (found["NATS_CONFIG"], found["ANTIPHON_NATS_REPLICAS"]) == ("cluster", "3")
+
+
+def test_a_wrong_address_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as refused:
+        compose_env.main(["--file", str(tmp_path / "env"), "--node-ip", "example.com"])
+
+    assert refused.value.code == 2
+    assert "--node-ip" in capsys.readouterr().err
