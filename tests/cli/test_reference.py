@@ -9,12 +9,21 @@ from antiphon.agent_worker.settings import AgentSettings
 from antiphon.chassis.settings import Settings
 from antiphon.cli.reference import document
 from antiphon.cli.settings import ClientSettings, StackSettings
+from antiphon.fleet.settings import FleetSettings
 from antiphon.persistence.settings import PersistenceSettings
 from antiphon.session_api.settings import ApiSettings
 from antiphon.webhook_ingest.settings import WebhookSettings
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
-CLASSES = (ClientSettings, StackSettings, ApiSettings, WebhookSettings, PersistenceSettings, AgentSettings)
+CLASSES = (
+    ClientSettings,
+    StackSettings,
+    ApiSettings,
+    WebhookSettings,
+    PersistenceSettings,
+    AgentSettings,
+    FleetSettings,
+)
 
 
 def test_commands_page_is_generated_from_the_help() -> None:
