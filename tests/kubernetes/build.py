@@ -38,6 +38,7 @@ OBJECTS_BYTES = 12 * disk.GIB // len(PROGRAMS)  # of the disk of Go's caches, fo
 MODULES_BYTES = 4 * disk.GIB // len(PROGRAMS)
 MODULE = "antiphon.test/{name}"
 STAGING = re.compile(r"^\s(k8s\.io/\S+) => \./staging", re.MULTILINE)
+LOCAL = re.compile(r"^.* => \.\.?/.*\n", re.MULTILINE)
 REPLACED = re.compile(r"^replace (?:\(.*?^\)|[^(\n]+$)", re.MULTILINE | re.DOTALL)
 
 
@@ -152,7 +153,8 @@ def replacements(text: str, program: Program) -> str:
     if program.module == "k8s.io/kubernetes":
         version = program.version.replace("v1.", "v0.", 1)
         return "".join(f"replace {name} => {name} {version}\n" for name in STAGING.findall(text))
-    return "\n".join(REPLACED.findall(text)) + "\n"
+    # folders of its own repository are published beside it, under the version that it requires
+    return "\n".join(REPLACED.findall(LOCAL.sub("", text))) + "\n"
 
 
 def _copy(folder: Path, source: Path, patterns: Sequence[str]) -> None:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -71,7 +72,8 @@ class PodRunner:
     def _work(self) -> None:
         try:
             while not self._stopping.wait(POLL_SECONDS):
-                self._look()
+                with suppress(httpx.TransportError):  # of a busy API server: the next look is soon
+                    self._look()
         except Exception as error:  # noqa: BLE001 - raised by stop()
             self._error = error
         finally:
@@ -92,8 +94,9 @@ class PodRunner:
             if uid not in pods or "deletionTimestamp" in pods[uid]["metadata"]:
                 process.stop(run.running, [signal.SIGTERM], timeout_seconds=END_SECONDS)
             if (code := run.running.poll()) is not None:
-                run.running, run.code = None, code
-                self._report(run)
+                run.code = code
+                self._report(run)  # again at the next look, if the API server does not answer
+                run.running = None
 
     def _run(self, pod: Mapping[str, Any]) -> Run:
         where = pod["metadata"]

@@ -13,6 +13,7 @@ from typing import Any
 import asyncpg
 import httpx
 from tests.fixtures.nats_servers import ConfiguredServer
+from tests.kubernetes.chart import CHART, over
 from tests.kubernetes.control_plane import CommandFailed, ControlPlane, wait_for
 from tests.kubernetes.pod_environment import command_of, environment_of
 from tests.kubernetes.pod_runner import PodRunner
@@ -25,7 +26,6 @@ from antiphon.cli.stack.ports import free_port
 from antiphon.cli.stack.postgres import Postgres
 from antiphon.cli.stack.process import Command
 
-CHART = Path(__file__).parents[2] / "deploy" / "helm" / "antiphon"
 NAME = "antiphon"  # of all releases; each has its own namespace
 SECRETS = {"postgres": "antiphon-postgres", "livekit": "antiphon-livekit", "key": "antiphon-key"}
 READY_SECONDS = 180.0
@@ -194,21 +194,11 @@ class Release:
     def write(self, values: Values) -> Path:
         """Write a file of the least values and of these."""
         file = self.folder / f"values-{time.monotonic_ns()}.json"
-        file.write_text(json.dumps(merged(self.values(), values)))
+        file.write_text(json.dumps(over(self.values(), values)))
         return file
 
     def _where(self) -> tuple[str, ...]:
         return ("--namespace", self.namespace)
-
-
-def merged(values: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
-    """Return values with those of another tree over them, as Helm merges files."""
-    result = dict(values)
-    for key, value in more.items():
-        below = result.get(key)
-        both = isinstance(below, Mapping) and isinstance(value, Mapping)
-        result[key] = merged(below, value) if both else value  # type: ignore[arg-type]
-    return result
 
 
 def start_nats(folder: Path) -> tuple[ConfiguredServer, int]:

@@ -57,7 +57,7 @@ def test_a_program_that_is_not_built_is_missing(built: Built) -> None:
 def test_the_parts_of_kubernetes_are_taken_from_where_they_are_published() -> None:
     kubelet, keda = PROGRAMS[1], next(program for program in PROGRAMS if program.name == "keda-operator")
     staged = "replace (\n\tk8s.io/api => ./staging/src/k8s.io/api\n)\n"
-    block = "replace (\n\ta => b v1.0.0\n)\n\nreplace c => d v2.0.0\n"
+    block = "replace (\n\ta => b v1.0.0\n\te => ../e\n)\n\nreplace c => d v2.0.0\nreplace g => ./g\n"
 
     assert replacements(staged, kubelet) == f"replace k8s.io/api => k8s.io/api v0.{KUBERNETES[2:]}\n"
     assert replacements(block, keda) == "replace (\n\ta => b v1.0.0\n)\nreplace c => d v2.0.0\n"

@@ -6,7 +6,7 @@ import httpx
 import pytest
 from tests.kubernetes.control_plane import wait_for
 from tests.kubernetes.figures import Figures
-from tests.kubernetes.release import Release
+from tests.kubernetes.release import NAME, Release
 
 if TYPE_CHECKING:
     from tests.kubernetes.conftest import NewRelease
@@ -20,6 +20,7 @@ def release(new_release: "NewRelease") -> Release:
 
 
 def test_the_second_pod_is_not_evicted_before_the_first_is_replaced(release: Release) -> None:
+    wait_for("the budget knows the pods", lambda: _allowed(release) == 1)
     first, second = (pod["metadata"]["name"] for pod in release.pods("session-api"))
     for node in ("n1", "n2"):
         release.plane.kubectl("cordon", node)  # the new pod waits for a node
@@ -48,6 +49,11 @@ def test_a_node_is_drained_and_all_pods_are_ready_elsewhere(release: Release, fi
             assert {pod["spec"]["nodeName"] for pod in release.pods(component)} == {"n2"}
     finally:
         release.plane.kubectl("uncordon", "n1")
+
+
+def _allowed(release: Release) -> int:
+    budget = release.get("poddisruptionbudget", f"{NAME}-session-api")
+    return int(budget.get("status", {}).get("disruptionsAllowed", 0))
 
 
 def _evict(release: Release, pod: str) -> httpx.Response:

@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
+from tests.kubernetes.chart import CHART, EXAMPLES
 from tests.kubernetes.control_plane import CommandFailed, wait_for
 from tests.kubernetes.figures import Figures
-from tests.kubernetes.release import CHART, NAME, Release
+from tests.kubernetes.release import NAME, Release
 
 from antiphon.cli.settings import StackSettings
 from antiphon.cli.stack.livekit import LiveKitServer
@@ -17,7 +18,6 @@ from antiphon.persistence.migrations import head
 if TYPE_CHECKING:
     from tests.kubernetes.conftest import NewRelease
 
-EXAMPLES = sorted((CHART / "examples").glob("*.yaml"))
 SERVICES = {"session-api": 2, "webhook-ingest": 2, "persistence": 2, "agent-worker": 2, "fleet": 1}
 # what a namespace has of its own accord, or of ours
 NOT_OF_THE_CHART = ("event", "configmap/kube-root-ca.crt", "serviceaccount/default", "secret/antiphon-")

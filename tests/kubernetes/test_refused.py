@@ -3,8 +3,9 @@
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.kubernetes.chart import CHART
 from tests.kubernetes.control_plane import CommandFailed, ControlPlane
-from tests.kubernetes.release import CHART, NAME, Release
+from tests.kubernetes.release import NAME, Release
 
 if TYPE_CHECKING:
     from tests.kubernetes.conftest import NewRelease
