@@ -42,6 +42,8 @@ SERVED_AS = (
 )
 CONTROLLER_OPTIONS = (
     "--leader-elect=false",
+    # on a busy machine a node may be late with its heartbeat: it is not ill
+    "--node-monitor-grace-period=600s",
     # the default is 15 s: tests wait for it again and again
     "--horizontal-pod-autoscaler-sync-period=5s",
     # fake pods are at their level of use at once
@@ -247,17 +249,22 @@ class ControlPlane:
         self._start(
             "metrics-server", *self._serving(), *authorised, *self._as_admin(),
             f"--secure-port={self.ports['metrics']}", "--kubelet-insecure-tls",
-            "--kubelet-use-node-status-port", "--metric-resolution=10s",
+            "--kubelet-use-node-status-port", "--metric-resolution=10s", "--kubelet-request-timeout=5s",
         )  # fmt: skip
-        served = (
-            ("external.metrics.k8s.io", SERVED_AS[0], "adapter"),
-            ("metrics.k8s.io", SERVED_AS[2], "metrics"),
-        )
-        for group, host, port in served:
+        served = {
+            "keda-adapter": ("external.metrics.k8s.io", SERVED_AS[0], "adapter"),
+            "metrics-server": ("metrics.k8s.io", SERVED_AS[2], "metrics"),
+        }
+        for group, host, port in served.values():
             name, namespace, _ = host.split(".")
             self.apply(*_served(group, name, namespace, self.ports[port], self.authority))
-            what = ("--for=condition=Available", f"apiservice/v1beta1.{group}")
-            self.kubectl("wait", *what, "--timeout=120s", seconds=150)
+        for program, (group, _, _) in served.items():
+            self._until(program, lambda group=group: self._is_available(group))
+
+    def _is_available(self, group: str) -> bool:
+        api = self.get("apiservice", f"v1beta1.{group}")
+        conditions = {each["type"]: each["status"] for each in api.get("status", {}).get("conditions", ())}
+        return conditions.get("Available") == "True"
 
     def _as_admin(self) -> tuple[str, ...]:
         return (f"--kubeconfig={self.kubeconfig}",)

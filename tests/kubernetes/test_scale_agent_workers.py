@@ -64,10 +64,12 @@ def test_calls_up_workers_up_and_only_idle_ones_go(
 
     pods = _pods(release)
     busy, idle = pods[:2] + pods[-1:], pods[2:-1]
-    calls = {**dict.fromkeys(busy, 7), **dict.fromkeys(idle, 0)}  # 21 and 5 warm ones: 3 pods
-    workers.have(calls)
-    wait_for("each pod has its cost", lambda: _costs(release).items() >= calls.items())
+    nobody = dict.fromkeys(idle, 0)
+    moved = {**dict(zip(busy, (12, 12, 16), strict=True)), **nobody}  # 40 still
+    workers.have(moved)
+    wait_for("each pod has its cost", lambda: _costs(release) == moved)
 
+    workers.have({**dict.fromkeys(busy, 7), **nobody})  # 21 and 5 warm ones: 3 pods
     figures.add("agent-worker 5 → 3: 40 → 21 calls, idle pods go", release.until_replicas("agent-worker", 3))
 
     assert sorted(_pods(release)) == sorted(busy)
@@ -91,7 +93,7 @@ def _pods(release: Release) -> list[str]:
 def _costs(release: Release) -> dict[str, int]:
     pods = release.pods("agent-worker")
     return {
-        pod["metadata"]["name"]: int(pod["metadata"].get("annotations", {}).get(COST, -1)) for pod in pods
+        pod["metadata"]["name"]: int(pod["metadata"].get("annotations", {}).get(COST, 0)) for pod in pods
     }
 
 
