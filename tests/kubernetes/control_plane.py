@@ -13,6 +13,7 @@ import ssl
 import subprocess
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,9 @@ from antiphon.cli.stack import process
 from antiphon.cli.stack.ports import free_ports
 from antiphon.cli.stack.process import Command
 
-START_SECONDS = 180.0
+START_SECONDS = 300.0
 STOP_SECONDS = 5.0  # for each of the clients; the servers are killed: nothing that they hold is kept
-CALL_SECONDS = 120.0  # for a command of kubectl, unless told
+CALL_SECONDS = 180.0  # for a command of kubectl, unless told
 POLL_SECONDS = 0.1
 STAGES = Path(__file__).with_name("stages.yaml")
 ZONES = {"n1": "zone-a", "n2": "zone-b"}  # of the nodes
@@ -37,7 +38,6 @@ PORTS = (
 )  # fmt: skip
 SERVED_AS = (
     "keda-metrics-apiserver.keda.svc",
-    "keda-admission-webhooks.keda.svc",
     "metrics-server.kube-system.svc",
 )
 CONTROLLER_OPTIONS = (
@@ -95,7 +95,7 @@ class ControlPlane:
         self._start_nodes()
         if self.autoscaling:
             self._start_keda_and_metrics()
-        self.kubectl("wait", "--for=condition=Ready", "node", "--all", "--timeout=120s", seconds=150)
+        self.kubectl("wait", "--for=condition=Ready", "node", "--all", "--timeout=240s", seconds=300)
 
     def stop(self) -> None:
         """End all processes, clients first: an API server with open watches waits for them a minute."""
@@ -126,7 +126,7 @@ class ControlPlane:
         """Run kubectl and return what it prints. Raises CommandFailed."""
         return self._run("kubectl", arguments, text, seconds)
 
-    def helm(self, *arguments: str, seconds: float = 300.0) -> str:
+    def helm(self, *arguments: str, seconds: float = 420.0) -> str:
         """Run helm and return what it prints. Raises CommandFailed."""
         return self._run("helm", arguments, None, seconds)
 
@@ -253,13 +253,13 @@ class ControlPlane:
         )  # fmt: skip
         served = {
             "keda-adapter": ("external.metrics.k8s.io", SERVED_AS[0], "adapter"),
-            "metrics-server": ("metrics.k8s.io", SERVED_AS[2], "metrics"),
+            "metrics-server": ("metrics.k8s.io", SERVED_AS[1], "metrics"),
         }
         for group, host, port in served.values():
             name, namespace, _ = host.split(".")
             self.apply(*_served(group, name, namespace, self.ports[port], self.authority))
         for program, (group, _, _) in served.items():
-            self._until(program, lambda group=group: self._is_available(group))
+            self._until(program, partial(self._is_available, group))
 
     def _is_available(self, group: str) -> bool:
         api = self.get("apiservice", f"v1beta1.{group}")
@@ -275,7 +275,7 @@ class ControlPlane:
         )  # fmt: skip
 
 
-def wait_for(what: str, condition: Callable[[], bool], *, seconds: float = 120.0) -> float:
+def wait_for(what: str, condition: Callable[[], bool], *, seconds: float = 240.0) -> float:
     """Wait until a condition is true and return the seconds that it took. Raises TimeoutError."""
     began = time.monotonic()
     while not condition():

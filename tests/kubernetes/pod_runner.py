@@ -8,7 +8,6 @@ import signal
 import subprocess
 import threading
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +21,7 @@ from antiphon.cli.stack.process import Command
 
 POLL_SECONDS = 0.1
 END_SECONDS = 10.0
+BUSY = (429, 500, 503, 504)
 
 
 @dataclass(slots=True)
@@ -72,8 +72,11 @@ class PodRunner:
     def _work(self) -> None:
         try:
             while not self._stopping.wait(POLL_SECONDS):
-                with suppress(httpx.TransportError):  # of a busy API server: the next look is soon
+                try:
                     self._look()
+                except httpx.HTTPError as error:
+                    if not _is_busy(error):  # else the next look is soon
+                        raise
         except Exception as error:  # noqa: BLE001 - raised by stop()
             self._error = error
         finally:
@@ -103,15 +106,16 @@ class PodRunner:
         container = pod["spec"]["containers"][0]  # ours have one
         output = self._folder / f"{where['namespace']}.{where['name']}.log"
         run = Run(where["namespace"], where["name"], container["name"], output, None)
-        self.runs.append(run)
         try:
             environment = environment_of(self._client, pod, container) | dict(self._environment)
             command = Command(command_of(container), environment, self._folder)
             run.running = process.spawn(command, output)
+            self.runs.append(run)
         except NotRunnable as error:
             output.write_text(f"{error}\n")
             run.code = 1
             self._report(run)
+            self.runs.append(run)
         return run
 
     def _report(self, run: Run) -> None:
@@ -131,6 +135,13 @@ class PodRunner:
         )
         if answer.status_code != httpx.codes.NOT_FOUND:  # its Job was over
             answer.raise_for_status()
+
+
+def _is_busy(error: httpx.HTTPError) -> bool:
+    """Return whether the API server has too much to do, or has not answered."""
+    if isinstance(error, httpx.HTTPStatusError):
+        return error.response.status_code in BUSY
+    return isinstance(error, httpx.TransportError)
 
 
 def _is_to_run(pod: Mapping[str, Any]) -> bool:
