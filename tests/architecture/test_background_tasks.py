@@ -31,7 +31,6 @@ OWNED = {
     "chassis/bus/connection.py": "`_connect` awaits the attempt, or cancels it at the deadline",
     "chassis/bus/group_commit.py": "callers await futures, which the task resolves in every case",
     "chassis/bus/subscribe.py": "`Connection.unsubscribe` raises nothing, and has a deadline",
-    "chassis/http/server.py": "it waits for an event and sets a flag; `serve_http` cancels it",
     "chassis/log/batches.py": "`next` takes its result; `close` cancels it",
     "chassis/log/session_follower.py": "`next` takes its result; `close` cancels it",
     "chassis/shutdown.py": "each wait awaits its tasks before it returns",

@@ -12,6 +12,7 @@ import httpx
 PYTHON = ("python", "python3", "/opt/antiphon/bin/python")  # what a container calls it
 INIT = ("tini", "/opt/tini")
 OF_US = re.compile(r"^(ANTIPHON|LIVEKIT|KUBERNETES)_(?!TEST_)")  # of this process, not of the pod
+IMAGE = re.compile(r"(?:^|/)antiphon/([a-z-]+)[:@]")
 REFERENCE = re.compile(r"\$\((\w+)\)")
 
 
@@ -26,11 +27,10 @@ def command_of(container: Mapping[str, Any]) -> tuple[str, ...]:
     """
     command = list(container.get("command", ()))
     if not command:
-        image = container["image"].rpartition("/")[2].partition("@")[0].partition(":")[0]
-        name, found, service = image.partition("antiphon-")
-        if name or not found:
+        image = IMAGE.search(container["image"])
+        if image is None:
             raise NotRunnable(f"{container['image']} is not an image of ours")
-        command = ["python", "-m", f"antiphon.{service.replace('-', '_')}"]
+        command = ["python", "-m", f"antiphon.{image[1].replace('-', '_')}"]
     if command[0] in INIT:
         command = command[command.index("--") + 1 :] if "--" in command else command[1:]
     if command[0] not in PYTHON:

@@ -12,8 +12,8 @@ MODULE = ("-m", "antiphon.session_api")
 @pytest.mark.parametrize(
     ("container", "command"),
     [
-        ({"image": "registry.example.com/voice/antiphon-session-api:1.2"}, MODULE),
-        ({"image": "antiphon-session-api@sha256:ab", "args": ["run"]}, (*MODULE, "run")),
+        ({"image": "registry.example.com/voice/antiphon/session-api:1.2"}, MODULE),
+        ({"image": "antiphon/session-api@sha256:ab", "args": ["run"]}, (*MODULE, "run")),
         ({"image": "any", "command": ["/opt/tini", "--", "/opt/antiphon/bin/python", *MODULE]}, MODULE),
         ({"image": "any", "command": ["python", *MODULE], "args": ["x"]}, (*MODULE, "x")),
     ],
