@@ -26,6 +26,7 @@ SERVICES = {  # and the Dockerfile of each
     "session-api": "service.Dockerfile",
     "persistence": "service.Dockerfile",
     "webhook-ingest": "service.Dockerfile",
+    "fleet": "service.Dockerfile",
     "agent-worker": "agent-worker.Dockerfile",
 }
 SBOM = "/opt/sbom/sbom.cdx.json"

@@ -1,4 +1,4 @@
-# The image of one service: session-api, persistence or webhook-ingest.
+# The image of one service: session-api, persistence, webhook-ingest or fleet.
 #
 #   DOCKER_BUILDKIT=1 docker build -f deploy/images/service.Dockerfile --build-arg SERVICE=session-api .
 #
@@ -64,6 +64,13 @@ EXPOSE 8001
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 \
     CMD ["/opt/antiphon/bin/python", "-I", "-S", "/opt/health.py", "ANTIPHON_WEBHOOKS_PORT", "8001"]
 ENTRYPOINT ["/opt/tini", "--", "/opt/antiphon/bin/python", "-m", "antiphon.webhook_ingest"]
+
+FROM runtime AS fleet
+ENV ANTIPHON_FLEET_HOST=0.0.0.0 ANTIPHON_FLEET_PORT=8005
+EXPOSE 8005
+HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 \
+    CMD ["/opt/antiphon/bin/python", "-I", "-S", "/opt/health.py", "ANTIPHON_FLEET_PORT", "8005"]
+ENTRYPOINT ["/opt/tini", "--", "/opt/antiphon/bin/python", "-m", "antiphon.fleet"]
 
 # `run` is one command of several: migrate, status, rebuild, verify, streams
 FROM runtime AS persistence

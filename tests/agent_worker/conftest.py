@@ -48,6 +48,7 @@ class Worker:
 
     process: subprocess.Popen[bytes]
     journals: Path
+    health: str  # the URL of its readiness
 
     def job(self) -> psutil.Process:
         """Return the process of the running job: the one with an open journal."""
@@ -188,8 +189,9 @@ def start_worker(
             argv = [sys.executable, *(command or ("-m", "antiphon.agent_worker", "run"))]
             process = subprocess.Popen(argv, env={**os.environ, **variables})
             started.append(process)
-            _wait_until_ready(process, f"http://127.0.0.1:{port}/health/ready")
-            return Worker(process, tmp_path / "journals")
+            worker = Worker(process, tmp_path / "journals", f"http://127.0.0.1:{port}/health/ready")
+            _wait_until_ready(process, worker.health)
+            return worker
 
         yield start
 

@@ -80,6 +80,29 @@ async def test_a_worker_says_each_change_once(bus: Bus, nats_server: NatsServer)
     assert before < CHANGES / 2  # together, not one by one
 
 
+async def test_the_last_heartbeat_is_said_at_the_end(bus: Bus, nats_server: NatsServer) -> None:
+    subscription = await bus.subscribe(ALL_WORKERS)
+    calls = Calls()
+    calls.active = 1
+    async with beating(nats_server, calls) as heartbeats:
+        await beat_with(subscription, 1)
+        calls.active, calls.draining = 0, True
+        await heartbeats.end()
+    last, _ = await beat_with(subscription, 0)
+
+    assert (last.worker, last.draining) == (heartbeats.worker, True)
+
+
+async def test_without_a_broker_a_worker_ends_without_a_last_word() -> None:
+    link = BusLink(partial(Bus.connect, "nats://127.0.0.1:1", name="worker"))
+    heartbeats = Heartbeats(link, pod=None, capacity=None, calls=lambda: 0, draining=lambda: True)
+    heartbeats.begin()
+
+    await heartbeats.end()
+
+    await link.close()
+
+
 async def test_heartbeats_come_again_after_an_outage(bus: Bus, nats_server: NatsServer) -> None:
     subscription = await bus.subscribe(ALL_WORKERS)
     calls = Calls()

@@ -135,10 +135,13 @@ def running(project: str, variables: Mapping[str, str], file: Path, *services: s
 def variables(engine: Engine, servers: Mapping[str, str]) -> dict[str, str]:
     """The variables of a platform with the images of the tests, on ports that are free."""
     address = engine.network.gateway  # of this machine, on a bridge of the engine: nobody else reaches it
-    ports = ("ANTIPHON_API_PORT", "LIVEKIT_PORT", "LIVEKIT_UDP_PORT", "LIVEKIT_TCP_PORT")
+    ports = (
+        "ANTIPHON_API_PORT", "ANTIPHON_FLEET_PORT", "LIVEKIT_PORT", "LIVEKIT_UDP_PORT", "LIVEKIT_TCP_PORT"
+    )  # fmt: skip
     chosen = {name: str(free_port()) for name in ports}
     return compose_env.variables(address, cluster=False, metrics=False) | {
         **chosen,
+        "COMPOSE_PROFILES": "fleet",
         "ANTIPHON_IMAGES": PREFIX,
         "ANTIPHON_VERSION": "tests",
         "NATS_IMAGE": servers["TEST_NATS_IMAGE"],
@@ -155,6 +158,6 @@ def variables(engine: Engine, servers: Mapping[str, str]) -> dict[str, str]:
 def platform(
     images: dict[str, str], variables: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Platform]:
-    """Everything that the compose file starts without a profile, from new secrets."""
+    """Everything that the compose file starts without a profile, and `fleet`, from new secrets."""
     with running("antiphontests", variables, tmp_path_factory.mktemp("compose") / "env") as platform:
         yield platform

@@ -11,7 +11,7 @@ from deploy import compose_env
 from deploy.images.build import SERVICES, Docker
 from tests.containers.conftest import Platform, running
 
-ONE_SHOT = ("migrate", "publish-flows")
+ONE_SHOT = ("migrate", "streams", "publish-flows")
 SERVERS = ("nats", "postgres", "livekit")
 CLOSED_SECONDS = 90.0
 CLUSTER_SECONDS = 120.0

@@ -1,14 +1,15 @@
 """What the fake nodes cannot do: it runs the pods of Jobs and of `helm test`, as processes.
 
-The command of the container runs with the environment that its pod describes, Secrets and ConfigMaps read
-from the API server; its exit code becomes the status of the pod. When the pod goes, the process is ended.
+The commands of their containers run, one after the other, with the environment that the pod describes,
+Secrets and ConfigMaps read from the API server; the last exit code becomes the status of the pod. When the
+pod goes, the process is ended.
 """
 
 import signal
 import subprocess
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -26,13 +27,14 @@ BUSY = (429, 500, 503, 504)
 
 @dataclass(slots=True)
 class Run:
-    """A pod and its process."""
+    """A pod, its containers that were started, the last one's process, and those that wait for its end."""
 
     namespace: str
     name: str
-    container: str
     output: Path
-    running: subprocess.Popen[bytes] | None
+    waiting: list[Mapping[str, Any]]
+    started: list[str] = field(default_factory=list)
+    running: subprocess.Popen[bytes] | None = None
     code: int | None = None
 
     def text(self) -> str:
@@ -96,34 +98,44 @@ class PodRunner:
                 continue
             if uid not in pods or "deletionTimestamp" in pods[uid]["metadata"]:
                 process.stop(run.running, [signal.SIGTERM], timeout_seconds=END_SECONDS)
-            if (code := run.running.poll()) is not None:
-                run.code = code
-                self._report(run)  # again at the next look, if the API server does not answer
-                run.running = None
+            if (code := run.running.poll()) is None:
+                continue
+            if code == 0 and run.waiting and uid in pods:
+                self._start(run, pods[uid])
+                continue
+            run.code = code
+            self._report(run)  # again at the next look, if the API server does not answer
+            run.running = None
 
     def _run(self, pod: Mapping[str, Any]) -> Run:
-        where = pod["metadata"]
-        container = pod["spec"]["containers"][0]  # ours have one
+        where, spec = pod["metadata"], pod["spec"]
         output = self._folder / f"{where['namespace']}.{where['name']}.log"
-        run = Run(where["namespace"], where["name"], container["name"], output, None)
+        containers = [*spec.get("initContainers", ()), spec["containers"][0]]  # ours have one
+        run = Run(where["namespace"], where["name"], output, containers)
+        self._start(run, pod)
+        self.runs.append(run)
+        return run
+
+    def _start(self, run: Run, pod: Mapping[str, Any]) -> None:
+        container = run.waiting[0]
         try:
             environment = environment_of(self._client, pod, container) | dict(self._environment)
             command = Command(command_of(container), environment, self._folder)
-            run.running = process.spawn(command, output)
-            self.runs.append(run)
+            run.running = process.spawn(command, run.output)
         except NotRunnable as error:
-            output.write_text(f"{error}\n")
-            run.code = 1
+            run.output.write_text(f"{error}\n")
+            run.running, run.code = None, 1
+        del run.waiting[0]  # not before: the API server may be busy, then the next look starts it
+        run.started.append(container["name"])
+        if run.code is not None:
             self._report(run)
-            self.runs.append(run)
-        return run
 
     def _report(self, run: Run) -> None:
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         reason = "Completed" if run.code == 0 else "Error"
         ended = {"exitCode": run.code or 0, "reason": reason, "startedAt": now, "finishedAt": now}
         ended["message"] = run.text()[-2000:]
-        container = {"name": run.container, "image": "", "imageID": "", "ready": False, "restartCount": 0}
+        container = {"name": run.started[-1], "image": "", "imageID": "", "ready": False, "restartCount": 0}
         status = {
             "phase": "Succeeded" if run.code == 0 else "Failed",
             "containerStatuses": [{**container, "state": {"terminated": ended}}],

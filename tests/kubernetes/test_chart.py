@@ -133,6 +133,9 @@ def test_the_migration_needs_nothing_that_the_release_has_not_made_yet() -> None
     assert (job["spec"]["backoffLimit"], job["spec"]["activeDeadlineSeconds"]) == (0, 3900)
     pod = job["spec"]["template"]["spec"]
     assert pod["serviceAccountName"] == "default"
+    # one after the other: streams need the schema
+    assert [each["args"] for each in pod["initContainers"]] == [["migrate"]]
+    assert [each["args"] for each in pod["containers"]] == [["streams", "ensure"]]
     made = {each["metadata"]["name"] for each in found if each["kind"] in ("Secret", "ConfigMap")}
     assert {volume.get("configMap", {}).get("name") for volume in pod["volumes"]}.isdisjoint(made)
 
@@ -142,7 +145,7 @@ def test_a_database_of_the_same_release_is_migrated_by_persistence() -> None:
 
     assert "migrate" not in of_kind("Job", found)
     pod = of_kind("Deployment", found)["persistence"]["spec"]["template"]["spec"]
-    assert [each["args"] for each in pod["initContainers"]] == [["migrate"]]
+    assert [each["args"] for each in pod["initContainers"]] == [["migrate"], ["streams", "ensure"]]
 
 
 def test_views_apart_leave_ingest_to_persistence() -> None:

@@ -12,7 +12,7 @@ from tests.kubernetes.chart import CHART, ROOT, Object, containers, of_kind, ove
 from antiphon.agent_worker.settings import AgentSettings
 from antiphon.chassis.settings import Settings
 from antiphon.fleet.settings import FleetSettings
-from antiphon.persistence.settings import MigrateSettings, PersistenceSettings
+from antiphon.persistence.settings import EnsureSettings, MigrateSettings, PersistenceSettings
 from antiphon.session_api.settings import ApiSettings
 from antiphon.webhook_ingest.settings import WebhookSettings
 
@@ -85,9 +85,21 @@ def test_a_wrong_setting_would_be_found(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_the_migration_gets_its_settings() -> None:
     job = of_kind("Job", render({}))["migrate"]["spec"]["template"]
-    [container] = containers(job)
+    migrate, streams = containers(job)
 
-    assert set(variables(container)) - names(MigrateSettings) == set()
+    assert set(variables(migrate)) - names(MigrateSettings) == set()
+    assert set(variables(streams)) - names(EnsureSettings) == set()
+
+
+def test_streams_are_made_with_the_settings_of_persistence() -> None:
+    found = render(FULL)
+    [persistence] = containers(of_kind("Deployment", found)["persistence"]["spec"]["template"])
+    streams = containers(of_kind("Job", found)["migrate"]["spec"]["template"])[-1]
+
+    made = variables(streams)
+    assert {"ANTIPHON_NATS_REPLICAS", "ANTIPHON_STREAM_MAX_BYTES"} < set(made)
+    assert made.items() <= variables(persistence).items()
+    assert all(mount in persistence["volumeMounts"] for mount in streams["volumeMounts"])
 
 
 def test_the_values_take_each_setting_that_the_chart_does_not_make(

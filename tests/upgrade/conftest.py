@@ -80,7 +80,7 @@ def variables(broker: NatsServer, new_dsn: str, livekit: LiveKitServer, tmp_path
         "ANTIPHON_JOURNAL_DIR": str(tmp_path / "journal"),
         "ANTIPHON_SHUTDOWN_DELAY_SECONDS": str(DELAY_SECONDS),
         "ANTIPHON_AGENT_LOAD_THRESHOLD": "inf",
-        "ANTIPHON_AGENT_DRAIN_TIMEOUT_SECONDS": "60",
+        "ANTIPHON_AGENT_DRAIN_TIMEOUT_SECONDS": "300",
         "LIVEKIT_URL": livekit.url,
         "LIVEKIT_API_KEY": livekit.keys.key,
         "LIVEKIT_API_SECRET": livekit.keys.secret,

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from itertools import count
+from itertools import count, pairwise
 
 import asyncpg
 import httpx
@@ -45,6 +45,23 @@ class Gap:
             self.longest = max(self.longest, now - self._last)
         self._last = now
 
+    def continued(self) -> "Gap":
+        """Return a gap that begins with the last thing of this one."""
+        return Gap(_last=self._last)
+
+
+@dataclass
+class Stage:
+    """The figures of one step of the upgrade."""
+
+    name: str
+    creates: Gap
+    commits: Gap
+    started: float = field(default_factory=time.perf_counter)
+    created: int = 0
+    refused: int = 0
+    slowest: float = 0.0
+
 
 @dataclass
 class Load:
@@ -53,22 +70,36 @@ class Load:
     pooled: bool = False  # a create takes a connection that was used before
     refused: list[str] = field(default_factory=list)
     published: dict[str, list[str]] = field(default_factory=dict)  # ids of events by session, in order
-    slowest_create: float = 0.0
-    creates: Gap = field(default_factory=Gap)
-    commits: Gap = field(default_factory=Gap)
+    stages: list[Stage] = field(default_factory=lambda: [Stage("", Gap(), Gap())])
+
+    @property
+    def stage(self) -> Stage:
+        """The step that runs now."""
+        return self.stages[-1]
+
+    def begin(self, name: str) -> None:
+        """Begin a step; a gap from the step before counts for this one too."""
+        before = self.stage
+        self.stages.append(Stage(name, before.creates.continued(), before.commits.continued()))
+
+    def refuse(self, what: str) -> None:
+        """Note a create that was refused."""
+        self.refused.append(what)
+        self.stage.refused += 1
 
     def __str__(self) -> str:
-        """Return the table of figures."""
+        """Return the table of figures, in milliseconds, a line for each step; `end` is the last."""
+        lines = [
+            "| step | s | created | refused | longest gap in creates | slowest create | in commits |",
+            "|---|---|---|---|---|---|---|",
+        ]
+        for each, following in pairwise(self.stages[1:]):
+            seconds = following.started - each.started
+            gaps = (each.creates.longest, each.slowest, each.commits.longest)
+            figures = " | ".join(f"{gap * 1000:.0f}" for gap in gaps)
+            lines.append(f"| {each.name} | {seconds:.0f} | {each.created} | {each.refused} | {figures} |")
         events = sum(map(len, self.published.values()))
-        rows = (
-            ("sessions created", f"{len(self.published)}"),
-            ("creates refused", f"{len(self.refused)}"),
-            ("events published by their agents", f"{events}"),
-            ("longest gap between creates", f"{self.creates.longest * 1000:.0f} ms"),
-            ("slowest create", f"{self.slowest_create * 1000:.0f} ms"),
-            ("longest gap between commits", f"{self.commits.longest * 1000:.0f} ms"),
-        )
-        return "\n".join(f"| {what:<34} | {figure:>9} |" for what, figure in rows)
+        return "\n".join((*lines, f"{events} events of {len(self.published)} sessions"))
 
 
 @asynccontextmanager
@@ -76,7 +107,7 @@ async def under_load(bus: Bus, url: str, key: str, dsn: str) -> AsyncIterator[Lo
     """Create sessions until the end of the block, then let those that run end."""
     load = Load()
     ending = asyncio.Event()
-    watching = asyncio.create_task(_watch_commits(dsn, load.commits))
+    watching = asyncio.create_task(_watch_commits(dsn, load))
     limits = (httpx.Limits(max_keepalive_connections=0), httpx.Limits(keepalive_expiry=IDLE_SECONDS))
     async with AsyncExitStack() as stack:
         # httpx tries nothing again
@@ -125,13 +156,15 @@ async def _session(client: httpx.AsyncClient, bus: Bus, load: Load, number: int)
     try:
         response = await client.post("/v1/sessions", json=body)
     except httpx.HTTPError as error:
-        load.refused.append(f"{at}: {error!r}")
+        load.refuse(f"{at}: {error!r}")
         return
     if response.status_code != httpx.codes.CREATED:
-        load.refused.append(f"{at}: {response.status_code} {response.text[:200]}")
+        load.refuse(f"{at}: {response.status_code} {response.text[:200]}")
         return
-    load.creates.next()
-    load.slowest_create = max(load.slowest_create, time.perf_counter() - started)
+    stage = load.stage
+    stage.created += 1
+    stage.creates.next()
+    stage.slowest = max(stage.slowest, time.perf_counter() - started)
     session_id = response.json()["session_id"]
     published = load.published.setdefault(session_id, [])
     for envelope in _call(session_id):
@@ -166,7 +199,7 @@ def _call(session_id: str) -> Iterator[Envelope]:
     )
 
 
-async def _watch_commits(dsn: str, commits: Gap) -> None:
+async def _watch_commits(dsn: str, load: Load) -> None:
     connection = await asyncpg.connect(dsn)
     try:
         last = await connection.fetchval(COMMITTED)
@@ -174,7 +207,7 @@ async def _watch_commits(dsn: str, commits: Gap) -> None:
             await asyncio.sleep(POLL_SECONDS)
             reached = await connection.fetchval(COMMITTED)
             if reached != last:
-                commits.next()
+                load.stage.commits.next()
             last = reached
     finally:
         connection.terminate()

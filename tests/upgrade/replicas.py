@@ -58,8 +58,16 @@ class Replica:
 
     async def end(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Send a signal, and return the exit code."""
+        self.tell(number)
+        return await self.ended()
+
+    def tell(self, number: signal.Signals) -> None:
+        """Send a signal, unless it has ended."""
         if self.process.returncode is None:
             self.process.send_signal(number)
+
+    async def ended(self) -> int:
+        """Wait until it has ended, and return the exit code."""
         return await asyncio.wait_for(self.process.wait(), END_SECONDS)
 
 

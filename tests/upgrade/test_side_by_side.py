@@ -1,13 +1,16 @@
 """An upgrade under load: replicas of the release before are replaced one by one, and nobody notices."""
 
 import asyncio
+import signal
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from pathlib import Path
 
 import asyncpg
 import httpx
 import pytest
 from tests.upgrade.balancer import Balancer
+from tests.upgrade.calls import Calls
 from tests.upgrade.conftest import API_KEY
 from tests.upgrade.load import Load, under_load
 from tests.upgrade.replicas import LOOPBACK, Release, Replica
@@ -20,7 +23,7 @@ pytestmark = [pytest.mark.timeout(1500), pytest.mark.livekit]
 
 REPLICAS = 2
 PRE_STOP_SECONDS = 2.0  # in which no new connection comes to a replica, before its SIGTERM
-STEADY_SECONDS = 3.0  # of load, before and after
+STEADY_SECONDS = 5.0  # of load, before and after
 UNTIL_COMMITTED_SECONDS = 120.0
 EVENTS_OF_THE_API = {"session.requested", "session.dispatched"}
 WEBHOOK = "livekit.room_started"
@@ -79,52 +82,88 @@ async def deployment(webhooks_port: int) -> AsyncIterator[Deployment]:
 
 async def test_an_upgrade_under_load_refuses_no_create_and_loses_no_event(
     previous: Release,
+    previous_tree: Path,
     present: Release,
     deployment: Deployment,
     broker: NatsServer,
     new_dsn: str,
 ) -> None:
-    code, output = await previous.run("antiphon.persistence", "migrate")
-    assert code == 0, output
-    for service in ("persistence", "session-api", "webhook-ingest"):
-        for _ in range(REPLICAS):
-            await deployment.start(previous, service)
+    await _succeeds(previous, "antiphon.persistence", "migrate")
+    for service in ("persistence", "session-api", "webhook-ingest", "agent-worker"):
+        await asyncio.gather(*(deployment.start(previous, service) for _ in range(REPLICAS)))
+    await _succeeds(previous, "antiphon.agent_worker", "publish-flows", str(previous_tree / "flows"))
     url = f"http://{LOOPBACK}:{deployment.balancers['session-api'].port}"
     bus = await Bus.connect(broker.url, name="load")
     try:
-        async with under_load(bus, url, API_KEY, new_dsn) as load:
-            await asyncio.sleep(STEADY_SECONDS)
-            before = len(load.published)
-            code, output = await present.run("antiphon.persistence", "migrate")
-            assert code == 0, output
-            for service in ("persistence", "session-api", "webhook-ingest"):
-                await deployment.replace(present, service)
-            replaced = len(load.published)
-            # The release before closes connections that wait in a pool without a word; this one tells first.
-            load.pooled = True
-            await deployment.restart(present, "session-api")
+        async with Calls.of(url, API_KEY) as calls:
+            await asyncio.gather(*(calls.begin() for _ in range(REPLICAS)))
+            async with under_load(bus, url, API_KEY, new_dsn) as load:
+                load.begin("before")
+                await asyncio.sleep(STEADY_SECONDS)
+                load.begin("migration")
+                await _succeeds(present, "antiphon.persistence", "migrate")
+                for service in ("persistence", "session-api", "webhook-ingest"):
+                    load.begin(service)
+                    await deployment.replace(present, service)
+                load.begin("agent-worker")
+                await _workers_are_replaced(deployment, present, calls)
+                # The release before closes pooled connections without a word; this one tells first.
+                load.pooled = True
+                load.begin("session-api again, by SIGTERM only")
+                await deployment.restart(present, "session-api")
+                load.begin("after")
+                await asyncio.sleep(STEADY_SECONDS)
+                load.begin("end")
+        print(f"\n{load}", flush=True)
+
+        assert load.refused == []
+        assert all(stage.created for stage in load.stages[1:-1])
+        known = {*load.published, *calls.begun}
+        await _everything_is_committed(new_dsn, load, known)
+        await _everything_has_ended(url, load)
+        for arguments in (("verify", "--log"), ("verify",)):
+            await _succeeds(present, "antiphon.persistence", *arguments)
+
+        await deployment.replace(previous, "session-api")
+        await deployment.replace(previous, "persistence")
+        async with under_load(bus, url, API_KEY, new_dsn) as rolled_back:
             await asyncio.sleep(STEADY_SECONDS)
     finally:
         await bus.close()
-    print(f"\n{load}", flush=True)
-
-    assert load.refused == []
-    assert 0 < before < replaced < len(load.published)
+    assert rolled_back.refused == []
+    assert rolled_back.published
+    await _everything_is_committed(new_dsn, rolled_back, known | rolled_back.published.keys())
     assert deployment.balancers["session-api"].refused == []
     assert deployment.balancers["webhook-ingest"].refused == []
-    await _everything_is_committed(new_dsn, load)
-    await _everything_has_ended(url, load)
-    for arguments in (("verify", "--log"), ("verify",)):
-        code, output = await present.run("antiphon.persistence", *arguments)
-        assert code == 0, output
+    await _succeeds(present, "antiphon.persistence", "verify", "--log")
 
 
-async def _everything_is_committed(dsn: str, load: Load) -> None:
-    """Wait until the log has all events; each once, in order, with a dense sequence, and no session else."""
+async def _succeeds(release: Release, *arguments: str) -> None:
+    code, output = await release.run(*arguments)
+    assert code == 0, output
+
+
+async def _workers_are_replaced(deployment: Deployment, release: Release, calls: Calls) -> None:
+    """Replace the agent workers, which have calls; these go on until they are told to end."""
+    workers = tuple(deployment.replicas["agent-worker"])
+    for old in workers:
+        await deployment.start(release, "agent-worker")
+        old.tell(signal.SIGTERM)
+    await calls.begin()  # with an agent of the new release: the old ones take no more
+    assert await calls.states() == [("joined", None)] * len(calls.begun)  # nobody has come to be greeted
+    assert None in [old.process.returncode for old in workers]
+    await calls.end()
+    for old in workers:
+        assert await old.ended() == 0, old.log.read_text()[-4000:]
+    assert await calls.states() == [("closed", "ended_by_api")] * len(calls.begun)
+
+
+async def _everything_is_committed(dsn: str, load: Load, known: set[str]) -> None:
+    """Wait until the log has all events; once, in order, densely numbered; and only known sessions."""
     connection = await asyncpg.connect(dsn)
     try:
         async with asyncio.timeout(UNTIL_COMMITTED_SECONDS):
-            while missing := await _missing(connection, load):
+            while missing := await _missing(connection, load, known):
                 last = missing
                 await asyncio.sleep(0.1)
         assert await connection.fetchval("select count(*) from dead_letters") == 0
@@ -134,11 +173,11 @@ async def _everything_is_committed(dsn: str, load: Load) -> None:
         await connection.close()
 
 
-async def _missing(connection: asyncpg.Connection, load: Load) -> list[str]:
+async def _missing(connection: asyncpg.Connection, load: Load, known: set[str]) -> list[str]:
     found: dict[str, list[asyncpg.Record]] = {}
     for row in await connection.fetch(EVENTS):
         found.setdefault(row["session_id"], []).append(row)
-    assert found.keys() <= load.published.keys(), "sessions that no client was told of"
+    assert found.keys() <= known, "sessions that no client was told of"
     missing = []
     for session_id, published in load.published.items():
         rows = found.get(session_id, [])

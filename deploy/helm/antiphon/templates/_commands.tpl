@@ -20,14 +20,23 @@
 {{- end -}}
 {{- end }}
 
-{{/* The containers that prepare the database, in their order. */}}
-{{- define "antiphon.migrate" -}}
+{{/* The containers that prepare the database and then the broker, one after the other: a list. */}}
+{{- define "antiphon.prepare" -}}
+{{- $context := dict "root" . "image" .Values.persistence.image -}}
 - name: migrate
-  image: {{ include "antiphon.image" (dict "root" . "image" .Values.persistence.image) | quote }}
+  image: {{ include "antiphon.image" $context | quote }}
   imagePullPolicy: {{ .Values.image.pullPolicy }}
   args: ["migrate"]
   securityContext: {{- include "antiphon.containerSecurity" . | nindent 4 }}
   env: {{- include "antiphon.env.migrate" . | trim | nindent 4 }}
   resources: {{- toYaml .Values.migration.resources | nindent 4 }}
   volumeMounts: [{name: tmp, mountPath: /tmp}]
+- name: streams
+  image: {{ include "antiphon.image" $context | quote }}
+  imagePullPolicy: {{ .Values.image.pullPolicy }}
+  args: ["streams", "ensure"]
+  securityContext: {{- include "antiphon.containerSecurity" . | nindent 4 }}
+  env: {{- include "antiphon.env.ensure" . | trim | nindent 4 }}
+  resources: {{- toYaml .Values.migration.resources | nindent 4 }}
+  volumeMounts: {{- include "antiphon.mounts" . | nindent 4 }}
 {{- end }}

@@ -131,6 +131,13 @@
 {{ include "antiphon.env.logs" . }}
 {{- end }}
 
+{{- define "antiphon.env.ensure" -}}
+{{ include "antiphon.env.nats" . }}
+{{- include "antiphon.env.streams" . }}
+{{ include "antiphon.env.postgres" . }}
+{{ include "antiphon.env.logs" . }}
+{{- end }}
+
 {{/* All of a component's: (dict "root" $ "component" NAME "values" BLOCK). */}}
 {{- define "antiphon.env" -}}
 {{ include (printf "antiphon.env.%s" .component) .root }}

@@ -6,16 +6,19 @@ Calls run in processes of their own, so nothing of it touches a voice loop.
 import asyncio
 import secrets
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Final
 
 import msgspec
 from opentelemetry import metrics
 
+from antiphon.chassis.bus import Bus
 from antiphon.contracts.workers import HEARTBEAT_SECONDS, WorkerHeartbeat, worker_subject
 from antiphon.recorder.outbox import BusLink
 
 COALESCE_SECONDS: Final = 0.05  # changes within it are one heartbeat
+LAST_SECONDS: Final = 1.0  # for the last one: without it, ended calls count until the worker is silent
 
 _calls = metrics.get_meter("agent-worker").create_gauge(
     "antiphon.worker.calls", unit="{call}", description="Calls that this worker has"
@@ -61,13 +64,22 @@ class Heartbeats:
         """Say it until cancelled; without a connection nothing is said, and nothing is kept."""
         await self._begun.wait()
         bus = await self._link.bus()
-        subject = worker_subject(self.worker)
         while True:
             self._changed.clear()
-            beat = self._beat()
-            _calls.set(beat.active_calls)
-            await bus.announce(subject, msgspec.json.encode(beat))
+            await self._say(bus)
             await self._wait()
+
+    async def end(self) -> None:
+        """Say it for the last time, once the calls have ended; without a connection nothing is said."""
+        if self._begun.is_set():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LAST_SECONDS):
+                    await self._say(await self._link.bus())
+
+    async def _say(self, bus: Bus) -> None:
+        beat = self._beat()
+        _calls.set(beat.active_calls)
+        await bus.announce(worker_subject(self.worker), msgspec.json.encode(beat))
 
     def _beat(self) -> WorkerHeartbeat:
         return WorkerHeartbeat(

@@ -117,6 +117,7 @@ async def serve(settings: AgentSettings, stop: asyncio.Event) -> None:
         heartbeats.changed()
         if registration.server is not None:
             await _drain(registration.server, orphans)
+            await heartbeats.end()
     finally:
         stopped.set()
         for task in (serving, stopping):

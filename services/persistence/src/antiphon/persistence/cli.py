@@ -287,6 +287,16 @@ def _chosen(views: list[str], every: bool) -> "list[Projection]":
     return [known[name] for name in dict.fromkeys(views)] or list(known.values())
 
 
+@streams.command("ensure")
+def streams_ensure() -> None:
+    """Make the stream, its consumers and the buckets that are missing, as `run` does; safe to run again."""
+    from antiphon.persistence.settings import EnsureSettings
+    from antiphon.persistence.streams.ensure import ensure
+
+    settings = _loaded(EnsureSettings)
+    typer.echo(asyncio.run(ensure(settings)))
+
+
 @streams.command("status")
 def streams_status(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
     """Compare the stream with what was read from it. Exit with 1 if an operator must act."""

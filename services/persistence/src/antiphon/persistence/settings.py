@@ -34,6 +34,10 @@ class RecreateSettings(StreamSettings, PostgresSettings, LogSettings):
     """The settings of `streams recreate`."""
 
 
+class EnsureSettings(StreamSettings, PostgresSettings, LogSettings):
+    """The settings of `streams ensure`."""
+
+
 class BackupSettings(StreamSettings, PostgresSettings, LogSettings):
     """The settings of `backup` and `restore`."""
 

@@ -1,11 +1,15 @@
 """Whether the views have what this version reads: during an upgrade, persistence may still build them."""
 
+import asyncio
 from collections.abc import Mapping
 
 from msgspec import Struct
 
 from antiphon.chassis.database import Database, DatabaseUnavailable, translate_errors
+from antiphon.chassis.health import CHECK_DEADLINE_SECONDS
 from antiphon.contracts.views import TABLES
+
+LOOK_SECONDS = CHECK_DEADLINE_SECONDS / 2  # a Postgres that does not answer makes no replica unready
 
 _COLUMNS = """
 select name, attname
@@ -38,9 +42,10 @@ class ViewColumns:
         if self._complete:
             return ""
         try:
-            with translate_errors():
-                rows = await self._database.pool.fetch(_COLUMNS, list(self._needed))
-        except DatabaseUnavailable:
+            async with asyncio.timeout(LOOK_SECONDS):
+                with translate_errors():
+                    rows = await self._database.pool.fetch(_COLUMNS, list(self._needed))
+        except (DatabaseUnavailable, TimeoutError):
             return "unknown while Postgres is unavailable"
         found: dict[str, set[str]] = {name: set() for name in self._needed}
         for name, column in rows:
