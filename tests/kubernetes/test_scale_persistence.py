@@ -23,11 +23,9 @@ VALUES = {
 @pytest.fixture(scope="module")
 def release(new_release: "NewRelease") -> Release:
     release = new_release("log")
-    release.install(VALUES)
+    release.install(VALUES)  # the stream and its consumers too, so KEDA has what to read before any event
     for component in ("persistence", "projections"):
         release.hurry("scaledobject", component)
-    with release.service("persistence"):
-        pass  # it makes the stream and its consumers when it starts
     return release
 
 
