@@ -12,13 +12,13 @@ SESSIONS = 64  # in all partitions
 START = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 
-def publish_events(nats_url: str, count: int) -> None:
-    """Publish this many events, spread over sessions in all partitions, and wait until they are stored."""
+def publish_events(nats_url: str, count: int, *, after: int = 0) -> None:
+    """Publish so many events after the first, spread over all partitions, and wait until they are stored."""
 
     async def publish() -> None:
         bus = await Bus.connect(nats_url, name="backlog")
         try:
-            await bus.publish_many([outgoing(_event(number)) for number in range(count)])
+            await bus.publish_many([outgoing(_event(number)) for number in range(after, after + count)])
         finally:
             await bus.close()
 

@@ -111,7 +111,7 @@ def new_release(
     plane: ControlPlane,
     runner: PodRunner,
     names: ServiceNames,
-    started_postgres: Postgres,
+    embedded_postgres: Postgres,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[NewRelease]:
     """Make a release, not installed yet, in a new restricted namespace, with its own NATS and database."""
@@ -129,7 +129,7 @@ def new_release(
             folder=folder,
             nats=nats,
             monitoring=monitoring,
-            dsn=create_database(started_postgres, namespace),
+            dsn=create_database(embedded_postgres, namespace),
             livekit_url="ws://livekit.voice.svc:7880",
             livekit_keys=Keys.generate(),
             api_key=secrets.token_urlsafe(36),

@@ -13,6 +13,7 @@ import ssl
 import subprocess
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,9 @@ from antiphon.cli.stack import process
 from antiphon.cli.stack.ports import free_ports
 from antiphon.cli.stack.process import Command
 
-START_SECONDS = 180.0
+START_SECONDS = 300.0
 STOP_SECONDS = 5.0  # for each of the clients; the servers are killed: nothing that they hold is kept
-CALL_SECONDS = 120.0  # for a command of kubectl, unless told
+CALL_SECONDS = 180.0  # for a command of kubectl, unless told
 POLL_SECONDS = 0.1
 STAGES = Path(__file__).with_name("stages.yaml")
 ZONES = {"n1": "zone-a", "n2": "zone-b"}  # of the nodes
@@ -37,11 +38,12 @@ PORTS = (
 )  # fmt: skip
 SERVED_AS = (
     "keda-metrics-apiserver.keda.svc",
-    "keda-admission-webhooks.keda.svc",
     "metrics-server.kube-system.svc",
 )
 CONTROLLER_OPTIONS = (
     "--leader-elect=false",
+    # on a busy machine a node may be late with its heartbeat: it is not ill
+    "--node-monitor-grace-period=600s",
     # the default is 15 s: tests wait for it again and again
     "--horizontal-pod-autoscaler-sync-period=5s",
     # fake pods are at their level of use at once
@@ -93,7 +95,7 @@ class ControlPlane:
         self._start_nodes()
         if self.autoscaling:
             self._start_keda_and_metrics()
-        self.kubectl("wait", "--for=condition=Ready", "node", "--all", "--timeout=120s", seconds=150)
+        self.kubectl("wait", "--for=condition=Ready", "node", "--all", "--timeout=240s", seconds=300)
 
     def stop(self) -> None:
         """End all processes, clients first: an API server with open watches waits for them a minute."""
@@ -124,7 +126,7 @@ class ControlPlane:
         """Run kubectl and return what it prints. Raises CommandFailed."""
         return self._run("kubectl", arguments, text, seconds)
 
-    def helm(self, *arguments: str, seconds: float = 300.0) -> str:
+    def helm(self, *arguments: str, seconds: float = 420.0) -> str:
         """Run helm and return what it prints. Raises CommandFailed."""
         return self._run("helm", arguments, None, seconds)
 
@@ -247,17 +249,22 @@ class ControlPlane:
         self._start(
             "metrics-server", *self._serving(), *authorised, *self._as_admin(),
             f"--secure-port={self.ports['metrics']}", "--kubelet-insecure-tls",
-            "--kubelet-use-node-status-port", "--metric-resolution=10s",
+            "--kubelet-use-node-status-port", "--metric-resolution=10s", "--kubelet-request-timeout=5s",
         )  # fmt: skip
-        served = (
-            ("external.metrics.k8s.io", SERVED_AS[0], "adapter"),
-            ("metrics.k8s.io", SERVED_AS[2], "metrics"),
-        )
-        for group, host, port in served:
+        served = {
+            "keda-adapter": ("external.metrics.k8s.io", SERVED_AS[0], "adapter"),
+            "metrics-server": ("metrics.k8s.io", SERVED_AS[1], "metrics"),
+        }
+        for group, host, port in served.values():
             name, namespace, _ = host.split(".")
             self.apply(*_served(group, name, namespace, self.ports[port], self.authority))
-            what = ("--for=condition=Available", f"apiservice/v1beta1.{group}")
-            self.kubectl("wait", *what, "--timeout=120s", seconds=150)
+        for program, (group, _, _) in served.items():
+            self._until(program, partial(self._is_available, group))
+
+    def _is_available(self, group: str) -> bool:
+        api = self.get("apiservice", f"v1beta1.{group}")
+        conditions = {each["type"]: each["status"] for each in api.get("status", {}).get("conditions", ())}
+        return conditions.get("Available") == "True"
 
     def _as_admin(self) -> tuple[str, ...]:
         return (f"--kubeconfig={self.kubeconfig}",)
@@ -268,7 +275,7 @@ class ControlPlane:
         )  # fmt: skip
 
 
-def wait_for(what: str, condition: Callable[[], bool], *, seconds: float = 120.0) -> float:
+def wait_for(what: str, condition: Callable[[], bool], *, seconds: float = 240.0) -> float:
     """Wait until a condition is true and return the seconds that it took. Raises TimeoutError."""
     began = time.monotonic()
     while not condition():

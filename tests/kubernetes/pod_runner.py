@@ -23,6 +23,7 @@ from antiphon.cli.stack.process import Command
 
 POLL_SECONDS = 0.1
 END_SECONDS = 10.0
+BUSY = (429, 500, 503, 504)
 
 
 @dataclass(slots=True)
@@ -74,8 +75,11 @@ class PodRunner:
     def _work(self) -> None:
         try:
             while not self._stopping.wait(POLL_SECONDS):
-                with suppress(httpx.TransportError):  # of a busy API server: the next look is soon
+                try:
                     self._look()
+                except httpx.HTTPError as error:
+                    if not _is_busy(error):  # else the next look is soon
+                        raise
         except Exception as error:  # noqa: BLE001 - raised by stop()
             self._error = error
         finally:
@@ -109,8 +113,8 @@ class PodRunner:
         output = self._folder / f"{where['namespace']}.{where['name']}.log"
         containers = [*spec.get("initContainers", ()), spec["containers"][0]]  # ours have one
         run = Run(where["namespace"], where["name"], output, containers)
-        self.runs.append(run)
         self._start(run, pod)
+        self.runs.append(run)
         return run
 
     def _start(self, run: Run, pod: Mapping[str, Any]) -> None:
@@ -142,6 +146,13 @@ class PodRunner:
         )
         if answer.status_code != httpx.codes.NOT_FOUND:  # its Job was over
             answer.raise_for_status()
+
+
+def _is_busy(error: httpx.HTTPError) -> bool:
+    """Return whether the API server has too much to do, or has not answered."""
+    if isinstance(error, httpx.HTTPStatusError):
+        return error.response.status_code in BUSY
+    return isinstance(error, httpx.TransportError)
 
 
 def _is_to_run(pod: Mapping[str, Any]) -> bool:

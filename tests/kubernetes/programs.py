@@ -60,7 +60,6 @@ PROGRAMS = (
     Program("kwok", KWOK, "v0.7.0", f"{KWOK}/cmd/kwok"),
     _keda("operator"),
     _keda("adapter"),
-    _keda("webhooks"),
     Program(
         "metrics-server",
         "sigs.k8s.io/metrics-server",

@@ -28,7 +28,7 @@ from antiphon.cli.stack.process import Command
 
 NAME = "antiphon"  # of all releases; each has its own namespace
 SECRETS = {"postgres": "antiphon-postgres", "livekit": "antiphon-livekit", "key": "antiphon-key"}
-READY_SECONDS = 180.0
+READY_SECONDS = 300.0
 RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
 ANY = {"type": "Percent", "value": 100}
 Values = Mapping[str, Any]
@@ -96,7 +96,7 @@ class Release:
         found = self.get("pods", "-l", f"app.kubernetes.io/component={component}")["items"]
         return [pod for pod in found if "deletionTimestamp" not in pod["metadata"]]
 
-    def until_replicas(self, component: str, count: int, *, seconds: float = 180.0) -> float:
+    def until_replicas(self, component: str, count: int, *, seconds: float = READY_SECONDS) -> float:
         """Wait until so many replicas are wanted and ready, and no other pod is there; return the seconds."""
 
         def reached() -> bool:
@@ -179,12 +179,19 @@ class Release:
         )
 
     def delete_namespace(self) -> None:
-        """Delete the namespace with all that is in it, and wait until it is gone."""
-        self.plane.kubectl("delete", "namespace", self.namespace, "--timeout=120s", seconds=150)
+        """Let the namespace be deleted with all that is in it, while the next tests run."""
+        self.plane.kubectl("delete", "namespace", self.namespace, "--wait=false")
 
     def _helm(self, command: str, values: Values | None, *options: str) -> None:
         file = self.write(values or {})
-        arguments = (NAME, str(CHART), *self._where(), f"--values={file}", "--wait", "--timeout=180s")
+        arguments = (
+            NAME,
+            str(CHART),
+            *self._where(),
+            f"--values={file}",
+            "--wait",
+            f"--timeout={READY_SECONDS:.0f}s",
+        )
         try:
             self.plane.helm(command, *arguments, *options)
         except CommandFailed as error:

@@ -1,5 +1,7 @@
 """The control plane itself: that it is what the other tests take it for."""
 
+import json
+
 import psutil
 import pytest
 from tests.kubernetes.build import replacements
@@ -8,7 +10,7 @@ from tests.kubernetes.programs import KUBERNETES, PROGRAMS, Built
 
 
 def test_it_is_kubernetes_of_the_pinned_version(plane: ControlPlane) -> None:
-    assert plane.get("--raw", "/version")["gitVersion"] == f"v{KUBERNETES}"
+    assert json.loads(plane.kubectl("get", "--raw", "/version"))["gitVersion"] == f"v{KUBERNETES}"
 
 
 def test_two_nodes_are_in_two_zones(plane: ControlPlane) -> None:

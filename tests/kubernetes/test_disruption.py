@@ -42,7 +42,7 @@ def test_a_node_is_drained_and_all_pods_are_ready_elsewhere(release: Release, fi
     try:
         with figures.measure("kubectl drain of one of two nodes"):
             release.plane.kubectl(
-                "drain", "n1", "--ignore-daemonsets", "--delete-emptydir-data", "--timeout=180s", seconds=200
+                "drain", "n1", "--ignore-daemonsets", "--delete-emptydir-data", "--timeout=240s", seconds=300
             )
         for component in ("session-api", "webhook-ingest", "persistence", "agent-worker"):
             release.until_replicas(component, 2)

@@ -64,11 +64,14 @@ def test_calls_up_workers_up_and_only_idle_ones_go(
 
     pods = _pods(release)
     busy, idle = pods[:2] + pods[-1:], pods[2:-1]
-    calls = {**dict.fromkeys(busy, 7), **dict.fromkeys(idle, 0)}  # 21 and 5 warm ones: 3 pods
-    workers.have(calls)
-    wait_for("each pod has its cost", lambda: _costs(release).items() >= calls.items())
+    nobody = dict.fromkeys(idle, 0)
+    # what is wanted stays within the tolerance of the HPA, a tenth, until all costs are written
+    taken = {**dict(zip(busy, (20, 20, 3), strict=True)), **nobody}
+    workers.have(taken)
+    wait_for("each pod has its cost", lambda: _costs(release) == taken)
 
-    figures.add("agent-worker 5 → 3: 40 → 21 calls, idle pods go", release.until_replicas("agent-worker", 3))
+    workers.have({**dict.fromkeys(busy, 7), **nobody})  # 21 and 5 warm ones: 3 pods
+    figures.add("agent-worker 5 → 3: 43 → 21 calls, idle pods go", release.until_replicas("agent-worker", 3))
 
     assert sorted(_pods(release)) == sorted(busy)
 
@@ -78,7 +81,7 @@ def test_the_pods_stay_while_fleet_does_not_know(release: Release, workers: Work
     before = _pods(release)
     workers.have({})  # no worker is heard
 
-    wait_for("KEDA falls back", lambda: _falls_back(release), seconds=180)
+    wait_for("KEDA falls back", lambda: _falls_back(release))
 
     assert _pods(release) == before
 
@@ -90,9 +93,7 @@ def _pods(release: Release) -> list[str]:
 
 def _costs(release: Release) -> dict[str, int]:
     pods = release.pods("agent-worker")
-    return {
-        pod["metadata"]["name"]: int(pod["metadata"].get("annotations", {}).get(COST, -1)) for pod in pods
-    }
+    return {pod["metadata"]["name"]: int(pod["metadata"].get("annotations", {}).get(COST, 0)) for pod in pods}
 
 
 def _falls_back(release: Release) -> bool:

@@ -38,7 +38,7 @@ def test_an_upgrade_replaces_the_pods(release: Release, figures: Figures) -> Non
 
     after = _deployments(release)
     assert all(after[name] != before[name] for name in before)
-    assert _levels(release) == {"debug"}
+    _until_level(release, "debug")
 
 
 def test_the_same_values_replace_no_pod(release: Release) -> None:
@@ -65,10 +65,11 @@ def test_a_failed_migration_changes_nothing_else_and_is_rolled_back(
 
     _execute(release, f"update alembic_version set version_num = '{head()}'")
     with figures.measure("helm rollback --wait"):
-        release.helm("rollback", NAME, "--wait", "--timeout=180s")
+        release.helm("rollback", NAME, "--wait", "--timeout=300s")
 
     assert json.loads(release.helm("status", NAME, "-o", "json"))["info"]["status"] == "deployed"
-    assert (_deployments(release), _levels(release)) == (before, {"debug"})
+    assert _deployments(release) == before
+    _until_level(release, "debug")
 
 
 def test_a_migration_that_hangs_is_ended_at_its_time_limit(release: Release) -> None:
@@ -79,7 +80,7 @@ def test_a_migration_that_hangs_is_ended_at_its_time_limit(release: Release) -> 
         release.upgrade(limits)
 
     migration = release.runner.of(release.namespace)[-1]
-    wait_for("the process has ended", lambda: migration.running is None, seconds=60)
+    wait_for("the process has ended", lambda: migration.running is None)
     assert migration.code != 0
     assert _deployments(release) == before
     release.upgrade(DEBUG)  # once it can
@@ -93,7 +94,8 @@ def test_a_release_with_a_failed_migration_rolls_itself_back_when_told(release: 
         release.upgrade(WARNING, "--atomic")
 
     assert json.loads(release.helm("status", NAME, "-o", "json"))["info"]["status"] == "deployed"
-    assert (_deployments(release), _levels(release)) == (before, {"debug"})
+    assert _deployments(release) == before
+    _until_level(release, "debug")
 
 
 def _deployments(release: Release) -> dict[str, Any]:
@@ -101,6 +103,11 @@ def _deployments(release: Release) -> dict[str, Any]:
     found = release.get("deployments")["items"]
     assert len(found) > 1
     return {each["metadata"]["name"]: each["spec"]["template"] for each in found}
+
+
+def _until_level(release: Release, level: str) -> None:
+    """Wait until all pods have this level: the old ones go after the new ones are ready, and Helm is done."""
+    wait_for(f"all pods log at {level}", lambda: _levels(release) == {level})
 
 
 def _levels(release: Release) -> set[str]:
