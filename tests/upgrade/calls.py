@@ -1,4 +1,4 @@
-"""Calls: sessions of a flow, each with an agent in its room, which go on until they are told to end."""
+"""Calls: sessions of a flow, each with an agent in its room, which go on until something ends them."""
 
 import asyncio
 from collections.abc import AsyncIterator

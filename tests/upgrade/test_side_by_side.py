@@ -144,7 +144,7 @@ async def _succeeds(release: Release, *arguments: str) -> None:
 
 
 async def _workers_are_replaced(deployment: Deployment, release: Release, calls: Calls) -> None:
-    """Replace the agent workers, which have calls; these go on until they are told to end."""
+    """Replace the agent workers, which have calls; these go on until something ends them."""
     workers = tuple(deployment.replicas["agent-worker"])
     for old in workers:
         await deployment.start(release, "agent-worker")
