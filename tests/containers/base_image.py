@@ -19,7 +19,6 @@ NAME = "antiphon.test/python:3.11-slim-bookworm"
 LABEL = "antiphon.test.archive"
 SUITE = "bookworm"  # whose Python is 3.11
 PACKAGES = ("ca-certificates", "python3", "python3-pip", "python3-venv")
-MIRROR = "https://debian.example/debian"
 # as the official image: names without a version, a pip that installs into the system, no cache of packages
 FINISH = """\
 ln -s /usr/bin/python3 /usr/local/bin/python
@@ -38,9 +37,9 @@ SECONDS = 900.0
 POLL_SECONDS = 1.0
 
 
-def load(engine: Engine, mirror: str = MIRROR) -> str:
+def load(engine: Engine) -> str:
     """Import the image into the engine unless it is there; return its name."""
-    kept = archive(mirror)
+    kept = archive()
     if not engine.docker("image", "ls", "--quiet", "--filter", f"label={LABEL}={kept.name}", NAME):
         changes = [
             "ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8",
@@ -52,7 +51,7 @@ def load(engine: Engine, mirror: str = MIRROR) -> str:
     return NAME
 
 
-def archive(mirror: str = MIRROR, cache: Path = CACHE) -> Path:
+def archive(cache: Path = CACHE) -> Path:
     """Return the archive of the system; make it unless it is in the cache."""
     made_of = hashlib.sha256(repr((SUITE, PACKAGES, FINISH)).encode()).hexdigest()[:12]
     kept = cache / f"{SUITE}-{made_of}.tar"
@@ -66,17 +65,17 @@ def archive(mirror: str = MIRROR, cache: Path = CACHE) -> Path:
             continue
         with lock:
             if not kept.exists():
-                _make(kept, mirror)
+                _make(kept)
     return kept
 
 
-def _make(kept: Path, mirror: str) -> None:
+def _make(kept: Path) -> None:
     print(f"containers: making the base system (debootstrap {SUITE}, about three minutes, once)", flush=True)
     draft = kept.with_suffix(".draft")
     work = Path(tempfile.mkdtemp(prefix="system-", dir=kept.parent))
     try:
         include = f"--include={','.join(PACKAGES)}"
-        _run("debootstrap", "--variant=minbase", include, SUITE, str(work), mirror)
+        _run("debootstrap", "--variant=minbase", include, SUITE, str(work))
         _run("chroot", str(work), "/bin/sh", "-ec", FINISH)
         _run("tar", "--sort=name", "-cf", str(draft), "-C", str(work), ".")
         draft.replace(kept)

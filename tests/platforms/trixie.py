@@ -96,7 +96,7 @@ def _options() -> argparse.Namespace:
         prog="test-platforms", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--cache", type=Path, default=cache, help=f"the cache folder ({cache})")
-    parser.add_argument("--mirror", default="http://deb.debian.org/debian", help="a Debian mirror")
+    parser.add_argument("--mirror", help="a Debian mirror, in place of that of debootstrap")
     parser.add_argument("--build-livekit", action="store_true", help="build livekit-server, cached or not")
     return parser.parse_args()
 
@@ -131,9 +131,9 @@ def _run(options: argparse.Namespace, work: Path) -> None:
     _inside("tests", 900, system, f".venv/bin/pytest -q {' '.join(TESTS)}", offline=True)
 
 
-def _make_base(folder: Path, base: Path, mirror: str) -> None:
+def _make_base(folder: Path, base: Path, mirror: str | None) -> None:
     packages = f"--include={','.join(PACKAGES)}"
-    made = ["debootstrap", "--variant=minbase", packages, SUITE, str(folder), mirror]
+    made = ["debootstrap", "--variant=minbase", packages, SUITE, str(folder), *filter(None, [mirror])]
     _step("make the base system", 900, made, quiet=True)
     user = ["chroot", str(folder), "useradd", "--create-home", f"--uid={UID}", "--shell=/bin/sh", USER]
     _step("add an ordinary user", 60, user)
