@@ -56,6 +56,6 @@ def test_livekit_accepts_every_log_level(monkeypatch: pytest.MonkeyPatch, level:
 
 def test_without_a_limit_no_load_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ANTIPHON_AGENT_LOAD_THRESHOLD", "inf")
-    report = build_server(load(AgentSettings), DEPLOYMENT).load_fnc
-    assert report is not None
-    assert report() == 0.0  # type: ignore[call-arg] # LiveKit takes functions with and without the server
+    server = build_server(load(AgentSettings), DEPLOYMENT)
+    assert server.load_fnc is not None
+    assert server.load_fnc(server) == 0.0  # type: ignore[call-arg] # LiveKit also takes functions without it

@@ -19,6 +19,7 @@ BEFORE = "i would like to book a table for two"
 LINE = "tomorrow at seven"
 SPOKEN_SECONDS = 2.5  # of an answer that takes six or more
 RECOVERY_SECONDS = 90.0
+COMMIT_LOOKS = 20  # of 0.1 s
 
 
 def worker_of(stack: EmbeddedStack) -> psutil.Process:
@@ -125,11 +126,20 @@ async def asks(
         turns = len(await events(api, session, "turn.started"))
         await tell(caller)
         assert await caller.log.wait_for(partial(_speaks, caller, states), 30)
-        begun = (await events(api, session, "turn.started"))[turns:]
+        begun = await _turns_after(turns, api, session)
         if [turn["data"]["user_text"] for turn in begun] == [LINE]:
             return True
         await caller.wait_for_quiet(timeout_seconds=20)
     return False
+
+
+async def _turns_after(turns: int, api: SessionApi, session: str) -> list[Json]:
+    """Return the turns that have begun since; the agent may be heard before the log shows its turn."""
+    for _ in range(COMMIT_LOOKS):
+        if begun := (await events(api, session, "turn.started"))[turns:]:
+            return begun
+        await asyncio.sleep(0.1)
+    return []
 
 
 async def events(api: SessionApi, session: str, kind: str) -> list[Json]:

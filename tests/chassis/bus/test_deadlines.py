@@ -126,6 +126,7 @@ class Hung:
             "Bus.ready": bus.ready,
             "Bus.publishable": bus.publishable,
             "Bus.bucket": partial(bus.bucket, "flows"),
+            "Bus.has_bucket": partial(bus.has_bucket, "flows"),
             "Bucket.get": partial(bucket.get, "a"),
             "Bucket.entry": partial(bucket.entry, "a"),
             "Bucket.update": partial(bucket.update, "a", b"", 1),
@@ -133,6 +134,7 @@ class Hung:
             "Bucket.create": partial(bucket.create, "a", b""),
             "Bucket.delete": partial(bucket.delete, "a"),
             "Bucket.keys": bucket.keys,
+            "Bucket.entries": self._entries,
             "Bucket.purge_removed": partial(bucket.purge_removed, datetime.now(UTC)),
             "Bucket.watch": bucket.watch,
             "GroupCommit.publish": self._commit_groups,
@@ -161,6 +163,10 @@ class Hung:
 
     async def _read_all(self) -> None:
         async for _ in self.bus.all_messages():
+            pass
+
+    async def _entries(self) -> None:
+        async for _ in self.bucket.entries():
             pass
 
     async def _announce(self) -> None:
