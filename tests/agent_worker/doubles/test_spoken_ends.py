@@ -56,8 +56,8 @@ async def test_a_call_that_nobody_hears_ends_after_the_apology(
         assert voice.spoken == call.said
         assert call.loudspeaker.played[-1] > 0.5
         errors = await call.recorded_errors()
-        assert [error.recoverable for error in errors] == [False] * (MOST_FAILURES + 1)
-        assert {error.kind for error in errors} == {"APIStatusError"}
+        assert len(errors) > MOST_FAILURES  # it may fail again while the apology is spoken
+        assert {(error.kind, error.recoverable) for error in errors} == {("APIStatusError", False)}
 
 
 @pytest.mark.parametrize(("recogniser", "stt"), [(DeepgramNova, NOVA), (OpenAIStt, OPENAI)])
