@@ -22,6 +22,7 @@ from antiphon.cli.stack.postgres import Postgres
 from antiphon.cli.stack.postgres_files import INSTALLED
 from antiphon.contracts.envelope import Envelope
 from antiphon.persistence.migrations import migrate
+from antiphon.persistence.settings import BackupSettings
 
 if TYPE_CHECKING:
     from tests.persistence.conftest import Eventually
@@ -131,6 +132,15 @@ class Site:
         output = await self.succeeds("verify", "--log", "--against", str(backup / "manifest.json"))
         assert "No difference." in output
         await self.succeeds("verify")
+
+
+@pytest.fixture
+def settings(nats_server: NatsServer, postgres_dsn: str, monkeypatch: pytest.MonkeyPatch) -> BackupSettings:
+    """The settings of a backup of the servers of a test."""
+    monkeypatch.setenv("ANTIPHON_NATS_URL", nats_server.url)
+    monkeypatch.setenv("ANTIPHON_POSTGRES_DSN", postgres_dsn)
+    monkeypatch.setenv("ANTIPHON_POSTGRES_BIN", str(INSTALLED / "bin"))
+    return BackupSettings()
 
 
 @pytest.fixture

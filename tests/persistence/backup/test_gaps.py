@@ -3,12 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pytest
-
 from antiphon.chassis.bus import Bus
 from antiphon.chassis.database import Database
-from antiphon.cli.stack.nats import NatsServer
-from antiphon.cli.stack.postgres_files import INSTALLED
 from antiphon.persistence.backup.back_up import back_up
 from antiphon.persistence.backup.restore import restore
 from antiphon.persistence.settings import BackupSettings
@@ -26,19 +22,10 @@ async def test_the_sessions_of_a_gap_are_named(
     event_log: "LogReader",
     event_log_of: "type[LogReader]",
     new_session: "NewSession",
-    nats_server: NatsServer,
-    postgres_dsn: str,
+    settings: BackupSettings,
     empty_dsn: str,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for name, value in (
-        ("ANTIPHON_NATS_URL", nats_server.url),
-        ("ANTIPHON_POSTGRES_DSN", postgres_dsn),
-        ("ANTIPHON_POSTGRES_BIN", str(INSTALLED / "bin")),
-    ):
-        monkeypatch.setenv(name, value)
-    settings = BackupSettings()
     across, cut_off = new_session("across the gap"), new_session("cut off")
     late = next(
         session

@@ -8,8 +8,6 @@ from tests.fixtures.broker import erase
 
 from antiphon.chassis.bus import Bus
 from antiphon.chassis.database import Database
-from antiphon.cli.stack.nats import NatsServer
-from antiphon.cli.stack.postgres_files import INSTALLED
 from antiphon.persistence.backup.back_up import back_up
 from antiphon.persistence.backup.restore import restore
 from antiphon.persistence.settings import BackupSettings
@@ -29,19 +27,10 @@ async def test_the_broker_comes_first_and_otherwise_the_gap_is_recorded(
     ingest: "RunningIngest",
     event_log: "LogReader",
     new_session: "NewSession",
-    nats_server: NatsServer,
-    postgres_dsn: str,
+    settings: BackupSettings,
     empty_dsn: str,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for name, value in (
-        ("ANTIPHON_NATS_URL", nats_server.url),
-        ("ANTIPHON_POSTGRES_DSN", postgres_dsn),
-        ("ANTIPHON_POSTGRES_BIN", str(INSTALLED / "bin")),
-    ):
-        monkeypatch.setenv(name, value)
-    settings = BackupSettings()
     parts = [("broker", ["buckets", "stream"]), ("dump", ["postgres"])]
     session = new_session("two moments")
     ingest.start(session.partition)

@@ -13,8 +13,6 @@ from tests.fixtures.broker import erase
 from antiphon.chassis.bus import Bus, Outgoing
 from antiphon.chassis.database import Database
 from antiphon.chassis.deployment import deployment_of
-from antiphon.cli.stack.nats import NatsServer
-from antiphon.cli.stack.postgres_files import INSTALLED
 from antiphon.contracts.deployment import IDENTITY_KEY
 from antiphon.contracts.streams import DEPLOYMENT, KEYS
 from antiphon.persistence.backup import back_up as backing_up
@@ -28,14 +26,6 @@ if TYPE_CHECKING:
     from tests.persistence.conftest import NewSession, Publish
 
 Restore = Callable[..., Awaitable[Restored]]
-
-
-@pytest.fixture
-def settings(nats_server: NatsServer, postgres_dsn: str, monkeypatch: pytest.MonkeyPatch) -> BackupSettings:
-    monkeypatch.setenv("ANTIPHON_NATS_URL", nats_server.url)
-    monkeypatch.setenv("ANTIPHON_POSTGRES_DSN", postgres_dsn)
-    monkeypatch.setenv("ANTIPHON_POSTGRES_BIN", str(INSTALLED / "bin"))
-    return BackupSettings()
 
 
 @pytest.fixture
