@@ -38,6 +38,12 @@ def test_removed_enum_value_is_a_breaking_change() -> None:
     assert changed(lambda s: s["$defs"]["CloseReason"]["enum"].remove("error"), event_schema(SessionClosed))
 
 
+def test_new_enum_value_is_a_breaking_change() -> None:
+    assert changed(
+        lambda s: s["$defs"]["CloseReason"]["enum"].append("bored"), event_schema(SessionClosed)
+    ) == ["/CloseReason: 'bored' is new, and refused by readers of before"]
+
+
 @pytest.mark.parametrize(
     "change",
     [

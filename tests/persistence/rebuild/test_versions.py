@@ -14,6 +14,7 @@ from antiphon.persistence.cli import app
 from antiphon.persistence.errors import NotReady
 from antiphon.persistence.projection import Name, Projection, Rows, ViewTable, required
 from antiphon.persistence.projection.declaration import EventFailed
+from antiphon.persistence.projections.timeline import TIMELINE
 from antiphon.persistence.projections.turns import TURNS
 from antiphon.persistence.readiness import ReadinessCheck
 from antiphon.persistence.rebuild import shadow
@@ -45,6 +46,13 @@ def last_turns(name: str, version: int = 1, fails: str | None = None) -> Project
         rows(table, envelope.subject)["turn"] = event.turn
 
     return projection
+
+
+def test_a_newer_version_of_an_event_is_one_of_its_views(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = last_turns("said", version=2).version, TIMELINE.version
+    monkeypatch.setattr(TurnSaved, "VERSION", 3)
+
+    assert (last_turns("said", version=2).version, TIMELINE.version) == (before[0] + 2, before[1] + 2)
 
 
 async def test_older_code_replaces_a_newer_view_only_when_it_is_told_to(

@@ -79,7 +79,8 @@ def older_files() -> list[str]:
 def breaking_changes(old: Schema, new: Schema, where: str = "") -> Iterator[str]:
     """Describe each change that breaks stored events or existing readers.
 
-    A new optional field, a new enum value and a changed description break nothing.
+    A new optional field and a changed description break nothing. A new enum value does: a reader of before
+    refuses the event, while it stores one of a newer version.
     """
     yield from _broken_members(old, new, where)
     for keyword in sorted((old.keys() | new.keys()) - _COMPARED_BY_MEMBER - _FREE_TO_CHANGE):
@@ -88,9 +89,11 @@ def breaking_changes(old: Schema, new: Schema, where: str = "") -> Iterator[str]
     for name in sorted(new.get("required", [])):
         if name not in old.get("required", []):
             yield f"{where}/{name}: became required"
-    for value in old.get("enum", []):
-        if value not in new.get("enum", []):
-            yield f"{where or '/'}: {value!r} is no longer allowed"
+    before, after = set(old.get("enum", [])), set(new.get("enum", []))
+    for value in sorted(before - after, key=str):
+        yield f"{where or '/'}: {value!r} is no longer allowed"
+    for value in sorted(after - before, key=str) if before else ():
+        yield f"{where or '/'}: {value!r} is new, and refused by readers of before"
 
 
 _COMPARED_BY_MEMBER = {"properties", "$defs", "required", "enum", "items", "additionalProperties"}

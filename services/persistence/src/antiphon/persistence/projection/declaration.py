@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 from antiphon.contracts.envelope import Envelope
 from antiphon.contracts.errors import ContractError
 from antiphon.contracts.event import Event
-from antiphon.contracts.registry import open_event
+from antiphon.contracts.registry import EVENTS, open_event
 from antiphon.persistence.projection.cache import NotLoaded
 from antiphon.persistence.projection.rows import Rows
 from antiphon.persistence.projection.skipped import SkippedEvents
@@ -35,21 +35,29 @@ class Projection:
     """A view of the event log: its tables, and the functions that fold events into their rows.
 
     Raise `version` with each change of the tables or the functions: the view is then built again beside the
-    live one. Events arrive in order within each session, and each once; those of other sessions in any order.
-    After a batch that is not half full the view rests, and events that arrive meanwhile share the next
-    transaction: a longer rest costs less, and shows events later.
+    live one, as it is when one of its events gets a newer version, which the code of before skipped.
+    Events arrive in order within each session, and each once; those of other sessions in any order. After a
+    batch that is not half full the view rests, and events that arrive meanwhile share the next transaction:
+    a longer rest costs less, and shows events later.
     """
 
     def __init__(
         self, name: str, *tables: ViewTable, version: int = 1, rest_seconds: float = REST_SECONDS
     ) -> None:
         self.name = name
-        self.version = version
+        self._version = version
         self.tables = tables
         self.rest_seconds = rest_seconds
+        self._events: list[type[Event]] = []
         self._handlers: dict[str, Handler] = {}
         self._any: AnyHandler | None = None
         self._skipped = SkippedEvents(name)
+
+    @property
+    def version(self) -> int:
+        """The version of the declaration, and one for each newer version of an event that it handles."""
+        events = self._events if self._any is None else EVENTS
+        return self._version + sum(event.VERSION - 1 for event in events)
 
     def on(self, *events: type[Event]) -> Callable[[H], H]:
         """Register a function for events of these types."""
@@ -59,6 +67,7 @@ class Projection:
                 if event.TYPE in self._handlers:
                     raise ValueError(f"{self.name} has two functions for {event.TYPE}")
                 self._handlers[event.TYPE] = handler
+                self._events.append(event)
             return handler
 
         return register
