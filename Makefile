@@ -90,11 +90,14 @@ contracts: $(READY) ## generate the schemas, the AsyncAPI document, the schema o
 	@$(BIN)/python -m deploy.helm.values_reference > docs/reference/helm-values.md.new
 	@mv docs/reference/helm-values.md.new docs/reference/helm-values.md
 
-lock: $(READY) ## resolve the requirements into requirements.lock (ARGS=--upgrade)
+lock: $(READY) ## resolve the requirements into the lock files (ARGS=--upgrade)
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 		--no-emit-index-url --no-annotate --all-extras --group pyproject.toml:dev \
 		$(shell sed -n 's/^name = "\(antiphon-.*\)"/--no-emit-package \1/p' $(PROJECTS)) \
 		--output-file requirements.lock $(MEMBERS:%=%/pyproject.toml) $(ARGS)
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+		--no-emit-index-url --no-annotate --group pyproject.toml:images --constraint requirements.lock \
+		--output-file deploy/images/tools.lock $(ARGS)
 
 release: $(READY) ## build, check and list a release; publishes nothing (ARGS=--rehearse)
 	@$(BIN)/python -m tools.release $(ARGS)

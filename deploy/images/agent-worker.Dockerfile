@@ -10,7 +10,7 @@ WORKDIR /src
 RUN command -v tini-static || (apt-get update && apt-get install -y --no-install-recommends tini)
 RUN python3 -m venv /opt/pip
 COPY requirements.lock pyproject.toml ./
-COPY deploy/images/install.py deploy/images/declared.py deploy/images/
+COPY deploy/images/install.py deploy/images/declared.py deploy/images/tools.lock deploy/images/
 RUN --mount=type=secret,id=pip.conf --mount=type=secret,id=ca.crt \
     ["/opt/pip/bin/python", "-m", "deploy.images.install", "tools", "/opt/tools"]
 

@@ -25,6 +25,7 @@ from deploy.images.declared import declared, normal
 ROOT = Path(__file__).parents[2]
 LOCK = ROOT / "requirements.lock"
 TOOLS = ("hatchling", "cyclonedx-bom")
+TOOLS_LOCK = ROOT / "deploy/images/tools.lock"
 SECONDS = 1200
 ENTRY = re.compile(r"^([A-Za-z0-9._-]+)(?:\[[^\]]*\])?(==[^\s;]+\s*(?:;[^\\]*)?)", re.MULTILINE)
 
@@ -59,15 +60,15 @@ def locked(lock: str, found: Sequence[tuple[str, str]]) -> str:
         chosen += matching
         missing += [] if matching else [f"{name}=={version}"]
     if missing:
-        raise NotLocked(f"requirements.lock has no {', '.join(missing)}: run make lock")
+        raise NotLocked(f"the lock has no {', '.join(missing)}: run make lock")
     return "".join(chosen)
 
 
-def install(requirements: Sequence[str], folder: Path) -> None:
+def install(requirements: Sequence[str], folder: Path, lock_file: Path = LOCK) -> None:
     """Make a virtual environment without pip, with these requirements and what they require."""
     _run(sys.executable, "-m", "venv", "--without-pip", folder)
     pip = (sys.executable, "-m", "pip", "--python", folder / "bin" / "python")
-    lock = LOCK.read_text()
+    lock = lock_file.read_text()
     with tempfile.TemporaryDirectory() as name:
         constraints, wheels, chosen = (Path(name, each) for each in ("constraints", "wheels", "chosen"))
         constraints.write_text(constraints_of(lock))
@@ -147,7 +148,7 @@ def main(arguments: Sequence[str]) -> None:
     """Run one command."""
     match arguments:
         case ["tools", folder]:
-            install(TOOLS, Path(folder))
+            install(TOOLS, Path(folder), TOOLS_LOCK)
         case ["requirements", service, folder]:
             install(declared(ROOT, service).requirements, Path(folder))
         case ["packages", service, tools, folder]:
