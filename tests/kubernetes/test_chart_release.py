@@ -73,3 +73,13 @@ def test_charts_that_cannot_be_fetched_are_left_out_with_why(checkout: Path, tmp
     assert list(left_out) == ["chart antiphon-stack"]
     assert "keda" in left_out["chart antiphon-stack"]
     assert [path.name for path in (tmp_path / "out").iterdir()] == [f"antiphon-{IN_CHARTS}.tgz"]
+
+
+def test_a_repository_that_does_not_answer_is_named(checkout: Path, tmp_path: Path) -> None:
+    text = stack(checkout).read_text().replace(f"file://{tmp_path}/others/keda", "http://127.0.0.1:1/charts")
+    stack(checkout).write_text(text)
+
+    left_out = charts(tmp_path / "out", VERSION, checkout)
+
+    assert 'Get "http://127.0.0.1:1/charts/index.yaml"' in left_out["chart antiphon-stack"]
+    assert "\n" not in left_out["chart antiphon-stack"]

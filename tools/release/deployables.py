@@ -90,5 +90,8 @@ def images(version: str, root: Path = ROOT) -> list[dict[str, str]]:
 def _run(command: list[str], seconds: float) -> str:
     done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False)
     if done.returncode:
-        raise RuntimeError(f"{' '.join(command[:2])} failed:\n{done.stderr}")
+        # helm says on standard output which chart it did not get, and on standard error what it lacks then
+        gets = [line.strip() for line in done.stdout.splitlines() if line.startswith("\tGet ")]
+        program = f"{Path(command[0]).name} {command[1]}"
+        raise RuntimeError(f"{program} failed: {gets[0] if gets else done.stderr.strip()}")
     return done.stdout
