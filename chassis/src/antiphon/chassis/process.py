@@ -30,6 +30,15 @@ def run(main: Main) -> None:
     sys.exit(code)
 
 
+def refuse_arguments(module: str) -> None:
+    """Exit with 2 if a service was given arguments: it has settings only. `--help` says so and exits with 0."""
+    if sys.argv[1:]:
+        from argparse import ArgumentParser
+
+        about = "Run the service until SIGTERM. Its settings come from the environment: docs/reference/settings.md"
+        ArgumentParser(prog=f"python -m {module}", description=about).parse_args()
+
+
 async def _supervised(main: Main) -> int:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
