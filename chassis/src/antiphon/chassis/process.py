@@ -31,11 +31,11 @@ def run(main: Main) -> None:
 
 
 def refuse_arguments(module: str) -> None:
-    """Exit with 2 if a service was given arguments: it has settings only. `--help` says so and exits with 0."""
+    """Exit with 2 if a service that has only settings was given arguments, with 0 for `--help`."""
     if sys.argv[1:]:
         from argparse import ArgumentParser
 
-        about = "Run the service until SIGTERM. Its settings come from the environment: docs/reference/settings.md"
+        about = "Run the service until SIGTERM. Settings: the environment, docs/reference/settings.md"
         ArgumentParser(prog=f"python -m {module}", description=about).parse_args()
 
 
