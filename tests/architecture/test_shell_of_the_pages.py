@@ -75,10 +75,14 @@ def test_what_can_be_copied_is_no_mistake() -> None:
 
 
 def test_files_that_the_pages_write_are_ignored() -> None:
-    named = {name for page in PAGES for name in re.findall(r"--output ([\w.]+)", page.read_text())}
+    named = {
+        name
+        for page in PAGES
+        for name in re.findall(r"(?:--output|persistence backup) ([\w.]+)", page.read_text())
+    }
     ignored = set((ROOT / ".gitignore").read_text().splitlines())
 
-    assert {"events", "log", "calls.ndjson"} <= named
+    assert {"events", "log", "calls.ndjson", "backups"} <= named
     for name in named:
         assert {f"/{name}/", f"/{name}*"} & ignored, name
     assert "/analytics.sqlite*" in ignored  # of the example

@@ -1,5 +1,6 @@
 """The feed of a tenant: from a commit to its bytes at 100 subscribers, against one subscriber.
 
+And what a stream costs session-api while no event comes: its memory with 100 against that with none.
 Load generator, session-api and subscribers are processes of their own; times are of the machine's clock.
 """
 
@@ -15,11 +16,13 @@ from statistics import quantiles
 import psutil
 
 from .create import prepare, serving
+from .processes import pss_mib
 from .report import Report, Result, Servers
 
 SUBSCRIBERS = 100
 RATE = 1_000  # events a second
 SECONDS = 8
+SETTLE_SECONDS = 3
 WARM_UP = 1_000  # events that are not counted
 
 
@@ -34,6 +37,8 @@ async def run(servers: Servers, report: Report) -> None:
         "LIVEKIT_API_SECRET": "s" * 32,
     }
     async with serving(("antiphon.session_api",), variables) as (port, process):
+        report.step(f"{SUBSCRIBERS} subscribers without events", seconds=90)
+        none, idle = await _at_rest(servers, port, process)
         report.step(f"{RATE} events a second to one subscriber", seconds=90)
         one, *_ = await _measure(servers, port, process, 1)
         report.step(f"{RATE} events a second to {SUBSCRIBERS} subscribers", seconds=90)
@@ -50,6 +55,33 @@ async def run(servers: Servers, report: Report) -> None:
         )
     report.row(Result(name=f"CPU of session-api with {SUBSCRIBERS} subscribers", value=cpu * 100, unit="%"))
     report.row(Result(name=f"memory of session-api with {SUBSCRIBERS} subscribers", value=mib, unit="MiB"))
+    report.row(
+        Result(
+            name=f"memory of session-api with {SUBSCRIBERS} subscribers, without events",
+            value=idle,
+            unit="MiB",
+            baseline_name="without subscribers",
+            baseline=none,
+        )
+    )
+    kib = (idle - none) * 1024 / SUBSCRIBERS
+    report.row(Result(name="memory of a stream without events", value=kib, unit="KiB"))
+
+
+async def _at_rest(servers: Servers, port: int, api: int) -> tuple[float, float]:
+    """Return the API's memory in MiB without subscribers and with many, while no event comes."""
+    readers = (
+        "tests.benchmarks.feed_readers",
+        str(port),
+        str(SUBSCRIBERS),
+        str(Path(servers.folder) / "none"),
+    )
+    await asyncio.sleep(SETTLE_SECONDS)
+    none = pss_mib(api)
+    async with _process((sys.executable, "-m", *readers)) as reading:
+        await _line(reading)
+        await asyncio.sleep(SETTLE_SECONDS)
+        return none, pss_mib(api)
 
 
 async def _measure(servers: Servers, port: int, api: int, count: int) -> tuple[list[float], float, float]:

@@ -10,8 +10,9 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
-from tools.release.readiness import has_section
-from tools.release.version import ROOT, change, current, members, other_bounds
+import yaml
+from tools.release.readiness import section_date
+from tools.release.version import ROOT, change, current, main, members, other_bounds, other_charts
 
 from antiphon.contracts.asyncapi import document
 from antiphon.session_api.reference import openapi_document
@@ -21,11 +22,12 @@ NAMES = [tomllib.loads((member / "pyproject.toml").read_text())["project"]["name
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
-    """The project files of this checkout, to be changed."""
-    for path in (ROOT, *members()):
+    """The project files and the charts of this checkout, to be changed."""
+    files = [path / "pyproject.toml" for path in (ROOT, *members())]
+    for path in (*files, *ROOT.glob("deploy/helm/*/Chart.yaml")):
         target = tmp_path / path.relative_to(ROOT)
-        target.mkdir(parents=True, exist_ok=True)
-        shutil.copy(path / "pyproject.toml", target)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, target)
     return tmp_path
 
 
@@ -67,8 +69,8 @@ def test_no_other_file_says_the_version() -> None:
 def test_the_changelog_has_the_version() -> None:
     text = (ROOT / "CHANGELOG.md").read_text()
 
-    assert has_section(text, current())
-    assert not has_section(text, "99.0.0")
+    assert section_date(text, current())
+    assert section_date(text, "99.0.0") is None
 
 
 def test_a_new_version_changes_all_bounds(copy: Path) -> None:
@@ -82,6 +84,32 @@ def test_a_new_version_changes_all_bounds(copy: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(("version", "in_charts"), [("1.2.3", "1.2.3"), ("1.2.3rc4", "1.2.3-rc4")])
+def test_a_new_version_is_that_of_the_charts(copy: Path, version: str, in_charts: str) -> None:
+    before = {path: yaml.safe_load(path.read_text()) for path in copy.glob("deploy/helm/*/Chart.yaml")}
+    assert len(before) == 2
+    change(version, copy)
+
+    assert other_charts(copy) == []
+    for path, old in before.items():
+        new = yaml.safe_load(path.read_text())
+        ours = [each for each in old.get("dependencies", []) if each["name"] == "antiphon"]
+        for each in ours:
+            each["version"] = in_charts
+        assert new == {**old, "version": in_charts, "appVersion": version}
+
+
+def test_a_forgotten_chart_is_found(copy: Path) -> None:
+    path = copy / "deploy" / "helm" / "antiphon-stack" / "Chart.yaml"
+    old = "  - name: antiphon\n    version: "
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, f"{old}0.0."))
+
+    [found] = other_charts(copy)
+    assert found.startswith("deploy/helm/antiphon-stack/Chart.yaml has the version 0.0.")
+    assert other_charts() == []
+
+
 def test_a_forgotten_bound_is_found(copy: Path) -> None:
     path = copy / "client" / "pyproject.toml"
     path.write_text(path.read_text().replace("antiphon-contracts~=0.1.0", "antiphon-contracts"))
@@ -93,3 +121,10 @@ def test_a_forgotten_bound_is_found(copy: Path) -> None:
 def test_what_is_no_version_is_refused(copy: Path) -> None:
     with pytest.raises(ValueError, match=r"'v1\.0' is no version: write 1\.2\.3"):
         change("v1.0", copy)
+    with pytest.raises(ValueError, match=r"'01\.2\.3' is no version"):
+        change("01.2.3", copy)
+
+
+def test_help_is_no_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    assert capsys.readouterr().out.startswith("usage: python -m tools.release.version")

@@ -50,9 +50,9 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def constraints(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The locked versions without hashes."""
-    path = write_constraints(tmp_path_factory.mktemp("constraints") / "constraints.txt")
+def constraints(tmp_path_factory: pytest.TempPathFactory, wheels: Path) -> Path:
+    """The locked versions without hashes, and our wheels."""
+    path = write_constraints(tmp_path_factory.mktemp("constraints") / "constraints.txt", wheels)
     assert len(path.read_text().splitlines()) > 50
     return path
 

@@ -21,6 +21,7 @@ from tools.release.version import ROOT, current
 
 SUMS = "SHA256SUMS"
 MANIFEST = "manifest.json"
+PARTS = {"python", "charts", MANIFEST, SUMS}  # what a folder of a release has
 
 
 class Refused(Exception):
@@ -29,13 +30,14 @@ class Refused(Exception):
 
 def make(folder: Path, *, rehearse: bool) -> dict[str, Any]:
     """Make the release in a folder and return its manifest. Raises Refused, Different, RuntimeError."""
+    readiness.check_repository()
     version, problems = current(), readiness.problems()
     if problems and not rehearse:
         raise Refused(
             "\n".join([f"{version} cannot be released:", *problems, "--rehearse builds it nevertheless"])
         )
     commit, epoch = readiness.commit()
-    shutil.rmtree(folder, ignore_errors=True)
+    empty(folder)
     _say("build the packages")
     built = packages.build(folder / "python", epoch=epoch, progress=lambda name: _say(f"  {name}"))
     faults = [
@@ -51,7 +53,7 @@ def make(folder: Path, *, rehearse: bool) -> dict[str, Any]:
     left_out = {f"release: {number}": text for number, text in enumerate(problems, 1)}
     _say("package the charts")
     try:
-        charts(folder / "charts", version)
+        left_out |= charts(folder / "charts", version)
     except Missing as error:
         left_out["charts"] = str(error)
     _say("build the images")
@@ -72,6 +74,17 @@ def make(folder: Path, *, rehearse: bool) -> dict[str, Any]:
     sums = [f"{file['sha256']}  {file['name']}" for file in files_of(folder)]
     (folder / SUMS).write_text("\n".join(sums) + "\n")
     return manifest
+
+
+def empty(folder: Path) -> None:
+    """Remove the release of before from a folder. Raises Refused if anything else is in it."""
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        raise Refused(f"{folder} is no folder: name another with --folder")
+    others = sorted({path.name for path in folder.iterdir()} - PARTS) if folder.exists() else []
+    if others:
+        raise Refused(f"{folder} has {others[0]!r}, which is of no release: name another with --folder")
+    if folder.exists():
+        shutil.rmtree(folder)
 
 
 def files_of(folder: Path) -> list[dict[str, Any]]:
@@ -106,14 +119,19 @@ def main(arguments: list[str]) -> int:
     """Make a release; return the exit code."""
     parser = argparse.ArgumentParser(prog="make release", description=(__doc__ or "").partition("\n\n")[2])
     parser.add_argument("--rehearse", action="store_true", help="build what cannot be released yet, too")
-    parser.add_argument("--folder", type=Path, help="where to (default: dist/<version>); it is emptied first")
+    parser.add_argument(
+        "--folder", type=Path, help="where to (default: dist/<version>); a release that is there is replaced"
+    )
     given = parser.parse_args(arguments)
-    folder = given.folder or ROOT / "dist" / current()
+    folder = (given.folder or ROOT / "dist" / current()).absolute()
     try:
         manifest = make(folder, rehearse=given.rehearse)
-    except (Refused, packages.Different, RuntimeError, subprocess.TimeoutExpired) as error:
+    except (Refused, packages.Different, RuntimeError, OSError, subprocess.TimeoutExpired) as error:
         print(error, file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print(f"interrupted: {folder} is not whole", file=sys.stderr)
+        return 130
     print(listing(manifest, folder))
     return 0
 

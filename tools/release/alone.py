@@ -13,7 +13,7 @@ from collections.abc import Callable
 from importlib.metadata import Distribution, distributions
 from pathlib import Path
 
-from packaging.utils import canonicalize_name
+from packaging.utils import canonicalize_name, parse_wheel_filename
 from tools.release.version import ROOT
 
 INSTALL_SECONDS = 600
@@ -84,24 +84,33 @@ def _run(command: list[str], seconds: float, what: str, folder: Path | None = No
         try:
             output, errors = process.communicate(timeout=seconds)
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
             raise RuntimeError(f"{what}: it took longer than {seconds:g} s") from None
+        finally:
+            if process.poll() is None:  # after Ctrl-C too, which does not reach the other session
+                os.killpg(process.pid, signal.SIGKILL)
     if process.returncode:
         raise RuntimeError(f"{what}:\n{errors}")
     return output
 
 
-def write_constraints(path: Path, root: Path = ROOT) -> Path:
-    """Write the locked versions without hashes, since the lock has none for our wheels."""
+def write_constraints(path: Path, wheels: Path, root: Path = ROOT) -> Path:
+    """Write the locked versions without hashes, since the lock has none for our wheels.
+
+    Ours are pinned to these files: an index may have other versions of them, also later ones.
+    """
     pins = [pin.strip() for pin in PIN.findall((root / "requirements.lock").read_text())]
-    path.write_text("\n".join(pins) + "\n")
+    ours = [
+        f"{parse_wheel_filename(wheel.name)[0]} @ {wheel.resolve().as_uri()}"
+        for wheel in sorted(wheels.glob("*.whl"))
+    ]
+    path.write_text("\n".join([*pins, *ours]) + "\n")
     return path
 
 
 def check(wheels: Path, progress: Callable[[str], None]) -> None:
     """Install and use each package in an environment of its own. Raises RuntimeError."""
     with tempfile.TemporaryDirectory(prefix="alone") as text:
-        constraints = write_constraints(Path(text) / "constraints.txt")
+        constraints = write_constraints(Path(text) / "constraints.txt", wheels)
         for package in USES:
             environment = Environment(Path(text) / package)
             environment.install(f"antiphon-{package}", wheels, constraints)

@@ -24,6 +24,10 @@ assert "export" in usage.stdout, usage.stdout
 without_server = run("sessions")
 assert without_server.returncode == 1, without_server
 assert "127.0.0.1:1" in without_server.stderr, without_server
+for command in ("status", "env", "logs"):  # a client has them too, for the stack of another environment
+    said = run(command)
+    assert said.returncode == 1, said
+    assert "Traceback" not in said.stderr, said
 without_stack = run("up")
 assert without_stack.returncode != 0, without_stack
 assert "needs the embedded stack" in without_stack.stderr, without_stack

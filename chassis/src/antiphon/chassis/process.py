@@ -30,6 +30,15 @@ def run(main: Main) -> None:
     sys.exit(code)
 
 
+def refuse_arguments(module: str) -> None:
+    """Exit with 2 if a service that has only settings was given arguments, with 0 for `--help`."""
+    if sys.argv[1:]:
+        from argparse import ArgumentParser
+
+        about = "Run the service until SIGTERM. Settings: the environment, docs/reference/settings.md"
+        ArgumentParser(prog=f"python -m {module}", description=about).parse_args()
+
+
 async def _supervised(main: Main) -> int:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()

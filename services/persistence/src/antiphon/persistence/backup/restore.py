@@ -59,7 +59,9 @@ async def restore(
     result = Restored([], [], None)
     try:
         await _restore(settings, folder, only, result, overwrite=overwrite, dry_run=dry_run, say=say)
-    except (BackupError, BusError, DatabaseRefused, DatabaseUnavailable, SchemaMismatch, Refused) as error:
+    except DatabaseUnavailable as error:
+        raise BackupError(_with_done(f"Postgres did not answer: {error}", result)) from error
+    except (BackupError, BusError, DatabaseRefused, SchemaMismatch, Refused) as error:
         raise BackupError(_with_done(str(error), result)) from error
     except POSTGRES_ERRORS as error:
         raise BackupError(_with_done(f"Postgres: {error!r}", result)) from error
