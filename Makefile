@@ -1,6 +1,6 @@
 # One target per verb; the work is in the `antiphon` command. This file makes the environment and calls it.
 .DEFAULT_GOAL := help
-.PHONY: install up down status logs call test test-fast journeys-live test-platforms test-kubernetes test-containers images test-upgrade check bench contracts lock release clean help
+.PHONY: install up down status logs call test test-fast journeys-live test-platforms test-kubernetes test-containers images test-upgrade check bench contracts lock docs release clean help
 MAKEFLAGS += --no-print-directory
 # Tests start some hundred processes: without it each of them compiles the sources again.
 unexport PYTHONDONTWRITEBYTECODE
@@ -67,7 +67,11 @@ test-kubernetes: $(READY) ## install, upgrade and scale the chart on a real cont
 images: $(READY) ## build the images of the services (ARGS="--prefix registry.example/antiphon"; needs Docker)
 	@$(BIN)/python -m deploy.images.build $(ARGS)
 
-check: $(READY) ## lint, format, types, import rules, generated files
+docs: $(READY) ## build the site of the documentation into build/site
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+	@echo "build/site/index.html"
+
+check: $(READY) ## lint, format, types, import rules, generated files, spelling, links of the docs
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy .
@@ -76,6 +80,9 @@ check: $(READY) ## lint, format, types, import rules, generated files
 	@$(BIN)/python -m antiphon.session_api.reference --check docs/reference/http-api.md
 	@$(BIN)/python -m antiphon.agent_worker.generate . --check
 	@$(BIN)/python -m deploy.helm.values_reference --check docs/reference/helm-values.md
+	@$(BIN)/python -m tools.docs.event_catalogue --check docs/reference/events.md
+	@$(BIN)/codespell
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
 
 bench: $(READY) ## measure: a table, and JSON in bench-results/
 	@$(BIN)/python -m tests.benchmarks.run $(ARGS)
@@ -89,6 +96,8 @@ contracts: $(READY) ## generate the schemas, the AsyncAPI document, the schema o
 	@mv docs/reference/flow-file.md.new docs/reference/flow-file.md
 	@$(BIN)/python -m deploy.helm.values_reference > docs/reference/helm-values.md.new
 	@mv docs/reference/helm-values.md.new docs/reference/helm-values.md
+	@$(BIN)/python -m tools.docs.event_catalogue > docs/reference/events.md.new
+	@mv docs/reference/events.md.new docs/reference/events.md
 
 lock: $(READY) ## resolve the requirements into the lock files (ARGS=--upgrade)
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \

@@ -12,7 +12,7 @@ from msgspec import Meta
 from antiphon.contracts.errors import ContractError
 from antiphon.contracts.ids import is_tenant, named_session_id, new_session_id
 
-SECRET_PREFIX = "ak_"  # of the keys that the API makes; others are accepted
+SECRET_PREFIX = "ak_"  # noqa: S105 - public: of the keys that the API makes; others are accepted
 SHOWN_CHARACTERS = 8  # of a secret, to tell keys apart; the rest has more than 192 random bits
 SECRET_BYTES = 30
 KEY_ID_PATTERN = "^key_[0-9a-hjkmnp-tv-z]{26}$"

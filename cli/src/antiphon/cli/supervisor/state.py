@@ -13,7 +13,7 @@ import msgspec
 from antiphon.cli.home import write_private
 from antiphon.cli.settings import LOOPBACK, StackSettings
 
-ALL_INTERFACES = ("0.0.0.0", "::")
+ALL_INTERFACES = ("0.0.0.0", "::")  # noqa: S104 - compared, not bound
 
 Phase = Literal["starting", "up", "stopping", "stopped", "failed"]
 Progress = Literal["waiting", "running", "done", "failed"]

@@ -12,7 +12,7 @@ from antiphon.agent_worker.flow.voice import Provider
 from antiphon.agent_worker.providers.entry import ProviderEntry, ProviderProblem, Schema, resolve
 from antiphon.agent_worker.providers.signature import converted, options_of
 
-SECRET_PREFIX: Final = "ANTIPHON_SECRET_"
+SECRET_PREFIX: Final = "ANTIPHON_SECRET_"  # noqa: S105 - a name
 BASE_URL: Final = "base_url"
 NO_KEY: Final = "none"  # for servers without keys: the plugins want one
 
