@@ -1,4 +1,4 @@
-"""The broker loses all its data during a call: the call goes on, and the log is whole after the page's steps."""
+"""The broker loses all its data during a call: the call goes on, and the log is whole afterwards."""
 
 import asyncio
 import os
@@ -64,8 +64,7 @@ async def test_broker_loses_its_data_during_a_call(
     against = ("--against", str(backup / "manifest.json"))
     assert "No difference." in await _succeeds(stack, "verify", "--log", *against)
     gaps = await _succeeds(stack, "streams", "gaps")
-    assert "are missing" not in gaps and "request is missing" not in gaps, gaps
-    print(gaps)
+    assert "missing" not in gaps, gaps  # of no session: services store messages that are no events
     await api.create("booking", "grace")  # with the key of before
 
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 
 from antiphon.chassis.bus import Bus, replace
@@ -36,7 +37,7 @@ async def test_a_backup_that_becomes_whole_is_not_cleared_by_another(
 
     assert len(refused) > len(PARTS)
     assert all("Another process writes" in text or "is not empty" in text for text in refused)
-    assert read_manifest(target) == manifest
+    assert msgspec.structs.replace(read_manifest(target), sha256="") == manifest
     check_files(target, manifest.files(manifest.parts()), lambda _: None)
     assert not (target / LOCK).exists()
 

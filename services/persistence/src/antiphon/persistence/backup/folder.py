@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from antiphon.persistence.backup.manifest import NAME, BackupError, File, Manifest
+from antiphon.persistence.backup.manifest import NAME, BackupError, File, Manifest, encode
 
 LOCK = "lock"
 
@@ -91,7 +91,7 @@ def new_backup(target: Path) -> Iterator[Draft]:
 def publish(draft: Draft, target: Path, manifest: Manifest) -> None:
     """Make the backup whole: write the manifest, and rename the folder."""
     with draft.file(NAME) as file:
-        file.write(msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n")
+        file.write(encode(manifest))
     _sync(draft.folder)
     draft.folder.rename(target)  # over an empty folder
     (target / LOCK).unlink()  # not before: another process would take the folder for one that is left

@@ -49,7 +49,10 @@ async def write_tail(bus: Bus, draft: Draft, read_through: Sequence[int]) -> Tai
 
 
 async def _open_stream(bus: Bus) -> StreamState | None:
-    """Return the state of the stream, or None if it does not exist. Raises BackupError while it is recreated."""
+    """Return the state of the stream, or None if there is none.
+
+    Raises BackupError while it is recreated, and BusUnavailable.
+    """
     state = await bus.stream_state()
     # while it is deleted, copies of it may be all that there is of an event
     recreating = await replace.has_copies(bus.connection) if state is None else replace.in_progress(state)

@@ -134,7 +134,7 @@ async def recreate(
         }
         # A partition that went on with another stream may have positions of that one: it proves nothing then.
         replaced = any(reason != MISSING for reason in changed.values())
-        if lost and not replaced and await _unknown(database, lost) == 0:
+        if lost and not replaced and await unknown_positions(database, lost) == 0:
             lost = {}
         if known:
             lost = known.lost
@@ -143,7 +143,7 @@ async def recreate(
         await replace.delete(bus.connection, replace.UNREAD)
         missing = {number: (low, lost.get(number, (0, high))[1]) for number, (low, high) in dropped.items()}
         missing = {**lost, **missing}
-        return Recreated(first, taken_over, missing, await _unknown(database, missing), gone)
+        return Recreated(first, taken_over, missing, await unknown_positions(database, missing), gone)
 
 
 @asynccontextmanager
@@ -233,7 +233,7 @@ async def _record_dropped(database: Database, last: int, *, certain: bool) -> Ra
         if checkpoint.read_through < last
     }
     behind = [f"ingest:{number}" for number in dropped]
-    if dropped and certain and await _unknown(database, dropped) == 0:
+    if dropped and certain and await unknown_positions(database, dropped) == 0:
         dropped = {}
     async with database.transaction() as connection:
         for number, (low, high) in dropped.items():
@@ -242,7 +242,7 @@ async def _record_dropped(database: Database, last: int, *, certain: bool) -> Ra
     return dropped
 
 
-async def _unknown(database: Database, ranges: Ranges) -> int:
+async def unknown_positions(database: Database, ranges: Ranges) -> int:
     """Return how many positions, from the lowest to the highest, nothing in the log has."""
     if not ranges:
         return 0
