@@ -3,7 +3,7 @@
 import asyncio
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import asyncpg
 import pytest
@@ -15,6 +15,7 @@ from antiphon.chassis.bus import Bus
 from antiphon.chassis.database import Database
 from antiphon.contracts.streams import ROOMS
 from antiphon.persistence import migrations
+from antiphon.persistence.backup import postgres_tools
 from antiphon.persistence.backup.back_up import back_up
 from antiphon.persistence.backup.manifest import PARTS, BackupError
 from antiphon.persistence.backup.restore import Restored, restore
@@ -23,7 +24,7 @@ from antiphon.persistence.settings import BackupSettings
 from antiphon.persistence.streams.missing import read_missing
 
 if TYPE_CHECKING:
-    from tests.persistence.conftest import NewSession, Publish
+    from tests.persistence.conftest import LogReader, NewSession, Publish, RunningIngest
 
 BEFORE = "0008"
 
@@ -86,6 +87,36 @@ async def test_what_the_stream_dropped_unread_before_the_backup_is_recorded(
         await restored.close()
     gap = gaps[session.partition]
     assert (gap.first, gap.last, gap.most) == (1, 3, 3)
+
+
+async def test_persistence_may_run_while_its_database_is_restored(
+    settings: BackupSettings,
+    target: BackupSettings,
+    bus: Bus,
+    publish: "Publish",
+    ingest: "RunningIngest",
+    event_log_of: "type[LogReader]",
+    new_session: "NewSession",
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It reads the stream on as soon as the dump is there, and the restore looks afterwards."""
+    session = new_session("read meanwhile")
+    await back_up(settings, tmp_path / "backup", PARTS, lambda _: None)
+    await publish([session.turn(1)])
+    feed = postgres_tools.feed
+
+    async def feed_and_ingest(*arguments: Any) -> None:
+        await feed(*arguments)
+        database = await Database.connect(target.postgres_dsn, max_size=4)
+        running = type(ingest)(bus, database)
+        running.start(session.partition)
+        await event_log_of(database).until(1)
+        await running.end()
+        await database.close()
+
+    monkeypatch.setattr(postgres_tools, "feed", feed_and_ingest)
+    assert (await run(target, tmp_path / "backup", ["postgres"])).done == ["postgres"]
 
 
 @pytest.fixture

@@ -49,7 +49,9 @@ async def back_up(settings: BackupSettings, target: Path, parts: Sequence[str], 
         raise BackupError(
             f"The backup cannot be written to {target}: {error.strerror or error}. Nothing was left there."
         ) from error
-    except (BusError, DatabaseRefused, DatabaseUnavailable, SchemaMismatch) as error:
+    except DatabaseUnavailable as error:
+        raise BackupError(f"Postgres does not answer: {error}") from error
+    except (BusError, DatabaseRefused, SchemaMismatch) as error:
         raise BackupError(str(error)) from error
     except POSTGRES_ERRORS as error:
         raise BackupError(f"Postgres: {error!r}") from error

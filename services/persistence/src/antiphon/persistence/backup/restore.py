@@ -63,7 +63,9 @@ async def restore(
     result = Restored([], [], None)
     try:
         await _restore(settings, folder, only, result, overwrite=overwrite, dry_run=dry_run, say=say)
-    except (BackupError, BusError, DatabaseRefused, DatabaseUnavailable, SchemaMismatch, Refused) as error:
+    except DatabaseUnavailable as error:
+        raise BackupError(_with_done(f"Postgres does not answer: {error}", result)) from error
+    except (BackupError, BusError, DatabaseRefused, SchemaMismatch, Refused) as error:
         raise BackupError(_with_done(str(error), result)) from error
     except POSTGRES_ERRORS as error:
         raise BackupError(_with_done(f"Postgres: {error!r}", result)) from error
@@ -183,11 +185,14 @@ async def _finish_postgres(settings: BackupSettings, manifest: Manifest, dump: D
     )
     try:
         heads, _ = await read_progress(connection)
-        if heads != manifest.heads:
+        pairs = zip(heads, manifest.heads, strict=True)
+        if any(now.position <= saved.position and now != saved for now, saved in pairs):
             raise BackupError(
-                "The ends of the chains in the restored database are not those of the manifest: something "
-                "writes to it. Stop all services that use it, create an empty database, and start again."
+                "The ends of the chains in the restored database are not those of the manifest: the backup "
+                "is not whole. Create an empty database, and use another backup."
             )
+        if heads != manifest.heads:
+            say("Postgres: persistence runs, and goes on with it already")
         await connection.execute("analyze")
     finally:
         connection.terminate()

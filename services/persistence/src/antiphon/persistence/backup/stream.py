@@ -10,7 +10,7 @@ from antiphon.chassis.database import Database
 from antiphon.contracts.streams import SESSIONS
 from antiphon.persistence.backup.manifest import Manifest
 from antiphon.persistence.backup.tail import read_tail
-from antiphon.persistence.streams.recreate import Known, Ranges, recreate, unknown_positions
+from antiphon.persistence.streams.recreate import Known, Ranges, recreate, with_unknown_positions
 from antiphon.persistence.streams.status import read_checkpoints
 
 CHUNK = 200  # messages in memory
@@ -91,4 +91,4 @@ async def _lost(database: Database, manifest: Manifest) -> Ranges:
         for number, end in ends.items()
         if checkpoints[number].read_through < end
     }
-    return lost if await unknown_positions(database, lost) else {}
+    return await with_unknown_positions(database, lost)

@@ -4,7 +4,7 @@ import asyncio
 
 import asyncpg
 from alembic import context
-from alembic.runtime.migration import MigrationInfo
+from alembic.runtime.migration import MigrationContext, MigrationInfo
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import create_async_engine
@@ -21,7 +21,8 @@ POLL_SECONDS = 0.2
 
 
 def _migrate(connection: Connection) -> None:
-    def declare(step: MigrationInfo, **_: object) -> None:  # in the transaction of the migration
+    def declare(ctx: MigrationContext, step: MigrationInfo, *_: object, **__: object) -> None:
+        # in the transaction of the migration
         _declare_compatibility(connection, context.script, step.up_revision_id)
 
     context.configure(
