@@ -1,4 +1,4 @@
-"""A restore again, later, by a later version, or into a database that somebody has prepared."""
+"""A restore again, later, by a later version, or into a database that is prepared."""
 
 import asyncio
 import json
@@ -157,7 +157,7 @@ async def test_an_older_schema_is_migrated(of_before: Path, target: BackupSettin
 async def test_a_migration_that_fails_does_not_say_that_nothing_was_restored(
     of_before: Path, target: BackupSettings, bus: Bus
 ) -> None:
-    """Somebody's function has the name of the one that the migration makes."""
+    """A function of the operator has the name of the one that the migration makes."""
     connection = await asyncpg.connect(target.postgres_dsn)
     await connection.execute("create function projection_lag(text[]) returns int language sql as 'select 1'")
     await connection.close()
