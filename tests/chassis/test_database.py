@@ -4,6 +4,7 @@ import asyncio
 import socket
 import time
 from urllib.parse import urlsplit
+from uuid import uuid4
 
 import asyncpg
 import pytest
@@ -98,6 +99,29 @@ async def test_a_killed_server_is_unavailable_and_the_pool_recovers(
 
     postgres_server.start()
     await database.ready(timeout_seconds=10)
+
+
+async def test_a_database_that_is_dropped_is_unavailable_until_it_is_there_again(
+    postgres_server: Postgres, template_database: str
+) -> None:
+    """A new server is set up in the place of one that was lost: readers get 503, not 500."""
+    name = f"dropped_{uuid4().hex[:12]}"
+    admin = await asyncpg.connect(postgres_server.dsn_of("postgres"))
+    await admin.execute(f'create database "{name}"')
+    database = await Database.connect(postgres_server.dsn_of(name), max_size=2)
+    await admin.execute(f'drop database "{name}" with (force)')
+    for _ in range(3):  # the first error is that of the connection in the pool
+        with pytest.raises(DatabaseUnavailable):
+            await database.ready()
+        with pytest.raises(DatabaseUnavailable):
+            async with database.transaction():
+                pass
+
+    await admin.execute(f'create database "{name}"')
+    await database.ready()
+    await database.close()
+    await admin.execute(f'drop database "{name}"')
+    await admin.close()
 
 
 async def test_errors_of_the_caller_are_not_translated(database: Database) -> None:

@@ -21,6 +21,11 @@ WAITS_FOR_A_LOCK = """
 select count(*) > 0 from pg_locks where relation = 'projection_checkpoints'::regclass and not granted
 """
 
+WAITS_FOR_A_ROW = """
+select count(*) > 0 from pg_stat_activity
+ where datname = current_database() and application_name = 'persistence migrate' and wait_event_type = 'Lock'
+"""
+
 INSERT = "insert into projection_checkpoints (projection, partition, position) values ('sessions', 3, 7)"
 
 
@@ -67,6 +72,39 @@ async def test_a_migration_that_fails_in_its_middle_changes_nothing_and_goes_on_
     assert await current(connection) == head()
     await connection.close()
     assert await functions(empty_dsn) == await functions(postgres_dsn)
+
+
+async def test_a_migration_that_is_killed_has_said_which_code_can_run_with_what_it_did(
+    connection: asyncpg.Connection, empty_dsn: str, eventually: "Eventually"
+) -> None:
+    """Else code of before would start with a schema that is not for it, or be refused one that is."""
+    await connection.execute("update schema_compatibility set compatible_from = 'of before'")
+    reader = await asyncpg.connect(empty_dsn)
+    reading = reader.transaction()
+    await reading.start()
+    await reader.fetch("select * from schema_compatibility for update")  # it stops where it says so
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "antiphon.persistence",
+        "migrate",
+        env={**os.environ, "ANTIPHON_POSTGRES_DSN": empty_dsn},
+    )
+
+    async def waits() -> bool:
+        return bool(await connection.fetchval(WAITS_FOR_A_ROW))
+
+    await eventually(waits, seconds=60)
+    process.kill()
+    await process.wait()
+    await reading.rollback()
+    await reader.close()
+
+    assert await current(connection) == "0006"
+    assert await connection.fetchval("select compatible_from from schema_compatibility") == "of before"
+    assert await migrate(empty_dsn) == (0, "")
+    assert await connection.fetchval("select compatible_from from schema_compatibility") == "0005"
+    await connection.close()
 
 
 async def test_writers_do_not_wait_for_a_migration_that_gets_no_lock(

@@ -28,6 +28,26 @@ async def test_a_watched_bucket_survives_a_killed_broker(
     await watched.close()
 
 
+async def test_an_empty_bucket_that_was_made_again_removes_nothing(bus: Bus, until: Until) -> None:
+    """The broker has lost its data, and a service has made the bucket again: a restore fills it."""
+    bucket = await bus.bucket("keys")
+    await bucket.put("a", b"1")
+    watched = await bucket.watch()
+
+    await bus.connection.api("STREAM.DELETE.KV_keys")
+    await until(lambda: watched._interruption is not None)
+    await bus.ensure_buckets()
+    await until(lambda: "restore the buckets" in str(watched._interruption))
+    assert watched == {"a": b"1"}
+    with pytest.raises(BusUnavailable, match="restore the buckets"):
+        await watched.ready()
+
+    await bucket.put("b", b"2")
+    await until(lambda: watched == {"b": b"2"})
+    await watched.ready()
+    await watched.close()
+
+
 async def test_a_change_during_a_connection_loss_arrives(
     bus: Bus, far_bus: Bus, network: Any, until: Until
 ) -> None:

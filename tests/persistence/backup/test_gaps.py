@@ -72,5 +72,27 @@ async def test_the_sessions_of_a_gap_are_named(
     assert f"{cut_off.session_id} of default: it had not ended when the gap began" in text
 
 
+async def test_a_gap_of_which_the_log_has_all_names_no_session(
+    bus: Bus,
+    database: Database,
+    publish: "Publish",
+    ingest: "RunningIngest",
+    event_log: "LogReader",
+    new_session: "NewSession",
+) -> None:
+    """A session that only goes on is no loss."""
+    first, second = new_session("goes on"), new_session("of another partition")
+    assert first.partition != second.partition
+    await publish([first.turn(1), second.turn(1), second.turn(2)])
+    ingest.start(first.partition, second.partition)
+    await event_log.until(3)
+    await ingest.end()
+    await database.pool.execute(
+        "insert into log_gaps (partition, first, last, reason) values ($1, 2, 3, 'a test')", first.partition
+    )
+    [gap] = await read_missing(bus, database)
+    assert (gap.most, gap.sessions) == (0, [])
+
+
 async def test_without_gaps_there_is_nothing_to_name(bus: Bus, database: Database) -> None:
     assert render_missing(await read_missing(bus, database)) == "No gap is known."

@@ -18,7 +18,7 @@ from antiphon.contracts.streams import DEPLOYMENT, KEYS
 from antiphon.persistence.backup import back_up as backing_up
 from antiphon.persistence.backup.back_up import back_up
 from antiphon.persistence.backup.folder import LOCK, new_backup
-from antiphon.persistence.backup.manifest import PARTS, BackupError, read_manifest
+from antiphon.persistence.backup.manifest import PARTS, BackupError, checksum, read_manifest
 from antiphon.persistence.backup.restore import Restored, restore
 from antiphon.persistence.settings import BackupSettings
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from tests.persistence.conftest import NewSession, Publish
 
 Restore = Callable[..., Awaitable[Restored]]
+OUTSIDE = {"file": {"name": "../../etc/passwd", "bytes": 0, "sha256": ""}, "first": 1, "last": 1}
 
 
 @pytest.fixture
@@ -53,6 +54,13 @@ def into(settings: BackupSettings, bus: Bus, backup: Path, empty_dsn: str) -> Re
         return await restore(target, backup, only, overwrite=overwrite, dry_run=dry_run, say=lambda _: None)
 
     return run
+
+
+def rewrite(backup: Path, change: dict[str, object]) -> None:
+    """Write other fields into the manifest, as other code would have."""
+    path = backup / "manifest.json"
+    text = json.dumps(json.loads(path.read_text()) | change)
+    path.write_text(json.dumps(json.loads(text) | {"sha256": checksum(text.encode())}))
 
 
 def left_in(folder: Path) -> list[Path]:
@@ -162,22 +170,35 @@ async def test_a_file_that_is_cut_off_or_missing_is_found(into: Restore, backup:
         ({"format": 2}, "has format 2, and this version reads up to 1"),
         ({"partitions": 32}, "of a deployment with 32 partitions"),
         ({"heads": "none"}, "is damaged"),
+        (
+            {"buckets": [{"name": "buckets/secrets.ndjson", "bytes": 0, "sha256": ""}]},
+            "does not know buckets",
+        ),
+        ({"stream": OUTSIDE}, r"names \.\./\.\./etc/passwd, which is not a file of the backup"),
     ],
 )
 async def test_a_manifest_of_other_code_is_refused(
     change: dict[str, object], reason: str, into: Restore, backup: Path
 ) -> None:
-    path = backup / "manifest.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    rewrite(backup, change)
     with pytest.raises(BackupError, match=reason):
         await into()
 
 
-async def test_a_newer_schema_is_refused(into: Restore, backup: Path, empty_dsn: str) -> None:
+async def test_a_changed_digit_of_the_manifest_is_found(into: Restore, backup: Path) -> None:
     path = backup / "manifest.json"
-    document = json.loads(path.read_text())
-    document["postgres"] |= {"revision": "9999", "compatible_from": "9000"}
-    path.write_text(json.dumps(document))
+    text = path.read_text()
+    for field in ('"last": ', '"read_through": [', '"ended_at": "20'):
+        at = text.index(field) + len(field)
+        at += len(text[at:]) - len(text[at:].lstrip())
+        path.write_text(text[:at] + ("8" if text[at] != "8" else "9") + text[at + 1 :])
+        with pytest.raises(BackupError, match=r"manifest\.json is damaged: it has another"):
+            await into(dry_run=True)
+
+
+async def test_a_newer_schema_is_refused(into: Restore, backup: Path, empty_dsn: str) -> None:
+    dump = json.loads((backup / "manifest.json").read_text())["postgres"]
+    rewrite(backup, {"postgres": dump | {"revision": "9999", "compatible_from": "9000"}})
     with pytest.raises(BackupError, match="schema revision 9999, for code of revision 9000 and later"):
         await into()
     assert await tables(empty_dsn) == 0
@@ -283,15 +304,15 @@ async def test_a_failed_pg_restore_leaves_an_empty_database(
 ) -> None:
     """The dump is whole by its checksum, and no dump."""
     await erase(bus)
-    path, manifest = backup / "postgres.dump", backup / "manifest.json"
+    path = backup / "postgres.dump"
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) * 3 // 4])
-    document = json.loads(manifest.read_text())
-    document["postgres"]["file"] |= {
+    dump = json.loads((backup / "manifest.json").read_text())["postgres"]
+    dump["file"] |= {
         "bytes": path.stat().st_size,
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
     }
-    manifest.write_text(json.dumps(document))
+    rewrite(backup, {"postgres": dump})
     with pytest.raises(BackupError, match=r"pg_restore failed(.|\n)*Nothing was restored"):
         await into()
     assert (await tables(empty_dsn), await bus.stream_state()) == (0, None)

@@ -65,6 +65,16 @@ def translate_errors() -> Iterator[None]:
         raise DatabaseUnavailable(repr(error)) from error
 
 
+@contextmanager
+def _translate_errors_of_a_pool() -> Iterator[None]:
+    """As `translate_errors`; the DSN was right once, so a refusal is an outage: a new server is set up."""
+    try:
+        with translate_errors():
+            yield
+    except (asyncpg.InvalidCatalogNameError, asyncpg.InvalidAuthorizationSpecificationError) as error:
+        raise DatabaseUnavailable(f"Postgres refuses connections: {error}") from error
+
+
 class Database:
     """The connection pool of a process."""
 
@@ -125,7 +135,7 @@ class Database:
 
         Raises DatabaseUnavailable.
         """
-        with translate_errors():
+        with _translate_errors_of_a_pool():
             async with self.pool.acquire() as connection, connection.transaction():
                 yield connection
 
@@ -134,7 +144,7 @@ class Database:
 
         Raises DatabaseUnavailable.
         """
-        with translate_errors():
+        with _translate_errors_of_a_pool():
             async with self.pool.acquire(timeout=timeout_seconds) as connection:
                 await connection.fetchval("select 1", timeout=timeout_seconds)
 

@@ -13,6 +13,7 @@ from antiphon.chassis.bus.consume import AckSubject, Puller
 from antiphon.chassis.bus.errors import ApiError, BusError, BusUnavailable, KeyExists
 from antiphon.chassis.bus.messages import Incoming, Outgoing
 from antiphon.chassis.bus.read import last, read, read_all
+from antiphon.chassis.bus.stored import stream_state
 from antiphon.chassis.library_log import get_logger
 from antiphon.chassis.retry import retrying
 from antiphon.contracts.streams import ConsumerDefinition
@@ -133,7 +134,8 @@ class Bucket:
 class WatchedBucket(Mapping[str, bytes]):
     """A bucket's content in memory, a few milliseconds behind the broker.
 
-    It pulls from its own consumer; when that is lost, it reads the bucket again and replaces the content.
+    It pulls from its own consumer; when that is lost, it reads the bucket again and replaces the content. A
+    bucket that was made again replaces it with its first key: an empty one waits for a restore.
     """
 
     def __init__(
@@ -144,6 +146,7 @@ class WatchedBucket(Mapping[str, bytes]):
         self._prefix = prefix
         self._keep = keep
         self._content: dict[str, bytes] = {}
+        self._created_at: datetime | None = None  # of the bucket that the content is of
         self._loaded = asyncio.Event()
         self._interruption: BaseException | None = None
 
@@ -189,9 +192,15 @@ class WatchedBucket(Mapping[str, bytes]):
 
     async def _follow_consumer(self) -> None:
         consumer, expected = await self._create_consumer()
+        state = await stream_state(self._connection, self._stream)
+        if state is None:
+            raise BusUnavailable(f"{self._stream} does not exist")
         content: dict[str, bytes] = {}
-        if expected == 0:
-            self._replace(content)
+        if expected == 0 and self._content and state.created_at != self._created_at:
+            # its keys are lost, not removed: to forget them would refuse every caller
+            self._on_interruption(BusUnavailable("it was made again and is empty: restore the buckets"), 1)
+        elif expected == 0:
+            self._replace(content, state.created_at)
         try:
             async with Puller(self._connection, consumer, WATCH_BATCH) as puller:
                 while True:
@@ -199,7 +208,7 @@ class WatchedBucket(Mapping[str, bytes]):
                         self._apply(content, entry)
                         expected -= 1
                     if expected <= 0 or AckSubject.parse(entry.ack_subject).pending == 0:
-                        self._replace(content)
+                        self._replace(content, state.created_at)
         finally:
             await self._delete_consumer(consumer)
 
@@ -210,8 +219,8 @@ class WatchedBucket(Mapping[str, bytes]):
         else:
             content[key] = self._keep(entry.payload)
 
-    def _replace(self, content: dict[str, bytes]) -> None:
-        self._content = content
+    def _replace(self, content: dict[str, bytes], created_at: datetime) -> None:
+        self._content, self._created_at = content, created_at
         self._interruption = None
         self._loaded.set()
 

@@ -1,17 +1,19 @@
 """Buckets in a backup: a file for each, with a line for each key. Restored, they differ in revisions only."""
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 
-from antiphon.chassis.bus import Bus
+from antiphon.chassis.bus import Bucket, Bus
 from antiphon.contracts.deployment import IDENTITY_KEY, decode_deployment
 from antiphon.contracts.streams import BUCKETS, DEPLOYMENT, BucketDefinition
 from antiphon.persistence.backup.folder import Draft
-from antiphon.persistence.backup.manifest import BackupError, File
+from antiphon.persistence.backup.manifest import BackupError, File, Manifest, bucket_file
 
 SHOWN = 5  # keys of a bucket that differ
+CHUNK = 32  # keys that are written at the same time: of the largest, 16 MiB
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -38,9 +40,10 @@ class Difference(msgspec.Struct, frozen=True):
 _decoder = msgspec.json.Decoder(Entry)
 
 
-def file_name(definition: BucketDefinition) -> str:
-    """Return the name of a bucket's file."""
-    return f"buckets/{definition.name}.ndjson"
+def saved(manifest: Manifest) -> list[BucketDefinition]:
+    """Return the buckets that a backup has; an earlier version may have had fewer."""
+    names = {file.name for file in manifest.buckets or ()}
+    return [definition for definition in BUCKETS if bucket_file(definition) in names]
 
 
 async def write_buckets(bus: Bus, draft: Draft) -> list[File]:
@@ -56,7 +59,7 @@ async def write_buckets(bus: Bus, draft: Draft) -> list[File]:
                 "ANTIPHON_NATS_URL."
             )
         bucket = await bus.bucket(definition.name)
-        with draft.file(file_name(definition)) as file:
+        with draft.file(bucket_file(definition)) as file:
             async for key, value in bucket.entries():
                 file.write_line(Entry(key, value))
         files.append(file.done())
@@ -77,7 +80,7 @@ def read_entries(folder: Path, definition: BucketDefinition) -> Iterator[Entry]:
 
     Raises BackupError.
     """
-    path = folder / file_name(definition)
+    path = folder / bucket_file(definition)
     try:
         with path.open("rb") as lines:
             for line in lines:
@@ -112,8 +115,22 @@ async def restore_bucket(bus: Bus, folder: Path, definition: BucketDefinition) -
     """
     bucket = await bus.bucket(definition.name)
     written = 0
+    chunk: dict[str, bytes] = {}
     for entry in read_entries(folder, definition):
-        if await bucket.get(entry.key) != entry.value:
-            await bucket.put(entry.key, entry.value)
-            written += 1
-    return written
+        chunk[entry.key] = entry.value
+        if len(chunk) == CHUNK:
+            written += await _write(bucket, chunk)
+            chunk = {}
+    return written + await _write(bucket, chunk)
+
+
+async def _write(bucket: Bucket, chunk: dict[str, bytes]) -> int:
+    """Write the entries that differ, at the same time: services that run see the bucket grow."""
+
+    async def write(key: str, value: bytes) -> bool:
+        if await bucket.get(key) == value:
+            return False
+        await bucket.put(key, value)
+        return True
+
+    return sum(await asyncio.gather(*(write(key, value) for key, value in chunk.items())))

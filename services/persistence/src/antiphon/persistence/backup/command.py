@@ -12,6 +12,7 @@ from antiphon.persistence.backup.back_up import back_up
 from antiphon.persistence.backup.manifest import PARTS, BackupError
 from antiphon.persistence.backup.restore import Restored, restore
 from antiphon.persistence.settings import BackupSettings
+from antiphon.persistence.streams.recreate import CHECKS_COUNT
 
 INTERRUPTED = 130  # the exit code
 
@@ -55,7 +56,7 @@ def render_restored(result: Restored, folder: Path) -> str:
     if stream is not None and stream.missing:
         lines.append("The log is older than the saved stream. These partitions may miss events at positions:")
         lines += [f"{number:>9}  {low} to {high}" for number, (low, high) in stream.missing.items()]
-        lines.append(f"Together that is at most {stream.most} events; see `streams gaps`.")
+        lines.append(f"Together that is at most {stream.most} events: {CHECKS_COUNT}; see `streams gaps`.")
     lines.append("Next:")
     if "postgres" in result.done and stream is None:
         lines.append(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from antiphon.persistence.backup.manifest import NAME, BackupError, File, Manifest
+from antiphon.persistence.backup.manifest import NAME, BackupError, File, Manifest, encode
 
 LOCK = "lock"
 
@@ -77,10 +77,8 @@ def new_backup(target: Path) -> Iterator[Draft]:
     except OSError as error:
         raise BackupError(f"{draft} cannot be made: {error.strerror}.") from error
     try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise BackupError(f"Another process writes {target}: wait for its end.") from error
+        if not _is_locked(lock, draft / LOCK):
+            raise BackupError(f"Another process writes {target}: wait for its end.")
         _clear(draft)  # of a process that was killed
         try:
             yield Draft(draft)
@@ -93,11 +91,21 @@ def new_backup(target: Path) -> Iterator[Draft]:
 def publish(draft: Draft, target: Path, manifest: Manifest) -> None:
     """Make the backup whole: write the manifest, and rename the folder."""
     with draft.file(NAME) as file:
-        file.write(msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n")
-    (draft.folder / LOCK).unlink()
+        file.write(encode(manifest))
     _sync(draft.folder)
     draft.folder.rename(target)  # over an empty folder
+    (target / LOCK).unlink()  # not before: another process would take the folder for one that is left
+    _sync(target)
     _sync(target.parent)
+
+
+def _is_locked(lock: int, path: Path) -> bool:
+    """Lock a file; return whether this process has it, and it is still the file of this path."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return os.path.samestat(os.fstat(lock), path.stat())
+    except (BlockingIOError, FileNotFoundError):
+        return False
 
 
 def _clear(draft: Path) -> None:

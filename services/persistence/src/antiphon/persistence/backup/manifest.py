@@ -4,12 +4,14 @@ Its heads have the form that `verify --log --against` reads.
 """
 
 import hashlib
+import os
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
 import msgspec
 
+from antiphon.contracts.streams import BUCKETS, BucketDefinition
 from antiphon.contracts.subjects import PARTITIONS
 from antiphon.persistence.migrations import head, revisions
 from antiphon.persistence.migrations.compatibility import mismatch
@@ -56,7 +58,8 @@ class Tail(msgspec.Struct, frozen=True):
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """What a backup has; a part that was left out is None.
 
-    `read_through` is what each partition had read of the stream at the moment of the backup.
+    `read_through` is what each partition had read of the stream at the moment of the backup; `sha256` is the
+    checksum of the other fields.
     """
 
     format: int
@@ -70,6 +73,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     postgres: Dump | None
     buckets: list[File] | None
     stream: Tail | None
+    sha256: str = ""
 
     def parts(self) -> list[str]:
         """Return the names of the parts that the backup has."""
@@ -91,6 +95,23 @@ class _Format(msgspec.Struct):
     format: int
 
 
+def encode(manifest: Manifest) -> bytes:
+    """Return the text of a manifest, with its checksum."""
+    sealed = msgspec.structs.replace(manifest, sha256=checksum(msgspec.json.encode(manifest)))
+    return msgspec.json.format(msgspec.json.encode(sealed), indent=2) + b"\n"
+
+
+def checksum(text: bytes) -> str:
+    """Return the checksum of what a manifest says."""
+    fields = {name: value for name, value in msgspec.json.decode(text).items() if name != "sha256"}
+    return hashlib.sha256(msgspec.json.encode(fields)).hexdigest()
+
+
+def bucket_file(definition: BucketDefinition) -> str:
+    """Return the name of a bucket's file."""
+    return f"buckets/{definition.name}.ndjson"
+
+
 def read_manifest(folder: Path) -> Manifest:
     """Return the manifest of a whole backup.
 
@@ -105,13 +126,16 @@ def read_manifest(folder: Path) -> Manifest:
                 f"{path} has format {found}, and this version reads up to {FORMAT}: restore it with the "
                 "version that wrote it, or a later one."
             )
-        return msgspec.json.decode(text, type=Manifest)
+        manifest = msgspec.json.decode(text, type=Manifest)
     except FileNotFoundError as error:
         raise BackupError(f"{folder} is no whole backup: it has no {NAME}.") from error
     except OSError as error:
         raise BackupError(f"{path} cannot be read: {error.strerror}.") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BackupError(f"{path} is damaged ({error}): use another backup.") from error
+    if manifest.sha256 != checksum(text):
+        raise BackupError(f"{path} is damaged: it has another checksum than when it was written.")
+    return manifest
 
 
 def check_runnable(manifest: Manifest) -> None:
@@ -123,6 +147,12 @@ def check_runnable(manifest: Manifest) -> None:
         raise BackupError(
             f"The backup is of a deployment with {manifest.partitions} partitions, this version has "
             f"{PARTITIONS}: restore it with the version that wrote it, {manifest.version}."
+        )
+    known = {bucket_file(definition) for definition in BUCKETS}
+    if others := [file.name for file in manifest.buckets or () if file.name not in known]:
+        raise BackupError(
+            f"This version does not know {', '.join(others)} of the backup: restore it with version "
+            f"{manifest.version} or later."
         )
     dump = manifest.postgres
     if dump is None or mismatch(dump.revision, dump.compatible_from, revisions(), head()) is None:
@@ -143,6 +173,8 @@ def check_files(folder: Path, files: list[File], progress: Callable[[int], objec
     """
     for file in files:
         path = folder / file.name
+        if not Path(os.path.normpath(path)).is_relative_to(folder):
+            raise BackupError(f"{folder / NAME} names {file.name}, which is not a file of the backup.")
         digest, size = hashlib.sha256(), 0
         try:
             with path.open("rb") as stream:

@@ -9,9 +9,9 @@ from msgspec import Struct
 from antiphon.chassis import postgres
 from antiphon.chassis.bus import Bus, BusError
 from antiphon.chassis.database import Database, DatabaseRefused, DatabaseUnavailable
-from antiphon.contracts.streams import BUCKETS, SESSIONS
+from antiphon.contracts.streams import SESSIONS
 from antiphon.persistence.backup import postgres_tools
-from antiphon.persistence.backup.buckets import restore_bucket
+from antiphon.persistence.backup.buckets import restore_bucket, saved
 from antiphon.persistence.backup.manifest import (
     READ_BYTES,
     BackupError,
@@ -36,11 +36,15 @@ Say = Callable[[str], object]
 
 
 class Restored(Struct):
-    """The parts to restore, those that are restored, and the new stream, if it is one of them."""
+    """The parts to restore, those that are restored, and the new stream, if it is one of them.
+
+    `filled` is whether the database has the dump, even if something failed afterwards.
+    """
 
     parts: list[str]
     done: list[str]
     stream: Refilled | None
+    filled: bool = False
 
 
 async def restore(
@@ -65,12 +69,15 @@ async def restore(
         raise BackupError(_with_done(str(error), result)) from error
     except POSTGRES_ERRORS as error:
         raise BackupError(_with_done(f"Postgres: {error!r}", result)) from error
+    except asyncio.CancelledError:
+        say(_with_done("Stopped.", result))
+        raise
     return result
 
 
 def _with_done(reason: str, result: Restored) -> str:
     if not result.done:
-        return f"{reason}\nNothing was restored."
+        return f"{reason}\n{'The database has the dump.' if result.filled else 'Nothing was restored.'}"
     left = ",".join(part for part in result.parts if part not in result.done)
     return (
         f"{reason}\nRestored before this: {', '.join(result.done)}. When the cause is mended, go on with "
@@ -112,11 +119,13 @@ async def _restore(
         if dry_run:
             return
         if manifest.postgres is not None and tool is not None:
-            await _restore_postgres(settings, folder, manifest, manifest.postgres, tool, say)
+            await _fill_postgres(settings, folder, manifest.postgres, tool, say)
+            result.filled = True
+            await _finish_postgres(settings, manifest, manifest.postgres, say)
             result.done.append("postgres")
         if "buckets" in result.parts:
             await bus.ensure_buckets(settings.nats_replicas)
-            for definition in BUCKETS:
+            for definition in saved(manifest):
                 written = await restore_bucket(bus, folder, definition)
                 say(f"bucket {definition.name}: {written} keys written")
             result.done.append("buckets")
@@ -136,9 +145,7 @@ def _parts(manifest: Manifest, only: Sequence[str] | None) -> list[str]:
     return [part for part in parts if part in only]
 
 
-async def _restore_postgres(
-    settings: BackupSettings, folder: Path, manifest: Manifest, dump: Dump, tool: Path, say: Say
-) -> None:
+async def _fill_postgres(settings: BackupSettings, folder: Path, dump: Dump, tool: Path, say: Say) -> None:
     environment = postgres_tools.libpq_environment(settings.postgres_dsn)
     command = [
         str(tool),
@@ -159,19 +166,33 @@ async def _restore_postgres(
             say(f"Postgres: {sent / max(dump.file.bytes, 1):.0%} sent")
 
     await postgres_tools.feed(command, environment, _chunks(folder / dump.file.name), on_sent)
+
+
+async def _finish_postgres(settings: BackupSettings, manifest: Manifest, dump: Dump, say: Say) -> None:
+    from sqlalchemy.exc import DBAPIError  # it takes long to import
+
     if dump.revision in revisions() and dump.revision != head():
-        await asyncio.to_thread(migrate, settings.postgres_dsn)
+        try:
+            await asyncio.to_thread(migrate, settings.postgres_dsn)
+        except DBAPIError as error:
+            raise BackupError(
+                f"Postgres refused the migration from revision {dump.revision}: {error.orig}. Mend the "
+                "cause, create an empty database, and start again."
+            ) from error
         say(f"Postgres: migrated from revision {dump.revision} to {head()}")
     connection = await postgres.connect(
         settings.postgres_dsn, name="persistence restore", statement_seconds=ANALYZE_SECONDS
     )
     try:
         heads, _ = await read_progress(connection)
-        if heads != manifest.heads:
+        pairs = zip(heads, manifest.heads, strict=True)
+        if any(now.position <= saved.position and now != saved for now, saved in pairs):
             raise BackupError(
-                "The ends of the chains in the restored database are not those of the manifest: something "
-                "writes to it. Stop all services that use it, create an empty database, and start again."
+                "The ends of the chains in the restored database are not those of the manifest: the backup "
+                "is not whole. Create an empty database, and use another backup."
             )
+        if heads != manifest.heads:
+            say("Postgres: persistence runs, and goes on with it already")
         await connection.execute("analyze")
     finally:
         connection.terminate()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import msgspec
 
-from antiphon.chassis.bus import TRACEPARENT, Bus, Incoming, replace
+from antiphon.chassis.bus import TRACEPARENT, Bus, Incoming, StreamState, replace
 from antiphon.chassis.bus.publish import MESSAGE_ID
 from antiphon.contracts.streams import SESSIONS
 from antiphon.contracts.subjects import ALL_EVENTS, PROBE
@@ -31,23 +31,37 @@ _decoder = msgspec.json.Decoder(Kept)
 async def write_tail(bus: Bus, draft: Draft, read_through: Sequence[int]) -> Tail | None:
     """Write what partitions have not read of the stream, up to its end; return None if there is no stream.
 
-    Raises BusUnavailable, HistoryGap, OSError.
+    Raises BackupError, BusUnavailable, HistoryGap, OSError.
     """
-    state = await bus.stream_state()
+    state = await _open_stream(bus)
     if state is None:
         return None
-    if replace.in_progress(state):
-        raise BackupError(
-            f"The stream {SESSIONS.name} is being recreated: run this again when that has ended; if it was "
-            "interrupted, run `python -m antiphon.persistence streams recreate` first."
-        )
     last = state.last
     with draft.file(FILE) as file:
         async for message in bus.read(ALL_EVENTS, min(read_through)):
             last = max(last, message.position)
             if message.subject != PROBE and not _is_read(message, read_through):
                 file.write_line(_kept(message))
+    after = await _open_stream(bus)
+    if after is None or after.created_at != state.created_at:
+        raise BackupError(f"The stream {SESSIONS.name} was recreated meanwhile: run this again.")
     return Tail(file.done(), state.first, last)
+
+
+async def _open_stream(bus: Bus) -> StreamState | None:
+    """Return the state of the stream, or None if there is none.
+
+    Raises BackupError while it is recreated, and BusUnavailable.
+    """
+    state = await bus.stream_state()
+    # while it is deleted, copies of it may be all that there is of an event
+    recreating = await replace.has_copies(bus.connection) if state is None else replace.in_progress(state)
+    if recreating:
+        raise BackupError(
+            f"The stream {SESSIONS.name} is being recreated: run this again when that has ended; if it was "
+            "interrupted, run `python -m antiphon.persistence streams recreate` first."
+        )
+    return state
 
 
 def _is_read(message: Incoming, read_through: Sequence[int]) -> bool:

@@ -8,16 +8,18 @@ import asyncpg
 from antiphon.chassis import postgres
 from antiphon.chassis.bus import Bus, replace
 from antiphon.chassis.database import REFUSED, DatabaseRefused, translate_errors
-from antiphon.contracts.streams import BUCKETS, SESSIONS
-from antiphon.persistence.backup.buckets import compare, deployment_id
+from antiphon.contracts.streams import SESSIONS
+from antiphon.persistence.backup.buckets import compare, deployment_id, saved
 from antiphon.persistence.backup.manifest import Manifest
 from antiphon.persistence.migrations import check
+from antiphon.persistence.migrations.compatibility import UTF8_NEEDED
 
 CONNECT_SECONDS = 10.0
 
 _TABLES = """
 select count(*) from pg_class join pg_namespace on pg_namespace.oid = relnamespace
  where relkind in ('r', 'p', 'v', 'm') and nspname not like 'pg\\_%' and nspname <> 'information_schema'
+   and not exists (select from pg_depend where objid = pg_class.oid and deptype = 'e')  -- of an extension
 """
 
 
@@ -51,8 +53,11 @@ async def _database_problems(dsn: str, parts: Sequence[str]) -> list[str]:
                 await check(connection)  # the stream is restored after what the log has
             return []
         tables = await connection.fetchval(_TABLES)
+        encoding = await connection.fetchval("show server_encoding")
     finally:
         connection.terminate()
+    if encoding != "UTF8":
+        return [f"the database {_name_of(dsn)} has the encoding {encoding}: {UTF8_NEEDED}"]
     if tables:
         text = (
             f"the database {_name_of(dsn)} is not empty ({tables} tables and views): restore into a new one"
@@ -79,7 +84,7 @@ async def _bucket_problems(
     if overwrite:
         return []
     found = []
-    for definition in BUCKETS:
+    for definition in saved(manifest):
         difference = await compare(bus, folder, definition)
         if difference.differs:
             found.append(

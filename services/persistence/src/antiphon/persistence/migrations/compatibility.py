@@ -9,6 +9,8 @@ from collections.abc import Collection
 
 import asyncpg
 
+UTF8_NEEDED = "what callers say needs UTF8: createdb --template template0 --encoding UTF8 NAME"
+
 _HAS_TABLE = "select to_regclass('schema_compatibility') is not null"
 _READ = "select compatible_from from schema_compatibility"
 

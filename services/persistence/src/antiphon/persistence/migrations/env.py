@@ -4,6 +4,7 @@ import asyncio
 
 import asyncpg
 from alembic import context
+from alembic.runtime.migration import MigrationContext, MigrationInfo
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import create_async_engine
@@ -11,7 +12,7 @@ from sqlalchemy.pool import NullPool
 
 from antiphon.chassis.postgres import connect
 from antiphon.persistence.migrations import LOCK_TIMEOUT
-from antiphon.persistence.migrations.compatibility import SchemaMismatch, mismatch
+from antiphon.persistence.migrations.compatibility import UTF8_NEEDED, SchemaMismatch, mismatch
 from antiphon.persistence.projections import PROJECTIONS
 from antiphon.persistence.schema import metadata
 
@@ -20,15 +21,23 @@ POLL_SECONDS = 0.2
 
 
 def _migrate(connection: Connection) -> None:
+    def declare(ctx: MigrationContext, step: MigrationInfo, *_: object, **__: object) -> None:
+        # in the transaction of the migration
+        _declare_compatibility(connection, context.script, step.up_revision_id)
+
     context.configure(
         connection=connection,
         target_metadata=metadata,
         transactional_ddl=True,
         transaction_per_migration=True,
+        on_version_apply=declare,
     )
     current = context.get_context().get_current_revision()
     script = context.script
     known = {revision.revision for revision in script.walk_revisions()}
+    encoding = connection.exec_driver_sql("show server_encoding").scalar()
+    if current is None and encoding != "UTF8":
+        raise SchemaMismatch(f"The database has the encoding {encoding}: {UTF8_NEEDED}")
     if current is not None and current not in known:  # a newer version has migrated
         declared = connection.exec_driver_sql("select compatible_from from schema_compatibility").scalar()
         if problem := mismatch(current, declared, known, str(script.get_current_head())):
@@ -37,7 +46,7 @@ def _migrate(connection: Connection) -> None:
         with context.begin_transaction():
             context.run_migrations()
         current = context.get_context().get_current_revision()
-        _declare_compatibility(connection, script, current)
+        _declare_compatibility(connection, script, current)  # a killed run of an earlier version did not
         _create_views(connection)
         connection.commit()
     context.config.attributes["revision"] = current

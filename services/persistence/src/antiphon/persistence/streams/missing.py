@@ -8,6 +8,7 @@ from antiphon.chassis.bus import Bus
 from antiphon.chassis.database import Database
 from antiphon.contracts.subjects import PARTITIONS
 from antiphon.persistence.sql import read_sql
+from antiphon.persistence.streams.recreate import CHECKS_COUNT
 from antiphon.persistence.streams.status import READ_GAPS, Gap
 
 READ_SECONDS = 3600.0  # a partition of the log, from its start
@@ -63,14 +64,18 @@ async def _missing(database: Database, gap: Gap) -> Missing:
             _KNOWN, list(range(PARTITIONS)), gap.first, gap.last, timeout=READ_SECONDS
         )
         rows = await connection.fetch(_SESSIONS, gap.partition, gap.first, gap.last, timeout=READ_SECONDS)
+    most = gap.last - gap.first + 1 - known
+    affected = [Affected(*row) for row in rows]
+    if most == 0:  # a session that only had not ended lacks nothing
+        affected = [each for each in affected if each.missing or each.headless]
     return Missing(
         gap.partition,
         gap.first,
         gap.last,
         gap.reason,
         gap.noticed_at,
-        gap.last - gap.first + 1 - known,
-        [Affected(*row) for row in rows],
+        most,
+        affected,
     )
 
 
@@ -90,6 +95,7 @@ def render_missing(found: list[Missing]) -> str:
     lines.append(
         "Positions count for all partitions: the events of the gaps together are at most the largest."
     )
+    lines.append(f"{CHECKS_COUNT.capitalize()}.")
     lines.append("Sessions of which the log has no event at all cannot be named.")
     return "\n".join(lines)
 

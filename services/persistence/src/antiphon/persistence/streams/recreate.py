@@ -16,6 +16,7 @@ from antiphon.persistence.streams.unread import unread_messages
 
 RECREATING = "the stream is being recreated; if that was interrupted, run `streams recreate` again"
 REASON = "the stream was recreated: what it held here and the log does not is lost"
+CHECKS_COUNT = "what services stored to check the stream (sessions.probe) counts as well"
 DROPPED = "dropped from the stream before it was read, if it belonged to the partition"
 
 # The higher epoch fences running commits: from now on no checkpoint changes. What is wrong with a partition
@@ -134,8 +135,8 @@ async def recreate(
         }
         # A partition that went on with another stream may have positions of that one: it proves nothing then.
         replaced = any(reason != MISSING for reason in changed.values())
-        if lost and not replaced and await _unknown(database, lost) == 0:
-            lost = {}
+        if not replaced:
+            lost = await with_unknown_positions(database, lost)
         if known:
             lost = known.lost
         await _record(database, await bus.stream_state(), first, lost)
@@ -143,7 +144,7 @@ async def recreate(
         await replace.delete(bus.connection, replace.UNREAD)
         missing = {number: (low, lost.get(number, (0, high))[1]) for number, (low, high) in dropped.items()}
         missing = {**lost, **missing}
-        return Recreated(first, taken_over, missing, await _unknown(database, missing), gone)
+        return Recreated(first, taken_over, missing, await unknown_positions(database, missing), gone)
 
 
 @asynccontextmanager
@@ -233,8 +234,8 @@ async def _record_dropped(database: Database, last: int, *, certain: bool) -> Ra
         if checkpoint.read_through < last
     }
     behind = [f"ingest:{number}" for number in dropped]
-    if dropped and certain and await _unknown(database, dropped) == 0:
-        dropped = {}
+    if certain:
+        dropped = await with_unknown_positions(database, dropped)
     async with database.transaction() as connection:
         for number, (low, high) in dropped.items():
             await connection.execute(_GAP, number, low, high, DROPPED)
@@ -242,7 +243,14 @@ async def _record_dropped(database: Database, last: int, *, certain: bool) -> Ra
     return dropped
 
 
-async def _unknown(database: Database, ranges: Ranges) -> int:
+async def with_unknown_positions(database: Database, ranges: Ranges) -> Ranges:
+    """Return the ranges of which the log does not have every position."""
+    return {
+        number: span for number, span in ranges.items() if await unknown_positions(database, {number: span})
+    }
+
+
+async def unknown_positions(database: Database, ranges: Ranges) -> int:
     """Return how many positions, from the lowest to the highest, nothing in the log has."""
     if not ranges:
         return 0
@@ -273,7 +281,8 @@ def render_recreated(result: Recreated) -> str:
             f"{number:>9}  {low} to {high}  (the log has everything before {low})"
             for number, (low, high) in result.missing.items()
         ]
-        lines.append(f"Together that is at most {result.most} events.")
+        lines.append(f"Together that is at most {result.most} events: {CHECKS_COUNT}.")
+        lines.append("Which sessions lack any: `streams gaps`.")
     else:
         lines.append(f"The log has everything that is known to have been published up to position {last}.")
     if result.dropped:
