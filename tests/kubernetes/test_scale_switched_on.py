@@ -1,4 +1,4 @@
-"""An upgrade that gives a running service an autoscaler takes none of its pods away, and neither does the next."""
+"""An upgrade that gives a running service an autoscaler takes none of its pods away, nor does the next."""
 
 from typing import TYPE_CHECKING, Any
 

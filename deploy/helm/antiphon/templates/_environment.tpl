@@ -107,6 +107,7 @@
 - {name: ANTIPHON_AGENT_HEALTH_HOST, value: {{ .Values.pod.bindAddress | quote }}}
 - {name: ANTIPHON_AGENT_HEALTH_PORT, value: "8003"}
 - {name: ANTIPHON_AGENT_CALLS, value: {{ int .Values.agentWorker.callsPerPod | quote }}}
+- {name: ANTIPHON_AGENT_IDLE_PROCESSES, value: {{ int .Values.agentWorker.idleProcesses | quote }}}
 - {name: ANTIPHON_POD_NAME, valueFrom: {fieldRef: {fieldPath: metadata.name}}}
 - {name: ANTIPHON_JOURNAL_DIR, value: /var/lib/antiphon/journals}
 - {name: ANTIPHON_AGENT_DRAIN_TIMEOUT_SECONDS, value: {{ int .Values.agentWorker.longestCallSeconds | quote }}}
