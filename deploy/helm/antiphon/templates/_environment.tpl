@@ -121,7 +121,7 @@
 - {name: ANTIPHON_FLEET_HOST, value: {{ .Values.pod.bindAddress | quote }}}
 - {name: ANTIPHON_FLEET_PORT, value: "8005"}
 - {name: ANTIPHON_FLEET_WARM_CALLS, value: {{ int .Values.fleet.warmCalls | quote }}}
-- {name: ANTIPHON_FLEET_DELETION_COST, value: kubernetes}
+- {name: ANTIPHON_FLEET_DELETION_COST, value: {{ ternary "kubernetes" "off" .Values.fleet.deletionCosts | quote }}}
 - {name: ANTIPHON_FLEET_NAMESPACE, value: {{ .Release.Namespace }}}
 - {name: ANTIPHON_FLEET_POD_SELECTOR, value: "app.kubernetes.io/instance={{ .Release.Name }},app.kubernetes.io/component=agent-worker"}
 {{- end }}
