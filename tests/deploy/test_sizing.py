@@ -18,7 +18,7 @@ UNITS = {"k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12, "million": 1e6, "gib": 1 << 30
 CALLS_OF_A_POD, IN_USE = 10, 0.9
 DEFAULT_STREAM = 8 << 30
 WORKER_MIB, CALL_MIB = 393, 133
-SECONDS_A_CALL_MINUTE = {
+OF_A_CALL_MINUTE = {
     "agent-worker": 9.7,
     "LiveKit": 1.2,
     "persistence": 0.8,
@@ -59,7 +59,7 @@ def expected(calls: int) -> dict[str, float]:
         "call minutes a week": minutes,
         "events a second": events,
         "events a week": minutes * E,
-        **{f"cores of {name}": calls * each / 60 for name, each in SECONDS_A_CALL_MINUTE.items()},
+        **{f"cores of {name}": calls * each / 60 for name, each in OF_A_CALL_MINUTE.items()},
         "stream: a week": minutes * E * S,
         "disk of Postgres for a week": minutes * E * D,
         "disk of Postgres for a year": minutes * E * D * WEEKS,

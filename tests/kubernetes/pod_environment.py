@@ -60,6 +60,11 @@ def environment_of(
     return inherited | found
 
 
+def expanded(command: tuple[str, ...], environment: Mapping[str, str]) -> tuple[str, ...]:
+    """Return a command with the values of variables in the place of `$(NAME)`."""
+    return tuple(_expanded(part, environment) for part in command)
+
+
 def _expanded(value: str, known: Mapping[str, str]) -> str:
     return REFERENCE.sub(lambda match: known.get(match[1], match[0]), value)
 

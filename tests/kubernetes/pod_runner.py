@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from tests.kubernetes.pod_environment import NotRunnable, command_of, environment_of
+from tests.kubernetes.pod_environment import NotRunnable, command_of, environment_of, expanded
 
 from antiphon.cli.stack import process
 from antiphon.cli.stack.process import Command
@@ -120,7 +120,7 @@ class PodRunner:
         container = run.waiting[0]
         try:
             environment = environment_of(self._client, pod, container) | dict(self._environment)
-            command = Command(command_of(container), environment, self._folder)
+            command = Command(expanded(command_of(container), environment), environment, self._folder)
             run.running = process.spawn(command, run.output)
         except NotRunnable as error:
             run.output.write_text(f"{error}\n")

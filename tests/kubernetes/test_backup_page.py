@@ -14,8 +14,9 @@ MADE = re.compile(r"create secret generic (\S+) (.*)")
 def job() -> Any:
     """Return the pod of the CronJob."""
     text = (HOW_TO / "back-up-and-restore.md").read_text()
-    [block] = re.findall(r"```yaml\n(apiVersion: batch/v1\n.*?)```", text, re.DOTALL)
-    return yaml.safe_load(block)["spec"]["jobTemplate"]["spec"]["template"]
+    [block] = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    [found] = [each for each in yaml.safe_load_all(block) if each["kind"] == "CronJob"]
+    return found["spec"]["jobTemplate"]["spec"]["template"]
 
 
 def test_its_secrets_are_those_of_the_guide() -> None:

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from tests.kubernetes.chart import MINIMAL, Refused, over, render, template
+from tests.kubernetes.chart import CHART, MINIMAL, Refused, helm, over, render, template
 
 SCALED = {"enabled": True}
 MONITORED = {"monitoring": {"endpoint": "nats:8222"}}
@@ -66,6 +66,14 @@ CLASHES: dict[str, tuple[dict[str, Any], str]] = {
     "a certificate from nowhere": (
         {"nats": {"tls": {"clientCertificate": True}}},
         "nats.tls.existingSecret is not set. Set it to the Secret with ca.crt, tls.crt and tls.key",
+    ),
+    "a label of ours on everything": (
+        {"commonLabels": {"app.kubernetes.io/instance": "x"}},
+        "commonLabels has app.kubernetes.io/instance, which the chart sets itself, and by which it finds its",
+    ),
+    "a label of ours on pods": (
+        {"sessionApi": {"podLabels": {"app.kubernetes.io/component": "x"}}},
+        "sessionApi.podLabels has app.kubernetes.io/component, which the chart sets itself",
     ),
     "flows from two places": (
         {"flows": {"files": {"a.yaml": "x"}, "existingConfigMap": "flows"}},
@@ -184,6 +192,12 @@ def test_a_cluster_without_keda(block: str) -> None:
     refused = refusal(over(values, {block: {"autoscaling": SCALED}}), apis=())
 
     assert f"{block}.autoscaling.enabled needs KEDA, which this cluster does not have. Install" in refused
+
+
+@pytest.mark.parametrize("name", ["1st", "voice.prod"])
+def test_a_name_that_no_service_may_have_is_refused(name: str) -> None:
+    with pytest.raises(Refused, match=f"names of objects would begin with {name}, which no Service may. Set"):
+        helm("template", name, str(CHART), "-f", str(CHART / "examples" / "minimal.yaml"))
 
 
 def test_an_old_kubernetes_is_refused() -> None:

@@ -9,6 +9,7 @@ import yaml
 from tests.kubernetes.chart import CHART, HELM_CHARTS, Refused, helm, objects, of_kind, template
 
 STACK = HELM_CHARTS / "antiphon-stack"
+POLICIES = "charts/antiphon/templates/networkpolicies.yaml"
 OPERATOR = ("postgresql.cnpg.io/v1/Cluster",)
 # what a stub shows of itself: that it is installed, and with which values
 SHOWN = """\
@@ -91,6 +92,20 @@ def test_the_parts_know_one_another(stack: Path) -> None:
     assert "initContainers" in persistence["spec"]["template"]["spec"]
     replicas = others["nats"]["config"]["cluster"]["replicas"]
     assert by_name["ANTIPHON_NATS_REPLICAS"]["value"] == str(replicas)
+
+
+def test_an_uninstall_keeps_the_database(stack: Path) -> None:
+    others = shown(template({}, chart=stack, apis=OPERATOR))
+
+    # the chart of the Cluster writes these annotations on it, and the operator removes volumes with it
+    assert others["postgres"]["cluster"]["annotations"] == {"helm.sh/resource-policy": "keep"}
+
+
+def test_keda_of_the_operators_reaches_fleet(stack: Path) -> None:
+    policies = of_kind("NetworkPolicy", objects(template({}, chart=stack, apis=OPERATOR, show=POLICIES)))
+
+    [peer] = policies["fleet"]["spec"]["ingress"][0]["from"]
+    assert "operators" in peer["namespaceSelector"]["matchExpressions"][0]["values"]
 
 
 def test_what_is_there_already_is_not_installed(stack: Path) -> None:

@@ -107,6 +107,7 @@
 - {name: ANTIPHON_AGENT_HEALTH_HOST, value: {{ .Values.pod.bindAddress | quote }}}
 - {name: ANTIPHON_AGENT_HEALTH_PORT, value: "8003"}
 - {name: ANTIPHON_AGENT_CALLS, value: {{ int .Values.agentWorker.callsPerPod | quote }}}
+- {name: ANTIPHON_AGENT_IDLE_PROCESSES, value: {{ int .Values.agentWorker.idleProcesses | quote }}}
 - {name: ANTIPHON_POD_NAME, valueFrom: {fieldRef: {fieldPath: metadata.name}}}
 - {name: ANTIPHON_JOURNAL_DIR, value: /var/lib/antiphon/journals}
 - {name: ANTIPHON_AGENT_DRAIN_TIMEOUT_SECONDS, value: {{ int .Values.agentWorker.longestCallSeconds | quote }}}
@@ -120,7 +121,7 @@
 - {name: ANTIPHON_FLEET_HOST, value: {{ .Values.pod.bindAddress | quote }}}
 - {name: ANTIPHON_FLEET_PORT, value: "8005"}
 - {name: ANTIPHON_FLEET_WARM_CALLS, value: {{ int .Values.fleet.warmCalls | quote }}}
-- {name: ANTIPHON_FLEET_DELETION_COST, value: kubernetes}
+- {name: ANTIPHON_FLEET_DELETION_COST, value: {{ ternary "kubernetes" "off" .Values.fleet.deletionCosts | quote }}}
 - {name: ANTIPHON_FLEET_NAMESPACE, value: {{ .Release.Namespace }}}
 - {name: ANTIPHON_FLEET_POD_SELECTOR, value: "app.kubernetes.io/instance={{ .Release.Name }},app.kubernetes.io/component=agent-worker"}
 {{- end }}

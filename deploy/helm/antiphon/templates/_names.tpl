@@ -58,6 +58,21 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- ternary .default .values.replicas (kindIs "invalid" .values.replicas) | int -}}
 {{- end }}
 
+{{/* The replicas that a Deployment is written with: (dict "values" BLOCK "default" NUMBER "context" CONTEXT). With an autoscaler
+     none, or, if a release before has written them, those that run: Helm removes what it has written once, and Kubernetes
+     then runs 1 pod until the autoscaler looks. */}}
+{{- define "antiphon.written-replicas" -}}
+{{- if not (include "antiphon.scaled" .values) -}}
+{{- include "antiphon.replicas" . -}}
+{{- else -}}
+{{- $name := include "antiphon.name" .context -}}
+{{- $live := lookup "apps/v1" "Deployment" .context.root.Release.Namespace $name | default (dict) -}}
+{{- if hasKey ($live.metadata | default (dict) | dig "annotations" (dict)) "antiphon/replicas" -}}
+{{- max $live.spec.replicas .values.autoscaling.minReplicas -}}
+{{- end -}}
+{{- end -}}
+{{- end }}
+
 {{/* Whether an autoscaler owns the number of pods of a block. */}}
 {{- define "antiphon.scaled" -}}
 {{- if dig "autoscaling" "enabled" false . -}}true{{- end -}}

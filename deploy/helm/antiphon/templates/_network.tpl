@@ -24,7 +24,7 @@
 {{- if .Values.fleet.enabled }}
 - component: fleet
   port: 8005
-  to: [nats, kubernetesApi]
+  to: {{ ternary "[nats, kubernetesApi]" "[nats]" .Values.fleet.deletionCosts }}
   from: {{ toJson $policy.kedaFrom }}
 {{- end }}
 {{- end }}

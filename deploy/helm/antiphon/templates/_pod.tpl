@@ -68,18 +68,30 @@ readinessProbe:
   failureThreshold: 2
 {{- end }}
 
-{{- define "antiphon.placement" -}}
+{{/* The nodes of a service: Jobs and tests with its image run there too. */}}
+{{- define "antiphon.nodes" -}}
 {{- with .values.nodeSelector }}
 nodeSelector: {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- with .values.tolerations }}
 tolerations: {{- toYaml . | nindent 2 }}
 {{- end }}
-{{- with .values.affinity }}
-affinity: {{- toYaml . | nindent 2 }}
-{{- end }}
 {{- with .values.priorityClassName }}
 priorityClassName: {{ . | quote }}
+{{- end }}
+{{- end }}
+
+{{- define "antiphon.nodes-of-job" -}}
+{{- include "antiphon.nodes" . }}
+{{- with pick (.values.affinity | default (dict)) "nodeAffinity" }}
+affinity: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{- define "antiphon.placement" -}}
+{{- include "antiphon.nodes" . }}
+{{- with .values.affinity }}
+affinity: {{- toYaml . | nindent 2 }}
 {{- end }}
 topologySpreadConstraints:
 {{- if .values.topologySpreadConstraints }}

@@ -2,12 +2,16 @@
 
 {{- define "antiphon.validate" -}}
 {{- include "antiphon.validate.moved" . -}}
+{{- include "antiphon.validate.names" . -}}
+{{- include "antiphon.validate.labels" (dict "root" . "name" "commonLabels" "labels" .Values.commonLabels) -}}
+{{- include "antiphon.validate.labels" (dict "root" . "name" "migration.podLabels" "labels" .Values.migration.podLabels) -}}
 {{- include "antiphon.validate.connections" . -}}
 {{- include "antiphon.validate.migration" . -}}
 {{- include "antiphon.validate.views" . -}}
 {{- include "antiphon.validate.agents" . -}}
 {{- range $each := include "antiphon.components" . | fromYamlArray -}}
 {{- $context := dict "root" $ "key" $each.key "component" $each.component "values" (index $.Values $each.key) -}}
+{{- include "antiphon.validate.labels" (dict "root" $ "name" (printf "%s.podLabels" $each.key) "labels" $context.values.podLabels) -}}
 {{- include "antiphon.validate.scaling" $context -}}
 {{- include "antiphon.validate.pods" $context -}}
 {{- include "antiphon.validate.environment" $context -}}
@@ -31,6 +35,24 @@
 {{- range $key, $advice := $moved -}}
 {{- if hasKey $.Values $key -}}
 {{- fail (printf "\n%s is not a value of this chart: %s." $key $advice) -}}
+{{- end -}}
+{{- end -}}
+{{- end }}
+
+{{/* A Service begins with a letter and has no dot; the API server would say so after the migration. */}}
+{{- define "antiphon.validate.names" -}}
+{{- $name := include "antiphon.fullname" . -}}
+{{- if not (regexMatch "^[a-z]([-a-z0-9]*[a-z0-9])?$" $name) -}}
+{{- fail (printf "\nThe names of objects would begin with %s, which no Service may. Set fullnameOverride to a letter, and then small letters, digits and `-`, such as antiphon." $name) -}}
+{{- end -}}
+{{- end }}
+
+{{/* Labels by which Services and Deployments find their pods: (dict "root" $ "name" VALUE "labels" LABELS). */}}
+{{- define "antiphon.validate.labels" -}}
+{{- $ours := keys (include "antiphon.labels" (dict "root" (merge (dict "Values" (dict)) (omit .root "Values")) "component" "any") | fromYaml) -}}
+{{- range $label, $value := .labels -}}
+{{- if has $label $ours -}}
+{{- fail (printf "\n%s has %s, which the chart sets itself, and by which it finds its pods. Remove it, or choose a name of your own, such as example.com/%s." $.name $label (base $label)) -}}
 {{- end -}}
 {{- end -}}
 {{- end }}
