@@ -3,18 +3,20 @@
 import json
 import re
 import time
+import urllib.request
 from pathlib import Path
 from typing import Any
 
 import pytest
 from deploy import compose_env
 from deploy.images.build import SERVICES, Docker
-from tests.containers.conftest import Platform, running
+from tests.containers.conftest import Platform, programs, running
 
 ONE_SHOT = ("migrate", "streams", "publish-flows")
-SERVERS = ("nats", "postgres", "livekit")
+SERVERS = ("nats", "postgres", "livekit", "prometheus")
 CLOSED_SECONDS = 90.0
 CLUSTER_SECONDS = 120.0
+SCRAPED_SECONDS = 60.0
 
 
 def inspected(docker: Docker, container: str) -> dict[str, Any]:
@@ -86,6 +88,12 @@ def test_every_container_is_healthy_and_confined(
         assert found["RestartCount"] == 0
 
 
+def test_the_engine_waits_for_longer_than_calls_may_go_on(platform: Platform, docker: Docker) -> None:
+    config = inspected(docker, platform.container("agent-worker"))["Config"]
+
+    assert config["StopTimeout"] == int(platform.variables["ANTIPHON_AGENT_DRAIN_TIMEOUT_SECONDS"]) + 60
+
+
 @pytest.mark.parametrize("service", ONE_SHOT)
 def test_what_runs_once_has_ended_well(platform: Platform, docker: Docker, service: str) -> None:
     state = inspected(docker, platform.container(service))["State"]
@@ -117,11 +125,36 @@ def test_the_data_outlives_the_containers(platform: Platform, called: str) -> No
     assert again.returncode == 0, again.stdout + again.stderr
 
 
+def test_prometheus_reads_what_its_configuration_says(platform: Platform, called: str) -> None:
+    deadline = time.monotonic() + SCRAPED_SECONDS
+    while True:
+        targets = asked(platform, "targets?state=active")["activeTargets"]
+        if all(each["health"] != "unknown" for each in targets):
+            break
+        assert time.monotonic() < deadline, targets
+        time.sleep(0.5)
+    names = asked(platform, "label/__name__/values")
+
+    assert [(each["scrapePool"], each["scrapeUrl"], each["health"]) for each in targets] == [
+        ("livekit", "http://livekit:6789/metrics", "up")
+    ]
+    assert {"livekit_room_total", "livekit_participant_total"} <= set(names)
+
+
+def asked(platform: Platform, question: str) -> Any:
+    """Return an answer of Prometheus."""
+    url = f"http://127.0.0.1:{platform.variables['PROMETHEUS_PORT']}/api/v1/{question}"
+    with urllib.request.urlopen(url, timeout=20) as answer:
+        return json.load(answer)["data"]
+
+
+@pytest.mark.parametrize("version", programs())
 def test_the_profile_of_a_cluster_makes_one_of_three_brokers(
-    variables: dict[str, str], tmp_path: Path
+    variables: dict[str, str], tmp_path: Path, version: str
 ) -> None:
     chosen = variables | compose_env.variables("192.0.2.1", cluster=True, metrics=False)
-    with running("antiphoncluster", chosen, tmp_path / "env", *compose_env.BROKERS) as cluster:
+    compose = programs()[version]
+    with running(compose, "antiphoncluster", chosen, tmp_path / "env", *compose_env.BROKERS) as cluster:
         deadline = time.monotonic() + CLUSTER_SECONDS
         while True:
             url = "http://127.0.0.1:8222/jsz"
