@@ -17,6 +17,7 @@ SERVERS = ("nats", "postgres", "livekit", "prometheus")
 CLOSED_SECONDS = 90.0
 CLUSTER_SECONDS = 120.0
 SCRAPED_SECONDS = 60.0
+HEALTH_SECONDS = 120.0
 
 
 def inspected(docker: Docker, container: str) -> dict[str, Any]:
@@ -25,13 +26,24 @@ def inspected(docker: Docker, container: str) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def called(platform: Platform) -> str:
-    """Make a call by voice from this machine; return the id of its session."""
+def called(platform: Platform, docker: Docker) -> str:
+    """Make a call by voice from this machine, once all is healthy; return the id of its session."""
+    wait_for_health(docker, platform, "healthy", *SERVICES)
+    docker.ask("wait", platform.container("publish-flows"))
     done = platform.antiphon("call", "--ready-within", "60")
     assert done.returncode == 0, done.stdout + done.stderr
     found = re.search(r"ses_\w+", done.stdout)
     assert found, done.stdout
     return found[0]
+
+
+def wait_for_health(docker: Docker, platform: Platform, status: str, *services: str) -> None:
+    deadline = time.monotonic() + HEALTH_SECONDS
+    for service in services:
+        container = platform.container(service)
+        while (health := inspected(docker, container)["State"]["Health"])["Status"] != status:
+            assert time.monotonic() < deadline, (service, health)
+            time.sleep(0.5)
 
 
 def closed(platform: Platform, session: str) -> dict[str, Any]:
@@ -73,10 +85,10 @@ def test_livekit_sends_its_webhooks_to_the_service(platform: Platform, called: s
 def test_every_container_is_healthy_and_confined(
     platform: Platform, docker: Docker, called: str, service: str
 ) -> None:
+    wait_for_health(docker, platform, "healthy", service)
     found = inspected(docker, platform.container(service))
     host = found["HostConfig"]
 
-    assert found["State"]["Health"]["Status"] == "healthy"
     assert host["ReadonlyRootfs"]
     assert host["Memory"] > 0
     assert host["NanoCpus"] > 0
@@ -114,9 +126,22 @@ def test_only_loopback_and_the_media_address_are_published(
     assert published == {"127.0.0.1", platform.variables["LIVEKIT_BIND"]}
 
 
-def test_the_data_outlives_the_containers(platform: Platform, called: str) -> None:
+def test_health_is_that_calls_can_be_taken(platform: Platform, docker: Docker, called: str) -> None:
+    wait_for_health(docker, platform, "healthy", *SERVICES)
+    platform.compose("stop", "nats")
+    wait_for_health(docker, platform, "unhealthy", *SERVICES)
+    platform.compose("start", "nats")
+    wait_for_health(docker, platform, "healthy", *SERVICES)
+
+    done = platform.antiphon("call", "--ready-within", "60")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert {inspected(docker, platform.container(each))["RestartCount"] for each in SERVICES} == {0}
+
+
+def test_the_data_outlives_the_containers(platform: Platform, docker: Docker, called: str) -> None:
     platform.compose("down", "--timeout", "20")
     platform.compose("up", "-d")
+    wait_for_health(docker, platform, "healthy", *SERVICES)
 
     done = platform.antiphon("show", called)
     again = platform.antiphon("call", "--ready-within", "60")

@@ -179,7 +179,8 @@ def test_a_checkout_that_only_its_owner_reads_makes_an_image_that_its_user_reads
         shutil.copy(ROOT / name, tmp_path / name)
     (tmp_path / "deploy" / "images" / "health.py").chmod(0o600)  # as with umask 077
     docker.ask(
-        "build", "--tag", "antiphon.test/closed", "--build-arg=SERVICE=fleet", f"--build-arg=BASE_IMAGE={base}",
+        "build", "--tag", "antiphon.test/closed",
+        "--build-arg=SERVICE=fleet", f"--build-arg=BASE_IMAGE={base}",
         "--file", str(tmp_path / "deploy" / "images" / "service.Dockerfile"), str(tmp_path),
         seconds=BUILD_SECONDS,
     )  # fmt: skip
