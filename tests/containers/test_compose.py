@@ -17,7 +17,7 @@ SERVERS = ("nats", "postgres", "livekit", "prometheus")
 CLOSED_SECONDS = 90.0
 CLUSTER_SECONDS = 120.0
 SCRAPED_SECONDS = 60.0
-HEALTH_SECONDS = 120.0
+HEALTH_SECONDS = 300.0
 
 
 def inspected(docker: Docker, container: str) -> dict[str, Any]:
@@ -29,7 +29,7 @@ def inspected(docker: Docker, container: str) -> dict[str, Any]:
 def called(platform: Platform, docker: Docker) -> str:
     """Make a call by voice from this machine, once all is healthy; return the id of its session."""
     wait_for_health(docker, platform, "healthy", *SERVICES)
-    docker.ask("wait", platform.container("publish-flows"))
+    docker.ask("wait", platform.container("publish-flows"), seconds=HEALTH_SECONDS)
     done = platform.antiphon("call", "--ready-within", "60")
     assert done.returncode == 0, done.stdout + done.stderr
     found = re.search(r"ses_\w+", done.stdout)
