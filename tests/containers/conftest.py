@@ -26,7 +26,7 @@ from antiphon.cli.stack.ports import free_port
 ROOT = Path(__file__).parents[2]
 PREFIX = "antiphon.test"
 BUILD_SECONDS = 2400.0
-UP_SECONDS = 400.0
+UP_SECONDS = 900.0
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -110,9 +110,9 @@ class Platform:
 
     def container(self, service: str) -> str:
         """Return the id of a service's container."""
-        return self.compose("ps", "--all", "--quiet", service, seconds=60).strip()
+        return self.compose("ps", "--all", "--quiet", service, seconds=120).strip()
 
-    def antiphon(self, *arguments: str, seconds: float = 240.0) -> subprocess.CompletedProcess[str]:
+    def antiphon(self, *arguments: str, seconds: float = 400.0) -> subprocess.CompletedProcess[str]:
         """Run the command of a user on this machine."""
         api = {
             "ANTIPHON_API_URL": f"http://127.0.0.1:{self.variables['ANTIPHON_API_PORT']}",
