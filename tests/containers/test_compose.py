@@ -113,6 +113,14 @@ def test_what_runs_once_has_ended_well(platform: Platform, docker: Docker, servi
     assert (state["Status"], state["ExitCode"]) == ("exited", 0)
 
 
+@pytest.mark.parametrize("service", [*SERVICES, *SERVERS, *ONE_SHOT])
+def test_every_volume_has_a_name(platform: Platform, docker: Docker, called: str, service: str) -> None:
+    mounts = inspected(docker, platform.container(service))["Mounts"]
+    volumes = [mount["Name"] for mount in mounts if mount["Type"] == "volume"]
+
+    assert all(name.startswith("antiphontests_") for name in volumes), volumes  # `down` leaves one without
+
+
 def test_only_loopback_and_the_media_address_are_published(
     platform: Platform, docker: Docker, called: str
 ) -> None:

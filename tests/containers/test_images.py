@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from deploy.images.build import SERVICES, Docker
+from deploy.images.build import SERVICES, Docker, keep_sbom
 from deploy.images.declared import declared, normal
 
 ROOT = Path(__file__).parents[2]
@@ -139,6 +139,16 @@ def test_it_is_small(docker: Docker, images: dict[str, str], base: str, service:
 
     print(f"{service}: {over:.0f} MB over the base")
     assert over < BUDGET[service]
+
+
+def test_taking_out_the_components_leaves_no_volume(
+    docker: Docker, images: dict[str, str], tmp_path: Path
+) -> None:
+    before = set(docker.ask("volume", "ls", "--quiet").split())
+
+    keep_sbom(docker, images["agent-worker"], tmp_path / "components.json")
+
+    assert set(docker.ask("volume", "ls", "--quiet").split()) - before == set()
 
 
 def test_no_layer_tells_of_the_index(docker: Docker, images: dict[str, str], service: str) -> None:
