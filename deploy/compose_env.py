@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[1]
 FILE = ROOT / "deploy" / ".env"
 ELSEWHERE = ("192.0.2.1", 9)  # an address for documentation: connecting a UDP socket sends nothing
 BROKERS = ("nats", "nats-2", "nats-3")
+MOUNTED = ("deploy/nats", "deploy/prometheus", "flows")  # and read by users of containers
 
 
 def new_secrets() -> dict[str, str]:
@@ -56,6 +57,16 @@ def variables(node_ip: str, *, cluster: bool, metrics: bool) -> dict[str, str]:
     return found
 
 
+def closed_to_containers(root: Path) -> Path | None:
+    """Return a file or folder that compose mounts and that only its owner may read; None without one."""
+    for folder in (root / name for name in MOUNTED):
+        for path in (folder, *sorted(folder.rglob("*"))):
+            needed = 0o005 if path.is_dir() else 0o004
+            if path.stat().st_mode & needed != needed:
+                return path
+    return None
+
+
 def write(file: Path, values: Mapping[str, str]) -> None:
     """Write a new file that only its owner reads. Raises FileExistsError."""
     descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -83,6 +94,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if node_ip is None:
         print(
             "compose_env: this machine has no route outside: name its address with --node-ip", file=sys.stderr
+        )
+        return 1
+    if closed := closed_to_containers(ROOT):
+        print(
+            f"compose_env: containers cannot read {closed}, as after umask 077: "
+            f"chmod -R go+rX {' '.join(MOUNTED)}",
+            file=sys.stderr,
         )
         return 1
     try:

@@ -40,7 +40,7 @@ ENV PATH=/opt/antiphon/bin:/usr/local/bin:/usr/bin:/bin HOME=/tmp LANG=C.UTF-8 \
     ANTIPHON_AGENT_HEALTH_HOST=0.0.0.0 ANTIPHON_AGENT_HEALTH_PORT=8003 \
     ANTIPHON_JOURNAL_DIR=/var/lib/antiphon/journals
 COPY --from=builder /usr/bin/tini-static /opt/tini
-COPY deploy/images/health.py /opt/health.py
+COPY --chmod=0644 deploy/images/health.py /opt/health.py
 COPY --from=requirements /opt/antiphon /opt/antiphon
 COPY --from=packages /opt/packages /opt/antiphon
 COPY --from=packages /opt/sbom /opt/sbom

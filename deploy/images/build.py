@@ -168,7 +168,7 @@ def keep_sbom(docker: Docker, name: str, file: Path) -> None:
     try:
         docker.ask("cp", f"{container}:{SBOM}", str(file))
     finally:
-        docker.ask("rm", container)
+        docker.ask("rm", "--volumes", container)
 
 
 def table(built: Sequence[Built]) -> str:

@@ -1,6 +1,6 @@
-"""The health check of an image: whether the service answers on its own /health/live.
+"""The health check of an image: whether the service answers on its own /health/live, or on another path.
 
-    python -I -S health.py VARIABLE PORT      VARIABLE may name another port
+    python -I -S health.py VARIABLE PORT [PATH]      VARIABLE may name another port
 
 It is copied into the image and imports as little as it can: an engine runs it every few seconds.
 """
@@ -10,15 +10,15 @@ import socket
 import sys
 
 SECONDS = 4.0
-REQUEST = b"GET /health/live HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"
+REQUEST = "GET {} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"
 
 
-def alive(port: int) -> bool:
+def answers(port: int, path: str) -> bool:
     """Return whether the service on this port of the container answers with 200."""
     try:
         with socket.create_connection(("127.0.0.1", port), SECONDS) as connection:
             connection.settimeout(SECONDS)
-            connection.sendall(REQUEST)
+            connection.sendall(REQUEST.format(path).encode())
             answer = b""
             while b"\r\n" not in answer and (part := connection.recv(256)):
                 answer += part
@@ -31,5 +31,5 @@ def alive(port: int) -> bool:
 
 
 if __name__ == "__main__":
-    variable, default = sys.argv[1:]
-    sys.exit(0 if alive(int(os.environ.get(variable) or default)) else 1)
+    variable, default, *path = sys.argv[1:]
+    sys.exit(0 if answers(int(os.environ.get(variable) or default), *(path or ["/health/live"])) else 1)

@@ -56,7 +56,8 @@ def locked(lock: str, found: Sequence[tuple[str, str]]) -> str:
     entries = entries_of(lock)
     chosen, missing = [], []
     for name, version in sorted(found):
-        matching = [entry for entry in entries.get(normal(name), []) if f"=={version}" in entry.split()[0]]
+        known = entries.get(normal(name), [])
+        matching = [entry for entry in known if entry.split()[0].partition("==")[2] == version]
         chosen += matching
         missing += [] if matching else [f"{name}=={version}"]
     if missing:
@@ -108,7 +109,9 @@ def install_packages(service: str, tools: Path, folder: Path) -> None:
         offline = ("--quiet", "--no-deps", "--no-index", "--no-build-isolation")
         _run(sys.executable, *build, *offline, *declared(ROOT, service).folders)
         pip = ("-m", "pip", "--python", tools / "bin" / "python", "install", "--no-deps", "--no-index")
-        _run(sys.executable, *pip, "--prefix", folder, *sorted(Path(wheels).glob("*.whl")))
+        # by name: of a path, pip and the list of components would keep the name of this temporary folder
+        names = ["==".join(resolved(wheel.name)) for wheel in sorted(Path(wheels).glob("*.whl"))]
+        _run(sys.executable, *pip, "--prefix", folder, "--find-links", wheels, *names)
 
 
 def write_sbom(service: str, tools: Path, folder: Path, file: Path) -> None:

@@ -45,7 +45,7 @@ WORKDIR /tmp
 ENV PATH=/opt/antiphon/bin:/usr/local/bin:/usr/bin:/bin HOME=/tmp LANG=C.UTF-8 \
     PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 COPY --from=builder /usr/bin/tini-static /opt/tini
-COPY deploy/images/health.py /opt/health.py
+COPY --chmod=0644 deploy/images/health.py /opt/health.py
 COPY --from=requirements /opt/antiphon /opt/antiphon
 COPY --from=packages /opt/packages /opt/antiphon
 COPY --from=packages /opt/sbom /opt/sbom

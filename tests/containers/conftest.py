@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,14 @@ from antiphon.cli.stack.ports import free_port
 ROOT = Path(__file__).parents[2]
 PREFIX = "antiphon.test"
 BUILD_SECONDS = 2400.0
-UP_SECONDS = 400.0
+UP_SECONDS = 900.0
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give the tests of this folder their own deadline: the first of them waits for the images."""
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker(pytest.mark.timeout(BUILD_SECONDS + UP_SECONDS))
 
 
 @pytest.fixture(scope="session")
@@ -46,7 +54,8 @@ def docker(engine: Engine) -> Docker:
 @pytest.fixture(scope="session")
 def servers(engine: Engine) -> Mapping[str, str]:
     """The names of the images of the servers and of the base, by the variables that name them."""
-    names = ("TEST_BASE_IMAGE", "TEST_NATS_IMAGE", "TEST_POSTGRES_IMAGE", "TEST_LIVEKIT_IMAGE")
+    servers = ("NATS", "POSTGRES", "LIVEKIT", "PROMETHEUS")
+    names = ("TEST_BASE_IMAGE", *(f"TEST_{server}_IMAGE" for server in servers))
     if all(name in os.environ for name in names):
         return {name: os.environ[name] for name in names}
     return stand_in_images.build(engine).variables()
@@ -101,9 +110,9 @@ class Platform:
 
     def container(self, service: str) -> str:
         """Return the id of a service's container."""
-        return self.compose("ps", "-q", service, seconds=60).strip()
+        return self.compose("ps", "--all", "--quiet", service, seconds=120).strip()
 
-    def antiphon(self, *arguments: str, seconds: float = 120.0) -> subprocess.CompletedProcess[str]:
+    def antiphon(self, *arguments: str, seconds: float = 400.0) -> subprocess.CompletedProcess[str]:
         """Run the command of a user on this machine."""
         api = {
             "ANTIPHON_API_URL": f"http://127.0.0.1:{self.variables['ANTIPHON_API_PORT']}",
@@ -115,12 +124,29 @@ class Platform:
         )  # fmt: skip
 
 
+@cache
+def programs() -> Mapping[str, tuple[str, ...]]:
+    """Every Compose of this machine, by its version: 2 and later before 1.29."""
+    found: dict[str, tuple[str, ...]] = {}
+    folders = os.environ["PATH"].split(os.pathsep)
+    commands = [("docker", "compose"), *((str(Path(folder, "docker-compose")),) for folder in folders)]
+    for command in commands:
+        if shutil.which(command[0]) is None:
+            continue
+        asked = subprocess.run(
+            [*command, "version", "--short"], capture_output=True, text=True, timeout=60, check=False
+        )
+        if asked.returncode == 0:
+            found.setdefault(asked.stdout.strip().removeprefix("v"), command)
+    newest_first = dict(sorted(found.items(), key=lambda each: each[0].startswith("1.")))
+    return newest_first or {"missing": ("docker-compose",)}
+
+
 @contextmanager
-def running(project: str, variables: Mapping[str, str], file: Path, *services: str) -> Iterator[Platform]:
+def running(
+    program: tuple[str, ...], project: str, variables: Mapping[str, str], file: Path, *services: str
+) -> Iterator[Platform]:
     """Start services with `compose up`, all of them by default; remove them with their volumes."""
-    program = os.environ.get("TEST_COMPOSE", "docker-compose").split()
-    if shutil.which(program[0]) is None:
-        pytest.exit(f"{program[0]} is missing: apt-get install docker-compose", returncode=1)
     compose_env.write(file, variables)
     options = ("-f", "deploy/compose.yaml", "--env-file", str(file), "-p", project)
     platform = Platform(variables, (*program, *options))
@@ -136,20 +162,23 @@ def variables(engine: Engine, servers: Mapping[str, str]) -> dict[str, str]:
     """The variables of a platform with the images of the tests, on ports that are free."""
     address = engine.network.gateway  # of this machine, on a bridge of the engine: nobody else reaches it
     ports = (
-        "ANTIPHON_API_PORT", "ANTIPHON_FLEET_PORT", "LIVEKIT_PORT", "LIVEKIT_UDP_PORT", "LIVEKIT_TCP_PORT"
+        "ANTIPHON_API_PORT", "ANTIPHON_FLEET_PORT", "LIVEKIT_PORT", "LIVEKIT_UDP_PORT", "LIVEKIT_TCP_PORT",
+        "PROMETHEUS_PORT",
     )  # fmt: skip
     chosen = {name: str(free_port()) for name in ports}
     return compose_env.variables(address, cluster=False, metrics=False) | {
         **chosen,
-        "COMPOSE_PROFILES": "fleet",
+        "COMPOSE_PROFILES": "fleet,metrics",
         "ANTIPHON_IMAGES": PREFIX,
         "ANTIPHON_VERSION": "tests",
         "NATS_IMAGE": servers["TEST_NATS_IMAGE"],
         "POSTGRES_IMAGE": servers["TEST_POSTGRES_IMAGE"],
         "LIVEKIT_IMAGE": servers["TEST_LIVEKIT_IMAGE"],
+        "PROMETHEUS_IMAGE": servers["TEST_PROMETHEUS_IMAGE"],
         "LIVEKIT_BIND": address,
         "ANTIPHON_LIVEKIT_PUBLIC_URL": f"ws://127.0.0.1:{chosen['LIVEKIT_PORT']}",
         "ANTIPHON_AGENT_LOAD_THRESHOLD": "inf",  # a busy machine must not refuse calls
+        "ANTIPHON_AGENT_DRAIN_TIMEOUT_SECONDS": "90",
         "ANTIPHON_STREAM_MAX_BYTES": str(256 << 20),
     }
 
@@ -158,6 +187,7 @@ def variables(engine: Engine, servers: Mapping[str, str]) -> dict[str, str]:
 def platform(
     images: dict[str, str], variables: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Platform]:
-    """Everything that the compose file starts without a profile, and `fleet`, from new secrets."""
-    with running("antiphontests", variables, tmp_path_factory.mktemp("compose") / "env") as platform:
+    """Everything that the compose file starts with one broker, from new secrets."""
+    newest = next(iter(programs().values()))
+    with running(newest, "antiphontests", variables, tmp_path_factory.mktemp("compose") / "env") as platform:
         yield platform

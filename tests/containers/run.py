@@ -2,8 +2,8 @@
 
     python -m tests.containers.run [--only images|backend] [--name NAME]
 
-Starts an engine (`engine.py`), builds the base image and the images of NATS, Postgres and LiveKit, and runs
-pytest twice: `tests/containers`, and with TEST_BACKEND=containers the tests below. All that it started is
+Starts an engine (`engine.py`), builds the base image and those of NATS, Postgres, LiveKit and Prometheus, and
+runs pytest twice: `tests/containers`, and with TEST_BACKEND=containers the tests below. What it started is
 gone at the end; the images and at most 4 GB of build cache stay for the next run, in the cache folder.
 """
 
@@ -69,7 +69,7 @@ def _options() -> argparse.Namespace:
 
 
 def _build(started: Engine) -> stand_in_images.Images:
-    print("test-containers: building the images of NATS, Postgres and LiveKit", flush=True)
+    print("test-containers: building the images of NATS, Postgres, LiveKit and Prometheus", flush=True)
     began = time.monotonic()
     images = stand_in_images.build(started)
     print(f"test-containers: built in {time.monotonic() - began:.1f} s", flush=True)

@@ -1,4 +1,4 @@
-"""Images of NATS, Postgres and LiveKit from the programs that this checkout already has: nothing is pulled.
+"""Images of NATS, Postgres and LiveKit from the programs of this checkout, of Prometheus from Debian's.
 
 They behave as the official images for the flags and the variables that the compose file and the tests use.
 """
@@ -32,6 +32,7 @@ class Images:
     nats: str
     postgres: str
     livekit: str
+    prometheus: str
 
     def variables(self) -> dict[str, str]:
         """The settings of the tests that use them."""
@@ -40,6 +41,7 @@ class Images:
             "TEST_NATS_IMAGE": self.nats,
             "TEST_POSTGRES_IMAGE": self.postgres,
             "TEST_LIVEKIT_IMAGE": self.livekit,
+            "TEST_PROMETHEUS_IMAGE": self.prometheus,
         }
 
 
@@ -57,7 +59,8 @@ def build(engine: Engine) -> Images:
     postgres = _build(engine, base, "postgres", postgres_version, programs)
     server = livekit_build.find_livekit(load(StackSettings).cache, lambda _: None)
     livekit = _build(engine, base, "livekit", f"v{livekit_build.VERSION}", {"livekit-server": server})
-    return Images(base, nats, postgres, livekit)
+    prometheus = _build(engine, base, "prometheus", "debian", {})
+    return Images(base, nats, postgres, livekit, prometheus)
 
 
 def _build(engine: Engine, base: str, name: str, version: str, parts: dict[str, Path]) -> str:

@@ -11,7 +11,7 @@ import pytest
 from tests.fixtures.leftovers import MEMORY, RUN
 
 ROOT = Path(__file__).parents[2]
-SECONDS = 150.0
+SECONDS = 600.0
 USES_SERVERS = """
 import pytest
 

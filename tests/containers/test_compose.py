@@ -3,18 +3,21 @@
 import json
 import re
 import time
+import urllib.request
 from pathlib import Path
 from typing import Any
 
 import pytest
 from deploy import compose_env
 from deploy.images.build import SERVICES, Docker
-from tests.containers.conftest import Platform, running
+from tests.containers.conftest import Platform, programs, running
 
 ONE_SHOT = ("migrate", "streams", "publish-flows")
-SERVERS = ("nats", "postgres", "livekit")
-CLOSED_SECONDS = 90.0
-CLUSTER_SECONDS = 120.0
+SERVERS = ("nats", "postgres", "livekit", "prometheus")
+CLOSED_SECONDS = 240.0
+CLUSTER_SECONDS = 300.0
+SCRAPED_SECONDS = 180.0
+HEALTH_SECONDS = 300.0
 
 
 def inspected(docker: Docker, container: str) -> dict[str, Any]:
@@ -23,13 +26,24 @@ def inspected(docker: Docker, container: str) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def called(platform: Platform) -> str:
-    """Make a call by voice from this machine; return the id of its session."""
-    done = platform.antiphon("call", "--ready-within", "60")
+def called(platform: Platform, docker: Docker) -> str:
+    """Make a call by voice from this machine, once all is healthy; return the id of its session."""
+    wait_for_health(docker, platform, "healthy", *SERVICES)
+    docker.ask("wait", platform.container("publish-flows"), seconds=HEALTH_SECONDS)
+    done = platform.antiphon("call", "--ready-within", "150")
     assert done.returncode == 0, done.stdout + done.stderr
     found = re.search(r"ses_\w+", done.stdout)
     assert found, done.stdout
     return found[0]
+
+
+def wait_for_health(docker: Docker, platform: Platform, status: str, *services: str) -> None:
+    deadline = time.monotonic() + HEALTH_SECONDS
+    for service in services:
+        container = platform.container(service)
+        while (health := inspected(docker, container)["State"]["Health"])["Status"] != status:
+            assert time.monotonic() < deadline, (service, health)
+            time.sleep(0.5)
 
 
 def closed(platform: Platform, session: str) -> dict[str, Any]:
@@ -71,10 +85,10 @@ def test_livekit_sends_its_webhooks_to_the_service(platform: Platform, called: s
 def test_every_container_is_healthy_and_confined(
     platform: Platform, docker: Docker, called: str, service: str
 ) -> None:
+    wait_for_health(docker, platform, "healthy", service)
     found = inspected(docker, platform.container(service))
     host = found["HostConfig"]
 
-    assert found["State"]["Health"]["Status"] == "healthy"
     assert host["ReadonlyRootfs"]
     assert host["Memory"] > 0
     assert host["NanoCpus"] > 0
@@ -86,11 +100,25 @@ def test_every_container_is_healthy_and_confined(
         assert found["RestartCount"] == 0
 
 
+def test_the_engine_waits_for_longer_than_calls_may_go_on(platform: Platform, docker: Docker) -> None:
+    config = inspected(docker, platform.container("agent-worker"))["Config"]
+
+    assert config["StopTimeout"] == int(platform.variables["ANTIPHON_AGENT_DRAIN_TIMEOUT_SECONDS"]) + 60
+
+
 @pytest.mark.parametrize("service", ONE_SHOT)
 def test_what_runs_once_has_ended_well(platform: Platform, docker: Docker, service: str) -> None:
     state = inspected(docker, platform.container(service))["State"]
 
     assert (state["Status"], state["ExitCode"]) == ("exited", 0)
+
+
+@pytest.mark.parametrize("service", [*SERVICES, *SERVERS, *ONE_SHOT])
+def test_every_volume_has_a_name(platform: Platform, docker: Docker, called: str, service: str) -> None:
+    mounts = inspected(docker, platform.container(service))["Mounts"]
+    volumes = [mount["Name"] for mount in mounts if mount["Type"] == "volume"]
+
+    assert all(name.startswith("antiphontests_") for name in volumes), volumes  # `down` leaves one without
 
 
 def test_only_loopback_and_the_media_address_are_published(
@@ -106,27 +134,65 @@ def test_only_loopback_and_the_media_address_are_published(
     assert published == {"127.0.0.1", platform.variables["LIVEKIT_BIND"]}
 
 
-def test_the_data_outlives_the_containers(platform: Platform, called: str) -> None:
+def test_health_is_that_calls_can_be_taken(platform: Platform, docker: Docker, called: str) -> None:
+    wait_for_health(docker, platform, "healthy", *SERVICES)
+    platform.compose("stop", "nats")
+    wait_for_health(docker, platform, "unhealthy", *SERVICES)
+    platform.compose("start", "nats")
+    wait_for_health(docker, platform, "healthy", *SERVICES)
+
+    done = platform.antiphon("call", "--ready-within", "150")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert {inspected(docker, platform.container(each))["RestartCount"] for each in SERVICES} == {0}
+
+
+def test_the_data_outlives_the_containers(platform: Platform, docker: Docker, called: str) -> None:
     platform.compose("down", "--timeout", "20")
     platform.compose("up", "-d")
+    wait_for_health(docker, platform, "healthy", *SERVICES)
 
     done = platform.antiphon("show", called)
-    again = platform.antiphon("call", "--ready-within", "60")
+    again = platform.antiphon("call", "--ready-within", "150")
 
     assert done.returncode == 0, done.stderr
     assert again.returncode == 0, again.stdout + again.stderr
 
 
+def test_prometheus_reads_what_its_configuration_says(platform: Platform, called: str) -> None:
+    deadline = time.monotonic() + SCRAPED_SECONDS
+    while True:
+        targets = asked(platform, "targets?state=active")["activeTargets"]
+        if all(each["health"] != "unknown" for each in targets):
+            break
+        assert time.monotonic() < deadline, targets
+        time.sleep(0.5)
+    names = asked(platform, "label/__name__/values")
+
+    assert [(each["scrapePool"], each["scrapeUrl"], each["health"]) for each in targets] == [
+        ("livekit", "http://livekit:6789/metrics", "up")
+    ]
+    assert {"livekit_room_total", "livekit_participant_total"} <= set(names)
+
+
+def asked(platform: Platform, question: str) -> Any:
+    """Return an answer of Prometheus."""
+    url = f"http://127.0.0.1:{platform.variables['PROMETHEUS_PORT']}/api/v1/{question}"
+    with urllib.request.urlopen(url, timeout=20) as answer:
+        return json.load(answer)["data"]
+
+
+@pytest.mark.parametrize("version", programs())
 def test_the_profile_of_a_cluster_makes_one_of_three_brokers(
-    variables: dict[str, str], tmp_path: Path
+    variables: dict[str, str], tmp_path: Path, version: str
 ) -> None:
     chosen = variables | compose_env.variables("192.0.2.1", cluster=True, metrics=False)
-    with running("antiphoncluster", chosen, tmp_path / "env", *compose_env.BROKERS) as cluster:
+    compose = programs()[version]
+    with running(compose, "antiphoncluster", chosen, tmp_path / "env", *compose_env.BROKERS) as cluster:
         deadline = time.monotonic() + CLUSTER_SECONDS
         while True:
             url = "http://127.0.0.1:8222/jsz"
             state = json.loads(
-                cluster.compose("exec", "-T", "nats", "wget", "-q", "-O", "-", url, seconds=60)
+                cluster.compose("exec", "-T", "nats", "wget", "-q", "-O", "-", url, seconds=120)
             )
             if state["meta_cluster"].get("leader") and state["meta_cluster"]["cluster_size"] == 3:
                 break

@@ -55,3 +55,23 @@ def test_a_wrong_address_is_refused(tmp_path: Path, capsys: pytest.CaptureFixtur
 
     assert refused.value.code == 2
     assert "--node-ip" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("name", "mode"), [("flows/a.yaml", 0o600), ("deploy/nats", 0o700)])
+def test_a_checkout_that_containers_cannot_read_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str, mode: int
+) -> None:
+    for folder in compose_env.MOUNTED:
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder).chmod(0o755)
+    (tmp_path / "flows" / "a.yaml").touch()
+    (tmp_path / "flows" / "a.yaml").chmod(0o644)
+    assert compose_env.closed_to_containers(tmp_path) is None
+    (tmp_path / name).chmod(mode)
+    assert compose_env.closed_to_containers(tmp_path) == tmp_path / name
+    monkeypatch.setattr(compose_env, "closed_to_containers", lambda _: tmp_path / name)
+
+    assert compose_env.main(["--file", str(tmp_path / "env"), "--node-ip", "192.0.2.7"]) == 1
+
+    assert f"{name}, as after umask 077: chmod -R go+rX deploy/nats" in capsys.readouterr().err
+    assert not (tmp_path / "env").exists()

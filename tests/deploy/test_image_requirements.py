@@ -35,7 +35,7 @@ def test_what_was_resolved_is_installed_with_the_hashes_of_the_lock() -> None:
     assert "sha256:23" in chosen
 
 
-@pytest.mark.parametrize("found", [("three", "1.0"), ("one", "1.1"), ("two", "2.2")])
+@pytest.mark.parametrize("found", [("three", "1.0"), ("one", "1.1"), ("one", "1"), ("two", "2.2")])
 def test_what_the_lock_lacks_is_refused(found: tuple[str, str]) -> None:
     with pytest.raises(NotLocked, match=f"{found[0]}=={found[1]}.*make lock"):
         locked(LOCKED, [found])
