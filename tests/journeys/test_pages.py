@@ -3,6 +3,7 @@
 import asyncio
 import os
 import re
+import shutil
 import sys
 from asyncio.subprocess import PIPE
 from contextlib import suppress
@@ -35,6 +36,12 @@ class Shell:
         (folder / ".venv").symlink_to(sys.prefix)
         ours = {name: value for name, value in os.environ.items() if not name.startswith("ANTIPHON_")}
         self.environment = {**ours, **stack.settings.environment(), "PYTHONUNBUFFERED": "1"}
+        if shutil.which("curl") is None:  # a user's machine needs none
+            program = folder / "bin" / "curl"
+            program.parent.mkdir()
+            program.write_text(f"#!{sys.executable}\n{(ROOT / 'tests' / 'fixtures' / 'curl.py').read_text()}")
+            program.chmod(0o755)
+            self.environment["PATH"] = f"{program.parent}:{os.environ['PATH']}"
 
     async def run(self, script: str, until: str = "") -> str:
         """Run a script; return what it prints, to its end or until a line of it matches."""
