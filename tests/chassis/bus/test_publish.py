@@ -130,6 +130,25 @@ async def test_a_full_stream_raises(bus: Bus, message: MessageOf) -> None:
     assert await stored(bus)
 
 
+async def test_a_full_stream_is_named_when_the_last_attempt_has_no_answer(
+    bus: Bus, message: MessageOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info = await bus.connection.api(f"STREAM.INFO.{SESSIONS.name}")
+    await bus.connection.api(f"STREAM.UPDATE.{SESSIONS.name}", info["config"] | {"sealed": True})
+    request, answered = bus.connection.request, False
+
+    async def answer_once(*arguments: Any) -> Any:
+        nonlocal answered
+        if answered:
+            raise TimeoutError
+        answered = True
+        return await request(*arguments)
+
+    monkeypatch.setattr(bus.connection, "request", answer_once)
+    with pytest.raises(StreamFull, match="not acknowledged within"):
+        await bus.publish(message(1), timeout_seconds=0.3)
+
+
 def test_an_event_is_addressed_by_its_family_with_its_trace() -> None:
     envelope = seal(
         CommandRequested(command_id="1", verb="end", actor="test"),

@@ -96,8 +96,18 @@ async def publish(
         first_seconds=FIRST_BACKOFF_SECONDS,
         longest_seconds=LONGEST_BACKOFF_SECONDS,
     )
+    full = False  # by the last answer; the last attempt may have had no time for one
+
+    async def attempt() -> PubAck:
+        nonlocal full
+        try:
+            return await _publish_once(connection, out.subject, out.payload, headers, deadline)
+        except StreamFull:
+            full = True
+            raise
+
     try:
-        answer = await retry(_publish_once, connection, out.subject, out.payload, headers, deadline)
+        answer = await retry(attempt)
     except Refused as refusal:
         if expect_empty and refusal.err_code in WRONG_LAST_SEQUENCE:
             return await _ack_own_message(connection, out, expect_empty, refusal, deadline)
@@ -105,7 +115,7 @@ async def publish(
     except TRANSIENT as error:
         if out.subject.startswith(_EVENTS):
             connection.not_stored_at = time.monotonic()
-        kind = StreamFull if isinstance(error, StreamFull) else BusUnavailable
+        kind = StreamFull if full else BusUnavailable
         raise kind(f"{out.subject} was not acknowledged within {timeout_seconds:g} s: {error!r}") from error
     if not answer.duplicate and out.subject.startswith(_EVENTS):
         connection.stored_at = time.monotonic()
