@@ -30,7 +30,7 @@ from antiphon.cli.stack import disk, process
 
 NOT_NOW = 75  # EX_TEMPFAIL
 NEEDED_GO = (1, 25)
-BUILD_SECONDS = 5400.0  # 13 minutes on two idle cores
+BUILD_SECONDS = 5400.0  # 13 to 16 minutes on two idle cores
 SAY_SECONDS = 30.0  # between two lines of progress
 POLL_SECONDS = 0.2
 PROGRAM_BYTES = 96 * disk.MIB  # of each of the programs, on average
