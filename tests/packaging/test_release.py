@@ -187,6 +187,23 @@ def test_an_engine_that_does_not_answer_is_missing(tmp_path: Path, monkeypatch: 
         images("1.0.0", tmp_path)
 
 
+def test_the_build_of_images_gets_no_arguments_of_the_release(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "deploy/images").mkdir(parents=True)
+    (tmp_path / "deploy/images/a.Dockerfile").touch()
+    (tmp_path / "deploy/images/build.py").write_text(
+        "import sys; open('given', 'w').write(str(sys.argv[1:]))"
+    )
+    program(tmp_path / "docker", "true")
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("ARGS", "--rehearse")  # as make does
+    monkeypatch.setenv("MAKEFLAGS", " -- ARGS=--rehearse")
+
+    assert images("1.0.0", tmp_path, base="mine:1") == []
+    assert (tmp_path / "given").read_text() == "['--base', 'mine:1']"
+
+
 def test_the_list_has_sizes_checksums_and_what_is_left_out(tmp_path: Path) -> None:
     (tmp_path / "python").mkdir()
     (tmp_path / "python" / "a.whl").write_bytes(bytes(2048))

@@ -28,7 +28,7 @@ class Refused(Exception):
     """A release that is not made, and why."""
 
 
-def make(folder: Path, *, rehearse: bool) -> dict[str, Any]:
+def make(folder: Path, *, rehearse: bool, base: str | None = None) -> dict[str, Any]:
     """Make the release in a folder and return its manifest. Raises Refused, Different, RuntimeError."""
     readiness.check_repository()
     version, problems = current(), readiness.problems()
@@ -59,7 +59,7 @@ def make(folder: Path, *, rehearse: bool) -> dict[str, Any]:
     _say("build the images")
     built_images: list[dict[str, str]] = []
     try:
-        built_images = images(version)
+        built_images = images(version, base=base)
     except Missing as error:
         left_out["images"] = str(error)
     manifest = {
@@ -122,10 +122,11 @@ def main(arguments: list[str]) -> int:
     parser.add_argument(
         "--folder", type=Path, help="where to (default: dist/<version>); a release that is there is replaced"
     )
+    parser.add_argument("--base", help="the base of the images, in place of the one in the Dockerfiles")
     given = parser.parse_args(arguments)
     folder = (given.folder or ROOT / "dist" / current()).absolute()
     try:
-        manifest = make(folder, rehearse=given.rehearse)
+        manifest = make(folder, rehearse=given.rehearse, base=given.base)
     except (Refused, packages.Different, RuntimeError, OSError, subprocess.TimeoutExpired) as error:
         print(error, file=sys.stderr)
         return 1

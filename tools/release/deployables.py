@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -53,8 +54,8 @@ def charts(folder: Path, version: str, root: Path = ROOT) -> dict[str, str]:
     return left_out
 
 
-def images(version: str, root: Path = ROOT) -> list[dict[str, str]]:
-    """Build the images by `make images`; return the name, id and size of what it has made.
+def images(version: str, root: Path = ROOT, base: str | None = None) -> list[dict[str, str]]:
+    """Build the images as `make images` does; return the name, id and size of what was made.
 
     Raises Missing without an engine or Dockerfiles, RuntimeError with what the engine says.
     """
@@ -65,8 +66,10 @@ def images(version: str, root: Path = ROOT) -> list[dict[str, str]]:
         raise Missing("no docker on the path")
     if subprocess.run([docker, "info"], capture_output=True, timeout=ENGINE_SECONDS, check=False).returncode:
         raise Missing("no Docker engine answers: start one, or set DOCKER_HOST")
-    if subprocess.run(["make", "images"], cwd=root, timeout=BUILD_SECONDS, check=False).returncode:
-        raise RuntimeError("make images failed")
+    # not by make, which would hand its ARGS on
+    build = [sys.executable, "-m", "deploy.images.build", *(["--base", base] if base else [])]
+    if subprocess.run(build, cwd=root, timeout=BUILD_SECONDS, check=False).returncode:
+        raise RuntimeError("the images were not built: make images says the same")
     listed = _run(
         [
             docker,
