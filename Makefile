@@ -15,6 +15,8 @@ SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13)
 PYTHON   ?= $(shell for name in python3.11 python3.12 python3.13 python3; do \
 	$$name -c '$(SUPPORTED)' 2>/dev/null && echo $$name && break; done)
 
+SITE     := NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+
 # Tests mostly wait: more processes than processors keep two of them busy.
 WORKERS  ?= 4
 
@@ -68,7 +70,7 @@ images: $(READY) ## build the images of the services (ARGS="--prefix registry.ex
 	@$(BIN)/python -m deploy.images.build $(ARGS)
 
 docs: $(READY) ## build the site of the documentation into build/site
-	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+	@$(SITE)
 	@echo "build/site/index.html"
 
 check: $(READY) ## lint, format, types, import rules, generated files, spelling, links of the docs
@@ -82,7 +84,7 @@ check: $(READY) ## lint, format, types, import rules, generated files, spelling,
 	@$(BIN)/python -m deploy.helm.values_reference --check docs/reference/helm-values.md
 	@$(BIN)/python -m tools.docs.event_catalogue --check docs/reference/events.md
 	@$(BIN)/codespell
-	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+	@$(SITE)
 
 bench: $(READY) ## measure: a table, and JSON in bench-results/
 	@$(BIN)/python -m tests.benchmarks.run $(ARGS)

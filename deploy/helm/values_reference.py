@@ -4,7 +4,6 @@ python -m deploy.helm.values_reference > docs/reference/helm-values.md
 python -m deploy.helm.values_reference --check docs/reference/helm-values.md
 """
 
-import argparse
 import json
 import sys
 from collections.abc import Iterator, Sequence
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from tools.docs.generated import print_or_check
 
 VALUES = Path(__file__).parent / "antiphon" / "values.yaml"
 MARK = "# -- "
@@ -108,19 +108,6 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|")
 
 
-def main() -> int:
-    """Print the page, or tell whether a file has it."""
-    parser = argparse.ArgumentParser(prog="python -m deploy.helm.values_reference")
-    parser.add_argument("--check", type=Path, metavar="FILE", help="exit with 1 if the file is another page")
-    arguments = parser.parse_args()
-    page = render(read_values(VALUES.read_text()))
-    if arguments.check is None:
-        print(page, end="")
-    elif not arguments.check.exists() or arguments.check.read_text() != page:
-        print(f"{arguments.check} is not that of {VALUES.name}: run make contracts", file=sys.stderr)
-        return 1
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    page = render(read_values(VALUES.read_text()))
+    sys.exit(print_or_check("deploy.helm.values_reference", page, VALUES.name))

@@ -1,12 +1,13 @@
 """Print docs/reference/events.md: `python -m tools.docs.event_catalogue [--check FILE]`."""
 
-import argparse
 import json
 import sys
 from collections.abc import Iterator
 from inspect import cleandoc
 from pathlib import Path
 from typing import Any
+
+from tools.docs.generated import print_or_check
 
 from antiphon.contracts.asyncapi import PRODUCERS
 from antiphon.contracts.event import Event, Family
@@ -88,18 +89,5 @@ def _anchor(heading: str) -> str:
     return "".join(c for c in heading.lower() if c.isalnum() or c in "_-")
 
 
-def main() -> int:
-    """Print the page, or tell whether a file has it."""
-    parser = argparse.ArgumentParser(prog="python -m tools.docs.event_catalogue")
-    parser.add_argument("--check", type=Path, metavar="FILE", help="exit with 1 if the file is another page")
-    file = parser.parse_args().check
-    if file is None:
-        print(page(), end="")
-    elif not file.exists() or file.read_text() != page():
-        print(f"{file} is not that of the contracts: run make contracts", file=sys.stderr)
-        return 1
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(print_or_check("tools.docs.event_catalogue", page(), "the contracts"))
