@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from tests.journeys.json_api import Json, SessionApi
+from tests.journeys.spoken import IGNORED_TEXTS, say_and_hear
 
 from antiphon.cli.caller import Caller
 from antiphon.cli.embedded import EmbeddedStack
@@ -19,9 +20,8 @@ from antiphon.cli.stack.postgres_files import INSTALLED
 BEFORE = "i would like to book a table for two"
 DURING = ("tomorrow at seven", "yes please")
 AFTER = "may i speak to the manager"
-IGNORED_TEXTS = (None, "(unclear)")  # the prompt after a silence; an unclear line that is repeated
-REPLY_SECONDS = 6.0  # a reply that waits for the broker takes longer
 COMMAND_SECONDS = 60.0
+UNDERSTOOD_SECONDS = 30.0
 
 Follow = Callable[[str], Awaitable[list[Json]]]
 
@@ -43,9 +43,9 @@ async def test_broker_loses_its_data_during_a_call(
         await _until_saved(api, created["session_id"], BEFORE)
         with outage("nats", until_ready=False):
             shutil.rmtree(stack.settings.home / "nats" / "store")
-            await _speak(caller, DURING[0])
+            await say_and_hear(caller, DURING[0], timeout_seconds=UNDERSTOOD_SECONDS)
         await _until(lambda: _is_ready(stack, "nats"))  # and it has nothing
-        await _speak(caller, DURING[1])
+        await say_and_hear(caller, DURING[1], timeout_seconds=UNDERSTOOD_SECONDS)
         output = await _succeeds(stack, "restore", str(backup), "--only", "buckets")
         assert "Restored: buckets." in output
         assert "was created again" in await _succeeds(stack, "streams", "recreate")
@@ -66,14 +66,6 @@ async def test_broker_loses_its_data_during_a_call(
     gaps = await _succeeds(stack, "streams", "gaps")
     assert "missing" not in gaps, gaps  # of no session: services store messages that are no events
     await api.create("booking", "grace")  # with the key of before
-
-
-async def _speak(caller: Caller, line: str) -> None:
-    await caller.wait_for_quiet(timeout_seconds=10)
-    said = asyncio.get_running_loop().time()
-    await caller.say_until_understood(line, timeout_seconds=30)
-    replied = next(s.at for s in caller.log.states if s.at > said and s.state == "speaking")
-    assert replied - said < REPLY_SECONDS
 
 
 async def _until_saved(api: SessionApi, session: str, text: str) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
 
 from tests.journeys.json_api import Json, SessionApi
+from tests.journeys.spoken import IGNORED_TEXTS, say_and_hear
 
 from antiphon.cli.caller import Caller
 
@@ -13,8 +14,6 @@ OUTAGE_SECONDS = 30.0
 BEFORE = "i would like to book a table for two"
 DURING = ("tomorrow at seven", "yes please")
 AFTER = "may i speak to the manager"
-IGNORED_TEXTS = (None, "(unclear)")  # the prompt after a silence; an unclear line that is repeated
-REPLY_SECONDS = 6.0  # a reply that waits for the broker takes longer
 
 
 async def test_broker_outage_during_a_call(
@@ -29,11 +28,7 @@ async def test_broker_outage_during_a_call(
         with outage("nats"):
             outage_began = time.monotonic()
             for line in DURING:
-                await caller.wait_for_quiet(timeout_seconds=10)
-                said = asyncio.get_running_loop().time()
-                await caller.say_until_understood(line, timeout_seconds=OUTAGE_SECONDS)
-                replied = next(s.at for s in caller.log.states if s.at > said and s.state == "speaking")
-                assert replied - said < REPLY_SECONDS
+                await say_and_hear(caller, line, timeout_seconds=OUTAGE_SECONDS)
             await asyncio.sleep(max(0.0, OUTAGE_SECONDS - (time.monotonic() - outage_began)))
         await caller.say_until_understood(AFTER)
 
