@@ -95,12 +95,13 @@ def test_the_image_of_each_service_starts_without_a_shell() -> None:
         assert set(run_time) == {"["}, name
 
 
-LISTED = """\
+FIRST, SECOND = "https://one.example/a", "https://two.example/a"
+LISTED = f"""\
 :env:.cert='/etc/of-the-variable.pem'
 :env:.default-timeout='180'
 :env:.find-links='/srv/wheels'
 global.cert='/etc/of-the-file.pem'
-global.extra-index-url='https://one.example/a\\nhttps://two.example/a'
+global.extra-index-url='{FIRST}\\n{SECOND}'
 install.retries='7'
 """
 
@@ -112,7 +113,7 @@ def test_the_settings_of_pip_reach_the_build_without_paths() -> None:
     assert settings["cert"] == "/etc/of-the-variable.pem"
     assert config.splitlines() == [
         "[global]",
-        "extra-index-url = https://one.example/a https://two.example/a",
+        f"extra-index-url = {FIRST} {SECOND}",
         "timeout = 180",
         "retries = 7",
         "cert = /run/secrets/ca.crt",
