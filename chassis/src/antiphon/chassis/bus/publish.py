@@ -96,7 +96,7 @@ async def publish(
         first_seconds=FIRST_BACKOFF_SECONDS,
         longest_seconds=LONGEST_BACKOFF_SECONDS,
     )
-    full = False  # by the last answer; the last attempt may have had no time for one
+    full = False  # as an attempt was told; the last one may have had no time for an answer
 
     async def attempt() -> PubAck:
         nonlocal full
