@@ -92,7 +92,7 @@ async def test_a_killed_job_loses_only_what_it_had_not_sent(worker: JobMetrics) 
     assert await first.wait() == -signal.SIGKILL
     worker.ended(1)
     assert gauges() == [3, 0, 2]
-    await second.communicate()  # it ends by itself, and reports what it has counted since
+    await second.communicate(b"")  # it ends by itself, and reports what it has counted since
     worker.ended(2)
     assert gauges() == [0, 0, 0]
     assert published() == events + 18

@@ -54,7 +54,7 @@ def prewarm_process(
     process: JobProcess, providers: Collection[Named] = OFFLINE_PROVIDERS, metrics_path: str | None = None
 ) -> None:
     """Set up an idle process: logs and traces, signals, the providers of flows. LiveKit's `setup_fnc`."""
-    telemetry.configure(SERVICE, load(AgentSettings))
+    telemetry.configure(SERVICE, load(AgentSettings), push_metrics=False)
     if threading.current_thread() is threading.main_thread():
         # LiveKit ignores SIGTERM only under spawn; under a forkserver, a signal to the group would end calls
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
