@@ -12,9 +12,10 @@ def _halves(histogram: str) -> tuple[tuple[str, str], ...]:
 TRAFFIC = (
     Panel(
         "Calls requested and ended",
-        "Calls a minute that were requested, and that ended, as they are committed to the log.",
+        "Calls a minute that were requested, began in a room of an agent of your own, and ended.",
         (
             (rate("antiphon_calls_requested_total", minute=True), "requested"),
+            (rate("antiphon_calls_adopted_total", minute=True), "adopted"),
             (rate("antiphon_calls_ended_total", minute=True), "ended"),
         ),
     ),
@@ -103,7 +104,7 @@ FAULTS = (
     Panel(
         "Errors of agents",
         "Errors of recognisers, models, voices and tools a minute; a fallback may have taken over.",
-        ((rate("antiphon_agent_errors_total", "source", minute=True), "{{source}}"),),
+        ((rate("antiphon_agent_errors_total", "recoverable", minute=True), "recoverable: {{recoverable}}"),),
         alerts=("AntiphonAgentErrors",),
         none="none",
     ),

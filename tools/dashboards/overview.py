@@ -54,7 +54,7 @@ HTTP = (
     ),
     Panel(
         "Webhooks of LiveKit",
-        "Webhooks a second that were valid, by what became of them.",
+        "Webhooks a second, by what became of them; `rejected` ones got a problem.",
         ((rate("antiphon_webhooks_total", "outcome"), "{{outcome}}"),),
         unit="reqps",
         alerts=("AntiphonWebhooksRefused",),
