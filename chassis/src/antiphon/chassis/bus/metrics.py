@@ -1,12 +1,18 @@
 """The metrics of a connection to the broker."""
 
-from typing import Final
+import time
+from collections.abc import Awaitable
+from typing import Final, TypeVar
 
 from antiphon.chassis.metrics import OTHER, AtMost, counter, gauge, histogram
+from antiphon.chassis.metrics.labels import ABSENT
 from antiphon.contracts.streams import BUCKETS, SESSIONS
 
 SYSTEM: Final = "nats"
 PUBLISH: Final = "publish"
+_EVENTS: Final = SESSIONS.subjects[0].removesuffix(">")
+
+T = TypeVar("T")
 
 duration = histogram(
     "messaging.client.operation.duration",
@@ -21,8 +27,32 @@ duration = histogram(
     },
 )
 connected = gauge(
-    "antiphon.bus.connected", description="1 while the process is connected to the broker, else 0"
+    "antiphon.bus.connected",
+    description="1 while the process is connected to the broker, else 0",
+    combine="min",
 )
 reconnects = counter(
     "antiphon.bus.reconnects", unit="{reconnect}", description="Times that a lost connection was made again"
 )
+
+
+async def timed(subject: str, publishing: Awaitable[T]) -> T:
+    """Await a publish and record its time; one that is cancelled is not recorded."""
+    started = time.perf_counter()
+    try:
+        result = await publishing
+    except Exception as error:
+        _record(subject, started, type(error).__name__)
+        raise
+    _record(subject, started, ABSENT)
+    return result
+
+
+def _record(subject: str, started: float, error: str) -> None:
+    duration.record(time.perf_counter() - started, SYSTEM, PUBLISH, _destination(subject), error)
+
+
+def _destination(subject: str) -> str:
+    if subject.startswith(_EVENTS):
+        return SESSIONS.name
+    return f"KV_{subject.split('.')[1]}" if subject.startswith("$KV.") else OTHER

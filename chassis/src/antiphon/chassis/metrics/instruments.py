@@ -4,6 +4,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import product
 from math import prod
+from operator import add
 from typing import Any, ClassVar, Literal
 
 from antiphon.chassis.library_log import get_logger
@@ -14,7 +15,8 @@ log = get_logger(__name__)
 ZEROED = 64  # series of a counter that exist from the start: else the first increase is not seen as one
 
 Readings = float | Mapping[Values, float]
-Combine = Literal["sum", "max"]
+Combine = Literal["sum", "min", "max"]
+_COMBINE: Mapping[Combine, Callable[[float, float], float]] = {"sum": add, "min": min, "max": max}
 
 
 class Counter(Instrument):
@@ -49,7 +51,7 @@ class Gauge(Instrument):
 
     def __init__(self, name: str, *, combine: Combine = "sum", **declaration: Any) -> None:
         super().__init__(name, **declaration)
-        self._combine = max if combine == "max" else float.__add__
+        self._combine = _COMBINE[combine]
         self._values: dict[Values, float] = {}
         self._reading: dict[int, Callable[[], Readings]] = {}
         self._next = 0
@@ -68,7 +70,7 @@ class Gauge(Instrument):
     def watch(self, read: Callable[[], Readings]) -> Callable[[], None]:
         """Read a value, or that of each series, whenever the gauge is read; return a function that ends it.
 
-        Values that several give for one series are combined as the gauge says: added, or the largest.
+        Values that several give for one series are combined as the gauge says.
         """
         number = self._next = self._next + 1
         self._reading[number] = read
@@ -84,7 +86,7 @@ class Gauge(Instrument):
         for read in tuple(self._reading.values()):
             for labels, value in self._read(read):
                 before = found.get(labels)
-                found[labels] = value if before is None else self._combine(float(before), float(value))
+                found[labels] = value if before is None else self._combine(before, value)
         return list(found.items())
 
     def _read(self, read: Callable[[], Readings]) -> Iterator[tuple[Values, float]]:
@@ -161,7 +163,7 @@ def gauge(
     labels: Mapping[str, Allowed] | None = None,
     combine: Combine = "sum",
 ) -> Gauge:
-    """Declare a gauge; what is watched several times is added, or the largest. Raises as `counter`."""
+    """Declare a gauge; what several say is added, or the smallest or largest. Raises as `counter`."""
     return Gauge(name, combine=combine, unit=unit, description=description, labels=labels)
 
 

@@ -22,7 +22,8 @@ ingest_lag = gauge(
 backlog = gauge(
     "antiphon.ingest.backlog",
     unit="{event}",
-    description="Messages that waited on the stream, or in this process, when the last ones came",
+    description="Messages of the stream that are not committed, or not yet acknowledged, asked of the broker "
+    "every five seconds",
     labels={"partition": PARTITION},
 )
 commit_duration = histogram(

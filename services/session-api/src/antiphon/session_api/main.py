@@ -91,6 +91,7 @@ async def serve(settings: ApiSettings, stop: asyncio.Event) -> None:
             limits=settings.server_limits,
             draining=stop,
             grace_seconds=settings.deadline_seconds,
+            counted=True,
         )
 
 

@@ -62,4 +62,5 @@ async def serve(settings: WebhookSettings, stop: asyncio.Event) -> None:
             limits=settings.server_limits,
             draining=stop,
             grace_seconds=settings.deadline_seconds,
+            counted=True,
         )
