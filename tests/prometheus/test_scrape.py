@@ -47,7 +47,7 @@ def status_of(url: str, body: bytes | None = None) -> int:
 
 @pytest.fixture(scope="module")
 def used(stack: EmbeddedStack, prometheus: Prometheus, api_key: str) -> Prometheus:
-    """Prometheus, after a call by voice, a request for nothing and a webhook of a stranger."""
+    """Prometheus, after a call by voice, a request without a key and a webhook of a stranger."""
     addresses = stack.status().addresses
     prometheus.wait(lambda: prometheus.query("up == 1"), "a first scrape")
     environment = os.environ | {"ANTIPHON_API_URL": addresses.api_url, "ANTIPHON_API_KEY": api_key}
@@ -56,7 +56,7 @@ def used(stack: EmbeddedStack, prometheus: Prometheus, api_key: str) -> Promethe
         env=environment, capture_output=True, text=True, timeout=CALL_SECONDS, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    assert status_of(f"{addresses.api_url}/v1/nothing") == 404
+    assert status_of(f"{addresses.api_url}/v1/sessions") == 401
     assert status_of(f"{addresses.webhooks_url}/api/v1/webhooks/livekit", b"{}") == 401
     ended = "sum(antiphon_calls_ended_total) > 0 and sum(antiphon_worker_calls) == 0"
     prometheus.wait(lambda: prometheus.query(ended), "the end of the call in the log")
