@@ -1,6 +1,6 @@
 # One target per verb; the work is in the `antiphon` command. This file makes the environment and calls it.
 .DEFAULT_GOAL := help
-.PHONY: install up down status logs call test test-fast journeys-live test-platforms test-kubernetes test-containers images test-upgrade check bench contracts lock docs release clean help
+.PHONY: install up down status logs call test test-fast journeys-live test-platforms test-kubernetes test-containers test-prometheus images test-upgrade check bench contracts lock docs release clean help
 MAKEFLAGS += --no-print-directory
 # Tests start some hundred processes: without it each of them compiles the sources again.
 unexport PYTHONDONTWRITEBYTECODE
@@ -61,6 +61,10 @@ test-upgrade: $(READY) ## the release before on this schema, and an upgrade unde
 test-containers: $(READY) ## images, compose, broker and database tests on a Docker engine of its own (needs root)
 	@$(BIN)/python -m tests.containers.run $(ARGS)
 
+test-prometheus: $(READY) ## promtool on the alerts, and Prometheus on the real services (Debian's prometheus)
+	@$(BIN)/antiphon livekit
+	@$(BIN)/pytest -n 0 tests/prometheus $(ARGS)
+
 test-kubernetes: $(READY) ## install, upgrade and scale the chart on a real control plane (builds it once)
 	@$(BIN)/python -m tests.kubernetes.build
 	@$(BIN)/antiphon livekit
@@ -83,6 +87,7 @@ check: $(READY) ## lint, format, types, import rules, generated files, spelling,
 	@$(BIN)/python -m antiphon.agent_worker.generate . --check
 	@$(BIN)/python -m deploy.helm.values_reference --check docs/reference/helm-values.md
 	@$(BIN)/python -m tools.docs.event_catalogue --check docs/reference/events.md
+	@$(BIN)/python -m tools.dashboards --check
 	@$(BIN)/codespell
 	@$(SITE)
 
@@ -100,6 +105,7 @@ contracts: $(READY) ## generate the schemas, the AsyncAPI document, the schema o
 	@mv docs/reference/helm-values.md.new docs/reference/helm-values.md
 	@$(BIN)/python -m tools.docs.event_catalogue > docs/reference/events.md.new
 	@mv docs/reference/events.md.new docs/reference/events.md
+	@$(BIN)/python -m tools.dashboards
 
 lock: $(READY) ## resolve the requirements into the lock files (ARGS=--upgrade)
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
