@@ -61,6 +61,8 @@ def translate_errors() -> Iterator[None]:
         if "clos" not in str(error):  # "connection is closed", "pool is closing"
             raise
         raise DatabaseUnavailable(repr(error)) from error
+    except asyncpg.InsufficientPrivilegeError as error:  # an operator grants it, as they start a server
+        raise DatabaseUnavailable(f"Postgres refuses: {error}") from error
     except TRANSIENT as error:
         raise DatabaseUnavailable(repr(error)) from error
 

@@ -1,4 +1,4 @@
-"""The commands: run, migrate, status, rebuild, resume, verify, backup, restore, streams."""
+"""The commands: run, migrate, roles, status, rebuild, resume, verify, backup, restore, streams."""
 
 import asyncio
 import gc
@@ -82,6 +82,44 @@ def migrate() -> None:
     typer.echo(f"The schema is at revision {revision}.")
     if revision != head():
         typer.echo(f"It is newer than this version's, {head()}, which can run with it.")
+
+
+@app.command()
+def roles(
+    login: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=KIND,…", help="A login with this access: ingest, projections, reader, analyst."
+        ),
+    ] = None,
+    tenant: Annotated[
+        str | None, typer.Option(help="The logins, given as NAME, read the views of this tenant directly.")
+    ] = None,
+    remove: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Take all access from a login.")
+    ] = None,
+    passwords: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help='Passwords as {"NAME": "…"}; by default those in ANTIPHON_ROLE_PASSWORDS, if any.',
+        ),
+    ] = None,
+    prefix: Annotated[
+        str | None, typer.Option(help="Of the names of new group roles, instead of antiphon.")
+    ] = None,
+    apply: Annotated[bool, typer.Option("--apply", help="Run it instead of printing it.")] = False,
+) -> None:
+    """Make a role for each kind of access, and logins: print the statements, or run them; safe to run again.
+
+    The owner of the tables migrates; services and readers need no more than these roles.
+    """
+    from antiphon.persistence.access.command import plan_of
+    from antiphon.persistence.access.command import roles as make
+    from antiphon.persistence.settings import RolesSettings
+
+    plan = plan_of(login or [], tenant, remove or [], passwords, prefix)
+    asyncio.run(make(_loaded(RolesSettings).postgres_dsn, plan, apply=apply, say=typer.echo))
 
 
 @app.command()

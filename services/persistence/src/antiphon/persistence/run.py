@@ -79,7 +79,7 @@ async def _serve(
             connections=VIEW_CONNECTIONS * len(projections) + 1,  # one checks health
         )
         stack.push_async_callback(views.close)
-        await startup.schema(database)
+        await startup.schema(database, ingest=ingest, views=bool(projections))
         bus = await startup.bus(
             settings.nats, database, replicas=settings.nats_replicas, max_bytes=settings.stream_max_bytes
         )

@@ -18,6 +18,10 @@ class MigrateSettings(PostgresSettings, LogSettings):
     )
 
 
+class RolesSettings(PostgresSettings, LogSettings):
+    """The settings of `roles`."""
+
+
 class StatusSettings(NatsSettings, PostgresSettings, LogSettings):
     """The settings of `status`."""
 

@@ -22,6 +22,7 @@ from antiphon.chassis.settings import PostgresSettings
 from antiphon.chassis.shutdown import wait_or_stop
 from antiphon.contracts.streams import SESSIONS
 from antiphon.persistence import migrations
+from antiphon.persistence.access.check import RightsMissing, check_rights
 from antiphon.persistence.ingest.stream_check import RECREATE
 from antiphon.persistence.readiness import ReadinessCheck
 
@@ -86,14 +87,14 @@ class Startup:
             ) from error
         return bus
 
-    async def schema(self, database: Database) -> None:
-        """Check the revision of the schema.
+    async def schema(self, database: Database, *, ingest: bool = False, views: bool = False) -> None:
+        """Check the revision of the schema, and the rights of the role for what the process does.
 
-        Raises ShuttingDown. Exits with 1 when this version cannot run with it.
+        Raises ShuttingDown. Exits with 1 when this version cannot run with it, or a right is missing.
         """
         try:
-            revision = await self._retry("schema", lambda: _check_schema(database))
-        except migrations.SchemaMismatch as error:
+            revision = await self._retry("schema", lambda: _check_schema(database, ingest, views))
+        except (migrations.SchemaMismatch, RightsMissing) as error:
             raise SystemExit(str(error)) from error
         if revision != (needed := migrations.head()):
             log.warning("schema.newer", revision=revision, needed=needed)
@@ -130,6 +131,8 @@ async def _ensure(bus: Bus, create_streams: bool, replicas: int | None, max_byte
         raise
 
 
-async def _check_schema(database: Database) -> str:
+async def _check_schema(database: Database, ingest: bool, views: bool) -> str:
     async with database.transaction() as connection:
-        return await migrations.check(connection)
+        revision = await migrations.check(connection)
+        await check_rights(connection, ingest=ingest, views=views)
+    return revision

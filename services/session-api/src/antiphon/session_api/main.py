@@ -18,6 +18,7 @@ from antiphon.session_api.app import create_app
 from antiphon.session_api.dependencies import Dependencies, wire
 from antiphon.session_api.flows.known import without_source
 from antiphon.session_api.livekit import LiveKit
+from antiphon.session_api.postgres_rights import PostgresRights
 from antiphon.session_api.settings import ApiSettings
 from antiphon.session_api.view_columns import ViewColumns
 
@@ -69,6 +70,7 @@ async def serve(settings: ApiSettings, stop: asyncio.Event) -> None:
         )
         dependencies.health.add("stopping", not_stopping(stop))
         dependencies.health.add("views", ViewColumns(database).check)
+        dependencies.health.add("postgres rights", PostgresRights(database).check)
         dependencies.health.add("deployment", DeploymentCheck(bus, deployment).check)
         dependencies.health.add("keys", keys.ready)  # a key that was revoked must not open anything
         dependencies.health.add("flows", flows.ready)

@@ -1,0 +1,1 @@
+"""Who may do what in Postgres: group roles and their rights, logins, and tenants that read directly."""
