@@ -22,10 +22,10 @@ with wanted (name, right_) as (select * from unnest($1::text[], $2::text[])),
                   end
         union
        select name, 'rows' from found
-        where relrowsecurity and row_security_active(oid)
+        where relrowsecurity and row_security_active(found.oid)
           and not exists (
             select from pg_policy, unnest(polroles) as member
-             where polrelid = oid and pg_get_expr(polqual, polrelid) = 'true'
+             where polrelid = found.oid and pg_get_expr(polqual, polrelid) = 'true'
                and (member = 0 or pg_has_role(member, 'usage')))
         union
        select 'schema public', 'usage' where not has_schema_privilege('public', 'usage')

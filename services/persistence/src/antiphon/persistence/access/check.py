@@ -11,7 +11,7 @@ from antiphon.persistence.access.secure import HAS_ROLES
 if TYPE_CHECKING:
     from antiphon.chassis.database import Connection
 
-_TABLES = "select distinct name from projections, unnest(tables) as live (name)"
+_TABLES = "select distinct live.name from projections, unnest(tables) as live (name)"
 _CREATE = """
 select array_remove(array[
     case when not has_schema_privilege('public', 'create') then 'create on schema public' end,

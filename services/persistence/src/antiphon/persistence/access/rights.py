@@ -28,7 +28,7 @@ RIGHTS: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "event_log": "select, insert",
             "checkpoints": "select, insert, update",
             "dead_letters": "select, insert",
-            "log_gaps": "select, insert",
+            "log_gaps": "select, insert, update",
             "erased_sessions": "select, update (erased_at)",  # to lock a row; erase_session writes
             "projections": "select",
         },
@@ -73,6 +73,7 @@ class Access(Struct, frozen=True):
     user: str
     superuser: bool
     roles: dict[str, str]
+    tables: list[str]  # that are no views
     views: list[ViewTable]
     own_row: list[str] | None = None
 
@@ -85,9 +86,10 @@ def quoted(name: str) -> str:
 def table_statements(access: Access) -> list[str]:
     """Return what gives the rights on all tables that are no views; the owner of the tables runs it."""
     statements = []
+    tables = ", ".join(quoted(table) for table in access.tables)
     for kind, role in access.roles.items():
         to = quoted(role)
-        statements.append(f"revoke all on all tables in schema public from {to}")
+        statements.append(f"revoke all on {tables} from {to}")
         statements += [f"grant {rights} on {table} to {to}" for table, rights in RIGHTS[kind].items()]
         statements += [f"grant execute on function {each} to {to}" for each in FUNCTIONS.get(kind, ())]
     tenants = access.roles.get(TENANTS)
@@ -121,7 +123,10 @@ def view_statements(access: Access, names: Iterable[str] | None = None) -> list[
 
 def _grants(roles: Mapping[str, str], table: ViewTable) -> list[str]:
     name = quoted(table.name)
-    found = [
+    # not from the owner, who would be without rights
+    groups = ", ".join(quoted(role) for kind, role in roles.items() if kind != PROJECTIONS)
+    found = [f"revoke all on {name} from {groups}"] if groups else []
+    found += [
         f"grant select on {name} to {quoted(roles[kind])}"
         for kind in (READER, ANALYST, TENANTS)
         if kind in roles and table.name in (READ_BY_READER if kind == READER else TABLES)

@@ -22,6 +22,12 @@ select json_build_object(
     'roles', (
         select coalesce(json_object_agg(kind, role), '{}')
           from public.access_roles join pg_roles on rolname = role),
+    'tables', array(
+        select relname from pg_class
+         where relnamespace = 'public'::regnamespace and relkind in ('r', 'p')
+           and pg_has_role(relowner, 'usage')
+           and relname not in (select live.name from public.projections, unnest(projections.tables) as live (name))
+         order by 1),
     'own_row', (
         select array(select pg_get_userbyid(member)::text from unnest(polroles) as member order by 1)
           from pg_policy where polrelid = 'public.tenant_readers'::regclass and polname = 'antiphon_own'),
@@ -37,7 +43,7 @@ select json_build_object(
                 select coalesce(json_object_agg(polname, array(
                            select pg_get_userbyid(member)::text from unnest(polroles) as member)), '{}')
                   from pg_policy where polrelid = relation.oid)) order by relname), '[]')
-          from public.projections, unnest(tables) as live (name)
+          from public.projections, unnest(projections.tables) as live (name)
           join pg_class as relation on relation.oid = to_regclass(format('public.%I', live.name))
     ))::text
 """
