@@ -85,7 +85,9 @@ class Access:
     async def drop_roles(self) -> None:
         """Drop the roles; what they own goes with the database."""
         connection = await self.connect()
-        found = await connection.fetch("select rolname from pg_roles where rolname like $1", f"%{self._mark}%")
+        found = await connection.fetch(
+            "select rolname from pg_roles where rolname like $1", f"%{self._mark}%"
+        )
         for (name,) in found:
             await connection.execute(f'reassign owned by "{name}" to current_user; drop owned by "{name}"')
         for (name,) in found:
@@ -107,4 +109,3 @@ async def access(empty_dsn: str, tmp_path: Path) -> AsyncIterator[Access]:
 async def postgres_dsn(access: Access) -> str:
     """The address of the database, as a superuser: for the fixtures that look at what others do."""
     return access.superuser_dsn
-

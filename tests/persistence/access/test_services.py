@@ -185,5 +185,8 @@ async def test_a_process_that_lacks_a_right_names_it_and_the_command(
 
     assert await asyncio.wait_for(ingest.process.wait(), 60) == 1
     said = ingest.log.read_text()
-    assert f"{access.name('ingest')} of ANTIPHON_POSTGRES_DSN lacks insert on event_log, rows on sessions: run" in said
+    assert (
+        f"{access.name('ingest')} of ANTIPHON_POSTGRES_DSN lacks insert on event_log, rows on sessions: run"
+        in said
+    )
     assert f"roles --login {access.name('ingest')}=ingest --apply" in said

@@ -17,6 +17,7 @@ from antiphon.cli.stack.nats import NatsServer
 from antiphon.cli.stack.nats_users import NatsUsers
 from antiphon.cli.stack.ports import PortUse
 from antiphon.cli.stack.postgres import Postgres
+from antiphon.cli.stack.postgres_logins import PERSISTENCE, SESSION_API, PostgresLogins
 from antiphon.cli.stack.probe import Probe, healthy, responds
 from antiphon.cli.stack.process import Command
 from antiphon.cli.supervisor.runner import Service
@@ -46,6 +47,7 @@ class Plan:
         self.postgres = Postgres(
             settings.home / "postgres", port=settings.postgres_port, output=self.logs / "postgres.log"
         )
+        self.logins = PostgresLogins.stored(settings.home / "postgres")
         self.livekit = self._livekit(program) if program else None
 
     def addresses(self) -> Addresses:
@@ -101,7 +103,6 @@ class Plan:
     def services(self) -> tuple[Service, ...]:
         """Return the services of Antiphon."""
         settings, addresses = self.settings, addresses_of(self.settings)
-        database = {"ANTIPHON_POSTGRES_DSN": self.postgres.dsn}
         health = f"http://{LOOPBACK}:"
         port_of_persistence, port_of_agent = settings.persistence_health_port, settings.agent_health_port
         return (
@@ -109,13 +110,13 @@ class Plan:
                 ("antiphon.persistence", "run"),
                 f"{health}{port_of_persistence}",
                 PortUse(port_of_persistence, "persistence", "ANTIPHON_PERSISTENCE_HEALTH_PORT"),
-                database | self._stream_size(),
+                self._database(PERSISTENCE) | self._stream_size(),
             ),
             self._service(
                 ("antiphon.session_api",),
                 addresses.api_url,
                 PortUse(settings.api_port, "session-api", "ANTIPHON_API_PORT"),
-                database,
+                self._database(SESSION_API),
             ),
             self._service(
                 ("antiphon.webhook_ingest",),
@@ -145,6 +146,9 @@ class Plan:
         journal = {"ANTIPHON_JOURNAL_DIR": str(self.settings.home / "journal")}
         return journal | {name: os.environ.get(name, value) for name, value in defaults.items()}
 
+    def _database(self, login: str) -> dict[str, str]:
+        return {"ANTIPHON_POSTGRES_DSN": self.logins.dsn(self.postgres.dsn, login)}
+
     def _stream_size(self) -> dict[str, str]:
         fitting = str(disk.stream_bytes(self.nats.directory / "store"))
         return {STREAM_MAX_BYTES: os.environ.get(STREAM_MAX_BYTES, fitting)}
@@ -164,6 +168,13 @@ class Plan:
         """Return the command that migrates the database to the latest schema."""
         return self._command(
             ("antiphon.persistence", "migrate"), {"ANTIPHON_POSTGRES_DSN": self.postgres.dsn}
+        )
+
+    def make_logins(self) -> Command:
+        """Return the command that makes the logins of the services."""
+        owner = {"ANTIPHON_POSTGRES_DSN": self.postgres.dsn}
+        return self._command(
+            ("antiphon.persistence", *self.logins.arguments()), owner | self.logins.variables()
         )
 
     def recreate_streams(self) -> Command:

@@ -107,6 +107,7 @@ class Supervisor:
         with self.state.step("tables"):
             output = self.plan.logs / "migrate.log"
             await setup.run_to_end("persistence migrate", self.plan.migrate(), output)
+            await setup.run_to_end("persistence roles", self.plan.make_logins(), output)
 
     async def _check_external_livekit(self) -> None:
         with self.state.step("LiveKit") as step:
