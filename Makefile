@@ -73,7 +73,7 @@ docs: $(READY) ## build the site of the documentation into build/site
 	@$(SITE)
 	@echo "build/site/index.html"
 
-check: $(READY) ## lint, format, types, import rules, generated files, spelling, links of the docs
+check: $(READY) ## lint, format, types, import rules, generated files, spelling, known vulnerabilities, links
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy .
@@ -84,6 +84,7 @@ check: $(READY) ## lint, format, types, import rules, generated files, spelling,
 	@$(BIN)/python -m deploy.helm.values_reference --check docs/reference/helm-values.md
 	@$(BIN)/python -m tools.docs.event_catalogue --check docs/reference/events.md
 	@$(BIN)/codespell
+	@$(BIN)/python -m tools.dependencies.audit
 	@$(SITE)
 
 bench: $(READY) ## measure: a table, and JSON in bench-results/
@@ -109,6 +110,9 @@ lock: $(READY) ## resolve the requirements into the lock files (ARGS=--upgrade)
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 		--no-emit-index-url --no-annotate --group pyproject.toml:images --constraint requirements.lock \
 		--output-file deploy/images/tools.lock $(ARGS)
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+		--no-emit-index-url --no-annotate --allow-unsafe --group pyproject.toml:audit --constraint requirements.lock \
+		--output-file tools/dependencies/audit.lock $(ARGS)
 
 release: $(READY) ## build, check and list a release; publishes nothing (ARGS=--rehearse)
 	@$(BIN)/python -m tools.release $(ARGS)

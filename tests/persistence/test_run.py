@@ -18,6 +18,7 @@ from antiphon.chassis.bus import Bus, Outgoing, outgoing
 from antiphon.chassis.database import Database
 from antiphon.cli.stack.nats import NatsServer
 from antiphon.cli.stack.postgres import Postgres
+from antiphon.contracts.streams import AUDIT
 from antiphon.persistence.migrations import head
 from antiphon.persistence.projections import PROJECTIONS
 
@@ -249,7 +250,7 @@ async def test_it_refuses_a_stream_that_differs_from_its_definition(bus: Bus, re
 async def test_a_broker_with_too_little_disk_is_explained_in_a_line(
     replica: "Replicas", tmp_path: Path
 ) -> None:
-    small = NatsServer(tmp_path / "small", max_store_bytes=10 << 20)
+    small = NatsServer(tmp_path / "small", max_store_bytes=AUDIT.max_bytes + (10 << 20))
     small.start()
     persistence = replica()
     persistence.environment["ANTIPHON_NATS_URL"] = small.url
@@ -260,14 +261,14 @@ async def test_a_broker_with_too_little_disk_is_explained_in_a_line(
     output = persistence.log.read_text()
     [line] = [line for line in output.splitlines() if "The broker refuses the stream SESSIONS" in line]
     assert "insufficient storage resources" in line
-    assert "The stream reserves 8.0 GiB, other streams reserve 0 MiB" in line
+    assert "The stream reserves 8.0 GiB, other streams reserve 256 MiB" in line
     assert "or set ANTIPHON_STREAM_MAX_BYTES to less" in line
     assert "Traceback" not in output
     assert "ExceptionGroup" not in output
 
 
 async def test_the_stream_may_be_made_to_fit_a_small_broker(replica: "Replicas", tmp_path: Path) -> None:
-    small = NatsServer(tmp_path / "small", max_store_bytes=10 << 20)
+    small = NatsServer(tmp_path / "small", max_store_bytes=AUDIT.max_bytes + (10 << 20))
     small.start()
     persistence = replica()
     persistence.environment |= {"ANTIPHON_NATS_URL": small.url, "ANTIPHON_STREAM_MAX_BYTES": str(2 << 20)}

@@ -1,7 +1,7 @@
 """Key-value buckets: read and written key by key, or watched as a whole."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 from datetime import datetime
 from secrets import token_hex
 from typing import NamedTuple
@@ -13,7 +13,7 @@ from antiphon.chassis.bus.consume import AckSubject, Puller
 from antiphon.chassis.bus.errors import ApiError, BusError, BusUnavailable, KeyExists
 from antiphon.chassis.bus.messages import Incoming, Outgoing
 from antiphon.chassis.bus.read import last, read, read_all
-from antiphon.chassis.bus.stored import stream_state
+from antiphon.chassis.bus.stored import message_at, stream_state
 from antiphon.chassis.library_log import get_logger
 from antiphon.chassis.retry import retrying
 from antiphon.contracts.streams import ConsumerDefinition
@@ -110,6 +110,25 @@ class Bucket:
         async for entry in read_all(self._connection, self._stream, f"{self._prefix}>", 0):
             if not _is_removal(entry):
                 yield entry.subject.removeprefix(self._prefix), entry.payload
+
+    async def entries_after(self, pattern: str, revision: int = 0) -> AsyncGenerator[tuple[str, Entry], None]:
+        """Yield the entries of keys that match a pattern, in the order of their revisions, after one.
+
+        Raises BusUnavailable, HistoryGap.
+        """
+        async for entry in read_all(self._connection, self._stream, self._prefix + pattern, revision):
+            if not _is_removal(entry):
+                key = entry.subject.removeprefix(self._prefix)
+                yield key, Entry(entry.payload, entry.position)
+
+    async def revision_before(self, pattern: str, moment: datetime) -> int | None:
+        """Return a revision before the first entry that was written at a time or later; None without one.
+
+        Raises BusUnavailable.
+        """
+        request = {"next_by_subj": self._prefix + pattern, "start_time": moment.isoformat()}
+        first = await message_at(self._connection, self._stream, request)
+        return None if first is None else first.position - 1
 
     async def watch(self, *, keep: Callable[[bytes], bytes] = bytes) -> "WatchedBucket":
         """Read the whole bucket into memory and keep it current; `keep` returns what is kept of a value."""

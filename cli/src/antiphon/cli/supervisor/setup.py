@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 
+from antiphon.chassis.audit import Audit, operator
 from antiphon.chassis.bus import Bus, BusError, KeyExists
 from antiphon.chassis.nats_access import NatsAccess
 from antiphon.cli.errors import StackError
@@ -28,6 +29,7 @@ from antiphon.contracts.api_keys import (
     new_key_id,
     shown_prefix,
 )
+from antiphon.contracts.audit import Act, ActKind
 from antiphon.contracts.ids import DEFAULT_TENANT
 from antiphon.contracts.streams import KEYS
 
@@ -110,7 +112,8 @@ async def publish_key(bus: Bus, api_key: str, now: datetime) -> None:
     entry = await keys.entry(digest)
     if entry is None:
         with suppress(KeyExists):
-            await keys.create(digest, encode_key(made))
+            async with Audit(bus).recorded(Act(ActKind.KEY_BOOTSTRAP, made.tenant, operator(), made.id)):
+                await keys.create(digest, encode_key(made))
         return
     try:
         found = decode_key(digest, entry.value)

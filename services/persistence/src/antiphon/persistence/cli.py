@@ -379,9 +379,11 @@ def streams_recreate(
     ] = False,
 ) -> None:
     """Create the stream again, after everything that the log has, and let stopped partitions continue."""
+    from antiphon.contracts.audit import ActKind
+    from antiphon.contracts.streams import SESSIONS
     from antiphon.persistence.settings import RecreateSettings
     from antiphon.persistence.streams.recreate import recreate, render_recreated
-    from antiphon.persistence.streams.run import with_servers
+    from antiphon.persistence.streams.run import on_record, with_servers
 
     settings = _loaded(RecreateSettings)
     command = partial(
@@ -391,5 +393,6 @@ def streams_recreate(
         replicas=settings.nats_replicas,
         max_bytes=settings.stream_max_bytes,
     )
-    result = asyncio.run(with_servers(settings, command))
+    recorded = on_record(ActKind.STREAM_RECREATE, SESSIONS.name, command)
+    result = asyncio.run(with_servers(settings, recorded))
     typer.echo(render_recreated(result))

@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack, suppress
 from functools import partial
 from typing import NamedTuple
 
+from antiphon.chassis.audit import Audit
 from antiphon.chassis.background import BackgroundTask
 from antiphon.chassis.bus import Bus
 from antiphon.chassis.database import Database
@@ -98,7 +99,8 @@ async def _serve(
         health.add("leases", lambda: _check_leases(leases, holding))
         if ingest and settings.test_session_days:
             erasing = BackgroundTask(
-                partial(keep_erasing, database, settings.test_session_days, stop), name="test sessions"
+                partial(keep_erasing, database, Audit(bus), settings.test_session_days, stop),
+                name="test sessions",
             )
             stack.push_async_callback(erasing.close)
             health.add("test sessions", erasing.ready)

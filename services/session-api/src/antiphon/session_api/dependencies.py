@@ -17,6 +17,7 @@ from antiphon.chassis.http.exchange import HttpPolicy
 from antiphon.chassis.log import Log
 from antiphon.contracts.deployment import Deployment
 from antiphon.session_api.analytics.queries import Analytics
+from antiphon.session_api.audit_records import AuditReader
 from antiphon.session_api.feed.export import ExportSlots
 from antiphon.session_api.feed.hub import Hubs
 from antiphon.session_api.feed.reading import FeedReader
@@ -62,6 +63,7 @@ class Dependencies:
     key_store: KeyStore
     key_usage: KeyUsage
     limits: Limits
+    audit: AuditReader
     clock: Callable[[], datetime]
     flows: Flows
     flow_store: FlowStore
@@ -142,6 +144,7 @@ def wire(
         key_store=key_store,
         key_usage=key_usage,
         limits=limits,
+        audit=AuditReader(bus),
         clock=clock,
         flows=known_flows,
         flow_store=FlowStore(bus, known_flows, clock, check_seconds=settings.flow_check_seconds),

@@ -14,6 +14,7 @@ from antiphon.chassis.http.server import check_address, serve_http
 from antiphon.chassis.shutdown import ShuttingDown, delayed, wait_or_stop
 from antiphon.chassis.telemetry import configure, flush
 from antiphon.contracts.api_keys import key_digest
+from antiphon.contracts.audit import Actor
 from antiphon.session_api.app import create_app
 from antiphon.session_api.dependencies import Dependencies, wire
 from antiphon.session_api.flows.known import without_source
@@ -100,7 +101,7 @@ async def _watch(bus: Bus, bucket: str, keep: Callable[[bytes], bytes] = bytes) 
 
 async def _bootstrap(dependencies: Dependencies, secret: str) -> None:
     """Store the key of the setting, unless it is stored; say so when it opens nothing any more."""
-    if await dependencies.key_store.bootstrap(secret):
+    if await dependencies.key_store.bootstrap(secret, Actor(f"service:{SERVICE}")):
         log.info("keys.bootstrapped")
     elif not dependencies.keys.usable(key_digest(secret)):
         log.warning("keys.bootstrap_ended", remedy="the key was revoked or has expired: set another secret")
