@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import asyncpg
 
 from antiphon.chassis.pool import ACQUIRE_SECONDS, BoundedPool
-from antiphon.chassis.postgres import CLIENT_MARGIN_SECONDS, STATEMENT_SECONDS
+from antiphon.chassis.postgres import CLIENT_MARGIN_SECONDS, STATEMENT_SECONDS, advice
 from antiphon.chassis.retry import retrying
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def translate_errors() -> Iterator[None]:
             raise
         raise DatabaseUnavailable(repr(error)) from error
     except TRANSIENT as error:
-        raise DatabaseUnavailable(repr(error)) from error
+        raise DatabaseUnavailable(f"{error!r}{advice(error)}") from error
 
 
 @contextmanager
@@ -72,7 +72,7 @@ def _translate_errors_of_a_pool() -> Iterator[None]:
         with translate_errors():
             yield
     except (asyncpg.InvalidCatalogNameError, asyncpg.InvalidAuthorizationSpecificationError) as error:
-        raise DatabaseUnavailable(f"Postgres refuses connections: {error}") from error
+        raise DatabaseUnavailable(f"Postgres refuses connections: {error}{advice(error)}") from error
 
 
 class Database:
@@ -126,7 +126,7 @@ class Database:
             return cls(await retry(create_pool))
         except TRANSIENT as error:
             raise DatabaseUnavailable(
-                f"Postgres did not answer within {connect_timeout_seconds:g} s: {error!r}"
+                f"Postgres did not answer within {connect_timeout_seconds:g} s: {error!r}{advice(error)}"
             ) from error
 
     @asynccontextmanager

@@ -1,0 +1,61 @@
+"""A nats-py client that reads certificates and passwords again before each attempt to connect."""
+
+from typing import Any
+
+from nats import errors
+from nats.aio.client import Client, Srv
+
+from antiphon.chassis.library_log import get_logger
+from antiphon.chassis.nats_access import InvalidAccess, NatsAccess
+
+log = get_logger(__name__)
+
+# What a server says to a connection whose user has been changed or has expired.
+REFUSALS = ("authorization", "authentication", "revoked")
+
+
+class RenewedClient(Client):
+    """A client that a rotated secret does not end, and that sends no secret without the TLS it needs."""
+
+    def __init__(self, access: NatsAccess | None = None) -> None:
+        super().__init__()
+        self.access = access
+        self._invalid = ""
+
+    async def _connect_to_server(self, s: Srv) -> None:
+        self._renew()
+        await super()._connect_to_server(s)
+
+    def _renew(self) -> None:
+        # nats-py would use the options of its first attempt for as long as it lives
+        if self.access is None:
+            return
+        try:
+            options = self.access.current().options()
+        except InvalidAccess as error:
+            if str(error) != self._invalid:  # once for each mistake, not for each attempt
+                self._invalid = str(error)
+                log.warning("nats.settings_invalid", extra={"error": self._invalid, "used": "the earlier"})
+            return
+        self._invalid = ""
+        self._set(options)
+
+    def _set(self, options: dict[str, Any]) -> None:
+        self._signature_cb = options.pop("signature_cb", self._signature_cb)
+        self._user_jwt_cb = options.pop("user_jwt_cb", self._user_jwt_cb)
+        self.options.update(options)
+
+    def _connect_command(self) -> bytes:
+        # nats-py follows the server's word: without TLS it would send the credentials in the clear.
+        secure = self._server_info.get("tls_required")
+        scheme = self._current_server.uri.scheme if self._current_server is not None else ""
+        if self.access is not None and self.access.uses_tls and scheme != "wss" and not secure:
+            raise ConnectionError("the server does not offer TLS, which the settings require")
+        return super()._connect_command()
+
+    async def _process_err(self, err_msg: str) -> None:
+        if self.is_connected and any(word in err_msg.lower() for word in REFUSALS):
+            # nats-py would close for good; the password of the next attempt may be a new one
+            await self._process_op_err(errors.AuthorizationError())
+            return
+        await super()._process_err(err_msg)
