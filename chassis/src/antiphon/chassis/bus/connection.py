@@ -236,7 +236,9 @@ class Connection:
         try:
             await self.request(NO_RESPONDERS_SUBJECT, timeout_seconds=timeout_seconds)
         except TRANSIENT as error:
-            raise BusUnavailable(f"NATS did not answer at {self.address}: {error!r}") from error
+            last = None if self.connected.is_set() else self._last_error
+            why = repr(error) if last is None else _explained(last)
+            raise BusUnavailable(f"NATS did not answer at {self.address}: {why}") from error
 
     def check_size(self, payload: bytes, headers: dict[str, str] | None) -> None:
         """Check a message before it is sent.

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from nats.errors import Error
+from nats.errors import AuthorizationError, Error
 from nats.js import JetStreamContext
 
 from antiphon.chassis.bus.connection import CONNECT_DEADLINE_SECONDS, Connection
@@ -38,6 +38,9 @@ log = get_logger(__name__)
 DRAIN_SECONDS = 5
 WAIT_SECONDS = 15.0  # for persistence, which makes the stream when it starts
 
+# what a server says to a connection whose user was changed or has expired
+REFUSALS = ("authorization", "authentication", "revoked")
+
 Handle = Callable[[PartitionPull, Delivery], Awaitable[None]]
 
 
@@ -65,6 +68,13 @@ class _Client(RenewedClient):
         streams = _Streams(self, **options)
         streams.pulls = self.pulls
         return streams
+
+    async def _process_err(self, err_msg: str) -> None:
+        if self.is_connected and any(word in err_msg.lower() for word in REFUSALS):
+            # nats-py would close for good; the password of the next attempt may be a new one
+            await self._process_op_err(AuthorizationError())
+            return
+        await super()._process_err(err_msg)
 
 
 class EventBroker(NatsBroker):

@@ -2,16 +2,17 @@
 
 from typing import Any
 
-from nats import errors
 from nats.aio.client import Client, Srv
+from nats.errors import Error
 
 from antiphon.chassis.library_log import get_logger
 from antiphon.chassis.nats_access import InvalidAccess, NatsAccess
 
 log = get_logger(__name__)
 
-# What a server says to a connection whose user has been changed or has expired.
-REFUSALS = ("authorization", "authentication", "revoked")
+
+class TlsNotOffered(Error):
+    """A server without TLS: it gets no credentials."""
 
 
 class RenewedClient(Client):
@@ -50,12 +51,5 @@ class RenewedClient(Client):
         secure = self._server_info.get("tls_required")
         scheme = self._current_server.uri.scheme if self._current_server is not None else ""
         if self.access is not None and self.access.uses_tls and scheme != "wss" and not secure:
-            raise ConnectionError("the server does not offer TLS, which the settings require")
+            raise TlsNotOffered("the server does not offer TLS, which the settings require")
         return super()._connect_command()
-
-    async def _process_err(self, err_msg: str) -> None:
-        if self.is_connected and any(word in err_msg.lower() for word in REFUSALS):
-            # nats-py would close for good; the password of the next attempt may be a new one
-            await self._process_op_err(errors.AuthorizationError())
-            return
-        await super()._process_err(err_msg)
