@@ -125,9 +125,10 @@ class Database:
         try:
             return cls(await retry(create_pool))
         except TRANSIENT as error:
-            raise DatabaseUnavailable(
-                f"Postgres did not answer within {connect_timeout_seconds:g} s: {error!r}{advice(error)}"
-            ) from error
+            text = f"Postgres did not answer within {connect_timeout_seconds:g} s: {error!r}{advice(error)}"
+            if isinstance(error, asyncpg.ConnectionDoesNotExistError):  # TLS 1.3 says no more
+                text += " (if the server demands a certificate of the client, check sslcert in the DSN)"
+            raise DatabaseUnavailable(text) from error
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator["Connection"]:
