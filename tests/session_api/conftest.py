@@ -132,8 +132,7 @@ def settings_for(livekit_url: str, **changes: Any) -> ApiSettings:
 def rooms_for(settings: ApiSettings) -> LiveKit:
     return LiveKit(
         settings.livekit_url,
-        settings.livekit_api_key,
-        settings.livekit_api_secret,
+        settings.livekit_keys(),
         deployment=DEPLOYMENT.id,
         timeout_seconds=settings.livekit_timeout_seconds,
     )

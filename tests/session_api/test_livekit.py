@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from tests.session_api.fake_livekit import API_KEY, API_SECRET
 
+from antiphon.chassis.livekit_keys import LiveKitKeys
 from antiphon.chassis.settings import http_url, websocket_url
 from antiphon.session_api.livekit import LiveKit, LiveKitRefused, LiveKitUnavailable
 
@@ -16,7 +17,9 @@ SESSION = "ses_01m7yq1we0eqq9xvayxnfetqqd"
 @pytest.fixture
 async def rooms(livekit: Any) -> AsyncIterator[LiveKit]:
     """The client under test."""
-    client = LiveKit(livekit.url, API_KEY, API_SECRET, deployment="testonly", timeout_seconds=0.3)
+    client = LiveKit(
+        livekit.url, LiveKitKeys(API_KEY, API_SECRET), deployment="testonly", timeout_seconds=0.3
+    )
     yield client
     await client.close()
 
@@ -56,7 +59,9 @@ async def test_timeout_raises_unavailable(rooms: LiveKit, livekit: Any) -> None:
 
 
 async def test_refused_connection_raises_unavailable() -> None:
-    client = LiveKit("ws://127.0.0.1:1", API_KEY, API_SECRET, deployment="testonly", timeout_seconds=1)
+    client = LiveKit(
+        "ws://127.0.0.1:1", LiveKitKeys(API_KEY, API_SECRET), deployment="testonly", timeout_seconds=1
+    )
 
     with pytest.raises(LiveKitUnavailable):
         await client.create_room(SESSION, "default", "antiphon")

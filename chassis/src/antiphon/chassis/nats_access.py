@@ -4,11 +4,13 @@ import os
 import ssl
 from base64 import b32decode, b64encode
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, unquote, urlsplit
+
+from antiphon.chassis.secret_files import SUFFIX, InvalidSecretFile, read_secret, secret_of
 
 DEFAULT_NATS_URL = "nats://127.0.0.1:4222"
 NATS_SCHEMES = ("nats", "tls", "ws", "wss")
@@ -21,6 +23,7 @@ CA = "ANTIPHON_NATS_CA"
 CERT = "ANTIPHON_NATS_CERT"
 KEY = "ANTIPHON_NATS_KEY"
 
+_SECRETS = {"url": URL, "user": USER, "password": PASSWORD}  # may be in a file each
 _SEED_PREFIX_BYTES, _SEED_BYTES = 2, 32
 
 
@@ -32,8 +35,8 @@ class InvalidAccess(ValueError):
 class NatsAccess:
     """The URLs of the servers of one cluster, and what they ask for; secrets are not in its repr.
 
-    A URL may carry a user and password, or a token. Raises InvalidAccess, also when a file holds no
-    certificate or key.
+    A URL may carry a user and password, or a token. What a file holds wins over the value, and is read again
+    by `current`. Raises InvalidAccess, also when a file holds no certificate, key or secret.
     """
 
     url: str = field(default=DEFAULT_NATS_URL, repr=False, metadata={"variable": URL})  # comma-separated
@@ -43,8 +46,12 @@ class NatsAccess:
     ca: Path | None = field(default=None, metadata={"variable": CA})
     cert: Path | None = field(default=None, metadata={"variable": CERT})
     key: Path | None = field(default=None, metadata={"variable": KEY})
+    url_file: Path | None = field(default=None, metadata={"variable": f"{URL}{SUFFIX}"})
+    user_file: Path | None = field(default=None, metadata={"variable": f"{USER}{SUFFIX}"})
+    password_file: Path | None = field(default=None, metadata={"variable": f"{PASSWORD}{SUFFIX}"})
 
     def __post_init__(self) -> None:
+        self._read_files()
         try:
             check_urls(self.url)
         except ValueError as error:
@@ -61,6 +68,14 @@ class NatsAccess:
         if self.ca is not None or self.cert is not None:
             self._tls()
 
+    def _read_files(self) -> None:
+        for name, variable in _SECRETS.items():
+            if (path := getattr(self, f"{name}_file")) is not None:
+                try:
+                    object.__setattr__(self, name, read_secret(f"{variable}{SUFFIX}", path))
+                except InvalidSecretFile as error:
+                    raise InvalidAccess(str(error)) from None
+
     @classmethod
     def from_env(cls, environment: Mapping[str, str] = os.environ) -> "NatsAccess":
         """Read the settings from the environment; an empty variable counts as unset.
@@ -72,6 +87,11 @@ class NatsAccess:
             value = environment.get(setting.metadata["variable"])
             if value:
                 given[setting.name] = value if setting.type in (str, str | None) else Path(value)
+        try:
+            for variable in _SECRETS.values():
+                secret_of(environment, variable)
+        except InvalidSecretFile as error:
+            raise InvalidAccess(str(error)) from None
         return cls(**given)
 
     @classmethod
@@ -81,6 +101,13 @@ class NatsAccess:
         Raises InvalidAccess.
         """
         return cls(**{setting.name: getattr(settings, f"nats_{setting.name}") for setting in fields(cls)})
+
+    def current(self) -> "NatsAccess":
+        """Return the access with what its files hold now.
+
+        Raises InvalidAccess when a file was replaced by one that cannot be used.
+        """
+        return replace(self)
 
     @property
     def servers(self) -> list[str]:
@@ -94,7 +121,7 @@ class NatsAccess:
         return given or any(urlsplit(url).scheme in ("tls", "wss") for url in _split(self.url))
 
     def options(self) -> dict[str, Any]:
-        """Return the arguments of nats-py for credentials and TLS.
+        """Return the arguments of nats-py for credentials and TLS, with the certificates as they are now.
 
         Raises InvalidAccess when a file was replaced by one without a certificate or key.
         """
@@ -127,6 +154,22 @@ class NatsAccess:
                 f"not a certificate and its key without a password ({error})"
             ) from error
         return context
+
+
+def advice(error: BaseException) -> str:
+    """Return which variables to check after an error of the connection; "" when none is to blame."""
+    text = str(error).lower()
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return (
+            f"check {CA}: the server's certificate is not of an authority that it holds, or not for this host"
+        )
+    if any(word in text for word in ("authorization violation", "authentication", "revoked")):
+        return f"check {USER} and {PASSWORD}, {CREDS} or {URL}: the server refuses them"
+    if isinstance(error, ssl.SSLError) and "alert" in text:
+        return (
+            f"check {CERT} and {KEY}: the server refuses the certificate of the client, or that there is none"
+        )
+    return ""
 
 
 def check_urls(value: str) -> str:

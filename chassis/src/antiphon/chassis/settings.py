@@ -5,15 +5,17 @@ import sys
 from collections.abc import Iterable
 from itertools import takewhile
 from pathlib import Path
-from typing import Annotated, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
+from antiphon.chassis.livekit_keys import LiveKitKeys
 from antiphon.chassis.nats_access import DEFAULT_NATS_URL, NatsAccess, check_urls
-from antiphon.chassis.postgres_dsn import check_dsn
+from antiphon.chassis.postgres_dsn import DSN, address_of, check_dsn
+from antiphon.chassis.secret_files import both_are_set, read_secret
 
 EXIT_BAD_SETTINGS = 2
 PREFIX = "ANTIPHON_"
@@ -48,13 +50,26 @@ def _not_blank(value: str) -> str:
     return value
 
 
+def _first_line(value: str) -> str:
+    return value.strip().splitlines()[0].strip()
+
+
 NatsUrl = Annotated[str, AfterValidator(check_urls)]
+AGAIN = "read again at each connect"
+
+
+def _empty_is_unset(value: object) -> object:
+    return None if value == "" else value
+
+
+SecretFile = Annotated[Path | None, BeforeValidator(_empty_is_unset)]
 PostgresDsn = Annotated[str, AfterValidator(check_dsn)]
 LiveKitUrl = Annotated[
     str, _url_with_scheme("ws", "wss", "http", "https"), AfterValidator(_without_query)
 ]  # it is shown, and callers get it
 HttpUrl = Annotated[str, _url_with_scheme("http", "https"), AfterValidator(_without_query)]
 Text = Annotated[str, AfterValidator(_not_blank)]
+FirstLine = Annotated[str, AfterValidator(_not_blank), AfterValidator(_first_line)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 
@@ -80,7 +95,8 @@ def _with_scheme(url: str, schemes: dict[str, str]) -> str:
 class Settings(BaseSettings):
     """The base class of settings; a service composes its own from the classes below.
 
-    A field with `repr=False` is a secret: no error shows what was given for it.
+    A field with `repr=False` is a secret: no error shows what was given for it. A field `x_file` names the
+    file that holds the value of the field `x`.
     """
 
     model_config = SettingsConfigDict(
@@ -90,6 +106,23 @@ class Settings(BaseSettings):
         hide_input_in_errors=True,
         env_prefix=PREFIX,  # without it, a field named `home` or `port` would read HOME or PORT
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_secret_files(cls, given: dict[str, Any]) -> dict[str, Any]:
+        read: dict[str, Any] = {}
+        for name, field in cls.model_fields.items():
+            secret = name.removesuffix("_file")
+            variable = str(field.validation_alias)
+            path = given.get(variable) or given.get(name)
+            if secret == name or not path:
+                continue
+            named = str(cls.model_fields[secret].validation_alias)
+            if given.get(named) or given.get(secret):
+                raise both_are_set(named)
+            content = read_secret(variable, path)
+            read[named] = address_of(path) if named == DSN else content
+        return given | read
 
 
 class NatsSettings(Settings):
@@ -104,6 +137,24 @@ class NatsSettings(Settings):
     nats_creds: Path | None = Field(None, validation_alias="ANTIPHON_NATS_CREDS")
     nats_user: Text | None = Field(None, validation_alias="ANTIPHON_NATS_USER")
     nats_password: Text | None = Field(None, validation_alias="ANTIPHON_NATS_PASSWORD", repr=False)
+    nats_url_file: SecretFile = Field(
+        None,
+        validation_alias="ANTIPHON_NATS_URL_FILE",
+        repr=False,
+        description=f"a file with the URL, {AGAIN}",
+    )
+    nats_user_file: SecretFile = Field(
+        None,
+        validation_alias="ANTIPHON_NATS_USER_FILE",
+        repr=False,
+        description=f"a file with the user, {AGAIN}",
+    )
+    nats_password_file: SecretFile = Field(
+        None,
+        validation_alias="ANTIPHON_NATS_PASSWORD_FILE",
+        repr=False,
+        description=f"a file with the password, {AGAIN}",
+    )
     nats_ca: Path | None = Field(None, validation_alias="ANTIPHON_NATS_CA")
     nats_cert: Path | None = Field(None, validation_alias="ANTIPHON_NATS_CERT")
     nats_key: Path | None = Field(None, validation_alias="ANTIPHON_NATS_KEY")
@@ -112,8 +163,8 @@ class NatsSettings(Settings):
         "nats_creds", "nats_user", "nats_password", "nats_ca", "nats_cert", "nats_key", mode="before"
     )
     @classmethod
-    def _empty_is_unset(cls, value: object) -> object:
-        return None if value == "" else value  # as the recorder reads them
+    def _empty_as_unset(cls, value: object) -> object:
+        return _empty_is_unset(value)  # as the recorder reads them
 
     @model_validator(mode="after")
     def _usable(self) -> Self:
@@ -145,6 +196,12 @@ class PostgresSettings(Settings):
     """The address of the database with the event log and the views, and the time limits of its use."""
 
     postgres_dsn: PostgresDsn = Field(validation_alias="ANTIPHON_POSTGRES_DSN", repr=False)
+    postgres_dsn_file: SecretFile = Field(
+        None,
+        validation_alias="ANTIPHON_POSTGRES_DSN_FILE",
+        repr=False,
+        description=f"a file with the DSN, {AGAIN}",
+    )
     postgres_statement_timeout_seconds: Annotated[float, Field(ge=0.001, le=3600)] = Field(
         30.0, validation_alias="ANTIPHON_POSTGRES_STATEMENT_TIMEOUT_SECONDS"
     )
@@ -157,8 +214,34 @@ class LiveKitSettings(Settings):
     """The address of LiveKit, and the key to sign with."""
 
     livekit_url: LiveKitUrl = Field("ws://127.0.0.1:7880", validation_alias="LIVEKIT_URL")
-    livekit_api_key: Text = Field(validation_alias="LIVEKIT_API_KEY")
-    livekit_api_secret: Text = Field(validation_alias="LIVEKIT_API_SECRET", repr=False)
+    livekit_api_key: FirstLine = Field(validation_alias="LIVEKIT_API_KEY")
+    livekit_api_secret: FirstLine = Field(validation_alias="LIVEKIT_API_SECRET", repr=False)
+    livekit_api_key_file: SecretFile = Field(
+        None,
+        validation_alias="LIVEKIT_API_KEY_FILE",
+        repr=False,
+        description="a file with the key in its first line, read again when it changes",
+    )
+    livekit_api_secret_file: SecretFile = Field(
+        None,
+        validation_alias="LIVEKIT_API_SECRET_FILE",
+        repr=False,
+        description="a file with the secret in its first line, read again when it changes",
+    )
+
+    @model_validator(mode="after")
+    def _keys_usable(self) -> Self:
+        self.livekit_keys()
+        return self
+
+    def livekit_keys(self) -> LiveKitKeys:
+        """Return the keys, which follow their files."""
+        return LiveKitKeys(
+            self.livekit_api_key,
+            self.livekit_api_secret,
+            key_file=self.livekit_api_key_file,
+            secret_file=self.livekit_api_secret_file,
+        )
 
 
 class ShutdownSettings(Settings):

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, HttpUrl, model_validator
 
-from antiphon.chassis.settings import LiveKitUrl, Port, Settings, Text
+from antiphon.chassis.settings import FirstLine, LiveKitUrl, Port, SecretFile, Settings, Text
 
 LOOPBACK = "127.0.0.1"
 CHECKOUT = Path(__file__).parents[4]
@@ -43,6 +43,9 @@ class ClientSettings(Settings):
     key: Annotated[str, Field(pattern=r"^[!-~]+$")] | None = Field(
         None, validation_alias="ANTIPHON_API_KEY", repr=False
     )
+    key_file: SecretFile = Field(
+        None, validation_alias="ANTIPHON_API_KEY_FILE", repr=False, description="a file with the API key"
+    )
 
 
 class StackSettings(Settings):
@@ -68,8 +71,10 @@ class StackSettings(Settings):
 
     # an existing LiveKit server; without it the stack runs its own
     livekit_url: LiveKitUrl | None = Field(None, validation_alias="LIVEKIT_URL")
-    livekit_api_key: Text | None = Field(None, validation_alias="LIVEKIT_API_KEY")
-    livekit_api_secret: Text | None = Field(None, validation_alias="LIVEKIT_API_SECRET", repr=False)
+    livekit_api_key: FirstLine | None = Field(None, validation_alias="LIVEKIT_API_KEY")
+    livekit_api_secret: FirstLine | None = Field(None, validation_alias="LIVEKIT_API_SECRET", repr=False)
+    livekit_api_key_file: SecretFile = Field(None, validation_alias="LIVEKIT_API_KEY_FILE", repr=False)
+    livekit_api_secret_file: SecretFile = Field(None, validation_alias="LIVEKIT_API_SECRET_FILE", repr=False)
 
     @model_validator(mode="after")
     def _external_livekit_needs_keys(self) -> "StackSettings":
@@ -94,6 +99,6 @@ class StackSettings(Settings):
         variables = {}
         for name, field in type(self).model_fields.items():
             value = getattr(self, name)
-            if value is not None:
+            if value is not None and not name.endswith("_file"):  # the value is given
                 variables[str(field.validation_alias)] = str(value)
         return variables

@@ -12,6 +12,8 @@ JOURNAL_DIR = "ANTIPHON_JOURNAL_DIR"
 TENANT = "ANTIPHON_TENANT"
 ENFORCE_LIMITS = "ANTIPHON_ENFORCE_LIMITS"
 
+_OF_NATS = ("creds", "ca", "cert", "key", "url_file", "user_file", "password_file")
+_FILES = tuple(f"nats_{name}" for name in _OF_NATS)
 _SWITCH = {"true": True, "1": True, "false": False, "0": False}
 
 
@@ -57,9 +59,12 @@ class RecorderSettings:
     nats_ca: Path | None = None
     nats_cert: Path | None = None
     nats_key: Path | None = None
+    nats_url_file: Path | None = None
+    nats_user_file: Path | None = None
+    nats_password_file: Path | None = None
 
     def __post_init__(self) -> None:
-        for name in ("journal_dir", "nats_creds", "nats_ca", "nats_cert", "nats_key"):
+        for name in ("journal_dir", *_FILES):
             if isinstance(path := getattr(self, name), str):
                 object.__setattr__(self, name, Path(path))
         if not is_tenant(self.tenant):
@@ -86,6 +91,9 @@ class RecorderSettings:
             nats_ca=access.ca,
             nats_cert=access.cert,
             nats_key=access.key,
+            nats_url_file=access.url_file,
+            nats_user_file=access.user_file,
+            nats_password_file=access.password_file,
         )
 
     @property

@@ -23,7 +23,7 @@ from antiphon.chassis.bus.errors import (
 )
 from antiphon.chassis.bus.protocol import check_subject
 from antiphon.chassis.library_log import get_logger
-from antiphon.chassis.nats_access import NatsAccess
+from antiphon.chassis.nats_access import InvalidAccess, NatsAccess, advice
 from antiphon.chassis.retry import retrying
 
 log = get_logger(__name__)
@@ -119,7 +119,7 @@ class Connection:
             self.client = await self._connect(timeout_seconds)
         except TRANSIENT as error:
             last = self._last_error
-            reason = f": {str(last) or repr(last)}" if last is not None else ""  # a TimeoutError has no text
+            reason = f": {_explained(last)}" if last is not None else ""
             raise BusUnavailable(
                 f"no NATS server answered at {self.address} within {timeout_seconds:g} s{reason}"
             ) from error
@@ -236,7 +236,9 @@ class Connection:
         try:
             await self.request(NO_RESPONDERS_SUBJECT, timeout_seconds=timeout_seconds)
         except TRANSIENT as error:
-            raise BusUnavailable(f"NATS did not answer at {self.address}: {error!r}") from error
+            last = None if self.connected.is_set() else self._last_error
+            why = repr(error) if last is None else _explained(last)
+            raise BusUnavailable(f"NATS did not answer at {self.address}: {why}") from error
 
     def check_size(self, payload: bytes, headers: dict[str, str] | None) -> None:
         """Check a message before it is sent.
@@ -278,8 +280,8 @@ class Connection:
             log.warning("nats.flush_failed", extra={"error": reason})
 
     async def _connect(self, timeout_seconds: float) -> NatsClient:
-        options = self.access.options()  # again: certificates and credentials may have been renewed
-        client = NatsClient(require_tls=self.access.uses_tls)
+        access = self.access.current()  # certificates and credentials may have been renewed
+        client = NatsClient(self.access)
 
         def current(callback: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
             async def call() -> None:
@@ -289,7 +291,7 @@ class Connection:
             return call
 
         connect = client.connect(
-            self.access.servers,
+            access.servers,
             name=self.name,
             max_reconnect_attempts=-1,
             reconnect_time_wait=RECONNECT_WAIT_SECONDS,  # type: ignore[arg-type] # a fraction works
@@ -300,7 +302,7 @@ class Connection:
             reconnected_cb=current(self._reconnected),
             closed_cb=current(self._closed),
             skip_subject_validation=True,  # subjects are made by contracts.subjects
-            **options,
+            **access.options(),
         )
         # Not asyncio.wait_for: nats-py may swallow the cancellation and connect on, without end.
         connecting = asyncio.ensure_future(connect)
@@ -324,7 +326,7 @@ class Connection:
     async def _reopen(self) -> None:
         # nats-py stops reconnecting after a fatal -ERR from the server: start again with a new client.
         await asyncio.sleep(RECONNECT_WAIT_SECONDS)
-        await retrying(*TRANSIENT, on_retry=_log_failed_connect)(self._replace_client)
+        await retrying(*TRANSIENT, InvalidAccess, on_retry=_log_failed_connect)(self._replace_client)
         await self._reconnected()
 
     async def _replace_client(self) -> None:
@@ -342,7 +344,7 @@ class Connection:
             self._last_error = error  # a server that refuses also resets the connection, which says less
         # While disconnected, every reconnect attempt reports an error; the first one is enough.
         level = logging.WARNING if self.connected.is_set() else logging.DEBUG
-        log.log(level, "nats.error", extra={"error": repr(error)})
+        log.log(level, "nats.error", extra={"error": _explained(error)})
 
     async def _disconnected(self) -> None:
         self.connected.clear()
@@ -379,10 +381,15 @@ async def _deadline(seconds: float) -> AsyncIterator[None]:
         raise TimeoutError
 
 
+def _explained(error: Exception) -> str:
+    text = str(error) or repr(error)  # a TimeoutError has no text
+    return f"{text}; {found}" if (found := advice(error)) else text
+
+
 def _expire(reply: asyncio.Future[Message]) -> None:
     if not reply.done():
         reply.set_exception(TimeoutError())
 
 
 def _log_failed_connect(error: BaseException, _: int) -> None:
-    log.warning("nats.connect_failed", extra={"error": repr(error)})
+    log.warning("nats.connect_failed", extra={"error": f"{error!r} {advice(error)}".rstrip()})

@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from antiphon.chassis.nats_access import NatsAccess
+from antiphon.chassis.secret_files import without_files_of
 from antiphon.cli.proxies import reaching_loopback
 from antiphon.cli.settings import LOOPBACK, StackSettings
 from antiphon.cli.stack import disk, livekit
@@ -215,7 +216,7 @@ class Plan:
         # the stack's own broker has its own users
         inherited = {
             key: value
-            for key, value in os.environ.items()
+            for key, value in without_files_of(os.environ, {**variables, "ANTIPHON_POSTGRES_DSN": ""}).items()
             if key != "ANTIPHON_POSTGRES_DSN" and not key.startswith("ANTIPHON_NATS_")
         }
         return Command(

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import os
 import signal
 import threading
 from collections.abc import Collection
@@ -20,6 +21,7 @@ from antiphon.agent_worker.call import Call, speak
 from antiphon.agent_worker.caller import CALLER, link_caller
 from antiphon.agent_worker.chat_text import hear_text
 from antiphon.agent_worker.flow import InvalidFlow
+from antiphon.agent_worker.keyed_server import export_keys, forget_keys_of_files
 from antiphon.agent_worker.providers.loaded import OFFLINE_PROVIDERS, Named, import_plugins, prewarm
 from antiphon.agent_worker.providers.voices import session_options, voice_of_agent
 from antiphon.agent_worker.push_to_talk import take_turns_by_hand
@@ -49,6 +51,7 @@ class GreetingFailed(Exception):
 
 def prewarm_process(process: JobProcess, providers: Collection[Named] = OFFLINE_PROVIDERS) -> None:
     """Set up an idle process: logs and traces, signals, the providers of flows. LiveKit's `setup_fnc`."""
+    forget_keys_of_files(os.environ)
     telemetry.configure(SERVICE, load(AgentSettings))
     if threading.current_thread() is threading.main_thread():
         # LiveKit ignores SIGTERM only under spawn; under a forkserver, a signal to the group would end calls
@@ -74,6 +77,7 @@ async def on_request(request: JobRequest, *, deployment: str) -> None:
 async def entry(ctx: JobContext) -> None:
     """Join the room, read the assignment and start the session, which continues after the return."""
     settings = load(AgentSettings)
+    export_keys(settings, os.environ)
     identity = identity_of(ctx)
     structlog.contextvars.bind_contextvars(session=identity.session_id, job=ctx.job.id)
     async with record(ctx, settings=settings.recorder, adopt_orphans=False) as recording:

@@ -106,4 +106,7 @@ class AgentSettings(NatsSettings, LiveKitSettings, LogSettings):
             nats_ca=self.nats_ca,
             nats_cert=self.nats_cert,
             nats_key=self.nats_key,
+            nats_url_file=self.nats_url_file,
+            nats_user_file=self.nats_user_file,
+            nats_password_file=self.nats_password_file,
         )

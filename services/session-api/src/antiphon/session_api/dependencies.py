@@ -14,6 +14,7 @@ from antiphon.chassis.bus import Bus
 from antiphon.chassis.database import Database
 from antiphon.chassis.health import Check, Health
 from antiphon.chassis.http.exchange import HttpPolicy
+from antiphon.chassis.livekit_keys import LiveKitKeys
 from antiphon.chassis.log import Log
 from antiphon.contracts.deployment import Deployment
 from antiphon.session_api.analytics.queries import Analytics
@@ -118,6 +119,7 @@ def wire(
     flows: Mapping[str, bytes],
     deployment: Deployment,
     stopping: asyncio.Event,
+    livekit_keys: LiveKitKeys | None = None,
     clock: Callable[[], datetime] = now,
     entropy: Callable[[int], bytes] = os.urandom,
 ) -> Dependencies:
@@ -125,7 +127,7 @@ def wire(
     log, reader, views = Log(database, bus), EventReader(bus), Views(database)
     lookup = Lookup(views, reader, log)
     publisher = EventPublisher(bus, clock, timeout_seconds=settings.broker_timeout_seconds)
-    tokens = JoinTokens(settings.livekit_api_key, settings.livekit_api_secret, deployment=deployment.id)
+    tokens = JoinTokens(livekit_keys or settings.livekit_keys(), deployment=deployment.id)
     agent_name = settings.agent_name or deployment.agent_name
     known_flows = Flows(flows)
     known_keys = Keys(keys, clock)

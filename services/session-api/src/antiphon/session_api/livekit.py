@@ -12,6 +12,7 @@ from livekit import api
 from livekit.api.twirp_client import ServerError, TwirpClient
 from livekit.protocol.models import Room
 
+from antiphon.chassis.livekit_keys import KeyPair, LiveKitKeys
 from antiphon.chassis.settings import http_url
 
 TOKEN_TTL_SECONDS = 600
@@ -57,8 +58,7 @@ class LiveKit:
     def __init__(
         self,
         url: str,
-        api_key: str,
-        api_secret: str,
+        keys: LiveKitKeys,
         *,
         deployment: str,
         timeout_seconds: float,
@@ -69,8 +69,8 @@ class LiveKit:
         self._http = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
         self._twirp = TwirpClient(self._http, http_url(url), "livekit", failover=False)
         self._deployment = deployment
-        self._api_key = api_key
-        self._api_secret = api_secret
+        self._keys = keys
+        self._signed_by: KeyPair | None = None
         self._now = now
         self._authorization: dict[str, str] = {}
         self._renew_at = float("-inf")
@@ -145,8 +145,10 @@ class LiveKit:
         )
 
     def _headers(self) -> dict[str, str]:
-        if self._now() >= self._renew_at:
-            token = api.AccessToken(self._api_key, self._api_secret)
+        pair = self._keys.current
+        if self._now() >= self._renew_at or pair != self._signed_by:
+            self._signed_by = pair
+            token = api.AccessToken(pair.key, pair.secret)
             token.with_grants(api.VideoGrants(room_create=True, room_list=True))
             token.with_ttl(timedelta(seconds=TOKEN_TTL_SECONDS))
             self._authorization = {"authorization": f"Bearer {token.to_jwt()}"}

@@ -50,10 +50,10 @@ async def serve(settings: ApiSettings, stop: asyncio.Event) -> None:
         stack.push_async_callback(flows.close)
         database = await connect_database(settings)
         stack.push_async_callback(database.close)
+        livekit_keys = settings.livekit_keys()
         livekit = LiveKit(
             settings.livekit_url,
-            settings.livekit_api_key,
-            settings.livekit_api_secret,
+            livekit_keys,
             deployment=deployment.id,
             timeout_seconds=settings.livekit_timeout_seconds,
         )
@@ -64,6 +64,7 @@ async def serve(settings: ApiSettings, stop: asyncio.Event) -> None:
             bus=bus,
             database=database,
             rooms=livekit,
+            livekit_keys=livekit_keys,
             keys=keys,
             flows=flows,
             deployment=deployment,

@@ -15,6 +15,7 @@ from antiphon.chassis.settings import (
     NatsSettings,
     Port,
     PostgresSettings,
+    SecretFile,
     ShutdownSettings,
     Text,
     websocket_url,
@@ -85,6 +86,12 @@ class ApiSettings(NatsSettings, PostgresSettings, LiveKitSettings, ShutdownSetti
         validation_alias="ANTIPHON_BOOTSTRAP_API_KEY",
         repr=False,
         description="the secret of the operator's first key, 32 to 256 visible ASCII characters",
+    )
+    bootstrap_api_key_file: SecretFile = Field(
+        None,
+        validation_alias="ANTIPHON_BOOTSTRAP_API_KEY_FILE",
+        repr=False,
+        description="a file with it, read at the start",
     )
     # 0 is no limit
     requests_per_key: Limit = Field(1000, validation_alias="ANTIPHON_API_RATE_REQUESTS_PER_KEY")

@@ -35,14 +35,14 @@ async def serve(settings: WebhookSettings, stop: asyncio.Event) -> None:
         stack.push_async_callback(bus.close)
         await wait_or_stop(bus.verify(wait_seconds=VERIFY_SECONDS), stop)
         deployment = await wait_or_stop(deployment_of(bus), stop)
-        rooms = LiveKitRooms(settings.livekit_url, settings.livekit_api_key, settings.livekit_api_secret)
+        keys = settings.livekit_keys()
+        rooms = LiveKitRooms(settings.livekit_url, keys)
         ended_rooms = EndedRooms(bus, rooms)
         stack.push_async_callback(ended_rooms.close)
         publisher = WebhookPublisher(
             bus,
             deployment=deployment.id,
-            api_key=settings.livekit_api_key,
-            api_secret=settings.livekit_api_secret,
+            keys=keys,
             clock=_now,
             timeout_seconds=settings.broker_timeout_seconds,
             ended_rooms=ended_rooms,

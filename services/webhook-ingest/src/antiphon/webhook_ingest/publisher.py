@@ -8,6 +8,7 @@ import structlog
 from opentelemetry import metrics
 
 from antiphon.chassis.bus import Bus, GroupCommit, outgoing
+from antiphon.chassis.livekit_keys import LiveKitKeys
 from antiphon.chassis.tracing import current_traceparent
 from antiphon.contracts.envelope import seal
 from antiphon.contracts.ids import webhook_event_id
@@ -51,8 +52,7 @@ class WebhookPublisher:
         bus: Bus,
         *,
         deployment: str,
-        api_key: str,
-        api_secret: str,
+        keys: LiveKitKeys,
         clock: Callable[[], datetime],
         timeout_seconds: float,
         ended_rooms: EndedRooms | None = None,
@@ -61,8 +61,7 @@ class WebhookPublisher:
         self._sessions = RoomSessions(bus)
         self._deployment = deployment
         self._reported: set[str] = set()  # other deployments
-        self._api_key = api_key
-        self._api_secret = api_secret
+        self._keys = keys
         self._clock = clock
         self._ended_rooms = ended_rooms
 
@@ -71,7 +70,7 @@ class WebhookPublisher:
 
         Raises BadSignature.
         """
-        return verified_digest(authorization, api_key=self._api_key, api_secret=self._api_secret)
+        return verified_digest(authorization, self._keys.accepted)
 
     async def publish(self, body: bytes, digest: bytes) -> Outcome:
         """Publish one webhook; return NOT_OURS for a room that is not a session.
