@@ -17,6 +17,7 @@ from antiphon.chassis.bus.errors import (
     ApiError,
     BusError,
     BusUnavailable,
+    NotPermitted,
     PayloadTooLarge,
     StreamFull,
     SubjectNotEmpty,
@@ -98,10 +99,12 @@ async def publish(
     )
     full = False  # as an attempt was told; the last one may have had no time for an answer
 
-    async def attempt() -> PubAck:
+    async def attempt() -> PubAck | NotPermitted:
         nonlocal full
         try:
             return await _publish_once(connection, out.subject, out.payload, headers, deadline)
+        except NotPermitted as error:
+            return error  # raised below: another attempt would be refused as well
         except StreamFull:
             full = True
             raise
@@ -117,6 +120,8 @@ async def publish(
             connection.not_stored_at = time.monotonic()
         kind = StreamFull if full else BusUnavailable
         raise kind(f"{out.subject} was not acknowledged within {timeout_seconds:g} s: {error!r}") from error
+    if isinstance(answer, NotPermitted):
+        raise answer
     if not answer.duplicate and out.subject.startswith(_EVENTS):
         connection.stored_at = time.monotonic()
     return Ack(answer.seq, answer.duplicate)
