@@ -41,10 +41,11 @@ API_DEADLINE_SECONDS = 5.0
 SEND_DEADLINE_SECONDS = 5.0  # for the socket to take what is sent, when the buffer is full
 BUFFER_BYTES = 1 << 20  # nats-py waits for the socket when it holds twice as much
 NO_RESPONDERS_SUBJECT = "antiphon.nobody"  # has no subscribers: the server answers 503 at once
+PUBLISH, SUBSCRIBE = "publish", "subscription"  # as the server calls what it refuses
 MOST_REFUSED = 100  # subjects that are remembered as refused, and logged
 HEADER_LINE_BYTES = 16  # "NATS/1.0" and line ends around the headers, rounded up
 
-_REFUSED_SUBJECT = re.compile(r'(?:Publish|Subscription) to "(?P<subject>[^"]*)"', re.IGNORECASE)
+_REFUSED_SUBJECT = re.compile(r'(?P<verb>Publish|Subscription) to "(?P<subject>[^"]*)"', re.IGNORECASE)
 
 # Errors that a retry may resolve.
 TRANSIENT: tuple[type[Exception], ...] = (BusUnavailable, TimeoutError, nats.errors.Error, OSError)
@@ -115,7 +116,9 @@ class Connection:
         self.client = NatsClient()
         self.connected = asyncio.Event()
         self.inbox = Inbox(self.new_inbox())
-        self._not_permitted: dict[str, str] = {}  # subjects that were refused, and how the server said it
+        self._not_permitted: dict[
+            tuple[str, str], str
+        ] = {}  # subjects that were refused, and how the server said it
         self._subscriptions: dict[ServerSubscription, int] = {}
         self._on_reconnect: set[Callable[[], None]] = set()
         self.stored_at = -math.inf  # when an event was last stored, and when one was last not, by the clock
@@ -148,10 +151,10 @@ class Connection:
         """Return a unique reply subject, which the user of this connection may subscribe to."""
         return f"{self.access.inbox_prefix}.{NUID().next().decode()}"
 
-    def check_permitted(self, subject: str) -> None:
+    def check_permitted(self, subject: str, *, verb: str = SUBSCRIBE) -> None:
         """Raise NotPermitted if the server has refused this subject; to be called after a round trip."""
-        if subject in self._not_permitted:
-            raise NotPermitted(self._not_permitted[subject])
+        if (verb, subject) in self._not_permitted:
+            raise NotPermitted(self._not_permitted[verb, subject])
 
     @property
     def last_error(self) -> Exception | None:
@@ -263,6 +266,8 @@ class Connection:
         # Not client.flush(): when it is cancelled, the next PONG ends nats-py's read loop.
         try:
             await self.request(NO_RESPONDERS_SUBJECT, timeout_seconds=timeout_seconds)
+        except NotPermitted:
+            raise
         except TRANSIENT as error:
             raise BusUnavailable(f"NATS did not answer at {self.address}: {error!r}") from error
 
@@ -379,11 +384,11 @@ class Connection:
         if found is None:
             log.error("nats.not_permitted", extra={"address": self.address, "error": text})
             return
-        subject = found["subject"]
+        subject, verb = found["subject"], found["verb"].lower()
         reason = f"the user of this connection to NATS lacks a permission: {text}"
-        if subject not in self._not_permitted and len(self._not_permitted) < MOST_REFUSED:
+        if (verb, subject) not in self._not_permitted and len(self._not_permitted) < MOST_REFUSED:
             log.error("nats.not_permitted", extra={"address": self.address, "error": text})
-            self._not_permitted[subject] = reason
+            self._not_permitted[verb, subject] = reason
         self.inbox.refuse(subject, reason)
 
     async def _disconnected(self) -> None:

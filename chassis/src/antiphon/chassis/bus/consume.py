@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from antiphon.chassis.background import BackgroundTask
 from antiphon.chassis.bus.client import Headers, Message
-from antiphon.chassis.bus.connection import TRANSIENT, Connection
+from antiphon.chassis.bus.connection import PUBLISH, TRANSIENT, Connection
 from antiphon.chassis.bus.errors import (
     ApiError,
     BusError,
@@ -261,7 +261,7 @@ class Puller:
         else:
             self._silent_seconds = 0.0
         try:
-            self._connection.check_permitted(self._next_subject)
+            self._connection.check_permitted(self._next_subject, verb=PUBLISH)
         except NotPermitted as refusal:
             self._fail(refusal)
         if self._silent_seconds > UNANSWERED_SECONDS:
