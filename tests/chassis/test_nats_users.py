@@ -357,7 +357,7 @@ async def test_a_consumer_reads_through_durables_that_the_operator_has_made(
     ids = await publish(operator, 5, session(3))
     async with running(consumer(f"consumer-{CONSUMER}")):
         await until(lambda: set(ids) <= set(seen))
-    with pytest.raises(NotPermitted, match="CONSUMER.CREATE"):
+    with pytest.raises(NotPermitted, match=r"CONSUMER\.CREATE"):
         async with connected(server, f"consumer-{CONSUMER}") as bus:
             await bus.connection.api(f"CONSUMER.CREATE.SESSIONS.{CONSUMER}-0", {})
 

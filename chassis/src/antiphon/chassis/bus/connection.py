@@ -116,9 +116,7 @@ class Connection:
         self.client = NatsClient()
         self.connected = asyncio.Event()
         self.inbox = Inbox(self.new_inbox())
-        self._not_permitted: dict[
-            tuple[str, str], str
-        ] = {}  # subjects that were refused, and how the server said it
+        self._not_permitted: dict[tuple[str, str], str] = {}  # verb, subject: why
         self._subscriptions: dict[ServerSubscription, int] = {}
         self._on_reconnect: set[Callable[[], None]] = set()
         self.stored_at = -math.inf  # when an event was last stored, and when one was last not, by the clock

@@ -76,9 +76,9 @@ class NatsUsers:
 
 
 def move_to_account(store: Path) -> None:
-    """Move the streams of a server from before to the account of the log; an account of no name has no rights.
+    """Move the streams of a server without accounts to that of the log, while no server runs.
 
-    To be called while the server does not run.
+    The server's own account for everybody cannot be given anything to offer.
     """
     before, now = store / "jetstream" / NO_ACCOUNT, store / "jetstream" / LOG_ACCOUNT
     if before.is_dir() and not now.exists():
