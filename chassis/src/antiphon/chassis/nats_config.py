@@ -1,10 +1,9 @@
-"""The users, accounts and limits of a NATS server: as data, as its configuration, as commands of `nsc`."""
+"""The users, accounts and limits of a NATS server: as data, and as its configuration."""
 
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from shlex import quote
 
 from antiphon.chassis.nats_users import LOG_ACCOUNT, OPERATOR, SUPERVISOR, Rights
 
@@ -172,44 +171,3 @@ def _user(user: User, password: str) -> str:
         f"{{ {entry}, permissions: {{ publish: {publish}, "
         f"subscribe: {json.dumps(user.subscribe)}{responses} }} }}"
     )
-
-
-def as_nsc(found: Mapping[str, Account]) -> str:
-    """Return commands of `nsc`, for a shell, that make the same in an operator that exists."""
-    lines = ["set -eu"]
-    named = {name: account for name, account in found.items() if name != SYSTEM_ACCOUNT}
-    for name, account in named.items():
-        lines.append(f"nsc add account {name}")
-        if account.jetstream is not None:
-            limits = account.jetstream
-            lines.append(
-                f"nsc edit account {name} --js-mem-storage {limits.memory_bytes} "
-                f"--js-disk-storage {limits.file_bytes} --js-streams {limits.streams} "
-                f"--js-consumer {limits.consumers}"
-            )
-        for share in account.exports:
-            many = " --response-type Stream" if share.many else ""
-            service = f" --service{many}" if share.service else ""
-            lines.append(f"nsc add export --account {name} --subject {quote(share.subject)}{service}")
-    for name, account in named.items():
-        for share, source in account.imports.items():
-            lines.append(
-                f"nsc add import --account {name} --src-account {_KEY.format(source)} "
-                f"--remote-subject {quote(share.subject)} --local-subject {quote(share.subject)}"
-                f"{' --service' if share.service else ''}"
-            )
-        for user in account.users:
-            lines.append(f"nsc add user --account {name} --name {user.name}{_flags(user)}")
-            lines.append(f"nsc generate creds --account {name} --name {user.name} > {user.name}.creds")
-    return "\n".join([*lines, ""])
-
-
-_KEY = """"$(nsc describe account {} --field sub | tr -d '"')\""""
-
-
-def _flags(user: User) -> str:
-    if user.publish is None or user.subscribe is None:
-        return ""
-    publish = f" --allow-pub {quote(','.join(user.publish))}" if user.publish else " --deny-pub '>'"
-    responses = f" --allow-pub-response=1 --response-ttl {ANSWER_SECONDS}s" if user.answers else ""
-    return f"{publish} --allow-sub {quote(','.join(user.subscribe))}{responses}"

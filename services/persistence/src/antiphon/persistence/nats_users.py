@@ -18,7 +18,7 @@ def nats_users(
         typer.Option(metavar="NAME", help="A user for the consumer of this name; again for more."),
     ] = None,
     form: Annotated[
-        str, typer.Option("--format", help="config: of nats-server; json; nsc: commands for a shell.")
+        str, typer.Option("--format", help="config: of nats-server; json: what a tool of accounts needs.")
     ] = "config",
     max_file: Annotated[
         str, typer.Option(metavar="SIZE", help="For all streams, such as 24GB; -1 is what the server has.")
@@ -29,11 +29,11 @@ def nats_users(
     It reads and changes nothing. The configuration takes passwords from the environment of the server:
     NATS_SESSION_API_PASSWORD for the user session-api, and so on.
     """
-    from antiphon.chassis.nats_config import Limits, accounts, as_config, as_data, as_nsc, variable_of
+    from antiphon.chassis.nats_config import Limits, accounts, as_config, as_data, variable_of
     from antiphon.chassis.nats_users import InvalidName, users
 
-    if form not in ("config", "json", "nsc"):
-        raise typer.BadParameter("--format is one of config, json, nsc")
+    if form not in ("config", "json"):
+        raise typer.BadParameter("--format is one of config, json")
     limits = Limits(file_bytes=_size(max_file))
     try:
         chosen = users(tenants=tenant or (), consumers=consumer or ())
@@ -42,10 +42,7 @@ def nats_users(
     if len({variable_of(user) for user in chosen}) < len(chosen):
         raise typer.BadParameter("two names differ in - and _ or in case alone: they would share a password")
     found = accounts(chosen, limits)
-    if form == "config":
-        typer.echo(as_config(found, variable_of), nl=False)
-    else:
-        typer.echo(as_nsc(found) if form == "nsc" else as_data(found), nl=False)
+    typer.echo(as_config(found, variable_of) if form == "config" else as_data(found), nl=False)
 
 
 def _size(text: str) -> int:
