@@ -17,6 +17,7 @@ log = get_logger(__name__)
 
 CLOSE_SECONDS = 2.0
 PREAMBLE = len(b"NATS/1.0")
+NOT_PERMITTED = "permissions violation"
 
 
 class Headers(Mapping[str, str]):
@@ -99,8 +100,11 @@ OnMessage = Callable[[Message], None]
 class NatsClient(RenewedClient):
     """The nats-py client with synchronous message handlers."""
 
-    def __init__(self, access: NatsAccess | None = None) -> None:
+    def __init__(
+        self, access: NatsAccess | None = None, *, on_not_permitted: Callable[[str], None] | None = None
+    ) -> None:
         super().__init__(access)
+        self._on_not_permitted = on_not_permitted
         self._ps = Parser(self)
         self._handlers: dict[int, OnMessage] = {}
 
@@ -116,6 +120,13 @@ class NatsClient(RenewedClient):
         subscription = self._subs.get(sid)
         if subscription is not None:
             await subscription.unsubscribe()
+
+    async def _process_err(self, err_msg: str) -> None:
+        # nats-py knows errors in lower case; the subject of a permission must be as it is
+        if NOT_PERMITTED in err_msg.lower() and self._on_not_permitted is not None:
+            self._on_not_permitted(err_msg.strip("'"))
+        else:
+            await super()._process_err(err_msg.lower())
 
     async def end(self) -> None:
         """Disconnect for good, within seconds; what has not been sent is dropped."""

@@ -125,7 +125,9 @@ class EventBroker(NatsBroker):
             self._pulls[name] = PartitionPull(self.events, durable(), label)
         client = _Client(self._access)
         client.pulls = self._pulls
-        options = self._connection_kwargs | self._access.current().options()
+        access = self._access.current()
+        options = self._connection_kwargs | access.options()
+        options["inbox_prefix"] = access.inbox_prefix
         async with asyncio.timeout(CONNECT_DEADLINE_SECONDS):
             await client.connect(**options)
         self.config.connect(client)
