@@ -135,7 +135,7 @@ async def test_a_bug_in_validation_stops_the_partition(
     def broken(_subject: str, _payload: bytes) -> None:
         raise KeyError("ours")
 
-    monkeypatch.setattr(validation, "validate_event", broken)
+    monkeypatch.setattr(validation, "validated_event", broken)
     session = new_session("every event")
     await publish([session.requested(), *[session.turn(number) for number in range(1, 30)]])
     ingest.options = IngestOptions(dead_letters_in_a_row=5)

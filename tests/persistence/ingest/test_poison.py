@@ -94,7 +94,7 @@ def test_an_error_of_ours_is_a_dead_letter(
     def fail(*_: object) -> None:
         raise ZeroDivisionError("a mistake " * 1000)
 
-    monkeypatch.setattr(validation, "validate_event", fail)
+    monkeypatch.setattr(validation, "validated_event", fail)
     letter = validate(_incoming(out.subject, out.payload), session.partition)
 
     assert isinstance(letter, DeadLetter)

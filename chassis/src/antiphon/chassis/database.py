@@ -9,6 +9,7 @@ import asyncpg
 
 from antiphon.chassis.pool import ACQUIRE_SECONDS, BoundedPool
 from antiphon.chassis.postgres import CLIENT_MARGIN_SECONDS, STATEMENT_SECONDS, advice
+from antiphon.chassis.postgres_metrics import watch_pool
 from antiphon.chassis.retry import retrying
 
 if TYPE_CHECKING:
@@ -82,6 +83,7 @@ class Database:
 
     def __init__(self, pool: BoundedPool) -> None:
         self.pool = pool
+        self._unwatch = watch_pool(pool)
 
     @classmethod
     async def connect(
@@ -153,6 +155,7 @@ class Database:
 
     async def close(self) -> None:
         """Close all connections, within a few seconds."""
+        self._unwatch()
         try:
             async with asyncio.timeout(CLOSE_DEADLINE_SECONDS):
                 await self.pool.close()

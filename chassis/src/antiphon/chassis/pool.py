@@ -9,6 +9,7 @@ from asyncpg.pool import Pool, PoolAcquireContext
 from antiphon.chassis.library_log import get_logger
 from antiphon.chassis.postgres import CLIENT_MARGIN_SECONDS, CONNECT_SECONDS, keep_alive, server_settings
 from antiphon.chassis.postgres_dsn import current_dsn
+from antiphon.chassis.postgres_metrics import time_statements
 
 if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
@@ -79,7 +80,7 @@ class BoundedPool(_Pool):
             max_queries=MAX_QUERIES,
             max_inactive_connection_lifetime=MAX_IDLE_SECONDS,
             connect=_connect,
-            init=keep_alive,
+            init=_prepare,
             reset=_skip_reset,
             loop=asyncio.get_running_loop(),
             connection_class=asyncpg.Connection,
@@ -109,6 +110,11 @@ class BoundedPool(_Pool):
 async def _connect(dsn: str, **options: Any) -> "_Connection":
     connection: _Connection = await asyncpg.connect(current_dsn(dsn), **options)
     return connection
+
+
+async def _prepare(connection: "_Connection") -> None:
+    await keep_alive(connection)
+    time_statements(connection)
 
 
 async def _skip_reset(connection: "_Connection") -> None:

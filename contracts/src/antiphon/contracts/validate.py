@@ -13,6 +13,7 @@ from antiphon.contracts.errors import (
     UnknownEventType,
     UnsupportedEventVersion,
 )
+from antiphon.contracts.event import Event
 from antiphon.contracts.registry import family_of, open_event
 from antiphon.contracts.subjects import EventSubject, parse_event_subject, partition_of
 
@@ -29,6 +30,12 @@ def validate_event(subject: str, payload: bytes) -> tuple[Envelope, str]:
     Unknown event types and newer versions are valid: readers that do not know them skip them.
     Raises MalformedEvent and InvalidEvent, and InvalidBody if the fault is in what a client can send.
     """
+    envelope, _, text = validated_event(subject, payload)
+    return envelope, text
+
+
+def validated_event(subject: str, payload: bytes) -> tuple[Envelope, Event | None, str]:
+    """As `validate_event`, with the event, which is decoded for it; None if this version does not know it."""
     try:
         text = payload.decode()
     except UnicodeDecodeError as error:
@@ -41,8 +48,7 @@ def validate_event(subject: str, payload: bytes) -> tuple[Envelope, str]:
     if "\\u0000" in text:
         _check_texts(envelope)
     _check_subject(subject, envelope)
-    _check_body(envelope)
-    return envelope, text
+    return envelope, _event(envelope), text
 
 
 def is_nested_deeper(text: str, levels: int) -> bool:
@@ -104,10 +110,10 @@ def _parse_subject(subject: str) -> EventSubject:
     return address
 
 
-def _check_body(envelope: Envelope) -> None:
+def _event(envelope: Envelope) -> Event | None:
     try:
-        open_event(envelope)
+        return open_event(envelope)
     except (UnknownEventType, UnsupportedEventVersion):
-        return
+        return None
     except MalformedEvent as error:
         raise InvalidBody(str(error)) from error

@@ -14,6 +14,7 @@ import nats.errors
 from nats.nuid import NUID
 
 from antiphon.chassis.background import BackgroundTask, end_task
+from antiphon.chassis.bus import metrics
 from antiphon.chassis.bus.client import Message, NatsClient, OnMessage
 from antiphon.chassis.bus.errors import (
     ApiError,
@@ -124,6 +125,7 @@ class Connection:
         self._open = False
         self._opening = False
         self._reopening: BackgroundTask | None = None
+        self._unwatch: Callable[[], None] = _nothing
 
     async def open(self, timeout_seconds: float) -> None:
         """Connect for the first time.
@@ -131,14 +133,19 @@ class Connection:
         Raises BusUnavailable, InvalidAccess when a file with a certificate or key has none.
         """
         self._opening = True
+        self._unwatch = metrics.connected.watch(self.connected.is_set)
         try:
             self.client = await self._connect(timeout_seconds)
         except TRANSIENT as error:
+            self._unwatch()
             last = self._last_error
             reason = f": {_explained(last)}" if last is not None else ""
             raise BusUnavailable(
                 f"no NATS server answered at {self.address} within {timeout_seconds:g} s{reason}"
             ) from error
+        except BaseException:
+            self._unwatch()
+            raise
         finally:
             self._opening = False
         await self.subscribe(self.inbox.subject, self.inbox.on_message)
@@ -295,6 +302,7 @@ class Connection:
             reason = repr(self._last_error) if self._last_error else "no answer yet"
             log.warning("nats.not_connected", extra={"address": self.address, "error": reason})
         opened, self._open = self._open, False
+        self._unwatch()
         if self._reopening is not None:
             await self._reopening.close()
         if self.client.is_closed:
@@ -400,6 +408,7 @@ class Connection:
     async def _reconnected(self) -> None:
         self._not_permitted.clear()  # the permissions may have changed
         self.connected.set()
+        metrics.reconnects.add()
         log.info("nats.reconnected")
         for callback in tuple(self._on_reconnect):
             try:
@@ -411,6 +420,10 @@ class Connection:
         if self._open and (self._reopening is None or self._reopening.done):
             log.error("nats.closed_by_server", extra={"error": repr(self.client.last_error)})
             self._reopening = BackgroundTask(self._reopen, name="reopen the NATS connection")
+
+
+def _nothing() -> None:
+    pass
 
 
 @asynccontextmanager

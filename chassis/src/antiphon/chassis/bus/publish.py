@@ -23,6 +23,7 @@ from antiphon.chassis.bus.errors import (
     SubjectNotEmpty,
 )
 from antiphon.chassis.bus.messages import Ack, Outgoing
+from antiphon.chassis.bus.metrics import timed
 from antiphon.chassis.bus.protocol import check_subject
 from antiphon.chassis.retry import retrying
 from antiphon.contracts.streams import SESSIONS
@@ -88,6 +89,12 @@ async def publish(
     connection: Connection, out: Outgoing, expect_empty: str | None, timeout_seconds: float
 ) -> Ack:
     """Publish one message, with retries until the deadline (see Bus.publish)."""
+    return await timed(out.subject, _publish(connection, out, expect_empty, timeout_seconds))
+
+
+async def _publish(
+    connection: Connection, out: Outgoing, expect_empty: str | None, timeout_seconds: float
+) -> Ack:
     extra = {EXPECTED_LAST: "0", EXPECTED_LAST_SUBJECT: expect_empty} if expect_empty else None
     deadline = time.monotonic() + timeout_seconds
     try:
@@ -143,6 +150,14 @@ async def _acknowledged(
 
 async def publish_many(connection: Connection, outs: Sequence[Outgoing], timeout_seconds: float) -> list[Ack]:
     """Publish as one batch, or one by one where a batch fails (see Bus.publish_many)."""
+    if not outs:
+        return []
+    return await timed(outs[0].subject, _publish_many(connection, outs, timeout_seconds))
+
+
+async def _publish_many(
+    connection: Connection, outs: Sequence[Outgoing], timeout_seconds: float
+) -> list[Ack]:
     if len(outs) > BATCH_LIMIT:
         raise ValueError(f"{len(outs)} messages; an atomic batch takes {BATCH_LIMIT}")
     for out in outs:
@@ -162,7 +177,7 @@ async def publish_many(connection: Connection, outs: Sequence[Outgoing], timeout
     acks = []
     for out in outs:
         remaining = max(0.1, deadline - time.monotonic())
-        acks.append(await publish(connection, out, None, remaining))
+        acks.append(await _publish(connection, out, None, remaining))
     return acks
 
 

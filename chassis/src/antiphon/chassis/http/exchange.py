@@ -1,5 +1,6 @@
 """One request and its response: the body's limit, the deadline, and the headers of every response."""
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -21,6 +22,7 @@ from antiphon.chassis.http.representation import (
 from antiphon.chassis.http.request_id import HEADER, request_id_of
 from antiphon.chassis.http.routing import allowed_methods
 
+_STREAMS = (b"text/event-stream", b"application/x-ndjson")
 _JSON = (b"application/json", b"application/problem+json")
 _SECURITY: RawHeaders = [
     (b"x-content-type-options", b"nosniff"),
@@ -70,6 +72,7 @@ class Exchange:
         # A HEAD is a GET whose body is not sent.
         self.scope = {**scope, "method": "GET"} if self.is_head else scope
         self.status = 0
+        self.stream_started_at = 0.0  # by time.perf_counter; of a response that may go on without end
         self.deadline: Deadline | None = None  # while it may end the request
         self._service = service
         self._policy = service.policy
@@ -142,6 +145,8 @@ class Exchange:
             self.deadline = None
         headers: RawHeaders = [*message.get("headers", ()), *self._service.fixed_headers]
         names = dict(headers)
+        if names.get(b"content-type", b"").startswith(_STREAMS):
+            self.stream_started_at = time.perf_counter()
         headers.append((HEADER, self.request_id.encode()))
         if self._policy.cors.origins:
             headers += self._policy.cors.headers(self.headers.get(b"origin"))

@@ -14,12 +14,14 @@ from structlog.contextvars import STRUCTLOG_KEY_PREFIX
 
 from antiphon.chassis.http.deadline import Deadline
 from antiphon.chassis.http.exchange import Exchange, HttpPolicy, Service
+from antiphon.chassis.http.metrics import METHODS, UNMATCHED, duration, requests_in_progress
 from antiphon.chassis.http.problem import Problem
 from antiphon.chassis.http.request_id import new_request_id
 from antiphon.chassis.http.routing import allowed_methods
+from antiphon.chassis.metrics import OTHER
 from antiphon.chassis.tracing import continue_from
 
-UNLOGGED = ("/health/",)
+UNLOGGED = ("/health/", "/metrics")  # nor measured
 CLIENT_GONE = 499  # in the log: the client left before the response
 
 # what `structlog.contextvars.bind_contextvars` sets, at a tenth of its cost
@@ -59,6 +61,8 @@ class RequestMiddleware:
         state = scope.setdefault("state", {})
         exchange = state["exchange"] = Exchange(self._service, scope, receive, send)
         state["request_id"] = exchange.request_id
+        method = scope["method"] if scope["method"] in METHODS else OTHER
+        requests_in_progress[method] += 1
         token = _request_id.set(exchange.request_id)  # into every log line of the request
         try:
             # With tracing on, FastAPI's span continues the trace; otherwise pass on the trace id only.
@@ -70,7 +74,10 @@ class RequestMiddleware:
                 with continue_from(given.decode("latin-1")):
                     await self._serve(exchange)
         finally:
-            _log_request(exchange.scope, scope["method"], exchange.status, time.perf_counter() - started)
+            ended = time.perf_counter()
+            requests_in_progress[method] -= 1
+            _measure(exchange, method, (exchange.stream_started_at or ended) - started)
+            _log_request(exchange.scope, scope["method"], exchange.status, ended - started)
             _request_id.reset(token)
             del state["exchange"]  # no cycle: else each request is work for the garbage collector
 
@@ -125,6 +132,13 @@ def allow_body(request: Request, limit_bytes: int) -> None:
     """Let this request have a larger body than others."""
     exchange: Exchange = request.scope["state"]["exchange"]
     exchange.body_limit_bytes = limit_bytes
+
+
+def _measure(exchange: Exchange, method: str, seconds: float) -> None:
+    if exchange.scope["path"].startswith(UNLOGGED):
+        return
+    route = getattr(exchange.scope.get("route"), "path", UNMATCHED)
+    duration.record(seconds, method, route, str(exchange.status))
 
 
 def _log_request(scope: Scope, method: str, status: int, seconds: float) -> None:

@@ -9,6 +9,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from antiphon.chassis.http.metrics import problems
+
 MEDIA_TYPE = "application/problem+json"
 TYPE_BASE = "https://antiphon.dev/problems/"
 
@@ -46,6 +48,7 @@ def of_status(error: HTTPException) -> Problem:
 
 def encode_problem(problem: Problem, *, instance: str | None, request_id: str | None) -> bytes:
     """Return the problem document; a request that could not be read has no `instance`."""
+    problems.add(1, problem.kind)
     document: dict[str, Any] = {
         "type": TYPE_BASE + problem.kind,
         "title": problem.kind.replace("-", " ").capitalize(),

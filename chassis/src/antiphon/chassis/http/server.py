@@ -14,6 +14,7 @@ from starlette.types import ASGIApp
 
 from antiphon.chassis.http.limits import ServerLimits
 from antiphon.chassis.http.load import ServerLoad
+from antiphon.chassis.http.metrics import connections
 from antiphon.chassis.http.protocol import LimitedProtocol
 
 GRACE_SECONDS = 5.0  # for open requests after the stop event
@@ -41,11 +42,14 @@ async def serve_http(
     limits: ServerLimits | None = None,
     draining: asyncio.Event | None = None,
     grace_seconds: float = GRACE_SECONDS,
+    counted: bool = False,
 ) -> None:
     """Serve an ASGI app until stopped; open requests get `grace_seconds` to end.
 
     Once `draining` is set each response closes its connection, so that clients connect again, to another
     replica. Without `lifespan` the app gets no lifespan events: it has nothing to start or to end.
+
+    The metrics count the connections of a server that is `counted`: those of clients.
 
     Raises OSError when the port is taken, RuntimeError when the app does not start.
     """
@@ -65,12 +69,15 @@ async def serve_http(
     )
     server = _Server(config)
     with listening_socket(host, port) as listening:
+        unwatch = connections.watch(lambda: len(server.server_state.connections)) if counted else None
         stopping = asyncio.gather(_stop_with(server, stop), _drain_with(server, load, draining or stop))
         try:
             await server.serve(sockets=[listening])
         except SystemExit as error:  # uvicorn exits when the app's lifespan fails
             raise RuntimeError("the HTTP application did not start") from error
         finally:
+            if unwatch is not None:
+                unwatch()
             stopping.cancel()
             await asyncio.gather(stopping, return_exceptions=True)
 

@@ -13,6 +13,7 @@ from antiphon.chassis.telemetry import configure, flush
 from antiphon.fleet.app import create_app
 from antiphon.fleet.deletion_costs import DeletionCosts
 from antiphon.fleet.hearing import check_broker, hear
+from antiphon.fleet.metrics import watch
 from antiphon.fleet.pods import connect
 from antiphon.fleet.settings import SERVICE, FleetSettings
 from antiphon.fleet.workers import Workers
@@ -35,6 +36,7 @@ async def serve(settings: FleetSettings, stop: asyncio.Event) -> None:
         bus = await wait_or_stop(Bus.connect(settings.nats, name=SERVICE), stop)
         stack.push_async_callback(bus.close)
         workers = Workers()
+        stack.callback(watch(workers))
         hearing = BackgroundTask(partial(hear, bus, workers), name="heartbeats")
         stack.push_async_callback(hearing.close)
         health = Health(

@@ -1,7 +1,7 @@
 """The process: leases, an ingest loop for each partition held, one loop per projection, and health."""
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AsyncExitStack, suppress
 from functools import partial
 from typing import NamedTuple
@@ -14,6 +14,7 @@ from antiphon.chassis.health import Health, serve_health
 from antiphon.chassis.log import Log
 from antiphon.chassis.shutdown import ShuttingDown
 from antiphon.contracts.subjects import PARTITIONS
+from antiphon.persistence.ingest.backlog import watch_backlog
 from antiphon.persistence.ingest.group_writer import GroupWriter
 from antiphon.persistence.ingest.partition import IngestOptions, PartitionIngest
 from antiphon.persistence.leases.connection import Leases
@@ -88,7 +89,12 @@ async def _serve(
         health.add("postgres", database.ready)
         health.add("postgres views", views.ready)
         health.add("nats", bus.ready)
-        work = [_ingest(settings, bus, database, health)] if ingest else []
+        work = []
+        if ingest:
+            leased, held = _ingest(settings, bus, database, health)
+            work.append(leased)
+            watching = BackgroundTask(partial(watch_backlog, bus, held), name="backlog")
+            stack.push_async_callback(watching.close)
         loops = _projections(projections, bus, views, health)
         work += [leased for _, leased in loops]
         building = ReadinessCheck()
@@ -113,7 +119,9 @@ async def _serve(
                 group.create_task(run_while_leased(leases, name, work_on, readiness, stop), name=name)
 
 
-def _ingest(settings: PersistenceSettings, bus: Bus, database: Database, health: Health) -> Leased:
+def _ingest(
+    settings: PersistenceSettings, bus: Bus, database: Database, health: Health
+) -> tuple[Leased, Callable[[], list[int]]]:
     writer = GroupWriter(database)
     readiness = ReadinessCheck()
     health.add("ingest", readiness.check)
@@ -126,7 +134,10 @@ def _ingest(settings: PersistenceSettings, bus: Bus, database: Database, health:
     async def ingest(partition: int, ended: asyncio.Event) -> None:
         await partitions[partition].run(ended)
 
-    return Leased(INGEST, ingest, readiness)
+    def held() -> list[int]:
+        return [partition for partition, each in enumerate(partitions) if each.held]
+
+    return Leased(INGEST, ingest, readiness), held
 
 
 def _projections(

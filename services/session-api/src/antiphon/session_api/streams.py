@@ -11,6 +11,7 @@ from starlette.types import Receive, Scope, Send
 
 from antiphon.chassis.background import BackgroundTask
 from antiphon.contracts.api_keys import ApiKey
+from antiphon.session_api import metrics
 from antiphon.session_api.auth import ended_during_request
 from antiphon.session_api.keys.records import Keys
 from antiphon.session_api.problems import Problem
@@ -75,6 +76,7 @@ class Streams:
         self._of_tenants: Counter[str] = Counter()
         self._watch: BackgroundTask | None = None
         self._watching = False
+        self._unwatch = metrics.streams.watch(self.__len__)
 
     def __len__(self) -> int:
         return len(self._open)
@@ -107,6 +109,7 @@ class Streams:
 
     async def close(self) -> None:
         """Stop watching the keys."""
+        self._unwatch()
         if self._watch is not None:
             await self._watch.close()
 

@@ -7,7 +7,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import structlog
-from opentelemetry import metrics
 
 from antiphon.chassis.background import BackgroundTask
 from antiphon.chassis.bus import Bus, BusError, ConsumerLost, Incoming
@@ -15,6 +14,7 @@ from antiphon.chassis.database import Database
 from antiphon.chassis.retry import FIRST_SECONDS, retrying
 from antiphon.chassis.shutdown import ShuttingDown, StopAwareWait, wait_or_stop
 from antiphon.contracts.streams import ingest_consumer
+from antiphon.persistence import metrics
 from antiphon.persistence.errors import (
     POSTGRES_ERRORS,
     CommitTimedOut,
@@ -29,15 +29,13 @@ from antiphon.persistence.ingest.announce import announcements
 from antiphon.persistence.ingest.checkpoint import Checkpoint, Checkpoints
 from antiphon.persistence.ingest.group_writer import GroupWriter, PendingCommit, Sequences
 from antiphon.persistence.ingest.in_a_row import DeadLettersInARow
+from antiphon.persistence.ingest.redispatches import NewEvents
 from antiphon.persistence.ingest.stream_check import StreamChanged, check_stream, identity_of
 from antiphon.persistence.ingest.tracing import trace_commit
 from antiphon.persistence.ingest.validate import DeadLetter, Validated, ValidEvent, validate
 from antiphon.persistence.readiness import ReadinessCheck
 
 log = structlog.get_logger(__name__)
-_lag = metrics.get_meter("persistence").create_gauge(
-    "antiphon.ingest.lag", unit="s", description="From the arrival of a message on the stream to its commit"
-)
 
 CAUGHT_UP_SECONDS = 60.0  # between two records of how far the stream was read, and looks for a stall
 OPERATOR_POLL_SECONDS = 2.0  # while the partition is stopped
@@ -89,6 +87,9 @@ class PartitionIngest:
         self._waiting = False  # for deliveries
         self._waited_at: int | None = None  # the position at the last look, if there was more to deliver
         self._stalled = False  # the consumer has messages and delivers none
+        self._label = str(partition)  # in metrics
+        self._new_events = NewEvents(database)
+        self.held = False
 
     async def run(self, stop: asyncio.Event) -> None:
         """Ingest until stopped; the current batch is finished first.
@@ -96,6 +97,8 @@ class PartitionIngest:
         Raises Fenced.
         """
         self._readiness.starting(self._name)
+        self.held = True
+        metrics.stopped.set(0, self._label)
         self._row = DeadLettersInARow(self._options.dead_letters_in_a_row)
         claim = retrying(*POSTGRES_ERRORS, on_retry=self._on_claim_error, stop=stop)
         try:
@@ -110,9 +113,13 @@ class PartitionIngest:
         except TooManyDeadLetters as error:
             # The cause probably persists: leave later messages on the stream.
             self._readiness.unhealthy(self._name, f"is stopped: {error}")
+            metrics.stopped.set(1, self._label)
             await stop.wait()
         finally:
             self._readiness.healthy(self._name)
+            self.held = False
+            for gauge in (metrics.stopped, metrics.ingest_lag, metrics.backlog):
+                gauge.remove(self._label)  # another replica has the partition now
 
     async def claim(self) -> Checkpoint:
         """Raise the epoch, which fences every earlier writer, and read the checkpoint."""
@@ -158,9 +165,11 @@ class PartitionIngest:
         retry = retrying(*POSTGRES_ERRORS, on_retry=self._on_claim_error, stop=stop)
         await retry(self._checkpoints.stop, self._epoch, reason)
         self._readiness.unhealthy(self._name, f"is stopped: {reason}")
+        metrics.stopped.set(1, self._label)
         while (await retry(self._checkpoints.read, self._epoch)).stopped is not None:
             self._readiness.unhealthy(self._name, f"is stopped: {reason}")
             await wait_or_stop(asyncio.sleep(OPERATOR_POLL_SECONDS), stop)
+        metrics.stopped.set(0, self._label)
 
     async def _check_stream(self, stop: asyncio.Event) -> None:
         retry = retrying(*POSTGRES_ERRORS, on_retry=self._on_claim_error, stop=stop)
@@ -227,8 +236,9 @@ class PartitionIngest:
             async for events, sequences in self._commit_all(validated, stop):
                 for subject, payload in announcements(events, sequences, self._bus.max_payload):
                     await self._bus.announce(subject, payload)
+                await self._new_events.count(events, sequences)
         if (arrived := batch[-1].published_at) is not None:
-            _lag.set(max(0.0, time.time() - arrived.timestamp()), {"partition": self._partition})
+            metrics.ingest_lag.set(max(0.0, time.time() - arrived.timestamp()), self._label)
 
     async def _commit_all(
         self, batch: Sequence[Validated], stop: asyncio.Event
@@ -244,14 +254,16 @@ class PartitionIngest:
         while rest:
             chunk = self._row.until_limit(rest[: min(size, self._commit_limit)])
             try:
+                started = time.perf_counter()
                 sequences = await self._commit_or_retry(chunk, stop)
+                metrics.commit_duration.record(time.perf_counter() - started)
             except CommitTimedOut:
                 self._commit_limit = max(1, len(chunk) // 2)
                 continue
             except Poisoned as error:
                 size = max(1, len(chunk) // 2)
                 if len(chunk) == 1:
-                    rest[0] = DeadLetter(chunk[0].incoming, str(error), by_client=True)
+                    rest[0] = DeadLetter(chunk[0].incoming, str(error), by_client=True, reason="not_storable")
                 continue
             yield [event for event in chunk if isinstance(event, ValidEvent)], sequences
             rest = rest[len(chunk) :]

@@ -6,14 +6,21 @@ from msgspec import Struct
 from antiphon.chassis.bus import Incoming
 from antiphon.contracts.envelope import Envelope
 from antiphon.contracts.errors import InvalidBody, InvalidEvent, MalformedEvent
+from antiphon.contracts.event import Event
 from antiphon.contracts.ids import is_tenant
 from antiphon.contracts.subjects import parse_event_subject, partition_of
-from antiphon.contracts.validate import validate_event
+from antiphon.contracts.validate import validated_event
+from antiphon.persistence.ingest.call_metrics import MEASURED
 
 log = structlog.get_logger(__name__)
 
 MAX_ERROR = 1000  # characters
 UNKNOWN_TENANT = "unknown"
+_REASONS: dict[type[Exception], str] = {
+    MalformedEvent: "malformed",
+    InvalidEvent: "invalid",
+    InvalidBody: "invalid_body",
+}
 
 
 class ValidEvent(Struct, frozen=True, gc=False):
@@ -22,6 +29,7 @@ class ValidEvent(Struct, frozen=True, gc=False):
     incoming: Incoming
     envelope: Envelope
     text: str
+    event: Event | None = None  # if metrics are taken from it
 
 
 class DeadLetter(Struct, frozen=True, gc=False):
@@ -30,6 +38,7 @@ class DeadLetter(Struct, frozen=True, gc=False):
     incoming: Incoming
     error: str
     by_client: bool = False
+    reason: str = "internal"  # one of metrics.DEAD_LETTER_REASONS
 
     @property
     def tenant(self) -> str:
@@ -47,7 +56,7 @@ Validated = ValidEvent | DeadLetter
 def validate(incoming: Incoming, partition: int) -> Validated:
     """Return the event of a message, or a dead letter if it can never be valid (see validate_event)."""
     try:
-        envelope, text = validate_event(incoming.subject, incoming.payload)
+        envelope, event, text = validated_event(incoming.subject, incoming.payload)
     except (InvalidEvent, MalformedEvent) as error:
         return _dead_letter(incoming, error, by_client=isinstance(error, InvalidBody))
     except Exception as error:  # no message may stop its partition, whatever is wrong with it or with us
@@ -56,8 +65,9 @@ def validate(incoming: Incoming, partition: int) -> Validated:
     if partition_of(envelope.subject) != partition:
         moved = InvalidEvent(f"published on {incoming.subject}, but read in partition {partition}")
         return _dead_letter(incoming, moved, by_client=False)
-    return ValidEvent(incoming, envelope, text)
+    return ValidEvent(incoming, envelope, text, event if envelope.type in MEASURED else None)
 
 
 def _dead_letter(incoming: Incoming, error: Exception, *, by_client: bool) -> DeadLetter:
-    return DeadLetter(incoming, f"{type(error).__name__}: {error}"[:MAX_ERROR], by_client)
+    reason = _REASONS.get(type(error), "internal")
+    return DeadLetter(incoming, f"{type(error).__name__}: {error}"[:MAX_ERROR], by_client, reason)

@@ -17,6 +17,7 @@ from antiphon.contracts.cursor import Cursor
 from antiphon.contracts.envelope import Envelope
 from antiphon.contracts.subjects import partition_of
 from antiphon.persistence.errors import Fenced, is_caused_by_values
+from antiphon.persistence.metrics import fold_duration
 from antiphon.persistence.projection.batch import Advance, apply
 from antiphon.persistence.projection.cache import Cache
 from antiphon.persistence.projection.checkpoint import Claim, claim, skips
@@ -200,7 +201,9 @@ class ProjectionLoop:
             if self._skips:
                 envelopes = [e for e in envelopes if (partition_of(e.subject), e.position) not in self._skips]
             if envelopes or time.monotonic() - self._advanced_at >= IDLE_SECONDS:
+                started = time.perf_counter()
                 await self._apply(connection, envelopes, batch.cursor)
+                fold_duration.record(time.perf_counter() - started, self._projection.name)
                 self._advanced_at = time.monotonic()
                 self._lag.folded(envelopes)
                 behind = len(batch.envelopes) >= BATCH // 2  # more events wait: a rest would only delay them

@@ -1,0 +1,65 @@
+"""The metrics of the connections to Postgres."""
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final, Protocol
+
+from antiphon.chassis.metrics import OTHER, gauge, histogram
+
+if TYPE_CHECKING:
+    import asyncpg
+    from asyncpg.connection import LoggedQuery
+
+    Connection = asyncpg.Connection[asyncpg.Record]
+
+
+class Sized(Protocol):
+    """A pool that knows how many connections it has."""
+
+    def get_size(self) -> int:
+        """Return the number of connections."""
+
+    def get_idle_size(self) -> int:
+        """Return the number of those that nobody uses."""
+
+
+SYSTEM: Final = "postgresql"
+OPERATIONS: Final = ("SELECT", "INSERT", "UPDATE", "DELETE", "WITH", "BEGIN", "COMMIT", "ROLLBACK", OTHER)
+
+duration = histogram(
+    "db.client.operation.duration",
+    description="Time of a statement on a connection of a pool, from its start to its last row; the "
+    "time until a connection is free is not in it",
+    bounds=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0),
+    labels={"db.system.name": (SYSTEM,), "db.operation.name": OPERATIONS},
+)
+connections = gauge(
+    "db.client.connection.count",
+    unit="{connection}",
+    description="Connections of the pools of this process",
+    labels={"db.client.connection.state": ("idle", "used")},
+)
+
+
+def time_statements(connection: "Connection") -> None:
+    """Record the time of each statement of a connection."""
+    connection.add_query_logger(_record)  # of asyncpg: it calls back after the statement, on the loop
+
+
+def watch_pool(pool: Sized) -> Callable[[], None]:
+    """Count the connections of a pool from now on; return a function that ends it."""
+
+    def read() -> dict[tuple[str, ...], float]:
+        idle = pool.get_idle_size()
+        return {("idle",): idle, ("used",): pool.get_size() - idle}
+
+    return connections.watch(read)
+
+
+def _record(statement: "LoggedQuery") -> None:
+    duration.record(statement.elapsed, SYSTEM, _operation(statement.query))
+
+
+@lru_cache(maxsize=512)
+def _operation(query: str) -> str:
+    return query.split(None, 1)[0].rstrip(";").upper() if query.strip() else OTHER

@@ -1,0 +1,30 @@
+"""How many messages wait to be committed, as a metric: the broker knows it while Postgres is away too."""
+
+import asyncio
+from collections.abc import Callable, Collection
+
+import structlog
+
+from antiphon.chassis.bus import Bus, BusError
+from antiphon.contracts.streams import ingest_consumer
+from antiphon.persistence import metrics
+
+log = structlog.get_logger(__name__)
+
+INTERVAL_SECONDS = 5.0
+
+
+async def watch_backlog(
+    bus: Bus, held: Callable[[], Collection[int]], *, interval_seconds: float = INTERVAL_SECONDS
+) -> None:
+    """Ask again and again, until cancelled, for the partitions that are held."""
+    while True:
+        for partition in held():
+            try:
+                waiting = await bus.unacknowledged(ingest_consumer(partition))
+            except BusError as error:
+                log.debug("backlog.unknown", partition=partition, error=str(error))
+                break  # the broker is away, as antiphon.bus.connected says
+            if waiting is not None and partition in held():
+                metrics.backlog.set(waiting, str(partition))
+        await asyncio.sleep(interval_seconds)
