@@ -32,7 +32,7 @@ NATS_USERS = (
     "BACKUP",
     "SUPERVISOR",
 )
-MOUNTED = ("deploy/nats", "deploy/prometheus", "flows")  # and read by users of containers
+MOUNTED = ("deploy/nats", "deploy/prometheus", "deploy/grafana", "flows")  # and read by users of containers
 
 
 def new_secrets() -> dict[str, str]:
@@ -57,13 +57,16 @@ def address_of_this_machine() -> str | None:
         return str(probe.getsockname()[0])
 
 
-def variables(node_ip: str, *, cluster: bool, metrics: bool) -> dict[str, str]:
+def variables(node_ip: str, *, cluster: bool, metrics: bool, grafana: bool = False) -> dict[str, str]:
     """Return all variables of a new file."""
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
-    profiles = [name for name, chosen in (("cluster", cluster), ("metrics", metrics)) if chosen]
+    chosen = {"cluster": cluster, "metrics": metrics or grafana, "grafana": grafana}
+    profiles = [name for name, wanted in chosen.items() if wanted]
     found = {"ANTIPHON_VERSION": version, "LIVEKIT_NODE_IP": node_ip, **new_secrets()}
     if profiles:
         found["COMPOSE_PROFILES"] = ",".join(profiles)
+    if grafana:
+        found["GRAFANA_PASSWORD"] = f"g{secrets.token_hex(12)}"
     if cluster:
         found["NATS_CONFIG"] = "cluster"
         found["ANTIPHON_NATS_URL"] = ",".join(f"nats://{name}:4222" for name in BROKERS)
@@ -111,6 +114,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--cluster", action="store_true", help="three brokers, each event on all of them")
     parser.add_argument("--metrics", action="store_true", help="run Prometheus")
+    parser.add_argument(
+        "--grafana", action="store_true", help="run Prometheus, and Grafana with the dashboards"
+    )
     parser.add_argument("--file", type=Path, default=FILE, help="the file (deploy/.env)")
     options = parser.parse_args(arguments)
     node_ip = options.node_ip or address_of_this_machine()
@@ -126,8 +132,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 1
+    chosen = variables(node_ip, cluster=options.cluster, metrics=options.metrics, grafana=options.grafana)
     try:
-        write(options.file, variables(node_ip, cluster=options.cluster, metrics=options.metrics))
+        write(options.file, chosen)
     except FileExistsError:
         if added := add_secrets(options.file):
             print(f"{options.file}: added {', '.join(added)}; the rest is kept.")

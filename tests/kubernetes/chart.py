@@ -17,6 +17,7 @@ HELM_CHARTS = ROOT / "deploy" / "helm"
 CHART = HELM_CHARTS / "antiphon"
 EXAMPLES = sorted((CHART / "examples").glob("*.yaml"))
 KEDA = "keda.sh/v1alpha1/ScaledObject"
+MONITORING = ("monitoring.coreos.com/v1/PodMonitor", "monitoring.coreos.com/v1/PrometheusRule")
 GATEWAY = "gateway.networking.k8s.io/v1/HTTPRoute"
 HELM_SECONDS = 60
 
@@ -55,7 +56,7 @@ def template(
     values: Mapping[str, Any],
     *,
     chart: Path = CHART,
-    apis: tuple[str, ...] = (KEDA,),
+    apis: tuple[str, ...] = (KEDA, *MONITORING),
     show: str | None = None,
     kubernetes: str | None = None,
     again: bool = False,

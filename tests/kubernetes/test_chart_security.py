@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
-from tests.kubernetes.chart import CHART, EXAMPLES, Object, containers, example, of_kind, pods, render
+from tests.kubernetes.chart import CHART, EXAMPLES, Object, containers, example, of_kind, over, pods, render
 
 FULL: dict[str, Any] = yaml.safe_load((CHART / "examples" / "everything.yaml").read_text())
 
@@ -209,7 +209,8 @@ def test_agent_workers_reach_no_private_address_by_http() -> None:
 
 
 def test_who_may_come_in() -> None:
-    policies = of_kind("NetworkPolicy", render(FULL))
+    unread = {"metrics": {"annotations": False, "podMonitor": {"enabled": False}}}
+    policies = of_kind("NetworkPolicy", render(over(FULL, unread)))
     incoming = {
         name: policy["spec"]["ingress"] for name, policy in policies.items() if "ingress" in policy["spec"]
     }

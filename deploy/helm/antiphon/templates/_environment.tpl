@@ -66,12 +66,19 @@
 {{- end }}
 {{- end }}
 
+{{/* Of services that the public reaches: the others serve metrics beside their health. */}}
+{{- define "antiphon.env.metrics" -}}
+- {name: ANTIPHON_METRICS_HOST, value: {{ .Values.pod.bindAddress | quote }}}
+- {name: ANTIPHON_METRICS_PORT, value: "9464"}
+{{- end }}
+
 {{- define "antiphon.env.session-api" -}}
 {{ include "antiphon.env.nats" (dict "root" . "user" "sessionApi") }}
 {{ include "antiphon.env.postgres" . }}
 {{ include "antiphon.env.livekit" . }}
 - {name: ANTIPHON_API_HOST, value: {{ .Values.pod.bindAddress | quote }}}
 - {name: ANTIPHON_API_PORT, value: "8000"}
+{{ include "antiphon.env.metrics" . }}
 - {name: ANTIPHON_SHUTDOWN_DELAY_SECONDS, value: {{ .Values.sessionApi.shutdownDelaySeconds | quote }}}
 {{- with .Values.agentWorker.agentName }}
 - {name: ANTIPHON_AGENT_NAME, value: {{ . | quote }}}
@@ -96,6 +103,7 @@
 {{ include "antiphon.env.livekit" . }}
 - {name: ANTIPHON_WEBHOOKS_HOST, value: {{ .Values.pod.bindAddress | quote }}}
 - {name: ANTIPHON_WEBHOOKS_PORT, value: "8001"}
+{{ include "antiphon.env.metrics" . }}
 - {name: ANTIPHON_SHUTDOWN_DELAY_SECONDS, value: {{ .Values.webhookIngest.shutdownDelaySeconds | quote }}}
 {{- end }}
 

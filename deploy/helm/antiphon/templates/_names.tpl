@@ -39,17 +39,17 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 
 {{/* What the services have in common with each other, and what they do not. The others' values are .Values[key]. */}}
 {{- define "antiphon.components" -}}
-- {component: session-api, key: sessionApi, module: antiphon.session_api, port: 8000, health: http, replicas: 2}
+- {component: session-api, key: sessionApi, module: antiphon.session_api, port: 8000, health: http, metrics: metrics, metricsPort: 9464, replicas: 2}
 {{- if .Values.webhookIngest.enabled }}
-- {component: webhook-ingest, key: webhookIngest, module: antiphon.webhook_ingest, port: 8001, health: http, replicas: 2}
+- {component: webhook-ingest, key: webhookIngest, module: antiphon.webhook_ingest, port: 8001, health: http, metrics: metrics, metricsPort: 9464, replicas: 2}
 {{- end }}
-- {component: persistence, key: persistence, module: antiphon.persistence, port: 8002, health: health, replicas: 2}
+- {component: persistence, key: persistence, module: antiphon.persistence, port: 8002, health: health, metrics: health, metricsPort: 8002, replicas: 2}
 {{- if .Values.projections.enabled }}
-- {component: projections, key: projections, module: antiphon.persistence, port: 8002, health: health, replicas: 1}
+- {component: projections, key: projections, module: antiphon.persistence, port: 8002, health: health, metrics: health, metricsPort: 8002, replicas: 1}
 {{- end }}
-- {component: agent-worker, key: agentWorker, module: antiphon.agent_worker, port: 8003, health: health, replicas: 2}
+- {component: agent-worker, key: agentWorker, module: antiphon.agent_worker, port: 8003, health: health, metrics: health, metricsPort: 8003, replicas: 2}
 {{- if .Values.fleet.enabled }}
-- {component: fleet, key: fleet, module: antiphon.fleet, port: 8005, health: http, replicas: 1}
+- {component: fleet, key: fleet, module: antiphon.fleet, port: 8005, health: http, metrics: http, metricsPort: 8005, replicas: 1}
 {{- end }}
 {{- end }}
 

@@ -9,6 +9,7 @@
 {{- include "antiphon.validate.migration" . -}}
 {{- include "antiphon.validate.views" . -}}
 {{- include "antiphon.validate.agents" . -}}
+{{- include "antiphon.validate.metrics" . -}}
 {{- range $each := include "antiphon.components" . | fromYamlArray -}}
 {{- $context := dict "root" $ "key" $each.key "component" $each.component "values" (index $.Values $each.key) -}}
 {{- include "antiphon.validate.labels" (dict "root" $ "name" (printf "%s.podLabels" $each.key) "labels" $context.values.podLabels) -}}
@@ -175,5 +176,18 @@
 {{- if not (.root.Capabilities.APIVersions.Has "gateway.networking.k8s.io/v1/HTTPRoute") -}}
 {{- fail (printf "\n%s.httpRoute.enabled needs the Gateway API, which this cluster does not have. Install its CRDs, or use %s.ingress. With `helm template`, add --api-versions gateway.networking.k8s.io/v1/HTTPRoute." .key .key) -}}
 {{- end -}}
+{{- end -}}
+{{- end }}
+
+{{- define "antiphon.validate.metrics" -}}
+{{- range $name, $kind := dict "podMonitor" "PodMonitor" "prometheusRule" "PrometheusRule" -}}
+{{- if and (index $.Values.metrics $name).enabled (not ($.Capabilities.APIVersions.Has (printf "monitoring.coreos.com/v1/%s" $kind))) -}}
+{{- fail (printf "\nmetrics.%s.enabled needs the Prometheus operator, which this cluster does not have. Install it first (https://prometheus-operator.dev), or set metrics.%s.enabled to false; metrics.annotations needs no operator. With `helm template`, add --api-versions monitoring.coreos.com/v1/%s." $name $name $kind) -}}
+{{- end -}}
+{{- include "antiphon.validate.labels" (dict "root" $ "name" (printf "metrics.%s.labels" $name) "labels" (index $.Values.metrics $name).labels) -}}
+{{- end -}}
+{{- include "antiphon.validate.labels" (dict "root" . "name" "metrics.dashboards.labels" "labels" .Values.metrics.dashboards.labels) -}}
+{{- if hasPrefix "https://antiphon.example" .Values.metrics.docsUrl -}}
+{{- fail "\nmetrics.docsUrl is an example. Set it to where your site of `make docs` is, or leave it empty." -}}
 {{- end -}}
 {{- end }}

@@ -28,6 +28,12 @@
 {{- if and .Values.agentWorker.autoscaling.enabled (eq (int .Values.fleet.warmCalls) 0) }}
 - "fleet.warmCalls is 0: new calls wait until a pod has started whenever all workers are full"
 {{- end }}
+{{- if and .Values.metrics.prometheusRule.enabled (not (include "antiphon.scraped" .)) }}
+- "metrics.prometheusRule.enabled without metrics.podMonitor.enabled or metrics.annotations: unless something else reads the metrics, AntiphonServiceDown fires"
+{{- end }}
+{{- if and (or .Values.metrics.prometheusRule.enabled .Values.metrics.dashboards.enabled) (not .Values.metrics.docsUrl) }}
+- "metrics.docsUrl is not set: alerts and dashboards link to runbooks at https://antiphon.example, which is nowhere"
+{{- end }}
 {{- if and (eq .Values.image.pullPolicy "Always") (eq .Values.image.tag "latest") }}
 - "image.tag is latest: pods of one release may run different code"
 {{- end }}

@@ -1,0 +1,131 @@
+"""Debian's Prometheus scrapes the real services during a call: what rules and dashboards ask for is there."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.deploy.alert_rules import alerts, rules
+from tests.deploy.promql import OF_PROMETHEUS, reads
+from tests.prometheus.server import Prometheus
+from tools.dashboards.__main__ import GRAFANA
+
+from antiphon.cli.embedded import EmbeddedStack
+
+CALL_SECONDS = 240.0
+LINES = "i would like to book a table for two|tomorrow at seven|yes please|thank you good bye"
+VARIABLES = {"$__rate_interval": "5m", "$job": ".*", "$instance": ".*"}
+RECORDED = {rule["record"] for rule in rules() if "record" in rule}
+
+
+def dashboard_queries() -> Iterator[str]:
+    """Yield each query of the dashboards, with values of Grafana's variables."""
+    for file in sorted(GRAFANA.glob("*.json")):
+        for panel in json.loads(file.read_text())["panels"]:
+            for target in panel.get("targets", ()):
+                expression: str = target["expr"]
+                for name, value in VARIABLES.items():
+                    expression = expression.replace(name, value)
+                yield expression
+
+
+def status_of(url: str, body: bytes | None = None) -> int:
+    """Return the status of a request."""
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, data=body), timeout=20) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+@pytest.fixture(scope="module")
+def used(stack: EmbeddedStack, prometheus: Prometheus, api_key: str) -> Prometheus:
+    """Prometheus, after a call by voice, a request for nothing and a webhook of a stranger."""
+    addresses = stack.status().addresses
+    prometheus.wait(lambda: prometheus.query("up == 1"), "a first scrape")
+    environment = os.environ | {"ANTIPHON_API_URL": addresses.api_url, "ANTIPHON_API_KEY": api_key}
+    done = subprocess.run(
+        [Path(sys.executable).with_name("antiphon"), "call", "--ready-within", "120", "--say", LINES],
+        env=environment, capture_output=True, text=True, timeout=CALL_SECONDS, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert status_of(f"{addresses.api_url}/v1/nothing") == 404
+    assert status_of(f"{addresses.webhooks_url}/api/v1/webhooks/livekit", b"{}") == 401
+    ended = "sum(antiphon_calls_ended_total) > 0 and sum(antiphon_worker_calls) == 0"
+    prometheus.wait(lambda: prometheus.query(ended), "the end of the call in the log")
+    prometheus.wait(
+        lambda: prometheus.query("antiphon:turn_latency_seconds:p95_15m >= 0"), "a recorded series"
+    )
+    return prometheus
+
+
+def test_every_service_is_scraped(used: Prometheus, targets: Mapping[str, str]) -> None:
+    found = used.ask("targets?state=active")["activeTargets"]
+
+    assert {
+        target["labels"]["job"]: (target["health"], target["lastError"]) for target in found
+    } == dict.fromkeys(targets, ("up", ""))
+
+
+def test_every_metric_that_a_rule_or_a_dashboard_names_has_series(used: Prometheus) -> None:
+    expressions = [*(rule["expr"] for rule in rules()), *dashboard_queries()]
+    names = {read.name for expression in expressions for read in reads(expression)}
+
+    missing = {
+        name for name in names - set(OF_PROMETHEUS) if not used.query(f"count({{__name__='{name}'}}) > 0")
+    }
+
+    assert missing == set()
+
+
+@pytest.mark.parametrize("query", sorted(set(dashboard_queries())))
+def test_prometheus_answers_every_query_of_a_dashboard(used: Prometheus, query: str) -> None:
+    used.query(query)
+
+
+def test_every_rule_is_evaluated_without_an_error(used: Prometheus) -> None:
+    def evaluated() -> list[dict[str, Any]]:
+        found = [rule for group in used.ask("rules")["groups"] for rule in group["rules"]]
+        return found if all(rule["health"] != "unknown" for rule in found) else []
+
+    found = used.wait(evaluated, "the evaluation of all rules")
+
+    assert len(found) == len(list(rules()))
+    assert [(rule["name"], rule.get("lastError")) for rule in found if rule["health"] != "ok"] == []
+
+
+def test_nothing_critical_fires_while_all_is_well(used: Prometheus) -> None:
+    firing = {alert["labels"]["alertname"] for alert in used.ask("alerts")["alerts"]}
+
+    assert not {name for name in firing if alerts()[name]["labels"]["severity"] == "critical"}
+
+
+def test_the_alert_fires_when_persistence_hangs_and_ends_when_it_goes_on(
+    used: Prometheus, stack: EmbeddedStack
+) -> None:
+    pid = next(service.pid for service in stack.status().services if service.name == "persistence")
+    assert pid is not None
+
+    def firing() -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = used.ask("alerts")["alerts"]
+        names = [alert for alert in found if alert["labels"]["alertname"] == "AntiphonServiceDown"]
+        return [alert for alert in names if alert["state"] == "firing"]
+
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        [alert] = used.wait(firing, "the alert")
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+    assert alert["labels"]["severity"] == "critical"
+    assert alert["labels"]["component"] == "persistence"
+    assert alert["annotations"]["summary"] == "No replica of persistence answers"
+    assert alert["annotations"]["runbook_url"].endswith("/runbooks/AntiphonServiceDown.html")
+    used.wait(lambda: not firing(), "the end of the alert")
