@@ -70,6 +70,10 @@ class BackgroundTask:
         """Raise BackgroundTaskFailed while the task fails; for `Health.add`."""
         self.check()
 
+    async def ended(self) -> None:
+        """Wait until the function has returned, or the task was closed."""
+        await asyncio.wait([self._task])
+
     async def close(self) -> None:
         """Cancel the task and wait for its end."""
         await end_task(self._task)

@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import BaseRoute, Route
 
+from antiphon.chassis import scrape
 from antiphon.chassis.http.server import serve_http
 
 Check = Callable[[], Awaitable[object]]
@@ -73,5 +74,6 @@ def routes(health: Health) -> list[BaseRoute]:
 
 
 async def serve_health(health: Health, host: str, port: int, stop: asyncio.Event) -> None:
-    """Serve the health routes until stopped, in a process without another HTTP server."""
-    await serve_http(Starlette(routes=routes(health)), host, port, stop, lifespan=False)
+    """Serve health and metrics until stopped, in a process without another HTTP server."""
+    app = Starlette(routes=[*routes(health), *scrape.routes()])
+    await serve_http(app, host, port, stop, lifespan=False)

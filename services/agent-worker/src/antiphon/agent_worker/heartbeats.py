@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 from typing import Final
 
 import msgspec
-from opentelemetry import metrics
 
 from antiphon.chassis.bus import Bus
 from antiphon.contracts.workers import HEARTBEAT_SECONDS, WorkerHeartbeat, worker_subject
@@ -19,10 +18,6 @@ from antiphon.recorder.outbox import BusLink
 
 COALESCE_SECONDS: Final = 0.05  # changes within it are one heartbeat
 LAST_SECONDS: Final = 1.0  # for the last one: without it, ended calls count until the worker is silent
-
-_calls = metrics.get_meter("agent-worker").create_gauge(
-    "antiphon.worker.calls", unit="{call}", description="Calls that this worker has"
-)
 
 
 def new_worker_id() -> str:
@@ -78,7 +73,6 @@ class Heartbeats:
 
     async def _say(self, bus: Bus) -> None:
         beat = self._beat()
-        _calls.set(beat.active_calls)
         await bus.announce(worker_subject(self.worker), msgspec.json.encode(beat))
 
     def _beat(self) -> WorkerHeartbeat:

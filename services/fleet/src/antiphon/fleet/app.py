@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from antiphon.chassis import scrape
 from antiphon.chassis.health import Health
 from antiphon.chassis.health import routes as health_routes
 from antiphon.chassis.http.exchange import HttpPolicy
@@ -28,7 +29,8 @@ def create_app(workers: Workers, health: Health, warm_calls: int, policy: HttpPo
     async def each(_: Request) -> Response:
         return _json(workers.states())
 
-    app = Starlette(routes=[Route("/scale", scale), Route("/workers", each), *health_routes(health)])
+    own = [Route("/scale", scale), Route("/workers", each)]
+    app = Starlette(routes=[*own, *health_routes(health), *scrape.routes()])
     app.router.redirect_slashes = False  # to wherever `Host` says
     app.add_exception_handler(HTTPException, to_response)
     app.add_middleware(RequestMiddleware, policy=policy, routes=app.router.routes, to_response=to_response)

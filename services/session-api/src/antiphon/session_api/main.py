@@ -11,6 +11,7 @@ from antiphon.chassis.database import Database
 from antiphon.chassis.deployment import DeploymentCheck, deployment_of
 from antiphon.chassis.health import not_stopping
 from antiphon.chassis.http.server import check_address, serve_http
+from antiphon.chassis.scrape import serving_metrics
 from antiphon.chassis.shutdown import ShuttingDown, delayed, wait_or_stop
 from antiphon.chassis.telemetry import configure, flush
 from antiphon.contracts.api_keys import key_digest
@@ -38,6 +39,7 @@ async def serve(settings: ApiSettings, stop: asyncio.Event) -> None:
     async with AsyncExitStack() as stack:
         stack.enter_context(suppress(ShuttingDown))  # SIGTERM during the start
         stack.callback(flush)
+        await stack.enter_async_context(serving_metrics(settings))
         bus = await wait_or_stop(Bus.connect(settings.nats, name=SERVICE), stop)
         stack.push_async_callback(bus.close)
         await wait_or_stop(bus.verify(wait_seconds=VERIFY_SECONDS), stop)

@@ -7,6 +7,7 @@ from pydantic import AfterValidator, Field, model_validator
 from antiphon.chassis.http.cors import Cors, parse_origins
 from antiphon.chassis.http.exchange import HttpPolicy
 from antiphon.chassis.http.limits import ServerLimits
+from antiphon.chassis.scrape import MetricsSettings
 from antiphon.chassis.settings import (
     HttpUrl,
     LiveKitSettings,
@@ -30,7 +31,9 @@ def _origins(text: str) -> str:
     return text
 
 
-class ApiSettings(NatsSettings, PostgresSettings, LiveKitSettings, ShutdownSettings, LogSettings):
+class ApiSettings(
+    NatsSettings, PostgresSettings, LiveKitSettings, ShutdownSettings, LogSettings, MetricsSettings
+):
     """Settings of session-api."""
 
     host: Text = Field(

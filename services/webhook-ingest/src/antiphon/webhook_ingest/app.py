@@ -15,6 +15,7 @@ from antiphon.chassis.http.middleware import RequestMiddleware
 from antiphon.chassis.http.problem import Problem, of_status, problem_response
 from antiphon.chassis.tracing import span
 from antiphon.contracts.errors import InvalidEvent, MalformedEvent
+from antiphon.webhook_ingest.metrics import webhooks
 from antiphon.webhook_ingest.publisher import RoomNotYetAdopted, WebhookPublisher
 from antiphon.webhook_ingest.settings import RETRY_AFTER_SECONDS
 from antiphon.webhook_ingest.signatures import BadSignature
@@ -52,6 +53,7 @@ def to_response(request: Request, error: Exception) -> Response:
         log.info("webhook.deferred", reason=str(error))
     elif request.scope["path"] == PATH:
         kind = problem.kind
+        webhooks.add(1, "rejected")
         log.warning("webhook.rejected", status=problem.status_code, kind=kind, detail=problem.detail)
     return problem_response(request, problem)
 

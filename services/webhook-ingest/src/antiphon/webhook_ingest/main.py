@@ -8,6 +8,7 @@ from antiphon.chassis.bus import VERIFY_SECONDS, Bus
 from antiphon.chassis.deployment import DeploymentCheck, deployment_of
 from antiphon.chassis.health import Health, not_stopping
 from antiphon.chassis.http.server import check_address, serve_http
+from antiphon.chassis.scrape import serving_metrics
 from antiphon.chassis.shutdown import ShuttingDown, delayed, wait_or_stop
 from antiphon.chassis.telemetry import configure, flush
 from antiphon.webhook_ingest.app import create_app
@@ -31,6 +32,7 @@ async def serve(settings: WebhookSettings, stop: asyncio.Event) -> None:
     async with AsyncExitStack() as stack:
         stack.enter_context(suppress(ShuttingDown))  # SIGTERM during the start
         stack.callback(flush)
+        await stack.enter_async_context(serving_metrics(settings))
         bus = await wait_or_stop(Bus.connect(settings.nats, name=PRODUCER), stop)
         stack.push_async_callback(bus.close)
         await wait_or_stop(bus.verify(wait_seconds=VERIFY_SECONDS), stop)

@@ -5,13 +5,13 @@ from datetime import datetime
 from enum import StrEnum
 
 import structlog
-from opentelemetry import metrics
 
 from antiphon.chassis.bus import Bus, GroupCommit, outgoing
 from antiphon.chassis.tracing import current_traceparent
 from antiphon.contracts.envelope import seal
 from antiphon.contracts.ids import webhook_event_id
 from antiphon.webhook_ingest.ended_rooms import EndedRooms
+from antiphon.webhook_ingest.metrics import webhooks
 from antiphon.webhook_ingest.rooms import RoomSessions, other_deployment
 from antiphon.webhook_ingest.signatures import verified_digest, verify_body
 from antiphon.webhook_ingest.webhook import Webhook, as_event, parse
@@ -19,10 +19,6 @@ from antiphon.webhook_ingest.webhook import Webhook, as_event, parse
 PRODUCER = "webhook-ingest"
 
 log = structlog.get_logger(__name__)
-_webhooks = metrics.get_meter(PRODUCER).create_counter(
-    "antiphon.webhooks", unit="{webhook}", description="Webhooks received, by outcome"
-)
-
 
 # LiveKit sends a webhook again 1, 3, 7 and 15 seconds after the first time, and those of the same room wait
 # behind it: a recorder has this long to adopt a room. Then the room is not a session, for now.
@@ -109,7 +105,7 @@ class WebhookPublisher:
         )
         if self._ended_rooms is not None:
             self._ended_rooms.look(webhook, session)
-        return self._counted(webhook.event, Outcome.PUBLISHED)
+        return _counted(Outcome.PUBLISHED)
 
     def _report(self, owner: str) -> None:
         if owner in self._reported or len(self._reported) >= REPORTED_DEPLOYMENTS:
@@ -130,14 +126,15 @@ class WebhookPublisher:
             return  # an ingress that is in no room yet
         age = self._clock() - webhook.occurred_at(self._clock())
         if abs(age.total_seconds()) < ADOPTION_SECONDS:
-            _webhooks.add(1, {"webhook": webhook.event, "outcome": "deferred"})
+            webhooks.add(1, "deferred")
             raise RoomNotYetAdopted("no session has this room yet")
 
     def _ignored(self, webhook: Webhook) -> Outcome:
         fields = {"webhook_id": webhook.id, "pii.room": webhook.room_name}
         log.info("webhook.ignored", webhook=webhook.event, **fields)
-        return self._counted(webhook.event, Outcome.NOT_OURS)
+        return _counted(Outcome.NOT_OURS)
 
-    def _counted(self, name: str, outcome: Outcome) -> Outcome:
-        _webhooks.add(1, {"webhook": name, "outcome": outcome})
-        return outcome
+
+def _counted(outcome: Outcome) -> Outcome:
+    webhooks.add(1, outcome.value)
+    return outcome

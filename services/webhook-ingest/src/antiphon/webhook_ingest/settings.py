@@ -4,6 +4,7 @@ from pydantic import Field
 
 from antiphon.chassis.http.exchange import HttpPolicy
 from antiphon.chassis.http.limits import ServerLimits
+from antiphon.chassis.scrape import MetricsSettings
 from antiphon.chassis.settings import (
     LiveKitSettings,
     LogSettings,
@@ -18,7 +19,7 @@ BODY_LIMIT_BYTES = 512 * 1024
 RETRY_AFTER_SECONDS = 10
 
 
-class WebhookSettings(NatsSettings, LiveKitSettings, ShutdownSettings, LogSettings):
+class WebhookSettings(NatsSettings, LiveKitSettings, ShutdownSettings, LogSettings, MetricsSettings):
     """Settings of webhook-ingest."""
 
     host: Text = Field(

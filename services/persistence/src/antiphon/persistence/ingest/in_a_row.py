@@ -3,14 +3,11 @@
 from collections.abc import Sequence
 
 import structlog
-from opentelemetry import metrics
 
 from antiphon.persistence.ingest.validate import DeadLetter, Validated, ValidEvent
+from antiphon.persistence.metrics import dead_letters
 
 log = structlog.get_logger(__name__)
-_counter = metrics.get_meter("persistence").create_counter(
-    "antiphon.ingest.dead_letters", unit="{message}", description="Messages that were not valid, by tenant"
-)
 
 
 class DeadLettersInARow:
@@ -61,11 +58,11 @@ class DeadLettersInARow:
 
 
 def _report(letter: DeadLetter) -> None:
-    tenant = letter.tenant
-    _counter.add(1, {"tenant": tenant})
+    dead_letters.add(1, letter.reason)
     log.warning(
         "ingest.dead_letter",
         position=letter.incoming.position,
         subject=letter.incoming.subject,
-        tenant=tenant,
+        tenant=letter.tenant,
+        reason=letter.reason,
     )

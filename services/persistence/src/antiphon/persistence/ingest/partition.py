@@ -7,7 +7,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import structlog
-from opentelemetry import metrics
 
 from antiphon.chassis.background import BackgroundTask
 from antiphon.chassis.bus import Bus, BusError, ConsumerLost, Incoming
@@ -15,6 +14,7 @@ from antiphon.chassis.database import Database
 from antiphon.chassis.retry import FIRST_SECONDS, retrying
 from antiphon.chassis.shutdown import ShuttingDown, StopAwareWait, wait_or_stop
 from antiphon.contracts.streams import ingest_consumer
+from antiphon.persistence import metrics
 from antiphon.persistence.errors import (
     POSTGRES_ERRORS,
     CommitTimedOut,
@@ -35,9 +35,6 @@ from antiphon.persistence.ingest.validate import DeadLetter, Validated, ValidEve
 from antiphon.persistence.readiness import ReadinessCheck
 
 log = structlog.get_logger(__name__)
-_lag = metrics.get_meter("persistence").create_gauge(
-    "antiphon.ingest.lag", unit="s", description="From the arrival of a message on the stream to its commit"
-)
 
 CAUGHT_UP_SECONDS = 60.0  # between two records of how far the stream was read, and looks for a stall
 OPERATOR_POLL_SECONDS = 2.0  # while the partition is stopped
@@ -228,7 +225,7 @@ class PartitionIngest:
                 for subject, payload in announcements(events, sequences, self._bus.max_payload):
                     await self._bus.announce(subject, payload)
         if (arrived := batch[-1].published_at) is not None:
-            _lag.set(max(0.0, time.time() - arrived.timestamp()), {"partition": self._partition})
+            metrics.ingest_lag.set(max(0.0, time.time() - arrived.timestamp()), str(self._partition))
 
     async def _commit_all(
         self, batch: Sequence[Validated], stop: asyncio.Event
@@ -251,7 +248,7 @@ class PartitionIngest:
             except Poisoned as error:
                 size = max(1, len(chunk) // 2)
                 if len(chunk) == 1:
-                    rest[0] = DeadLetter(chunk[0].incoming, str(error), by_client=True)
+                    rest[0] = DeadLetter(chunk[0].incoming, str(error), by_client=True, reason="not_storable")
                 continue
             yield [event for event in chunk if isinstance(event, ValidEvent)], sequences
             rest = rest[len(chunk) :]

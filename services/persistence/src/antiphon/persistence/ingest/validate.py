@@ -14,6 +14,7 @@ log = structlog.get_logger(__name__)
 
 MAX_ERROR = 1000  # characters
 UNKNOWN_TENANT = "unknown"
+_REASONS = {MalformedEvent: "malformed", InvalidEvent: "invalid", InvalidBody: "invalid_body"}
 
 
 class ValidEvent(Struct, frozen=True, gc=False):
@@ -30,6 +31,7 @@ class DeadLetter(Struct, frozen=True, gc=False):
     incoming: Incoming
     error: str
     by_client: bool = False
+    reason: str = "internal"  # one of metrics.DEAD_LETTER_REASONS
 
     @property
     def tenant(self) -> str:
@@ -60,4 +62,5 @@ def validate(incoming: Incoming, partition: int) -> Validated:
 
 
 def _dead_letter(incoming: Incoming, error: Exception, *, by_client: bool) -> DeadLetter:
-    return DeadLetter(incoming, f"{type(error).__name__}: {error}"[:MAX_ERROR], by_client)
+    reason = _REASONS.get(type(error), "internal")
+    return DeadLetter(incoming, f"{type(error).__name__}: {error}"[:MAX_ERROR], by_client, reason)

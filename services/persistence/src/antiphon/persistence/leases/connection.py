@@ -8,7 +8,6 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 import structlog
-from opentelemetry import metrics
 
 from antiphon.chassis.postgres import connect
 from antiphon.chassis.retry import retrying
@@ -17,15 +16,13 @@ from antiphon.persistence.errors import POSTGRES_ERRORS, NotReady
 from antiphon.persistence.leases import locks
 from antiphon.persistence.leases.group import LeaseGroup
 from antiphon.persistence.leases.locks import CHANNEL, Change, lease_name, member_name
+from antiphon.persistence.metrics import leases_held
 from antiphon.persistence.readiness import STARTING
 
 if TYPE_CHECKING:
     from antiphon.persistence.leases.locks import Connection
 
 log = structlog.get_logger(__name__)
-_held = metrics.get_meter("persistence").create_gauge(
-    "antiphon.leases.held", description="The partitions of a group that this replica has"
-)
 
 POLL_SECONDS = 0.5  # between heartbeats; a replica that was killed tells nobody
 SETTLE_SECONDS = 0.01  # after a change, for others that follow at once
@@ -123,7 +120,7 @@ class Leases:
         if unknown := others - self._sessions.keys():
             self._sessions |= await locks.sessions(connection, unknown)
         for group in groups:
-            _held.set(group.number_held, {"group": group.name})
+            leases_held.set(group.number_held, group.name)
         if self._failure not in (None, STARTING):
             log.info("leases.connection_restored")
         self._failure = None
@@ -172,7 +169,7 @@ class Leases:
         self._joined.clear()
         for group in list(self._groups.values()):
             group.lose_all()
-            _held.set(0, {"group": group.name})
+            leases_held.set(0, group.name)
             if group.leaving:
                 self._forget(group)
 

@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import structlog
-from opentelemetry import metrics
 
 from antiphon.chassis.log import sequence_of
 from antiphon.contracts.envelope import Envelope
+from antiphon.persistence import metrics
 from antiphon.persistence.projection.checkpoint import Claim, Stalled, is_stalled, stall
 from antiphon.persistence.projection.declaration import EventFailed, Projection
 from antiphon.persistence.readiness import ReadinessCheck
@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from antiphon.chassis.database import Connection
 
 log = structlog.get_logger(__name__)
-_stalled = metrics.get_meter("persistence").create_gauge(
-    "antiphon.projection.stalled", description="1 while a partition of a view is stalled at an event, else 0"
-)
 
 ATTEMPTS = 6  # then a partition is stalled, after about five seconds
 FIRST_SECONDS = 0.1
@@ -50,7 +47,7 @@ class Failures:
         """Forget the failures of a partition: it works, or this process no longer holds it."""
         attempts, stalled = self._attempts.pop(partition, None), self._stalled.pop(partition, None)
         if stalled is not None:
-            _stalled.set(0, self._attributes(partition))
+            metrics.stalled.set(0, self._projection.name, str(partition))
         if attempts is not None or stalled is not None:
             self._readiness.healthy(self._component(partition))
         self._waiting.discard(partition)
@@ -104,7 +101,7 @@ class Failures:
 
     def _stall(self, partition: int, stalled: Stalled) -> None:
         self._stalled[partition] = stalled
-        _stalled.set(1, self._attributes(partition))
+        metrics.stalled.set(1, self._projection.name, str(partition))
         self._readiness.unhealthy(self._component(partition), f"{stalled}; see `persistence resume`")
 
     def _retry(self, partition: int) -> None:
@@ -113,9 +110,6 @@ class Failures:
 
     def _look_again(self) -> None:
         asyncio.get_running_loop().call_later(RESUMED_SECONDS, self._changed.set)
-
-    def _attributes(self, partition: int) -> dict[str, str | int]:
-        return {"projection": self._projection.name, "partition": partition}
 
     def _component(self, partition: int) -> str:
         return f"projection {self._projection.name} partition {partition}"

@@ -3,16 +3,9 @@
 import time
 from collections.abc import Callable, Collection, Sequence
 
-from opentelemetry import metrics
-
 from antiphon.contracts.envelope import Envelope
 from antiphon.contracts.subjects import partition_of
-
-_lag = metrics.get_meter("persistence").create_gauge(
-    "antiphon.projection.lag",
-    unit="s",
-    description="From the time of the last folded event to its fold, 0 when nothing is left",
-)
+from antiphon.persistence.metrics import projection_lag
 
 RECORD_SECONDS = 1.0
 
@@ -35,14 +28,11 @@ class LagGauge:
         newest = {partition_of(envelope.subject): envelope for envelope in envelopes}
         for partition, envelope in newest.items():
             self._behind.add(partition)
-            _lag.set(max(0.0, now - envelope.time.timestamp()), self._attributes(partition))
+            projection_lag.set(max(0.0, now - envelope.time.timestamp()), self._projection, str(partition))
 
     def caught_up(self, partitions: Collection[int] | None = None) -> None:
         """Record that nothing is left to fold, or that these partitions are another process's now."""
         settled = self._behind.copy() if partitions is None else self._behind & set(partitions)
         for partition in settled:
-            _lag.set(0.0, self._attributes(partition))
+            projection_lag.set(0.0, self._projection, str(partition))
         self._behind -= settled
-
-    def _attributes(self, partition: int) -> dict[str, str | int]:
-        return {"projection": self._projection, "partition": partition}

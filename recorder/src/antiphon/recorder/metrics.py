@@ -1,0 +1,28 @@
+"""The metrics of the outboxes of this process: what is recorded and not yet stored by the broker."""
+
+from antiphon.chassis.metrics import counter, gauge
+
+depth = gauge(
+    "antiphon.outbox.depth",
+    unit="{event}",
+    description="Events of jobs that the broker has not acknowledged; those of a killed job from the "
+    "time when its journal is adopted",
+)
+size = gauge(
+    "antiphon.outbox.size",
+    unit="By",
+    description="Size of the journals of these jobs, with what they hold in memory",
+)
+age = gauge(
+    "antiphon.outbox.age",
+    unit="s",
+    combine="max",
+    description="Age of the oldest event that the broker has not acknowledged; 0 when there is none",
+)
+events = counter(
+    "antiphon.outbox.events",
+    unit="{event}",
+    description="Events that the broker has stored (published), that it refuses for ever and that were "
+    "set aside (refused), and that are in no file and were never published (lost)",
+    labels={"outcome": ("published", "refused", "lost")},
+)
