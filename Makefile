@@ -86,6 +86,7 @@ check: $(READY) ## lint, format, types, import rules, generated files, spelling,
 	@$(BIN)/python -m tools.docs.settings --check docs/reference/settings.md
 	@$(BIN)/python -m tools.docs.metrics --check docs/reference/metrics.md
 	@$(BIN)/codespell
+	@$(BIN)/python -m tools.docs.style
 	@$(SITE)
 
 bench: $(READY) ## measure: a table, and JSON in bench-results/

@@ -15,7 +15,7 @@ OTHERS: dict[str, tuple[Variable, ...]] = {
         Variable(
             names=ENDPOINTS,
             default="none",
-            allowed="http or https URL",
+            allowed="`http` or `https` URL",
             readers=SERVICES,
             description="where traces are sent, as OTLP over HTTP; when none is set, no traces leave the "
             "process. The SDK reads its other `OTEL_EXPORTER_OTLP_…` variables too, such as those of headers",

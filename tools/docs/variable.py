@@ -17,7 +17,7 @@ from antiphon.chassis.settings import Settings
 ROOT = Path(__file__).parents[2]
 UNITS = ("", "KiB", "MiB", "GiB", "TiB", "PiB")
 HOME = "/home/of-the-user"
-STRINGS = {"path": "path", "uri": "http or https URL"}
+STRINGS = {"path": "path", "uri": "`http` or `https` URL"}
 READERS = {"cli": "the `antiphon` command"}  # others are named as their package
 SERVICES = frozenset(path.name for path in (ROOT / "services").iterdir() if (path / "src").is_dir())
 

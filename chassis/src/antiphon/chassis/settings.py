@@ -53,16 +53,16 @@ def _format(words: str) -> WithJsonSchema:
     return WithJsonSchema({"type": "string", "format": words})
 
 
-NatsUrl = Annotated[str, AfterValidator(check_urls), _format("nats, tls, ws or wss URL")]
-PostgresDsn = Annotated[str, AfterValidator(check_dsn), _format("postgresql URL")]
+NatsUrl = Annotated[str, AfterValidator(check_urls), _format("`nats`, `tls`, `ws` or `wss` URL")]
+PostgresDsn = Annotated[str, AfterValidator(check_dsn), _format("`postgresql` URL")]
 LiveKitUrl = Annotated[
     str,
     _url_with_scheme("ws", "wss", "http", "https"),
     AfterValidator(_without_query),
-    _format("ws, wss, http or https URL"),
+    _format("`ws`, `wss`, `http` or `https` URL"),
 ]  # it is shown, and callers get it
 HttpUrl = Annotated[
-    str, _url_with_scheme("http", "https"), AfterValidator(_without_query), _format("http or https URL")
+    str, _url_with_scheme("http", "https"), AfterValidator(_without_query), _format("`http` or `https` URL")
 ]
 Text = Annotated[str, AfterValidator(_not_blank)]
 Port = Annotated[int, Field(ge=1, le=65535)]
