@@ -83,8 +83,11 @@ check: $(READY) ## lint, format, types, import rules, generated files, spelling,
 	@$(BIN)/python -m antiphon.agent_worker.generate . --check
 	@$(BIN)/python -m deploy.helm.values_reference --check docs/reference/helm-values.md
 	@$(BIN)/python -m tools.docs.event_catalogue --check docs/reference/events.md
+	@$(BIN)/python -m tools.docs.settings --check docs/reference/settings.md
+	@$(BIN)/python -m tools.docs.metrics --check docs/reference/metrics.md
 	@$(BIN)/codespell
 	@$(BIN)/python -m tools.dependencies.audit
+	@$(BIN)/python -m tools.docs.style
 	@$(SITE)
 
 bench: $(READY) ## measure: a table, and JSON in bench-results/
@@ -101,6 +104,10 @@ contracts: $(READY) ## generate the schemas, the AsyncAPI document, the schema o
 	@mv docs/reference/helm-values.md.new docs/reference/helm-values.md
 	@$(BIN)/python -m tools.docs.event_catalogue > docs/reference/events.md.new
 	@mv docs/reference/events.md.new docs/reference/events.md
+	@$(BIN)/python -m tools.docs.settings > docs/reference/settings.md.new
+	@mv docs/reference/settings.md.new docs/reference/settings.md
+	@$(BIN)/python -m tools.docs.metrics > docs/reference/metrics.md.new
+	@mv docs/reference/metrics.md.new docs/reference/metrics.md
 
 lock: $(READY) ## resolve the requirements into the lock files (ARGS=--upgrade)
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \

@@ -8,7 +8,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    ValidationError,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
@@ -54,7 +62,6 @@ def _first_line(value: str) -> str:
     return value.strip().splitlines()[0].strip()
 
 
-NatsUrl = Annotated[str, AfterValidator(check_urls)]
 AGAIN = "read again at each connect"
 
 
@@ -63,11 +70,24 @@ def _empty_is_unset(value: object) -> object:
 
 
 SecretFile = Annotated[Path | None, BeforeValidator(_empty_is_unset)]
-PostgresDsn = Annotated[str, AfterValidator(check_dsn)]
+
+
+def _format(words: str) -> WithJsonSchema:
+    """Return what the reference of settings says of the values that a check of our own takes."""
+    return WithJsonSchema({"type": "string", "format": words})
+
+
+NatsUrl = Annotated[str, AfterValidator(check_urls), _format("`nats`, `tls`, `ws` or `wss` URL")]
+PostgresDsn = Annotated[str, AfterValidator(check_dsn), _format("`postgresql` URL")]
 LiveKitUrl = Annotated[
-    str, _url_with_scheme("ws", "wss", "http", "https"), AfterValidator(_without_query)
+    str,
+    _url_with_scheme("ws", "wss", "http", "https"),
+    AfterValidator(_without_query),
+    _format("`ws`, `wss`, `http` or `https` URL"),
 ]  # it is shown, and callers get it
-HttpUrl = Annotated[str, _url_with_scheme("http", "https"), AfterValidator(_without_query)]
+HttpUrl = Annotated[
+    str, _url_with_scheme("http", "https"), AfterValidator(_without_query), _format("`http` or `https` URL")
+]
 Text = Annotated[str, AfterValidator(_not_blank)]
 FirstLine = Annotated[str, AfterValidator(_not_blank), AfterValidator(_first_line)]
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -96,7 +116,8 @@ class Settings(BaseSettings):
     """The base class of settings; a service composes its own from the classes below.
 
     A field with `repr=False` is a secret: no error shows what was given for it. A field `x_file` names the
-    file that holds the value of the field `x`.
+    file that holds the value of the field `x`. The descriptions of fields are those of
+    docs/reference/settings.md: Markdown, with links from the root of the repository.
     """
 
     model_config = SettingsConfigDict(
@@ -132,11 +153,31 @@ class NatsSettings(Settings):
         DEFAULT_NATS_URL,
         validation_alias="ANTIPHON_NATS_URL",
         repr=False,
-        description="one URL, or those of several servers of one cluster, separated by commas",
+        description="the broker; commas separate the servers of a cluster. `nats://user:password@host` and "
+        "`nats://token@host` work, with special characters as `%2F`",
     )
-    nats_creds: Path | None = Field(None, validation_alias="ANTIPHON_NATS_CREDS")
-    nats_user: Text | None = Field(None, validation_alias="ANTIPHON_NATS_USER")
-    nats_password: Text | None = Field(None, validation_alias="ANTIPHON_NATS_PASSWORD", repr=False)
+    nats_creds: Path | None = Field(
+        None,
+        validation_alias="ANTIPHON_NATS_CREDS",
+        description="a `.creds` file, as `nsc` writes it; it is read again at each connect",
+    )
+    nats_user: Text | None = Field(
+        None, validation_alias="ANTIPHON_NATS_USER", description="the user, when not in the URL"
+    )
+    nats_password: Text | None = Field(
+        None, validation_alias="ANTIPHON_NATS_PASSWORD", repr=False, description="the user's password"
+    )
+    nats_ca: Path | None = Field(
+        None,
+        validation_alias="ANTIPHON_NATS_CA",
+        description="a PEM file with the authority of the servers' certificates; when not set, the system's",
+    )
+    nats_cert: Path | None = Field(
+        None, validation_alias="ANTIPHON_NATS_CERT", description="a PEM file with a client certificate"
+    )
+    nats_key: Path | None = Field(
+        None, validation_alias="ANTIPHON_NATS_KEY", description="a PEM file with the key of that certificate"
+    )
     nats_url_file: SecretFile = Field(
         None,
         validation_alias="ANTIPHON_NATS_URL_FILE",
@@ -155,9 +196,6 @@ class NatsSettings(Settings):
         repr=False,
         description=f"a file with the password, {AGAIN}",
     )
-    nats_ca: Path | None = Field(None, validation_alias="ANTIPHON_NATS_CA")
-    nats_cert: Path | None = Field(None, validation_alias="ANTIPHON_NATS_CERT")
-    nats_key: Path | None = Field(None, validation_alias="ANTIPHON_NATS_KEY")
 
     @field_validator(
         "nats_creds", "nats_user", "nats_password", "nats_ca", "nats_cert", "nats_key", mode="before"
@@ -183,19 +221,29 @@ class StreamSettings(NatsSettings):
     nats_replicas: Annotated[int, Field(ge=1, le=5)] | None = Field(
         None,
         validation_alias="ANTIPHON_NATS_REPLICAS",
-        description="copies of each stream and bucket; one by default, and then existing ones may have more",
+        description="the copies of each stream and bucket; it needs as many servers. When it is set and an "
+        "existing stream has another number, persistence exits with 1 and names the stream; change it with "
+        "`nats stream edit SESSIONS --replicas 3` (and `KV_keys`, `KV_flows`). When it is not set, new ones "
+        "have one copy, and any number is accepted",
     )
     stream_max_bytes: Annotated[int, Field(ge=1 << 20, le=1 << 50)] | None = Field(
         None,
         validation_alias="ANTIPHON_STREAM_MAX_BYTES",
-        description="what the stream of events may hold; by default 8 GiB if it is new, else as before",
+        description="the bytes that the stream of events may hold, which the broker reserves; an existing "
+        "stream is changed to it and keeps its events, also when it is smaller. When it is not set, a new "
+        "stream may hold 8 GiB, and an existing one keeps its own",
     )
 
 
 class PostgresSettings(Settings):
     """The address of the database with the event log and the views, and the time limits of its use."""
 
-    postgres_dsn: PostgresDsn = Field(validation_alias="ANTIPHON_POSTGRES_DSN", repr=False)
+    postgres_dsn: PostgresDsn = Field(
+        validation_alias="ANTIPHON_POSTGRES_DSN",
+        repr=False,
+        description="`postgresql://user:password@host:port/database?parameter=value`, with special "
+        "characters of the password escaped (`#` as `%23`, `/` as `%2F`, `@` as `%40`); it is never shown",
+    )
     postgres_dsn_file: SecretFile = Field(
         None,
         validation_alias="ANTIPHON_POSTGRES_DSN_FILE",
@@ -203,19 +251,28 @@ class PostgresSettings(Settings):
         description=f"a file with the DSN, {AGAIN}",
     )
     postgres_statement_timeout_seconds: Annotated[float, Field(ge=0.001, le=3600)] = Field(
-        30.0, validation_alias="ANTIPHON_POSTGRES_STATEMENT_TIMEOUT_SECONDS"
+        30.0,
+        validation_alias="ANTIPHON_POSTGRES_STATEMENT_TIMEOUT_SECONDS",
+        description="Postgres cancels a statement, or a transaction that does nothing, after this long",
     )
     postgres_pool_timeout_seconds: Annotated[float, Field(gt=0, le=300)] = Field(
-        5.0, validation_alias="ANTIPHON_POSTGRES_POOL_TIMEOUT_SECONDS"
+        5.0,
+        validation_alias="ANTIPHON_POSTGRES_POOL_TIMEOUT_SECONDS",
+        description="how long to wait for a free connection; then requests fail with 503 and readiness is "
+        "red",
     )
 
 
 class LiveKitSettings(Settings):
     """The address of LiveKit, and the key to sign with."""
 
-    livekit_url: LiveKitUrl = Field("ws://127.0.0.1:7880", validation_alias="LIVEKIT_URL")
-    livekit_api_key: FirstLine = Field(validation_alias="LIVEKIT_API_KEY")
-    livekit_api_secret: FirstLine = Field(validation_alias="LIVEKIT_API_SECRET", repr=False)
+    livekit_url: LiveKitUrl = Field(
+        "ws://127.0.0.1:7880", validation_alias="LIVEKIT_URL", description="LiveKit, without user and query"
+    )
+    livekit_api_key: FirstLine = Field(validation_alias="LIVEKIT_API_KEY", description="its API key")
+    livekit_api_secret: FirstLine = Field(
+        validation_alias="LIVEKIT_API_SECRET", repr=False, description="the secret of that key"
+    )
     livekit_api_key_file: SecretFile = Field(
         None,
         validation_alias="LIVEKIT_API_KEY_FILE",
@@ -252,16 +309,22 @@ class ShutdownSettings(Settings):
         ge=0,
         le=300,
         validation_alias="ANTIPHON_SHUTDOWN_DELAY_SECONDS",
-        description="how long a server still takes requests after SIGTERM, unready, until balancers notice",
+        description="how long the server still takes requests after SIGTERM: it is unready at once, and "
+        "each response closes its connection. Behind a balancer, longer than the balancer takes to notice: "
+        "[upgrade](docs/how-to/upgrade.md#replicas-that-end). Requests that are open afterwards get the "
+        "time of the service's deadline (`ANTIPHON_API_DEADLINE_SECONDS`, "
+        "`ANTIPHON_WEBHOOKS_DEADLINE_SECONDS`) to end",
     )
 
 
 class LogSettings(Settings):
     """The format and level of the logs."""
 
-    log_format: Literal["json", "pretty"] = Field("json", validation_alias="ANTIPHON_LOG_FORMAT")
+    log_format: Literal["json", "pretty"] = Field(
+        "json", validation_alias="ANTIPHON_LOG_FORMAT", description="the format of the logs"
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", validation_alias="ANTIPHON_LOG_LEVEL"
+        "info", validation_alias="ANTIPHON_LOG_LEVEL", description="the least level that is logged"
     )
 
 
