@@ -39,7 +39,14 @@ _CONVENTIONS = frozenset(
 )
 _CONVENTION_PREFIXES = ("gen_ai.prompt.variable", "db.query.parameter", "http.request.header")
 # of span events whose attributes are the text
-_EVENTS = ("gen_ai.system", "gen_ai.user", "gen_ai.assistant", "gen_ai.tool", "gen_ai.choice", "gen_ai.client")
+_EVENTS = (
+    "gen_ai.system",
+    "gen_ai.user",
+    "gen_ai.assistant",
+    "gen_ai.tool",
+    "gen_ai.choice",
+    "gen_ai.client",
+)
 # the texts of their errors name servers, settings and ids; those of other errors may quote a caller
 _SAFE_ERRORS = ("antiphon", "asyncpg", "nats", "uvicorn", "websockets")
 _ROW_VALUES = "\nDETAIL:"  # of an error of Postgres; what follows quotes the row

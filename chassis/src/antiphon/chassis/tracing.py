@@ -3,6 +3,7 @@
 Without an SDK, which `telemetry.configure` sets up for a service, every span is a no-op.
 """
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -11,11 +12,12 @@ from opentelemetry.trace import SpanKind
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 TRACER = "antiphon"
-SAMPLED = "1"  # in the last place of a traceparent, of four bits
+MESSAGES = "messaging.batch.message_count"
 
 Value = str | int | float | bool
 
 _propagator = TraceContextTextMapPropagator()
+_SAMPLED = re.compile("[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f][13579bdf](-.*)?")
 
 
 def enabled() -> bool:
@@ -44,9 +46,6 @@ def publishing(stream: str, *, messages: int = 1, parent: str | None = None) -> 
     attributes: dict[str, Value] = {**messaging(stream, "publish", "send"), MESSAGES: messages}
     with continue_from(parent), _span(f"publish {stream}", SpanKind.PRODUCER, attributes):
         yield
-
-
-MESSAGES = "messaging.batch.message_count"
 
 
 def messaging(stream: str, name: str, kind: str) -> dict[str, Value]:
@@ -78,8 +77,8 @@ def current_traceparent() -> str | None:
 
 
 def is_sampled(traceparent: str) -> bool:
-    """Return whether the process that began a trace records it."""
-    return traceparent[-1:] in "13579bdf" and len(traceparent) >= 55
+    """Return whether a traceparent is one, and the process that began the trace records it."""
+    return _SAMPLED.fullmatch(traceparent) is not None
 
 
 def context_of(traceparent: str) -> context.Context:

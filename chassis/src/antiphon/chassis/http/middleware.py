@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 
 import structlog
-from opentelemetry import trace
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
@@ -17,7 +16,8 @@ from antiphon.chassis.http.exchange import Exchange, HttpPolicy, Service
 from antiphon.chassis.http.problem import Problem
 from antiphon.chassis.http.request_id import new_request_id
 from antiphon.chassis.http.routing import allowed_methods
-from antiphon.chassis.tracing import continue_from
+from antiphon.chassis.http.server_span import server_span
+from antiphon.chassis.tracing import continue_from, enabled
 
 UNLOGGED = ("/health/",)
 CLIENT_GONE = 499  # in the log: the client left before the response
@@ -60,14 +60,14 @@ class RequestMiddleware:
         exchange = state["exchange"] = Exchange(self._service, scope, receive, send)
         state["request_id"] = exchange.request_id
         token = _request_id.set(exchange.request_id)  # into every log line of the request
+        given = exchange.headers.get(b"traceparent")
         try:
-            # With tracing on, FastAPI's span continues the trace; otherwise pass on the trace id only.
-            traced = trace.get_current_span().get_span_context().is_valid
-            given = None if traced else exchange.headers.get(b"traceparent")
-            if given is None:
-                await self._serve(exchange)
-            else:
-                with continue_from(given.decode("latin-1")):
+            # also without spans of our own, so that events have the client's trace
+            with continue_from(None if given is None else given.decode("latin-1")):
+                if enabled() and not scope["path"].startswith(UNLOGGED):
+                    with server_span(exchange):
+                        await self._serve(exchange)
+                else:
                     await self._serve(exchange)
         finally:
             _log_request(exchange.scope, scope["method"], exchange.status, time.perf_counter() - started)
