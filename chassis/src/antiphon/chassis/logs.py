@@ -8,7 +8,7 @@ from typing import Any
 import structlog
 from opentelemetry import trace
 from structlog.tracebacks import ExceptionDictTransformer
-from structlog.typing import EventDict, Processor, WrappedLogger
+from structlog.typing import EventDict, ExceptionTransformer, Processor, WrappedLogger
 
 from antiphon.chassis.library_log import EVENT
 from antiphon.chassis.personal_data import HIDDEN, is_personal, marked, may_show, without_row_values
@@ -50,7 +50,7 @@ def configure_logs(service: str, settings: LogSettings) -> None:
         if pretty
         else structlog.processors.JSONRenderer()
     )
-    shown = _as_dicts if settings.telemetry_personal_data else _without_messages
+    shown: ExceptionTransformer = _as_dicts if settings.telemetry_personal_data else _without_messages
     tracebacks = structlog.processors.ExceptionRenderer(shown)
     final: list[Processor] = [renderer] if pretty else [tracebacks, renderer]
     structlog.configure(
@@ -110,10 +110,10 @@ def _personal_data(shown: bool) -> Processor:
     return choose
 
 
-def _without_messages(raised: _Raised) -> list[dict[str, Any]]:
+def _without_messages(exc_info: _Raised) -> list[dict[str, Any]]:
     """Return the traceback as dictionaries, without the messages of errors that may quote a caller."""
-    hidden = {type(error).__name__ for error in _chain(raised[1]) if not may_show(error)}
-    return _hide(_as_dicts(raised), hidden)
+    hidden = {type(error).__name__ for error in _chain(exc_info[1]) if not may_show(error)}
+    return _hide(_as_dicts(exc_info), hidden)
 
 
 def _hide(stacks: list[dict[str, Any]], hidden: set[str]) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""The export of spans by OpenTelemetry's SDK: bounded in number, in time, and in what it tells about people."""
+"""The export of spans by OpenTelemetry's SDK: bounded in number, in time and in what it tells."""
 
 import os
 import sys

@@ -25,6 +25,7 @@ _VERB = re.compile(
 _WRITE = re.compile(r"\b(insert)\s+into\b|\b(update|merge|delete)\b", re.IGNORECASE)
 _CONFLICT = re.compile(r"\bdo\s+update\b|\bfor\s+(no\s+key\s+)?update\b", re.IGNORECASE)
 _NAME = re.compile(r"\b(?:from|join|into|update|call)\s+(?:only\s+)?([a-z_][a-z0-9_.]*)", re.IGNORECASE)
+_FUNCTION = re.compile(r"\bselect\s+([a-z_][a-z0-9_.]*)\s*\(", re.IGNORECASE)
 _NEW_NAME = re.compile(
     r"(?:\bwith(?:\s+recursive)?|,)\s*([a-z_][a-z0-9_]*)(?:\s*\([^()]*\))?\s+as\b", re.IGNORECASE
 )
@@ -39,6 +40,7 @@ def sql_attributes(statement: str) -> dict[str, Value]:
     operation = next(filter(None, found.groups()), "").upper() if found else "OTHER"
     own = {name.lower() for name in _NEW_NAME.findall(plain)}
     names = [name.lower() for name in _NAME.findall(plain) if name.lower() not in own | {"unnest", "select"}]
+    names = names or [name.lower() for name in _FUNCTION.findall(plain)]
     tables = list(dict.fromkeys(names))[:TABLES]
     return {
         "db.system.name": SYSTEM,

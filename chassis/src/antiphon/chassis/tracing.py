@@ -38,18 +38,28 @@ def span(name: str, *, kind: SpanKind = SpanKind.INTERNAL, **attributes: Value) 
 
 
 @contextmanager
-def publishing(stream: str, *, messages: int = 1, parent: str | None = None) -> Iterator[None]:
-    """Show in the trace that is open, or in that of `parent`, that the block publishes messages."""
-    if not (recording() if parent is None else enabled() and is_sampled(parent)):
+def publishing(stream: str) -> Iterator[None]:
+    """Show in the trace that is open that the block publishes a message."""
+    if not recording():
         yield
         return
-    attributes: dict[str, Value] = {**messaging(stream, "publish", "send"), MESSAGES: messages}
+    with _span(f"publish {stream}", SpanKind.PRODUCER, messaging(stream, "publish", "send")):
+        yield
+
+
+@contextmanager
+def publishing_many(stream: str, messages: int, parent: str | None) -> Iterator[None]:
+    """Show in the trace of `parent`, whatever is open, that the block publishes messages; or in none."""
+    if parent is None or not enabled() or not is_sampled(parent):
+        yield
+        return
+    attributes = {**messaging(stream, "publish", "send"), MESSAGES: messages}
     with continue_from(parent), _span(f"publish {stream}", SpanKind.PRODUCER, attributes):
         yield
 
 
 def messaging(stream: str, name: str, kind: str) -> dict[str, Value]:
-    """Return the attributes of an operation on a stream, by its name and the kind that the conventions know."""
+    """Return the attributes of an operation on a stream: its name, and its kind in the conventions."""
     return {
         "messaging.system": "nats",
         "messaging.destination.name": stream,

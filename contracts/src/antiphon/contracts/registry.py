@@ -79,7 +79,7 @@ EVENTS: tuple[type[Event], ...] = (
     livekit.LiveKitOther,
 )
 
-# What happened to a session, for traces: without the states of voices and rooms, which LiveKit names with `_`.
+# What happened to a session, for traces: without states of voices and rooms, which LiveKit names with `_`.
 MILESTONES = frozenset(
     event.TYPE
     for event in EVENTS

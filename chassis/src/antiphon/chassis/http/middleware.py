@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from contextvars import ContextVar
 
 import structlog
@@ -24,6 +25,8 @@ CLIENT_GONE = 499  # in the log: the client left before the response
 
 # what `structlog.contextvars.bind_contextvars` sets, at a tenth of its cost
 _request_id: ContextVar[str] = ContextVar(f"{STRUCTLOG_KEY_PREFIX}request_id")
+
+_session_id: ContextVar[object] = ContextVar(f"{STRUCTLOG_KEY_PREFIX}session_id")
 
 log = structlog.get_logger(__name__)
 
@@ -60,17 +63,21 @@ class RequestMiddleware:
         exchange = state["exchange"] = Exchange(self._service, scope, receive, send)
         state["request_id"] = exchange.request_id
         token = _request_id.set(exchange.request_id)  # into every log line of the request
+        _session_id.set(...)  # what structlog takes for none
         given = exchange.headers.get(b"traceparent")
+        traced = enabled() and not scope["path"].startswith(UNLOGGED)
         try:
             # also without spans of our own, so that events have the client's trace
-            with continue_from(None if given is None else given.decode("latin-1")):
-                if enabled() and not scope["path"].startswith(UNLOGGED):
-                    with server_span(exchange):
-                        await self._serve(exchange)
-                else:
+            with (
+                continue_from(None if given is None else given.decode("latin-1")),
+                server_span(exchange) if traced else nullcontext(),
+            ):
+                try:
                     await self._serve(exchange)
+                finally:
+                    seconds = time.perf_counter() - started
+                    _log_request(exchange.scope, scope["method"], exchange.status, seconds)
         finally:
-            _log_request(exchange.scope, scope["method"], exchange.status, time.perf_counter() - started)
             _request_id.reset(token)
             del state["exchange"]  # no cycle: else each request is work for the garbage collector
 
@@ -119,6 +126,11 @@ def extend_deadline(request: Request, seconds: float) -> None:
     """Give a request that waits on purpose this many seconds more than the deadline, from now on."""
     exchange: Exchange = request.scope["state"]["exchange"]
     exchange.start_deadline(seconds)
+
+
+def bind_session(session_id: str) -> None:
+    """Add the id of the session that a request is about to its log lines from now on."""
+    _session_id.set(session_id)
 
 
 def allow_body(request: Request, limit_bytes: int) -> None:

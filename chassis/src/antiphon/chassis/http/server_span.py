@@ -40,9 +40,10 @@ def server_span(exchange: Exchange) -> Iterator[None]:
             if route is not None:
                 span.update_name(f"{shown} {route}")
                 span.set_attribute("http.route", route)
-            session = exchange.scope.get("path_params", {}).get("session_id")
-            if session is not None:
-                span.set_attribute("session.id", session)
+            scope = exchange.scope
+            for known in (scope.get("path_params", {}), scope.get("state", {})):
+                if "session_id" in known:
+                    span.set_attribute("session.id", known["session_id"])
             if exchange.status:
                 span.set_attribute("http.response.status_code", exchange.status)
             if exchange.status >= 500:

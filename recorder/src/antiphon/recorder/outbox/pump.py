@@ -11,7 +11,7 @@ from msgspec import UNSET
 from antiphon.chassis.bus import BusError, BusUnavailable, StreamFull, outgoing
 from antiphon.chassis.library_log import get_logger
 from antiphon.chassis.retry import retrying
-from antiphon.chassis.tracing import publishing
+from antiphon.chassis.tracing import publishing_many
 from antiphon.contracts.envelope import Envelope, decode
 from antiphon.contracts.errors import ContractError
 from antiphon.contracts.registry import MILESTONES
@@ -111,7 +111,7 @@ class Pump:
         try:
             envelopes = [decode(line) for line in lines]
             messages = [outgoing(envelope) for envelope in envelopes]
-            with publishing(SESSIONS.name, messages=len(messages), parent=_traced(envelopes)):
+            with publishing_many(SESSIONS.name, len(messages), _traced(envelopes)):
                 if len(messages) == 1:
                     await bus.publish(messages[0])
                 else:

@@ -176,7 +176,7 @@ def _on_greeting_done(ctx: JobContext, recording: Recording, greeting: asyncio.T
     _greetings.discard(greeting)
     error = None if greeting.cancelled() else greeting.exception()
     if isinstance(error, Exception):
-        log.error("job.greeting_failed", error=str(error))
+        log.error("job.greeting_failed", error=type(error).__name__, pii_error=str(error))
         recording.failed(error)
         ctx.shutdown("greeting failed")
 

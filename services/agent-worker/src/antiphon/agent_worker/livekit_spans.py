@@ -1,7 +1,7 @@
 """LiveKit's own spans of a job, in the trace of its session: job, session, turns, models and speech.
 
-LiveKit starts the first span of a job before our code runs, as the root of a trace of its own. The tracer that
-it gets here makes every such span a child of what the metadata of the job names.
+LiveKit starts the first span of a job before our code runs, as the root of a trace of its own. The tracer
+that it gets here makes every such span a child of what the metadata of the job names.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

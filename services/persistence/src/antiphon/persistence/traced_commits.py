@@ -12,9 +12,7 @@ from antiphon.chassis.tracing import MESSAGES, TRACER, Value, context_of, enable
 from antiphon.contracts.envelope import Envelope
 from antiphon.contracts.registry import MILESTONES
 
-SESSIONS_PER_SECOND = (
-    25  # whose traces one loop writes to: a span costs about as much as a commit of an event
-)
+SESSIONS_PER_SECOND = 25  # whose traces one loop writes to: a span costs as much as the commit of an event
 
 
 class TracedCommits:
@@ -51,7 +49,7 @@ class TracedCommits:
             span.end(ended)
 
     def _traced(self, envelopes: Iterable[Envelope]) -> dict[str, tuple[str, int]]:
-        """Return the traces of a batch, with the session and the number of its events, as many as are left."""
+        """Return the traces of a batch that may be shown, with their session and the number of its events."""
         now = time.monotonic()
         refill = (now - self._since) * SESSIONS_PER_SECOND
         self._left, self._since = min(SESSIONS_PER_SECOND, self._left + refill), now

@@ -66,7 +66,8 @@ async def apply(
 ) -> None:
     """Fold events, write the rows and advance the checkpoint: one statement, one transaction.
 
-    `traced` shows the commit in the traces of the events. After any error the cache may no longer be used. Raises EventFailed, Fenced, and any of POSTGRES_ERRORS.
+    `traced` shows the commit in the traces of the events. After any error the cache may no longer be used.
+    Raises EventFailed, Fenced, and any of POSTGRES_ERRORS.
     """
     began = time.time_ns()
     rows = await folded(projection, connection, envelopes, cache)
