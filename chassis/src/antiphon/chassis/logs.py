@@ -1,4 +1,4 @@
-"""Logs as JSON lines, ours and those of libraries: each with the trace and the session, none with personal data."""
+"""Logs as JSON lines, also those of libraries: with the trace and the session, without personal data."""
 
 import logging
 import sys

@@ -183,7 +183,7 @@ class LogSettings(Settings):
     telemetry_personal_data: bool = Field(
         False,
         validation_alias="ANTIPHON_TELEMETRY_PERSONAL_DATA",
-        description="whether logs and traces may hold what people said, names, numbers and messages of errors",
+        description="whether logs and traces may hold what people say, who they are, and messages of errors",
     )
     traces_per_second: Annotated[float, Field(ge=0, le=100_000)] = Field(
         10.0,

@@ -1,4 +1,4 @@
-"""The span of a request as OpenTelemetry's conventions of HTTP servers have it; no query, header or address."""
+"""The span of a request, as OpenTelemetry's conventions of HTTP servers have it: no query, no header."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
