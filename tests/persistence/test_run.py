@@ -192,7 +192,11 @@ async def test_crashes_of_postgres_lose_no_event_and_no_row(
 
 
 async def test_a_commit_is_a_span_in_the_trace_of_the_request(
-    bus: Bus, replica: "Replicas", event_log: "LogReader", new_session: "NewSession"
+    bus: Bus,
+    replica: "Replicas",
+    event_log: "LogReader",
+    new_session: "NewSession",
+    eventually: "Eventually",
 ) -> None:
     session = new_session("traced")
     trace = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -201,10 +205,16 @@ async def test_a_commit_is_a_span_in_the_trace_of_the_request(
     await persistence.start()
     await bus.publish(outgoing(envelope))
     await event_log.until(1, seconds=60)
+
+    async def projected() -> bool:
+        return bool(await event_log.pool.fetchval("select count(*) from sessions"))
+
+    await eventually(projected, seconds=60)
     assert await persistence.end(signal.SIGTERM) == 0
 
     output = persistence.log.read_text()
-    assert '"name": "event_log commit"' in output
+    for name in ("process SESSIONS", "SELECT ingest_batch", "project sessions", "INSERT sessions"):
+        assert f'"name": "{name}"' in output
     assert f'"trace_id": "0x{trace}"' in output
 
 

@@ -10,6 +10,7 @@ from antiphon.chassis.library_log import get_logger
 from antiphon.chassis.postgres import CLIENT_MARGIN_SECONDS, CONNECT_SECONDS, keep_alive, server_settings
 from antiphon.chassis.postgres_dsn import current_dsn
 from antiphon.chassis.postgres_metrics import time_statements
+from antiphon.chassis.sql_spans import log_queries
 
 if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
@@ -115,6 +116,7 @@ async def _connect(dsn: str, **options: Any) -> "_Connection":
 async def _prepare(connection: "_Connection") -> None:
     await keep_alive(connection)
     time_statements(connection)
+    log_queries(connection)
 
 
 async def _skip_reset(connection: "_Connection") -> None:

@@ -3,22 +3,80 @@
 Without an SDK, which `telemetry.configure` sets up for a service, every span is a no-op.
 """
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from opentelemetry import context, trace
+from opentelemetry.trace import SpanKind
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 TRACER = "antiphon"
+MESSAGES = "messaging.batch.message_count"
+
+Value = str | int | float | bool
 
 _propagator = TraceContextTextMapPropagator()
+_SAMPLED = re.compile("[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f][13579bdf](-.*)?")
+
+
+def enabled() -> bool:
+    """Return whether this process records spans."""
+    return not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
+
+
+def recording() -> bool:
+    """Return whether a span is open that is recorded."""
+    return trace.get_current_span().is_recording()
 
 
 @contextmanager
-def span(name: str, **attributes: str | int | float | bool) -> Iterator[trace.Span]:
+def span(name: str, *, kind: SpanKind = SpanKind.INTERNAL, **attributes: Value) -> Iterator[trace.Span]:
     """Open a span around the block; an exception marks it as failed."""
-    with trace.get_tracer(TRACER).start_as_current_span(name, attributes=attributes) as opened:
+    with trace.get_tracer(TRACER).start_as_current_span(name, kind=kind, attributes=attributes) as opened:
         yield opened
+
+
+@contextmanager
+def publishing(stream: str) -> Iterator[None]:
+    """Show in the trace that is open that the block publishes a message."""
+    if not recording():
+        yield
+        return
+    with _span(f"publish {stream}", SpanKind.PRODUCER, messaging(stream, "publish", "send")):
+        yield
+
+
+@contextmanager
+def publishing_many(stream: str, messages: int, parent: str | None) -> Iterator[None]:
+    """Show in the trace of `parent`, whatever is open, that the block publishes messages; or in none."""
+    if parent is None or not enabled() or not is_sampled(parent):
+        yield
+        return
+    attributes = {**messaging(stream, "publish", "send"), MESSAGES: messages}
+    with continue_from(parent), _span(f"publish {stream}", SpanKind.PRODUCER, attributes):
+        yield
+
+
+def messaging(stream: str, name: str, kind: str) -> dict[str, Value]:
+    """Return the attributes of an operation on a stream: its name, and its kind in the conventions."""
+    return {
+        "messaging.system": "nats",
+        "messaging.destination.name": stream,
+        "messaging.operation.name": name,
+        "messaging.operation.type": kind,
+    }
+
+
+@contextmanager
+def calling(system: str, service: str, method: str) -> Iterator[None]:
+    """Show in the trace that is open that the block calls another server."""
+    if not recording():
+        yield
+        return
+    attributes: dict[str, Value] = {"rpc.system": system, "rpc.service": service, "rpc.method": method}
+    with _span(f"{service}/{method}", SpanKind.CLIENT, attributes):
+        yield
 
 
 def current_traceparent() -> str | None:
@@ -28,14 +86,38 @@ def current_traceparent() -> str | None:
     return carrier.get("traceparent")
 
 
+def is_sampled(traceparent: str) -> bool:
+    """Return whether a traceparent is one, and the process that began the trace records it."""
+    return _SAMPLED.fullmatch(traceparent) is not None
+
+
+def context_of(traceparent: str) -> context.Context:
+    """Return the context of spans that continue the trace of a message."""
+    return _propagator.extract({"traceparent": traceparent})
+
+
 @contextmanager
 def continue_from(traceparent: str | None) -> Iterator[None]:
-    """Let spans in the block continue the trace of a message; None continues no trace."""
+    """Let spans in the block continue the trace of a message; None continues no trace.
+
+    An open span of the same trace stays the parent.
+    """
     if traceparent is None:
         yield
         return
-    token = context.attach(_propagator.extract({"traceparent": traceparent}))
+    continued = context_of(traceparent)
+    span_context = trace.get_current_span(continued).get_span_context()
+    if trace.get_current_span().get_span_context().trace_id == span_context.trace_id:
+        yield
+        return
+    token = context.attach(continued)
     try:
         yield
     finally:
         context.detach(token)
+
+
+@contextmanager
+def _span(name: str, kind: SpanKind, attributes: dict[str, Value]) -> Iterator[None]:
+    with trace.get_tracer(TRACER).start_as_current_span(name, kind=kind, attributes=attributes):
+        yield

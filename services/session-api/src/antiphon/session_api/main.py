@@ -13,7 +13,7 @@ from antiphon.chassis.health import not_stopping
 from antiphon.chassis.http.server import check_address, serve_http
 from antiphon.chassis.scrape import serving_metrics
 from antiphon.chassis.shutdown import ShuttingDown, delayed, wait_or_stop
-from antiphon.chassis.telemetry import configure, flush
+from antiphon.chassis.telemetry import configure
 from antiphon.contracts.api_keys import key_digest
 from antiphon.contracts.audit import Actor
 from antiphon.session_api.app import create_app
@@ -40,7 +40,6 @@ async def serve(settings: ApiSettings, stop: asyncio.Event) -> None:
     check_address(settings.host, settings.port)
     async with AsyncExitStack() as stack:
         stack.enter_context(suppress(ShuttingDown))  # SIGTERM during the start
-        stack.callback(flush)
         await stack.enter_async_context(serving_metrics(settings))
         bus = await wait_or_stop(Bus.connect(settings.nats, name=SERVICE), stop)
         stack.push_async_callback(bus.close)
