@@ -177,7 +177,9 @@ class Plan:
         """Return the command that makes the logins of the services."""
         owner = {"ANTIPHON_POSTGRES_DSN": self.postgres.dsn}
         return self._command(
-            ("antiphon.persistence", *self.logins.arguments()), owner | self.logins.variables()
+            ("antiphon.persistence", *self.logins.arguments()),
+            owner | self.logins.variables(),
+            self.nats_users.operator,
         )
 
     def recreate_streams(self) -> Command:
