@@ -94,6 +94,10 @@ class Service(Settings):
     )
     size_bytes: int | None = Field(None, ge=1024, validation_alias="ANTIPHON_TEST_BYTES")
     mode: Literal["on", "off"] = Field("off", validation_alias="ANTIPHON_TEST_MODE", description="a mode")
+    token: str = Field(validation_alias="ANTIPHON_TEST_TOKEN", repr=False, description="a token")
+    token_file: Path | None = Field(
+        None, validation_alias="ANTIPHON_TEST_TOKEN_FILE", repr=False, description="a file with it"
+    )
     share: float = Field(
         gt=0, le=1, validation_alias="ANTIPHON_TEST_SHARE", repr=False, description="a share"
     )
@@ -112,6 +116,8 @@ def test_a_class_without_a_place_gets_a_section_of_its_own() -> None:
     assert "| `ANTIPHON_TEST_BYTES` | none | 1 KiB or more |" in page
     assert "| `ANTIPHON_TEST_MODE` | `off` | `on`, `off` | a mode |" in page
     assert "| `ANTIPHON_TEST_SHARE` | required | secret; above 0 to 1 | a share |" in page
+    assert "| `ANTIPHON_TEST_TOKEN` | required, or `ANTIPHON_TEST_TOKEN_FILE` | secret; text |" in page
+    assert "| `ANTIPHON_TEST_TOKEN_FILE` | none | path | a file with it |" in page
 
 
 def test_a_place_for_nothing_is_refused() -> None:

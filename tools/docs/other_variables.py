@@ -29,6 +29,25 @@ OTHERS: dict[str, tuple[Variable, ...]] = {
             "ends the process with code 2",
         ),
         Variable(
+            names=("OTEL_TRACES_SAMPLER", "OTEL_TRACES_SAMPLER_ARG"),
+            default="none",
+            allowed="as OpenTelemetry has it",
+            readers=SERVICES,
+            description="which new traces are recorded, such as `parentbased_traceidratio` and `0.01`",
+        ),
+        Variable(
+            names=(
+                "OTEL_EXPORTER_OTLP_TIMEOUT",
+                "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT",
+                "OTEL_BSP_SCHEDULE_DELAY",
+            ),
+            default="none",
+            allowed="as OpenTelemetry has it",
+            readers=SERVICES,
+            description="how long an export may take, and how often there is one; the SDK reads its other "
+            "`OTEL_BSP_…` variables, too",
+        ),
+        Variable(
             names=("OTEL_SERVICE_NAME",),
             default="the service's name",
             allowed="text",

@@ -15,6 +15,7 @@ from pydantic_core import PydanticUndefined
 from antiphon.chassis.settings import Settings
 
 ROOT = Path(__file__).parents[2]
+FILE = "_file"  # the end of a field that names the file with the value of another one
 UNITS = ("", "KiB", "MiB", "GiB", "TiB", "PiB")
 HOME = "/home/of-the-user"
 STRINGS = {"path": "path", "uri": "`http` or `https` URL"}
@@ -75,6 +76,8 @@ def _of_settings(owner: type[Settings]) -> Iterator[Variable]:
             if (own := found.model_fields[attribute])
             and (shown := _default(own.default, own.default_factory, name)) != default
         }
+        if default == "required" and (file := owner.model_fields.get(f"{attribute}{FILE}")):
+            default = f"required, or `{file.validation_alias}`"
         differ = f" ({', '.join(f'{who}: {what}' for who, what in sorted(other.items()))})" if other else ""
         yield Variable(
             names=(name,),
@@ -82,7 +85,7 @@ def _of_settings(owner: type[Settings]) -> Iterator[Variable]:
             allowed=_allowed(schema, properties, name),
             description=field.description or "",
             readers=frozenset(map(reader_of, concrete)) | _recorder(name),
-            secret=not field.repr,
+            secret=not field.repr and not attribute.endswith(FILE),
         )
 
 
