@@ -48,6 +48,14 @@ OTHERS: dict[str, tuple[Variable, ...]] = {
             "`OTEL_BSP_…` variables, too",
         ),
         Variable(
+            names=("OTEL_METRICS_EXPORTER",),
+            default="`none`",
+            allowed="`otlp`, `none`",
+            readers=SERVICES,
+            description="`otlp` sends [metrics](docs/reference/metrics.md) by OTLP too; `/metrics` is there "
+            "in any case. Another value ends the process with code 2",
+        ),
+        Variable(
             names=("OTEL_SERVICE_NAME",),
             default="the service's name",
             allowed="text",
@@ -60,6 +68,17 @@ OTHERS: dict[str, tuple[Variable, ...]] = {
             allowed="`true`, `false`",
             readers=SERVICES,
             description="`true` turns OpenTelemetry off",
+        ),
+    ),
+    "logins": (
+        Variable(
+            names=("ANTIPHON_ROLE_PASSWORDS",),
+            default="none",
+            allowed="JSON",
+            readers=frozenset({"persistence"}),
+            secret=True,
+            description='the passwords of logins that `roles` makes, as `{"NAME": "…"}`, when it gets no file '
+            "with them",
         ),
     ),
     "agent-secrets": (
