@@ -77,8 +77,8 @@ OTHERS: dict[str, tuple[Variable, ...]] = {
             allowed="JSON",
             readers=frozenset({"persistence"}),
             secret=True,
-            description='the passwords of logins that `roles` makes, as `{"NAME": "…"}`, when it gets no file '
-            "with them",
+            description='the passwords of logins that `roles` makes, as `{"NAME": "…"}`, when it gets no '
+            "file with them",
         ),
     ),
     "agent-secrets": (
