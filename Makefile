@@ -73,7 +73,7 @@ docs: $(READY) ## build the site of the documentation into build/site
 	@$(SITE)
 	@echo "build/site/index.html"
 
-check: $(READY) ## lint, format, types, import rules, generated files, spelling, known vulnerabilities, links
+check: $(READY) ## lint, format, types, import rules, generated files, spelling, style, known vulnerabilities, links
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy .

@@ -93,7 +93,12 @@ class Service(Settings):
         8000, validation_alias="ANTIPHON_TEST_PORT", description="its [port](docs/adr/0002-envelope.md)"
     )
     size_bytes: int | None = Field(None, ge=1024, validation_alias="ANTIPHON_TEST_BYTES")
+    plain: Literal[7] = Field(7, description="a | b")
     mode: Literal["on", "off"] = Field("off", validation_alias="ANTIPHON_TEST_MODE", description="a mode")
+    token: str = Field(validation_alias="ANTIPHON_TEST_TOKEN", repr=False, description="a token")
+    token_file: Path | None = Field(
+        None, validation_alias="ANTIPHON_TEST_TOKEN_FILE", repr=False, description="a file with it"
+    )
     share: float = Field(
         gt=0, le=1, validation_alias="ANTIPHON_TEST_SHARE", repr=False, description="a share"
     )
@@ -110,8 +115,11 @@ def test_a_class_without_a_place_gets_a_section_of_its_own() -> None:
     assert "## Service\n\nSettings of a test.\n" in page
     assert "| `ANTIPHON_TEST_PORT` | 8000 | 1 to 65535 | its [port](../adr/0002-envelope.md) |" in page
     assert "| `ANTIPHON_TEST_BYTES` | none | 1 KiB or more |" in page
+    assert "| `ANTIPHON_PLAIN` | 7 | `7` | a \\| b |" in page
     assert "| `ANTIPHON_TEST_MODE` | `off` | `on`, `off` | a mode |" in page
     assert "| `ANTIPHON_TEST_SHARE` | required | secret; above 0 to 1 | a share |" in page
+    assert "| `ANTIPHON_TEST_TOKEN` | required, or `ANTIPHON_TEST_TOKEN_FILE` | secret; text |" in page
+    assert "| `ANTIPHON_TEST_TOKEN_FILE` | none | path | a file with it |" in page
 
 
 def test_a_place_for_nothing_is_refused() -> None:

@@ -29,6 +29,33 @@ OTHERS: dict[str, tuple[Variable, ...]] = {
             "ends the process with code 2",
         ),
         Variable(
+            names=("OTEL_TRACES_SAMPLER", "OTEL_TRACES_SAMPLER_ARG"),
+            default="none",
+            allowed="as OpenTelemetry has it",
+            readers=SERVICES,
+            description="which new traces are recorded, such as `parentbased_traceidratio` and `0.01`",
+        ),
+        Variable(
+            names=(
+                "OTEL_EXPORTER_OTLP_TIMEOUT",
+                "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT",
+                "OTEL_BSP_SCHEDULE_DELAY",
+            ),
+            default="none",
+            allowed="as OpenTelemetry has it",
+            readers=SERVICES,
+            description="how long an export may take, and how often there is one; the SDK reads its other "
+            "`OTEL_BSP_…` variables, too",
+        ),
+        Variable(
+            names=("OTEL_METRICS_EXPORTER",),
+            default="`none`",
+            allowed="`otlp`, `none`",
+            readers=SERVICES,
+            description="`otlp` sends [metrics](docs/reference/metrics.md) by OTLP too; `/metrics` is there "
+            "in any case. Another value ends the process with code 2",
+        ),
+        Variable(
             names=("OTEL_SERVICE_NAME",),
             default="the service's name",
             allowed="text",
@@ -41,6 +68,17 @@ OTHERS: dict[str, tuple[Variable, ...]] = {
             allowed="`true`, `false`",
             readers=SERVICES,
             description="`true` turns OpenTelemetry off",
+        ),
+    ),
+    "logins": (
+        Variable(
+            names=("ANTIPHON_ROLE_PASSWORDS",),
+            default="none",
+            allowed="JSON",
+            readers=frozenset({"persistence"}),
+            secret=True,
+            description='the passwords of logins that `roles` makes, as `{"NAME": "…"}`, when it gets no '
+            "file with them",
         ),
     ),
     "agent-secrets": (

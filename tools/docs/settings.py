@@ -99,7 +99,8 @@ def _belongs(owner: type[Any], name: str, named: set[str]) -> bool:
 
 def _linked(description: str) -> str:
     """Return a description with its links, which start at the root, as the page needs them."""
-    return FROM_ROOT.sub(lambda match: f"]({os.path.relpath(ROOT / match[1], PAGE)}", description)
+    in_a_cell = description.replace("|", "\\|")
+    return FROM_ROOT.sub(lambda match: f"]({os.path.relpath(ROOT / match[1], PAGE)}", in_a_cell)
 
 
 def _subclasses(owner: type[Any]) -> Iterator[type[Any]]:

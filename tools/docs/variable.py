@@ -12,9 +12,10 @@ from unittest.mock import patch
 from pydantic import TypeAdapter
 from pydantic_core import PydanticUndefined
 
-from antiphon.chassis.settings import Settings
+from antiphon.chassis.settings import PREFIX, Settings
 
 ROOT = Path(__file__).parents[2]
+FILE = "_file"  # the end of a field that names the file with the value of another one
 UNITS = ("", "KiB", "MiB", "GiB", "TiB", "PiB")
 HOME = "/home/of-the-user"
 STRINGS = {"path": "path", "uri": "`http` or `https` URL"}
@@ -66,8 +67,8 @@ def _of_settings(owner: type[Settings]) -> Iterator[Variable]:
         if attribute not in owner.model_fields:
             continue
         field = owner.model_fields[attribute]
-        name = str(field.validation_alias)
-        schema = properties["properties"][name]
+        name = str(field.validation_alias or f"{PREFIX}{attribute.upper()}")
+        schema = properties["properties"][field.validation_alias or attribute]
         default = _default(field.default, field.default_factory, name)
         other = {
             reader_of(found): shown
@@ -75,6 +76,8 @@ def _of_settings(owner: type[Settings]) -> Iterator[Variable]:
             if (own := found.model_fields[attribute])
             and (shown := _default(own.default, own.default_factory, name)) != default
         }
+        if default == "required" and (file := owner.model_fields.get(f"{attribute}{FILE}")):
+            default = f"required, or `{file.validation_alias}`"
         differ = f" ({', '.join(f'{who}: {what}' for who, what in sorted(other.items()))})" if other else ""
         yield Variable(
             names=(name,),
@@ -82,7 +85,7 @@ def _of_settings(owner: type[Settings]) -> Iterator[Variable]:
             allowed=_allowed(schema, properties, name),
             description=field.description or "",
             readers=frozenset(map(reader_of, concrete)) | _recorder(name),
-            secret=not field.repr,
+            secret=not field.repr and not attribute.endswith(FILE),
         )
 
 
@@ -152,8 +155,8 @@ def _allowed(schema: dict[str, Any], root: dict[str, Any], name: str) -> str:
         return " or ".join(dict.fromkeys(_allowed(option, root, name) for option in options))
     if "$ref" in schema:
         return _allowed(root["$defs"][schema["$ref"].rpartition("/")[2]], root, name)
-    if "enum" in schema:
-        return ", ".join(f"`{value}`" for value in schema["enum"])
+    if values := schema.get("enum", [schema[key] for key in ("const",) if key in schema]):
+        return ", ".join(f"`{value}`" for value in values)
     match schema.get("type"):
         case "boolean":
             return "`true`, `false`"

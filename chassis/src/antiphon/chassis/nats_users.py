@@ -139,8 +139,9 @@ SERVICES: dict[str, Rights] = {
             *_consumers("RESET", _INGEST),
             *_acks(_INGEST),
             *_single(SESSIONS.name),
+            _IDENTITY,
         ),
-        reads=(*_consumers("MSG.NEXT", _INGEST), *_direct(SESSIONS.name)),
+        reads=(*_consumers("MSG.NEXT", _INGEST), *_direct(SESSIONS.name, *_of_buckets(DEPLOYMENT))),
         says=(committed_filter(),),
         hears=(committed_filter(),),  # its projections follow the log
     ),
@@ -164,7 +165,6 @@ SERVICES: dict[str, Rights] = {
         asks=(
             *_events((Family.LIVEKIT,)),
             PROBE,
-            _IDENTITY,
             *_DEFINITIONS,
             *_single(SESSIONS.name),
         ),
@@ -173,7 +173,7 @@ SERVICES: dict[str, Rights] = {
     "agent-worker": replace(
         _RECORDER,
         account="AGENT_WORKER",
-        asks=(*_RECORDER.asks, _IDENTITY, *_info(*_of_buckets(FLOWS)), *_single(*_of_buckets(FLOWS))),
+        asks=(*_RECORDER.asks, *_info(*_of_buckets(FLOWS)), *_single(*_of_buckets(FLOWS))),
         reads=(*_RECORDER.reads, *_direct(*_of_buckets(FLOWS, FLOW_DRAFTS))),
         says=(ALL_WORKERS,),
         hears=(*_events((Family.COMMAND,)), *_keys(FLOWS)),
