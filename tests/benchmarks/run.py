@@ -30,6 +30,7 @@ BENCHMARKS = {
     "recorder": "tests.benchmarks.recorder",
     "tools": "tests.benchmarks.tools",
     "ingest": "tests.benchmarks.ingest",
+    "locked": "tests.benchmarks.locked",
     "partition": "tests.benchmarks.partition",
     "lag": "tests.benchmarks.lag",
     "views": "tests.benchmarks.views",

@@ -25,9 +25,14 @@ Outage = Callable[..., AbstractContextManager[None]]
 
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedStack]:
-    """A running stack; a journey that stops a server waits until the stack is ready again."""
+    """A running stack; a journey that stops a server waits until the stack is ready again.
+
+    At the end, no service has used a subject of NATS that its user may not.
+    """
     with EmbeddedStack(isolated_settings(tmp_path_factory.mktemp("stack"))) as running:
         yield running
+        log = (running.settings.home / "logs" / "nats.log").read_text()
+    assert not [line for line in log.splitlines() if " Violation - " in line]
 
 
 @pytest.fixture

@@ -1,8 +1,10 @@
 """How to reach NATS: URLs, credentials, TLS. Every service and the recorder read the same variables."""
 
+import json
 import os
+import re
 import ssl
-from base64 import b32decode, b64encode
+from base64 import b32decode, b64encode, urlsafe_b64decode
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from itertools import pairwise
@@ -22,6 +24,7 @@ CERT = "ANTIPHON_NATS_CERT"
 KEY = "ANTIPHON_NATS_KEY"
 
 _SEED_PREFIX_BYTES, _SEED_BYTES = 2, 32
+_TOKEN = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 class InvalidAccess(ValueError):
@@ -93,6 +96,12 @@ class NatsAccess:
         given = self.ca is not None or self.cert is not None
         return given or any(urlsplit(url).scheme in ("tls", "wss") for url in _split(self.url))
 
+    @property
+    def inbox_prefix(self) -> str:
+        """The start of the subjects of answers: of this user alone, if its name is one token of a subject."""
+        name = self.user or self._url_user() or (_name_in(self.creds) if self.creds is not None else "")
+        return f"_INBOX.{name}" if _TOKEN.fullmatch(name) else "_INBOX"
+
     def options(self) -> dict[str, Any]:
         """Return the arguments of nats-py for credentials and TLS.
 
@@ -111,6 +120,10 @@ class NatsAccess:
         if password is None:
             return options | {"token": user}
         return options | {"user": user, "password": unquote(password)}
+
+    def _url_user(self) -> str:
+        users = [parts for parts in map(urlsplit, _split(self.url)) if parts.password is not None]
+        return unquote(users[0].username or "") if users else ""
 
     def _tls(self) -> ssl.SSLContext:
         try:
@@ -192,6 +205,15 @@ def _read_creds(path: Path) -> tuple[str, bytes]:
     if not seed.startswith("SU") or len(raw) != _SEED_BYTES:
         raise InvalidAccess(f"{CREDS} is {str(path)!r}: it holds no seed of a user")
     return jwt, raw
+
+
+def _name_in(creds: Path) -> str:
+    """Return the name of the user in a .creds file; "" when its JWT has none."""
+    try:
+        body = _read_creds(creds)[0].split(".")[1]
+        return str(json.loads(urlsafe_b64decode(body + "=" * (-len(body) % 4))).get("name", ""))
+    except (ValueError, IndexError, AttributeError):
+        return ""
 
 
 def _block(text: str, kind: str) -> str:

@@ -16,6 +16,7 @@ log = get_logger(__name__)
 
 CLOSE_SECONDS = 2.0
 PREAMBLE = len(b"NATS/1.0")
+NOT_PERMITTED = "permissions violation"
 
 
 class Headers(Mapping[str, str]):
@@ -98,8 +99,11 @@ OnMessage = Callable[[Message], None]
 class NatsClient(Client):
     """The nats-py client with synchronous message handlers."""
 
-    def __init__(self, *, require_tls: bool = False) -> None:
+    def __init__(
+        self, *, require_tls: bool = False, on_not_permitted: Callable[[str], None] | None = None
+    ) -> None:
         super().__init__()
+        self._on_not_permitted = on_not_permitted
         self._require_tls = require_tls
         self._ps = Parser(self)
         self._handlers: dict[int, OnMessage] = {}
@@ -124,6 +128,13 @@ class NatsClient(Client):
         if self._require_tls and scheme != "wss" and not secure:
             raise ConnectionError("the server does not offer TLS, which the settings require")
         return super()._connect_command()
+
+    async def _process_err(self, err_msg: str) -> None:
+        # nats-py knows errors in lower case; the subject of a permission must be as it is
+        if NOT_PERMITTED in err_msg.lower() and self._on_not_permitted is not None:
+            self._on_not_permitted(err_msg.strip("'"))
+        else:
+            await super()._process_err(err_msg.lower())
 
     async def end(self) -> None:
         """Disconnect for good, within seconds; what has not been sent is dropped."""

@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 import math
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from itertools import count
@@ -19,6 +20,7 @@ from antiphon.chassis.bus.errors import (
     BusUnavailable,
     ConnectionLost,
     InvalidSubject,
+    NotPermitted,
     PayloadTooLarge,
 )
 from antiphon.chassis.bus.protocol import check_subject
@@ -39,7 +41,11 @@ API_DEADLINE_SECONDS = 5.0
 SEND_DEADLINE_SECONDS = 5.0  # for the socket to take what is sent, when the buffer is full
 BUFFER_BYTES = 1 << 20  # nats-py waits for the socket when it holds twice as much
 NO_RESPONDERS_SUBJECT = "antiphon.nobody"  # has no subscribers: the server answers 503 at once
+PUBLISH, SUBSCRIBE = "publish", "subscription"  # as the server calls what it refuses
+MOST_REFUSED = 100  # subjects that are remembered as refused, and logged
 HEADER_LINE_BYTES = 16  # "NATS/1.0" and line ends around the headers, rounded up
+
+_REFUSED_SUBJECT = re.compile(r'(?P<verb>Publish|Subscription) to "(?P<subject>[^"]*)"', re.IGNORECASE)
 
 # Errors that a retry may resolve.
 TRANSIENT: tuple[type[Exception], ...] = (BusUnavailable, TimeoutError, nats.errors.Error, OSError)
@@ -57,20 +63,23 @@ class ServerSubscription:
 class Inbox:
     """The reply subjects of a connection: one subscription, one token per request."""
 
-    def __init__(self) -> None:
-        self._prefix = new_inbox() + "."
+    def __init__(self, prefix: str) -> None:
+        self._prefix = prefix + "."
         self._tokens = count(1)
-        self._pending: dict[str, tuple[OnMessage, asyncio.Future[Any]]] = {}
+        self._pending: dict[str, tuple[OnMessage, asyncio.Future[Any], str]] = {}
 
     @property
     def subject(self) -> str:
         """The subject filter of all replies."""
         return f"{self._prefix}*"
 
-    def add(self, on_message: OnMessage, done: asyncio.Future[Any]) -> str:
-        """Return a new reply subject; `done` fails with ConnectionLost when the connection breaks."""
+    def add(self, on_message: OnMessage, done: asyncio.Future[Any], asked: str) -> str:
+        """Return a new reply subject for a request on the subject `asked`.
+
+        `done` fails with ConnectionLost when the connection breaks, NotPermitted when the server refuses it.
+        """
         reply_subject = f"{self._prefix}{next(self._tokens)}"
-        self._pending[reply_subject] = (on_message, done)
+        self._pending[reply_subject] = (on_message, done, asked)
         return reply_subject
 
     def remove(self, reply_subject: str) -> None:
@@ -85,9 +94,15 @@ class Inbox:
 
     def fail_pending(self) -> None:
         """Fail every open request: its reply cannot arrive any more."""
-        for _, done in self._pending.values():
+        for _, done, _ in self._pending.values():
             if not done.done():
                 done.set_exception(ConnectionLost("the connection broke before the reply arrived"))
+
+    def refuse(self, asked: str, reason: str) -> None:
+        """Fail the open requests on a subject, or all if it is that of the replies: none will be answered."""
+        for _, done, subject in self._pending.values():
+            if asked in (subject, self.subject) and not done.done():
+                done.set_exception(NotPermitted(reason))
 
 
 class Connection:
@@ -100,7 +115,8 @@ class Connection:
         self._last_error: Exception | None = None
         self.client = NatsClient()
         self.connected = asyncio.Event()
-        self.inbox = Inbox()
+        self.inbox = Inbox(self.new_inbox())
+        self._not_permitted: dict[tuple[str, str], str] = {}  # verb, subject: why
         self._subscriptions: dict[ServerSubscription, int] = {}
         self._on_reconnect: set[Callable[[], None]] = set()
         self.stored_at = -math.inf  # when an event was last stored, and when one was last not, by the clock
@@ -128,6 +144,15 @@ class Connection:
         await self.subscribe(self.inbox.subject, self.inbox.on_message)
         self._open = True
         self.connected.set()
+
+    def new_inbox(self) -> str:
+        """Return a unique reply subject, which the user of this connection may subscribe to."""
+        return f"{self.access.inbox_prefix}.{NUID().next().decode()}"
+
+    def check_permitted(self, subject: str, *, verb: str = SUBSCRIBE) -> None:
+        """Raise NotPermitted if the server has refused this subject; to be called after a round trip."""
+        if (verb, subject) in self._not_permitted:
+            raise NotPermitted(self._not_permitted[verb, subject])
 
     @property
     def last_error(self) -> Exception | None:
@@ -166,7 +191,9 @@ class Connection:
                 await self.connected.wait()
         loop = asyncio.get_running_loop()
         reply: asyncio.Future[Message] = loop.create_future()
-        reply_subject = self.inbox.add(lambda msg: None if reply.done() else reply.set_result(msg), reply)
+        reply_subject = self.inbox.add(
+            lambda msg: None if reply.done() else reply.set_result(msg), reply, subject
+        )
         timer = loop.call_later(timeout_seconds, _expire, reply)
         try:
             await self.publish(subject, payload, headers, reply_subject)
@@ -189,6 +216,8 @@ class Connection:
         payload = b"" if body is None else json.dumps(body).encode()
         try:
             reply = await self.request(f"$JS.API.{verb}", payload, timeout_seconds=timeout_seconds)
+        except NotPermitted:
+            raise
         except TRANSIENT as error:
             raise BusUnavailable(f"NATS did not answer {verb}: {error!r}") from error
         if reply.status == "503":
@@ -235,6 +264,8 @@ class Connection:
         # Not client.flush(): when it is cancelled, the next PONG ends nats-py's read loop.
         try:
             await self.request(NO_RESPONDERS_SUBJECT, timeout_seconds=timeout_seconds)
+        except NotPermitted:
+            raise
         except TRANSIENT as error:
             raise BusUnavailable(f"NATS did not answer at {self.address}: {error!r}") from error
 
@@ -279,7 +310,7 @@ class Connection:
 
     async def _connect(self, timeout_seconds: float) -> NatsClient:
         options = self.access.options()  # again: certificates and credentials may have been renewed
-        client = NatsClient(require_tls=self.access.uses_tls)
+        client = NatsClient(require_tls=self.access.uses_tls, on_not_permitted=self._refused)
 
         def current(callback: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
             async def call() -> None:
@@ -344,6 +375,20 @@ class Connection:
         level = logging.WARNING if self.connected.is_set() else logging.DEBUG
         log.log(level, "nats.error", extra={"error": repr(error)})
 
+    def _refused(self, text: str) -> None:
+        # Permissions Violation for Publish to "a.b", … for Subscription to "a.b" using queue "c"
+        self._last_error = NotPermitted(text)
+        found = _REFUSED_SUBJECT.search(text)
+        if found is None:
+            log.error("nats.not_permitted", extra={"address": self.address, "error": text})
+            return
+        subject, verb = found["subject"], found["verb"].lower()
+        reason = f"the user of this connection to NATS lacks a permission: {text}"
+        if (verb, subject) not in self._not_permitted and len(self._not_permitted) < MOST_REFUSED:
+            log.error("nats.not_permitted", extra={"address": self.address, "error": text})
+            self._not_permitted[verb, subject] = reason
+        self.inbox.refuse(subject, reason)
+
     async def _disconnected(self) -> None:
         self.connected.clear()
         self.inbox.fail_pending()
@@ -351,6 +396,7 @@ class Connection:
             log.warning("nats.disconnected")
 
     async def _reconnected(self) -> None:
+        self._not_permitted.clear()  # the permissions may have changed
         self.connected.set()
         log.info("nats.reconnected")
         for callback in tuple(self._on_reconnect):
@@ -363,11 +409,6 @@ class Connection:
         if self._open and (self._reopening is None or self._reopening.done):
             log.error("nats.closed_by_server", extra={"error": repr(self.client.last_error)})
             self._reopening = BackgroundTask(self._reopen, name="reopen the NATS connection")
-
-
-def new_inbox() -> str:
-    """Return a unique reply subject."""
-    return f"_INBOX.{NUID().next().decode()}"
 
 
 @asynccontextmanager

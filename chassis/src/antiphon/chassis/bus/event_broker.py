@@ -116,6 +116,7 @@ class EventBroker(NatsBroker):
         client = _Client()
         client.pulls = self._pulls
         options = self._connection_kwargs | self._access.options()
+        options["inbox_prefix"] = self._access.inbox_prefix
         async with asyncio.timeout(CONNECT_DEADLINE_SECONDS):
             await client.connect(**options)
         self.config.connect(client)

@@ -14,7 +14,7 @@ from antiphon.cli.settings import LOOPBACK, StackSettings
 from antiphon.cli.stack import disk, livekit
 from antiphon.cli.stack.livekit import LiveKitServer
 from antiphon.cli.stack.nats import NatsServer
-from antiphon.cli.stack.nats_users import NatsUsers
+from antiphon.cli.stack.nats_users import Login, NatsUsers
 from antiphon.cli.stack.ports import PortUse
 from antiphon.cli.stack.postgres import Postgres
 from antiphon.cli.stack.probe import Probe, healthy, responds
@@ -55,14 +55,14 @@ class Plan:
             api_key=self.credentials.api_key,
             livekit_api_key=self.credentials.livekit_api_key,
             livekit_api_secret=self.credentials.livekit_api_secret,
-            nats_url=self.nats_users.services.url(self.nats.url),
+            nats_url=self.nats_users.operator.url(self.nats.url),
             postgres_dsn=self.postgres.dsn,
         )
 
     @property
     def nats_access(self) -> NatsAccess:
-        """The broker, with the login of the services."""
-        login = self.nats_users.services
+        """The broker, with the login of the operator."""
+        login = self.nats_users.operator
         return NatsAccess(url=self.nats.url, user=login.user, password=login.password)
 
     def infrastructure(self) -> tuple[Service, ...]:
@@ -163,7 +163,9 @@ class Plan:
     def migrate(self) -> Command:
         """Return the command that migrates the database to the latest schema."""
         return self._command(
-            ("antiphon.persistence", "migrate"), {"ANTIPHON_POSTGRES_DSN": self.postgres.dsn}
+            ("antiphon.persistence", "migrate"),
+            {"ANTIPHON_POSTGRES_DSN": self.postgres.dsn},
+            self.nats_users.operator,
         )
 
     def recreate_streams(self) -> Command:
@@ -171,25 +173,29 @@ class Plan:
         return self._command(
             ("antiphon.persistence", "streams", "recreate", "--replace"),
             {"ANTIPHON_POSTGRES_DSN": self.postgres.dsn} | self._stream_size(),
+            self.nats_users.operator,
         )
 
     def publish_flows(self) -> Command:
         """Return the command that publishes the flow files."""
-        return self._command(("antiphon.agent_worker", "publish-flows", str(self.settings.flows)), {})
+        return self._command(
+            ("antiphon.agent_worker", "publish-flows", str(self.settings.flows)),
+            {},
+            self.nats_users.services["flow-publisher"],
+        )
 
     def _service(
         self, module: tuple[str, ...], url: str, port: PortUse, variables: dict[str, str]
     ) -> Service:
         return Service(
             name=port.what,
-            prepare=lambda: self._command(module, variables),
+            prepare=lambda: self._command(module, variables, self.nats_users.services[port.what]),
             probe=healthy(url),
             ports=(port,),
             output=self.logs / f"{port.what}.log",
         )
 
-    def _command(self, module: tuple[str, ...], extra: dict[str, str]) -> Command:
-        login = self.nats_users.services
+    def _command(self, module: tuple[str, ...], extra: dict[str, str], login: Login) -> Command:
         variables = {
             **self.settings.environment(),
             "ANTIPHON_NATS_URL": self.nats.url,

@@ -12,6 +12,7 @@ import msgspec
 
 from antiphon.chassis.audit import Audit, operator
 from antiphon.chassis.bus import Bus, BusError, KeyExists
+from antiphon.chassis.deployment import InvalidDeployment, deployment_of
 from antiphon.chassis.nats_access import NatsAccess
 from antiphon.cli.errors import StackError
 from antiphon.cli.home import write_private
@@ -90,6 +91,17 @@ async def connected(access: NatsAccess) -> AsyncIterator[Bus]:
             await bus.close()
     except BusError as error:
         raise StackError(f"NATS at {', '.join(access.servers)}: {error}") from error
+
+
+async def make_identity(bus: Bus) -> None:
+    """Make the identity of the deployment if there is none: agents may not.
+
+    Raises StackError for one that is damaged.
+    """
+    try:
+        await deployment_of(bus)
+    except InvalidDeployment as error:
+        raise StackError(str(error)) from error
 
 
 async def publish_key(bus: Bus, api_key: str, now: datetime) -> None:

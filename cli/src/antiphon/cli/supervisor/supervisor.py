@@ -97,6 +97,7 @@ class Supervisor:
             async with setup.connected(self.plan.nats_access) as bus:
                 # Only persistence creates the stream of events: it knows what was read from it.
                 await bus.ensure_buckets()
+                await setup.make_identity(bus)
                 await setup.publish_key(bus, self.plan.credentials.api_key, datetime.now(UTC))
         with self.state.step("flows"):
             output = self.plan.logs / "flows.log"

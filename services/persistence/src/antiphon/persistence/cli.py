@@ -1,4 +1,4 @@
-"""The commands: run, migrate, status, rebuild, resume, verify, backup, restore, streams."""
+"""The commands: run, migrate, status, rebuild, resume, verify, backup, restore, streams, nats-users."""
 
 import asyncio
 import gc
@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
+
+from antiphon.persistence.nats_users import nats_users
 
 if TYPE_CHECKING:  # each command imports what it needs, after it has checked its arguments
     from antiphon.chassis.settings import LogSettings
@@ -29,6 +31,7 @@ streams = typer.Typer(
     help="Look at the stream of events, and make it again.", no_args_is_help=True, rich_markup_mode=None
 )
 app.add_typer(streams, name="streams")
+app.command("nats-users")(nats_users)
 
 
 @app.command()

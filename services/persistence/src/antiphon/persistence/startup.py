@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import TypeVar
 
 import structlog
@@ -16,6 +17,7 @@ from antiphon.chassis.bus import (
     replace,
 )
 from antiphon.chassis.database import Database, DatabaseUnavailable
+from antiphon.chassis.deployment import InvalidDeployment, deployment_of
 from antiphon.chassis.nats_access import NatsAccess
 from antiphon.chassis.retry import retrying
 from antiphon.chassis.settings import PostgresSettings
@@ -121,6 +123,9 @@ async def _nothing_read(database: Database) -> bool:
 
 async def _ensure(bus: Bus, create_streams: bool, replicas: int | None, max_bytes: int | None) -> None:
     try:
+        await bus.ensure_buckets(replicas)
+        with suppress(InvalidDeployment):  # the services that use it say so; events are committed without
+            await deployment_of(bus)
         await bus.ensure(create_streams=create_streams, replicas=replicas, max_bytes=max_bytes)
     except (DefinitionMismatch, ApiError, StorageTooSmall) as error:
         stream = await bus.stream_state()
