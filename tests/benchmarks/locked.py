@@ -1,4 +1,4 @@
-"""What locks cost: TLS and a user with its own account for each service, against neither, on equal servers."""
+"""What locks cost: TLS and a user of its own for each service, against neither, on equal servers."""
 
 import tempfile
 import time
@@ -49,10 +49,10 @@ async def run(servers: Servers, report: Report) -> None:
                 await operator.close()
             found: dict[str, dict[str, float]] = {name: {} for name in accesses}
             for number in range(1, PASSES + 1):
-                for name, access in accesses.items():
-                    report.step(f"{name} locks, pass {number} of {PASSES}", seconds=120)
+                for locks, access in accesses.items():
+                    report.step(f"{locks} locks, pass {number} of {PASSES}", seconds=120)
                     for what, value in (await _measure(access, database)).items():
-                        found[name][what] = max(value, found[name].get(what, 0.0))
+                        found[locks][what] = max(value, found[locks].get(what, 0.0))
         finally:
             await database.close()
             for server in (plain, locked):
