@@ -38,6 +38,7 @@ SHORT_FILES = {
     "session_api/created_session.py": "used by the routes of sessions and of flows",
     "chassis/library_log.py": "imported by every module that logs in other people's processes",
     "chassis/http/request_id.py": "imported by the server and by the middleware",
+    "client/audit.py": "one file per part of the API, as those beside it",
     "cli/errors.py": "imported by every command before anything heavy",
     "cli/proxies.py": "used by the supervisor and by a command",
     "contracts/rooms.py": "the value of one bucket",

@@ -74,6 +74,7 @@ PUBLISHES = {
     "$KV.keys.a": {"session-api"},
     "$KV.flows.a.b.1": {"session-api", "flow-publisher"},
     "$KV.flow_drafts.a": {"session-api"},
+    "$KV.audit.a.b": {"session-api", "flow-publisher", "persistence"},
     "$KV.deployment.identity": {"session-api", "persistence"},
     "$KV.rooms.a": {"agent-worker", "recorder"},
     "committed.0.acme.ses_1": {"persistence"},
@@ -85,6 +86,8 @@ PUBLISHES = {
     "$JS.API.STREAM.UPDATE.SESSIONS": {"persistence"},
     "$JS.API.STREAM.PURGE.KV_keys": {"session-api"},
     "$JS.API.DIRECT.GET.KV_keys": {"session-api", "backup"},
+    "$JS.API.DIRECT.GET.KV_audit": {"session-api", "backup"},
+    "$JS.API.STREAM.PURGE.KV_audit": set(),
     "$JS.API.DIRECT.GET.KV_flows": {"session-api", "agent-worker", "flow-publisher", "backup"},
     "$JS.API.STREAM.MSG.GET.KV_keys": {"session-api", "backup"},
     "$JS.API.DIRECT.GET.SESSIONS": {

@@ -9,7 +9,16 @@ from pathlib import Path
 
 import pytest
 from tools.dependencies import audit
-from tools.dependencies.audit import IGNORED, LOCKS, Ignored, NotAudited, Unfit, pinned, read_ignored, report
+from tools.dependencies.audit import (
+    IGNORED,
+    LOCKS,
+    Ignored,
+    InvalidList,
+    NotAudited,
+    pinned,
+    read_ignored,
+    report,
+)
 
 KNOWN = "GHSA-0000-0000-0001"
 TODAY = date(2026, 11, 22)
@@ -104,7 +113,7 @@ def test_no_ignored_vulnerability_has_expired() -> None:
 def test_an_ignored_vulnerability_has_a_reason_and_a_day(text: str, error: str, tmp_path: Path) -> None:
     path = tmp_path / "ignored.toml"
     path.write_text(text)
-    with pytest.raises(Unfit, match=error):
+    with pytest.raises(InvalidList, match=error):
         read_ignored(path, TODAY)
     path.write_text(ENTRY.format("2026-11-22"))
     assert read_ignored(path, TODAY) == [Ignored("X-1", "not called", TODAY)]

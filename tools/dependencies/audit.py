@@ -2,7 +2,7 @@
 
     python -m tools.dependencies.audit
 
-pip-audit gets an environment of its own, in build/audit, from its lock: it is needed nowhere else. Exits with
+pip-audit gets an environment of its own, within .venv, from its lock: it is needed nowhere else. Exits with
 1 for a vulnerability that tools/dependencies/ignored.toml does not name. Without the network nothing is
 audited, which is said and is no error, unless ANTIPHON_DEPENDENCY_AUDIT=required.
 """
@@ -43,7 +43,7 @@ class Ignored(NamedTuple):
     expires: date
 
 
-class Unfit(Exception):
+class InvalidList(Exception):
     """The list of ignored vulnerabilities is not valid; the message says why."""
 
 
@@ -54,15 +54,15 @@ class NotAudited(Exception):
 def read_ignored(path: Path, today: date) -> list[Ignored]:
     """Return the ignored vulnerabilities.
 
-    Raises Unfit for an entry that has expired, or that lacks its reason or its day.
+    Raises InvalidList for an entry that has expired, or that lacks its reason or its day.
     """
     found = []
     for entry in tomllib.loads(path.read_text()).get("ignored", []):
         name, reason, expires = entry.get("id"), entry.get("reason"), entry.get("expires")
         if not name or not reason or not isinstance(expires, date):
-            raise Unfit(f"{path.name}: {name or entry} needs `id`, `reason` and `expires` (2027-01-31)")
+            raise InvalidList(f"{path.name}: {name or entry} needs `id`, `reason` and `expires` (2027-01-31)")
         if expires < today:
-            raise Unfit(f"{path.name}: {name} expired on {expires}: upgrade, or look at it again")
+            raise InvalidList(f"{path.name}: {name} expired on {expires}: upgrade, or look at it again")
         found.append(Ignored(name, reason, expires))
     return found
 
@@ -132,7 +132,7 @@ def tool() -> list[str]:
     """
     version = f"{sys.version_info[0]}.{sys.version_info[1]}"
     digest = sha256(TOOL_LOCK.read_bytes()).hexdigest()[:12]
-    folder = ROOT / "build/audit" / f"{version}-{digest}"
+    folder = Path(sys.prefix) / "audit" / f"{version}-{digest}"
     python, ready = folder / "bin/python", folder / ".ready"
     if not ready.exists():
         shutil.rmtree(folder.parent, ignore_errors=True)
@@ -156,7 +156,7 @@ def main() -> int:
     try:
         ignored = read_ignored(IGNORED, datetime.now(UTC).date())
         lines, failed = report(audit(tool(), LOCKS, ignored))
-    except Unfit as error:
+    except InvalidList as error:
         print(error, file=sys.stderr)
         return 1
     except NotAudited as error:

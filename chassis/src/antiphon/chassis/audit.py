@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
-from antiphon.chassis.bus import Bus, BusError, KeyExists
+from antiphon.chassis.bus import Bus, BusError
 from antiphon.chassis.library_log import get_logger
 from antiphon.contracts.audit import (
     LONGEST_TEXT,
@@ -87,7 +87,7 @@ class Audit:
         await self.end(record, "done")
 
     async def _store(self, key: str, value: bytes) -> None:
-        try:
-            await (await self._bus.bucket(AUDIT.name)).create(key, value)
-        except KeyExists:
-            log.debug("audit.stored_already", extra={"key": key})  # by an attempt whose answer was lost
+        # Not `create`, which looks first: not everyone who writes records may read them. The key is new: when
+        # it exists, an attempt whose answer was lost has made it.
+        if not await (await self._bus.bucket(AUDIT.name)).update(key, value, 0):
+            log.debug("audit.stored_already", extra={"key": key})

@@ -15,6 +15,7 @@ from antiphon.contracts.event import Family
 from antiphon.contracts.flows import FLOW_CHECK, FLOW_CHECKERS
 from antiphon.contracts.ids import is_tenant
 from antiphon.contracts.streams import (
+    AUDIT,
     BUCKETS,
     CONSUMERS,
     DEPLOYMENT,
@@ -140,6 +141,7 @@ SERVICES: dict[str, Rights] = {
             *_acks(_INGEST),
             *_single(SESSIONS.name),
             _IDENTITY,
+            *_keys(AUDIT),  # that it erased a session
         ),
         reads=(*_consumers("MSG.NEXT", _INGEST), *_direct(SESSIONS.name, *_of_buckets(DEPLOYMENT))),
         says=(committed_filter(),),
@@ -150,14 +152,14 @@ SERVICES: dict[str, Rights] = {
         asks=(
             *_events((Family.SESSION, Family.COMMAND)),
             PROBE,
-            *_keys(KEYS, FLOWS, FLOW_DRAFTS),
+            *_keys(KEYS, FLOWS, FLOW_DRAFTS, AUDIT),
             _IDENTITY,
             FLOW_CHECK,
             *_DEFINITIONS,
-            *_single(SESSIONS.name, *_of_buckets(KEYS, FLOWS)),
+            *_single(SESSIONS.name, *_of_buckets(KEYS, FLOWS, AUDIT)),
             f"{_API}.STREAM.PURGE.KV_{KEYS.name}",
         ),
-        reads=_direct(SESSIONS.name, *_of_buckets(KEYS, FLOWS, FLOW_DRAFTS, DEPLOYMENT)),
+        reads=_direct(SESSIONS.name, *_of_buckets(KEYS, FLOWS, FLOW_DRAFTS, DEPLOYMENT, AUDIT)),
         hears=("sessions.*.*.*.>", committed_filter(), *_keys(KEYS, FLOWS)),
     ),
     "webhook-ingest": Rights(
@@ -182,7 +184,7 @@ SERVICES: dict[str, Rights] = {
     "recorder": _RECORDER,  # in an agent of one's own
     "flow-publisher": Rights(
         account="FLOW_PUBLISHER",
-        asks=(*_keys(FLOWS), *_info(*_of_buckets(*BUCKETS))),
+        asks=(*_keys(FLOWS, AUDIT), *_info(*_of_buckets(*BUCKETS))),
         reads=_direct(*_of_buckets(FLOWS)),
     ),
     "fleet": Rights(hears=(ALL_WORKERS,)),
