@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import structlog
@@ -16,22 +17,31 @@ from antiphon.chassis.settings import EXIT_BAD_SETTINGS, LogSettings
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace.export import SpanExporter
 
+_ends: list[Callable[[], None]] = []  # of what sends metrics
+
 OWN_LOGGERS = "antiphon"  # the parent of all our loggers
 ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 
 
-def configure(service: str, settings: LogSettings) -> None:
-    """Set up logs and traces for this process; call it once, first.
+def configure(service: str, settings: LogSettings, *, push_metrics: bool = True) -> None:
+    """Set up logs and traces, and metrics that are sent, for this process; call it once, first.
 
-    Exits with 2 when OTEL_TRACES_EXPORTER is wrong.
+    Exits with 2 when OTEL_TRACES_EXPORTER or OTEL_METRICS_EXPORTER is wrong.
     """
+    pushes = _pushes_metrics()
     exporter = _exporter()  # first: it may exit, and then nothing is set up
     _configure_logs(service, settings)
     _configure_traces(service, exporter)
+    if pushes and push_metrics:
+        from antiphon.chassis.metrics.opentelemetry import push
+
+        _ends.append(push(service))
 
 
 def flush() -> None:
-    """Export the remaining spans before the process ends."""
+    """Export the remaining spans and metrics before the process ends."""
+    while _ends:
+        _ends.pop()()
     shutdown = getattr(trace.get_tracer_provider(), "shutdown", None)  # the default provider has none
     if shutdown is not None:
         shutdown()
@@ -50,6 +60,17 @@ def _configure_traces(service: str, exporter: "SpanExporter | None") -> None:
     )
     provider.add_span_processor(BatchSpanProcessor(exporter))
     trace.set_tracer_provider(provider)
+
+
+def _pushes_metrics() -> bool:
+    chosen = os.environ.get("OTEL_METRICS_EXPORTER", "none") or "none"
+    if chosen in ("otlp", "none"):
+        return chosen == "otlp" and os.environ.get("OTEL_SDK_DISABLED", "").lower() != "true"
+    print(  # noqa: T201 - as every invalid setting
+        f"OTEL_METRICS_EXPORTER is {chosen!r}: allowed are otlp, none; /metrics is always served",
+        file=sys.stderr,
+    )
+    raise SystemExit(EXIT_BAD_SETTINGS)
 
 
 def _exporter() -> "SpanExporter | None":

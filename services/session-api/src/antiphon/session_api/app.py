@@ -42,7 +42,7 @@ def create_app(dependencies: Dependencies) -> FastAPI:
         redirect_slashes=False,  # to wherever `Host` says
         swagger_ui_parameters={"validatorUrl": None, "persistAuthorization": True},
         # One span per request: no copies of request data in logs, no span for each step of a request.
-        telemetry={"logs": False, "operation_spans": False},
+        telemetry={"logs": False, "metrics": False, "operation_spans": False},
     )
     app.state.dependencies = dependencies
     limits = dependencies.limits
