@@ -8,12 +8,14 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.deploy.alert_rules import alerts, rules
 from tests.deploy.promql import OF_PROMETHEUS, reads
+from tests.prometheus.programs import Programs
 from tests.prometheus.server import Prometheus
 from tools.dashboards.__main__ import GRAFANA
 
@@ -22,7 +24,6 @@ from antiphon.cli.embedded import EmbeddedStack
 CALL_SECONDS = 240.0
 LINES = "i would like to book a table for two|tomorrow at seven|yes please|thank you good bye"
 VARIABLES = {"$__rate_interval": "5m", "$job": ".*", "$instance": ".*"}
-RECORDED = {rule["record"] for rule in rules() if "record" in rule}
 
 
 def dashboard_queries() -> Iterator[str]:
@@ -91,6 +92,14 @@ def test_prometheus_answers_every_query_of_a_dashboard(used: Prometheus) -> None
     assert len(answers) > 50
     with pytest.raises(AssertionError, match="parse error"):
         used.query("sum(up")
+
+
+def test_promtool_has_nothing_to_say_about_the_metrics(
+    used: Prometheus, programs: Programs, targets: Mapping[str, str]
+) -> None:
+    for target in targets.values():
+        with urllib.request.urlopen(f"http://{target}/metrics", timeout=20) as answer:
+            programs.check("check", "metrics", text=answer.read().decode())
 
 
 def test_every_rule_is_evaluated_without_an_error(used: Prometheus) -> None:
