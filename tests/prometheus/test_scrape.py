@@ -61,9 +61,8 @@ def used(stack: EmbeddedStack, prometheus: Prometheus, api_key: str) -> Promethe
     assert status_of(f"{addresses.webhooks_url}/api/v1/webhooks/livekit", b"{}") == 401
     ended = "sum(antiphon_calls_ended_total) > 0 and sum(antiphon_worker_calls) == 0"
     prometheus.wait(lambda: prometheus.query(ended), "the end of the call in the log")
-    prometheus.wait(
-        lambda: prometheus.query("antiphon:turn_latency_seconds:p95_15m >= 0"), "a recorded series"
-    )
+    for last in ("antiphon_http_problems_total", "antiphon:turn_latency_seconds:p95_15m >= 0"):
+        prometheus.wait(partial(prometheus.query, last), last)
     return prometheus
 
 
