@@ -20,7 +20,7 @@ from antiphon.recorder import metrics as outbox_metrics
 if TYPE_CHECKING:
     from tests.agent_worker.conftest import Sessions, Worker
 
-SECONDS = 30.0
+SECONDS = 90.0  # to import what a job needs, on a busy machine
 
 
 JOB = """
