@@ -1,6 +1,6 @@
 # One target per verb; the work is in the `antiphon` command. This file makes the environment and calls it.
 .DEFAULT_GOAL := help
-.PHONY: install up down status logs call test test-fast journeys-live test-platforms test-kubernetes test-containers images test-upgrade check bench contracts lock docs release clean help
+.PHONY: install up down status logs call test test-fast journeys-live test-platforms test-kubernetes test-containers test-prometheus images test-upgrade check bench contracts lock docs release clean help
 MAKEFLAGS += --no-print-directory
 # Tests start some hundred processes: without it each of them compiles the sources again.
 unexport PYTHONDONTWRITEBYTECODE
@@ -61,6 +61,10 @@ test-upgrade: $(READY) ## the release before on this schema, and an upgrade unde
 test-containers: $(READY) ## images, compose, broker and database tests on a Docker engine of its own (needs root)
 	@$(BIN)/python -m tests.containers.run $(ARGS)
 
+test-prometheus: $(READY) ## promtool on the alerts, and Prometheus on the real services (Debian's prometheus)
+	@$(BIN)/antiphon livekit
+	@$(BIN)/pytest -n 0 tests/prometheus $(ARGS)
+
 test-kubernetes: $(READY) ## install, upgrade and scale the chart on a real control plane (builds it once)
 	@$(BIN)/python -m tests.kubernetes.build
 	@$(BIN)/antiphon livekit
@@ -85,6 +89,7 @@ check: $(READY) ## lint, format, types, import rules, generated files, spelling,
 	@$(BIN)/python -m tools.docs.event_catalogue --check docs/reference/events.md
 	@$(BIN)/python -m tools.docs.settings --check docs/reference/settings.md
 	@$(BIN)/python -m tools.docs.metrics --check docs/reference/metrics.md
+	@$(BIN)/python -m tools.dashboards --check
 	@$(BIN)/codespell
 	@$(BIN)/python -m tools.dependencies.audit
 	@$(BIN)/python -m tools.docs.style
@@ -108,6 +113,7 @@ contracts: $(READY) ## generate the schemas, the AsyncAPI document, the schema o
 	@mv docs/reference/settings.md.new docs/reference/settings.md
 	@$(BIN)/python -m tools.docs.metrics > docs/reference/metrics.md.new
 	@mv docs/reference/metrics.md.new docs/reference/metrics.md
+	@$(BIN)/python -m tools.dashboards
 
 lock: $(READY) ## resolve the requirements into the lock files (ARGS=--upgrade)
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \

@@ -74,6 +74,15 @@ def test_a_cluster_names_three_brokers(tmp_path: Path) -> None:
     assert (found["NATS_CONFIG"], found["ANTIPHON_NATS_REPLICAS"]) == ("cluster", "3")
 
 
+def test_grafana_comes_with_prometheus_and_a_password_of_its_own(tmp_path: Path) -> None:
+    file = tmp_path / "env"
+    compose_env.main(["--file", str(file), "--node-ip", "192.0.2.7", "--grafana"])
+
+    found = read(file)
+    assert found["COMPOSE_PROFILES"] == "metrics,grafana"
+    assert len(found["GRAFANA_PASSWORD"]) >= 24
+
+
 def test_a_wrong_address_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as refused:
         compose_env.main(["--file", str(tmp_path / "env"), "--node-ip", "example.com"])

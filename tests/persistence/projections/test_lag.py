@@ -16,30 +16,40 @@ class Recorded:
     """A gauge that keeps its values by partition."""
 
     def __init__(self) -> None:
-        self.values: dict[int, list[float]] = {}
+        self.values: dict[str, list[float]] = {}
 
-    def set(self, value: float, attributes: dict[str, int]) -> None:
-        self.values.setdefault(attributes["partition"], []).append(value)
+    def set(self, value: float, projection: str, partition: str) -> None:
+        assert projection == "turns"
+        self.values.setdefault(partition, []).append(value)
+
+    def remove(self, projection: str, partition: str) -> None:
+        assert projection == "turns"
+        del self.values[partition]
 
 
 def test_the_lag_is_recorded_once_a_second_and_settles(
     new_session: "NewSession", monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recorded = Recorded()
-    monkeypatch.setattr(lag, "_lag", recorded)
+    monkeypatch.setattr(lag, "projection_lag", recorded)
     session = new_session("lags")
     event = session.turn(1)
+    partition = str(session.partition)
     now = (event.time + timedelta(seconds=3)).timestamp()
     gauge = LagGauge("turns", clock=lambda: now)
 
+    gauge.folded([event])  # the partition is not held
+    now += 1
+    gauge.held(session.partition)
     gauge.folded([event])
     now += 0.5
     gauge.folded([event])  # too soon
     now += 0.5
     gauge.folded([event])
-    assert recorded.values == {session.partition: [pytest.approx(3.0), pytest.approx(4.0)]}
+    assert recorded.values == {partition: [0.0, pytest.approx(4.0), pytest.approx(5.0)]}
 
-    gauge.caught_up([(session.partition + 1) % 16])
     gauge.caught_up()
     gauge.caught_up()
-    assert recorded.values[session.partition][2:] == [0.0]
+    assert recorded.values[partition][3:] == [0.0]
+    gauge.left(session.partition)
+    assert recorded.values == {}

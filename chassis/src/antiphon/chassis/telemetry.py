@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from antiphon.chassis.logs import configure_logs
@@ -10,33 +11,52 @@ from antiphon.chassis.settings import EXIT_BAD_SETTINGS, LogSettings
 if TYPE_CHECKING:
     from antiphon.chassis.span_export import SpanExport
 
+_ends: list[Callable[[], None]] = []  # of what sends metrics
+
 ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 EXPORTERS = ("otlp", "console")
 
 _export: "SpanExport | None" = None  # of this process
 
 
-def configure(service: str, settings: LogSettings) -> None:
-    """Set up logs and traces for this process; call it once, first.
+def configure(service: str, settings: LogSettings, *, push_metrics: bool = True) -> None:
+    """Set up logs and traces, and metrics that are sent, for this process; call it once, first.
 
-    Exits with 2 when OTEL_TRACES_EXPORTER is wrong.
+    Exits with 2 when OTEL_TRACES_EXPORTER or OTEL_METRICS_EXPORTER is wrong.
     """
     exporter = _chosen_exporter()  # first: it may exit, and then nothing is set up
+    pushes = _pushes_metrics()
     configure_logs(service, settings)
-    if exporter is None:
-        return
-    # Imported only where traces are exported: the SDK slows down the start of every process and agent job.
-    from antiphon.chassis.span_export import SpanExport
+    if exporter is not None:
+        # Imported only where traces are exported: the SDK slows down the start of every process and job.
+        from antiphon.chassis.span_export import SpanExport
 
-    global _export  # noqa: PLW0603 - as OpenTelemetry's provider, there is one in a process
-    _export = SpanExport(service, settings, exporter)
-    _export.start()
+        global _export  # noqa: PLW0603 - as OpenTelemetry's provider, there is one in a process
+        _export = SpanExport(service, settings, exporter)
+        _export.start()
+    if pushes and push_metrics:
+        from antiphon.chassis.metrics.opentelemetry import push
+
+        _ends.append(push(service))
 
 
 def flush() -> None:
-    """Export the remaining spans before the process ends, within two seconds; later spans are dropped."""
+    """Export the remaining spans and metrics before the process ends, within seconds."""
+    while _ends:
+        _ends.pop()()
     if _export is not None:
         _export.end()
+
+
+def _pushes_metrics() -> bool:
+    chosen = os.environ.get("OTEL_METRICS_EXPORTER", "none") or "none"
+    if chosen in ("otlp", "none"):
+        return chosen == "otlp" and os.environ.get("OTEL_SDK_DISABLED", "").lower() != "true"
+    print(  # noqa: T201 - as every invalid setting
+        f"OTEL_METRICS_EXPORTER is {chosen!r}: allowed are otlp, none; /metrics is always served",
+        file=sys.stderr,
+    )
+    raise SystemExit(EXIT_BAD_SETTINGS)
 
 
 def _chosen_exporter() -> str | None:

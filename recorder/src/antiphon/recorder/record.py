@@ -7,6 +7,7 @@ from typing import Any
 from livekit.agents import AgentSession, JobContext
 
 from antiphon.chassis.library_log import get_logger
+from antiphon.chassis.metrics.opentelemetry import bridge
 from antiphon.contracts.ids import is_session_id, is_tenant
 from antiphon.recorder.admission import refusal_of, refuse
 from antiphon.recorder.adoption import session_adopted
@@ -92,6 +93,7 @@ def recording_of(ctx: JobContext) -> Recording | None:
 
 def _start_job(ctx: JobContext, settings: RecorderSettings | None) -> JobRecorder:
     usable, publishes = (settings, True) if settings is not None else usable_settings()
+    bridge()  # a meter provider of the agent, if it has one, sees what is recorded
     job = _jobs[ctx.job.id] = JobRecorder(ctx, usable, publishes=publishes)
 
     async def close() -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from antiphon.chassis.library_log import get_logger
+from antiphon.recorder import metrics
 from antiphon.recorder.outbox.held import Held
 from antiphon.recorder.outbox.journal_file import START, JournalFile
 from antiphon.recorder.outbox.records import (
@@ -48,6 +49,7 @@ class Journal:
         self.acknowledged = START
         self.end = START
         self.lost = 0  # events
+        self.appended = 0  # events, of this process
         self.damage: dict[int, int] = {}  # unreadable bytes by their offset
         self._file = file
         self._held = Held()
@@ -116,6 +118,11 @@ class Journal:
         return not self._held and self.acknowledged >= self.end
 
     @property
+    def bytes_held(self) -> int:
+        """The size of the file, and of what is held in memory."""
+        return self.end - self._cut + self._held.size
+
+    @property
     def has_waste(self) -> bool:
         """Whether `shrink` is worth its time now."""
         return (
@@ -134,6 +141,8 @@ class Journal:
         data = frame(EVENT, event, settles)
         if self._held.size or not self._write(data):
             self._hold(event, settles)
+        else:
+            self.appended += 1
 
     def note(self, key: bytes, event: bytes) -> None:
         """Write an event that only a process that adopts the journal publishes.
@@ -173,8 +182,11 @@ class Journal:
             del self._unsettled[next(iter(self._unsettled))]
 
     def _hold(self, event: bytes, settles: bytes) -> None:
-        if self._closed or not self._held.add(event, settles):
+        if not self._closed and self._held.add(event, settles):
+            self.appended += 1
+        else:
             self.lost += 1
+            metrics.events.add(1, "lost")
             log.error("journal.event_lost", extra={"path": str(self.path), "lost": self.lost})
 
     def next_batch(self, limit: int) -> Batch | None:
@@ -270,6 +282,7 @@ class Journal:
             self._write(b"")
         if self._held:
             self.lost += len(self._held)
+            metrics.events.add(len(self._held), "lost")
             extra = {"path": str(self.path), "events": len(self._held), "bytes": self._held.size}
             log.error("journal.held_events_lost", extra=extra)
             self._held.clear()

@@ -5,11 +5,13 @@ from pathlib import Path
 
 from antiphon.chassis.library_log import get_logger
 from antiphon.chassis.retry import retrying
+from antiphon.recorder import metrics
 from antiphon.recorder.outbox.bus_link import BusLink
 from antiphon.recorder.outbox.journal import Journal
 from antiphon.recorder.outbox.journal_file import SUFFIX, NotAJournal
 from antiphon.recorder.outbox.notes import LeftNotes
 from antiphon.recorder.outbox.pump import OUTAGES, Pump
+from antiphon.recorder.outbox.records import EVENT
 
 log = get_logger(__name__)
 
@@ -97,13 +99,19 @@ class Orphans:
         notes = LeftNotes()
         for number, record in enumerate(journal.scan(), start=1):
             notes.see(record)
+            if record.kind == EVENT and record.end > journal.acknowledged:
+                journal.appended += 1
             if number % RECORDS_PER_STEP == 0:
                 await asyncio.sleep(0)
         if not journal.drained:
             log.warning("orphans.publishing", extra={"journal": journal.path.name})
         pump = Pump(journal, self._link)
         retry = retrying(*OUTAGES, on_retry=_log_retry)
-        await retry(pump.drain)
+        unwatch = metrics.watch(pump)
+        try:
+            await retry(pump.drain)
+        finally:
+            unwatch()
         recovered = notes.events()
         for event in recovered:
             await retry(pump.publish, [event])

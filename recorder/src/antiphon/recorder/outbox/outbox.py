@@ -12,6 +12,7 @@ from antiphon.chassis.library_log import get_logger
 from antiphon.contracts.envelope import seal_encoded
 from antiphon.contracts.event import Event
 from antiphon.contracts.ids import agent_event_id, agent_note_id
+from antiphon.recorder import metrics
 from antiphon.recorder.outbox.bus_link import BusLink
 from antiphon.recorder.outbox.journal import Journal
 from antiphon.recorder.outbox.journal_file import SUFFIX
@@ -60,6 +61,7 @@ class Outbox:
         self._writers: dict[str, SessionWriter] = {}
         self._journal = Journal.create(journal_dir / f"{file_name(job_id)}{SUFFIX}")
         self._pump = Pump(self._journal, link, on_acknowledged=self._shrink)
+        self._unwatch = metrics.watch(self._pump)
         self._pumping: BackgroundTask | None = None
         self._closing: asyncio.Task[bool] | None = None
 
@@ -102,6 +104,7 @@ class Outbox:
         drained = await self.flush(timeout_seconds)
         if self._pumping is not None:
             await self._pumping.close()
+        self._unwatch()
         drained = drained and self._journal.drained  # not if something was written meanwhile
         if drained:
             self._journal.remove()

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -16,6 +17,7 @@ from antiphon.contracts.envelope import Envelope, decode
 from antiphon.contracts.errors import ContractError
 from antiphon.contracts.registry import MILESTONES
 from antiphon.contracts.streams import SESSIONS
+from antiphon.recorder import metrics
 from antiphon.recorder.outbox.bus_link import BusLink
 from antiphon.recorder.outbox.journal import Journal
 from antiphon.recorder.outbox.rooms import announce_room
@@ -48,7 +50,9 @@ class Pump:
     ) -> None:
         self.refused = 0
         self.refused_lost = 0  # of the refused events, those that are in no file
+        self.acknowledged = 0  # events of the journal, by the broker or set aside
         self._journal = journal
+        self._batch_time: float | None = None  # of the oldest event under way, in unix seconds
         self._link = link
         self._on_acknowledged = on_acknowledged
         self._wake = asyncio.Event()
@@ -81,9 +85,28 @@ class Pump:
         Raises BusUnavailable, StreamFull, OSError.
         """
         while batch := self._journal.next_batch(BATCH_LINES):
+            if batch.lines:
+                self._batch_time = _time_of(batch.lines[0])
             await self.publish(batch.lines)
             self._journal.acknowledge(batch)
+            self.acknowledged += len(batch.lines)
             self._on_acknowledged()
+        self._batch_time = None
+
+    @property
+    def events_waiting(self) -> int:
+        """How many events of the journal are not acknowledged."""
+        return max(0, self._journal.appended - self.acknowledged)
+
+    @property
+    def bytes_held(self) -> int:
+        """The size of the journal."""
+        return self._journal.bytes_held
+
+    @property
+    def oldest_seconds(self) -> float:
+        """The age of the oldest event that is not acknowledged, 0 if there is none."""
+        return 0.0 if self._batch_time is None else max(0.0, time.time() - self._batch_time)
 
     async def wait_until_drained(self, timeout_seconds: float) -> bool:
         """Wait until everything written so far is acknowledged; return False on timeout."""
@@ -125,11 +148,13 @@ class Pump:
             for line in lines:  # publish one by one, so that only the refused one is set aside
                 await self.publish([line])
             return
+        metrics.events.add(len(envelopes), "published")
         for envelope in envelopes:
             await announce_room(bus, envelope)
 
     def _set_aside(self, line: bytes, error: Exception) -> None:
         self.refused += 1
+        metrics.events.add(1, "refused")
         log.error("outbox.event_refused", extra={"error": str(error), "refused": self.refused})
         path = self._journal.path.with_suffix(".refused")
         reason = "the file is full"
@@ -141,6 +166,7 @@ class Pump:
         except OSError as problem:  # the events after it must still be published
             reason = str(problem)
         self.refused_lost += 1
+        metrics.events.add(1, "lost")
         extra = {"path": str(path), "reason": reason, "lost": self.refused_lost}
         log.error("outbox.refused_event_lost", extra=extra)
 
@@ -150,3 +176,10 @@ class Pump:
             log.warning("outbox.broker_unavailable", extra=extra)
         else:
             log.error("outbox.publish_failed", extra=extra, exc_info=error if attempt == 1 else None)
+
+
+def _time_of(line: bytes) -> float:
+    try:
+        return decode(line).time.timestamp()
+    except ContractError:  # it is set aside when it is its turn
+        return time.time()

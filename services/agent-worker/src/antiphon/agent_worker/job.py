@@ -22,6 +22,7 @@ from antiphon.agent_worker.call import Call, speak
 from antiphon.agent_worker.caller import CALLER, link_caller
 from antiphon.agent_worker.chat_text import hear_text
 from antiphon.agent_worker.flow import InvalidFlow
+from antiphon.agent_worker.job_metrics import Reporter
 from antiphon.agent_worker.keyed_server import export_keys, forget_keys_of_files
 from antiphon.agent_worker.livekit_spans import trace_livekit
 from antiphon.agent_worker.providers.loaded import OFFLINE_PROVIDERS, Named, import_plugins, prewarm
@@ -44,6 +45,7 @@ log = structlog.get_logger(__name__)
 
 TRANSCRIPT_TIMEOUT_SECONDS = 1.0  # for the last transcript when the session closes
 DELETE_ROOM_SECONDS = 5.0
+REPORTER = "metrics reporter"  # in the userdata of a process
 
 _greetings: set[asyncio.Task[None]] = set()  # the event loop keeps only weak references to tasks
 
@@ -52,15 +54,19 @@ class GreetingFailed(Exception):
     """No audio of the greeting reached the room."""
 
 
-def prewarm_process(process: JobProcess, providers: Collection[Named] = OFFLINE_PROVIDERS) -> None:
+def prewarm_process(
+    process: JobProcess, providers: Collection[Named] = OFFLINE_PROVIDERS, metrics_path: str | None = None
+) -> None:
     """Set up an idle process: logs and traces, signals, the providers of flows. LiveKit's `setup_fnc`."""
     forget_keys_of_files(os.environ)
-    telemetry.configure(SERVICE, load(AgentSettings))
+    telemetry.configure(SERVICE, load(AgentSettings), push_metrics=False)
     trace_livekit()
     Finalize(None, telemetry.flush, exitpriority=1)  # a job process runs no atexit handlers
     if threading.current_thread() is threading.main_thread():
         # LiveKit ignores SIGTERM only under spawn; under a forkserver, a signal to the group would end calls
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        if metrics_path is not None:
+            process.userdata[REPORTER] = Reporter(metrics_path, os.getpid())
     prewarm(process.userdata, providers)
     gc.collect()
     gc.freeze()  # collections during a call skip what is loaded now
@@ -83,6 +89,8 @@ async def entry(ctx: JobContext) -> None:
     """Join the room, read the assignment and start the session, which continues after the return."""
     settings = load(AgentSettings)
     export_keys(settings, os.environ)
+    if (reporter := ctx.proc.userdata.get(REPORTER)) is not None:
+        reporter.start()
     identity = identity_of(ctx)
     bind_process(session_id=identity.session_id, job_id=ctx.job.id)
     async with record(ctx, settings=settings.recorder, adopt_orphans=False) as recording:

@@ -10,12 +10,15 @@ from weakref import WeakSet
 
 import structlog
 from livekit.agents import AgentServer, JobProcess
+from livekit.agents.ipc.job_executor import JobExecutor, JobStatus
 
 from antiphon.agent_worker.capacity import calls_of, load_of, threshold_of
 from antiphon.agent_worker.flow_check import FlowChecks
 from antiphon.agent_worker.heartbeats import Heartbeats
 from antiphon.agent_worker.job import entry, on_request, on_session_end, prewarm_process
+from antiphon.agent_worker.job_metrics import JobMetrics
 from antiphon.agent_worker.keyed_server import KeyedServer
+from antiphon.agent_worker.metrics import jobs, watch
 from antiphon.agent_worker.providers.loaded import OFFLINE_PROVIDERS, Named, fork_server_modules
 from antiphon.agent_worker.providers.table import PROVIDERS
 from antiphon.agent_worker.semantic_turns import preload_if_used
@@ -63,6 +66,9 @@ async def serve(settings: AgentSettings, stop: asyncio.Event) -> None:
     )
     orphans = Orphans(settings.journal_dir, link)
     registration = Registration()
+    job_metrics = JobMetrics()
+    job_metrics.start()
+    gauges = watch(settings, calls=lambda: calls_of(registration.server), draining=stop.is_set)
     processes = JobProcesses()
     heartbeats = Heartbeats(
         link,
@@ -77,12 +83,12 @@ async def serve(settings: AgentSettings, stop: asyncio.Event) -> None:
         deployment = await retrying(BusError)(_deployment, link)
         health.add("deployment", DeploymentCheck(link.bus, deployment).check)
         await retrying(BusError)(_preload, link)
-        setup = SetUp(await retrying(BusError)(used_providers, link))
+        setup = SetUp(await retrying(BusError)(used_providers, link), job_metrics.path)
         log.info("worker.providers", used=[" ".join(named) for named in sorted(setup.providers)])
         server = build_server(settings, deployment, setup)
         registration.watch(server)
         server.on("worker_registered", heartbeats.begin)
-        server.on("worker_started", lambda: _watch_jobs(server, orphans, processes, heartbeats))
+        server.on("worker_started", lambda: _watch_jobs(server, orphans, processes, heartbeats, job_metrics))
         following = BackgroundTask(partial(LaterProviders(setup).follow, link), name="later providers")
         health.add("later providers", following.ready)
         try:
@@ -128,6 +134,8 @@ async def serve(settings: AgentSettings, stop: asyncio.Event) -> None:
         await checking.close()
         await adopting.close()
         await link.close()
+        job_metrics.close()
+        gauges()
 
 
 def _log_left_out() -> None:
@@ -188,12 +196,15 @@ async def _drain(server: AgentServer, orphans: Orphans) -> None:
 class SetUp:
     """LiveKit's `setup_fnc`, pickled when a process starts: with the providers that are used then."""
 
-    def __init__(self, providers: Collection[Named] = OFFLINE_PROVIDERS) -> None:
+    def __init__(
+        self, providers: Collection[Named] = OFFLINE_PROVIDERS, metrics_path: str | None = None
+    ) -> None:
         self.providers = frozenset(providers)
+        self._metrics_path = metrics_path
 
     def __call__(self, process: JobProcess) -> None:
         """Set up a process."""
-        prewarm_process(process, self.providers)
+        prewarm_process(process, self.providers, self._metrics_path)
 
 
 def build_server(settings: AgentSettings, deployment: Deployment, setup: SetUp | None = None) -> AgentServer:
@@ -275,8 +286,18 @@ class JobProcesses:
             raise RuntimeError("job processes cannot start: see the log")
 
 
+def _count_job(job_metrics: JobMetrics, process: JobExecutor) -> None:
+    job_metrics.ended(getattr(process, "pid", None))
+    if process.running_job is not None:
+        jobs.add(1, "ended" if process.status is JobStatus.SUCCESS else "failed")
+
+
 def _watch_jobs(
-    server: AgentServer, orphans: Orphans, processes: JobProcesses, heartbeats: Heartbeats
+    server: AgentServer,
+    orphans: Orphans,
+    processes: JobProcesses,
+    heartbeats: Heartbeats,
+    job_metrics: JobMetrics,
 ) -> None:
     # the process pool is created by run(); it notices the end of a process within 20 ms
     pool = server._proc_pool
@@ -285,6 +306,7 @@ def _watch_jobs(
             processes.on_ready(process)
     pool.on("process_ready", processes.on_ready)
     pool.on("process_closed", processes.on_closed)
+    pool.on("process_closed", partial(_count_job, job_metrics))
     pool.on("process_closed", lambda _process: orphans.wake())
     pool.on("process_job_launched", heartbeats.changed)
     pool.on("process_closed", heartbeats.changed)

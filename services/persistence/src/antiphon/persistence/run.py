@@ -89,12 +89,8 @@ async def _serve(
         health.add("postgres", database.ready)
         health.add("postgres views", views.ready)
         health.add("nats", bus.ready)
-        work = []
-        if ingest:
-            leased, held = _ingest(settings, bus, database, health)
-            work.append(leased)
-            watching = BackgroundTask(partial(watch_backlog, bus, held), name="backlog")
-            stack.push_async_callback(watching.close)
+        committing, held = _ingest(settings, bus, database, health) if ingest else (None, list)
+        work = [committing] if committing else []
         loops = _projections(projections, bus, views, health)
         work += [leased for _, leased in loops]
         building = ReadinessCheck()
@@ -103,6 +99,10 @@ async def _serve(
         holding = BackgroundTask(leases.run, name="leases")
         stack.push_async_callback(holding.close)
         health.add("leases", lambda: _check_leases(leases, holding))
+        if ingest:
+            watch = partial(watch_backlog, bus, held, lambda: leases.connected)
+            watching = BackgroundTask(watch, name="backlog")
+            stack.push_async_callback(watching.close)
         if ingest and settings.test_session_days:
             erasing = BackgroundTask(
                 partial(keep_erasing, database, Audit(bus), settings.test_session_days, stop),

@@ -43,7 +43,7 @@ def create_app(dependencies: Dependencies) -> FastAPI:
         redirect_slashes=False,  # to wherever `Host` says
         swagger_ui_parameters={"validatorUrl": None, "persistAuthorization": True},
         # One span per request, the middleware's; no copies of request data in logs.
-        telemetry={"tracing": False, "logs": False},
+        telemetry={"tracing": False, "logs": False, "metrics": False},
     )
     app.state.dependencies = dependencies
     limits = dependencies.limits

@@ -98,6 +98,8 @@ class PartitionIngest:
         self._readiness.starting(self._name)
         self.held = True
         metrics.stopped.set(0, self._label)
+        metrics.ingest_lag.set(0, self._label)  # until the first batch
+        metrics.backlog.set(0, self._label)
         self._row = DeadLettersInARow(self._options.dead_letters_in_a_row)
         claim = retrying(*POSTGRES_ERRORS, on_retry=self._on_claim_error, stop=stop)
         try:
@@ -117,7 +119,7 @@ class PartitionIngest:
         finally:
             self._readiness.healthy(self._name)
             self.held = False
-            for gauge in (metrics.stopped, metrics.ingest_lag, metrics.backlog):
+            for gauge in (metrics.stopped, metrics.ingest_lag):
                 gauge.remove(self._label)  # another replica has the partition now
 
     async def claim(self) -> Checkpoint:

@@ -58,6 +58,11 @@ class Leases:
         self._changed.set()
         return joined
 
+    @property
+    def connected(self) -> bool:
+        """Whether the connection is there, without which nothing is held."""
+        return self._failure is None
+
     async def check(self) -> str:
         """Return which leases this process holds, and who holds the others.
 

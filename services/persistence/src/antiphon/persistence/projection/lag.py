@@ -1,11 +1,11 @@
 """The lag of a view as a metric, from what the loop knows anyway: no query, once a second at most."""
 
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 
 from antiphon.contracts.envelope import Envelope
 from antiphon.contracts.subjects import partition_of
-from antiphon.persistence.metrics import projection_lag
+from antiphon.persistence.metrics import projection_lag, stalled
 
 RECORD_SECONDS = 1.0
 
@@ -17,7 +17,21 @@ class LagGauge:
         self._projection = projection
         self._clock = clock
         self._recorded_at = 0.0
+        self._held: set[int] = set()
         self._behind: set[int] = set()  # partitions whose last value is not 0
+
+    def held(self, partition: int) -> None:
+        """Record that this process has a partition from now on."""
+        self._held.add(partition)
+        projection_lag.set(0.0, self._projection, str(partition))
+        stalled.set(0, self._projection, str(partition))
+
+    def left(self, partition: int) -> None:
+        """Record that a partition is another process's now, which records it."""
+        self._held.discard(partition)
+        self._behind.discard(partition)
+        projection_lag.remove(self._projection, str(partition))
+        stalled.remove(self._projection, str(partition))
 
     def folded(self, envelopes: Sequence[Envelope]) -> None:
         """Record the lag of partitions that have just moved."""
@@ -26,13 +40,13 @@ class LagGauge:
             return
         self._recorded_at = now
         newest = {partition_of(envelope.subject): envelope for envelope in envelopes}
-        for partition, envelope in newest.items():
+        for partition in newest.keys() & self._held:
             self._behind.add(partition)
-            projection_lag.set(max(0.0, now - envelope.time.timestamp()), self._projection, str(partition))
+            lag = max(0.0, now - newest[partition].time.timestamp())
+            projection_lag.set(lag, self._projection, str(partition))
 
-    def caught_up(self, partitions: Collection[int] | None = None) -> None:
-        """Record that nothing is left to fold, or that these partitions are another process's now."""
-        settled = self._behind.copy() if partitions is None else self._behind & set(partitions)
-        for partition in settled:
+    def caught_up(self) -> None:
+        """Record that nothing is left to fold."""
+        for partition in self._behind:
             projection_lag.set(0.0, self._projection, str(partition))
-        self._behind -= settled
+        self._behind.clear()

@@ -84,6 +84,7 @@ class ProjectionLoop:
         Raises Fenced.
         """
         held = self._held[partition] = _Held()
+        self._lag.held(partition)
         self._changed.set()
         try:
             await wait_or_stop(held.fenced.wait(), stop)
@@ -97,7 +98,7 @@ class ProjectionLoop:
             if self._held.get(partition) is held:
                 del self._held[partition]
             self._failures.forget(partition)
-            self._lag.caught_up([partition])
+            self._lag.left(partition)
         raise Fenced(f"partition {partition} of {self.name} has another writer")
 
     async def run(self, stop: asyncio.Event) -> None:
