@@ -32,10 +32,12 @@
 {{- end }}
 {{- end }}
 
+{{/* Of a login: (dict "root" $ "login" KEY-OF-dsnKeys); the owner's, where it has no key. */}}
 {{- define "antiphon.env.postgres" -}}
+{{- $postgres := .root.Values.postgres -}}
 - name: ANTIPHON_POSTGRES_DSN
   valueFrom:
-    secretKeyRef: {name: {{ tpl .Values.postgres.existingSecret . | quote }}, key: {{ .Values.postgres.dsnKey | quote }}}
+    secretKeyRef: {name: {{ tpl $postgres.existingSecret .root | quote }}, key: {{ get $postgres.dsnKeys .login | default $postgres.dsnKey | quote }}}
 {{- end }}
 
 {{- define "antiphon.env.livekit" -}}
@@ -58,7 +60,7 @@
 
 {{- define "antiphon.env.session-api" -}}
 {{ include "antiphon.env.nats" . }}
-{{ include "antiphon.env.postgres" . }}
+{{ include "antiphon.env.postgres" (dict "root" . "login" "sessionApi") }}
 {{ include "antiphon.env.livekit" . }}
 - {name: ANTIPHON_API_HOST, value: {{ .Values.pod.bindAddress | quote }}}
 - {name: ANTIPHON_API_PORT, value: "8000"}
@@ -90,15 +92,19 @@
 {{- end }}
 
 {{- define "antiphon.env.persistence" -}}
-{{ include "antiphon.env.nats" . }}
-{{- include "antiphon.env.streams" . }}
-{{ include "antiphon.env.postgres" . }}
-- {name: ANTIPHON_PERSISTENCE_HEALTH_HOST, value: {{ .Values.pod.bindAddress | quote }}}
-- {name: ANTIPHON_PERSISTENCE_HEALTH_PORT, value: "8002"}
+{{ include "antiphon.env.of-persistence" (dict "root" . "login" "persistence") }}
 {{- end }}
 
 {{- define "antiphon.env.projections" -}}
-{{ include "antiphon.env.persistence" . }}
+{{ include "antiphon.env.of-persistence" (dict "root" . "login" "projections") }}
+{{- end }}
+
+{{- define "antiphon.env.of-persistence" -}}
+{{ include "antiphon.env.nats" .root }}
+{{- include "antiphon.env.streams" .root }}
+{{ include "antiphon.env.postgres" . }}
+- {name: ANTIPHON_PERSISTENCE_HEALTH_HOST, value: {{ .root.Values.pod.bindAddress | quote }}}
+- {name: ANTIPHON_PERSISTENCE_HEALTH_PORT, value: "8002"}
 {{- end }}
 
 {{- define "antiphon.env.agent-worker" -}}
@@ -127,7 +133,7 @@
 {{- end }}
 
 {{- define "antiphon.env.migrate" -}}
-{{ include "antiphon.env.postgres" . }}
+{{ include "antiphon.env.postgres" (dict "root" . "login" "") }}
 - {name: ANTIPHON_MIGRATE_STATEMENT_TIMEOUT_SECONDS, value: {{ int .Values.migration.statementTimeoutSeconds | quote }}}
 {{ include "antiphon.env.logs" . }}
 {{- end }}
@@ -135,7 +141,7 @@
 {{- define "antiphon.env.ensure" -}}
 {{ include "antiphon.env.nats" . }}
 {{- include "antiphon.env.streams" . }}
-{{ include "antiphon.env.postgres" . }}
+{{ include "antiphon.env.postgres" (dict "root" . "login" "") }}
 {{ include "antiphon.env.logs" . }}
 {{- end }}
 
