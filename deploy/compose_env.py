@@ -41,6 +41,8 @@ def new_secrets() -> dict[str, str]:
         "NATS_PASSWORD": f"n{secrets.token_hex(20)}",
         **{f"NATS_{user}_PASSWORD": f"n{secrets.token_hex(20)}" for user in NATS_USERS},
         "POSTGRES_PASSWORD": f"p{secrets.token_hex(20)}",
+        "POSTGRES_PERSISTENCE_PASSWORD": f"p{secrets.token_hex(20)}",
+        "POSTGRES_SESSION_API_PASSWORD": f"p{secrets.token_hex(20)}",
         "LIVEKIT_API_KEY": f"API{secrets.token_hex(6)}",
         "LIVEKIT_API_SECRET": f"s{secrets.token_hex(24)}",
         "ANTIPHON_API_KEY": f"ak_{secrets.token_hex(24)}",

@@ -42,10 +42,12 @@
 {{- end }}
 {{- end }}
 
+{{/* Of a login: (dict "root" $ "login" KEY-OF-dsnKeys); the owner's, where it has no key. */}}
 {{- define "antiphon.env.postgres" -}}
+{{- $postgres := .root.Values.postgres -}}
 - name: ANTIPHON_POSTGRES_DSN
   valueFrom:
-    secretKeyRef: {name: {{ tpl .Values.postgres.existingSecret . | quote }}, key: {{ .Values.postgres.dsnKey | quote }}}
+    secretKeyRef: {name: {{ tpl $postgres.existingSecret .root | quote }}, key: {{ get $postgres.dsnKeys .login | default $postgres.dsnKey | quote }}}
 {{- end }}
 
 {{- define "antiphon.env.livekit" -}}
@@ -74,7 +76,7 @@
 
 {{- define "antiphon.env.session-api" -}}
 {{ include "antiphon.env.nats" (dict "root" . "user" "sessionApi") }}
-{{ include "antiphon.env.postgres" . }}
+{{ include "antiphon.env.postgres" (dict "root" . "login" "sessionApi") }}
 {{ include "antiphon.env.livekit" . }}
 - {name: ANTIPHON_API_HOST, value: {{ .Values.pod.bindAddress | quote }}}
 - {name: ANTIPHON_API_PORT, value: "8000"}
@@ -108,15 +110,19 @@
 {{- end }}
 
 {{- define "antiphon.env.persistence" -}}
-{{ include "antiphon.env.nats" (dict "root" . "user" "persistence") }}
-{{- include "antiphon.env.streams" . }}
-{{ include "antiphon.env.postgres" . }}
-- {name: ANTIPHON_PERSISTENCE_HEALTH_HOST, value: {{ .Values.pod.bindAddress | quote }}}
-- {name: ANTIPHON_PERSISTENCE_HEALTH_PORT, value: "8002"}
+{{ include "antiphon.env.of-persistence" (dict "root" . "login" "persistence") }}
 {{- end }}
 
 {{- define "antiphon.env.projections" -}}
-{{ include "antiphon.env.persistence" . }}
+{{ include "antiphon.env.of-persistence" (dict "root" . "login" "projections") }}
+{{- end }}
+
+{{- define "antiphon.env.of-persistence" -}}
+{{ include "antiphon.env.nats" (dict "root" .root "user" "persistence") }}
+{{- include "antiphon.env.streams" .root }}
+{{ include "antiphon.env.postgres" . }}
+- {name: ANTIPHON_PERSISTENCE_HEALTH_HOST, value: {{ .root.Values.pod.bindAddress | quote }}}
+- {name: ANTIPHON_PERSISTENCE_HEALTH_PORT, value: "8002"}
 {{- end }}
 
 {{- define "antiphon.env.agent-worker" -}}
@@ -145,7 +151,7 @@
 {{- end }}
 
 {{- define "antiphon.env.migrate" -}}
-{{ include "antiphon.env.postgres" . }}
+{{ include "antiphon.env.postgres" (dict "root" . "login" "") }}
 - {name: ANTIPHON_MIGRATE_STATEMENT_TIMEOUT_SECONDS, value: {{ int .Values.migration.statementTimeoutSeconds | quote }}}
 {{ include "antiphon.env.logs" . }}
 {{- end }}
@@ -153,7 +159,7 @@
 {{- define "antiphon.env.ensure" -}}
 {{ include "antiphon.env.nats" (dict "root" . "user" "persistence") }}
 {{- include "antiphon.env.streams" . }}
-{{ include "antiphon.env.postgres" . }}
+{{ include "antiphon.env.postgres" (dict "root" . "login" "") }}
 {{ include "antiphon.env.logs" . }}
 {{- end }}
 

@@ -30,6 +30,7 @@ RIGHTS: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "dead_letters": "select, insert",
             "log_gaps": "select, insert, update",
             "erased_sessions": "select, update (erased_at)",  # to lock a row; erase_session writes
+            "erased_events": "select",
             "projections": "select",
         },
         PROJECTIONS: {
@@ -38,7 +39,7 @@ RIGHTS: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "checkpoints": "select",
             "projections": "select, insert, update",
             "projection_checkpoints": "select, insert, update, delete",
-            "projection_skips": "select",
+            "projection_skips": "select, insert",
             "access_roles": "select",
         },
         READER: {"event_log": "select", "checkpoints": "select", "erased_sessions": "select"},

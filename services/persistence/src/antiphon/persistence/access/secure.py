@@ -26,7 +26,8 @@ select json_build_object(
         select relname from pg_class
          where relnamespace = 'public'::regnamespace and relkind in ('r', 'p')
            and pg_has_role(relowner, 'usage')
-           and relname not in (select live.name from public.projections, unnest(projections.tables) as live (name))
+           and relname not in (
+               select live.name from public.projections, unnest(projections.tables) as live (name))
          order by 1),
     'own_row', (
         select array(select pg_get_userbyid(member)::text from unnest(polroles) as member order by 1)
