@@ -161,6 +161,6 @@ class StackSettings(Settings):
         variables = {}
         for name, field in type(self).model_fields.items():
             value = getattr(self, name)
-            if value is not None and not name.endswith("_file"):  # the value is given
+            if value is not None and not getattr(self, f"{name}_file", None):  # the file is named
                 variables[str(field.validation_alias)] = str(value)
         return variables

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 
+from antiphon.chassis.livekit_keys import KEY, KEY_FILE, SECRET, SECRET_FILE, LiveKitKeys
 from antiphon.chassis.nats_access import NatsAccess
 from antiphon.chassis.secret_files import without_files_of
 from antiphon.cli.proxies import reaching_loopback
@@ -209,6 +210,13 @@ class Plan:
             output=self.logs / f"{port.what}.log",
         )
 
+    def _livekit_keys(self) -> dict[str, str]:
+        settings, keys = self.settings, self.credentials.livekit
+        files = {KEY_FILE: settings.livekit_api_key_file, SECRET_FILE: settings.livekit_api_secret_file}
+        if settings.livekit_url and all(files.values()):  # which services follow
+            return {name: str(path) for name, path in files.items()}
+        return {KEY: keys.key, SECRET: keys.secret}
+
     def _command(self, module: tuple[str, ...], extra: dict[str, str], login: Login) -> Command:
         variables = {
             **self.settings.environment(),
@@ -216,8 +224,7 @@ class Plan:
             "ANTIPHON_NATS_USER": login.user,
             "ANTIPHON_NATS_PASSWORD": login.password,
             "LIVEKIT_URL": addresses_of(self.settings).livekit_url,
-            "LIVEKIT_API_KEY": self.credentials.livekit_api_key,
-            "LIVEKIT_API_SECRET": self.credentials.livekit_api_secret,
+            **self._livekit_keys(),
             "PYTHONUNBUFFERED": "1",
             **extra,
         }
@@ -238,9 +245,12 @@ class Plan:
 
 def external_livekit(settings: StackSettings) -> Probe:
     """Return the probe of the LiveKit server that the user runs."""
-    keys = external_keys(settings)
-    if settings.livekit_url is None or keys is None:
+    given = external_keys(settings)
+    if settings.livekit_url is None or given is None:
         raise ValueError("the stack runs its own LiveKit server")
     url = settings.livekit_url
+    files = settings.livekit_api_key_file, settings.livekit_api_secret_file
+    keys = LiveKitKeys(given.key, given.secret, key_file=files[0], secret_file=files[1])
     client = livekit.client_of(url)
-    return lambda: None if livekit.accepts_keys(client, keys) else f"{url} does not accept these keys"
+    accepted = lambda: livekit.accepts_keys(client, livekit.Keys(*keys.current))  # noqa: E731
+    return lambda: None if accepted() else f"{url} does not accept these keys"
