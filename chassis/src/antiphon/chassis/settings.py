@@ -174,11 +174,22 @@ class ShutdownSettings(Settings):
 
 
 class LogSettings(Settings):
-    """The format and level of the logs."""
+    """The format and level of the logs, and what traces and logs may tell."""
 
     log_format: Literal["json", "pretty"] = Field("json", validation_alias="ANTIPHON_LOG_FORMAT")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", validation_alias="ANTIPHON_LOG_LEVEL"
+    )
+    telemetry_personal_data: bool = Field(
+        False,
+        validation_alias="ANTIPHON_TELEMETRY_PERSONAL_DATA",
+        description="whether logs and traces may hold what people say, who they are, and messages of errors",
+    )
+    traces_per_second: Annotated[float, Field(ge=0, le=100_000)] = Field(
+        5.0,
+        validation_alias="ANTIPHON_TRACES_PER_SECOND",
+        description="new traces of each HTTP method that a process records in a second; one that a client "
+        "has begun is recorded if the client says so, and OTEL_TRACES_SAMPLER replaces this",
     )
 
 

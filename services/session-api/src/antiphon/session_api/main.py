@@ -12,7 +12,7 @@ from antiphon.chassis.deployment import DeploymentCheck, deployment_of
 from antiphon.chassis.health import not_stopping
 from antiphon.chassis.http.server import check_address, serve_http
 from antiphon.chassis.shutdown import ShuttingDown, delayed, wait_or_stop
-from antiphon.chassis.telemetry import configure, flush
+from antiphon.chassis.telemetry import configure
 from antiphon.contracts.api_keys import key_digest
 from antiphon.session_api.app import create_app
 from antiphon.session_api.dependencies import Dependencies, wire
@@ -37,7 +37,6 @@ async def serve(settings: ApiSettings, stop: asyncio.Event) -> None:
     check_address(settings.host, settings.port)
     async with AsyncExitStack() as stack:
         stack.enter_context(suppress(ShuttingDown))  # SIGTERM during the start
-        stack.callback(flush)
         bus = await wait_or_stop(Bus.connect(settings.nats, name=SERVICE), stop)
         stack.push_async_callback(bus.close)
         await wait_or_stop(bus.verify(wait_seconds=VERIFY_SECONDS), stop)

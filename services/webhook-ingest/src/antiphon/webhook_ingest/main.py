@@ -9,7 +9,7 @@ from antiphon.chassis.deployment import DeploymentCheck, deployment_of
 from antiphon.chassis.health import Health, not_stopping
 from antiphon.chassis.http.server import check_address, serve_http
 from antiphon.chassis.shutdown import ShuttingDown, delayed, wait_or_stop
-from antiphon.chassis.telemetry import configure, flush
+from antiphon.chassis.telemetry import configure
 from antiphon.webhook_ingest.app import create_app
 from antiphon.webhook_ingest.ended_rooms import EndedRooms, LiveKitRooms
 from antiphon.webhook_ingest.publisher import PRODUCER, WebhookPublisher
@@ -30,7 +30,6 @@ async def serve(settings: WebhookSettings, stop: asyncio.Event) -> None:
     check_address(settings.host, settings.port)
     async with AsyncExitStack() as stack:
         stack.enter_context(suppress(ShuttingDown))  # SIGTERM during the start
-        stack.callback(flush)
         bus = await wait_or_stop(Bus.connect(settings.nats, name=PRODUCER), stop)
         stack.push_async_callback(bus.close)
         await wait_or_stop(bus.verify(wait_seconds=VERIFY_SECONDS), stop)
