@@ -8,6 +8,7 @@ from asyncpg.pool import Pool, PoolAcquireContext
 
 from antiphon.chassis.library_log import get_logger
 from antiphon.chassis.postgres import CLIENT_MARGIN_SECONDS, CONNECT_SECONDS, keep_alive, server_settings
+from antiphon.chassis.sql_spans import log_queries
 
 if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
@@ -77,7 +78,7 @@ class BoundedPool(_Pool):
             max_size=max_size,
             max_queries=MAX_QUERIES,
             max_inactive_connection_lifetime=MAX_IDLE_SECONDS,
-            init=keep_alive,
+            init=_set_up,
             reset=_skip_reset,
             loop=asyncio.get_running_loop(),
             connection_class=asyncpg.Connection,
@@ -102,6 +103,11 @@ class BoundedPool(_Pool):
         if self.get_size() == limit and self.get_idle_size() == 0:
             return PoolExhausted(f"all {limit} connections were in use for {seconds:g} s")
         return PoolExhausted(f"Postgres accepted no connection within {seconds:g} s")
+
+
+async def _set_up(connection: "_Connection") -> None:
+    await keep_alive(connection)
+    log_queries(connection)
 
 
 async def _skip_reset(connection: "_Connection") -> None:

@@ -41,8 +41,8 @@ def create_app(dependencies: Dependencies) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,  # to wherever `Host` says
         swagger_ui_parameters={"validatorUrl": None, "persistAuthorization": True},
-        # One span per request: no copies of request data in logs, no span for each step of a request.
-        telemetry={"logs": False, "operation_spans": False},
+        # One span per request, the middleware's; no copies of request data in logs.
+        telemetry={"tracing": False, "logs": False},
     )
     app.state.dependencies = dependencies
     limits = dependencies.limits

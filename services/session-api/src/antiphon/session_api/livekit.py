@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from typing import TypeVar
 
 import aiohttp
@@ -13,6 +14,7 @@ from livekit.api.twirp_client import ServerError, TwirpClient
 from livekit.protocol.models import Room
 
 from antiphon.chassis.settings import http_url
+from antiphon.chassis.tracing import calling, current_traceparent
 
 TOKEN_TTL_SECONDS = 600
 EMPTY_TIMEOUT_SECONDS = 300
@@ -45,10 +47,18 @@ class LiveKitRefused(LiveKitError):
     retryable = False
 
 
-def dispatch_metadata(session_id: str, tenant: str, deployment: str) -> str:
-    """Return the metadata of room, job and token; callers can read it, so it holds no secrets."""
+def dispatch_metadata(session_id: str, tenant: str, deployment: str, traceparent: str | None = None) -> str:
+    """Return the metadata of room, job and token; callers can read it, so it holds no secrets.
+
+    That of the job has the trace that it continues.
+    """
     metadata = {"session_id": session_id, "tenant": tenant, "deployment": deployment}
+    if traceparent is not None:
+        metadata["traceparent"] = traceparent
     return orjson.dumps(metadata).decode()
+
+
+_calling = partial(calling, "twirp", "livekit.RoomService")
 
 
 class LiveKit:
@@ -84,15 +94,16 @@ class LiveKit:
         caller, `ttl_seconds`.
         Raises LiveKitUnavailable, LiveKitRefused.
         """
-        metadata = dispatch_metadata(session_id, tenant, self._deployment)
-        request = api.CreateRoomRequest(
-            name=session_id,
-            empty_timeout=max(EMPTY_TIMEOUT_SECONDS, (ttl_seconds or 0) + DEPARTURE_TIMEOUT_SECONDS),
-            departure_timeout=DEPARTURE_TIMEOUT_SECONDS,
-            metadata=metadata,
-            agents=[api.RoomAgentDispatch(agent_name=agent_name, metadata=metadata)],
-        )
-        room = await self._call("CreateRoom", request, Room)
+        with _calling("CreateRoom"):
+            for_job = dispatch_metadata(session_id, tenant, self._deployment, current_traceparent())
+            request = api.CreateRoomRequest(
+                name=session_id,
+                empty_timeout=max(EMPTY_TIMEOUT_SECONDS, (ttl_seconds or 0) + DEPARTURE_TIMEOUT_SECONDS),
+                departure_timeout=DEPARTURE_TIMEOUT_SECONDS,
+                metadata=dispatch_metadata(session_id, tenant, self._deployment),
+                agents=[api.RoomAgentDispatch(agent_name=agent_name, metadata=for_job)],
+            )
+            room = await self._call("CreateRoom", request, Room)
         return room.sid
 
     async def delete_room(self, room: str) -> None:
@@ -101,7 +112,8 @@ class LiveKit:
         Raises LiveKitUnavailable, LiveKitRefused.
         """
         try:
-            await self._call("DeleteRoom", api.DeleteRoomRequest(room=room), api.DeleteRoomResponse)
+            with _calling("DeleteRoom"):
+                await self._call("DeleteRoom", api.DeleteRoomRequest(room=room), api.DeleteRoomResponse)
         except LiveKitRefused as refused:
             cause = refused.__cause__
             if not (isinstance(cause, ServerError) and cause.code == "not_found"):
@@ -112,7 +124,8 @@ class LiveKit:
 
         Raises LiveKitUnavailable, LiveKitRefused.
         """
-        found = await self._call("ListRooms", api.ListRoomsRequest(names=[room]), api.ListRoomsResponse)
+        with _calling("ListRooms"):
+            found = await self._call("ListRooms", api.ListRoomsRequest(names=[room]), api.ListRoomsResponse)
         return next((known.sid for known in found.rooms if known.name == room), None)
 
     async def close(self) -> None:

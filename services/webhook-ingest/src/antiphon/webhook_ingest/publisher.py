@@ -8,9 +8,10 @@ import structlog
 from opentelemetry import metrics
 
 from antiphon.chassis.bus import Bus, GroupCommit, outgoing
-from antiphon.chassis.tracing import current_traceparent
+from antiphon.chassis.tracing import current_traceparent, publishing
 from antiphon.contracts.envelope import seal
 from antiphon.contracts.ids import webhook_event_id
+from antiphon.contracts.streams import SESSIONS
 from antiphon.webhook_ingest.ended_rooms import EndedRooms
 from antiphon.webhook_ingest.rooms import RoomSessions, other_deployment
 from antiphon.webhook_ingest.signatures import verified_digest, verify_body
@@ -87,17 +88,18 @@ class WebhookPublisher:
         if session is None:
             self._wait_for_adoption(webhook)
             return self._ignored(webhook)
-        envelope = seal(
-            as_event(webhook, payload),
-            id=webhook_event_id(webhook.id),
-            session_id=session.session_id,
-            tenant=session.tenant,
-            producer=PRODUCER,
-            producerseq=0,  # LiveKit does not number its webhooks
-            time=webhook.occurred_at(self._clock()),
-            traceparent=current_traceparent(),
-        )
-        ack = await self._group.publish(outgoing(envelope))
+        with publishing(SESSIONS.name):
+            envelope = seal(
+                as_event(webhook, payload),
+                id=webhook_event_id(webhook.id),
+                session_id=session.session_id,
+                tenant=session.tenant,
+                producer=PRODUCER,
+                producerseq=0,  # LiveKit does not number its webhooks
+                time=webhook.occurred_at(self._clock()),
+                traceparent=current_traceparent(),
+            )
+            ack = await self._group.publish(outgoing(envelope))
         log.info(
             "webhook.published",
             webhook=webhook.event,
