@@ -55,7 +55,6 @@ SHORT_FILES = {
     "agent_worker/preload_words.py": "a module that LiveKit's fork server preloads",
     "agent_worker/tools/survey.py": "the tool of an example flow",
     "agent_worker/preload.py": "the module that LiveKit's fork server preloads",
-    "persistence/ingest/tracing.py": "the only user of the OpenTelemetry SDK in ingest",
     "persistence/migrations/versions/0002_batch_types.py": "one file per revision",
     "persistence/migrations/versions/0004_views.py": "one file per revision",
     "persistence/migrations/versions/0005_compatibility.py": "one file per revision",

@@ -52,6 +52,7 @@ BENCHMARKS = {
     "footprint": "tests.benchmarks.footprint",
     "call": "tests.benchmarks.call",
     "stored": "tests.benchmarks.stored",
+    "telemetry": "tests.benchmarks.telemetry",
 }
 ROW = "{:<62}{:>18}  {:<36}{:>6}  {:<20}{}"
 

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 import pytest
-from msgspec import structs
 from tests.fixtures.broker import erase
 
 from antiphon.chassis.bus import Bus, Outgoing, outgoing
@@ -189,33 +188,6 @@ async def test_crashes_of_postgres_lose_no_event_and_no_row(
     for session, call in zip(sessions, calls, strict=True):
         assert await event_log.events(session.session_id) == [(n, e.id) for n, e in enumerate(call, 1)]
     await persistence.until_ready()
-
-
-async def test_a_commit_is_a_span_in_the_trace_of_the_request(
-    bus: Bus,
-    replica: "Replicas",
-    event_log: "LogReader",
-    new_session: "NewSession",
-    eventually: "Eventually",
-) -> None:
-    session = new_session("traced")
-    trace = "4bf92f3577b34da6a3ce929d0e0e4736"
-    envelope = structs.replace(session.requested(), traceparent=f"00-{trace}-00f067aa0ba902b7-01")
-    persistence = replica(OTEL_TRACES_EXPORTER="console")
-    await persistence.start()
-    await bus.publish(outgoing(envelope))
-    await event_log.until(1, seconds=60)
-
-    async def projected() -> bool:
-        return bool(await event_log.pool.fetchval("select count(*) from sessions"))
-
-    await eventually(projected, seconds=60)
-    assert await persistence.end(signal.SIGTERM) == 0
-
-    output = persistence.log.read_text()
-    for name in ("process SESSIONS", "SELECT ingest_batch", "project sessions", "INSERT sessions"):
-        assert f'"name": "{name}"' in output
-    assert f'"trace_id": "0x{trace}"' in output
 
 
 async def test_it_refuses_another_schema_revision(bus: Bus, replica: "Replicas", database: Database) -> None:

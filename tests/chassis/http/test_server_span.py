@@ -1,4 +1,4 @@
-"""A request is a span of the conventions of HTTP, in its client's trace, and tells nothing personal."""
+"""A request is a span by the conventions of HTTP servers, in its client's trace, and not personal."""
 
 from typing import Any
 

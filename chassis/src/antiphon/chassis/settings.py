@@ -332,7 +332,7 @@ class LogSettings(Settings):
         description="whether logs and traces may hold what people say, who they are, and messages of errors",
     )
     traces_per_second: Annotated[float, Field(ge=0, le=100_000)] = Field(
-        10.0,
+        5.0,
         validation_alias="ANTIPHON_TRACES_PER_SECOND",
         description="new traces of each HTTP method that a process records in a second; one that a client "
         "has begun is recorded if the client says so, and OTEL_TRACES_SAMPLER replaces this",

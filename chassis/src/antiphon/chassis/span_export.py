@@ -20,12 +20,13 @@ from opentelemetry.sdk.trace.sampling import Decision, ParentBased, Sampler, Sam
 from opentelemetry.trace import Link, SpanKind, Status, TraceState
 from opentelemetry.util.types import Attributes
 
+from antiphon.chassis import tracing
 from antiphon.chassis.personal_data import is_personal, is_personal_event, without_personal
 from antiphon.chassis.settings import LogSettings
 
 FLUSH_SECONDS = 2.0  # at the end of a process, then the remaining spans are lost
 EXPORT_SECONDS = 3.0  # for one export, retries included, when OTEL_EXPORTER_OTLP_TIMEOUT says nothing
-EXPORT_EVERY_MILLISECONDS = 1000  # when OTEL_BSP_SCHEDULE_DELAY says nothing: a killed job loses so much
+EXPORT_EVERY_MILLISECONDS = 2000  # when OTEL_BSP_SCHEDULE_DELAY says nothing: a killed job loses so much
 TIMEOUTS = ("OTEL_EXPORTER_OTLP_TIMEOUT", "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT")
 
 
@@ -33,9 +34,10 @@ class SpanExport:
     """The tracer provider of this process and its exporter."""
 
     def __init__(self, service: str, settings: LogSettings, exporter: str) -> None:
-        own = not os.environ.get("OTEL_TRACES_SAMPLER")  # else the SDK reads it
+        given = os.environ.get("OTEL_TRACES_SAMPLER")
+        self._sampler = sampler = None if given else FirstOfASecond(settings.traces_per_second)
         self._provider = TracerProvider(
-            sampler=ParentBased(FirstOfASecond(settings.traces_per_second)) if own else None,
+            sampler=None if sampler is None else ParentBased(sampler),  # None: the SDK reads the variable
             resource=Resource.create(
                 {SERVICE_NAME: os.environ.get("OTEL_SERVICE_NAME", service), SERVICE_NAMESPACE: "antiphon"}
             ),
@@ -48,6 +50,8 @@ class SpanExport:
     def start(self) -> None:
         """Export the spans of this process from now on."""
         trace.set_tracer_provider(self._provider)
+        if self._sampler is not None:
+            tracing.begins_here = self._sampler.takes
 
     def end(self) -> None:
         """Export what is left, within the deadline."""
@@ -83,14 +87,16 @@ class FirstOfASecond(Sampler):
         trace_state: TraceState | None = None,
     ) -> SamplingResult:
         """Return whether the trace is recorded."""
-        decision = Decision.RECORD_AND_SAMPLE if self._takes(name) else Decision.DROP
+        asked = kind is SpanKind.SERVER  # before the span was made, which costs more than to ask
+        decision = Decision.RECORD_AND_SAMPLE if asked or self.takes(name) else Decision.DROP
         return SamplingResult(decision, attributes if decision is not Decision.DROP else None)
 
     def get_description(self) -> str:
         """Return what the sampler does."""
         return f"FirstOfASecond{{{self._limit:g}}}"
 
-    def _takes(self, name: str) -> bool:
+    def takes(self, name: str) -> bool:
+        """Return whether a trace that starts with a span of this name is recorded, and count it."""
         now, most = time.monotonic(), max(1.0, self._limit)
         left, since = self._left.get(name, (most, now))
         left = min(most, left + (now - since) * self._limit)

@@ -4,8 +4,9 @@ Without an SDK, which `telemetry.configure` sets up for a service, every span is
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from random import getrandbits
 
 from opentelemetry import context, trace
 from opentelemetry.trace import SpanKind
@@ -14,10 +15,22 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 TRACER = "antiphon"
 MESSAGES = "messaging.batch.message_count"
 
+# whether a request may begin a recorded trace; None leaves it to the SDK
+begins_here: "Callable[[str], bool] | None" = None
+
 Value = str | int | float | bool
 
 _propagator = TraceContextTextMapPropagator()
 _SAMPLED = re.compile("[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f][13579bdf](-.*)?")
+
+
+class _Unrecorded(trace.NonRecordingSpan):
+    """The place of a request in a trace that is not recorded."""
+
+    def __init__(self) -> None:
+        trace_id, span_id = getrandbits(128) or 1, getrandbits(64) or 1
+        super().__init__(trace.SpanContext(trace_id, span_id, is_remote=False))
+        self.traceparent = f"00-{trace_id:032x}-{span_id:016x}-00"
 
 
 def enabled() -> bool:
@@ -79,11 +92,25 @@ def calling(system: str, service: str, method: str) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def unrecorded() -> Iterator[None]:
+    """Begin a trace that is not recorded: for logs and events it has an id, at a tenth of a span's cost."""
+    token = context.attach(trace.set_span_in_context(_Unrecorded()))
+    try:
+        yield
+    finally:
+        context.detach(token)
+
+
 def current_traceparent() -> str | None:
     """Return the W3C traceparent of the open span, or None."""
-    carrier: dict[str, str] = {}
-    _propagator.inject(carrier)
-    return carrier.get("traceparent")
+    span = trace.get_current_span()
+    if isinstance(span, _Unrecorded):
+        return span.traceparent
+    ids = span.get_span_context()
+    if not ids.is_valid:
+        return None
+    return f"00-{ids.trace_id:032x}-{ids.span_id:016x}-{ids.trace_flags:02x}"
 
 
 def is_sampled(traceparent: str) -> bool:

@@ -1,11 +1,12 @@
 """The span of a request, as OpenTelemetry's conventions of HTTP servers have it: no query, no header."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from opentelemetry import trace
 from opentelemetry.trace import SpanKind, StatusCode
 
+from antiphon.chassis import tracing
 from antiphon.chassis.http.exchange import Exchange
 from antiphon.chassis.tracing import TRACER, Value
 
@@ -13,22 +14,25 @@ METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 OTHER = "_OTHER"  # as the conventions name a method that they do not know
 
 
-@contextmanager
-def server_span(exchange: Exchange) -> Iterator[None]:
-    """Cover the handling of a request, to the end of its response, with a span.
-
-    It gets its name when it ends: only then is the route known.
-    """
+def server_span(exchange: Exchange) -> AbstractContextManager[None]:
+    """Return a span for the handling of a request, to the end of its response, if its trace is recorded."""
     method = "HEAD" if exchange.is_head else exchange.scope["method"]
-    known = method if method in METHODS else OTHER
-    shown = "HTTP" if known == OTHER else method
+    client = trace.get_current_span().get_span_context()
+    if client.is_valid and not client.trace_flags.sampled:
+        return nullcontext()
+    shown = method if method in METHODS else "HTTP"
+    if not client.is_valid and tracing.begins_here is not None and not tracing.begins_here(shown):
+        return tracing.unrecorded()
+    return _recorded(exchange, shown, method if method in METHODS else OTHER)
+
+
+@contextmanager
+def _recorded(exchange: Exchange, shown: str, method: str) -> Iterator[None]:
+    """Cover the block with a span, which gets its name when it ends: only then is the route known."""
     with trace.get_tracer(TRACER).start_as_current_span(
         shown, kind=SpanKind.SERVER, record_exception=False, set_status_on_exception=False
     ) as span:
-        if not span.is_recording():
-            yield
-            return
-        span.set_attributes(_request(exchange, known))
+        span.set_attributes(_request(exchange, method))
         try:
             yield
         except Exception as error:
@@ -36,19 +40,7 @@ def server_span(exchange: Exchange) -> Iterator[None]:
             span.set_status(StatusCode.ERROR)
             raise
         finally:
-            route = getattr(exchange.scope.get("route"), "path", None)
-            if route is not None:
-                span.update_name(f"{shown} {route}")
-                span.set_attribute("http.route", route)
-            scope = exchange.scope
-            for known in (scope.get("path_params", {}), scope.get("state", {})):
-                if "session_id" in known:
-                    span.set_attribute("session.id", known["session_id"])
-            if exchange.status:
-                span.set_attribute("http.response.status_code", exchange.status)
-            if exchange.status >= 500:
-                span.set_attribute("error.type", str(exchange.status))
-                span.set_status(StatusCode.ERROR)
+            _show_response(span, exchange, shown)
 
 
 def _request(exchange: Exchange, method: str) -> dict[str, Value]:
@@ -64,3 +56,19 @@ def _request(exchange: Exchange, method: str) -> dict[str, Value]:
     if server is not None:
         attributes["server.address"], attributes["server.port"] = server[0], server[1] or 0
     return attributes
+
+
+def _show_response(span: trace.Span, exchange: Exchange, shown: str) -> None:
+    scope = exchange.scope
+    route = getattr(scope.get("route"), "path", None)
+    if route is not None:
+        span.update_name(f"{shown} {route}")
+        span.set_attribute("http.route", route)
+    for known in (scope.get("path_params", {}), scope.get("state", {})):
+        if "session_id" in known:
+            span.set_attribute("session.id", known["session_id"])
+    if exchange.status:
+        span.set_attribute("http.response.status_code", exchange.status)
+    if exchange.status >= 500:
+        span.set_attribute("error.type", str(exchange.status))
+        span.set_status(StatusCode.ERROR)

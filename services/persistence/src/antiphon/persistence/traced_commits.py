@@ -12,7 +12,7 @@ from antiphon.chassis.tracing import MESSAGES, TRACER, Value, context_of, enable
 from antiphon.contracts.envelope import Envelope
 from antiphon.contracts.registry import MILESTONES
 
-SESSIONS_PER_SECOND = 25  # whose traces one loop writes to: a span costs as much as the commit of an event
+SESSIONS_PER_SECOND = 20  # whose traces one loop writes to: a span costs as much as the commit of an event
 
 
 class TracedCommits:
@@ -26,12 +26,17 @@ class TracedCommits:
         self._left = float(SESSIONS_PER_SECOND)
         self._since = time.monotonic()
 
-    def show(self, envelopes: Iterable[Envelope], statement: str, *, began: int, sent: int) -> None:
-        """Show a commit that has ended now; `began` and `sent` (its statement) are unix nanoseconds."""
+    def show(
+        self, envelopes: Iterable[Envelope], number: int, statement: str, *, began: int, sent: int
+    ) -> None:
+        """Show the commit of `number` events, which has ended now.
+
+        `began` and `sent` (its statement) are unix nanoseconds.
+        """
         if not self._on:
             return
         ended = time.time_ns()
-        for parent, (session_id, number) in self._traced(envelopes).items():
+        for parent, session_id in self._traced(envelopes).items():
             self._left -= 1
             tracer = trace.get_tracer(TRACER)
             attributes = {**self._attributes, MESSAGES: number, "session.id": session_id}
@@ -48,21 +53,20 @@ class TracedCommits:
             ).end(ended)
             span.end(ended)
 
-    def _traced(self, envelopes: Iterable[Envelope]) -> dict[str, tuple[str, int]]:
-        """Return the traces of a batch that may be shown, with their session and the number of its events."""
+    def _traced(self, envelopes: Iterable[Envelope]) -> dict[str, str]:
+        """Return the traces of a batch that may be shown, with their session."""
         now = time.monotonic()
         refill = (now - self._since) * SESSIONS_PER_SECOND
         self._left, self._since = min(SESSIONS_PER_SECOND, self._left + refill), now
-        found: dict[str, tuple[str, int]] = {}
-        if self._left < 1:
+        found: dict[str, str] = {}
+        most = int(self._left)
+        if not most:
             return found
         for envelope in envelopes:
             parent = envelope.traceparent
-            if parent is UNSET or envelope.type not in MILESTONES:
+            if parent is UNSET or envelope.type not in MILESTONES or not is_sampled(str(parent)):
                 continue
-            known = found.get(str(parent))
-            if known is not None:
-                found[str(parent)] = (known[0], known[1] + 1)
-            elif len(found) < int(self._left) and is_sampled(str(parent)):
-                found[str(parent)] = (envelope.subject, 1)
+            found[str(parent)] = envelope.subject
+            if len(found) == most:
+                break
         return found

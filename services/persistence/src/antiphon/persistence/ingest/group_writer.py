@@ -128,7 +128,8 @@ class GroupWriter:
             sent = time.time_ns()
             sequences = await write(connection, commits)
         events = (event.envelope for commit in commits for event in commit.events)
-        self._traced.show(events, INGEST_BATCH, began=began, sent=sent)
+        number = sum(len(commit.events) for commit in commits)
+        self._traced.show(events, number, INGEST_BATCH, began=began, sent=sent)
         return sequences
 
 

@@ -77,7 +77,7 @@ async def apply(
     rows.keep()
     cache.trim(envelopes)
     if traced is not None:
-        traced.show(envelopes, writing.statement, began=began, sent=sent)
+        traced.show(envelopes, len(envelopes), writing.statement, began=began, sent=sent)
 
 
 def write_of(projection: Projection, rows: Rows, advance: Advance) -> Write:
