@@ -74,7 +74,7 @@ PUBLISHES = {
     "$KV.keys.a": {"session-api"},
     "$KV.flows.a.b.1": {"session-api", "flow-publisher"},
     "$KV.flow_drafts.a": {"session-api"},
-    "$KV.deployment.identity": {"session-api", "persistence"},
+    "$KV.deployment.a": {"session-api", "persistence"},
     "$KV.rooms.a": {"agent-worker", "recorder"},
     "committed.0.acme.ses_1": {"persistence"},
     "live.workers.a": {"agent-worker"},
