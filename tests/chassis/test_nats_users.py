@@ -75,7 +75,7 @@ PUBLISHES = {
     "$KV.flows.a.b.1": {"session-api", "flow-publisher"},
     "$KV.flow_drafts.a": {"session-api"},
     "$KV.audit.a.b": {"session-api", "flow-publisher", "persistence"},
-    "$KV.deployment.identity": {"session-api", "persistence"},
+    "$KV.deployment.a": {"session-api", "persistence"},
     "$KV.rooms.a": {"agent-worker", "recorder"},
     "committed.0.acme.ses_1": {"persistence"},
     "live.workers.a": {"agent-worker"},
