@@ -23,6 +23,7 @@ from antiphon.cli.embedded import EmbeddedStack
 
 CALL_SECONDS = 240.0
 LINES = "i would like to book a table for two|tomorrow at seven|yes please|thank you good bye"
+OF_OTEL = "db_client_connection_count"
 VARIABLES = {"$__rate_interval": "5m", "$job": ".*", "$instance": ".*"}
 
 
@@ -98,7 +99,9 @@ def test_promtool_has_nothing_to_say_about_the_metrics(
 ) -> None:
     for target in targets.values():
         with urllib.request.urlopen(f"http://{target}/metrics", timeout=20) as answer:
-            programs.check("check", "metrics", text=answer.read().decode())
+            lines = answer.read().decode().splitlines(keepends=True)
+        # promtool wants `_count` for histograms only; the name is OpenTelemetry's
+        programs.check("check", "metrics", text="".join(each for each in lines if OF_OTEL not in each))
 
 
 def test_every_rule_is_evaluated_without_an_error(used: Prometheus) -> None:
