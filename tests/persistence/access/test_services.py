@@ -62,7 +62,7 @@ async def test_ingest_and_views_run_with_a_role_each(
     saved = "select count(*) = 6 from turns"
 
     async def folded() -> bool:
-        return await database.pool.fetchval(ended) and await database.pool.fetchval(saved)
+        return bool(await database.pool.fetchval(f"select ({ended}) and ({saved})"))
 
     await eventually(folded)
 
@@ -91,7 +91,7 @@ async def test_ingest_and_views_run_with_a_role_each(
     assert await erase_expired(own, timedelta(0)) == 1
     assert await erase_late(own, timedelta(0)) == 0
     await own.close()
-    assert await database.pool.fetch("select tenant from sessions") == [("globex",)]
+    assert await database.pool.fetchval("select array_agg(tenant) from sessions") == ["globex"]
     assert await database.pool.fetchval("select count(*) from event_log where tenant = 'acme'") == 0
     for arguments in (("verify", "--log"), ("verify",), ("status",)):
         code, printed = await command(access.dsn("owner"), *arguments)

@@ -47,7 +47,7 @@ async def test_a_direct_reader_reads_again_when_its_role_was_made_again(
     run = await site.persistence()
 
     async def reads() -> bool:
-        return bool(await connection.fetch("select distinct tenant from sessions") == [("acme",)])
+        return bool(await connection.fetchval("select array_agg(distinct tenant) from sessions") == ["acme"])
 
     await eventually(reads)
     await connection.close()

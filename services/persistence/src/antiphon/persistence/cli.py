@@ -1,4 +1,4 @@
-"""The commands: run, migrate, roles, nats-users, status, rebuild, verify, backup, restore, streams …"""
+"""The commands: run, migrate, roles, nats-users, status, rebuild, verify, backup, restore and streams."""
 
 import asyncio
 import gc

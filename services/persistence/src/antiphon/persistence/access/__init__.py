@@ -1,1 +1,1 @@
-"""Who may do what in Postgres: group roles and their rights, logins, and tenants that read directly."""
+"""The roles of Postgres: group roles, logins, tenants that read directly, and what `run` needs of them."""

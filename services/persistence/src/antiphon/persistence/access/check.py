@@ -5,8 +5,8 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from antiphon.chassis.rights import lacking, missing_rights
-from antiphon.persistence.access.rights import INGEST, PROJECTIONS, RIGHTS
-from antiphon.persistence.access.secure import HAS_ROLES
+from antiphon.persistence.rights.declaration import INGEST, PROJECTIONS, RIGHTS
+from antiphon.persistence.rights.secure import HAS_ROLES
 
 if TYPE_CHECKING:
     from antiphon.chassis.database import Connection

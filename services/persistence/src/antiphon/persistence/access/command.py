@@ -11,7 +11,6 @@ import typer
 from antiphon.chassis.database import REFUSED, TRANSIENT
 from antiphon.chassis.postgres import connect
 from antiphon.persistence.access.passwords import ITERATIONS, read_passwords, verifier
-from antiphon.persistence.access.rights import ANALYST, Access
 from antiphon.persistence.access.roles import (
     Login,
     Refused,
@@ -25,9 +24,10 @@ from antiphon.persistence.access.roles import (
     removal_statements,
     superuser_queries,
 )
-from antiphon.persistence.access.secure import all_statements, read_access
 from antiphon.persistence.errors import POSTGRES_ERRORS
 from antiphon.persistence.migrations import SchemaMismatch, check
+from antiphon.persistence.rights.declaration import ANALYST, Access
+from antiphon.persistence.rights.secure import all_statements, read_access
 
 if TYPE_CHECKING:
     from antiphon.chassis.database import Connection

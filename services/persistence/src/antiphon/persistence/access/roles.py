@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from msgspec import Struct
 
 from antiphon.contracts.ids import TENANT_PATTERN
-from antiphon.persistence.access.rights import INGEST, KINDS, PROJECTIONS, TENANTS, Access, quoted
+from antiphon.persistence.rights.declaration import INGEST, KINDS, PROJECTIONS, TENANTS, Access, quoted
 
 PREFIX = re.compile(r"[a-z][a-z0-9_]{0,40}")
 LONGEST_NAME = 63  # Postgres cuts off the rest

@@ -12,7 +12,6 @@ from antiphon.chassis import postgres
 from antiphon.chassis.bus import Bus, BusError
 from antiphon.chassis.database import Database, DatabaseRefused, DatabaseUnavailable
 from antiphon.contracts.streams import SESSIONS
-from antiphon.persistence.access.rights import ALL_ROWS, OWN_ROW, OWN_TENANT
 from antiphon.persistence.backup import postgres_tools
 from antiphon.persistence.backup.buckets import restore_bucket, saved
 from antiphon.persistence.backup.manifest import (
@@ -29,6 +28,7 @@ from antiphon.persistence.backup.stream import Refilled, restore_stream
 from antiphon.persistence.backup.targets import problems_of
 from antiphon.persistence.errors import POSTGRES_ERRORS
 from antiphon.persistence.migrations import SchemaMismatch, head, migrate, revisions
+from antiphon.persistence.rights.declaration import ALL_ROWS, OWN_ROW, OWN_TENANT
 from antiphon.persistence.settings import BackupSettings
 from antiphon.persistence.streams.recreate import Refused
 

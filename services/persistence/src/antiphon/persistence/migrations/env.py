@@ -11,10 +11,10 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
 from antiphon.chassis.postgres import connect
-from antiphon.persistence.access import secure
 from antiphon.persistence.migrations import LOCK_TIMEOUT
 from antiphon.persistence.migrations.compatibility import UTF8_NEEDED, SchemaMismatch, mismatch
 from antiphon.persistence.projections import PROJECTIONS
+from antiphon.persistence.rights import secure
 from antiphon.persistence.schema import metadata
 
 MIGRATION_LOCK = 0x616E7469  # "anti" in ASCII: replicas that start together migrate one after the other

@@ -17,9 +17,9 @@ import msgspec
 
 from antiphon.contracts.cursor import Cursor
 from antiphon.contracts.subjects import PARTITIONS
-from antiphon.persistence.access.secure import owner_of_views
 from antiphon.persistence.projection import Projection
 from antiphon.persistence.projection.tables import create_statements, index_statements
+from antiphon.persistence.rights.secure import owner_of_views
 
 if TYPE_CHECKING:
     from antiphon.chassis.database import Connection

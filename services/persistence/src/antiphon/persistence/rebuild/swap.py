@@ -7,10 +7,10 @@ import asyncpg
 
 from antiphon.chassis.retry import retrying
 from antiphon.contracts.cursor import Cursor
-from antiphon.persistence.access.secure import secure_views
 from antiphon.persistence.projection import Projection
 from antiphon.persistence.rebuild.attached import InUse, attach, attached, check_replaceable, live_tables
 from antiphon.persistence.rebuild.shadow import drop, schema_of
+from antiphon.persistence.rights.secure import secure_views
 
 if TYPE_CHECKING:
     from antiphon.chassis.database import Connection

@@ -5,7 +5,13 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from antiphon.persistence.access.rights import PROJECTIONS, Access, quoted, table_statements, view_statements
+from antiphon.persistence.rights.declaration import (
+    PROJECTIONS,
+    Access,
+    quoted,
+    table_statements,
+    view_statements,
+)
 
 if TYPE_CHECKING:
     from antiphon.chassis.database import Connection
