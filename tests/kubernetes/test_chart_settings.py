@@ -140,3 +140,27 @@ def test_pages_name_each_setting() -> None:
         missing = {name for name in environment if f"`{name}`" not in page}
         assert missing == set(), block
     assert len(list(pods(render(FULL)))) == 9
+
+
+def test_each_service_has_the_login_of_its_key_and_migrations_that_of_the_owner() -> None:
+    """A service without a key of its own has the owner's, as the whole chart without any."""
+    keys = {"persistence": "ingest", "projections": "views", "sessionApi": "api"}
+
+    def dsn_keys(values: dict[str, Any]) -> dict[str, str]:
+        found = {}
+        for kind in ("Deployment", "Job"):
+            for name, workload in of_kind(kind, render(values)).items():
+                for container in containers(workload["spec"]["template"]):
+                    for each in container.get("env", ()):
+                        if each["name"] == "ANTIPHON_POSTGRES_DSN":
+                            found[f"{name}/{container['name']}"] = each["valueFrom"]["secretKeyRef"]["key"]
+        return found
+
+    alone = dsn_keys(FULL)
+    assert set(alone.values()) == {"uri"}
+    given = dsn_keys(over(FULL, {"postgres": {"dsnKeys": keys}}))
+    assert given.keys() == alone.keys()
+    assert set(given.values()) == {"uri", *keys.values()}
+    for name, key in given.items():
+        expected = {"persistence": "ingest", "projections": "views", "session-api": "api"}
+        assert key == expected.get(name.partition("/")[0], "uri"), name

@@ -27,10 +27,11 @@ class Programs:
     prometheus: Path
     promtool: Path
 
-    def check(self, *arguments: str | Path) -> str:
-        """Run promtool and return what it prints; fail the test with it if promtool refuses."""
+    def check(self, *arguments: str | Path, text: str = "") -> str:
+        """Run promtool on files or a text, and return what it prints; fail the test if promtool refuses."""
+        command = [self.promtool, *arguments]
         done = subprocess.run(
-            [self.promtool, *arguments], capture_output=True, text=True, timeout=SECONDS, check=False
+            command, input=text, capture_output=True, text=True, timeout=SECONDS, check=False
         )
         assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
         return done.stdout

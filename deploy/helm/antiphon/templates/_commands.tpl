@@ -38,5 +38,5 @@
   securityContext: {{- include "antiphon.containerSecurity" . | nindent 4 }}
   env: {{- include "antiphon.env.ensure" . | trim | nindent 4 }}
   resources: {{- toYaml .Values.migration.resources | nindent 4 }}
-  volumeMounts: {{- include "antiphon.mounts" . | nindent 4 }}
+  volumeMounts: {{- include "antiphon.mounts" (dict "root" . "user" "persistence") | nindent 4 }}
 {{- end }}

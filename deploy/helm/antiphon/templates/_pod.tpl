@@ -24,12 +24,15 @@ imagePullSecrets:
 {{- end }}
 {{- end }}
 
+{{/* (dict "root" $ "user" KEY), as for the Secret of a user of NATS. */}}
 {{- define "antiphon.volumes" -}}
+{{- $secret := include "antiphon.nats-secret" . -}}
+{{- with .root -}}
 - {name: tmp, emptyDir: {sizeLimit: 256Mi}}
-{{- if and .Values.nats.auth.existingSecret (eq .Values.nats.auth.type "creds") }}
+{{- if and $secret (eq .Values.nats.auth.type "creds") }}
 - name: nats-auth
   secret:
-    secretName: {{ tpl .Values.nats.auth.existingSecret . | quote }}
+    secretName: {{ $secret | quote }}
     items: [{key: {{ .Values.nats.auth.credsKey | quote }}, path: nats.creds}]
 {{- end }}
 {{- if .Values.nats.tls.existingSecret }}
@@ -37,14 +40,18 @@ imagePullSecrets:
   secret: {secretName: {{ tpl .Values.nats.tls.existingSecret . | quote }}}
 {{- end }}
 {{- end }}
+{{- end }}
 
 {{- define "antiphon.mounts" -}}
+{{- $secret := include "antiphon.nats-secret" . -}}
+{{- with .root -}}
 - {name: tmp, mountPath: /tmp}
-{{- if and .Values.nats.auth.existingSecret (eq .Values.nats.auth.type "creds") }}
+{{- if and $secret (eq .Values.nats.auth.type "creds") }}
 - {name: nats-auth, mountPath: /etc/antiphon/nats-auth, readOnly: true}
 {{- end }}
 {{- if .Values.nats.tls.existingSecret }}
 - {name: nats-tls, mountPath: /etc/antiphon/nats-tls, readOnly: true}
+{{- end }}
 {{- end }}
 {{- end }}
 
