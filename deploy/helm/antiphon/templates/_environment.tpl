@@ -3,7 +3,10 @@
 {{- define "antiphon.env.nats" -}}
 - {name: ANTIPHON_NATS_URL, value: {{ tpl .Values.nats.url . | quote }}}
 {{- with .Values.nats.auth }}
-{{- if and .existingSecret (eq .type "userPassword") }}
+{{- if and .existingSecret (eq .type "userPassword") $.Values.secrets.asFiles }}
+- {name: ANTIPHON_NATS_USER_FILE, value: /etc/antiphon/secrets/nats/user}
+- {name: ANTIPHON_NATS_PASSWORD_FILE, value: /etc/antiphon/secrets/nats/password}
+{{- else if and .existingSecret (eq .type "userPassword") }}
 - name: ANTIPHON_NATS_USER
   valueFrom: {secretKeyRef: {name: {{ tpl .existingSecret $ | quote }}, key: {{ .userKey | quote }}}}
 - name: ANTIPHON_NATS_PASSWORD
@@ -33,18 +36,30 @@
 {{- end }}
 
 {{- define "antiphon.env.postgres" -}}
+{{- if .Values.secrets.asFiles -}}
+- {name: ANTIPHON_POSTGRES_DSN_FILE, value: /etc/antiphon/secrets/postgres/dsn}
+{{- else -}}
 - name: ANTIPHON_POSTGRES_DSN
   valueFrom:
     secretKeyRef: {name: {{ tpl .Values.postgres.existingSecret . | quote }}, key: {{ .Values.postgres.dsnKey | quote }}}
+{{- end }}
 {{- end }}
 
 {{- define "antiphon.env.livekit" -}}
 {{- with .Values.livekit -}}
 - {name: LIVEKIT_URL, value: {{ tpl .url $ | quote }}}
+{{- if $.Values.secrets.asFiles }}
+- {name: LIVEKIT_API_KEY_FILE, value: /etc/antiphon/secrets/livekit/key}
+- {name: LIVEKIT_API_SECRET_FILE, value: /etc/antiphon/secrets/livekit/secret}
+{{- else }}
 - name: LIVEKIT_API_KEY
   valueFrom: {secretKeyRef: {name: {{ tpl .existingSecret $ | quote }}, key: {{ .apiKeyKey | quote }}}}
 - name: LIVEKIT_API_SECRET
   valueFrom: {secretKeyRef: {name: {{ tpl .existingSecret $ | quote }}, key: {{ .apiSecretKey | quote }}}}
+{{- end }}
+{{- if .tls.existingSecret }}
+- {name: SSL_CERT_FILE, value: /etc/antiphon/livekit-tls/ca.crt}
+{{- end }}
 {{- end }}
 {{- end }}
 
@@ -72,7 +87,9 @@
 {{- with .Values.sessionApi.publicUrl }}
 - {name: ANTIPHON_API_PUBLIC_URL, value: {{ . | quote }}}
 {{- end }}
-{{- if .Values.sessionApi.bootstrapKeySecret }}
+{{- if and .Values.sessionApi.bootstrapKeySecret .Values.secrets.asFiles }}
+- {name: ANTIPHON_BOOTSTRAP_API_KEY_FILE, value: /etc/antiphon/secrets/bootstrap/api-key}
+{{- else if .Values.sessionApi.bootstrapKeySecret }}
 - name: ANTIPHON_BOOTSTRAP_API_KEY
   valueFrom:
     secretKeyRef:
