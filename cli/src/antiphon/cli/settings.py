@@ -65,6 +65,14 @@ class StackSettings(Settings):
     webhooks_port: Port = Field(8001, validation_alias="ANTIPHON_WEBHOOKS_PORT")
     persistence_health_port: Port = Field(8002, validation_alias="ANTIPHON_PERSISTENCE_HEALTH_PORT")
     agent_health_port: Port = Field(8003, validation_alias="ANTIPHON_AGENT_HEALTH_PORT")
+    api_metrics_port: Port = Field(
+        8006, validation_alias="ANTIPHON_API_METRICS_PORT", description="the port of session-api's `/metrics`"
+    )
+    webhooks_metrics_port: Port = Field(
+        8007,
+        validation_alias="ANTIPHON_WEBHOOKS_METRICS_PORT",
+        description="the port of webhook-ingest's `/metrics`",
+    )
 
     # an existing LiveKit server; without it the stack runs its own
     livekit_url: LiveKitUrl | None = Field(None, validation_alias="LIVEKIT_URL")
