@@ -77,7 +77,7 @@ docs: $(READY) ## build the site of the documentation into build/site
 	@$(SITE)
 	@echo "build/site/index.html"
 
-check: $(READY) ## lint, format, types, import rules, generated files, spelling, links of the docs
+check: $(READY) ## lint, format, types, import rules, generated files, spelling, style, known vulnerabilities, links
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy .
@@ -87,8 +87,12 @@ check: $(READY) ## lint, format, types, import rules, generated files, spelling,
 	@$(BIN)/python -m antiphon.agent_worker.generate . --check
 	@$(BIN)/python -m deploy.helm.values_reference --check docs/reference/helm-values.md
 	@$(BIN)/python -m tools.docs.event_catalogue --check docs/reference/events.md
+	@$(BIN)/python -m tools.docs.settings --check docs/reference/settings.md
+	@$(BIN)/python -m tools.docs.metrics --check docs/reference/metrics.md
 	@$(BIN)/python -m tools.dashboards --check
 	@$(BIN)/codespell
+	@$(BIN)/python -m tools.dependencies.audit
+	@$(BIN)/python -m tools.docs.style
 	@$(SITE)
 
 bench: $(READY) ## measure: a table, and JSON in bench-results/
@@ -105,6 +109,10 @@ contracts: $(READY) ## generate the schemas, the AsyncAPI document, the schema o
 	@mv docs/reference/helm-values.md.new docs/reference/helm-values.md
 	@$(BIN)/python -m tools.docs.event_catalogue > docs/reference/events.md.new
 	@mv docs/reference/events.md.new docs/reference/events.md
+	@$(BIN)/python -m tools.docs.settings > docs/reference/settings.md.new
+	@mv docs/reference/settings.md.new docs/reference/settings.md
+	@$(BIN)/python -m tools.docs.metrics > docs/reference/metrics.md.new
+	@mv docs/reference/metrics.md.new docs/reference/metrics.md
 	@$(BIN)/python -m tools.dashboards
 
 lock: $(READY) ## resolve the requirements into the lock files (ARGS=--upgrade)
@@ -115,6 +123,9 @@ lock: $(READY) ## resolve the requirements into the lock files (ARGS=--upgrade)
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 		--no-emit-index-url --no-annotate --group pyproject.toml:images --constraint requirements.lock \
 		--output-file deploy/images/tools.lock $(ARGS)
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+		--no-emit-index-url --no-annotate --allow-unsafe --group pyproject.toml:audit --constraint requirements.lock \
+		--output-file tools/dependencies/audit.lock $(ARGS)
 
 release: $(READY) ## build, check and list a release; publishes nothing (ARGS=--rehearse)
 	@$(BIN)/python -m tools.release $(ARGS)

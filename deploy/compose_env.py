@@ -2,7 +2,8 @@
 
     python3 -m deploy.compose_env --help
 
-It needs Python alone. An existing file is kept: its secrets open the data that the volumes hold.
+It needs Python alone. An existing file keeps its secrets, which open the data that the volumes hold, and gets
+those that it lacks.
 """
 
 import argparse
@@ -19,6 +20,18 @@ ROOT = Path(__file__).parents[1]
 FILE = ROOT / "deploy" / ".env"
 ELSEWHERE = ("192.0.2.1", 9)  # an address for documentation: connecting a UDP socket sends nothing
 BROKERS = ("nats", "nats-2", "nats-3")
+# of the broker, beside the operator's NATS_PASSWORD; tests compare them with deploy/nats/users.conf
+NATS_USERS = (
+    "PERSISTENCE",
+    "SESSION_API",
+    "WEBHOOK_INGEST",
+    "AGENT_WORKER",
+    "RECORDER",
+    "FLOW_PUBLISHER",
+    "FLEET",
+    "BACKUP",
+    "SUPERVISOR",
+)
 MOUNTED = ("deploy/nats", "deploy/prometheus", "deploy/grafana", "flows")  # and read by users of containers
 
 
@@ -26,7 +39,10 @@ def new_secrets() -> dict[str, str]:
     """Return new passwords and keys; each starts with a letter and needs no escape anywhere."""
     return {
         "NATS_PASSWORD": f"n{secrets.token_hex(20)}",
+        **{f"NATS_{user}_PASSWORD": f"n{secrets.token_hex(20)}" for user in NATS_USERS},
         "POSTGRES_PASSWORD": f"p{secrets.token_hex(20)}",
+        "POSTGRES_PERSISTENCE_PASSWORD": f"p{secrets.token_hex(20)}",
+        "POSTGRES_SESSION_API_PASSWORD": f"p{secrets.token_hex(20)}",
         "LIVEKIT_API_KEY": f"API{secrets.token_hex(6)}",
         "LIVEKIT_API_SECRET": f"s{secrets.token_hex(24)}",
         "ANTIPHON_API_KEY": f"ak_{secrets.token_hex(24)}",
@@ -77,6 +93,15 @@ def write(file: Path, values: Mapping[str, str]) -> None:
         stream.writelines(f"{name}={value}\n" for name, value in values.items())
 
 
+def add_secrets(file: Path) -> list[str]:
+    """Add the secrets that a file of an earlier version lacks; return their names."""
+    found = {line.partition("=")[0].strip() for line in file.read_text().splitlines()}
+    missing = {name: value for name, value in new_secrets().items() if name not in found}
+    with file.open("a") as stream:
+        stream.writelines(f"\n{name}={value}" for name, value in missing.items())
+    return list(missing)
+
+
 def _address(text: str) -> str:
     return str(ipaddress.IPv4Address(text))
 
@@ -113,6 +138,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         write(options.file, chosen)
     except FileExistsError:
+        if added := add_secrets(options.file):
+            print(f"{options.file}: added {', '.join(added)}; the rest is kept.")
+            return 0
         print(
             f"compose_env: {options.file} exists and is kept: its secrets open the stored data",
             file=sys.stderr,

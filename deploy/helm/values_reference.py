@@ -91,7 +91,7 @@ def render(values: Sequence[Value]) -> str:
         heading = value.path[0] if len(value.path) > 1 else "names and labels"
         if heading != block:
             block = heading
-            parts.append(f"\n## {block}\n\n| value | default | what it is |\n|---|---|---|\n")
+            parts.append(f"\n## `{block}`\n\n| value | default | what it is |\n|---|---|---|\n")
         name = ".".join(value.path)
         parts.append(f"| `{name}` | {_default(value.default)} | {_cell(value.comment)} |\n")
     return "".join(parts)

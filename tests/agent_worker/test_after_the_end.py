@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from livekit import api, rtc
 from tests.agent_worker.test_leaving import AGENTS, caller, dispatch, of_type, request, until
 
+from antiphon.chassis.livekit_keys import LiveKitKeys
 from antiphon.contracts.events.session import CloseReason, SessionClosed
 from antiphon.contracts.events.turn import TurnSaved
 from antiphon.webhook_ingest.ended_rooms import LiveKitRooms
@@ -70,7 +71,7 @@ async def a_room_that_is_made_again_is_closed(live_sessions: "Sessions") -> None
 async def a_room_that_no_recorder_comes_to_is_closed(live_sessions: "Sessions") -> None:
     session_id = await live_sessions.request(agent_name="nobody")
     server = live_sessions.livekit
-    rooms = LiveKitRooms(server.url, server.keys.key, server.keys.secret)
+    rooms = LiveKitRooms(server.url, LiveKitKeys(server.keys.key, server.keys.secret))
     found = await live_sessions.rooms.room.list_rooms(api.ListRoomsRequest(names=[session_id]))
 
     assert not await rooms.delete(session_id, "RM_another")

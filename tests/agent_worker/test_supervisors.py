@@ -11,6 +11,7 @@ import pytest
 from livekit import rtc
 
 from antiphon.chassis.bus import outgoing
+from antiphon.chassis.livekit_keys import LiveKitKeys
 from antiphon.contracts.envelope import seal
 from antiphon.contracts.events.command import CommandRequested
 from antiphon.contracts.supervision import SUPERVISE, TOPIC
@@ -52,7 +53,7 @@ class Watcher:
 def join(live_sessions: "Sessions") -> Callable[..., Any]:
     """Join a session with a token that session-api would sign."""
     keys = live_sessions.livekit.keys
-    tokens = JoinTokens(keys.key, keys.secret, deployment="dpl_test")
+    tokens = JoinTokens(LiveKitKeys(keys.key, keys.secret), deployment="dpl_test")
 
     @asynccontextmanager
     async def join(session_id: str, identity: str, **options: Any) -> AsyncIterator[tuple[rtc.Room, Watcher]]:

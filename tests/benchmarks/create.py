@@ -15,6 +15,7 @@ from pathlib import Path
 from tests.fixtures.stack_settings import isolated_settings
 
 from antiphon.chassis.bus import Bus
+from antiphon.chassis.livekit_keys import LiveKitKeys
 from antiphon.cli.embedded import EmbeddedStack
 from antiphon.cli.stack.ports import free_port
 from antiphon.cli.supervisor.state import Addresses
@@ -111,7 +112,7 @@ async def _with_livekit(where: Addresses, report: Report) -> None:
         "LIVEKIT_API_KEY": key,
         "LIVEKIT_API_SECRET": secret,
     }
-    rooms = LiveKit(where.livekit_url, key, secret, deployment="benchmrk", timeout_seconds=5)
+    rooms = LiveKit(where.livekit_url, LiveKitKeys(key, secret), deployment="benchmrk", timeout_seconds=5)
 
     async def create_room() -> None:
         await rooms.create_room(new_session_id(datetime.now(UTC), os.urandom(10)), "default", AGENT)

@@ -9,6 +9,7 @@ from typing import Any
 
 from antiphon.chassis.bus import Bus, outgoing
 from antiphon.chassis.database import Database
+from antiphon.chassis.nats_access import NatsAccess
 from antiphon.contracts.envelope import Envelope, seal
 from antiphon.contracts.events.turn import TurnSaved
 from antiphon.contracts.ids import agent_event_id, named_session_id
@@ -26,7 +27,7 @@ EVENTS = 60_000
 CALLS = 320  # sessions that run at the same time
 PASSES = 2
 
-Loop = Callable[[str, Database, asyncio.Event], Coroutine[Any, Any, None]]
+Loop = Callable[[Any, Database, asyncio.Event], Coroutine[Any, Any, None]]
 
 
 async def run(servers: Servers, report: Report) -> None:
@@ -41,11 +42,11 @@ async def run(servers: Servers, report: Report) -> None:
         for number in range(1, PASSES + 1):
             report.step(f"bare loop without the hash chain, pass {number} of {PASSES}", seconds=120)
             async with _without_chain(database):
-                unchained = max(unchained, await _throughput(bare_loop, servers.nats_url, database))
+                unchained = max(unchained, await throughput(bare_loop, servers.nats_url, database))
             report.step(f"bare loop, pass {number} of {PASSES}", seconds=120)
-            bare = max(bare, await _throughput(bare_loop, servers.nats_url, database))
+            bare = max(bare, await throughput(bare_loop, servers.nats_url, database))
             report.step(f"ingest, pass {number} of {PASSES}", seconds=120)
-            ours = max(ours, await _throughput(_ingest, servers.nats_url, database))
+            ours = max(ours, await throughput(ingest, servers.nats_url, database))
         report.step("verify the log", seconds=120)
         verified = await verify_log(database)
         if not verified.ok:
@@ -136,13 +137,14 @@ def conversation(events: int, name: str = "benchmark") -> Iterator[Envelope]:
         )
 
 
-async def _throughput(loop: Loop, nats_url: str, database: Database) -> float:
+async def throughput(loop: Loop, broker: str | NatsAccess, database: Database, events: int = EVENTS) -> float:
+    """Return the events that a loop commits in a second, from the start of a stream of so many."""
     await database.pool.execute("truncate event_log, checkpoints, dead_letters")
     stop = asyncio.Event()
     started = time.perf_counter()
-    running = asyncio.create_task(loop(nats_url, database, stop))
+    running = asyncio.create_task(loop(broker, database, stop))
     try:
-        while await _position(database) < EVENTS:
+        while await _position(database) < events:
             if running.done():
                 await running
             await asyncio.sleep(0.02)
@@ -150,15 +152,16 @@ async def _throughput(loop: Loop, nats_url: str, database: Database) -> float:
     finally:
         stop.set()
         await running
-    return EVENTS / seconds
+    return events / seconds
 
 
 async def _position(database: Database) -> int:
     return int(await database.pool.fetchval("select coalesce(max(position), 0) from checkpoints"))
 
 
-async def _ingest(nats_url: str, database: Database, stop: asyncio.Event) -> None:
-    bus = await Bus.connect(nats_url, name="ingest")
+async def ingest(broker: str | NatsAccess, database: Database, stop: asyncio.Event) -> None:
+    """Commit events as persistence does, until stopped."""
+    bus = await Bus.connect(broker, name="ingest")
     readiness = ReadinessCheck()
     writer = GroupWriter(database)
     partitions = [

@@ -30,6 +30,7 @@ BENCHMARKS = {
     "recorder": "tests.benchmarks.recorder",
     "tools": "tests.benchmarks.tools",
     "ingest": "tests.benchmarks.ingest",
+    "locked": "tests.benchmarks.locked",
     "partition": "tests.benchmarks.partition",
     "lag": "tests.benchmarks.lag",
     "views": "tests.benchmarks.views",
@@ -51,6 +52,7 @@ BENCHMARKS = {
     "footprint": "tests.benchmarks.footprint",
     "call": "tests.benchmarks.call",
     "stored": "tests.benchmarks.stored",
+    "telemetry": "tests.benchmarks.telemetry",
 }
 ROW = "{:<62}{:>18}  {:<36}{:>6}  {:<20}{}"
 

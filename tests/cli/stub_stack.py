@@ -5,6 +5,7 @@ from pathlib import Path
 
 from antiphon.chassis.settings import load
 from antiphon.cli.settings import StackSettings
+from antiphon.cli.stack.nats_users import Login
 from antiphon.cli.stack.process import Command
 from antiphon.cli.supervisor.__main__ import default_plan, run
 from antiphon.cli.supervisor.plan import Plan
@@ -25,8 +26,8 @@ BROKEN = "import sys; sys.exit('it does not start')"
 class StubPlan(Plan):
     """The real plan, with other programs for the services."""
 
-    def _command(self, module: tuple[str, ...], extra: dict[str, str]) -> Command:
-        real = super()._command(module, extra)
+    def _command(self, module: tuple[str, ...], extra: dict[str, str], login: Login) -> Command:
+        real = super()._command(module, extra, login)
         ports = {
             "antiphon.persistence": self.settings.persistence_health_port,
             "antiphon.session_api": self.settings.api_port,
@@ -35,7 +36,7 @@ class StubPlan(Plan):
         }
         broken = (self.settings.home / "break").exists() and module[0] == "antiphon.session_api"
         program = BROKEN if broken else SERVER
-        if module[-1] == "migrate" or "publish-flows" in module:
+        if {"migrate", "roles", "publish-flows"} & set(module):
             program = "print('done')"
         if "recreate" in module:
             program = f"print({' '.join(module)!r})"

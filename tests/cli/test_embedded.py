@@ -164,7 +164,15 @@ async def test_another_user_of_the_machine_reaches_neither_nats_nor_postgres(run
 
 
 @pytest.mark.parametrize(
-    "name", ["nats/users.json", "nats/nats.conf", "postgres/password", "livekit/livekit.yaml", "state.json"]
+    "name",
+    [
+        "nats/users.json",
+        "nats/nats.conf",
+        "postgres/password",
+        "postgres/logins.json",
+        "livekit/livekit.yaml",
+        "state.json",
+    ],
 )
 def test_a_file_with_a_secret_is_private(running: EmbeddedStack, name: str) -> None:
     assert stat.S_IMODE((running.settings.home / name).stat().st_mode) == 0o600

@@ -91,7 +91,7 @@ def _methods(resource: object) -> dict[str, inspect.Signature]:
     }
 
 
-@pytest.mark.parametrize("part", ["sessions", "flows", "keys"])
+@pytest.mark.parametrize("part", ["sessions", "flows", "keys", "audit"])
 def test_both_clients_have_the_same_methods(part: str) -> None:
     where = ("http://127.0.0.1:1", "a-key")
 

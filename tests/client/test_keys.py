@@ -54,3 +54,12 @@ async def test_a_key_is_made_used_rotated_and_revoked(admin: AsyncAntiphon, netw
     async with AsyncAntiphon(network.url, new.secret) as user:
         with pytest.raises(AuthenticationError):
             await anext(user.sessions.list())
+
+    acts = [act async for act in admin.audit.list(page_size=1)]
+    assert [(act.kind, act.target, act.outcome) for act in acts] == [
+        ("key.create", made.id, "done"),
+        ("key.rotate", made.id, "done"),
+        ("key.revoke", new.id, "done"),
+    ]
+    since = acts[1].at
+    assert [act.id async for act in admin.audit.list(kind=["key.rotate"], since=since)] == [acts[1].id]

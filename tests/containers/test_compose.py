@@ -12,7 +12,7 @@ from deploy import compose_env
 from deploy.images.build import SERVICES, Docker
 from tests.containers.conftest import Platform, programs, running
 
-ONE_SHOT = ("migrate", "streams", "publish-flows")
+ONE_SHOT = ("migrate", "roles", "streams", "publish-flows")
 SERVERS = ("nats", "postgres", "livekit", "prometheus")
 CLOSED_SECONDS = 240.0
 CLUSTER_SECONDS = 300.0

@@ -1,12 +1,18 @@
 """The file of variables for compose: new secrets, private, never written over."""
 
+import re
 import stat
 from pathlib import Path
 
 import pytest
 from deploy import compose_env
 
-SECRETS = {"NATS_PASSWORD", "POSTGRES_PASSWORD", "LIVEKIT_API_KEY", "LIVEKIT_API_SECRET", "ANTIPHON_API_KEY"}
+from antiphon.chassis.nats_config import Limits, accounts, as_config, variable_of
+from antiphon.chassis.nats_users import users
+
+USERS = {f"NATS_{user}_PASSWORD" for user in compose_env.NATS_USERS}
+OTHERS = {"NATS_PASSWORD", "POSTGRES_PASSWORD", "LIVEKIT_API_KEY", "LIVEKIT_API_SECRET", "ANTIPHON_API_KEY"}
+SECRETS = OTHERS | USERS
 
 
 def read(file: Path) -> dict[str, str]:
@@ -29,14 +35,33 @@ def test_a_new_file_has_new_secrets_that_only_its_owner_reads(tmp_path: Path) ->
     assert len(read(one)["ANTIPHON_API_KEY"]) >= 32
 
 
-def test_an_existing_file_is_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_existing_file_keeps_its_secrets_and_gets_what_it_lacks(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     file = tmp_path / "env"
-    file.write_text("NATS_PASSWORD=old\n")
+    file.write_text("".join(f"{name}=old\n" for name in sorted(OTHERS)).rstrip())
 
+    assert compose_env.main(["--file", str(file), "--node-ip", "192.0.2.7"]) == 0
+    assert "added NATS_PERSISTENCE_PASSWORD, " in capsys.readouterr().out
+    found = dict(line.split("=") for line in file.read_text().split())
+    assert {name for name, value in found.items() if value == "old"} == OTHERS
+    assert found.keys() == SECRETS
     assert compose_env.main(["--file", str(file), "--node-ip", "192.0.2.7"]) == 1
 
-    assert file.read_text() == "NATS_PASSWORD=old\n"
+    assert found == dict(line.split("=") for line in file.read_text().split())
     assert "exists and is kept: its secrets open the stored data" in capsys.readouterr().err
+
+
+def test_the_users_of_the_broker_are_those_of_the_code() -> None:
+    """`python -m antiphon.persistence nats-users --max-file 24GB > deploy/nats/users.conf` mends it."""
+    limits = Limits(file_bytes=24 << 30)
+    config = as_config(accounts(users(), limits), variable_of)
+
+    assert (compose_env.ROOT / "deploy" / "nats" / "users.conf").read_text() == config
+    wanted = set(re.findall(r"\$(NATS_[A-Z_]+_PASSWORD)", config))
+    assert wanted == USERS | {"NATS_OPERATOR_PASSWORD"}
+    compose = (compose_env.ROOT / "deploy" / "compose.yaml").read_text()
+    assert not [name for name in wanted if f"      {name}: " not in compose]
 
 
 def test_a_cluster_names_three_brokers(tmp_path: Path) -> None:

@@ -4,9 +4,7 @@ from pathlib import PurePosixPath
 
 import pytest
 from mkdocs.exceptions import PluginError
-from tools.docs import event_catalogue, site
-
-from antiphon.contracts.registry import EVENTS
+from tools.docs import site
 
 
 @pytest.mark.parametrize(
@@ -61,10 +59,3 @@ def test_a_page_may_link_to_elsewhere_and_has_the_shim_of_its_own() -> None:
     assert site._offline(html, "how-to/a.html").endswith(
         'src="../assets/javascripts/iframe-worker.js"></script>'
     )
-
-
-def test_the_catalogue_has_every_event_with_an_example() -> None:
-    sections = event_catalogue.page().split("\n## ")
-
-    assert [section.split("\n")[0] for section in sections[2:]] == [event.TYPE for event in EVENTS]
-    assert all("```json" in section for section in sections[2:])

@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 
 import httpx
 import pytest
+from tests.doubles.otlp_receiver import OtlpReceiver
 from tests.fixtures.stack_settings import isolated_settings
 from tests.journeys.json_api import Json, SessionApi
 
@@ -24,10 +25,24 @@ Outage = Callable[..., AbstractContextManager[None]]
 
 
 @pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedStack]:
-    """A running stack; a journey that stops a server waits until the stack is ready again."""
-    with EmbeddedStack(isolated_settings(tmp_path_factory.mktemp("stack"))) as running:
-        yield running
+def traces() -> Iterator[OtlpReceiver]:
+    """The receiver of the traces of all journeys."""
+    with OtlpReceiver().running() as receiver:
+        yield receiver
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory, traces: OtlpReceiver) -> Iterator[EmbeddedStack]:
+    """A running stack, traced; a journey that stops a server waits until the stack is ready again.
+
+    At the end, no service has used a subject of NATS that its user may not.
+    """
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", traces.url)
+        with EmbeddedStack(isolated_settings(tmp_path_factory.mktemp("stack"))) as running:
+            yield running
+            log = (running.settings.home / "logs" / "nats.log").read_text()
+    assert not [line for line in log.splitlines() if " Violation - " in line]
 
 
 @pytest.fixture

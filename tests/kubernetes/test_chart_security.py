@@ -227,3 +227,40 @@ def test_livekit_by_tls_is_reached_at_443() -> None:
 
     ports = [port["port"] for rule in policies["session-api"]["spec"]["egress"] for port in rule["ports"]]
     assert ports == [4222, 5432, 7880, 443]
+
+
+@pytest.mark.parametrize("kind", ["userPassword", "creds"])
+def test_each_pod_gets_the_secret_of_its_own_user_of_nats_and_no_other(kind: str) -> None:
+    keys = ("persistence", "sessionApi", "webhookIngest", "agentWorker", "flowPublisher")
+    values = copy.deepcopy(FULL)
+    values["nats"]["auth"] |= {
+        "type": kind,
+        "existingSecret": "shared-of-nats",
+        "users": {key: {"existingSecret": f"of-{key}"} for key in keys},
+    }
+    found = {name: _secrets_of_nats(pod, kind) for name, pod in pods(render(values))}
+
+    own = {
+        "persistence": "of-persistence",
+        "projections": "of-persistence",
+        "session-api": "of-sessionApi",
+        "webhook-ingest": "of-webhookIngest",
+        "agent-worker": "of-agentWorker",
+        "publish-flows": "of-flowPublisher",
+        "fleet": "shared-of-nats",
+    }
+    for part, secret in own.items():
+        [names] = [names for name, names in found.items() if part in name]
+        assert names == {secret}, part
+
+
+def _secrets_of_nats(pod: Object, kind: str) -> set[str]:
+    if kind == "creds":
+        volumes = pod["spec"].get("volumes", ())
+        return {volume["secret"]["secretName"] for volume in volumes if volume["name"] == "nats-auth"}
+    return {
+        variable["valueFrom"]["secretKeyRef"]["name"]
+        for container in containers(pod)
+        for variable in container.get("env", ())
+        if variable["name"] == "ANTIPHON_NATS_PASSWORD"
+    }

@@ -29,7 +29,13 @@ BLOCKS: dict[str, type[Settings]] = {
     "fleet": FleetSettings,
 }
 COMPONENTS = {re.sub("([A-Z])", lambda match: f"-{match[1].lower()}", key): key for key in BLOCKS}
-TELEMETRY = {"OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_SERVICE_NAME"}
+# of libraries
+TELEMETRY = {"OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_SERVICE_NAME", "SSL_CERT_FILE"}
+FILES = {
+    "secrets": {"asFiles": True},
+    "postgres": {"tls": {"existingSecret": "db-tls"}},
+    "livekit": {"tls": {"existingSecret": "livekit-tls"}},
+}
 # what Secrets and the downward API would say
 KNOWN = {
     "ANTIPHON_POSTGRES_DSN": "postgresql://me:secret@db:5432/antiphon",
@@ -56,10 +62,41 @@ def services(values: dict[str, Any]) -> Iterator[tuple[str, dict[str, str]]]:
         yield COMPONENTS[component], variables(container)
 
 
-@pytest.mark.parametrize("values", [{}, FULL, over(FULL, PASSWORDS)], ids=["least", "most", "passwords"])
+@pytest.mark.parametrize(
+    "values",
+    [{}, FULL, over(FULL, PASSWORDS), over(over(FULL, PASSWORDS), FILES)],
+    ids=["least", "most", "passwords", "files"],
+)
 def test_every_variable_is_a_setting_of_its_service(values: dict[str, Any]) -> None:
     for block, environment in services(values):
         assert set(environment) - names(BLOCKS[block]) - TELEMETRY == set(), block
+
+
+def test_secrets_as_files_are_mounted_where_the_variables_say_and_nowhere_else() -> None:
+    found = render(over(over(FULL, PASSWORDS), FILES))
+    named = {name: pod for name, pod in pods(found) if not name.startswith("Pod/")}  # that of `helm test`
+    assert len(named) == 8
+    for name, pod in named.items():
+        volumes = {
+            volume["name"]: volume["secret"] for volume in pod["spec"]["volumes"] if "secret" in volume
+        }
+        read: set[str] = set()
+        for container in containers(pod):
+            mounts = {mount["mountPath"]: mount for mount in container["volumeMounts"]}
+            for variable in container.get("env", ()):
+                path = variable.get("value", "")
+                assert "secretKeyRef" not in variable.get("valueFrom", {}), (name, variable)
+                if variable["name"].endswith("_FILE"):
+                    folder, _, file = path.rpartition("/")
+                    items = volumes[mounts[folder]["name"]].get("items")
+                    assert items is None or file in {item["path"] for item in items}
+                    assert "subPath" not in mounts[folder]
+                    read.add(mounts[folder]["name"])
+        unread = {volume for volume in volumes if volume.startswith("secrets-")} - read
+        assert unread == set(), name
+    workers = str(named["Deployment/voice-agent-worker"])
+    assert "postgres" not in workers
+    assert "secrets-livekit" in workers
 
 
 def test_a_service_starts_with_what_it_gets(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,3 +177,27 @@ def test_pages_name_each_setting() -> None:
         missing = {name for name in environment if f"`{name}`" not in page}
         assert missing == set(), block
     assert len(list(pods(render(FULL)))) == 9
+
+
+def test_each_service_has_the_login_of_its_key_and_migrations_that_of_the_owner() -> None:
+    """A service without a key of its own has the owner's, as the whole chart without any."""
+    keys = {"persistence": "ingest", "projections": "views", "sessionApi": "api"}
+
+    def dsn_keys(values: dict[str, Any]) -> dict[str, str]:
+        found = {}
+        for kind in ("Deployment", "Job"):
+            for name, workload in of_kind(kind, render(values)).items():
+                for container in containers(workload["spec"]["template"]):
+                    for each in container.get("env", ()):
+                        if each["name"] == "ANTIPHON_POSTGRES_DSN":
+                            found[f"{name}/{container['name']}"] = each["valueFrom"]["secretKeyRef"]["key"]
+        return found
+
+    alone = dsn_keys(FULL)
+    assert set(alone.values()) == {"uri"}
+    given = dsn_keys(over(FULL, {"postgres": {"dsnKeys": keys}}))
+    assert given.keys() == alone.keys()
+    assert set(given.values()) == {"uri", *keys.values()}
+    for name, key in given.items():
+        expected = {"persistence": "ingest", "projections": "views", "session-api": "api"}
+        assert key == expected.get(name.partition("/")[0], "uri"), name

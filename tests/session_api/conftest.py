@@ -132,8 +132,7 @@ def settings_for(livekit_url: str, **changes: Any) -> ApiSettings:
 def rooms_for(settings: ApiSettings) -> LiveKit:
     return LiveKit(
         settings.livekit_url,
-        settings.livekit_api_key,
-        settings.livekit_api_secret,
+        settings.livekit_keys(),
         deployment=DEPLOYMENT.id,
         timeout_seconds=settings.livekit_timeout_seconds,
     )
@@ -153,17 +152,18 @@ Start = Callable[..., Awaitable[Running]]
 
 @pytest.fixture
 async def start(bus: Bus, database: Database, livekit: FakeLiveKit, buckets: Buckets) -> AsyncIterator[Start]:
-    """A function that starts a session-api with changed settings."""
+    """A function that starts a session-api with changed settings, or with another `database`."""
     stops: list[tuple[asyncio.Event, asyncio.Task[None], LiveKit]] = []
 
     async def starting(**changes: Any) -> Running:
+        used = changes.pop("database", database)
         settings = settings_for(livekit.url, **changes)
         stop, rooms = asyncio.Event(), rooms_for(settings)
         keys, flows = buckets
         dependencies = wire(
             settings,
             bus=bus,
-            database=database,
+            database=used,
             rooms=rooms,
             keys=keys,
             flows=flows,

@@ -11,6 +11,7 @@ import pytest
 
 from antiphon.chassis.bus import Bus
 from antiphon.contracts.api_keys import ApiKey, encode_key, key_digest
+from antiphon.contracts.audit import Actor
 from antiphon.session_api.keys import store as store_module
 
 Put = Callable[..., Awaitable[str]]
@@ -324,8 +325,8 @@ async def test_a_revocation_on_one_replica_reaches_another(
 
 async def test_a_bootstrap_key_is_made_once_and_stays_revoked(running: Any, bus: Bus) -> None:
     store, secret = running.dependencies.key_store, "b" * 32
-    assert await store.bootstrap(secret)
-    assert not await store.bootstrap(secret)
+    assert await store.bootstrap(secret, Actor("service:test"))
+    assert not await store.bootstrap(secret, Actor("service:test"))
 
     async with with_key(running, secret) as first:
         [own] = [key for key in (await first.get("/v1/keys")).json()["keys"] if key["operator"]]
@@ -336,7 +337,7 @@ async def test_a_bootstrap_key_is_made_once_and_stays_revoked(running: Any, bus:
         assert "last operator's key" in refused.json()["detail"]
         assert "Rotate it instead" in refused.json()["detail"]
         await first.post(f"/v1/keys/{own['id']}/revoke", json={"force": True})
-    assert not await store.bootstrap(secret)
+    assert not await store.bootstrap(secret, Actor("service:test"))
     assert await status_with(running, secret) == 401
 
 

@@ -7,16 +7,21 @@ from typing import Any
 import pytest
 from tests.session_api.fake_livekit import API_KEY, API_SECRET
 
+from antiphon.chassis import tracing
+from antiphon.chassis.livekit_keys import LiveKitKeys
 from antiphon.chassis.settings import http_url, websocket_url
 from antiphon.session_api.livekit import LiveKit, LiveKitRefused, LiveKitUnavailable
 
+TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 SESSION = "ses_01m7yq1we0eqq9xvayxnfetqqd"
 
 
 @pytest.fixture
 async def rooms(livekit: Any) -> AsyncIterator[LiveKit]:
     """The client under test."""
-    client = LiveKit(livekit.url, API_KEY, API_SECRET, deployment="testonly", timeout_seconds=0.3)
+    client = LiveKit(
+        livekit.url, LiveKitKeys(API_KEY, API_SECRET), deployment="testonly", timeout_seconds=0.3
+    )
     yield client
     await client.close()
 
@@ -30,6 +35,15 @@ async def test_create_room_carries_the_agent_dispatch(rooms: LiveKit, livekit: A
     assert [agent.agent_name for agent in room.agents] == ["antiphon"]
     expected = {"session_id": SESSION, "tenant": "default", "deployment": "testonly"}
     assert json.loads(room.metadata) == json.loads(room.agents[0].metadata) == expected
+
+
+async def test_only_the_job_is_told_the_trace(rooms: LiveKit, livekit: Any) -> None:
+    with tracing.continue_from(TRACE):
+        await rooms.create_room(SESSION, "default", "antiphon")
+
+    [room] = livekit.created
+    assert json.loads(room.agents[0].metadata)["traceparent"] == TRACE
+    assert "traceparent" not in room.metadata
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
@@ -56,7 +70,9 @@ async def test_timeout_raises_unavailable(rooms: LiveKit, livekit: Any) -> None:
 
 
 async def test_refused_connection_raises_unavailable() -> None:
-    client = LiveKit("ws://127.0.0.1:1", API_KEY, API_SECRET, deployment="testonly", timeout_seconds=1)
+    client = LiveKit(
+        "ws://127.0.0.1:1", LiveKitKeys(API_KEY, API_SECRET), deployment="testonly", timeout_seconds=1
+    )
 
     with pytest.raises(LiveKitUnavailable):
         await client.create_room(SESSION, "default", "antiphon")

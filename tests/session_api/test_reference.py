@@ -46,3 +46,19 @@ def test_each_problem_type_is_in_the_table() -> None:
 
     for name in PROBLEMS:
         assert re.search(rf"^\| [\d, ]+ \| `{name}` \|", page, re.MULTILINE)
+
+
+def test_each_object_of_an_answer_has_its_fields() -> None:
+    document = openapi_document()
+    page = markdown(document)
+    headings = re.findall(r"^#+ (.+)$", page, re.MULTILINE)
+
+    assert len({heading.lower() for heading in headings}) == len(headings)  # their anchors differ
+    for name in re.findall(r"\]\(#(\w+)\)", page):
+        assert name in {re.sub(r"\W", "-", heading.lower()) for heading in headings}
+    for name, schema in document["components"]["schemas"].items():
+        if f"\n### {name}\n" in page:
+            section = page.partition(f"\n### {name}\n")[2].partition("\n#")[0]
+            assert all(f"| `{field}` |" in section for field in schema["properties"])
+    assert {"Session", "TurnView", "CreateResponse", "ProblemDocument"} <= set(headings)
+    assert "SessionRequestedEvent" not in headings  # events.md has it

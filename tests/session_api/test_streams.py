@@ -12,6 +12,7 @@ from structlog.testing import capture_logs
 
 from antiphon.chassis.bus import Bus
 from antiphon.contracts.api_keys import ApiKey, KeyLimits, encode_key, key_digest
+from antiphon.contracts.audit import Actor
 from antiphon.session_api.keys.records import Keys
 from antiphon.session_api.problems import Problem
 from antiphon.session_api.streams import OpenStream, Streams
@@ -71,7 +72,7 @@ async def test_revoking_a_key_ends_its_streams_and_no_others(
         streaming(client, session_id, "leaver") as leaving,
         streaming(client, session_id, "reader") as staying,
     ):
-        await running.dependencies.key_store.revoke(digest)
+        await running.dependencies.key_store.revoke(digest, Actor("service:test"))
         await end_of(leaving)
 
         with pytest.raises(TimeoutError):
@@ -166,7 +167,7 @@ async def test_a_wait_whose_key_is_revoked_is_answered(
         client.get(f"/v1/sessions/{session_id}?wait=ready&timeout_seconds=9", headers=both, timeout=60)
     )
     await asyncio.sleep(0.5)
-    await running.dependencies.key_store.revoke(digest)
+    await running.dependencies.key_store.revoke(digest, Actor("service:test"))
 
     assert (await waiting).status_code == 202
 
@@ -189,7 +190,7 @@ async def test_a_stream_whose_key_ends_before_it_starts_responds_401(
         client.get(f"/v1/sessions/{session_id}/events", headers=headers, timeout=60)
     )
     await reached.wait()
-    await running.dependencies.key_store.revoke(digest)
+    await running.dependencies.key_store.revoke(digest, Actor("service:test"))
 
     response = await opening
     assert response.status_code == 401

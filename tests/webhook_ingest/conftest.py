@@ -16,6 +16,7 @@ from tests.fixtures.clock import FixedClock
 from antiphon.chassis.bus import Bus
 from antiphon.chassis.health import Health
 from antiphon.chassis.http.exchange import HttpPolicy
+from antiphon.chassis.livekit_keys import LiveKitKeys
 from antiphon.webhook_ingest.app import create_app
 from antiphon.webhook_ingest.publisher import WebhookPublisher
 from antiphon.webhook_ingest.settings import BODY_LIMIT_BYTES, RETRY_AFTER_SECONDS
@@ -75,7 +76,7 @@ def clock() -> FixedClock:
 async def client(bus: Bus, clock: FixedClock) -> AsyncIterator[httpx.AsyncClient]:
     """An HTTP client of a webhook-ingest on a real broker."""
     publisher = WebhookPublisher(
-        bus, deployment=DEPLOYMENT, api_key=API_KEY, api_secret=API_SECRET, clock=clock, timeout_seconds=1.0
+        bus, deployment=DEPLOYMENT, keys=LiveKitKeys(API_KEY, API_SECRET), clock=clock, timeout_seconds=1.0
     )
     policy = HttpPolicy(
         body_limit_bytes=BODY_LIMIT_BYTES, deadline_seconds=5.0, retry_after_seconds=RETRY_AFTER_SECONDS

@@ -7,6 +7,7 @@ from datetime import timedelta
 import jwt
 import pytest
 
+from antiphon.chassis.livekit_keys import KeyPair
 from antiphon.webhook_ingest.signatures import BadSignature, verified_digest, verify_body
 
 BODY = b'{"event":"room_started"}'
@@ -14,12 +15,21 @@ BODY = b'{"event":"room_started"}'
 Sign = Callable[..., str]
 
 
-def verify(body: bytes, authorization: str, **key: str) -> None:
-    verify_body(body, verified_digest(authorization, **key))
+def verify(body: bytes, authorization: str, *, api_key: str, api_secret: str) -> None:
+    verify_body(body, verified_digest(authorization, [KeyPair(api_key, api_secret)]))
 
 
 def test_livekit_signature_is_accepted(sign: Sign, verified_with: dict[str, str]) -> None:
     verify(BODY, sign(BODY), **verified_with)
+
+
+def test_a_signature_of_either_key_is_accepted_during_a_rotation(sign: Sign) -> None:
+    pairs = [KeyPair("new", "n" * 32), KeyPair("old", "o" * 32)]
+
+    for pair in pairs:
+        verify_body(BODY, verified_digest(sign(BODY, key=pair.key, secret=pair.secret), pairs))
+    with pytest.raises(BadSignature):
+        verified_digest(sign(BODY, key="new", secret="o" * 32), pairs)
 
 
 def test_wrong_secret_raises(sign: Sign, verified_with: dict[str, str]) -> None:

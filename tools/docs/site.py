@@ -6,9 +6,13 @@ from pathlib import Path, PurePosixPath
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.exceptions import PluginError
+from mkdocs.plugins import event_priority
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 from mkdocs.utils import get_relative_url
+from tools.docs.api_documents import documents, with_links
+from tools.docs.built import SHIM as OURS
+from tools.docs.built import missing
 
 ROOT = Path(__file__).parents[2]
 DOCS = PurePosixPath("docs")
@@ -24,7 +28,6 @@ LINK = re.compile(r"(?<=\]\()(?![a-z]+:|#)([^)#\s]+)(#[^)\s]*)?(?=[)\s])")
 CODE = re.compile(r"^(```|~~~).*?^\1|`[^`\n]*`", re.MULTILINE | re.DOTALL)
 LARGEST = 200_000  # characters of a file that is shown
 SHIM = "https://unpkg.com/iframe-worker/shim"  # what the theme loads for a search in pages opened as files
-OURS = "assets/javascripts/iframe-worker.js"
 LOADS = re.compile(
     r"<(?:script|img|iframe|link rel=\"?(?:stylesheet|preload))[^>]*(?:src|href)=\"?https?://[^>]*>"
 )
@@ -43,13 +46,16 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         if _uri(target).startswith(f"{SOURCES}/"):
             files.append(File.generated(config, _uri(target), content=_shown(target)))
     shim = (Path(__file__).parent / "vendor" / "iframe-worker.js").read_text()
-    files.append(File.generated(config, OURS, content=shim))
+    for uri, content in {OURS: shim, **documents()}.items():
+        files.append(File.generated(config, uri, content=content))
     return files
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Point the links of a page of docs/ to where the site has their targets."""
-    return markdown if page.file.generated_by else _in_site(DOCS / page.file.src_uri, markdown)
+    if page.file.generated_by:
+        return markdown
+    return with_links(page.file.src_uri, _in_site(DOCS / page.file.src_uri, markdown))
 
 
 def on_post_page(output: str, page: Page, config: MkDocsConfig) -> str:
@@ -60,6 +66,13 @@ def on_post_page(output: str, page: Page, config: MkDocsConfig) -> str:
 def on_post_template(output: str, template_name: str, config: MkDocsConfig) -> str:
     """Let the page of an unknown address load nothing from elsewhere. Raises PluginError if it would."""
     return _offline(output, template_name) if template_name.endswith(".html") else output
+
+
+@event_priority(-200)  # after the plugin that makes the index a script
+def on_post_build(config: MkDocsConfig) -> None:
+    """Check that the site is whole. Raises PluginError."""
+    if faults := list(missing(Path(config.site_dir))):
+        raise PluginError("; ".join(faults))
 
 
 def _offline(html: str, url: str) -> str:

@@ -95,7 +95,7 @@ async def test_pieces_of_any_size_are_parsed(size: int) -> None:
         (2, b"b\x0b", b"_R.1", b"2", b"NATS/1.0\r\n\r\n\r\n"),
         (3, b"c", b"", b"", b""),
     ]
-    assert received.others == ["ping", "pong", "'permissions violation \ufffd'", {"port": 1}]
+    assert received.others == ["ping", "pong", "'Permissions Violation \ufffd'", {"port": 1}]
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ def drop_messages(bus: Bus, monkeypatch: pytest.MonkeyPatch, times: int) -> None
     add = bus.connection.inbox.add
     left = times
 
-    def lossy_add(handler: Callable[[Message], None], done: asyncio.Future[Any]) -> str:
+    def lossy_add(handler: Callable[[Message], None], done: asyncio.Future[Any], asked: str) -> str:
         seen = 0
 
         def lossy(msg: Message) -> None:
@@ -36,7 +36,7 @@ def drop_messages(bus: Bus, monkeypatch: pytest.MonkeyPatch, times: int) -> None
                 return
             handler(msg)
 
-        return add(lossy, done)
+        return add(lossy, done, asked)
 
     monkeypatch.setattr(bus.connection.inbox, "add", lossy_add)
 

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from antiphon.chassis.background import BackgroundTaskFailed
-from antiphon.chassis.bus import Bus, BusUnavailable, ConsumerLost, WatchedBucket
-from antiphon.chassis.bus.consume import Puller
+from antiphon.chassis.bus import Bus, BusUnavailable, WatchedBucket
+from antiphon.chassis.bus.client import OnMessage
+from antiphon.chassis.bus.connection import Connection, ServerSubscription
 from antiphon.cli.stack.nats import NatsServer
 
 SECONDS = 60.0
@@ -53,6 +54,15 @@ async def _change(bus: Bus) -> None:
     await keys.put("changed", b"2")
 
 
+_subscribe = Connection.subscribe
+
+
+async def _subscribe_elsewhere(
+    connection: Connection, _: str, on_message: OnMessage, group: str = ""
+) -> ServerSubscription:
+    return await _subscribe(connection, "elsewhere", on_message, group)
+
+
 TRUTH = {"kept": b"1", "changed": b"2"}
 
 
@@ -80,14 +90,15 @@ async def test_changes_during_a_restart_of_the_server_arrive(
     await _until_ready(watched)
 
 
-async def test_changes_arrive_when_the_consumer_is_deleted(bus: Bus, watched: WatchedBucket) -> None:
-    consumers = await bus.connection.api("CONSUMER.NAMES.KV_keys")
-    for name in consumers["consumers"]:
-        await bus.connection.api(f"CONSUMER.DELETE.KV_keys.{name}")
+async def test_a_change_that_was_not_heard_of_arrives(
+    bus: Bus, watched: WatchedBucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Connection, "subscribe", _subscribe_elsewhere)
+    unheard = await (await bus.bucket("keys")).watch()
     await _change(bus)
 
-    await _until(lambda: dict(watched) == TRUTH)
-    await _until_ready(watched)
+    await _until(lambda: dict(unheard) == TRUTH)
+    await unheard.close()
 
 
 async def test_a_bucket_that_was_made_again_replaces_all_keys(
@@ -108,14 +119,10 @@ async def test_a_resume_that_fails_again_and_again_makes_it_unready_until_it_is_
     bus: Bus, watched: WatchedBucket, network: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def fails(*_: object) -> object:
-        raise ConsumerLost("the resume fails")
-
-    async def fails_to_create(*_: object) -> object:
-        raise BusUnavailable("no consumer can be made")
+        raise BusUnavailable("the resume fails")
 
     with monkeypatch.context() as failing:
-        failing.setattr(Puller, "_info", fails)
-        failing.setattr(WatchedBucket, "_create_consumer", fails_to_create)
+        failing.setattr(WatchedBucket, "_state", fails)
         network.cut()
         await _change(bus)
         await _until_ready(watched, expected=False)

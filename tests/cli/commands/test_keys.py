@@ -67,9 +67,9 @@ async def url(bus: Bus, nats_server: NatsServer) -> AsyncIterator[str]:
 
 @pytest.fixture
 def antiphon(url: str) -> Run:
-    """A function that runs `antiphon keys`."""
+    """A function that runs `antiphon keys`, or another command."""
 
-    async def run(*arguments: str, shell: str = 'exec "$@"') -> tuple[int, str, str]:
+    async def run(*arguments: str, shell: str = 'exec "$@"', command: str = "keys") -> tuple[int, str, str]:
         variables = {"ANTIPHON_API_URL": url, "ANTIPHON_API_KEY": SECRET}
         process = await asyncio.create_subprocess_exec(
             "/bin/sh",
@@ -77,7 +77,7 @@ def antiphon(url: str) -> Run:
             shell,
             "sh",
             ANTIPHON,
-            "keys",
+            command,
             *arguments,
             env=os.environ | variables,
             stdout=asyncio.subprocess.PIPE,
@@ -122,6 +122,20 @@ async def test_a_key_is_rotated_and_revoked(antiphon: Run) -> None:
     statuses = {key["id"]: key["status"] for key in listed}
     assert (statuses[created["id"]], statuses[rotated["id"]]) == ("expired", "revoked")
     assert [key["name"] for key in listed if key["operator"]] == ["bootstrap"]
+
+
+async def test_what_was_done_with_keys_is_shown(antiphon: Run) -> None:
+    created = json.loads((await antiphon("create", "ci", "--scope", "sessions:read", "--json"))[1])
+
+    _, shown, _ = await antiphon("--since", "1h", command="audit")
+    _, output, _ = await antiphon("--kind", "key.create", "--json", command="audit")
+    wrong = await antiphon("--since", "soon", command="audit")
+
+    [bootstrapped, made] = [line for line in shown.splitlines() if "key." in line]
+    assert "service:session-api" in bootstrapped
+    assert created["id"] in made
+    assert [entry["target"] for entry in json.loads(output)["audit"]] == [created["id"]]
+    assert (wrong[0], "24h" in wrong[2]) == (2, True)
 
 
 async def test_mistakes_are_explained(antiphon: Run) -> None:

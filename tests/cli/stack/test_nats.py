@@ -113,12 +113,12 @@ async def test_a_client_without_the_password_is_refused(guarded: NatsServer) -> 
     for access in (
         NatsAccess(url=guarded.url),
         _access(guarded, Login("antiphon", "guessed")),
-        _access(guarded, Login("supervisor", guarded.users.services.password)),
+        _access(guarded, Login("supervisor", guarded.users.operator.password)),
     ):
         with pytest.raises(BusUnavailable, match="Authorization Violation") as refused:
             await Bus.connect(access, connect_timeout_seconds=2)
-        assert guarded.users.services.password not in str(refused.value)
-    bus = await Bus.connect(_access(guarded, guarded.users.services))
+        assert guarded.users.operator.password not in str(refused.value)
+    bus = await Bus.connect(_access(guarded, guarded.users.operator))
     await bus.ensure()
     await bus.close()
 
@@ -127,13 +127,13 @@ async def test_a_home_with_a_third_user_starts_and_keeps_its_data(guarded: NatsS
     """One that could not be denied anything: its permissions were got around by the reply of a request."""
     users = guarded.directory / "users.json"
     assert guarded.users is not None
-    services, supervisor = guarded.users.services.password, guarded.users.supervisor.password
+    services, supervisor = guarded.users.operator.password, guarded.users.supervisor.password
     users.write_text(f'{{"services":"{services}","calls":"theirs","supervisor":"{supervisor}"}}')
     guarded.users = NatsUsers.stored(guarded.directory)
 
     guarded.start()
 
-    bus = await Bus.connect(_access(guarded, guarded.users.services))
+    bus = await Bus.connect(_access(guarded, guarded.users.operator))
     await bus.ensure()
     await bus.close()
     assert guarded.fault() is None
@@ -152,7 +152,7 @@ async def test_a_home_from_before_keeps_its_data_and_gets_passwords(
     guarded.start()
 
     assert guarded.users is not None
-    bus = await Bus.connect(guarded.users.services.url(guarded.url))
+    bus = await Bus.connect(guarded.users.operator.url(guarded.url))
     assert await (await bus.bucket("keys")).get("a") == b"kept"
     await bus.close()
 
@@ -165,7 +165,7 @@ def test_passwords_are_private_and_stay(guarded: NatsServer) -> None:
     assert NatsUsers.stored(guarded.directory) == guarded.users
     for file in ("users.json", "nats.conf"):
         assert stat.S_IMODE((guarded.directory / file).stat().st_mode) == 0o600
-    secret = guarded.users.services.password
+    secret = guarded.users.operator.password
     assert not [argument for argument in psutil.Process(guarded.process.pid).cmdline() if secret in argument]
     assert secret not in guarded.output.read_text()
     assert secret not in repr(guarded.users)
@@ -178,7 +178,7 @@ async def test_a_stream_that_cannot_be_written_is_reported_to_the_supervisor(
         guarded.start()
     assert guarded.users is not None
     assert guarded.process is not None
-    bus = await Bus.connect(guarded.users.services.url(guarded.url))
+    bus = await Bus.connect(guarded.users.operator.url(guarded.url))
     await bus.ensure()
     fill(guarded.process.pid)
     with pytest.raises(BusUnavailable):

@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from msgspec.structs import replace
 
-from antiphon.chassis.bus import Bus
+from antiphon.chassis.audit import Audit
+from antiphon.chassis.bus import Bus, BusUnavailable
 from antiphon.chassis.database import Database
+from antiphon.contracts.audit import ActKind, decode_outcome, decode_record
 from antiphon.contracts.envelope import Envelope
 from antiphon.contracts.events.session import CloseReason, FaultSide, SessionClosed, SessionRequested
 from antiphon.contracts.events.tool import ToolCompleted, ToolStarted
+from antiphon.contracts.streams import AUDIT
 from antiphon.persistence.projections import PROJECTIONS
 from antiphon.persistence.projections.sessions import SESSIONS
 from antiphon.persistence.retention import AT_ONCE, erase_expired, erase_late
@@ -26,6 +29,11 @@ WEEK = timedelta(days=7)
 OF_SESSIONS = [
     table.name for projection in PROJECTIONS for table in projection.tables if "session_id" in table.columns
 ]
+
+
+@pytest.fixture
+def audit(bus: Bus) -> Audit:
+    return Audit(bus)
 
 
 def call(session: "SampleSession", *, test: bool, metadata: dict[str, Any] | None = None) -> list[Envelope]:
@@ -112,7 +120,7 @@ async def sequences(database: Database, session_id: str) -> list[int]:
 
 
 async def test_a_session_that_is_requested_again_is_kept(
-    database: Database, view: "View", new_session: "NewSession"
+    database: Database, audit: Audit, view: "View", new_session: "NewSession"
 ) -> None:
     """An Idempotency-Key is free again after an erasure, and names the same session."""
     again, late = new_session("again"), new_session("late")
@@ -126,7 +134,7 @@ async def test_a_session_that_is_requested_again_is_kept(
         kind = "session.requested" if session is again else "session.closed"
         await logged(database, session.session_id, kind)
 
-    assert await erase_late(database, WEEK) == 1
+    assert await erase_late(database, audit, WEEK) == 1
 
     assert await left(database) == {again.session_id}
     assert await sessions_in(database, "event_log") == {again.session_id}
@@ -153,7 +161,7 @@ async def left(database: Database) -> set[str]:
 
 
 async def test_only_tests_that_are_old_enough_are_erased(
-    database: Database, view: "View", new_session: "NewSession"
+    database: Database, audit: Audit, view: "View", new_session: "NewSession"
 ) -> None:
     real, old, never_ended, recent = (new_session(name) for name in ("real", "old", "never", "recent"))
     closed = SessionClosed(
@@ -168,9 +176,9 @@ async def test_only_tests_that_are_old_enough_are_erased(
         [*call(recent, test=True)[:-1], replace(recent.seal(closed), time=await just_now(database))],
     )
 
-    assert await erase_expired(database, timedelta(days=365_000)) == 0
+    assert await erase_expired(database, audit, timedelta(days=365_000)) == 0
     assert len(await left(database)) == 4
-    assert await erase_expired(database, WEEK) == 2
+    assert await erase_expired(database, audit, WEEK) == 2
     assert await left(database) == {real.session_id, recent.session_id}
 
 
@@ -179,39 +187,60 @@ async def just_now(database: Database) -> Any:
 
 
 async def test_nothing_is_erased_while_a_view_is_built(
-    database: Database, view: "View", new_session: "NewSession"
+    database: Database, audit: Audit, view: "View", new_session: "NewSession"
 ) -> None:
     """The build may have read the events already: its swap would bring the rows back."""
     await given(view, call(new_session("tried"), test=True))
     await database.pool.execute("create schema rebuild_turns")
-    assert await erase_expired(database, WEEK) == 0
+    assert await erase_expired(database, audit, WEEK) == 0
     assert len(await left(database)) == 1
 
     await database.pool.execute("drop schema rebuild_turns")
-    assert await erase_expired(database, WEEK) == 1
+    assert await erase_expired(database, audit, WEEK) == 1
     assert await left(database) == set()
 
 
-async def test_without_views_there_is_nothing_to_do(database: Database) -> None:
+async def test_without_views_there_is_nothing_to_do(database: Database, audit: Audit) -> None:
     await database.pool.execute("drop table sessions")
-    assert await erase_expired(database, WEEK) == 0
+    assert await erase_expired(database, audit, WEEK) == 0
 
 
 async def test_replicas_erase_each_session_once(
-    database: Database, view: "View", new_session: "NewSession"
+    database: Database, audit: Audit, view: "View", new_session: "NewSession"
 ) -> None:
     await given(view, *(call(new_session(f"tried {number}"), test=True) for number in range(3)))
     async with database.transaction() as other:  # another replica is at one of them
         await other.fetch("select from sessions limit 1 for update")
-        assert await erase_expired(database, WEEK) == 2
-    assert await erase_expired(database, WEEK) == 1
+        assert await erase_expired(database, audit, WEEK) == 2
+    assert await erase_expired(database, audit, WEEK) == 1
 
 
-async def test_one_look_is_bounded(database: Database, view: "View", new_session: "NewSession") -> None:
+async def test_one_look_is_bounded(
+    database: Database, audit: Audit, view: "View", new_session: "NewSession"
+) -> None:
     calls = (call(new_session(f"tried {number}"), test=True)[:1] for number in range(AT_ONCE + 1))
     await given(view, [envelope for events in calls for envelope in events])
-    assert await erase_expired(database, WEEK) == AT_ONCE
-    assert await erase_expired(database, WEEK) == 1
+    assert await erase_expired(database, audit, WEEK) == AT_ONCE
+    assert await erase_expired(database, audit, WEEK) == 1
+
+
+async def test_an_erasure_is_on_record_and_without_a_record_there_is_none(
+    bus: Bus, database: Database, audit: Audit, view: "View", new_session: "NewSession"
+) -> None:
+    tried = new_session("tried")
+    await given(view, call(tried, test=True))
+    await bus.connection.api("STREAM.DELETE.KV_audit")
+    with pytest.raises(BusUnavailable):
+        await erase_expired(database, audit, WEEK)
+    assert await left(database) == {tried.session_id}
+
+    await bus.ensure_buckets()
+    assert await erase_expired(database, audit, WEEK) == 1
+    [(_, stored), (_, outcome)] = [entry async for entry in (await bus.bucket(AUDIT.name)).entries()]
+    act = decode_record(stored).act
+    assert (act.kind, act.tenant, act.target) == (ActKind.SESSION_ERASE, tried.tenant, tried.session_id)
+    assert act.actor.name == "service:persistence"
+    assert decode_outcome(outcome).result == "done"
 
 
 def test_the_default_is_a_week(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,7 @@ from tests.session_api.feed.conftest import (
 )
 
 from antiphon.contracts.api_keys import key_digest
+from antiphon.contracts.audit import Actor
 from antiphon.contracts.ids import named_session_id
 
 Until = Callable[[Callable[[], Awaitable[bool]]], Awaitable[None]]
@@ -266,7 +267,7 @@ async def test_streams_are_counted_and_end_with_their_key(
     await until(known)
     async with streaming(running.url, "leaver") as stream:
         assert len(running.dependencies.limits.streams) == 1
-        await running.dependencies.key_store.revoke(digest)
+        await running.dependencies.key_store.revoke(digest, Actor("service:test"))
         await stream.end()
 
 

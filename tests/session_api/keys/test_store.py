@@ -10,12 +10,14 @@ from msgspec import structs
 
 from antiphon.chassis.bus import Bucket, Bus, BusUnavailable
 from antiphon.contracts.api_keys import ApiKey, key_digest
+from antiphon.contracts.audit import Actor
 from antiphon.session_api.keys import store as store_module
 from antiphon.session_api.keys.leftovers import Leftovers
 from antiphon.session_api.keys.records import KeyRecord, Keys
 from antiphon.session_api.keys.store import KeyConflict, KeyStore
 
 HOUR = timedelta(hours=1)
+BY = Actor("service:test")
 WANTED = ApiKey(tenant="shop", name="ci", scopes=frozenset({"sessions:read"}))
 
 
@@ -42,7 +44,7 @@ async def store(bus: Bus, keys: Keys) -> AsyncIterator[KeyStore]:
 @pytest.fixture
 async def old(store: KeyStore) -> KeyRecord:
     """A key."""
-    secret, key = await store.create(WANTED)
+    secret, key = await store.create(WANTED, BY)
     return KeyRecord(key_digest(secret), key)
 
 
@@ -72,7 +74,7 @@ async def test_a_rotation_whose_answer_is_lost_succeeds(
 ) -> None:
     update_that(monkeypatch, writes=True)
 
-    secret, new = await store.rotate(old, HOUR)
+    secret, new = await store.rotate(old, HOUR, BY)
 
     assert keys.usable(key_digest(secret))
     assert [key.replaced_by for key in of_shop(keys) if key.id == old.key.id] == [new.id]
@@ -84,20 +86,20 @@ async def test_a_rotation_that_did_not_happen_leaves_no_new_key(
     update_that(monkeypatch, writes=False)
 
     with pytest.raises(BusUnavailable):
-        await store.rotate(old, HOUR)
+        await store.rotate(old, HOUR, BY)
 
     async def alone() -> bool:
         return [key.id for key in of_shop(keys)] == [old.key.id]
 
     await until(alone)
-    assert (await store.rotate(old, HOUR))[1].rotated_from == old.key.id
+    assert (await store.rotate(old, HOUR, BY))[1].rotated_from == old.key.id
 
 
 async def test_a_cancelled_rotation_ends_at_once_and_keeps_the_key_that_is_named(
     store: KeyStore, keys: Keys, old: KeyRecord, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reached = update_that(monkeypatch, writes=True, hangs=True)
-    rotating = asyncio.create_task(store.rotate(old, HOUR))
+    rotating = asyncio.create_task(store.rotate(old, HOUR, BY))
     await reached.wait()
 
     async def forbidden(*_: Any) -> None:
@@ -113,16 +115,16 @@ async def test_a_cancelled_rotation_ends_at_once_and_keeps_the_key_that_is_named
     [new] = [key for key in of_shop(keys) if key.rotated_from == old.key.id]
     assert keys.with_id(old.key.id).key.replaced_by == new.id  # type: ignore[union-attr]
     with pytest.raises(KeyConflict, match=new.id):
-        await store.rotate(old, HOUR)
+        await store.rotate(old, HOUR, BY)
 
 
 async def test_a_key_whose_successor_does_not_exist_is_rotated(
     store: KeyStore, keys: Keys, old: KeyRecord, bus: Bus
 ) -> None:
-    secret, lost = await store.rotate(old, HOUR)
+    secret, lost = await store.rotate(old, HOUR, BY)
     await (await bus.bucket("keys")).delete(key_digest(secret))
 
-    _, new = await store.rotate(old, HOUR)
+    _, new = await store.rotate(old, HOUR, BY)
 
     assert new.id != lost.id
     assert keys.with_id(old.key.id).key.replaced_by == new.id  # type: ignore[union-attr]
@@ -130,7 +132,7 @@ async def test_a_key_whose_successor_does_not_exist_is_rotated(
 
 async def test_removed_keys_leave_nothing_in_the_bucket(store: KeyStore, bus: Bus, until: Any) -> None:
     for _ in range(3):
-        secret, _ = await store.create(WANTED)
+        secret, _ = await store.create(WANTED, BY)
         await store._remove(key_digest(secret))
 
     async def empty() -> bool:
@@ -145,8 +147,8 @@ SECRET = "b" * 32
 
 async def make_and_revoke(store: KeyStore, number: int) -> None:
     for _ in range(number):
-        secret, _ = await store.create(structs.replace(WANTED, tenant="default"))
-        await store.revoke(key_digest(secret))
+        secret, _ = await store.create(structs.replace(WANTED, tenant="default"), BY)
+        await store.revoke(key_digest(secret), BY)
 
 
 @pytest.fixture
@@ -157,35 +159,35 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("few")
 async def test_a_revoked_bootstrap_key_is_never_forgotten(store: KeyStore, keys: Keys, bus: Bus) -> None:
-    assert await store.bootstrap(SECRET)
-    await store.revoke(key_digest(SECRET))
+    assert await store.bootstrap(SECRET, BY)
+    await store.revoke(key_digest(SECRET), BY)
 
     await make_and_revoke(store, 5)
 
-    assert not await KeyStore(bus, keys, now).bootstrap(SECRET)  # as the next start does
+    assert not await KeyStore(bus, keys, now).bootstrap(SECRET, BY)  # as the next start does
     assert not keys.usable(key_digest(SECRET))
 
 
 @pytest.mark.usefixtures("few")
 async def test_a_rotated_bootstrap_key_is_never_forgotten(store: KeyStore, keys: Keys, bus: Bus) -> None:
-    await store.bootstrap(SECRET)
+    await store.bootstrap(SECRET, BY)
     record = keys.find(SECRET)
     assert record is not None
-    await store.rotate(record, timedelta(0))
+    await store.rotate(record, timedelta(0), BY)
 
     await make_and_revoke(store, 5)
 
-    assert not await KeyStore(bus, keys, now).bootstrap(SECRET)
+    assert not await KeyStore(bus, keys, now).bootstrap(SECRET, BY)
     assert not keys.usable(key_digest(SECRET))
 
 
 @pytest.mark.usefixtures("few")
 async def test_a_key_that_became_the_bootstrap_key_is_never_forgotten(store: KeyStore, keys: Keys) -> None:
-    secret, _ = await store.create(structs.replace(WANTED, tenant="default"))
-    assert not await store.bootstrap(secret)
-    await store.revoke(key_digest(secret))
+    secret, _ = await store.create(structs.replace(WANTED, tenant="default"), BY)
+    assert not await store.bootstrap(secret, BY)
+    await store.revoke(key_digest(secret), BY)
 
     await make_and_revoke(store, 5)
 
-    assert not await store.bootstrap(secret)
+    assert not await store.bootstrap(secret, BY)
     assert not keys.usable(key_digest(secret))

@@ -11,6 +11,7 @@ from livekit import api
 from tests.session_api.fake_livekit import API_KEY, API_SECRET
 
 from antiphon.chassis.bus import Bus
+from antiphon.chassis.livekit_keys import LiveKitKeys
 from antiphon.contracts.envelope import decode
 from antiphon.contracts.event import Family
 from antiphon.contracts.events.session import CloseReason, FaultSide, SessionAdopted, SessionClosed
@@ -150,7 +151,9 @@ def _signed_claims(**changes: object) -> api.access_token.Claims:
         "ttl_seconds": 600,
         **changes,
     }
-    token = JoinTokens(API_KEY, API_SECRET, deployment="testonly").sign(SESSION, "default", **arguments)  # type: ignore[arg-type]
+    token = JoinTokens(LiveKitKeys(API_KEY, API_SECRET), deployment="testonly").sign(
+        SESSION, "default", **arguments
+    )  # type: ignore[arg-type]
     return api.TokenVerifier(API_KEY, API_SECRET).verify(token)
 
 
@@ -213,7 +216,7 @@ def test_token_repeats_the_dispatch_of_the_room() -> None:
 
 
 def test_token_expires() -> None:
-    token = JoinTokens(API_KEY, API_SECRET, deployment="testonly", now=lambda: 1_000_000).sign(
+    token = JoinTokens(LiveKitKeys(API_KEY, API_SECRET), deployment="testonly", now=lambda: 1_000_000).sign(
         SESSION, "default", room=SESSION, agent_name="antiphon", identity="caller", ttl_seconds=60
     )
 

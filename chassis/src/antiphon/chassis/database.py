@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import asyncpg
 
 from antiphon.chassis.pool import ACQUIRE_SECONDS, BoundedPool
-from antiphon.chassis.postgres import CLIENT_MARGIN_SECONDS, STATEMENT_SECONDS
+from antiphon.chassis.postgres import CLIENT_MARGIN_SECONDS, STATEMENT_SECONDS, advice
 from antiphon.chassis.postgres_metrics import watch_pool
 from antiphon.chassis.retry import retrying
 
@@ -62,8 +62,10 @@ def translate_errors() -> Iterator[None]:
         if "clos" not in str(error):  # "connection is closed", "pool is closing"
             raise
         raise DatabaseUnavailable(repr(error)) from error
+    except asyncpg.InsufficientPrivilegeError as error:  # an operator grants it, as they start a server
+        raise DatabaseUnavailable(f"Postgres refuses: {error}") from error
     except TRANSIENT as error:
-        raise DatabaseUnavailable(repr(error)) from error
+        raise DatabaseUnavailable(f"{error!r}{advice(error)}") from error
 
 
 @contextmanager
@@ -73,7 +75,7 @@ def _translate_errors_of_a_pool() -> Iterator[None]:
         with translate_errors():
             yield
     except (asyncpg.InvalidCatalogNameError, asyncpg.InvalidAuthorizationSpecificationError) as error:
-        raise DatabaseUnavailable(f"Postgres refuses connections: {error}") from error
+        raise DatabaseUnavailable(f"Postgres refuses connections: {error}{advice(error)}") from error
 
 
 class Database:
@@ -127,9 +129,10 @@ class Database:
         try:
             return cls(await retry(create_pool))
         except TRANSIENT as error:
-            raise DatabaseUnavailable(
-                f"Postgres did not answer within {connect_timeout_seconds:g} s: {error!r}"
-            ) from error
+            text = f"Postgres did not answer within {connect_timeout_seconds:g} s: {error!r}{advice(error)}"
+            if isinstance(error, asyncpg.ConnectionDoesNotExistError):  # TLS 1.3 says no more
+                text += " (if the server demands a certificate of the client, check sslcert in the DSN)"
+            raise DatabaseUnavailable(text) from error
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator["Connection"]:

@@ -1,14 +1,18 @@
 """How to reach NATS: URLs, credentials, TLS. Every service and the recorder read the same variables."""
 
+import json
 import os
+import re
 import ssl
-from base64 import b32decode, b64encode
+from base64 import b32decode, b64encode, urlsafe_b64decode
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, unquote, urlsplit
+
+from antiphon.chassis.secret_files import SUFFIX, InvalidSecretFile, read_secret, secret_of
 
 DEFAULT_NATS_URL = "nats://127.0.0.1:4222"
 NATS_SCHEMES = ("nats", "tls", "ws", "wss")
@@ -21,7 +25,9 @@ CA = "ANTIPHON_NATS_CA"
 CERT = "ANTIPHON_NATS_CERT"
 KEY = "ANTIPHON_NATS_KEY"
 
+_SECRETS = {"url": URL, "user": USER, "password": PASSWORD}  # may be in a file each
 _SEED_PREFIX_BYTES, _SEED_BYTES = 2, 32
+_TOKEN = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 class InvalidAccess(ValueError):
@@ -32,8 +38,8 @@ class InvalidAccess(ValueError):
 class NatsAccess:
     """The URLs of the servers of one cluster, and what they ask for; secrets are not in its repr.
 
-    A URL may carry a user and password, or a token. Raises InvalidAccess, also when a file holds no
-    certificate or key.
+    A URL may carry a user and password, or a token. What a file holds wins over the value, and is read again
+    by `current`. Raises InvalidAccess, also when a file holds no certificate, key or secret.
     """
 
     url: str = field(default=DEFAULT_NATS_URL, repr=False, metadata={"variable": URL})  # comma-separated
@@ -43,8 +49,12 @@ class NatsAccess:
     ca: Path | None = field(default=None, metadata={"variable": CA})
     cert: Path | None = field(default=None, metadata={"variable": CERT})
     key: Path | None = field(default=None, metadata={"variable": KEY})
+    url_file: Path | None = field(default=None, metadata={"variable": f"{URL}{SUFFIX}"})
+    user_file: Path | None = field(default=None, metadata={"variable": f"{USER}{SUFFIX}"})
+    password_file: Path | None = field(default=None, metadata={"variable": f"{PASSWORD}{SUFFIX}"})
 
     def __post_init__(self) -> None:
+        self._read_files()
         try:
             check_urls(self.url)
         except ValueError as error:
@@ -61,6 +71,14 @@ class NatsAccess:
         if self.ca is not None or self.cert is not None:
             self._tls()
 
+    def _read_files(self) -> None:
+        for name, variable in _SECRETS.items():
+            if (path := getattr(self, f"{name}_file")) is not None:
+                try:
+                    object.__setattr__(self, name, read_secret(f"{variable}{SUFFIX}", path))
+                except InvalidSecretFile as error:
+                    raise InvalidAccess(str(error)) from None
+
     @classmethod
     def from_env(cls, environment: Mapping[str, str] = os.environ) -> "NatsAccess":
         """Read the settings from the environment; an empty variable counts as unset.
@@ -72,6 +90,11 @@ class NatsAccess:
             value = environment.get(setting.metadata["variable"])
             if value:
                 given[setting.name] = value if setting.type in (str, str | None) else Path(value)
+        try:
+            for variable in _SECRETS.values():
+                secret_of(environment, variable)
+        except InvalidSecretFile as error:
+            raise InvalidAccess(str(error)) from None
         return cls(**given)
 
     @classmethod
@@ -81,6 +104,13 @@ class NatsAccess:
         Raises InvalidAccess.
         """
         return cls(**{setting.name: getattr(settings, f"nats_{setting.name}") for setting in fields(cls)})
+
+    def current(self) -> "NatsAccess":
+        """Return the access with what its files hold now.
+
+        Raises InvalidAccess when a file was replaced by one that cannot be used.
+        """
+        return replace(self)
 
     @property
     def servers(self) -> list[str]:
@@ -93,8 +123,14 @@ class NatsAccess:
         given = self.ca is not None or self.cert is not None
         return given or any(urlsplit(url).scheme in ("tls", "wss") for url in _split(self.url))
 
+    @property
+    def inbox_prefix(self) -> str:
+        """The start of the subjects of answers: of this user alone, if its name is one token of a subject."""
+        name = self.user or self._url_user() or (_name_in(self.creds) if self.creds is not None else "")
+        return f"_INBOX.{name}" if _TOKEN.fullmatch(name) else "_INBOX"
+
     def options(self) -> dict[str, Any]:
-        """Return the arguments of nats-py for credentials and TLS.
+        """Return the arguments of nats-py for credentials and TLS, with the certificates as they are now.
 
         Raises InvalidAccess when a file was replaced by one without a certificate or key.
         """
@@ -112,6 +148,10 @@ class NatsAccess:
             return options | {"token": user}
         return options | {"user": user, "password": unquote(password)}
 
+    def _url_user(self) -> str:
+        users = [parts for parts in map(urlsplit, _split(self.url)) if parts.password is not None]
+        return unquote(users[0].username or "") if users else ""
+
     def _tls(self) -> ssl.SSLContext:
         try:
             context = ssl.create_default_context(cafile=self.ca)
@@ -127,6 +167,22 @@ class NatsAccess:
                 f"not a certificate and its key without a password ({error})"
             ) from error
         return context
+
+
+def advice(error: BaseException) -> str:
+    """Return which variables to check after an error of the connection; "" when none is to blame."""
+    text = str(error).lower()
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return (
+            f"check {CA}: the server's certificate is not of an authority that it holds, or not for this host"
+        )
+    if any(word in text for word in ("authorization violation", "authentication", "revoked")):
+        return f"check {USER} and {PASSWORD}, {CREDS} or {URL}: the server refuses them"
+    if isinstance(error, ssl.SSLError) and "alert" in text:
+        return (
+            f"check {CERT} and {KEY}: the server refuses the certificate of the client, or that there is none"
+        )
+    return ""
 
 
 def check_urls(value: str) -> str:
@@ -192,6 +248,15 @@ def _read_creds(path: Path) -> tuple[str, bytes]:
     if not seed.startswith("SU") or len(raw) != _SEED_BYTES:
         raise InvalidAccess(f"{CREDS} is {str(path)!r}: it holds no seed of a user")
     return jwt, raw
+
+
+def _name_in(creds: Path) -> str:
+    """Return the name of the user in a .creds file; "" when its JWT has none."""
+    try:
+        body = _read_creds(creds)[0].split(".")[1]
+        return str(json.loads(urlsafe_b64decode(body + "=" * (-len(body) % 4))).get("name", ""))
+    except (ValueError, IndexError, AttributeError):
+        return ""
 
 
 def _block(text: str, kind: str) -> str:

@@ -1,14 +1,16 @@
 """The pool of connections to Postgres: waiting for one has a deadline, and stale ones are replaced."""
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import asyncpg
 from asyncpg.pool import Pool, PoolAcquireContext
 
 from antiphon.chassis.library_log import get_logger
 from antiphon.chassis.postgres import CLIENT_MARGIN_SECONDS, CONNECT_SECONDS, keep_alive, server_settings
+from antiphon.chassis.postgres_dsn import current_dsn
 from antiphon.chassis.postgres_metrics import time_statements
+from antiphon.chassis.sql_spans import log_queries
 
 if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
@@ -78,6 +80,7 @@ class BoundedPool(_Pool):
             max_size=max_size,
             max_queries=MAX_QUERIES,
             max_inactive_connection_lifetime=MAX_IDLE_SECONDS,
+            connect=_connect,
             init=_prepare,
             reset=_skip_reset,
             loop=asyncio.get_running_loop(),
@@ -85,7 +88,7 @@ class BoundedPool(_Pool):
             record_class=asyncpg.Record,
             timeout=CONNECT_SECONDS,
             command_timeout=statement_seconds + client_margin_seconds,
-            server_settings=server_settings(dsn, name, statement_seconds),
+            server_settings=server_settings(current_dsn(dsn), name, statement_seconds),
         )
         self.acquire_seconds = acquire_seconds
         self.release_seconds = client_margin_seconds
@@ -105,9 +108,15 @@ class BoundedPool(_Pool):
         return PoolExhausted(f"Postgres accepted no connection within {seconds:g} s")
 
 
+async def _connect(dsn: str, **options: Any) -> "_Connection":
+    connection: _Connection = await asyncpg.connect(current_dsn(dsn), **options)
+    return connection
+
+
 async def _prepare(connection: "_Connection") -> None:
     await keep_alive(connection)
     time_statements(connection)
+    log_queries(connection)
 
 
 async def _skip_reset(connection: "_Connection") -> None:

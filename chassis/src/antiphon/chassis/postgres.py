@@ -4,10 +4,13 @@ The names and limits that the DSN itself sets win over these.
 """
 
 import socket
+import ssl
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
+
+from antiphon.chassis.postgres_dsn import DSN, current_dsn
 
 if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]
@@ -53,8 +56,9 @@ async def connect(
 ) -> "Connection":
     """Open one connection outside a pool; `more` are settings of the server.
 
-    Raises what asyncpg raises.
+    Raises what asyncpg raises, and UnusableDsnFile, which is an OSError.
     """
+    dsn = current_dsn(dsn)
     connection: Connection = await asyncpg.connect(
         dsn,
         timeout=connect_seconds,
@@ -79,3 +83,16 @@ async def keep_alive(connection: "Connection") -> None:
     ):
         if hasattr(socket, option):  # macOS has other names
             sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
+
+
+def advice(error: BaseException) -> str:
+    """Return what to check after an error of the connection; "" when no setting is to blame."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f" (check sslrootcert in {DSN}, and that the certificate is for its host)"
+    if isinstance(error, ConnectionError) and "SSL upgrade" in str(error):
+        return f" (the server offers no TLS, which sslmode in {DSN} requires)"
+    if isinstance(error, ssl.SSLError):
+        return f" (check sslcert and sslkey in {DSN})"
+    if isinstance(error, asyncpg.InvalidAuthorizationSpecificationError):
+        return f" (check user, password, sslcert and sslmode in {DSN})"
+    return ""

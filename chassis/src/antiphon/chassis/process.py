@@ -11,6 +11,8 @@ from contextlib import suppress
 import structlog
 import uvloop
 
+from antiphon.chassis import telemetry
+
 log = structlog.get_logger(__name__)
 
 EXIT_FAILED = 1
@@ -27,6 +29,7 @@ def run(main: Main) -> None:
     gc.freeze()  # no collection looks at what was imported
     gc.enable()  # the services disable it while they import
     code = uvloop.run(_supervised(main))
+    telemetry.flush()
     sys.exit(code)
 
 

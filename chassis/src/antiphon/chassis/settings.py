@@ -5,15 +5,25 @@ import sys
 from collections.abc import Iterable
 from itertools import takewhile
 from pathlib import Path
-from typing import Annotated, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    ValidationError,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
+from antiphon.chassis.livekit_keys import LiveKitKeys
 from antiphon.chassis.nats_access import DEFAULT_NATS_URL, NatsAccess, check_urls
-from antiphon.chassis.postgres_dsn import check_dsn
+from antiphon.chassis.postgres_dsn import DSN, address_of, check_dsn
+from antiphon.chassis.secret_files import both_are_set, read_secret
 
 EXIT_BAD_SETTINGS = 2
 PREFIX = "ANTIPHON_"
@@ -48,13 +58,38 @@ def _not_blank(value: str) -> str:
     return value
 
 
-NatsUrl = Annotated[str, AfterValidator(check_urls)]
-PostgresDsn = Annotated[str, AfterValidator(check_dsn)]
+def _first_line(value: str) -> str:
+    return value.strip().splitlines()[0].strip()
+
+
+AGAIN = "read again at each connect"
+
+
+def _empty_is_unset(value: object) -> object:
+    return None if value == "" else value
+
+
+SecretFile = Annotated[Path | None, BeforeValidator(_empty_is_unset)]
+
+
+def _format(words: str) -> WithJsonSchema:
+    """Return what the reference of settings says of the values that a check of our own takes."""
+    return WithJsonSchema({"type": "string", "format": words})
+
+
+NatsUrl = Annotated[str, AfterValidator(check_urls), _format("`nats`, `tls`, `ws` or `wss` URL")]
+PostgresDsn = Annotated[str, AfterValidator(check_dsn), _format("`postgresql` URL")]
 LiveKitUrl = Annotated[
-    str, _url_with_scheme("ws", "wss", "http", "https"), AfterValidator(_without_query)
+    str,
+    _url_with_scheme("ws", "wss", "http", "https"),
+    AfterValidator(_without_query),
+    _format("`ws`, `wss`, `http` or `https` URL"),
 ]  # it is shown, and callers get it
-HttpUrl = Annotated[str, _url_with_scheme("http", "https"), AfterValidator(_without_query)]
+HttpUrl = Annotated[
+    str, _url_with_scheme("http", "https"), AfterValidator(_without_query), _format("`http` or `https` URL")
+]
 Text = Annotated[str, AfterValidator(_not_blank)]
+FirstLine = Annotated[str, AfterValidator(_not_blank), AfterValidator(_first_line)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 
@@ -80,7 +115,9 @@ def _with_scheme(url: str, schemes: dict[str, str]) -> str:
 class Settings(BaseSettings):
     """The base class of settings; a service composes its own from the classes below.
 
-    A field with `repr=False` is a secret: no error shows what was given for it.
+    A field with `repr=False` is a secret: no error shows what was given for it. A field `x_file` names the
+    file that holds the value of the field `x`. The descriptions of fields are those of
+    docs/reference/settings.md: Markdown, with links from the root of the repository.
     """
 
     model_config = SettingsConfigDict(
@@ -91,6 +128,23 @@ class Settings(BaseSettings):
         env_prefix=PREFIX,  # without it, a field named `home` or `port` would read HOME or PORT
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _read_secret_files(cls, given: dict[str, Any]) -> dict[str, Any]:
+        read: dict[str, Any] = {}
+        for name, field in cls.model_fields.items():
+            secret = name.removesuffix("_file")
+            variable = str(field.validation_alias)
+            path = given.get(variable) or given.get(name)
+            if secret == name or not path:
+                continue
+            named = str(cls.model_fields[secret].validation_alias)
+            if given.get(named) or given.get(secret):
+                raise both_are_set(named)
+            content = read_secret(variable, path)
+            read[named] = address_of(path) if named == DSN else content
+        return given | read
+
 
 class NatsSettings(Settings):
     """The addresses of the broker, and what it asks for."""
@@ -99,21 +153,56 @@ class NatsSettings(Settings):
         DEFAULT_NATS_URL,
         validation_alias="ANTIPHON_NATS_URL",
         repr=False,
-        description="one URL, or those of several servers of one cluster, separated by commas",
+        description="the broker; commas separate the servers of a cluster. `nats://user:password@host` and "
+        "`nats://token@host` work, with special characters as `%2F`",
     )
-    nats_creds: Path | None = Field(None, validation_alias="ANTIPHON_NATS_CREDS")
-    nats_user: Text | None = Field(None, validation_alias="ANTIPHON_NATS_USER")
-    nats_password: Text | None = Field(None, validation_alias="ANTIPHON_NATS_PASSWORD", repr=False)
-    nats_ca: Path | None = Field(None, validation_alias="ANTIPHON_NATS_CA")
-    nats_cert: Path | None = Field(None, validation_alias="ANTIPHON_NATS_CERT")
-    nats_key: Path | None = Field(None, validation_alias="ANTIPHON_NATS_KEY")
+    nats_creds: Path | None = Field(
+        None,
+        validation_alias="ANTIPHON_NATS_CREDS",
+        description="a `.creds` file, as `nsc` writes it; it is read again at each connect",
+    )
+    nats_user: Text | None = Field(
+        None, validation_alias="ANTIPHON_NATS_USER", description="the user, when not in the URL"
+    )
+    nats_password: Text | None = Field(
+        None, validation_alias="ANTIPHON_NATS_PASSWORD", repr=False, description="the user's password"
+    )
+    nats_ca: Path | None = Field(
+        None,
+        validation_alias="ANTIPHON_NATS_CA",
+        description="a PEM file with the authority of the servers' certificates; when not set, the system's",
+    )
+    nats_cert: Path | None = Field(
+        None, validation_alias="ANTIPHON_NATS_CERT", description="a PEM file with a client certificate"
+    )
+    nats_key: Path | None = Field(
+        None, validation_alias="ANTIPHON_NATS_KEY", description="a PEM file with the key of that certificate"
+    )
+    nats_url_file: SecretFile = Field(
+        None,
+        validation_alias="ANTIPHON_NATS_URL_FILE",
+        repr=False,
+        description=f"a file with the URL, {AGAIN}",
+    )
+    nats_user_file: SecretFile = Field(
+        None,
+        validation_alias="ANTIPHON_NATS_USER_FILE",
+        repr=False,
+        description=f"a file with the user, {AGAIN}",
+    )
+    nats_password_file: SecretFile = Field(
+        None,
+        validation_alias="ANTIPHON_NATS_PASSWORD_FILE",
+        repr=False,
+        description=f"a file with the password, {AGAIN}",
+    )
 
     @field_validator(
         "nats_creds", "nats_user", "nats_password", "nats_ca", "nats_cert", "nats_key", mode="before"
     )
     @classmethod
-    def _empty_is_unset(cls, value: object) -> object:
-        return None if value == "" else value  # as the recorder reads them
+    def _empty_as_unset(cls, value: object) -> object:
+        return _empty_is_unset(value)  # as the recorder reads them
 
     @model_validator(mode="after")
     def _usable(self) -> Self:
@@ -132,33 +221,84 @@ class StreamSettings(NatsSettings):
     nats_replicas: Annotated[int, Field(ge=1, le=5)] | None = Field(
         None,
         validation_alias="ANTIPHON_NATS_REPLICAS",
-        description="copies of each stream and bucket; one by default, and then existing ones may have more",
+        description="the copies of each stream and bucket; it needs as many servers. When it is set and an "
+        "existing stream has another number, persistence exits with 1 and names the stream; change it with "
+        "`nats stream edit SESSIONS --replicas 3` (and `KV_keys`, `KV_flows`). When it is not set, new ones "
+        "have one copy, and any number is accepted",
     )
     stream_max_bytes: Annotated[int, Field(ge=1 << 20, le=1 << 50)] | None = Field(
         None,
         validation_alias="ANTIPHON_STREAM_MAX_BYTES",
-        description="what the stream of events may hold; by default 8 GiB if it is new, else as before",
+        description="the bytes that the stream of events may hold, which the broker reserves; an existing "
+        "stream is changed to it and keeps its events, also when it is smaller. When it is not set, a new "
+        "stream may hold 8 GiB, and an existing one keeps its own",
     )
 
 
 class PostgresSettings(Settings):
     """The address of the database with the event log and the views, and the time limits of its use."""
 
-    postgres_dsn: PostgresDsn = Field(validation_alias="ANTIPHON_POSTGRES_DSN", repr=False)
+    postgres_dsn: PostgresDsn = Field(
+        validation_alias="ANTIPHON_POSTGRES_DSN",
+        repr=False,
+        description="`postgresql://user:password@host:port/database?parameter=value`, with special "
+        "characters of the password escaped (`#` as `%23`, `/` as `%2F`, `@` as `%40`); it is never shown",
+    )
+    postgres_dsn_file: SecretFile = Field(
+        None,
+        validation_alias="ANTIPHON_POSTGRES_DSN_FILE",
+        repr=False,
+        description=f"a file with the DSN, {AGAIN}",
+    )
     postgres_statement_timeout_seconds: Annotated[float, Field(ge=0.001, le=3600)] = Field(
-        30.0, validation_alias="ANTIPHON_POSTGRES_STATEMENT_TIMEOUT_SECONDS"
+        30.0,
+        validation_alias="ANTIPHON_POSTGRES_STATEMENT_TIMEOUT_SECONDS",
+        description="Postgres cancels a statement, or a transaction that does nothing, after this long",
     )
     postgres_pool_timeout_seconds: Annotated[float, Field(gt=0, le=300)] = Field(
-        5.0, validation_alias="ANTIPHON_POSTGRES_POOL_TIMEOUT_SECONDS"
+        5.0,
+        validation_alias="ANTIPHON_POSTGRES_POOL_TIMEOUT_SECONDS",
+        description="how long to wait for a free connection; then requests fail with 503 and readiness is "
+        "red",
     )
 
 
 class LiveKitSettings(Settings):
     """The address of LiveKit, and the key to sign with."""
 
-    livekit_url: LiveKitUrl = Field("ws://127.0.0.1:7880", validation_alias="LIVEKIT_URL")
-    livekit_api_key: Text = Field(validation_alias="LIVEKIT_API_KEY")
-    livekit_api_secret: Text = Field(validation_alias="LIVEKIT_API_SECRET", repr=False)
+    livekit_url: LiveKitUrl = Field(
+        "ws://127.0.0.1:7880", validation_alias="LIVEKIT_URL", description="LiveKit, without user and query"
+    )
+    livekit_api_key: FirstLine = Field(validation_alias="LIVEKIT_API_KEY", description="its API key")
+    livekit_api_secret: FirstLine = Field(
+        validation_alias="LIVEKIT_API_SECRET", repr=False, description="the secret of that key"
+    )
+    livekit_api_key_file: SecretFile = Field(
+        None,
+        validation_alias="LIVEKIT_API_KEY_FILE",
+        repr=False,
+        description="a file with the key in its first line, read again when it changes",
+    )
+    livekit_api_secret_file: SecretFile = Field(
+        None,
+        validation_alias="LIVEKIT_API_SECRET_FILE",
+        repr=False,
+        description="a file with the secret in its first line, read again when it changes",
+    )
+
+    @model_validator(mode="after")
+    def _keys_usable(self) -> Self:
+        self.livekit_keys()
+        return self
+
+    def livekit_keys(self) -> LiveKitKeys:
+        """Return the keys, which follow their files."""
+        return LiveKitKeys(
+            self.livekit_api_key,
+            self.livekit_api_secret,
+            key_file=self.livekit_api_key_file,
+            secret_file=self.livekit_api_secret_file,
+        )
 
 
 class ShutdownSettings(Settings):
@@ -169,16 +309,33 @@ class ShutdownSettings(Settings):
         ge=0,
         le=300,
         validation_alias="ANTIPHON_SHUTDOWN_DELAY_SECONDS",
-        description="how long a server still takes requests after SIGTERM, unready, until balancers notice",
+        description="how long the server still takes requests after SIGTERM: it is unready at once, and "
+        "each response closes its connection. Behind a balancer, longer than the balancer takes to notice: "
+        "[upgrade](docs/how-to/upgrade.md#replicas-that-end). Requests that are open afterwards get the "
+        "time of the service's deadline (`ANTIPHON_API_DEADLINE_SECONDS`, "
+        "`ANTIPHON_WEBHOOKS_DEADLINE_SECONDS`) to end",
     )
 
 
 class LogSettings(Settings):
-    """The format and level of the logs."""
+    """The format and level of the logs, and what traces and logs may tell."""
 
-    log_format: Literal["json", "pretty"] = Field("json", validation_alias="ANTIPHON_LOG_FORMAT")
+    log_format: Literal["json", "pretty"] = Field(
+        "json", validation_alias="ANTIPHON_LOG_FORMAT", description="the format of the logs"
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", validation_alias="ANTIPHON_LOG_LEVEL"
+        "info", validation_alias="ANTIPHON_LOG_LEVEL", description="the least level that is logged"
+    )
+    telemetry_personal_data: bool = Field(
+        False,
+        validation_alias="ANTIPHON_TELEMETRY_PERSONAL_DATA",
+        description="whether logs and traces may hold what people say, who they are, and messages of errors",
+    )
+    traces_per_second: Annotated[float, Field(ge=0, le=100_000)] = Field(
+        5.0,
+        validation_alias="ANTIPHON_TRACES_PER_SECOND",
+        description="new traces of each HTTP method that a process records in a second; one that a client "
+        "has begun is recorded if the client says so, and OTEL_TRACES_SAMPLER replaces this",
     )
 
 

@@ -1,26 +1,22 @@
-"""Logging with structlog and trace export with OpenTelemetry, set up for a service."""
+"""Logs and the export of traces, set up for a service."""
 
-import logging
 import os
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-import structlog
-from opentelemetry import trace
-from structlog.tracebacks import ExceptionDictTransformer
-from structlog.typing import EventDict, Processor, WrappedLogger
-
-from antiphon.chassis.library_log import EVENT
+from antiphon.chassis.logs import configure_logs
 from antiphon.chassis.settings import EXIT_BAD_SETTINGS, LogSettings
 
 if TYPE_CHECKING:
-    from opentelemetry.sdk.trace.export import SpanExporter
+    from antiphon.chassis.span_export import SpanExport
 
 _ends: list[Callable[[], None]] = []  # of what sends metrics
 
-OWN_LOGGERS = "antiphon"  # the parent of all our loggers
 ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+EXPORTERS = ("otlp", "console")
+
+_export: "SpanExport | None" = None  # of this process
 
 
 def configure(service: str, settings: LogSettings, *, push_metrics: bool = True) -> None:
@@ -28,10 +24,16 @@ def configure(service: str, settings: LogSettings, *, push_metrics: bool = True)
 
     Exits with 2 when OTEL_TRACES_EXPORTER or OTEL_METRICS_EXPORTER is wrong.
     """
+    exporter = _chosen_exporter()  # first: it may exit, and then nothing is set up
     pushes = _pushes_metrics()
-    exporter = _exporter()  # first: it may exit, and then nothing is set up
-    _configure_logs(service, settings)
-    _configure_traces(service, exporter)
+    configure_logs(service, settings)
+    if exporter is not None:
+        # Imported only where traces are exported: the SDK slows down the start of every process and job.
+        from antiphon.chassis.span_export import SpanExport
+
+        global _export  # noqa: PLW0603 - as OpenTelemetry's provider, there is one in a process
+        _export = SpanExport(service, settings, exporter)
+        _export.start()
     if pushes and push_metrics:
         from antiphon.chassis.metrics.opentelemetry import push
 
@@ -39,27 +41,11 @@ def configure(service: str, settings: LogSettings, *, push_metrics: bool = True)
 
 
 def flush() -> None:
-    """Export the remaining spans and metrics before the process ends."""
+    """Export the remaining spans and metrics before the process ends, within seconds."""
     while _ends:
         _ends.pop()()
-    shutdown = getattr(trace.get_tracer_provider(), "shutdown", None)  # the default provider has none
-    if shutdown is not None:
-        shutdown()
-
-
-def _configure_traces(service: str, exporter: "SpanExporter | None") -> None:
-    if exporter is None or os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
-        return
-    # Imported only where traces are exported: the SDK slows down the start of every process and agent job.
-    from opentelemetry.sdk.resources import SERVICE_NAME, Resource
-    from opentelemetry.sdk.trace import TracerProvider
-    from opentelemetry.sdk.trace.export import BatchSpanProcessor
-
-    provider = TracerProvider(
-        resource=Resource.create({SERVICE_NAME: os.environ.get("OTEL_SERVICE_NAME", service)})
-    )
-    provider.add_span_processor(BatchSpanProcessor(exporter))
-    trace.set_tracer_provider(provider)
+    if _export is not None:
+        _export.end()
 
 
 def _pushes_metrics() -> bool:
@@ -73,77 +59,15 @@ def _pushes_metrics() -> bool:
     raise SystemExit(EXIT_BAD_SETTINGS)
 
 
-def _exporter() -> "SpanExporter | None":
+def _chosen_exporter() -> str | None:
     chosen = os.environ.get("OTEL_TRACES_EXPORTER", "")
     if chosen == "none" or not (chosen or any(os.environ.get(name) for name in ENDPOINTS)):
         return None
-    if chosen == "console":
-        from opentelemetry.sdk.trace.export import ConsoleSpanExporter
-
-        return ConsoleSpanExporter(out=sys.stderr)
-    if chosen in ("", "otlp"):
-        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-
-        return OTLPSpanExporter()
-    print(  # noqa: T201 - as every invalid setting
-        f"OTEL_TRACES_EXPORTER is {chosen!r}: allowed are otlp, console, none", file=sys.stderr
-    )
-    raise SystemExit(EXIT_BAD_SETTINGS)
-
-
-def _configure_logs(service: str, settings: LogSettings) -> None:
-    level = logging.getLevelNamesMapping()[settings.log_level.upper()]
-    shared: list[Processor] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-        _add_service(service),
-        _add_trace,
-    ]
-    pretty = settings.log_format == "pretty"
-    renderer: Processor = (
-        structlog.dev.ConsoleRenderer(
-            colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+    if chosen and chosen not in EXPORTERS:
+        allowed = ", ".join((*EXPORTERS, "none"))
+        print(  # noqa: T201 - as every invalid setting
+            f"OTEL_TRACES_EXPORTER is {chosen!r}: allowed are {allowed}", file=sys.stderr
         )
-        if pretty
-        else structlog.processors.JSONRenderer()
-    )
-    # Local variables may contain transcripts, so a traceback never shows them.
-    tracebacks = structlog.processors.ExceptionRenderer(ExceptionDictTransformer(show_locals=False))
-    final: list[Processor] = [renderer] if pretty else [tracebacks, renderer]
-    structlog.configure(
-        processors=[*shared, *final],
-        wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
-        cache_logger_on_first_use=True,
-    )
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[structlog.stdlib.ExtraAdder(), _name_event, *shared],
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *final],
-        )
-    )
-    logging.basicConfig(handlers=[handler], level=max(level, logging.WARNING), force=True)
-    logging.getLogger(OWN_LOGGERS).setLevel(level)
-
-
-def _add_service(service: str) -> Processor:
-    def add(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-        event["service"] = service
-        return event
-
-    return add
-
-
-def _name_event(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    event["event"] = event.pop(EVENT, event["event"])  # our libraries repeat the fields in the message
-    return event
-
-
-def _add_trace(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    current = trace.get_current_span().get_span_context()
-    if current.is_valid:
-        event["trace_id"] = f"{current.trace_id:032x}"
-        event["span_id"] = f"{current.span_id:016x}"
-    return event
+        raise SystemExit(EXIT_BAD_SETTINGS)
+    off = os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true"
+    return None if off else chosen or EXPORTERS[0]

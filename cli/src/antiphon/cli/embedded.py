@@ -9,6 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from antiphon.chassis.secret_files import without_files_of
 from antiphon.cli.errors import StackError
 from antiphon.cli.home import claim, one_command, supervisor_of, was_claimed
 from antiphon.cli.settings import StackSettings
@@ -126,7 +127,7 @@ class EmbeddedStack:
         self.output.write_bytes(b"")
         command = Command(
             argv=self.supervisor,
-            environment=dict(os.environ) | self.settings.environment(),
+            environment=without_files_of(os.environ, given := self.settings.environment()) | given,
             directory=home,
             orphan_signal=None if detached else signal.SIGTERM,
         )

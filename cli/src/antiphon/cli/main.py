@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from antiphon.cli.commands import analytics, flow, keys
+from antiphon.cli.commands import analytics, audit, flow, keys
 from antiphon.cli.flows.metadata import Metadata, Variables, given
 from antiphon.cli.program import Commands, Program, print_version
 from antiphon.cli.requirements import require_parquet, require_recogniser, require_stack
@@ -350,6 +350,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     end,
     export,
     psql,
+    audit.audit,
     livekit,
 )
 # Commands whose arguments are those of another program, in its order.

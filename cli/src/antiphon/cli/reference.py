@@ -38,7 +38,7 @@ def _section(name: str) -> str:
     shown = CliRunner().invoke(
         app, [*name.split(), "--help"], prog_name="antiphon", terminal_width=WIDTH, max_content_width=WIDTH
     )
-    return f"## antiphon {name}\n\n```\n{shown.output.strip()}\n```\n"
+    return f"## `antiphon {name}`\n\n```\n{shown.output.strip()}\n```\n"
 
 
 if __name__ == "__main__":

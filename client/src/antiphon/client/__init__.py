@@ -28,6 +28,7 @@ from antiphon.client.events import SessionEvent
 from antiphon.client.exporting import ExportedBatch
 from antiphon.client.results import (
     ApiKey,
+    AuditEntry,
     CreatedKey,
     CreatedSession,
     DailyFigures,
@@ -51,6 +52,7 @@ __all__ = [
     "ApiKey",
     "AsyncAntiphon",
     "AsyncEventFeed",
+    "AuditEntry",
     "AuthenticationError",
     "ClientClosed",
     "Conflict",

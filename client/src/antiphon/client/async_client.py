@@ -10,7 +10,7 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar, Unpack
 
 import httpx
 
-from antiphon.client import analytics, flows, keys, sessions
+from antiphon.client import analytics, audit, flows, keys, sessions
 from antiphon.client.calls import Body, Call, any_call, documented
 from antiphon.client.errors import AntiphonError, Timeout
 from antiphon.client.event_feeds import AsyncEventFeed
@@ -87,6 +87,7 @@ class AsyncAntiphon:
         self.flows = Flows(self)
         self.keys = Keys(self)
         self.analytics = Analytics(self)
+        self.audit = Audit(self)
 
     async def aclose(self) -> None:
         """Close all connections; the client cannot be used after it."""
@@ -298,3 +299,9 @@ class Keys(Resource):
     list = _pages(keys.list_keys)
     rotate = _method(keys.rotate)
     revoke = _method(keys.revoke)
+
+
+class Audit(Resource):
+    """Who changed keys and flows, and what was erased: `client.audit`."""
+
+    list = _pages(audit.list_audit)

@@ -209,3 +209,24 @@ class CreatedKey(ApiKey, _Secretive, frozen=True, kw_only=True):
     """A new API key; its `secret` is shown once."""
 
     secret: str
+
+
+class AuditEntry(Struct, frozen=True, kw_only=True):
+    """An act on keys, flows or what is stored: who did it, from where, and what came of it.
+
+    `outcome` is `done`, `refused` or `unknown`. `tenant` is None for an act on the whole deployment.
+    """
+
+    id: str
+    at: datetime
+    tenant: str | None = None
+    kind: str
+    actor: str
+    target: str
+    details: dict[str, str] = {}
+    address: str | None = None
+    request_id: str | None = None
+    trace_id: str | None = None
+    outcome: str
+    outcome_at: datetime | None = None
+    reason: str | None = None

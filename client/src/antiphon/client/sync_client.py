@@ -9,7 +9,7 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar, Unpack
 
 import httpx
 
-from antiphon.client import analytics, flows, keys, sessions
+from antiphon.client import analytics, audit, flows, keys, sessions
 from antiphon.client.calls import Body, Call, any_call, documented
 from antiphon.client.deadline import bounded, within
 from antiphon.client.errors import AntiphonError, Timeout
@@ -85,6 +85,7 @@ class Antiphon:
         self.flows = Flows(self)
         self.keys = Keys(self)
         self.analytics = Analytics(self)
+        self.audit = Audit(self)
 
     def close(self) -> None:
         """Close all connections; the client cannot be used after it."""
@@ -287,3 +288,9 @@ class Keys(Resource):
     list = _pages(keys.list_keys)
     rotate = _method(keys.rotate)
     revoke = _method(keys.revoke)
+
+
+class Audit(Resource):
+    """Who changed keys and flows, and what was erased: `client.audit`."""
+
+    list = _pages(audit.list_audit)

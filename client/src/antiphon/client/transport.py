@@ -19,11 +19,11 @@ from antiphon.client.errors import (
     Timeout,
     TlsFailed,
 )
+from antiphon.client.key_file import FILE_VARIABLE, KEY_VARIABLE, key_of
 from antiphon.client.proxies import Proxy, proxy_of
 from antiphon.client.retry import NotSent, Send
 
 URL_VARIABLE = "ANTIPHON_API_URL"
-KEY_VARIABLE = "ANTIPHON_API_KEY"
 CONNECT_SECONDS = 5.0
 KEPT_SECONDS = 30.0  # an idle connection is closed before a proxy closes it
 
@@ -62,11 +62,11 @@ def target(base_url: str | None, api_key: str | None) -> Target:
     Raises InvalidClientSettings.
     """
     address = base_url or os.environ.get(URL_VARIABLE)
-    key = api_key or os.environ.get(KEY_VARIABLE)
+    key = api_key or key_of()
     if not address:
         raise InvalidClientSettings(f"pass base_url, or set {URL_VARIABLE}: the address of session-api")
     if not key:
-        raise InvalidClientSettings(f"pass api_key, or set {KEY_VARIABLE}")
+        raise InvalidClientSettings(f"pass api_key, or set {KEY_VARIABLE} or {FILE_VARIABLE}")
     if _key.fullmatch(key) is None:
         raise InvalidClientSettings("the API key has a space or a character that is not ASCII")
     checked = _checked(address)

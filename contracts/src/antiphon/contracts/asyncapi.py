@@ -59,7 +59,7 @@ def _channel(family: Family) -> Node:
     members = [event for event in EVENTS if event.FAMILY is family]
     return {
         "address": f"sessions.{{partition}}.{{tenant}}.{{session}}.{family}",
-        "description": f"Events of the family {family}, in stream SESSIONS.",
+        "description": f"Events of the family `{family}`, in stream SESSIONS.",
         "parameters": _PARAMETERS,
         "messages": {event.TYPE: {"$ref": f"#/components/messages/{event.TYPE}"} for event in members},
     }
@@ -100,7 +100,7 @@ def _operations() -> Node:
         f"{producer}.sends.{family}": {
             "action": "send",
             "channel": {"$ref": f"#/channels/{family}"},
-            "summary": f"{producer} publishes {family} events",
+            "summary": f"{producer} publishes events of the family `{family}`",
         }
         for family, producers in PRODUCERS.items()
         for producer in producers
@@ -109,7 +109,7 @@ def _operations() -> Node:
         f"persistence.receives.{family}": {
             "action": "receive",
             "channel": {"$ref": f"#/channels/{family}"},
-            "summary": f"persistence commits {family} events to the event log",
+            "summary": f"persistence commits events of the family `{family}` to the event log",
         }
         for family in Family
     }

@@ -8,7 +8,7 @@ import msgspec
 
 from antiphon.contracts.envelope import Envelope
 from antiphon.contracts.errors import MalformedEvent, UnknownEventType, UnsupportedEventVersion
-from antiphon.contracts.event import Event
+from antiphon.contracts.event import Event, Family
 from antiphon.contracts.events import agent, command, livekit, media, participant, session, tool, turn, usage
 from antiphon.contracts.upcasters import upcast
 
@@ -79,6 +79,12 @@ EVENTS: tuple[type[Event], ...] = (
     livekit.LiveKitOther,
 )
 
+# What happened to a session, for traces: without states of voices and rooms, which LiveKit names with `_`.
+MILESTONES = frozenset(
+    event.TYPE
+    for event in EVENTS
+    if "." in event.TYPE and event.FAMILY in {Family.SESSION, Family.AGENT, Family.TURN, Family.TOOL}
+)
 BY_TYPE: Mapping[str, type[Event]] = MappingProxyType({event.TYPE: event for event in EVENTS})
 _DECODERS: "Mapping[str, msgspec.json.Decoder[Event]]" = {
     event.TYPE: msgspec.json.Decoder(event) for event in EVENTS

@@ -36,13 +36,15 @@ class ConsumerDefinition:
 
 @dataclass(frozen=True, slots=True)
 class BucketDefinition:
-    """A key-value bucket for configuration."""
+    """A key-value bucket for configuration; of one that is `write_once` the broker refuses every change."""
 
     name: str
     description: str
     history: int
     max_value_bytes: int
     max_age_seconds: int = 0  # 0 is without end
+    max_bytes: int = 0  # 0 is without limit; a bucket that is full takes no more
+    write_once: bool = False
 
 
 SESSIONS = StreamDefinition(
@@ -74,9 +76,18 @@ ROOMS = BucketDefinition(
 DEPLOYMENT = BucketDefinition(
     "deployment", "Identity of the deployment, made once", history=1, max_value_bytes=1024
 )
+AUDIT = BucketDefinition(
+    "audit",
+    "Who changed keys, flows or what is stored; entries cannot be changed",
+    history=1,
+    max_value_bytes=4096,
+    max_age_seconds=400 * DAY_SECONDS,
+    max_bytes=256 * MEBIBYTE,  # about 250,000 acts
+    write_once=True,
+)
 
 STREAMS = (SESSIONS,)
-BUCKETS = (KEYS, FLOWS, FLOW_DRAFTS, ROOMS, DEPLOYMENT)
+BUCKETS = (KEYS, FLOWS, FLOW_DRAFTS, ROOMS, DEPLOYMENT, AUDIT)
 
 
 def ingest_consumer(partition: int) -> ConsumerDefinition:

@@ -24,12 +24,15 @@ imagePullSecrets:
 {{- end }}
 {{- end }}
 
+{{/* (dict "root" $ "user" KEY), as for the Secret of a user of NATS. */}}
 {{- define "antiphon.volumes" -}}
+{{- $secret := include "antiphon.nats-secret" . -}}
+{{- with .root -}}
 - {name: tmp, emptyDir: {sizeLimit: 256Mi}}
-{{- if and .Values.nats.auth.existingSecret (eq .Values.nats.auth.type "creds") }}
+{{- if and $secret (eq .Values.nats.auth.type "creds") }}
 - name: nats-auth
   secret:
-    secretName: {{ tpl .Values.nats.auth.existingSecret . | quote }}
+    secretName: {{ $secret | quote }}
     items: [{key: {{ .Values.nats.auth.credsKey | quote }}, path: nats.creds}]
 {{- end }}
 {{- if .Values.nats.tls.existingSecret }}
@@ -37,14 +40,71 @@ imagePullSecrets:
   secret: {secretName: {{ tpl .Values.nats.tls.existingSecret . | quote }}}
 {{- end }}
 {{- end }}
+{{- end }}
 
 {{- define "antiphon.mounts" -}}
+{{- $secret := include "antiphon.nats-secret" . -}}
+{{- with .root -}}
 - {name: tmp, mountPath: /tmp}
-{{- if and .Values.nats.auth.existingSecret (eq .Values.nats.auth.type "creds") }}
+{{- if and $secret (eq .Values.nats.auth.type "creds") }}
 - {name: nats-auth, mountPath: /etc/antiphon/nats-auth, readOnly: true}
 {{- end }}
 {{- if .Values.nats.tls.existingSecret }}
 - {name: nats-tls, mountPath: /etc/antiphon/nats-tls, readOnly: true}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* The Secrets that a component reads, as JSON by the name of their volume: (dict "root" $ "component" NAME). */}}
+{{- define "antiphon.secretsOf" -}}
+{{- $found := dict -}}
+{{- $database := has .component (list "session-api" "persistence" "projections" "migrate") -}}
+{{- $calls := has .component (list "session-api" "webhook-ingest" "agent-worker") -}}
+{{- $users := dict "migrate" "persistence" "publish-flows" "flowPublisher" -}}
+{{- $user := get $users .component | default (.component | replace "-" "_" | camelcase | untitle) -}}
+{{- $nats := include "antiphon.nats-secret" (dict "root" .root "user" $user) -}}
+{{- $login := ternary "" $user (eq .component "migrate") -}}
+{{- with .root.Values -}}
+{{- if and .secrets.asFiles $nats (eq .nats.auth.type "userPassword") -}}
+{{- $_ := set $found "secrets/nats" (dict "name" $nats "user" .nats.auth.userKey "password" .nats.auth.passwordKey) -}}
+{{- end -}}
+{{- if and .secrets.asFiles $database -}}
+{{- $_ := set $found "secrets/postgres" (dict "name" .postgres.existingSecret "dsn" (get .postgres.dsnKeys $login | default .postgres.dsnKey)) -}}
+{{- end -}}
+{{- if and .secrets.asFiles $calls -}}
+{{- $_ := set $found "secrets/livekit" (dict "name" .livekit.existingSecret "key" .livekit.apiKeyKey "secret" .livekit.apiSecretKey) -}}
+{{- end -}}
+{{- if and .secrets.asFiles .sessionApi.bootstrapKeySecret (eq $.component "session-api") -}}
+{{- $_ := set $found "secrets/bootstrap" (dict "name" .sessionApi.bootstrapKeySecret "api-key" .sessionApi.bootstrapKeyKey) -}}
+{{- end -}}
+{{- if and .postgres.tls.existingSecret $database -}}
+{{- $_ := set $found "postgres-tls" (dict "name" .postgres.tls.existingSecret) -}}
+{{- end -}}
+{{- if and .livekit.tls.existingSecret $calls -}}
+{{- $_ := set $found "livekit-tls" (dict "name" .livekit.tls.existingSecret) -}}
+{{- end -}}
+{{- end -}}
+{{- toJson $found -}}
+{{- end }}
+
+{{/* A volume for each, replaced by the kubelet when the Secret changes: a subPath would stay as it was. */}}
+{{- define "antiphon.secretVolumes" -}}
+{{- range $path, $secret := include "antiphon.secretsOf" . | fromJson }}
+- name: {{ $path | replace "/" "-" }}
+  secret:
+    secretName: {{ tpl $secret.name $.root | quote }}
+    {{- with omit $secret "name" }}
+    items:
+      {{- range $file, $key := . }}
+      - {key: {{ $key | quote }}, path: {{ $file }}}
+      {{- end }}
+    {{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "antiphon.secretMounts" -}}
+{{- range $path, $secret := include "antiphon.secretsOf" . | fromJson }}
+- {name: {{ $path | replace "/" "-" }}, mountPath: /etc/antiphon/{{ $path }}, readOnly: true}
 {{- end }}
 {{- end }}
 

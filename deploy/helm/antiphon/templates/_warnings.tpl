@@ -5,7 +5,7 @@
 {{- else if .Values.sessionApi.bootstrapKeySecret }}
 - "sessionApi.bootstrapKeySecret opens everything: make keys of your own with it, then remove it"
 {{- end }}
-{{- if not .Values.nats.auth.existingSecret }}
+{{- if not (.Values.nats.auth.existingSecret | default .Values.nats.auth.users.agentWorker.existingSecret) }}
 - "nats.auth.existingSecret is not set: everyone who reaches NATS may write API keys and delete streams"
 {{- end }}
 {{- if lt (int (.Values.nats.replicas | default 1)) 3 }}

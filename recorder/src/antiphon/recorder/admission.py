@@ -41,7 +41,7 @@ async def refusal_of(link: BusLink, identity: Identity, room: Room) -> Refusal |
             return await _refusal(await link.reachable_bus(), identity, room)
     except Exception as error:  # noqa: BLE001 - a recorder ends no job without a reason
         log.warning(
-            "recorder.admission_unknown", extra={"session": identity.session_id, "error": repr(error)}
+            "recorder.admission_unknown", extra={"session_id": identity.session_id, "error": repr(error)}
         )
         return None
 
@@ -95,7 +95,7 @@ async def refuse(ctx: JobContext, session_id: str, refusal: Refusal) -> None:
 
     `ctx.connect` raises SessionEnded then: LiveKit would make the room once more for the agent.
     """
-    log.warning("recorder.refused", extra={"session": session_id, "reason": refusal.reason})
+    log.warning("recorder.refused", extra={"session_id": session_id, "reason": refusal.reason})
     if not refusal.close_room:
         return
 

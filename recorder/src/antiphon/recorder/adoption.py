@@ -44,7 +44,7 @@ async def session_of_room(
         async with asyncio.timeout(RESOLVE_SECONDS):
             return await _newest_call(await link.reachable_bus(), tenant, room_sid, ended)
     except Exception as error:  # noqa: BLE001 - a recorder ends no job
-        extra = {"room_sid": room_sid, "session": first, "error": repr(error)}
+        extra = {"room_sid": room_sid, "session_id": first, "error": repr(error)}
         log.warning("recorder.earlier_calls_unknown", extra=extra)
         return first
 

@@ -9,6 +9,7 @@ from antiphon.chassis.background import BackgroundTask
 from antiphon.chassis.bus import Bus
 from antiphon.chassis.library_log import get_logger
 from antiphon.chassis.nats_access import URL, NatsAccess
+from antiphon.chassis.tracing import current_traceparent
 from antiphon.contracts.events.session import SessionAdopted
 from antiphon.recorder.adoption import session_of_room
 from antiphon.recorder.identity import Identity
@@ -80,10 +81,12 @@ class JobRecorder:
         number = self._started.get(session_id, 0) + 1
         if refused is None:
             self._started[session_id] = number
+        writer = self.outbox.writer(session_id, tenant)
+        writer.traceparent = writer.traceparent or current_traceparent()  # of LiveKit's job, if it is traced
         recording = Recording(
             self._ctx,
             self.outbox,
-            self.outbox.writer(session_id, tenant),
+            writer,
             self.link,
             epoch=job_id if number == 1 else f"{job_id}.r{number}",
             adopted=adopted,

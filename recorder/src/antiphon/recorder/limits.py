@@ -93,7 +93,7 @@ class Limits:
         return await session_on(await self._link.bus(), self._tenant, self._session_id, families)
 
     async def _reached(self, reason: CloseReason, seconds: int | None) -> None:
-        extra = {"session": self._session_id, "reason": reason.value, "seconds": seconds}
+        extra = {"session_id": self._session_id, "reason": reason.value, "seconds": seconds}
         log.info("recorder.limit_reached", extra=extra)
         self._ending = asyncio.create_task(self._end(reason), name="end-call")
         await asyncio.shield(self._ending)  # the end of the job ends only the waiting

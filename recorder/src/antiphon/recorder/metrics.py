@@ -25,7 +25,7 @@ age = gauge(
 events = counter(
     "antiphon.outbox.events",
     unit="{event}",
-    description="Events that the broker has stored (published), that it refuses for ever and that were "
+    description="Events that the broker has stored (published), that it refuses permanently and that were "
     "set aside (refused), and that are in no file and were never published (lost)",
     labels={"outcome": ("published", "refused", "lost")},
 )

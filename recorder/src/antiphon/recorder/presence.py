@@ -31,7 +31,7 @@ async def mark(room: rtc.Room, session_id: str) -> None:
         async with asyncio.timeout(DEADLINE_SECONDS):
             await room.local_participant.set_attributes({ATTRIBUTE: session_id})
     except Exception as error:  # noqa: BLE001 - the room may be closing, and the agent may lack the permission
-        log.warning("recorder.not_marked", extra={"session": session_id, "error": repr(error)})
+        log.warning("recorder.not_marked", extra={"session_id": session_id, "error": repr(error)})
 
 
 def other_agents(room: rtc.Room, session_id: str) -> set[str]:

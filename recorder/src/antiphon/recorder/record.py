@@ -110,7 +110,7 @@ def _identity(ctx: JobContext, default_tenant: str, session_id: str | None, tena
     found = identity_of(ctx, default_tenant=default_tenant, tenant=tenant)
     if found.problem is not None and not (session_id and tenant):
         log.warning(
-            "recorder.metadata_ignored", extra={"problem": found.problem, "session": found.session_id}
+            "recorder.metadata_ignored", extra={"problem": found.problem, "session_id": found.session_id}
         )
     if session_id is None or session_id == found.session_id:
         return found

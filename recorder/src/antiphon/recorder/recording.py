@@ -201,7 +201,7 @@ class Recording:
     def _attach(self, session: AgentSession[Any]) -> None:
         wrap = self.guard.wrap
         if any(known.session is session for known in self._sessions):
-            log.warning("recorder.session_recorded_already", extra={"session": self.session_id})
+            log.warning("recorder.session_recorded_already", extra={"session_id": self.session_id})
             return
         number = len(self._sessions) + 1
         conversation = Conversation(
@@ -261,7 +261,7 @@ class Recording:
         # the journal stays open: the job may record another session
         drained = await self._outbox.flush(timeout_seconds if self.link.enabled else 0)
         if not drained:
-            log.warning("recorder.left_in_journal", extra={"session": self.session_id})
+            log.warning("recorder.left_in_journal", extra={"session_id": self.session_id})
         return drained and self._outbox.intact
 
     async def stop_limits(self) -> None:
@@ -284,7 +284,9 @@ class Recording:
                 bus = await self.link.bus()
                 remaining = await presence.agents_in(bus, self._writer.tenant, self.session_id)
         except (TimeoutError, BusError) as error:
-            log.warning("recorder.others_unknown", extra={"session": self.session_id, "error": repr(error)})
+            log.warning(
+                "recorder.others_unknown", extra={"session_id": self.session_id, "error": repr(error)}
+            )
             return
         self._others |= self._other_agents()
         if not remaining & self._others:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from antiphon.chassis import nats_access
 from antiphon.chassis.nats_access import DEFAULT_NATS_URL, NatsAccess
 from antiphon.contracts.ids import DEFAULT_TENANT, is_tenant
 
@@ -12,6 +13,8 @@ JOURNAL_DIR = "ANTIPHON_JOURNAL_DIR"
 TENANT = "ANTIPHON_TENANT"
 ENFORCE_LIMITS = "ANTIPHON_ENFORCE_LIMITS"
 
+_OF_NATS = ("creds", "ca", "cert", "key", "url_file", "user_file", "password_file")
+_FILES = tuple(f"nats_{name}" for name in _OF_NATS)
 _SWITCH = {"true": True, "1": True, "false": False, "0": False}
 
 
@@ -39,6 +42,11 @@ def limits_enforced(environment: Mapping[str, str]) -> bool:
     return _SWITCH[switch]
 
 
+def _read(variable: str, description: str | None = None) -> dict[str, str | None]:
+    """Return what docs/reference/settings.md says of a field; a service describes those that it has too."""
+    return {"variable": variable, "description": description}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecorderSettings:
     """How the recorder reaches NATS, its journal directory, and the tenant of sessions that name none.
@@ -47,19 +55,34 @@ class RecorderSettings:
     A path may be a string. Raises ValueError for a tenant that is not at most 63 of a-z, 0-9 and -.
     """
 
-    nats_url: str = field(default=DEFAULT_NATS_URL, repr=False)  # may hold a password
-    journal_dir: Path = field(default_factory=default_journal_dir)
-    tenant: str = DEFAULT_TENANT
-    enforce_limits: bool = True
-    nats_creds: Path | None = None
-    nats_user: str | None = None
-    nats_password: str | None = field(default=None, repr=False)
-    nats_ca: Path | None = None
-    nats_cert: Path | None = None
-    nats_key: Path | None = None
+    # may hold a password
+    nats_url: str = field(default=DEFAULT_NATS_URL, repr=False, metadata=_read(nats_access.URL))
+    journal_dir: Path = field(default_factory=default_journal_dir, metadata=_read(JOURNAL_DIR))
+    tenant: str = field(
+        default=DEFAULT_TENANT,
+        metadata=_read(
+            TENANT, "the tenant of sessions whose dispatch metadata names none: at most 63 of a-z, 0-9 and -"
+        ),
+    )
+    enforce_limits: bool = field(
+        default=True,
+        metadata=_read(
+            ENFORCE_LIMITS,
+            "whether calls end at the limits that their request sets; agent-worker always enforces them",
+        ),
+    )
+    nats_creds: Path | None = field(default=None, metadata=_read(nats_access.CREDS))
+    nats_user: str | None = field(default=None, metadata=_read(nats_access.USER))
+    nats_password: str | None = field(default=None, repr=False, metadata=_read(nats_access.PASSWORD))
+    nats_ca: Path | None = field(default=None, metadata=_read(nats_access.CA))
+    nats_cert: Path | None = field(default=None, metadata=_read(nats_access.CERT))
+    nats_key: Path | None = field(default=None, metadata=_read(nats_access.KEY))
+    nats_url_file: Path | None = field(default=None, metadata=_read(f"{nats_access.URL}_FILE"))
+    nats_user_file: Path | None = field(default=None, metadata=_read(f"{nats_access.USER}_FILE"))
+    nats_password_file: Path | None = field(default=None, metadata=_read(f"{nats_access.PASSWORD}_FILE"))
 
     def __post_init__(self) -> None:
-        for name in ("journal_dir", "nats_creds", "nats_ca", "nats_cert", "nats_key"):
+        for name in ("journal_dir", *_FILES):
             if isinstance(path := getattr(self, name), str):
                 object.__setattr__(self, name, Path(path))
         if not is_tenant(self.tenant):
@@ -86,6 +109,9 @@ class RecorderSettings:
             nats_ca=access.ca,
             nats_cert=access.cert,
             nats_key=access.key,
+            nats_url_file=access.url_file,
+            nats_user_file=access.user_file,
+            nats_password_file=access.password_file,
         )
 
     @property

@@ -56,7 +56,12 @@ def stream_config(definition: StreamDefinition) -> Config:
 
 def bucket_config(definition: BucketDefinition) -> Config:
     """Return a bucket's definition as a stream for the server's API."""
+    size = {"max_bytes": definition.max_bytes} if definition.max_bytes else {}
+    # A second message for a key is refused, as is a purge: nobody can write over an entry or remove it.
+    once = {"discard_new_per_subject": True} if definition.write_once else {}
     return {
+        **size,
+        **once,
         "name": f"KV_{definition.name}",
         "description": definition.description,
         "subjects": [f"$KV.{definition.name}.>"],
@@ -67,8 +72,8 @@ def bucket_config(definition: BucketDefinition) -> Config:
         "max_msg_size": definition.max_value_bytes,
         "max_age": definition.max_age_seconds * SECOND,
         "deny_delete": True,
-        "deny_purge": False,
-        "allow_rollup_hdrs": True,
+        "deny_purge": definition.write_once,
+        "allow_rollup_hdrs": not definition.write_once,
         "allow_direct": True,
     }
 
@@ -126,9 +131,10 @@ async def reserve(connection: Connection, verb: str, config: Config, reserved: i
         if verb == "CREATE" and await _appears(connection, config["name"]):
             return  # what took the space was this stream, which another process has created
         others = (await connection.api("INFO"))["reserved_storage"] - max(0, reserved)
+        size = _size(config.get("max_bytes", 0))
         raise StorageTooSmall(
             f"The broker refuses the stream {config['name']}: {error}. The stream reserves "
-            f"{_size(config['max_bytes'])}, other streams reserve {_size(others)}, and max_file_store of the "
+            f"{size}, other streams reserve {_size(others)}, and max_file_store of the "
             "server is less than both together (without the setting it is three quarters of the free disk). "
             "Raise it, free disk space, or set ANTIPHON_STREAM_MAX_BYTES to less"
         ) from error
@@ -152,7 +158,7 @@ async def ensure_buckets(connection: Connection, replicas: int | None = None) ->
     for config in map(bucket_config, BUCKETS):
         found = await _stream(connection, config["name"])
         if found is None:
-            await connection.api(f"STREAM.CREATE.{config['name']}", config | {"num_replicas": replicas or 1})
+            await reserve(connection, "CREATE", config | {"num_replicas": replicas or 1})
         else:
             differences += _compare(f"stream {config['name']}", config, found)
     if differences:

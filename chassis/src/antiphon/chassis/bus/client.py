@@ -7,15 +7,17 @@ import asyncio
 from collections.abc import Callable, Iterator, Mapping
 
 from msgspec import Struct
-from nats.aio.client import Client
 
 from antiphon.chassis.bus.protocol import Parser
+from antiphon.chassis.bus.renewed import RenewedClient
 from antiphon.chassis.library_log import get_logger
+from antiphon.chassis.nats_access import NatsAccess
 
 log = get_logger(__name__)
 
 CLOSE_SECONDS = 2.0
 PREAMBLE = len(b"NATS/1.0")
+NOT_PERMITTED = "permissions violation"
 
 
 class Headers(Mapping[str, str]):
@@ -95,12 +97,14 @@ class Message(Struct, frozen=True):
 OnMessage = Callable[[Message], None]
 
 
-class NatsClient(Client):
+class NatsClient(RenewedClient):
     """The nats-py client with synchronous message handlers."""
 
-    def __init__(self, *, require_tls: bool = False) -> None:
-        super().__init__()
-        self._require_tls = require_tls
+    def __init__(
+        self, access: NatsAccess | None = None, *, on_not_permitted: Callable[[str], None] | None = None
+    ) -> None:
+        super().__init__(access)
+        self._on_not_permitted = on_not_permitted
         self._ps = Parser(self)
         self._handlers: dict[int, OnMessage] = {}
 
@@ -117,13 +121,12 @@ class NatsClient(Client):
         if subscription is not None:
             await subscription.unsubscribe()
 
-    def _connect_command(self) -> bytes:
-        # nats-py follows the server's word: without TLS it would send the credentials in the clear.
-        secure = self._server_info.get("tls_required")
-        scheme = self._current_server.uri.scheme if self._current_server is not None else ""
-        if self._require_tls and scheme != "wss" and not secure:
-            raise ConnectionError("the server does not offer TLS, which the settings require")
-        return super()._connect_command()
+    async def _process_err(self, err_msg: str) -> None:
+        # nats-py knows errors in lower case; the subject of a permission must be as it is
+        if NOT_PERMITTED in err_msg.lower() and self._on_not_permitted is not None:
+            self._on_not_permitted(err_msg.strip("'"))
+        else:
+            await super()._process_err(err_msg.lower())
 
     async def end(self) -> None:
         """Disconnect for good, within seconds; what has not been sent is dropped."""

@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 import math
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from itertools import count
@@ -20,11 +21,12 @@ from antiphon.chassis.bus.errors import (
     BusUnavailable,
     ConnectionLost,
     InvalidSubject,
+    NotPermitted,
     PayloadTooLarge,
 )
 from antiphon.chassis.bus.protocol import check_subject
 from antiphon.chassis.library_log import get_logger
-from antiphon.chassis.nats_access import NatsAccess
+from antiphon.chassis.nats_access import InvalidAccess, NatsAccess, advice
 from antiphon.chassis.retry import retrying
 
 log = get_logger(__name__)
@@ -40,7 +42,11 @@ API_DEADLINE_SECONDS = 5.0
 SEND_DEADLINE_SECONDS = 5.0  # for the socket to take what is sent, when the buffer is full
 BUFFER_BYTES = 1 << 20  # nats-py waits for the socket when it holds twice as much
 NO_RESPONDERS_SUBJECT = "antiphon.nobody"  # has no subscribers: the server answers 503 at once
+PUBLISH, SUBSCRIBE = "publish", "subscription"  # as the server calls what it refuses
+MOST_REFUSED = 100  # subjects that are remembered as refused, and logged
 HEADER_LINE_BYTES = 16  # "NATS/1.0" and line ends around the headers, rounded up
+
+_REFUSED_SUBJECT = re.compile(r'(?P<verb>Publish|Subscription) to "(?P<subject>[^"]*)"', re.IGNORECASE)
 
 # Errors that a retry may resolve.
 TRANSIENT: tuple[type[Exception], ...] = (BusUnavailable, TimeoutError, nats.errors.Error, OSError)
@@ -58,20 +64,23 @@ class ServerSubscription:
 class Inbox:
     """The reply subjects of a connection: one subscription, one token per request."""
 
-    def __init__(self) -> None:
-        self._prefix = new_inbox() + "."
+    def __init__(self, prefix: str) -> None:
+        self._prefix = prefix + "."
         self._tokens = count(1)
-        self._pending: dict[str, tuple[OnMessage, asyncio.Future[Any]]] = {}
+        self._pending: dict[str, tuple[OnMessage, asyncio.Future[Any], str]] = {}
 
     @property
     def subject(self) -> str:
         """The subject filter of all replies."""
         return f"{self._prefix}*"
 
-    def add(self, on_message: OnMessage, done: asyncio.Future[Any]) -> str:
-        """Return a new reply subject; `done` fails with ConnectionLost when the connection breaks."""
+    def add(self, on_message: OnMessage, done: asyncio.Future[Any], asked: str) -> str:
+        """Return a new reply subject for a request on the subject `asked`.
+
+        `done` fails with ConnectionLost when the connection breaks, NotPermitted when the server refuses it.
+        """
         reply_subject = f"{self._prefix}{next(self._tokens)}"
-        self._pending[reply_subject] = (on_message, done)
+        self._pending[reply_subject] = (on_message, done, asked)
         return reply_subject
 
     def remove(self, reply_subject: str) -> None:
@@ -86,9 +95,15 @@ class Inbox:
 
     def fail_pending(self) -> None:
         """Fail every open request: its reply cannot arrive any more."""
-        for _, done in self._pending.values():
+        for _, done, _ in self._pending.values():
             if not done.done():
                 done.set_exception(ConnectionLost("the connection broke before the reply arrived"))
+
+    def refuse(self, asked: str, reason: str) -> None:
+        """Fail the open requests on a subject, or all if it is that of the replies: none will be answered."""
+        for _, done, subject in self._pending.values():
+            if asked in (subject, self.subject) and not done.done():
+                done.set_exception(NotPermitted(reason))
 
 
 class Connection:
@@ -101,7 +116,8 @@ class Connection:
         self._last_error: Exception | None = None
         self.client = NatsClient()
         self.connected = asyncio.Event()
-        self.inbox = Inbox()
+        self.inbox = Inbox(self.new_inbox())
+        self._not_permitted: dict[tuple[str, str], str] = {}  # verb, subject: why
         self._subscriptions: dict[ServerSubscription, int] = {}
         self._on_reconnect: set[Callable[[], None]] = set()
         self.stored_at = -math.inf  # when an event was last stored, and when one was last not, by the clock
@@ -123,7 +139,7 @@ class Connection:
         except TRANSIENT as error:
             self._unwatch()
             last = self._last_error
-            reason = f": {str(last) or repr(last)}" if last is not None else ""  # a TimeoutError has no text
+            reason = f": {_explained(last)}" if last is not None else ""
             raise BusUnavailable(
                 f"no NATS server answered at {self.address} within {timeout_seconds:g} s{reason}"
             ) from error
@@ -135,6 +151,15 @@ class Connection:
         await self.subscribe(self.inbox.subject, self.inbox.on_message)
         self._open = True
         self.connected.set()
+
+    def new_inbox(self) -> str:
+        """Return a unique reply subject, which the user of this connection may subscribe to."""
+        return f"{self.access.inbox_prefix}.{NUID().next().decode()}"
+
+    def check_permitted(self, subject: str, *, verb: str = SUBSCRIBE) -> None:
+        """Raise NotPermitted if the server has refused this subject; to be called after a round trip."""
+        if (verb, subject) in self._not_permitted:
+            raise NotPermitted(self._not_permitted[verb, subject])
 
     @property
     def last_error(self) -> Exception | None:
@@ -173,7 +198,9 @@ class Connection:
                 await self.connected.wait()
         loop = asyncio.get_running_loop()
         reply: asyncio.Future[Message] = loop.create_future()
-        reply_subject = self.inbox.add(lambda msg: None if reply.done() else reply.set_result(msg), reply)
+        reply_subject = self.inbox.add(
+            lambda msg: None if reply.done() else reply.set_result(msg), reply, subject
+        )
         timer = loop.call_later(timeout_seconds, _expire, reply)
         try:
             await self.publish(subject, payload, headers, reply_subject)
@@ -196,6 +223,8 @@ class Connection:
         payload = b"" if body is None else json.dumps(body).encode()
         try:
             reply = await self.request(f"$JS.API.{verb}", payload, timeout_seconds=timeout_seconds)
+        except NotPermitted:
+            raise
         except TRANSIENT as error:
             raise BusUnavailable(f"NATS did not answer {verb}: {error!r}") from error
         if reply.status == "503":
@@ -242,8 +271,12 @@ class Connection:
         # Not client.flush(): when it is cancelled, the next PONG ends nats-py's read loop.
         try:
             await self.request(NO_RESPONDERS_SUBJECT, timeout_seconds=timeout_seconds)
+        except NotPermitted:
+            raise
         except TRANSIENT as error:
-            raise BusUnavailable(f"NATS did not answer at {self.address}: {error!r}") from error
+            last = None if self.connected.is_set() else self._last_error
+            why = repr(error) if last is None else _explained(last)
+            raise BusUnavailable(f"NATS did not answer at {self.address}: {why}") from error
 
     def check_size(self, payload: bytes, headers: dict[str, str] | None) -> None:
         """Check a message before it is sent.
@@ -286,8 +319,8 @@ class Connection:
             log.warning("nats.flush_failed", extra={"error": reason})
 
     async def _connect(self, timeout_seconds: float) -> NatsClient:
-        options = self.access.options()  # again: certificates and credentials may have been renewed
-        client = NatsClient(require_tls=self.access.uses_tls)
+        access = self.access.current()  # certificates and credentials may have been renewed
+        client = NatsClient(self.access, on_not_permitted=self._refused)
 
         def current(callback: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
             async def call() -> None:
@@ -297,7 +330,7 @@ class Connection:
             return call
 
         connect = client.connect(
-            self.access.servers,
+            access.servers,
             name=self.name,
             max_reconnect_attempts=-1,
             reconnect_time_wait=RECONNECT_WAIT_SECONDS,  # type: ignore[arg-type] # a fraction works
@@ -308,7 +341,7 @@ class Connection:
             reconnected_cb=current(self._reconnected),
             closed_cb=current(self._closed),
             skip_subject_validation=True,  # subjects are made by contracts.subjects
-            **options,
+            **access.options(),
         )
         # Not asyncio.wait_for: nats-py may swallow the cancellation and connect on, without end.
         connecting = asyncio.ensure_future(connect)
@@ -332,7 +365,7 @@ class Connection:
     async def _reopen(self) -> None:
         # nats-py stops reconnecting after a fatal -ERR from the server: start again with a new client.
         await asyncio.sleep(RECONNECT_WAIT_SECONDS)
-        await retrying(*TRANSIENT, on_retry=_log_failed_connect)(self._replace_client)
+        await retrying(*TRANSIENT, InvalidAccess, on_retry=_log_failed_connect)(self._replace_client)
         await self._reconnected()
 
     async def _replace_client(self) -> None:
@@ -350,7 +383,21 @@ class Connection:
             self._last_error = error  # a server that refuses also resets the connection, which says less
         # While disconnected, every reconnect attempt reports an error; the first one is enough.
         level = logging.WARNING if self.connected.is_set() else logging.DEBUG
-        log.log(level, "nats.error", extra={"error": repr(error)})
+        log.log(level, "nats.error", extra={"error": _explained(error)})
+
+    def _refused(self, text: str) -> None:
+        # Permissions Violation for Publish to "a.b", … for Subscription to "a.b" using queue "c"
+        self._last_error = NotPermitted(text)
+        found = _REFUSED_SUBJECT.search(text)
+        if found is None:
+            log.error("nats.not_permitted", extra={"address": self.address, "error": text})
+            return
+        subject, verb = found["subject"], found["verb"].lower()
+        reason = f"the user of this connection to NATS lacks a permission: {text}"
+        if (verb, subject) not in self._not_permitted and len(self._not_permitted) < MOST_REFUSED:
+            log.error("nats.not_permitted", extra={"address": self.address, "error": text})
+            self._not_permitted[verb, subject] = reason
+        self.inbox.refuse(subject, reason)
 
     async def _disconnected(self) -> None:
         self.connected.clear()
@@ -359,6 +406,7 @@ class Connection:
             log.warning("nats.disconnected")
 
     async def _reconnected(self) -> None:
+        self._not_permitted.clear()  # the permissions may have changed
         self.connected.set()
         metrics.reconnects.add()
         log.info("nats.reconnected")
@@ -378,11 +426,6 @@ def _nothing() -> None:
     pass
 
 
-def new_inbox() -> str:
-    """Return a unique reply subject."""
-    return f"_INBOX.{NUID().next().decode()}"
-
-
 @asynccontextmanager
 async def _deadline(seconds: float) -> AsyncIterator[None]:
     """Raise TimeoutError when the block takes longer, also where nats-py swallows the cancellation."""
@@ -392,10 +435,15 @@ async def _deadline(seconds: float) -> AsyncIterator[None]:
         raise TimeoutError
 
 
+def _explained(error: Exception) -> str:
+    text = str(error) or repr(error)  # a TimeoutError has no text
+    return f"{text}; {found}" if (found := advice(error)) else text
+
+
 def _expire(reply: asyncio.Future[Message]) -> None:
     if not reply.done():
         reply.set_exception(TimeoutError())
 
 
 def _log_failed_connect(error: BaseException, _: int) -> None:
-    log.warning("nats.connect_failed", extra={"error": repr(error)})
+    log.warning("nats.connect_failed", extra={"error": f"{error!r} {advice(error)}".rstrip()})

@@ -11,8 +11,15 @@ from typing import Any, NamedTuple
 
 from antiphon.chassis.background import BackgroundTask
 from antiphon.chassis.bus.client import Headers, Message
-from antiphon.chassis.bus.connection import TRANSIENT, Connection, new_inbox
-from antiphon.chassis.bus.errors import ApiError, BusError, BusUnavailable, ConsumerGap, ConsumerLost
+from antiphon.chassis.bus.connection import PUBLISH, TRANSIENT, Connection
+from antiphon.chassis.bus.errors import (
+    ApiError,
+    BusError,
+    BusUnavailable,
+    ConsumerGap,
+    ConsumerLost,
+    NotPermitted,
+)
 from antiphon.chassis.bus.messages import Incoming
 from antiphon.chassis.library_log import get_logger
 from antiphon.contracts.streams import ConsumerDefinition
@@ -166,7 +173,7 @@ class Puller:
         self._not_before = 0.0
         self._reconnected = False
         self._failure: BusError | None = None
-        self._inbox = new_inbox()
+        self._inbox = self._connection.new_inbox()
         self._next_subject = f"$JS.API.CONSUMER.MSG.NEXT.{consumer.stream}.{consumer.name}"
 
     async def __aenter__(self) -> "Puller":
@@ -253,6 +260,10 @@ class Puller:
             self._silent_seconds += min(now - checked_at, 2 * HEARTBEAT_SECONDS)
         else:
             self._silent_seconds = 0.0
+        try:
+            self._connection.check_permitted(self._next_subject, verb=PUBLISH)
+        except NotPermitted as refusal:
+            self._fail(refusal)
         if self._silent_seconds > UNANSWERED_SECONDS:
             self._fail(BusUnavailable(f"{self._consumer.name}: no answer for {UNANSWERED_SECONDS:g} s"))
         return now
@@ -261,7 +272,7 @@ class Puller:
         # Messages in transit when the connection broke are lost, but the server counts them as delivered.
         # Pulls that it may still hold are tied to the old inbox: a new inbox ignores their late deliveries.
         await self._connection.unsubscribe(self._subscription)
-        self._inbox = new_inbox()
+        self._inbox = self._connection.new_inbox()
         self._subscription = await self._connection.subscribe(self._inbox, self._on_message)
         info = await self._info()
         self._deliveries.check_received(info["delivered"]["consumer_seq"])

@@ -15,6 +15,10 @@ class ConnectionLost(BusUnavailable):
     """The connection broke before the reply arrived."""
 
 
+class NotPermitted(BusUnavailable):
+    """The user of this connection may not publish or subscribe to a subject, until its permissions change."""
+
+
 class NoResponder(BusUnavailable):
     """Nobody is connected who answers requests on this subject."""
 

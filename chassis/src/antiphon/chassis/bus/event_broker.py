@@ -8,8 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from nats.aio.client import Client
-from nats.errors import Error
+from nats.errors import AuthorizationError, Error
 from nats.js import JetStreamContext
 
 from antiphon.chassis.bus.connection import CONNECT_DEADLINE_SECONDS, Connection
@@ -17,6 +16,7 @@ from antiphon.chassis.bus.dead_letters import DeadLetters
 from antiphon.chassis.bus.durable import Durable, explained
 from antiphon.chassis.bus.errors import BusUnavailable, StreamMissing
 from antiphon.chassis.bus.partition_pull import Delivery, PartitionPull
+from antiphon.chassis.bus.renewed import RenewedClient
 from antiphon.chassis.library_log import get_logger
 from antiphon.chassis.nats_access import NatsAccess
 from antiphon.chassis.retry import retrying
@@ -38,6 +38,9 @@ log = get_logger(__name__)
 DRAIN_SECONDS = 5
 WAIT_SECONDS = 15.0  # for persistence, which makes the stream when it starts
 
+# what a server says to a connection whose user was changed or has expired
+REFUSALS = ("authorization", "authentication", "revoked")
+
 Handle = Callable[[PartitionPull, Delivery], Awaitable[None]]
 
 
@@ -56,7 +59,7 @@ class _Streams(JetStreamContext):
         return pull
 
 
-class _Client(Client):
+class _Client(RenewedClient):
     """The connection for what handlers publish."""
 
     pulls: dict[str, PartitionPull]
@@ -65,6 +68,13 @@ class _Client(Client):
         streams = _Streams(self, **options)
         streams.pulls = self.pulls
         return streams
+
+    async def _process_err(self, err_msg: str) -> None:
+        if self.is_connected and any(word in err_msg.lower() for word in REFUSALS):
+            # nats-py would close for good; the password of the next attempt may be a new one
+            await self._process_op_err(AuthorizationError())
+            return
+        await super()._process_err(err_msg)
 
 
 class EventBroker(NatsBroker):
@@ -107,15 +117,17 @@ class EventBroker(NatsBroker):
         )
         subscriber(deliver)
 
-    async def _connect(self) -> Client:
+    async def _connect(self) -> _Client:
         log.info("consumer.connecting", extra={"consumer": self.events.name, "address": self.events.address})
         await self.events.open(CONNECT_DEADLINE_SECONDS)
         await explained(self.events, self.dead_letters.ensure)
         for name, (durable, label) in self._declared.items():
             self._pulls[name] = PartitionPull(self.events, durable(), label)
-        client = _Client()
+        client = _Client(self._access)
         client.pulls = self._pulls
-        options = self._connection_kwargs | self._access.options()
+        access = self._access.current()
+        options = self._connection_kwargs | access.options()
+        options["inbox_prefix"] = access.inbox_prefix
         async with asyncio.timeout(CONNECT_DEADLINE_SECONDS):
             await client.connect(**options)
         self.config.connect(client)

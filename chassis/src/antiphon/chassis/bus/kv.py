@@ -1,29 +1,26 @@
 """Key-value buckets: read and written key by key, or watched as a whole."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
+from contextlib import suppress
 from datetime import datetime
-from secrets import token_hex
 from typing import NamedTuple
 
 from antiphon.chassis.background import BackgroundTask
 from antiphon.chassis.bus import publish as publishing
 from antiphon.chassis.bus.connection import CONNECT_DEADLINE_SECONDS, Connection
-from antiphon.chassis.bus.consume import AckSubject, Puller
-from antiphon.chassis.bus.errors import ApiError, BusError, BusUnavailable, KeyExists
+from antiphon.chassis.bus.errors import BusError, BusUnavailable, KeyExists
 from antiphon.chassis.bus.messages import Incoming, Outgoing
 from antiphon.chassis.bus.read import last, read, read_all
-from antiphon.chassis.bus.stored import stream_state
+from antiphon.chassis.bus.stored import StreamState, message_at, stream_state
 from antiphon.chassis.library_log import get_logger
 from antiphon.chassis.retry import retrying
-from antiphon.contracts.streams import ConsumerDefinition
 
 log = get_logger(__name__)
 
 OPERATION = "KV-Operation"
 REMOVED = ("DEL", "PURGE")
-WATCH_BATCH = 256
-WATCH_INACTIVE_SECONDS = 30
+WATCH_LOOK_SECONDS = 2.0  # between two looks for changes that were not heard of
 WATCH_BACKOFF_SECONDS = 0.5
 
 
@@ -111,6 +108,25 @@ class Bucket:
             if not _is_removal(entry):
                 yield entry.subject.removeprefix(self._prefix), entry.payload
 
+    async def entries_after(self, pattern: str, revision: int = 0) -> AsyncGenerator[tuple[str, Entry], None]:
+        """Yield the entries of keys that match a pattern, in the order of their revisions, after one.
+
+        Raises BusUnavailable, HistoryGap.
+        """
+        async for entry in read_all(self._connection, self._stream, self._prefix + pattern, revision):
+            if not _is_removal(entry):
+                key = entry.subject.removeprefix(self._prefix)
+                yield key, Entry(entry.payload, entry.position)
+
+    async def revision_before(self, pattern: str, moment: datetime) -> int | None:
+        """Return a revision before the first entry that was written at a time or later; None without one.
+
+        Raises BusUnavailable.
+        """
+        request = {"next_by_subj": self._prefix + pattern, "start_time": moment.isoformat()}
+        first = await message_at(self._connection, self._stream, request)
+        return None if first is None else first.position - 1
+
     async def watch(self, *, keep: Callable[[bytes], bytes] = bytes) -> "WatchedBucket":
         """Read the whole bucket into memory and keep it current; `keep` returns what is kept of a value."""
         watched = WatchedBucket(self._connection, self._stream, self._prefix, keep)
@@ -134,8 +150,9 @@ class Bucket:
 class WatchedBucket(Mapping[str, bytes]):
     """A bucket's content in memory, a few milliseconds behind the broker.
 
-    It pulls from its own consumer; when that is lost, it reads the bucket again and replaces the content. A
-    bucket that was made again replaces it with its first key: an empty one waits for a restore.
+    It hears of each change, reads it by direct get, and looks for what it has not heard of every two seconds:
+    a consumer would need the right to make one, with which a client makes the server write to any subject.
+    A bucket that was made again replaces the content with its first key: an empty one waits for a restore.
     """
 
     def __init__(
@@ -165,13 +182,14 @@ class WatchedBucket(Mapping[str, bytes]):
         Raises BusUnavailable.
         """
         retry = retrying(BusError, on_retry=self._on_interruption, longest_seconds=WATCH_BACKOFF_SECONDS)
-        self._task = BackgroundTask(lambda: retry(self._follow_consumer), name=f"watch {self._stream}")
+        self._task = BackgroundTask(lambda: retry(self._follow), name=f"watch {self._stream}")
         try:
             async with asyncio.timeout(CONNECT_DEADLINE_SECONDS):
                 await self._loaded.wait()
         except TimeoutError as error:
             await self.close()
-            raise BusUnavailable(f"{self._stream} could not be read into memory") from error
+            reason = "" if self._interruption is None else f": {self._interruption}"
+            raise BusUnavailable(f"{self._stream} could not be read into memory{reason}") from error
 
     async def close(self) -> None:
         """Stop watching; the content stays as it is."""
@@ -190,27 +208,46 @@ class WatchedBucket(Mapping[str, bytes]):
         self._interruption = error
         log.warning("watch.interrupted", extra={"stream": self._stream, "error": str(error)})
 
-    async def _follow_consumer(self) -> None:
-        consumer, expected = await self._create_consumer()
+    async def _follow(self) -> None:
+        changed = asyncio.Event()
+        changes = await self._connection.subscribe(f"{self._prefix}>", lambda _: changed.set())
+        forget = self._connection.on_reconnect(changed.set)
+        try:
+            await self._connection.round_trip()
+            self._connection.check_permitted(changes.subject)
+            await self._read_changes(changed)
+        finally:
+            forget()
+            await self._connection.unsubscribe(changes)
+
+    async def _read_changes(self, changed: asyncio.Event) -> None:
+        first = state = await self._state()
+        content: dict[str, bytes] = {}
+        position = through = 0  # of the last entry; the end of the bucket when it was last read
+        empty = state.messages == 0
+        if empty and self._content and state.created_at != self._created_at:
+            # its keys are lost, not removed: to forget them would refuse every caller
+            self._on_interruption(BusUnavailable("it was made again and is empty: restore the buckets"), 1)
+        elif empty:
+            self._replace(content, state.created_at)
+        while True:
+            changed.clear()
+            state = await self._state()
+            if state.created_at != first.created_at or state.last < through:
+                raise BusUnavailable(f"{self._stream} was made again")
+            if state.last > through:
+                async for entry in read_all(self._connection, self._stream, f"{self._prefix}>", position):
+                    self._apply(content, entry)
+                    position = entry.position
+                through = state.last
+                self._replace(content, state.created_at)
+            await _wait(changed, WATCH_LOOK_SECONDS)
+
+    async def _state(self) -> StreamState:
         state = await stream_state(self._connection, self._stream)
         if state is None:
             raise BusUnavailable(f"{self._stream} does not exist")
-        content: dict[str, bytes] = {}
-        if expected == 0 and self._content and state.created_at != self._created_at:
-            # its keys are lost, not removed: to forget them would refuse every caller
-            self._on_interruption(BusUnavailable("it was made again and is empty: restore the buckets"), 1)
-        elif expected == 0:
-            self._replace(content, state.created_at)
-        try:
-            async with Puller(self._connection, consumer, WATCH_BATCH) as puller:
-                while True:
-                    for entry in await puller.next():
-                        self._apply(content, entry)
-                        expected -= 1
-                    if expected <= 0 or AckSubject.parse(entry.ack_subject).pending == 0:
-                        self._replace(content, state.created_at)
-        finally:
-            await self._delete_consumer(consumer)
+        return state
 
     def _apply(self, content: dict[str, bytes], entry: Incoming) -> None:
         key = entry.subject.removeprefix(self._prefix)
@@ -224,38 +261,11 @@ class WatchedBucket(Mapping[str, bytes]):
         self._interruption = None
         self._loaded.set()
 
-    async def _create_consumer(self) -> tuple[ConsumerDefinition, int]:
-        consumer = ConsumerDefinition(
-            stream=self._stream,
-            name=f"watch-{token_hex(8)}",
-            filter_subject=f"{self._prefix}>",
-            description="A watcher's own consumer",
-            ack_wait_seconds=0,
-            max_ack_pending=0,
-        )
-        config = {
-            "name": consumer.name,
-            "deliver_policy": "last_per_subject",
-            "ack_policy": "none",
-            "replay_policy": "instant",
-            "filter_subject": consumer.filter_subject,
-            "inactive_threshold": int(WATCH_INACTIVE_SECONDS * 1e9),
-            "mem_storage": True,
-            "num_replicas": 1,
-        }
-        info = await self._connection.api(
-            f"CONSUMER.CREATE.{self._stream}.{consumer.name}",
-            {"stream_name": self._stream, "config": config},
-        )
-        return consumer, int(info["num_pending"])
 
-    async def _delete_consumer(self, consumer: ConsumerDefinition) -> None:
-        if not self._connection.connected.is_set():
-            return  # the server deletes an inactive consumer
-        try:
-            await self._connection.api(f"CONSUMER.DELETE.{consumer.stream}.{consumer.name}")
-        except (ApiError, BusUnavailable) as error:
-            log.debug("watch.consumer_not_deleted", extra={"consumer": consumer.name, "error": str(error)})
+async def _wait(event: asyncio.Event, seconds: float) -> None:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
 
 
 def _is_removal(entry: Incoming) -> bool:

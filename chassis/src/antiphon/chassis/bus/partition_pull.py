@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from nats.aio.msg import Msg
 
 from antiphon.chassis.bus.client import Message
-from antiphon.chassis.bus.connection import TRANSIENT, Connection, new_inbox
+from antiphon.chassis.bus.connection import PUBLISH, TRANSIENT, Connection
 from antiphon.chassis.bus.consume import AckSubject
 from antiphon.chassis.bus.durable import Durable, Place, ensure_durable
 from antiphon.chassis.bus.errors import BusUnavailable, ConnectionLost
@@ -73,7 +73,7 @@ class PartitionPull:
         self._place = await ensure_durable(self.connection, self.durable)
         self._active_at = time.monotonic()
         if self._inbox is None:
-            inbox = new_inbox()
+            inbox = self.connection.new_inbox()
             await self.connection.subscribe(inbox, self._on_message)
             self.connection.on_reconnect(self._on_reconnect)
             self._inbox = inbox
@@ -94,6 +94,7 @@ class PartitionPull:
         self._idle.clear()
         self._active_at = time.monotonic()
         try:
+            self.connection.check_permitted(self._next, verb=PUBLISH)
             if self._lost:
                 await self._find_again()
             return await self._received(self._late.popleft() if self._late else await self._pull())

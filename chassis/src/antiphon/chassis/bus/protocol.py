@@ -80,7 +80,7 @@ class Parser(parser.Parser):
         elif line.startswith(b"PONG"):
             await self.nc._process_pong()
         elif line.startswith(b"-ERR"):
-            await self.nc._process_err(line[4:].strip().decode("utf-8", "replace").lower())
+            await self.nc._process_err(line[4:].strip().decode("utf-8", "replace"))
         elif line.startswith(b"INFO "):
             try:
                 info = json.loads(line[5:])

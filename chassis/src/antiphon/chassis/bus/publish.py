@@ -17,6 +17,7 @@ from antiphon.chassis.bus.errors import (
     ApiError,
     BusError,
     BusUnavailable,
+    NotPermitted,
     PayloadTooLarge,
     StreamFull,
     SubjectNotEmpty,
@@ -95,7 +96,29 @@ async def _publish(
     connection: Connection, out: Outgoing, expect_empty: str | None, timeout_seconds: float
 ) -> Ack:
     extra = {EXPECTED_LAST: "0", EXPECTED_LAST_SUBJECT: expect_empty} if expect_empty else None
-    headers = _headers(out, extra)
+    deadline = time.monotonic() + timeout_seconds
+    try:
+        answer = await _acknowledged(connection, out, _headers(out, extra), timeout_seconds)
+    except Refused as refusal:
+        if expect_empty and refusal.err_code in WRONG_LAST_SEQUENCE:
+            return await _ack_own_message(connection, out, expect_empty, refusal, deadline)
+        raise
+    except BusUnavailable:
+        if out.subject.startswith(_EVENTS):
+            connection.not_stored_at = time.monotonic()
+        raise
+    if not answer.duplicate and out.subject.startswith(_EVENTS):
+        connection.stored_at = time.monotonic()
+    return Ack(answer.seq, answer.duplicate)
+
+
+async def _acknowledged(
+    connection: Connection, out: Outgoing, headers: dict[str, str], timeout_seconds: float
+) -> PubAck:
+    """Send one message until it is acknowledged or the time is over.
+
+    Raises Refused, PayloadTooLarge, and BusUnavailable, as StreamFull or NotPermitted where it is one.
+    """
     deadline = time.monotonic() + timeout_seconds
     retry = retrying(
         *TRANSIENT,
@@ -105,28 +128,24 @@ async def _publish(
     )
     full = False  # as an attempt was told; the last one may have had no time for an answer
 
-    async def attempt() -> PubAck:
+    async def attempt() -> PubAck | NotPermitted:
         nonlocal full
         try:
             return await _publish_once(connection, out.subject, out.payload, headers, deadline)
+        except NotPermitted as error:
+            return error  # raised below: another attempt would be refused as well
         except StreamFull:
             full = True
             raise
 
     try:
         answer = await retry(attempt)
-    except Refused as refusal:
-        if expect_empty and refusal.err_code in WRONG_LAST_SEQUENCE:
-            return await _ack_own_message(connection, out, expect_empty, refusal, deadline)
-        raise
     except TRANSIENT as error:
-        if out.subject.startswith(_EVENTS):
-            connection.not_stored_at = time.monotonic()
         kind = StreamFull if full else BusUnavailable
         raise kind(f"{out.subject} was not acknowledged within {timeout_seconds:g} s: {error!r}") from error
-    if not answer.duplicate and out.subject.startswith(_EVENTS):
-        connection.stored_at = time.monotonic()
-    return Ack(answer.seq, answer.duplicate)
+    if isinstance(answer, NotPermitted):
+        raise answer
+    return answer
 
 
 async def publish_many(connection: Connection, outs: Sequence[Outgoing], timeout_seconds: float) -> list[Ack]:

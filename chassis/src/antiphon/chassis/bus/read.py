@@ -115,7 +115,7 @@ async def _read_batch(
 
     async with asyncio.timeout(ATTEMPT_SECONDS):
         await connection.connected.wait()
-        reply_subject = connection.inbox.add(on_message, done)
+        reply_subject = connection.inbox.add(on_message, done, f"$JS.API.DIRECT.GET.{stream}")
         try:
             body = json.dumps(request).encode()
             await connection.publish(f"$JS.API.DIRECT.GET.{stream}", body, reply=reply_subject)

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from antiphon.chassis.background import BackgroundTask
 from antiphon.chassis.bus.client import Message
 from antiphon.chassis.bus.connection import TRANSIENT, Connection, ServerSubscription
-from antiphon.chassis.bus.errors import BusUnavailable, NoResponder, PayloadTooLarge
+from antiphon.chassis.bus.errors import BusUnavailable, NoResponder, NotPermitted, PayloadTooLarge
 from antiphon.chassis.library_log import get_logger
 
 log = get_logger(__name__)
@@ -26,6 +26,8 @@ async def request(connection: Connection, subject: str, payload: bytes, timeout_
     """Send a request and return the payload of the reply (see Bus.request)."""
     try:
         reply = await connection.request(subject, payload, timeout_seconds=timeout_seconds)
+    except NotPermitted:
+        raise
     except TRANSIENT as error:
         raise BusUnavailable(
             f"nobody answered on {subject} within {timeout_seconds:g} s: {error!r}"
@@ -63,6 +65,7 @@ class Responder:
         self._task = BackgroundTask(self._respond, name=f"respond to {self._subject}")
         try:
             await self._connection.round_trip()
+            self._connection.check_permitted(self._subject)
         except BaseException:
             await self.close()
             raise

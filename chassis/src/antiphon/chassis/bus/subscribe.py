@@ -158,6 +158,7 @@ class Subscriptions:
         shared.on_server = await self._connection.subscribe(subject, shared.on_message)
         try:
             await self._connection.round_trip()
+            self._connection.check_permitted(subject)
         except BaseException:
             self._unsubscribe(shared)
             raise

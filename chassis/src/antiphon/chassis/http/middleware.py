@@ -2,10 +2,10 @@
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from contextvars import ContextVar
 
 import structlog
-from opentelemetry import trace
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
@@ -18,14 +18,17 @@ from antiphon.chassis.http.metrics import METHODS, UNMATCHED, duration, requests
 from antiphon.chassis.http.problem import Problem
 from antiphon.chassis.http.request_id import new_request_id
 from antiphon.chassis.http.routing import allowed_methods
+from antiphon.chassis.http.server_span import server_span
 from antiphon.chassis.metrics import OTHER
-from antiphon.chassis.tracing import continue_from
+from antiphon.chassis.tracing import continue_from, enabled
 
 UNLOGGED = ("/health/", "/metrics")  # nor measured
 CLIENT_GONE = 499  # in the log: the client left before the response
 
 # what `structlog.contextvars.bind_contextvars` sets, at a tenth of its cost
 _request_id: ContextVar[str] = ContextVar(f"{STRUCTLOG_KEY_PREFIX}request_id")
+
+_session_id: ContextVar[object] = ContextVar(f"{STRUCTLOG_KEY_PREFIX}session_id")
 
 log = structlog.get_logger(__name__)
 
@@ -64,20 +67,23 @@ class RequestMiddleware:
         method = scope["method"] if scope["method"] in METHODS else OTHER
         requests_in_progress[method] += 1
         token = _request_id.set(exchange.request_id)  # into every log line of the request
+        _session_id.set(...)  # what structlog takes for none
+        given = exchange.headers.get(b"traceparent")
+        traced = enabled() and not scope["path"].startswith(UNLOGGED)
         try:
-            # With tracing on, FastAPI's span continues the trace; otherwise pass on the trace id only.
-            traced = trace.get_current_span().get_span_context().is_valid
-            given = None if traced else exchange.headers.get(b"traceparent")
-            if given is None:
-                await self._serve(exchange)
-            else:
-                with continue_from(given.decode("latin-1")):
+            # also without spans of our own, so that events have the client's trace
+            with (
+                continue_from(None if given is None else given.decode("latin-1")),
+                server_span(exchange) if traced else nullcontext(),
+            ):
+                try:
                     await self._serve(exchange)
+                finally:
+                    seconds = time.perf_counter() - started
+                    _log_request(exchange.scope, scope["method"], exchange.status, seconds)
         finally:
-            ended = time.perf_counter()
             requests_in_progress[method] -= 1
-            _measure(exchange, method, (exchange.stream_started_at or ended) - started)
-            _log_request(exchange.scope, scope["method"], exchange.status, ended - started)
+            _measure(exchange, method, (exchange.stream_started_at or time.perf_counter()) - started)
             _request_id.reset(token)
             del state["exchange"]  # no cycle: else each request is work for the garbage collector
 
@@ -126,6 +132,11 @@ def extend_deadline(request: Request, seconds: float) -> None:
     """Give a request that waits on purpose this many seconds more than the deadline, from now on."""
     exchange: Exchange = request.scope["state"]["exchange"]
     exchange.start_deadline(seconds)
+
+
+def bind_session(session_id: str) -> None:
+    """Add the id of the session that a request is about to its log lines from now on."""
+    _session_id.set(session_id)
 
 
 def allow_body(request: Request, limit_bytes: int) -> None:

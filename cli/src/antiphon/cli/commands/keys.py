@@ -47,7 +47,7 @@ def create(
     if tenant is not None:
         body["tenant"] = tenant
     if expires_in is not None:
-        body["expires_in_seconds"] = _seconds(expires_in)
+        body["expires_in_seconds"] = seconds_of(expires_in)
     _print_secret(_request("POST", "/v1/keys", body), as_json=as_json)
 
 
@@ -83,7 +83,7 @@ def rotate(
 
     The secret is the only line on standard output.
     """
-    body = {"overlap_seconds": _seconds(overlap)}
+    body = {"overlap_seconds": seconds_of(overlap)}
     _print_secret(_request("POST", f"/v1/keys/{_path_part(key)}/rotate", body), as_json=as_json)
 
 
@@ -162,7 +162,8 @@ def _cell(value: object) -> str:
     return "—" if value in {None, ""} else shown(str(value))
 
 
-def _seconds(text: str) -> int:
+def seconds_of(text: str) -> int:
+    """Return the seconds of a time such as 24h."""
     found = DURATION.fullmatch(text)
     if found is None:
         raise typer.BadParameter(f"{text!r} is not a time such as 30m, 24h or 90d")

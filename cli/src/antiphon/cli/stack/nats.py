@@ -9,7 +9,7 @@ from antiphon.cli.errors import StackError
 from antiphon.cli.home import write_private
 from antiphon.cli.settings import LOOPBACK
 from antiphon.cli.stack import disk, nats_probe, process
-from antiphon.cli.stack.nats_users import NatsUsers
+from antiphon.cli.stack.nats_users import NatsUsers, move_to_account
 from antiphon.cli.stack.ports import free_port
 from antiphon.cli.stack.process import Command
 
@@ -66,6 +66,7 @@ class NatsServer:
         text = CONFIG.format(host=LOOPBACK, port=self.port, limit=limit)
         if self.users is not None:
             text += self.users.config()
+            move_to_account(self.directory / "store")
         # relative paths: its parser does not read every name of a folder
         write_private(config, text)
         return Command((_program(), "-c", config.name), dict(os.environ), self.directory)

@@ -10,7 +10,7 @@ from antiphon.cli.stack.nats_users import Login
 NO_ANSWER = "does not respond"
 WRITE_FAULT = "cannot write"  # the start of the reason, for a server that stays so until it is restarted
 TIMEOUT_SECONDS = 2.0
-_INBOX = "_INBOX.antiphon.ready"
+_INBOX = "_INBOX.supervisor.ready"
 
 
 def fault(port: int, supervisor: Login | None) -> str | None:

@@ -1,4 +1,4 @@
-"""The users of the stack's own NATS server: one of the services, one of the supervisor's health probe."""
+"""The users of the stack's own NATS server: one of each service, the operator's, and the health probe's."""
 
 import json
 import secrets
@@ -7,10 +7,13 @@ from pathlib import Path
 
 import msgspec
 
+from antiphon.chassis.nats_config import accounts, as_config
+from antiphon.chassis.nats_users import LOG_ACCOUNT, OPERATOR, SERVICES, SUPERVISOR
 from antiphon.cli.errors import StackError
 from antiphon.cli.home import write_private
 
 FILE = "users.json"
+NO_ACCOUNT = "$G"  # the folder of what was stored on a server without accounts
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,20 +32,22 @@ class Login:
 class Passwords(msgspec.Struct, frozen=True):
     """The content of the file, with mode 0600."""
 
-    services: str
+    services: str  # of the operator, who was the user of all services in earlier versions
     supervisor: str
+    users: dict[str, str] = {}
 
 
 @dataclass(frozen=True, slots=True)
 class NatsUsers:
     """The users of one server; a password is text that a URL takes as it is."""
 
-    services: Login  # the services, agents and commands: everything
+    operator: Login  # commands: everything but the system account
     supervisor: Login  # the health of the server, and no messages
+    services: dict[str, Login]
 
     @classmethod
     def stored(cls, directory: Path) -> "NatsUsers":
-        """Return the users of a server's folder; the first call generates their passwords.
+        """Return the users of a server's folder; passwords that it lacks are generated.
 
         Raises StackError when the file is damaged.
         """
@@ -50,24 +55,35 @@ class NatsUsers:
         try:
             found = msgspec.json.decode(path.read_bytes(), type=Passwords)
         except FileNotFoundError:
-            found = Passwords(*(secrets.token_urlsafe(24) for _ in range(2)))
-            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-            write_private(path, msgspec.json.encode(found).decode())
+            found = Passwords(_password(), _password())
         except msgspec.MsgspecError:  # its message may quote the content
             raise StackError(f"{path} is damaged: delete it, and the next start makes a new one") from None
-        return cls(Login("antiphon", found.services), Login("supervisor", found.supervisor))
-
-    def config(self) -> str:
-        """Return the part of the server's configuration.
-
-        The first is in the account that a server without users has, so that a home from before keeps its
-        streams. Permissions of subjects could not divide it: JetStream writes to any subject for its clients.
-        """
-        return (
-            f"authorization {{ users: [{_entry(self.services)}] }}\n"
-            f"accounts {{ $SYS {{ users: [{_entry(self.supervisor)}] }} }}\n"
+        names = [name for name in SERVICES if name != OPERATOR]
+        if missing := {name: _password() for name in names if name not in found.users}:
+            found = msgspec.structs.replace(found, users=found.users | missing)
+            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            write_private(path, msgspec.json.encode(found).decode())
+        return cls(
+            Login(OPERATOR, found.services),
+            Login(SUPERVISOR, found.supervisor),
+            {name: Login(name, found.users[name]) for name in names},
         )
 
+    def config(self) -> str:
+        """Return the part of the server's configuration."""
+        logins = {OPERATOR: self.operator, SUPERVISOR: self.supervisor} | self.services
+        return as_config(accounts(SERVICES), lambda user: json.dumps(logins[user].password))
 
-def _entry(login: Login) -> str:
-    return f"{{ user: {json.dumps(login.user)}, password: {json.dumps(login.password)} }}"
+
+def move_to_account(store: Path) -> None:
+    """Move the streams of a server without accounts to that of the log, while no server runs.
+
+    The server's own account for everybody cannot be given anything to offer.
+    """
+    before, now = store / "jetstream" / NO_ACCOUNT, store / "jetstream" / LOG_ACCOUNT
+    if before.is_dir() and not now.exists():
+        before.rename(now)
+
+
+def _password() -> str:
+    return secrets.token_urlsafe(24)

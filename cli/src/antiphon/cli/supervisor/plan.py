@@ -8,15 +8,18 @@ from pathlib import Path
 
 import msgspec
 
+from antiphon.chassis.livekit_keys import KEY, KEY_FILE, SECRET, SECRET_FILE, LiveKitKeys
 from antiphon.chassis.nats_access import NatsAccess
+from antiphon.chassis.secret_files import without_files_of
 from antiphon.cli.proxies import reaching_loopback
 from antiphon.cli.settings import LOOPBACK, StackSettings
 from antiphon.cli.stack import disk, livekit
 from antiphon.cli.stack.livekit import LiveKitServer
 from antiphon.cli.stack.nats import NatsServer
-from antiphon.cli.stack.nats_users import NatsUsers
+from antiphon.cli.stack.nats_users import Login, NatsUsers
 from antiphon.cli.stack.ports import PortUse
 from antiphon.cli.stack.postgres import Postgres
+from antiphon.cli.stack.postgres_logins import PERSISTENCE, SESSION_API, PostgresLogins
 from antiphon.cli.stack.probe import Probe, healthy, responds
 from antiphon.cli.stack.process import Command
 from antiphon.cli.supervisor.runner import Service
@@ -46,6 +49,7 @@ class Plan:
         self.postgres = Postgres(
             settings.home / "postgres", port=settings.postgres_port, output=self.logs / "postgres.log"
         )
+        self.logins = PostgresLogins.stored(settings.home / "postgres")
         self.livekit = self._livekit(program) if program else None
 
     def addresses(self) -> Addresses:
@@ -55,14 +59,14 @@ class Plan:
             api_key=self.credentials.api_key,
             livekit_api_key=self.credentials.livekit_api_key,
             livekit_api_secret=self.credentials.livekit_api_secret,
-            nats_url=self.nats_users.services.url(self.nats.url),
+            nats_url=self.nats_users.operator.url(self.nats.url),
             postgres_dsn=self.postgres.dsn,
         )
 
     @property
     def nats_access(self) -> NatsAccess:
-        """The broker, with the login of the services."""
-        login = self.nats_users.services
+        """The broker, with the login of the operator."""
+        login = self.nats_users.operator
         return NatsAccess(url=self.nats.url, user=login.user, password=login.password)
 
     def infrastructure(self) -> tuple[Service, ...]:
@@ -101,7 +105,6 @@ class Plan:
     def services(self) -> tuple[Service, ...]:
         """Return the services of Antiphon."""
         settings, addresses = self.settings, addresses_of(self.settings)
-        database = {"ANTIPHON_POSTGRES_DSN": self.postgres.dsn}
         health = f"http://{LOOPBACK}:"
         port_of_persistence, port_of_agent = settings.persistence_health_port, settings.agent_health_port
         return (
@@ -109,13 +112,13 @@ class Plan:
                 ("antiphon.persistence", "run"),
                 f"{health}{port_of_persistence}",
                 PortUse(port_of_persistence, "persistence", "ANTIPHON_PERSISTENCE_HEALTH_PORT"),
-                database | self._stream_size(),
+                self._database(PERSISTENCE) | self._stream_size(),
             ),
             self._service(
                 ("antiphon.session_api",),
                 addresses.api_url,
                 PortUse(settings.api_port, "session-api", "ANTIPHON_API_PORT"),
-                database,
+                self._database(SESSION_API),
                 PortUse(settings.api_metrics_port, "session-api's metrics", "ANTIPHON_API_METRICS_PORT"),
             ),
             self._service(
@@ -151,6 +154,9 @@ class Plan:
         journal = {"ANTIPHON_JOURNAL_DIR": str(self.settings.home / "journal")}
         return journal | {name: os.environ.get(name, value) for name, value in defaults.items()}
 
+    def _database(self, login: str) -> dict[str, str]:
+        return {"ANTIPHON_POSTGRES_DSN": self.logins.dsn(self.postgres.dsn, login)}
+
     def _stream_size(self) -> dict[str, str]:
         fitting = str(disk.stream_bytes(self.nats.directory / "store"))
         return {STREAM_MAX_BYTES: os.environ.get(STREAM_MAX_BYTES, fitting)}
@@ -169,7 +175,18 @@ class Plan:
     def migrate(self) -> Command:
         """Return the command that migrates the database to the latest schema."""
         return self._command(
-            ("antiphon.persistence", "migrate"), {"ANTIPHON_POSTGRES_DSN": self.postgres.dsn}
+            ("antiphon.persistence", "migrate"),
+            {"ANTIPHON_POSTGRES_DSN": self.postgres.dsn},
+            self.nats_users.operator,
+        )
+
+    def make_logins(self) -> Command:
+        """Return the command that makes the logins of the services."""
+        owner = {"ANTIPHON_POSTGRES_DSN": self.postgres.dsn}
+        return self._command(
+            ("antiphon.persistence", *self.logins.arguments()),
+            owner | self.logins.variables(),
+            self.nats_users.operator,
         )
 
     def recreate_streams(self) -> Command:
@@ -177,11 +194,16 @@ class Plan:
         return self._command(
             ("antiphon.persistence", "streams", "recreate", "--replace"),
             {"ANTIPHON_POSTGRES_DSN": self.postgres.dsn} | self._stream_size(),
+            self.nats_users.operator,
         )
 
     def publish_flows(self) -> Command:
         """Return the command that publishes the flow files."""
-        return self._command(("antiphon.agent_worker", "publish-flows", str(self.settings.flows)), {})
+        return self._command(
+            ("antiphon.agent_worker", "publish-flows", str(self.settings.flows)),
+            {},
+            self.nats_users.services["flow-publisher"],
+        )
 
     def _service(
         self,
@@ -196,29 +218,34 @@ class Plan:
             variables = {**variables, "ANTIPHON_METRICS_PORT": str(metrics.number)}
         return Service(
             name=port.what,
-            prepare=lambda: self._command(module, variables),
+            prepare=lambda: self._command(module, variables, self.nats_users.services[port.what]),
             probe=healthy(url),
             ports=(port, metrics) if metrics else (port,),
             output=self.logs / f"{port.what}.log",
         )
 
-    def _command(self, module: tuple[str, ...], extra: dict[str, str]) -> Command:
-        login = self.nats_users.services
+    def _livekit_keys(self) -> dict[str, str]:
+        settings, keys = self.settings, self.credentials.livekit
+        files = {KEY_FILE: settings.livekit_api_key_file, SECRET_FILE: settings.livekit_api_secret_file}
+        if settings.livekit_url and all(files.values()):  # which services follow
+            return {name: str(path) for name, path in files.items()}
+        return {KEY: keys.key, SECRET: keys.secret}
+
+    def _command(self, module: tuple[str, ...], extra: dict[str, str], login: Login) -> Command:
         variables = {
             **self.settings.environment(),
             "ANTIPHON_NATS_URL": self.nats.url,
             "ANTIPHON_NATS_USER": login.user,
             "ANTIPHON_NATS_PASSWORD": login.password,
             "LIVEKIT_URL": addresses_of(self.settings).livekit_url,
-            "LIVEKIT_API_KEY": self.credentials.livekit_api_key,
-            "LIVEKIT_API_SECRET": self.credentials.livekit_api_secret,
+            **self._livekit_keys(),
             "PYTHONUNBUFFERED": "1",
             **extra,
         }
         # the stack's own broker has its own users
         inherited = {
             key: value
-            for key, value in os.environ.items()
+            for key, value in without_files_of(os.environ, {**variables, "ANTIPHON_POSTGRES_DSN": ""}).items()
             if key != "ANTIPHON_POSTGRES_DSN" and not key.startswith("ANTIPHON_NATS_")
         }
         return Command(
@@ -232,9 +259,12 @@ class Plan:
 
 def external_livekit(settings: StackSettings) -> Probe:
     """Return the probe of the LiveKit server that the user runs."""
-    keys = external_keys(settings)
-    if settings.livekit_url is None or keys is None:
+    given = external_keys(settings)
+    if settings.livekit_url is None or given is None:
         raise ValueError("the stack runs its own LiveKit server")
     url = settings.livekit_url
+    files = settings.livekit_api_key_file, settings.livekit_api_secret_file
+    keys = LiveKitKeys(given.key, given.secret, key_file=files[0], secret_file=files[1])
     client = livekit.client_of(url)
-    return lambda: None if livekit.accepts_keys(client, keys) else f"{url} does not accept these keys"
+    accepted = lambda: livekit.accepts_keys(client, livekit.Keys(*keys.current))  # noqa: E731
+    return lambda: None if accepted() else f"{url} does not accept these keys"

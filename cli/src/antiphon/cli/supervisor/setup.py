@@ -10,7 +10,9 @@ from pathlib import Path
 
 import msgspec
 
+from antiphon.chassis.audit import Audit, operator
 from antiphon.chassis.bus import Bus, BusError, KeyExists
+from antiphon.chassis.deployment import InvalidDeployment, deployment_of
 from antiphon.chassis.nats_access import NatsAccess
 from antiphon.cli.errors import StackError
 from antiphon.cli.home import write_private
@@ -28,6 +30,7 @@ from antiphon.contracts.api_keys import (
     new_key_id,
     shown_prefix,
 )
+from antiphon.contracts.audit import Act, ActKind
 from antiphon.contracts.ids import DEFAULT_TENANT
 from antiphon.contracts.streams import KEYS
 
@@ -90,6 +93,17 @@ async def connected(access: NatsAccess) -> AsyncIterator[Bus]:
         raise StackError(f"NATS at {', '.join(access.servers)}: {error}") from error
 
 
+async def make_identity(bus: Bus) -> None:
+    """Make the identity of the deployment if there is none: agents may not.
+
+    Raises StackError for one that is damaged.
+    """
+    try:
+        await deployment_of(bus)
+    except InvalidDeployment as error:
+        raise StackError(str(error)) from error
+
+
 async def publish_key(bus: Bus, api_key: str, now: datetime) -> None:
     """Put the development API key, with every scope, into the bucket that session-api reads.
 
@@ -110,7 +124,8 @@ async def publish_key(bus: Bus, api_key: str, now: datetime) -> None:
     entry = await keys.entry(digest)
     if entry is None:
         with suppress(KeyExists):
-            await keys.create(digest, encode_key(made))
+            async with Audit(bus).recorded(Act(ActKind.KEY_BOOTSTRAP, made.tenant, operator(), made.id)):
+                await keys.create(digest, encode_key(made))
         return
     try:
         found = decode_key(digest, entry.value)

@@ -97,6 +97,7 @@ class Supervisor:
             async with setup.connected(self.plan.nats_access) as bus:
                 # Only persistence creates the stream of events: it knows what was read from it.
                 await bus.ensure_buckets()
+                await setup.make_identity(bus)
                 await setup.publish_key(bus, self.plan.credentials.api_key, datetime.now(UTC))
         with self.state.step("flows"):
             output = self.plan.logs / "flows.log"
@@ -107,6 +108,7 @@ class Supervisor:
         with self.state.step("tables"):
             output = self.plan.logs / "migrate.log"
             await setup.run_to_end("persistence migrate", self.plan.migrate(), output)
+            await setup.run_to_end("persistence roles", self.plan.make_logins(), output)
 
     async def _check_external_livekit(self) -> None:
         with self.state.step("LiveKit") as step:

@@ -180,7 +180,7 @@ class SessionWriter:
         if len(self._notes) > LIVE_NOTES:
             forgotten = next(iter(self._notes))
             del self._notes[forgotten]
-            log.warning("outbox.note_forgotten", extra={"session": self.session_id, "key": forgotten})
+            log.warning("outbox.note_forgotten", extra={"session_id": self.session_id, "key": forgotten})
 
     def live_notes(self) -> Iterator[tuple[bytes, bytes]]:
         """Yield the journal's keys and events of the notes that are not settled."""

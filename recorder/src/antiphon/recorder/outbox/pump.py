@@ -7,11 +7,16 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 
+from msgspec import UNSET
+
 from antiphon.chassis.bus import BusError, BusUnavailable, StreamFull, outgoing
 from antiphon.chassis.library_log import get_logger
 from antiphon.chassis.retry import retrying
-from antiphon.contracts.envelope import decode
+from antiphon.chassis.tracing import publishing_many
+from antiphon.contracts.envelope import Envelope, decode
 from antiphon.contracts.errors import ContractError
+from antiphon.contracts.registry import MILESTONES
+from antiphon.contracts.streams import SESSIONS
 from antiphon.recorder import metrics
 from antiphon.recorder.outbox.bus_link import BusLink
 from antiphon.recorder.outbox.journal import Journal
@@ -27,6 +32,14 @@ OUTAGES = (BusUnavailable, StreamFull)  # the fault is not the event's: retry
 
 def _nothing() -> None:
     pass
+
+
+def _traced(envelopes: list[Envelope]) -> str | None:
+    """Return the trace of the first event that a trace shows."""
+    for envelope in envelopes:
+        if envelope.traceparent is not UNSET and envelope.type in MILESTONES:
+            return str(envelope.traceparent)
+    return None
 
 
 class Pump:
@@ -121,10 +134,11 @@ class Pump:
         try:
             envelopes = [decode(line) for line in lines]
             messages = [outgoing(envelope) for envelope in envelopes]
-            if len(messages) == 1:
-                await bus.publish(messages[0])
-            else:
-                await bus.publish_many(messages)
+            with publishing_many(SESSIONS.name, len(messages), _traced(envelopes)):
+                if len(messages) == 1:
+                    await bus.publish(messages[0])
+                else:
+                    await bus.publish_many(messages)
         except OUTAGES:
             raise
         except (BusError, ContractError, ValueError) as error:  # ValueError: a header that NATS cannot carry

@@ -25,7 +25,7 @@ async def announce_room(bus: Bus, envelope: Envelope) -> None:
     try:
         await _announce(await bus.bucket(ROOMS.name), key, envelope)
     except BusError as error:  # the record is complete without it
-        log.warning("outbox.room_not_announced", extra={"session": envelope.subject, "error": str(error)})
+        log.warning("outbox.room_not_announced", extra={"session_id": envelope.subject, "error": str(error)})
 
 
 async def _announce(bucket: Bucket, key: str, envelope: Envelope) -> None:

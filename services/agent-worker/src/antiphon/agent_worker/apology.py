@@ -90,7 +90,7 @@ class ApologisingSession(ClosingSession):
                 text, audio=audio, allow_interruptions=False if self._gives_up else NOT_GIVEN
             )
         except RuntimeError as error:  # the session is not running, or cannot speak
-            log.warning("session.no_apology", error=str(error))
+            log.warning("session.no_apology", error=type(error).__name__, pii_error=str(error))
 
     def _apology_text(self) -> str:
         flow = self._bound.flow

@@ -12,6 +12,7 @@ from antiphon.agent_worker.providers.table import PROVIDERS
 from antiphon.agent_worker.tools.definition import check_definition
 from antiphon.agent_worker.tools.python import load_function, parameters_of
 from antiphon.agent_worker.tools.secrets import PREFIX
+from antiphon.chassis.secret_files import secret_or_none
 
 
 def parameters(definition: ToolDefinition, *, over_http: bool = False) -> Mapping[str, Any] | None:
@@ -31,8 +32,8 @@ def parameters(definition: ToolDefinition, *, over_http: bool = False) -> Mappin
 
 
 def has_secret(name: str) -> bool:
-    """Return whether a secret is set and not empty: the environment variable ANTIPHON_SECRET_<name>."""
-    return bool(os.environ.get(f"{PREFIX}{name}"))
+    """Return whether a secret is set and not empty: ANTIPHON_SECRET_<name>, or its file."""
+    return secret_or_none(os.environ, f"{PREFIX}{name}") is not None
 
 
 CATALOG = Installed(

@@ -11,7 +11,9 @@ import msgspec
 from antiphon.agent_worker.catalog import CATALOG
 from antiphon.agent_worker.flow import Flow, FlowProblem, InvalidFlow, load_flow
 from antiphon.agent_worker.flow_check import summary_of
+from antiphon.chassis.audit import Audit, operator
 from antiphon.chassis.bus import Bucket, Bus, KeyExists
+from antiphon.contracts.audit import Act, ActKind
 from antiphon.contracts.flows import FlowRevision, decode_revision, draft_key, revision_key
 from antiphon.contracts.streams import FLOW_DRAFTS, FLOWS
 
@@ -58,14 +60,17 @@ async def publish_flows(
 
     A file that has not changed does not replace what was published over HTTP meanwhile, unless that is the
     same with commands, which only flows of files may have. Several replicas may do it at once: they make one
-    revision. Raises InvalidFlow before anything is published.
+    revision, which is on record first. Raises InvalidFlow before anything is published.
     """
     flows = read_flows(folder)
     bucket = await bus.bucket(FLOWS.name)
-    return [await _publish(bucket, flow, source, tenant, now()) for flow, source in flows]
+    audit = Audit(bus, now)
+    return [await _publish(bucket, audit, flow, source, tenant, now()) for flow, source in flows]
 
 
-async def _publish(bucket: Bucket, flow: Flow, source: str, tenant: str, at: datetime) -> Published:
+async def _publish(
+    bucket: Bucket, audit: Audit, flow: Flow, source: str, tenant: str, at: datetime
+) -> Published:
     sha256 = hashlib.sha256(source.encode()).hexdigest()
     newest: FlowRevision | None = None
     of_file: str | None = None  # the hash of the newest revision from a file
@@ -89,7 +94,9 @@ async def _publish(bucket: Bucket, flow: Flow, source: str, tenant: str, at: dat
             created_at=at,
         )
         try:
-            await bucket.create(revision_key(tenant, flow.id, number), msgspec.json.encode(revision))
+            act = Act(ActKind.FLOW_PUBLISH, tenant, operator(), f"{flow.id}@{number}", {"sha256": sha256})
+            async with audit.recorded(act):
+                await bucket.create(revision_key(tenant, flow.id, number), msgspec.json.encode(revision))
         except KeyExists:  # published concurrently: compare with that revision
             continue
         return Published(flow.id, number, new=True)

@@ -45,7 +45,7 @@ async def _hang_up(call: Call, session: AgentSession[Any], text: str | None, at_
     except TimeoutError:
         log.warning("call.last_words_timeout")
     except Exception as error:  # noqa: BLE001 - a voice that fails must not keep the call
-        log.warning("call.last_words_failed", error=repr(error))
+        log.warning("call.last_words_failed", error=type(error).__name__, pii_error=str(error))
     finally:
         if call.bound.tools is not None:
             call.bound.tools.stop()  # the caller would wait for them, on a dead line

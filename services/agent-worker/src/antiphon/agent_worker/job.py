@@ -7,6 +7,7 @@ import signal
 import threading
 from collections.abc import Collection
 from functools import partial
+from multiprocessing.util import Finalize
 
 import structlog
 from livekit.agents import CloseEvent, JobContext, JobProcess, JobRequest
@@ -22,6 +23,8 @@ from antiphon.agent_worker.caller import CALLER, link_caller
 from antiphon.agent_worker.chat_text import hear_text
 from antiphon.agent_worker.flow import InvalidFlow
 from antiphon.agent_worker.job_metrics import Reporter
+from antiphon.agent_worker.keyed_server import export_keys, forget_keys_of_files
+from antiphon.agent_worker.livekit_spans import trace_livekit
 from antiphon.agent_worker.providers.loaded import OFFLINE_PROVIDERS, Named, import_plugins, prewarm
 from antiphon.agent_worker.providers.voices import session_options, voice_of_agent
 from antiphon.agent_worker.push_to_talk import take_turns_by_hand
@@ -32,6 +35,7 @@ from antiphon.agent_worker.tools.session_tools import SessionTools
 from antiphon.agent_worker.transfers import SipTelephone
 from antiphon.agent_worker.unheard_caller import UnheardCaller
 from antiphon.chassis import telemetry, tracing
+from antiphon.chassis.logs import bind_process
 from antiphon.chassis.settings import load
 from antiphon.contracts.events.session import FailureReason
 from antiphon.recorder import Recording, record, recording_of
@@ -54,7 +58,10 @@ def prewarm_process(
     process: JobProcess, providers: Collection[Named] = OFFLINE_PROVIDERS, metrics_path: str | None = None
 ) -> None:
     """Set up an idle process: logs and traces, signals, the providers of flows. LiveKit's `setup_fnc`."""
+    forget_keys_of_files(os.environ)
     telemetry.configure(SERVICE, load(AgentSettings), push_metrics=False)
+    trace_livekit()
+    Finalize(None, telemetry.flush, exitpriority=1)  # a job process runs no atexit handlers
     if threading.current_thread() is threading.main_thread():
         # LiveKit ignores SIGTERM only under spawn; under a forkserver, a signal to the group would end calls
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -81,10 +88,11 @@ async def on_request(request: JobRequest, *, deployment: str) -> None:
 async def entry(ctx: JobContext) -> None:
     """Join the room, read the assignment and start the session, which continues after the return."""
     settings = load(AgentSettings)
+    export_keys(settings, os.environ)
     if (reporter := ctx.proc.userdata.get(REPORTER)) is not None:
         reporter.start()
     identity = identity_of(ctx)
-    structlog.contextvars.bind_contextvars(session=identity.session_id, job=ctx.job.id)
+    bind_process(session_id=identity.session_id, job_id=ctx.job.id)
     async with record(ctx, settings=settings.recorder, adopt_orphans=False) as recording:
         if recording.refused is not None:
             ctx.shutdown(recording.refused)
@@ -97,13 +105,10 @@ async def entry(ctx: JobContext) -> None:
                 )
             finally:
                 await connecting  # also after an error, so that no connection is left half open
-            recording.set_request(assignment.requested_at, assignment.traceparent)
-            with (
-                tracing.continue_from(assignment.traceparent),
-                tracing.span("agent.answer"),
-                loading(assignment.name),
-            ):
-                await _start_session(ctx, recording, assignment)
+            with tracing.continue_from(assignment.traceparent):
+                recording.set_request(assignment.requested_at, tracing.current_traceparent())
+                with tracing.span("agent.answer"), loading(assignment.name):
+                    await _start_session(ctx, recording, assignment)
         except (InvalidFlow, FlowNotLoaded) as error:
             log.error("job.flow_not_loaded", error=str(error))  # noqa: TRY400 - the message says it all
             recording.failed(error, FailureReason.FLOW_NOT_LOADED)
@@ -183,7 +188,7 @@ def _on_greeting_done(ctx: JobContext, recording: Recording, greeting: asyncio.T
     _greetings.discard(greeting)
     error = None if greeting.cancelled() else greeting.exception()
     if isinstance(error, Exception):
-        log.error("job.greeting_failed", error=str(error))
+        log.error("job.greeting_failed", error=type(error).__name__, pii_error=str(error))
         recording.failed(error)
         ctx.shutdown("greeting failed")
 

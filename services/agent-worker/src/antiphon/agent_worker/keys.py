@@ -115,7 +115,7 @@ class Keys:
         self._acting.discard(task)
         error = None if task.cancelled() else task.exception()
         if error is not None:
-            log.error("call.key_failed", error=repr(error))
+            log.error("call.key_failed", error=type(error).__name__, pii_error=str(error))
             self._call.problem("KeyFailed", f"the action of a key failed: {error!r}")
 
     async def _do(self, key: str, action: KeyAction) -> None:

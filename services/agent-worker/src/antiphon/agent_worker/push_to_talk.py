@@ -174,4 +174,4 @@ def _answer(**values: object) -> str:
 def _log_failure(task: asyncio.Task[str]) -> None:
     error = None if task.cancelled() else task.exception()
     if isinstance(error, Exception) and not isinstance(error, rtc.RpcError):  # the caller was faster
-        log.error("turns.not_ended", error=str(error))
+        log.error("turns.not_ended", error=type(error).__name__, pii_error=str(error))

@@ -39,59 +39,79 @@ class AgentSettings(NatsSettings, LiveKitSettings, LogSettings):
     """The settings of the agent worker."""
 
     journal_dir: Annotated[Path, BeforeValidator(_folder)] = Field(
-        default_factory=default_journal_dir, validation_alias=JOURNAL_DIR
+        default_factory=default_journal_dir,
+        validation_alias=JOURNAL_DIR,
+        description="the folder of journals: a call's events before they are published. A worker that "
+        "cannot write it exits with 2, and is unready when that happens later",
     )
     agent_name: Text | None = Field(
         None,
         validation_alias="ANTIPHON_AGENT_NAME",
-        description="the name to take jobs by; antiphon-<id of the deployment> when it is not set",
+        description="the name that it registers under at LiveKit, as in session-api: it takes only jobs of "
+        "its own [deployment](docs/reference/glossary.md#calls). When not set, `antiphon-` and the "
+        "deployment's id",
     )
     load_threshold: Annotated[float, AfterValidator(_threshold)] = Field(
         0.7,
         validation_alias="ANTIPHON_AGENT_LOAD_THRESHOLD",
-        description="load (0 to 1) above which jobs are refused; inf refuses none",
+        description="the load above which calls are refused, 0 to 1, or `inf`; the embedded stack sets `inf`",
     )
     calls: int | None = Field(
         None,
         ge=1,
         le=100_000,
         validation_alias="ANTIPHON_AGENT_CALLS",
-        description="calls at once, above which jobs are refused; by default only the load decides",
+        description="calls at once, above which the worker refuses calls, whatever its load; when not set, "
+        "only the load decides. An idle worker accepts as many calls at the same moment as it has idle "
+        "processes: [scale](docs/how-to/scale-each-service.md#agent-workers-by-calls)",
     )
     pod_name: Annotated[str | None, AfterValidator(_pod)] = Field(
         None,
         validation_alias="ANTIPHON_POD_NAME",
-        description="the name of the Kubernetes pod, which heartbeats tell",
+        description="the name of its Kubernetes pod, which its heartbeats tell",
     )
-    idle_processes: int = Field(1, ge=0, le=64, validation_alias="ANTIPHON_AGENT_IDLE_PROCESSES")
-    health_host: Text = Field("127.0.0.1", validation_alias="ANTIPHON_AGENT_HEALTH_HOST")
-    health_port: Port = Field(8003, validation_alias="ANTIPHON_AGENT_HEALTH_PORT")
+    idle_processes: int = Field(
+        1,
+        ge=0,
+        le=64,
+        validation_alias="ANTIPHON_AGENT_IDLE_PROCESSES",
+        description="preloaded idle processes",
+    )
+    health_host: Text = Field(
+        "127.0.0.1",
+        validation_alias="ANTIPHON_AGENT_HEALTH_HOST",
+        description="the address that its health routes bind",
+    )
+    health_port: Port = Field(
+        8003, validation_alias="ANTIPHON_AGENT_HEALTH_PORT", description="the port of its health routes"
+    )
     drain_timeout_seconds: int = Field(
         60,
         ge=1,
         le=86_400,
         validation_alias="ANTIPHON_AGENT_DRAIN_TIMEOUT_SECONDS",
-        description="how long running calls may continue after SIGTERM",
+        description="how long running calls may continue after SIGTERM; the embedded stack sets 5",
     )
     assignment_timeout_seconds: float = Field(
         30.0,
         gt=0,
         le=300,
         validation_alias="ANTIPHON_AGENT_PATIENCE_SECONDS",
-        description="how long a job waits for the broker to read its session and flow",
+        description="how long a call waits for the broker to return its session and flow",
     )
-
     tools_path: Annotated[str | None, BeforeValidator(_folder)] = Field(
         None,
         validation_alias="ANTIPHON_AGENT_TOOLS_PATH",
-        description="folders with modules of your own that tools of flows name, separated as in PATH",
+        description="folders with [tools in Python](docs/how-to/give-an-agent-tools.md#in-python) of your "
+        "own, separated by `:`; they are searched after all installed modules",
     )
-
     mcp_commands: bool | None = Field(
         None,
         validation_alias="ANTIPHON_AGENT_MCP_COMMANDS",
-        description="whether MCP servers of flows may be commands, which run as the user of the worker; "
-        "when it is not set, in flows that were published from files only",
+        description="whether an MCP server of a flow may be a `command`, which [runs as the user of the "
+        "worker](docs/how-to/manage-api-keys.md#who-may-publish-flows). When not set: in flows that were "
+        "published from files (`publish-flows`), not in those that came over HTTP; `true`: in all; `false`: "
+        "in none. The embedded stack sets `true`",
     )
 
     @property
@@ -106,4 +126,7 @@ class AgentSettings(NatsSettings, LiveKitSettings, LogSettings):
             nats_ca=self.nats_ca,
             nats_cert=self.nats_cert,
             nats_key=self.nats_key,
+            nats_url_file=self.nats_url_file,
+            nats_user_file=self.nats_user_file,
+            nats_password_file=self.nats_password_file,
         )

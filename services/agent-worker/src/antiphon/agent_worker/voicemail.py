@@ -109,7 +109,7 @@ class MachineWatch:
         if not self._watches:
             return
         self._stop()
-        log.info("call.voicemail", why=why)
+        log.info("call.voicemail", pii_why=why)
         self._call.silent = True
         self._leaving = asyncio.create_task(self._leave(why), name="voicemail")
 
@@ -121,7 +121,7 @@ class MachineWatch:
             if say is not None:
                 await _until_quiet(session)
         except Exception as error:  # noqa: BLE001 - the call ends in every case
-            log.warning("call.voicemail_failed", error=repr(error))
+            log.warning("call.voicemail_failed", error=type(error).__name__, pii_error=str(error))
         text = None if say is None else call.bound.text(say)
         hang_up(call, session, CloseReason.VOICEMAIL, text, detail=f"a machine: {why}", at_once=True)
 

@@ -17,6 +17,7 @@ from antiphon.agent_worker.flow_check import FlowChecks
 from antiphon.agent_worker.heartbeats import Heartbeats
 from antiphon.agent_worker.job import entry, on_request, on_session_end, prewarm_process
 from antiphon.agent_worker.job_metrics import JobMetrics
+from antiphon.agent_worker.keyed_server import KeyedServer
 from antiphon.agent_worker.metrics import jobs, watch
 from antiphon.agent_worker.providers.loaded import OFFLINE_PROVIDERS, Named, fork_server_modules
 from antiphon.agent_worker.providers.table import PROVIDERS
@@ -209,10 +210,9 @@ class SetUp:
 def build_server(settings: AgentSettings, deployment: Deployment, setup: SetUp | None = None) -> AgentServer:
     """Return the AgentServer for the settings, not started; its processes load what `setup` names."""
     setup = setup or SetUp()
-    server = AgentServer(
+    server = KeyedServer(
+        settings.livekit_keys(),
         ws_url=settings.livekit_url,
-        api_key=settings.livekit_api_key,
-        api_secret=settings.livekit_api_secret,
         load_threshold=threshold_of(settings),
         load_fnc=load_of(settings),
         num_idle_processes=settings.idle_processes,

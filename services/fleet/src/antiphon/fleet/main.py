@@ -9,7 +9,7 @@ from antiphon.chassis.bus import Bus
 from antiphon.chassis.health import Health
 from antiphon.chassis.http.server import check_address, serve_http
 from antiphon.chassis.shutdown import ShuttingDown, wait_or_stop
-from antiphon.chassis.telemetry import configure, flush
+from antiphon.chassis.telemetry import configure
 from antiphon.fleet.app import create_app
 from antiphon.fleet.deletion_costs import DeletionCosts
 from antiphon.fleet.hearing import check_broker, hear
@@ -29,7 +29,6 @@ async def serve(settings: FleetSettings, stop: asyncio.Event) -> None:
     check_address(settings.host, settings.port)
     async with AsyncExitStack() as stack:
         stack.enter_context(suppress(ShuttingDown))  # SIGTERM during the start
-        stack.callback(flush)
         pods = connect(settings) if settings.deletion_cost == "kubernetes" else None
         if pods is not None:
             stack.push_async_callback(pods.close)

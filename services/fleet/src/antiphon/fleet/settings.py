@@ -25,8 +25,14 @@ Selector = Annotated[Text, AfterValidator(_selector)]
 class FleetSettings(NatsSettings, LogSettings):
     """Settings of the fleet service."""
 
-    host: Text = Field("127.0.0.1", validation_alias="ANTIPHON_FLEET_HOST")
-    port: Port = Field(8005, validation_alias="ANTIPHON_FLEET_PORT")
+    host: Text = Field(
+        "127.0.0.1", validation_alias="ANTIPHON_FLEET_HOST", description="the address that it binds"
+    )
+    port: Port = Field(
+        8005,
+        validation_alias="ANTIPHON_FLEET_PORT",
+        description="its port: `/scale`, `/workers`, `/health/live`, `/health/ready`",
+    )
     warm_calls: int = Field(
         1,
         ge=0,
@@ -37,28 +43,29 @@ class FleetSettings(NatsSettings, LogSettings):
     deletion_cost: Literal["off", "kubernetes"] = Field(
         "off",
         validation_alias="ANTIPHON_FLEET_DELETION_COST",
-        description="kubernetes writes the calls of each worker on its pod: idle pods are removed first",
+        description="`kubernetes` writes the calls of each worker on its pod, so that idle pods are removed "
+        "first",
     )
     pod_selector: Selector = Field(
         "app.kubernetes.io/component=agent-worker",
         validation_alias="ANTIPHON_FLEET_POD_SELECTOR",
-        description="the labels of the pods of the workers, no other pod is written",
+        description="the labels of the pods of workers, as a label selector; no other pod is written",
     )
     namespace: Text | None = Field(
         None,
         validation_alias="ANTIPHON_FLEET_NAMESPACE",
-        description="the namespace of the workers; by default the one of this pod",
+        description="the namespace of the workers; when not set, its own",
     )
     api_server: HttpUrl | None = Field(
         None,
         validation_alias="ANTIPHON_FLEET_API_SERVER",
-        description="by default the one that Kubernetes names to each pod",
+        description="the URL of the API server; when not set, as Kubernetes tells each pod",
     )
-
     service_account: Path = Field(
         Path("/var/run/secrets/kubernetes.io/serviceaccount"),
         validation_alias="ANTIPHON_FLEET_SERVICE_ACCOUNT",
-        description="the folder with token, ca.crt and namespace",
+        description="the folder with `token`, `ca.crt` and `namespace`; the token is read again at each "
+        "request",
     )
 
     @property

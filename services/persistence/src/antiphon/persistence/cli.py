@@ -1,4 +1,4 @@
-"""The commands: run, migrate, status, rebuild, resume, verify, backup, restore, streams."""
+"""The commands: run, migrate, roles, nats-users, status, rebuild, verify, backup, restore and streams."""
 
 import asyncio
 import gc
@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
+
+from antiphon.persistence.nats_users import nats_users
 
 if TYPE_CHECKING:  # each command imports what it needs, after it has checked its arguments
     from antiphon.chassis.settings import LogSettings
@@ -29,6 +31,7 @@ streams = typer.Typer(
     help="Look at the stream of events, and make it again.", no_args_is_help=True, rich_markup_mode=None
 )
 app.add_typer(streams, name="streams")
+app.command("nats-users")(nats_users)
 
 
 @app.command()
@@ -82,6 +85,44 @@ def migrate() -> None:
     typer.echo(f"The schema is at revision {revision}.")
     if revision != head():
         typer.echo(f"It is newer than this version's, {head()}, which can run with it.")
+
+
+@app.command()
+def roles(
+    login: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=KIND,…", help="A login with this access: ingest, projections, reader, analyst."
+        ),
+    ] = None,
+    tenant: Annotated[
+        str | None, typer.Option(help="The logins, given as NAME, read the views of this tenant directly.")
+    ] = None,
+    remove: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Take all access from a login.")
+    ] = None,
+    passwords: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help='Passwords as {"NAME": "…"}; by default those in ANTIPHON_ROLE_PASSWORDS, if any.',
+        ),
+    ] = None,
+    prefix: Annotated[
+        str | None, typer.Option(help="Of the names of new group roles, instead of antiphon.")
+    ] = None,
+    apply: Annotated[bool, typer.Option("--apply", help="Run it instead of printing it.")] = False,
+) -> None:
+    """Make a role for each kind of access, and logins: print the statements, or run them; safe to run again.
+
+    The owner of the tables migrates; services and readers need no more than these roles.
+    """
+    from antiphon.persistence.access.command import plan_of
+    from antiphon.persistence.access.command import roles as make
+    from antiphon.persistence.settings import RolesSettings
+
+    plan = plan_of(login or [], tenant, remove or [], passwords, prefix)
+    asyncio.run(make(_loaded(RolesSettings).postgres_dsn, plan, apply=apply, say=typer.echo))
 
 
 @app.command()
@@ -341,9 +382,11 @@ def streams_recreate(
     ] = False,
 ) -> None:
     """Create the stream again, after everything that the log has, and let stopped partitions continue."""
+    from antiphon.contracts.audit import ActKind
+    from antiphon.contracts.streams import SESSIONS
     from antiphon.persistence.settings import RecreateSettings
     from antiphon.persistence.streams.recreate import recreate, render_recreated
-    from antiphon.persistence.streams.run import with_servers
+    from antiphon.persistence.streams.run import on_record, with_servers
 
     settings = _loaded(RecreateSettings)
     command = partial(
@@ -353,5 +396,6 @@ def streams_recreate(
         replicas=settings.nats_replicas,
         max_bytes=settings.stream_max_bytes,
     )
-    result = asyncio.run(with_servers(settings, command))
+    recorded = on_record(ActKind.STREAM_RECREATE, SESSIONS.name, command)
+    result = asyncio.run(with_servers(settings, recorded))
     typer.echo(render_recreated(result))

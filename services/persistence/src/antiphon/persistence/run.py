@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack, suppress
 from functools import partial
 from typing import NamedTuple
 
+from antiphon.chassis.audit import Audit
 from antiphon.chassis.background import BackgroundTask
 from antiphon.chassis.bus import Bus
 from antiphon.chassis.database import Database
@@ -80,7 +81,7 @@ async def _serve(
             connections=VIEW_CONNECTIONS * len(projections) + 1,  # one checks health
         )
         stack.push_async_callback(views.close)
-        await startup.schema(database)
+        await startup.schema(database, ingest=ingest, views=bool(projections))
         bus = await startup.bus(
             settings.nats, database, replicas=settings.nats_replicas, max_bytes=settings.stream_max_bytes
         )
@@ -104,7 +105,8 @@ async def _serve(
             stack.push_async_callback(watching.close)
         if ingest and settings.test_session_days:
             erasing = BackgroundTask(
-                partial(keep_erasing, database, settings.test_session_days, stop), name="test sessions"
+                partial(keep_erasing, database, Audit(bus), settings.test_session_days, stop),
+                name="test sessions",
             )
             stack.push_async_callback(erasing.close)
             health.add("test sessions", erasing.ready)

@@ -23,6 +23,7 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSON
+from sqlalchemy.types import UserDefinedType
 
 naming = {
     "pk": "%(table_name)s_pk",
@@ -34,6 +35,16 @@ metadata = MetaData(naming_convention=naming)
 Name = Text(collation="C")  # ids compare as bytes: no locale, and half the cost of an index
 Instant = DateTime(timezone=True)
 Document = JSON(none_as_null=True)  # json, not jsonb: it keeps the exact text and accepts \u0000
+
+
+class RoleName(UserDefinedType[str]):
+    """The type of Postgres for names of roles, which current_user has."""
+
+    cache_ok = True
+
+    def get_col_spec(self, **_: object) -> str:
+        """Return the type in SQL."""
+        return "name"
 
 
 def required(name: str, type_: Any, *more: Any, **options: Any) -> Column[Any]:
@@ -163,6 +174,21 @@ erased_events = Table(
     required("sequence", Integer),
     required("hash", LargeBinary),
     PrimaryKeyConstraint("partition", "position"),
+)
+
+# The group role of each kind of access, and the tenant of each login that reads the views directly.
+access_roles = Table(
+    "access_roles",
+    metadata,
+    required("kind", Name, primary_key=True),
+    required("role", RoleName),
+)
+
+tenant_readers = Table(
+    "tenant_readers",
+    metadata,
+    required("role", RoleName, primary_key=True),
+    required("tenant", Name),
 )
 
 # One row: the oldest revision whose code can run with the schema (see migrations/compatibility.py).

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import TypeVar
 
 import structlog
@@ -16,12 +17,14 @@ from antiphon.chassis.bus import (
     replace,
 )
 from antiphon.chassis.database import Database, DatabaseUnavailable
+from antiphon.chassis.deployment import InvalidDeployment, deployment_of
 from antiphon.chassis.nats_access import NatsAccess
 from antiphon.chassis.retry import retrying
 from antiphon.chassis.settings import PostgresSettings
 from antiphon.chassis.shutdown import wait_or_stop
 from antiphon.contracts.streams import SESSIONS
 from antiphon.persistence import migrations
+from antiphon.persistence.access.check import RightsMissing, check_rights
 from antiphon.persistence.ingest.stream_check import RECREATE
 from antiphon.persistence.readiness import ReadinessCheck
 
@@ -86,14 +89,14 @@ class Startup:
             ) from error
         return bus
 
-    async def schema(self, database: Database) -> None:
-        """Check the revision of the schema.
+    async def schema(self, database: Database, *, ingest: bool = False, views: bool = False) -> None:
+        """Check the revision of the schema, and the rights of the role for what the process does.
 
-        Raises ShuttingDown. Exits with 1 when this version cannot run with it.
+        Raises ShuttingDown. Exits with 1 when this version cannot run with it, or a right is missing.
         """
         try:
-            revision = await self._retry("schema", lambda: _check_schema(database))
-        except migrations.SchemaMismatch as error:
+            revision = await self._retry("schema", lambda: _check_schema(database, ingest, views))
+        except (migrations.SchemaMismatch, RightsMissing) as error:
             raise SystemExit(str(error)) from error
         if revision != (needed := migrations.head()):
             log.warning("schema.newer", revision=revision, needed=needed)
@@ -121,6 +124,9 @@ async def _nothing_read(database: Database) -> bool:
 
 async def _ensure(bus: Bus, create_streams: bool, replicas: int | None, max_bytes: int | None) -> None:
     try:
+        await bus.ensure_buckets(replicas)
+        with suppress(InvalidDeployment):  # the services that use it say so; events are committed without
+            await deployment_of(bus)
         await bus.ensure(create_streams=create_streams, replicas=replicas, max_bytes=max_bytes)
     except (DefinitionMismatch, ApiError, StorageTooSmall) as error:
         stream = await bus.stream_state()
@@ -130,6 +136,8 @@ async def _ensure(bus: Bus, create_streams: bool, replicas: int | None, max_byte
         raise
 
 
-async def _check_schema(database: Database) -> str:
+async def _check_schema(database: Database, ingest: bool, views: bool) -> str:
     async with database.transaction() as connection:
-        return await migrations.check(connection)
+        revision = await migrations.check(connection)
+        await check_rights(connection, ingest=ingest, views=views)
+    return revision

@@ -9,7 +9,7 @@ from fastapi import Request
 from fastapi.routing import APIRoute
 from starlette.responses import Response
 
-from antiphon.chassis.http.middleware import allow_body
+from antiphon.chassis.http.middleware import allow_body, bind_session
 from antiphon.contracts.api_keys import Scope
 from antiphon.session_api.auth import authorize
 from antiphon.session_api.problems import Problem, invalid
@@ -74,6 +74,8 @@ class ApiRoute(APIRoute):
         async def authorized(request: Request) -> Response:
             request = _JsonRequest(request.scope, request.receive)
             authorize(request, scope, *self.other_scopes)
+            if "session_id" in request.path_params:
+                bind_session(request.path_params["session_id"])
             check_query(request)
             if self.body_limit_bytes is not None:
                 allow_body(request, self.body_limit_bytes)

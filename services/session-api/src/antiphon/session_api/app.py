@@ -9,6 +9,7 @@ from antiphon.chassis.health import routes as health_routes
 from antiphon.chassis.http.middleware import RequestMiddleware
 from antiphon.session_api import (
     analytics_routes,
+    audit_routes,
     export_routes,
     feed_routes,
     flow_routes,
@@ -41,8 +42,8 @@ def create_app(dependencies: Dependencies) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,  # to wherever `Host` says
         swagger_ui_parameters={"validatorUrl": None, "persistAuthorization": True},
-        # One span per request: no copies of request data in logs, no span for each step of a request.
-        telemetry={"logs": False, "metrics": False, "operation_spans": False},
+        # One span per request, the middleware's; no copies of request data in logs.
+        telemetry={"tracing": False, "logs": False, "metrics": False},
     )
     app.state.dependencies = dependencies
     limits = dependencies.limits
@@ -70,7 +71,7 @@ def create_app(dependencies: Dependencies) -> FastAPI:
     # Not include_router: nested routers match twice, at a third of the cost of a create.
     app.router.routes.extend((*routes.sessions.routes, *routes.tokens.routes, *flow_routes.flows.routes))
     app.router.routes.extend((*flow_routes.sources.routes, *flow_routes.publishing.routes))
-    app.router.routes.extend(key_routes.keys.routes)
+    app.router.routes.extend((*key_routes.keys.routes, *audit_routes.audit.routes))
     app.router.routes.extend(analytics_routes.analytics.routes)
     app.router.routes.extend((*feed_routes.events.routes, *export_routes.exports.routes))
     app.router.routes.extend(problem_pages.routes())

@@ -7,7 +7,9 @@ from typing import Any, cast
 from fastapi import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from antiphon.chassis.tracing import current_traceparent
 from antiphon.contracts.api_keys import ApiKey
+from antiphon.contracts.audit import Actor
 from antiphon.session_api.keys.records import KeyRecord, Keys
 from antiphon.session_api.keys.usage import KeyUsage
 from antiphon.session_api.limits import RateLimit, rate_limited
@@ -105,6 +107,18 @@ def authorize(request: Request, scope: str, *others: str) -> None:
 def caller(request: Request) -> ApiKey:
     """Return the API key of an authorized request."""
     return cast("ApiKey", request.state.key)
+
+
+def actor_of(request: Request) -> Actor:
+    """Return who acts by an authorized request, and from where, for the audit record of the act."""
+    traceparent = current_traceparent()
+    return Actor(
+        name=f"key:{caller(request).id}",
+        operator=caller(request).operator,
+        address=None if request.client is None else request.client.host,
+        request_id=request.state.request_id,
+        trace_id=None if traceparent is None else traceparent.split("-")[1],
+    )
 
 
 def ended_during_request() -> Problem:

@@ -16,6 +16,7 @@ from antiphon.contracts.registry import EVENTS
 from antiphon.contracts.session import Session
 from antiphon.contracts.views import STATE_COLUMNS, TurnView
 from antiphon.session_api.analytics.figures import DailyFigures, TimelineItem, UsageFigures
+from antiphon.session_api.audit_records import AuditEntry
 from antiphon.session_api.flows.difference import FlowDifference
 from antiphon.session_api.flows.known import Flow
 from antiphon.session_api.problem_pages import ProblemList
@@ -34,6 +35,7 @@ _SENT: tuple[type[Struct], ...] = (
     Flow,
     FlowRevision,
     FlowDifference,
+    AuditEntry,
     ProblemDocument,
     ProblemList,
     Envelope,
@@ -131,6 +133,7 @@ def schemas(of_requests: Mapping[str, Schema]) -> dict[str, Schema]:
         "FlowList": page_of("flows", "Flow"),
         "FlowRevisionList": page_of("revisions", "Flow"),
         "KeyList": page_of("keys", "KeyView"),
+        "AuditList": page_of("audit", "AuditEntry"),
     }
 
 

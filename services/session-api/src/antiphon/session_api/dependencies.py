@@ -14,9 +14,11 @@ from antiphon.chassis.bus import Bus
 from antiphon.chassis.database import Database
 from antiphon.chassis.health import Check, Health
 from antiphon.chassis.http.exchange import HttpPolicy
+from antiphon.chassis.livekit_keys import LiveKitKeys
 from antiphon.chassis.log import Log
 from antiphon.contracts.deployment import Deployment
 from antiphon.session_api.analytics.queries import Analytics
+from antiphon.session_api.audit_records import AuditReader
 from antiphon.session_api.feed.export import ExportSlots
 from antiphon.session_api.feed.hub import Hubs
 from antiphon.session_api.feed.reading import FeedReader
@@ -62,6 +64,7 @@ class Dependencies:
     key_store: KeyStore
     key_usage: KeyUsage
     limits: Limits
+    audit: AuditReader
     clock: Callable[[], datetime]
     flows: Flows
     flow_store: FlowStore
@@ -116,6 +119,7 @@ def wire(
     flows: Mapping[str, bytes],
     deployment: Deployment,
     stopping: asyncio.Event,
+    livekit_keys: LiveKitKeys | None = None,
     clock: Callable[[], datetime] = now,
     entropy: Callable[[int], bytes] = os.urandom,
 ) -> Dependencies:
@@ -123,7 +127,7 @@ def wire(
     log, reader, views = Log(database, bus), EventReader(bus), Views(database)
     lookup = Lookup(views, reader, log)
     publisher = EventPublisher(bus, clock, timeout_seconds=settings.broker_timeout_seconds)
-    tokens = JoinTokens(settings.livekit_api_key, settings.livekit_api_secret, deployment=deployment.id)
+    tokens = JoinTokens(livekit_keys or settings.livekit_keys(), deployment=deployment.id)
     agent_name = settings.agent_name or deployment.agent_name
     known_flows = Flows(flows)
     known_keys = Keys(keys, clock)
@@ -142,6 +146,7 @@ def wire(
         key_store=key_store,
         key_usage=key_usage,
         limits=limits,
+        audit=AuditReader(bus),
         clock=clock,
         flows=known_flows,
         flow_store=FlowStore(bus, known_flows, clock, check_seconds=settings.flow_check_seconds),

@@ -10,7 +10,7 @@ from pydantic import AfterValidator
 from antiphon.chassis.http.middleware import extend_deadline
 from antiphon.contracts.flows import FLOW_ID_PATTERN, FlowRevision, is_flow_id
 from antiphon.session_api.api_route import ApiRoute, FlowReadRoute, FlowWriteRoute
-from antiphon.session_api.auth import caller
+from antiphon.session_api.auth import actor_of, caller
 from antiphon.session_api.created_session import created_response
 from antiphon.session_api.dependencies import dependencies_of
 from antiphon.session_api.flow_docs import DIFF, GET_FLOW, LIST_REVISIONS, PUT_FLOW, TEST_AUDIO
@@ -95,7 +95,8 @@ async def put_flow(request: Request, flow_id: FlowId) -> Response:
     precondition = precondition_of(request.headers)
     source = await source_of(request)
     extend_deadline(request, dependencies.flow_store.check_seconds)
-    record, new = await dependencies.flow_store.publish(tenant, flow_id, source, precondition)
+    store, by = dependencies.flow_store, actor_of(request)
+    record, new = await store.publish(tenant, flow_id, source, precondition, by)
     headers = {"ETag": etag_of(record.revision)}
     if new:
         headers["Location"] = f"/v1/flows/{flow_id}/revisions/{record.revision}"

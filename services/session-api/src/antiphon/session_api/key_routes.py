@@ -10,7 +10,7 @@ from pydantic import AfterValidator
 
 from antiphon.contracts.api_keys import KEY_ID_PATTERN, ApiKey, Scope
 from antiphon.session_api.api_route import AdminRoute
-from antiphon.session_api.auth import caller
+from antiphon.session_api.auth import actor_of, caller
 from antiphon.session_api.dependencies import Dependencies, dependencies_of
 from antiphon.session_api.key_docs import CREATE_KEY, GET_KEY, LIST_KEYS, REVOKE_KEY, ROTATE_KEY
 from antiphon.session_api.keys.records import KeyRecord
@@ -68,7 +68,7 @@ async def create_key(request: Request, body: CreateKeyRequest) -> Response:
     """Create an API key; its secret is in this response only."""
     dependencies, by = dependencies_of(request), caller(request)
     tenant = body.tenant or by.tenant
-    _require_tenant(by, tenant)
+    require_tenant(by, tenant)
     _require_limits(dependencies, by, body.limits)
     wanted = ApiKey(
         tenant=tenant,
@@ -78,7 +78,7 @@ async def create_key(request: Request, body: CreateKeyRequest) -> Response:
         limits=None if body.limits is None else body.limits.as_record(),
     )
     try:
-        secret, key = await dependencies.key_store.create(wanted)
+        secret, key = await dependencies.key_store.create(wanted, actor_of(request))
     except TooManyKeys as error:
         raise _too_many(error) from error
     log.info("keys.created", key_id=key.id, tenant=key.tenant, scopes=sorted(key.scopes), by=by.id)
@@ -95,7 +95,7 @@ async def list_keys(
     """List API keys, newest first: those of the caller's tenant, and of all for an operator's key."""
     dependencies, by = dependencies_of(request), caller(request)
     if tenant is not None:
-        _require_tenant(by, tenant)
+        require_tenant(by, tenant)
     elif not by.operator:
         tenant = by.tenant
     found = sorted(
@@ -130,7 +130,7 @@ async def rotate_key(request: Request, key_id: PathKeyId, body: RotateKeyRequest
     old = _changeable(dependencies, by, key_id)
     overlap = timedelta(seconds=(body or RotateKeyRequest()).overlap_seconds)
     try:
-        secret, key = await dependencies.key_store.rotate(old, overlap)
+        secret, key = await dependencies.key_store.rotate(old, overlap, actor_of(request))
     except KeyConflict as error:
         raise _conflict(error) from error
     except TooManyKeys as error:
@@ -147,11 +147,11 @@ async def revoke_key(request: Request, key_id: PathKeyId, body: RevokeKeyRequest
     store = dependencies.key_store
     try:
         if (body or RevokeKeyRequest()).force or Scope.ADMIN not in found.key.scopes:
-            revoked = await store.revoke(found.digest)
+            revoked = await store.revoke(found.digest, actor_of(request))
         else:
             async with store.exclusively(found.key.tenant):  # two admins may revoke each other
                 _require_another_admin(dependencies, found)
-                revoked = await store.revoke(found.digest)
+                revoked = await store.revoke(found.digest, actor_of(request))
     except KeyConflict as error:
         raise _conflict(error) from error
     log.info("keys.revoked", key_id=key_id, tenant=revoked.tenant, by=by.id)
@@ -172,7 +172,11 @@ def _changeable(dependencies: Dependencies, by: ApiKey, key_id: str) -> KeyRecor
     return found
 
 
-def _require_tenant(by: ApiKey, tenant: str) -> None:
+def require_tenant(by: ApiKey, tenant: str) -> None:
+    """Require a tenant to be the caller's own, unless that is an operator.
+
+    Raises Problem 403, whether there is such a tenant or not.
+    """
     if tenant != by.tenant and not by.operator:
         detail = f"This API key manages the keys of the tenant {by.tenant} only."
         raise Problem(403, "foreign-tenant", detail, tenant=tenant)

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from typing import TypeVar
 
 import aiohttp
@@ -12,7 +13,9 @@ from livekit import api
 from livekit.api.twirp_client import ServerError, TwirpClient
 from livekit.protocol.models import Room
 
+from antiphon.chassis.livekit_keys import KeyPair, LiveKitKeys
 from antiphon.chassis.settings import http_url
+from antiphon.chassis.tracing import calling, current_traceparent
 
 TOKEN_TTL_SECONDS = 600
 EMPTY_TIMEOUT_SECONDS = 300
@@ -45,10 +48,18 @@ class LiveKitRefused(LiveKitError):
     retryable = False
 
 
-def dispatch_metadata(session_id: str, tenant: str, deployment: str) -> str:
-    """Return the metadata of room, job and token; callers can read it, so it holds no secrets."""
+def dispatch_metadata(session_id: str, tenant: str, deployment: str, traceparent: str | None = None) -> str:
+    """Return the metadata of room, job and token; callers can read it, so it holds no secrets.
+
+    That of the job has the trace that it continues.
+    """
     metadata = {"session_id": session_id, "tenant": tenant, "deployment": deployment}
+    if traceparent is not None:
+        metadata["traceparent"] = traceparent
     return orjson.dumps(metadata).decode()
+
+
+_calling = partial(calling, "twirp", "livekit.RoomService")
 
 
 class LiveKit:
@@ -57,8 +68,7 @@ class LiveKit:
     def __init__(
         self,
         url: str,
-        api_key: str,
-        api_secret: str,
+        keys: LiveKitKeys,
         *,
         deployment: str,
         timeout_seconds: float,
@@ -69,8 +79,8 @@ class LiveKit:
         self._http = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
         self._twirp = TwirpClient(self._http, http_url(url), "livekit", failover=False)
         self._deployment = deployment
-        self._api_key = api_key
-        self._api_secret = api_secret
+        self._keys = keys
+        self._signed_by: KeyPair | None = None
         self._now = now
         self._authorization: dict[str, str] = {}
         self._renew_at = float("-inf")
@@ -84,15 +94,16 @@ class LiveKit:
         caller, `ttl_seconds`.
         Raises LiveKitUnavailable, LiveKitRefused.
         """
-        metadata = dispatch_metadata(session_id, tenant, self._deployment)
-        request = api.CreateRoomRequest(
-            name=session_id,
-            empty_timeout=max(EMPTY_TIMEOUT_SECONDS, (ttl_seconds or 0) + DEPARTURE_TIMEOUT_SECONDS),
-            departure_timeout=DEPARTURE_TIMEOUT_SECONDS,
-            metadata=metadata,
-            agents=[api.RoomAgentDispatch(agent_name=agent_name, metadata=metadata)],
-        )
-        room = await self._call("CreateRoom", request, Room)
+        with _calling("CreateRoom"):
+            for_job = dispatch_metadata(session_id, tenant, self._deployment, current_traceparent())
+            request = api.CreateRoomRequest(
+                name=session_id,
+                empty_timeout=max(EMPTY_TIMEOUT_SECONDS, (ttl_seconds or 0) + DEPARTURE_TIMEOUT_SECONDS),
+                departure_timeout=DEPARTURE_TIMEOUT_SECONDS,
+                metadata=dispatch_metadata(session_id, tenant, self._deployment),
+                agents=[api.RoomAgentDispatch(agent_name=agent_name, metadata=for_job)],
+            )
+            room = await self._call("CreateRoom", request, Room)
         return room.sid
 
     async def delete_room(self, room: str) -> None:
@@ -101,7 +112,8 @@ class LiveKit:
         Raises LiveKitUnavailable, LiveKitRefused.
         """
         try:
-            await self._call("DeleteRoom", api.DeleteRoomRequest(room=room), api.DeleteRoomResponse)
+            with _calling("DeleteRoom"):
+                await self._call("DeleteRoom", api.DeleteRoomRequest(room=room), api.DeleteRoomResponse)
         except LiveKitRefused as refused:
             cause = refused.__cause__
             if not (isinstance(cause, ServerError) and cause.code == "not_found"):
@@ -112,7 +124,8 @@ class LiveKit:
 
         Raises LiveKitUnavailable, LiveKitRefused.
         """
-        found = await self._call("ListRooms", api.ListRoomsRequest(names=[room]), api.ListRoomsResponse)
+        with _calling("ListRooms"):
+            found = await self._call("ListRooms", api.ListRoomsRequest(names=[room]), api.ListRoomsResponse)
         return next((known.sid for known in found.rooms if known.name == room), None)
 
     async def close(self) -> None:
@@ -145,8 +158,10 @@ class LiveKit:
         )
 
     def _headers(self) -> dict[str, str]:
-        if self._now() >= self._renew_at:
-            token = api.AccessToken(self._api_key, self._api_secret)
+        pair = self._keys.current
+        if self._now() >= self._renew_at or pair != self._signed_by:
+            self._signed_by = pair
+            token = api.AccessToken(pair.key, pair.secret)
             token.with_grants(api.VideoGrants(room_create=True, room_list=True))
             token.with_ttl(timedelta(seconds=TOKEN_TTL_SECONDS))
             self._authorization = {"authorization": f"Bearer {token.to_jwt()}"}

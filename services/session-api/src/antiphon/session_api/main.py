@@ -13,12 +13,14 @@ from antiphon.chassis.health import not_stopping
 from antiphon.chassis.http.server import check_address, serve_http
 from antiphon.chassis.scrape import serving_metrics
 from antiphon.chassis.shutdown import ShuttingDown, delayed, wait_or_stop
-from antiphon.chassis.telemetry import configure, flush
+from antiphon.chassis.telemetry import configure
 from antiphon.contracts.api_keys import key_digest
+from antiphon.contracts.audit import Actor
 from antiphon.session_api.app import create_app
 from antiphon.session_api.dependencies import Dependencies, wire
 from antiphon.session_api.flows.known import without_source
 from antiphon.session_api.livekit import LiveKit
+from antiphon.session_api.postgres_rights import PostgresRights
 from antiphon.session_api.settings import ApiSettings
 from antiphon.session_api.view_columns import ViewColumns
 
@@ -38,7 +40,6 @@ async def serve(settings: ApiSettings, stop: asyncio.Event) -> None:
     check_address(settings.host, settings.port)
     async with AsyncExitStack() as stack:
         stack.enter_context(suppress(ShuttingDown))  # SIGTERM during the start
-        stack.callback(flush)
         await stack.enter_async_context(serving_metrics(settings))
         bus = await wait_or_stop(Bus.connect(settings.nats, name=SERVICE), stop)
         stack.push_async_callback(bus.close)
@@ -50,10 +51,10 @@ async def serve(settings: ApiSettings, stop: asyncio.Event) -> None:
         stack.push_async_callback(flows.close)
         database = await connect_database(settings)
         stack.push_async_callback(database.close)
+        livekit_keys = settings.livekit_keys()
         livekit = LiveKit(
             settings.livekit_url,
-            settings.livekit_api_key,
-            settings.livekit_api_secret,
+            livekit_keys,
             deployment=deployment.id,
             timeout_seconds=settings.livekit_timeout_seconds,
         )
@@ -64,6 +65,7 @@ async def serve(settings: ApiSettings, stop: asyncio.Event) -> None:
             bus=bus,
             database=database,
             rooms=livekit,
+            livekit_keys=livekit_keys,
             keys=keys,
             flows=flows,
             deployment=deployment,
@@ -71,6 +73,7 @@ async def serve(settings: ApiSettings, stop: asyncio.Event) -> None:
         )
         dependencies.health.add("stopping", not_stopping(stop))
         dependencies.health.add("views", ViewColumns(database).check)
+        dependencies.health.add("postgres rights", PostgresRights(database).check)
         dependencies.health.add("deployment", DeploymentCheck(bus, deployment).check)
         dependencies.health.add("keys", keys.ready)  # a key that was revoked must not open anything
         dependencies.health.add("flows", flows.ready)
@@ -101,7 +104,7 @@ async def _watch(bus: Bus, bucket: str, keep: Callable[[bytes], bytes] = bytes) 
 
 async def _bootstrap(dependencies: Dependencies, secret: str) -> None:
     """Store the key of the setting, unless it is stored; say so when it opens nothing any more."""
-    if await dependencies.key_store.bootstrap(secret):
+    if await dependencies.key_store.bootstrap(secret, Actor(f"service:{SERVICE}")):
         log.info("keys.bootstrapped")
     elif not dependencies.keys.usable(key_digest(secret)):
         log.warning("keys.bootstrap_ended", remedy="the key was revoked or has expired: set another secret")

@@ -39,6 +39,7 @@ TAGS = [
     },
     {"name": "analytics", "description": "Figures of many sessions, by the day on which they began."},
     {"name": "keys", "description": "Make, list, rotate and revoke API keys; with the scope `admin`."},
+    {"name": "audit", "description": "Who changed keys and flows, and what was erased; with `admin`."},
     {
         "name": "problems",
         "description": "What each `type` of a problem means, and what to do; without a key.",

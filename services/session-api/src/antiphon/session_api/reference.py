@@ -19,6 +19,7 @@ Node = dict[str, Any]
 
 COMMAND = "python -m antiphon.session_api.reference > docs/reference/http-api.md"
 SHOWN_EXAMPLE_CHARACTERS = 1500
+EVENT = "Event"  # the schema of all kinds of events, which have a page of their own
 
 
 class _Unused:
@@ -48,6 +49,8 @@ def markdown(document: Node) -> str:
             ),
             guide,
             *_problems(),
+            *_objects(document),
+            *_headers(document),
             "",
         ]
     )
@@ -95,12 +98,16 @@ def _parameters(document: Node, operation: Node) -> Iterator[str]:
 def _body(document: Node, operation: Node) -> Iterator[str]:
     if "requestBody" not in operation:
         return
-    schema = _body_schema(document, operation)
+    yield from _fields(document, _body_schema(document, operation))
+
+
+def _fields(document: Node, schema: Node) -> Iterator[str]:
     yield "| field | type | |"
     yield "|---|---|---|"
     for name, field in schema["properties"].items():
-        needed = "required; " if name in schema.get("required", ()) else ""
-        yield f"| `{name}` | {_type(document, field)} | {needed}{field.get('description', '')} |"
+        words = ["required"] if name in schema.get("required", ()) else []
+        words += [field["description"]] if "description" in field else []
+        yield f"| `{name}` | {_type(document, field)} | {'; '.join(words)} |"
     yield ""
 
 
@@ -143,7 +150,7 @@ def _answers(operation: Node) -> Iterator[str]:
     for status, answer in operation["responses"].items():
         if int(status) >= 400:
             continue
-        yield f"**{status}** {answer['description']}."
+        yield f"**{status}** {answer['description']}.{_holds(answer)}"
         yield ""
         example = answer.get("content", {}).get("application/json", {}).get("example")
         if example is not None and not shown:
@@ -160,9 +167,60 @@ def _answers(operation: Node) -> Iterator[str]:
     yield ""
 
 
+def _holds(answer: Node) -> str:
+    """Return the objects and the headers of an answer, in words."""
+    schemas = [media.get("schema", {}) for media in answer.get("content", {}).values()]
+    objects = [_link(schema["$ref"].rpartition("/")[2]) for schema in schemas if "$ref" in schema]
+    headers = [
+        f"`{name}` ({header['description']})"
+        for name, header in answer.get("headers", {}).items()
+        if "description" in header  # the others are those of all answers
+    ]
+    body = f" Body: {' or '.join(dict.fromkeys(objects))}." if objects else ""
+    return body + (f" Headers: {', '.join(headers)}." if headers else "")
+
+
+def _objects(document: Node) -> Iterator[str]:
+    """Yield the objects that answers and bodies hold; those of events have a page."""
+    schemas = document["components"]["schemas"]
+    yield from ("", "## Objects", "")
+    for name in sorted(_reached(schemas, document["paths"], set())):
+        if name != EVENT and "properties" in schemas[name]:
+            yield from (f"### {name}", "")
+            if about := schemas[name].get("description"):
+                yield from (about, "")
+            yield from _fields(document, schemas[name])
+
+
+def _reached(schemas: Node, node: Any, found: set[str]) -> set[str]:
+    """Return the names of the schemas that a part of the document refers to, but for the kinds of events."""
+    if isinstance(node, list):
+        for each in node:
+            _reached(schemas, each, found)
+    elif isinstance(node, dict):
+        name = str(node.get("$ref", "")).rpartition("/schemas/")[2]
+        if name in schemas and name not in found:
+            found.add(name)
+            if name != EVENT:
+                _reached(schemas, schemas[name], found)
+        _reached(schemas, list(node.values()), found)
+    return found
+
+
+def _headers(document: Node) -> Iterator[str]:
+    yield from ("## Headers of answers", "", "| header | |", "|---|---|")
+    for name, header in document["components"]["headers"].items():
+        yield f"| `{name}` | {header['description']} |"
+
+
+def _link(name: str) -> str:
+    return f"[{name}]({'events.md' if name == EVENT else f'#{name.lower()}'})"
+
+
 def _type(document: Node, schema: Node) -> str:
     if "$ref" in schema:
-        return _type(document, _resolved(document, schema))
+        name, resolved = schema["$ref"].rpartition("/")[2], _resolved(document, schema)
+        return _link(name) if "properties" in resolved or name == EVENT else _type(document, resolved)
     if "enum" in schema:
         return ", ".join(f"`{value}`" for value in schema["enum"] if value is not None)
     if "const" in schema:
@@ -171,10 +229,14 @@ def _type(document: Node, schema: Node) -> str:
         options = [_type(document, option) for option in schema["anyOf"]]
         return " or ".join(dict.fromkeys(options))
     if schema.get("type") == "array":
-        return f"any of {_type(document, schema['items'])}"
-    kind = str(schema.get("format", schema.get("type", "any")))
+        item = _type(document, schema["items"])
+        return f"any of {item}" if "`" in item else f"list of {item}"
+    if isinstance(values := schema.get("additionalProperties"), dict) and values:
+        return f"object of {_type(document, values)}"
+    kinds = schema.get("type", "any")
+    kind = str(schema.get("format", kinds if isinstance(kinds, str) else " or ".join(kinds)))
     default = f", default {schema['default']}" if schema.get("default") is not None else ""
-    return kind + _bounds(schema) + default
+    return kind + _bounds(schema) + _pattern(schema) + default
 
 
 def _bounds(schema: Node) -> str:
@@ -183,7 +245,11 @@ def _bounds(schema: Node) -> str:
     unit = " characters" if "maxLength" in schema else ""
     if most is None:
         return ""
-    return f", {least} to {most}{unit}" if least is not None else f", at most {most}{unit}"
+    return f", {least:.15g} to {most:.15g}{unit}" if least is not None else f", at most {most:.15g}{unit}"
+
+
+def _pattern(schema: Node) -> str:
+    return f", `{schema['pattern']}`".replace("|", "\\|") if "pattern" in schema else ""
 
 
 def _resolved(document: Node, schema: Node) -> Node:

@@ -13,6 +13,7 @@ from livekit import api
 
 from antiphon.chassis.background import BackgroundTask
 from antiphon.chassis.bus import Bus, envelope_of
+from antiphon.chassis.livekit_keys import LiveKitKeys
 from antiphon.contracts.envelope import decode
 from antiphon.contracts.event import Family
 from antiphon.contracts.remade_room import is_remade, room_created_at
@@ -40,14 +41,13 @@ class Rooms(Protocol):
 class LiveKitRooms:
     """The room service of a LiveKit server."""
 
-    def __init__(self, url: str, api_key: str, api_secret: str) -> None:
+    def __init__(self, url: str, keys: LiveKitKeys) -> None:
         self._url = url
-        self._api_key = api_key
-        self._api_secret = api_secret
+        self._keys = keys
 
     async def delete(self, name: str, sid: str) -> bool:
         """Delete the room of this name if it has this sid; return whether it had."""
-        async with api.LiveKitAPI(self._url, self._api_key, self._api_secret, failover=False) as livekit:
+        async with api.LiveKitAPI(self._url, *self._keys.current, failover=False) as livekit:
             found = await livekit.room.list_rooms(api.ListRoomsRequest(names=[name]))
             if not any(room.sid == sid for room in found.rooms):
                 return False

@@ -10,7 +10,7 @@ from antiphon.chassis.health import Health, not_stopping
 from antiphon.chassis.http.server import check_address, serve_http
 from antiphon.chassis.scrape import serving_metrics
 from antiphon.chassis.shutdown import ShuttingDown, delayed, wait_or_stop
-from antiphon.chassis.telemetry import configure, flush
+from antiphon.chassis.telemetry import configure
 from antiphon.webhook_ingest.app import create_app
 from antiphon.webhook_ingest.ended_rooms import EndedRooms, LiveKitRooms
 from antiphon.webhook_ingest.publisher import PRODUCER, WebhookPublisher
@@ -31,20 +31,19 @@ async def serve(settings: WebhookSettings, stop: asyncio.Event) -> None:
     check_address(settings.host, settings.port)
     async with AsyncExitStack() as stack:
         stack.enter_context(suppress(ShuttingDown))  # SIGTERM during the start
-        stack.callback(flush)
         await stack.enter_async_context(serving_metrics(settings))
         bus = await wait_or_stop(Bus.connect(settings.nats, name=PRODUCER), stop)
         stack.push_async_callback(bus.close)
         await wait_or_stop(bus.verify(wait_seconds=VERIFY_SECONDS), stop)
         deployment = await wait_or_stop(deployment_of(bus), stop)
-        rooms = LiveKitRooms(settings.livekit_url, settings.livekit_api_key, settings.livekit_api_secret)
+        keys = settings.livekit_keys()
+        rooms = LiveKitRooms(settings.livekit_url, keys)
         ended_rooms = EndedRooms(bus, rooms)
         stack.push_async_callback(ended_rooms.close)
         publisher = WebhookPublisher(
             bus,
             deployment=deployment.id,
-            api_key=settings.livekit_api_key,
-            api_secret=settings.livekit_api_secret,
+            keys=keys,
             clock=_now,
             timeout_seconds=settings.broker_timeout_seconds,
             ended_rooms=ended_rooms,

@@ -7,9 +7,11 @@ from enum import StrEnum
 import structlog
 
 from antiphon.chassis.bus import Bus, GroupCommit, outgoing
-from antiphon.chassis.tracing import current_traceparent
+from antiphon.chassis.livekit_keys import LiveKitKeys
+from antiphon.chassis.tracing import current_traceparent, publishing
 from antiphon.contracts.envelope import seal
 from antiphon.contracts.ids import webhook_event_id
+from antiphon.contracts.streams import SESSIONS
 from antiphon.webhook_ingest.ended_rooms import EndedRooms
 from antiphon.webhook_ingest.metrics import webhooks
 from antiphon.webhook_ingest.rooms import RoomSessions, other_deployment
@@ -47,8 +49,7 @@ class WebhookPublisher:
         bus: Bus,
         *,
         deployment: str,
-        api_key: str,
-        api_secret: str,
+        keys: LiveKitKeys,
         clock: Callable[[], datetime],
         timeout_seconds: float,
         ended_rooms: EndedRooms | None = None,
@@ -57,8 +58,7 @@ class WebhookPublisher:
         self._sessions = RoomSessions(bus)
         self._deployment = deployment
         self._reported: set[str] = set()  # other deployments
-        self._api_key = api_key
-        self._api_secret = api_secret
+        self._keys = keys
         self._clock = clock
         self._ended_rooms = ended_rooms
 
@@ -67,7 +67,7 @@ class WebhookPublisher:
 
         Raises BadSignature.
         """
-        return verified_digest(authorization, api_key=self._api_key, api_secret=self._api_secret)
+        return verified_digest(authorization, self._keys.accepted)
 
     async def publish(self, body: bytes, digest: bytes) -> Outcome:
         """Publish one webhook; return NOT_OURS for a room that is not a session.
@@ -83,17 +83,18 @@ class WebhookPublisher:
         if session is None:
             self._wait_for_adoption(webhook)
             return self._ignored(webhook)
-        envelope = seal(
-            as_event(webhook, payload),
-            id=webhook_event_id(webhook.id),
-            session_id=session.session_id,
-            tenant=session.tenant,
-            producer=PRODUCER,
-            producerseq=0,  # LiveKit does not number its webhooks
-            time=webhook.occurred_at(self._clock()),
-            traceparent=current_traceparent(),
-        )
-        ack = await self._group.publish(outgoing(envelope))
+        with publishing(SESSIONS.name):
+            envelope = seal(
+                as_event(webhook, payload),
+                id=webhook_event_id(webhook.id),
+                session_id=session.session_id,
+                tenant=session.tenant,
+                producer=PRODUCER,
+                producerseq=0,  # LiveKit does not number its webhooks
+                time=webhook.occurred_at(self._clock()),
+                traceparent=current_traceparent(),
+            )
+            ack = await self._group.publish(outgoing(envelope))
         log.info(
             "webhook.published",
             webhook=webhook.event,

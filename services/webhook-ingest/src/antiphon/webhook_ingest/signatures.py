@@ -4,8 +4,12 @@ import base64
 import binascii
 import hashlib
 import hmac
+from collections.abc import Sequence
+from typing import Any
 
 import jwt
+
+from antiphon.chassis.livekit_keys import KeyPair
 
 LEEWAY_SECONDS = 30
 
@@ -14,24 +18,14 @@ class BadSignature(Exception):
     """The signature is missing, forged or expired, or belongs to another body."""
 
 
-def verified_digest(authorization: str, *, api_key: str, api_secret: str) -> bytes:
+def verified_digest(authorization: str, pairs: Sequence[KeyPair]) -> bytes:
     """Verify the `Authorization` of a webhook, the token alone, without a scheme; return the body's SHA-256.
 
-    It needs no body, so a body without a valid token need not be read.
+    It needs no body, so a body without a valid token need not be read. One of the pairs has signed it.
 
     Raises BadSignature.
     """
-    try:
-        claims = jwt.decode(
-            authorization.strip(),
-            api_secret,
-            algorithms=["HS256"],
-            issuer=api_key,
-            leeway=LEEWAY_SECONDS,
-            options={"require": ["exp", "iss"]},
-        )
-    except jwt.InvalidTokenError as error:
-        raise BadSignature(str(error)) from error
+    claims = _claims(authorization.strip(), pairs)
     claimed = claims.get("sha256")
     if not isinstance(claimed, str):
         raise BadSignature("the token has no SHA-256 of the body")
@@ -39,6 +33,23 @@ def verified_digest(authorization: str, *, api_key: str, api_secret: str) -> byt
         return base64.b64decode(claimed, validate=True)
     except (binascii.Error, ValueError) as error:
         raise BadSignature("the token's SHA-256 is not base64") from error
+
+
+def _claims(token: str, pairs: Sequence[KeyPair]) -> dict[str, Any]:
+    refused: jwt.InvalidTokenError | None = None
+    for pair in pairs:
+        try:
+            return jwt.decode(
+                token,
+                pair.secret,
+                algorithms=["HS256"],
+                issuer=pair.key,
+                leeway=LEEWAY_SECONDS,
+                options={"require": ["exp", "iss"]},
+            )
+        except jwt.InvalidTokenError as error:
+            refused = refused or error  # of the pair that is in use
+    raise BadSignature(str(refused)) from refused
 
 
 def verify_body(body: bytes, digest: bytes) -> None:

@@ -11,6 +11,7 @@ from antiphon.agent_worker.flow.suggest import did_you_mean
 from antiphon.agent_worker.flow.voice import Provider
 from antiphon.agent_worker.providers.entry import ProviderEntry, ProviderProblem, Schema, resolve
 from antiphon.agent_worker.providers.signature import converted, options_of
+from antiphon.chassis.secret_files import secret_or_none
 
 SECRET_PREFIX: Final = "ANTIPHON_SECRET_"  # noqa: S105 - a name
 BASE_URL: Final = "base_url"
@@ -57,7 +58,7 @@ def problems(entry: ProviderEntry, provider: Provider) -> Iterator[tuple[str, st
 
 def _wrong(schema: Schema, value: Any) -> Iterator[str]:
     for secret in _secrets_in(value):
-        if f"{SECRET_PREFIX}{secret}" not in os.environ:
+        if secret_or_none(os.environ, f"{SECRET_PREFIX}{secret}") is None:
             yield f"the secret {secret!r} is not set: set {SECRET_PREFIX}{secret}"
     if not Draft202012Validator(schema).is_valid(value):
         yield f"must be {expected(schema)}, not {value!r}"
@@ -67,7 +68,7 @@ def missing_key(entry: ProviderEntry, provider: Provider) -> str | None:
     """Return what to do when the API key of a provider is not set, None when it is or none is needed."""
     if entry.key is None or _has_own_key(entry, provider) or BASE_URL in provider.options:
         return None
-    if os.environ.get(entry.key):
+    if secret_or_none(os.environ, entry.key):
         return None
     return (
         f"the {entry.kind} provider {entry.name!r} needs an API key: set {entry.key}, "
@@ -84,7 +85,7 @@ def arguments(entry: ProviderEntry, provider: Provider, language: str) -> dict[s
         options.setdefault("language", language if entry.language == "full" else language.partition("-")[0])
     if entry.key is not None and not _has_own_key(entry, provider):
         # the key of the public service is for nobody else
-        options[entry.key_option] = NO_KEY if BASE_URL in options else os.environ[entry.key]
+        options[entry.key_option] = NO_KEY if BASE_URL in options else _key(entry.key)
     try:
         return converted(resolve(entry.factory), options)
     except ValueError as error:
@@ -93,10 +94,9 @@ def arguments(entry: ProviderEntry, provider: Provider, language: str) -> dict[s
 
 def keys_in(entry: ProviderEntry, provider: Provider) -> frozenset[str]:
     """Return the values of the keys and secrets that a provider uses, which stay out of logs."""
-    values = {os.environ.get(f"{SECRET_PREFIX}{name}", "") for name in _secrets_in(provider.options)}
-    if entry.key is not None:
-        values.add(os.environ.get(entry.key, ""))
-    return frozenset(values - {""})
+    names = {f"{SECRET_PREFIX}{name}" for name in _secrets_in(provider.options)} | {entry.key}
+    values = {secret_or_none(os.environ, name) for name in names if name is not None}
+    return frozenset(value for value in values if value)
 
 
 def expected(schema: Schema) -> str:
@@ -147,8 +147,15 @@ def _filled(value: Any) -> Any:
     return [_filled(inner) for inner in value] if isinstance(value, list) else value
 
 
+def _key(variable: str) -> str:
+    value = secret_or_none(os.environ, variable)
+    if not value:  # its file was emptied a moment ago
+        raise ProviderProblem(f"the API key {variable} is not set")
+    return value
+
+
 def _secret(name: str) -> str:
-    value = os.environ.get(f"{SECRET_PREFIX}{name}")
+    value = secret_or_none(os.environ, f"{SECRET_PREFIX}{name}")
     if not value:
         raise ProviderProblem(f"the secret {name!r} is not set: set {SECRET_PREFIX}{name}")
     return value

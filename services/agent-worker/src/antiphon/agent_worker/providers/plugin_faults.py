@@ -150,7 +150,8 @@ def must_close(model: llm.RealtimeModel) -> None:
             try:
                 await close()
             except Exception as error:  # noqa: BLE001 - the session has emitted it when it happened
-                log.debug("provider.closed_after_failure", provider=model.label, error=repr(error))
+                fields = {"error": type(error).__name__, "pii_error": str(error)}
+                log.debug("provider.closed_after_failure", provider=model.label, **fields)
 
         opened.aclose = closed  # type: ignore[method-assign]
         return opened

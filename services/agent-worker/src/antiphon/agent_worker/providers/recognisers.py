@@ -50,7 +50,13 @@ class Recognisers(stt.FallbackAdapter):
         """Note that a recogniser failed; it is tried again later."""
         if self.is_available(index):
             label = self.recognisers[index].label
-            log.warning("provider.failed", kind="stt", provider=label, error=str(error) or repr(error))
+            log.warning(
+                "provider.failed",
+                kind="stt",
+                provider=label,
+                error=type(error).__name__,
+                pii_error=str(error),
+            )
         self._failed_at[index] = self._now()
 
     def recovered(self, index: int) -> None:

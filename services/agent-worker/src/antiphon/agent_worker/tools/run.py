@@ -132,7 +132,12 @@ class Calls:
         where = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames]
         log.error(
             "tool.crashed",
-            extra={"tool": name, "error": error_text(self.hide(_shown(error))), "where": where},
+            extra={
+                "tool": name,
+                "error": _kind(error),
+                "pii_error": error_text(self.hide(_shown(error))),  # it may quote the arguments
+                "where": where,
+            },
         )
 
 

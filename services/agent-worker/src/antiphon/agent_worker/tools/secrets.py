@@ -1,4 +1,7 @@
-"""Named secrets: {secret.NAME} in a flow is the environment variable ANTIPHON_SECRET_NAME."""
+"""Named secrets: {secret.NAME} in a flow is the environment variable ANTIPHON_SECRET_NAME, or a file.
+
+The file is the one that ANTIPHON_SECRET_NAME_FILE names, as it is when a call begins.
+"""
 
 import json
 import re
@@ -6,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from urllib.parse import quote, quote_plus
 
 from antiphon.agent_worker.flow.url import SECRET
+from antiphon.chassis.secret_files import SUFFIX, secret_or_none
 
 PREFIX = "ANTIPHON_SECRET_"
 SHORTEST = 4  # characters of a secret that is hidden in texts: a shorter one is part of any text
@@ -16,10 +20,11 @@ class Secrets(Mapping[str, str]):
     """The secrets of an environment, by `secret.NAME`."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
+        names = {name.removesuffix(SUFFIX) for name in environment if name.startswith(PREFIX)}
         self._values = {
             SECRET + name.removeprefix(PREFIX): value
-            for name, value in environment.items()
-            if name.startswith(PREFIX)
+            for name in names
+            if (value := secret_or_none(environment, name)) is not None
         }
         forms = {form for value in self._values.values() for form in _forms(value)}
         longest_first = sorted(map(re.escape, forms), key=len, reverse=True)

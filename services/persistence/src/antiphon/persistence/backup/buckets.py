@@ -118,7 +118,7 @@ async def restore_bucket(bus: Bus, folder: Path, definition: BucketDefinition) -
     chunk: dict[str, bytes] = {}
     for entry in read_entries(folder, definition):
         chunk[entry.key] = entry.value
-        if len(chunk) == CHUNK:
+        if len(chunk) == (1 if definition.write_once else CHUNK):  # a log stays in its order
             written += await _write(bucket, chunk)
             chunk = {}
     return written + await _write(bucket, chunk)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from antiphon.chassis.postgres_dsn import current_dsn
 from antiphon.persistence.backup.manifest import BackupError
 
 CHUNK_BYTES = 1 << 20
@@ -40,7 +41,7 @@ LIBPQ = {
 
 def libpq_environment(dsn: str) -> dict[str, str]:
     """Return the environment of a tool: the address, and the password, which others see in arguments."""
-    address = urlsplit(dsn)
+    address = urlsplit(current_dsn(dsn))
     login, _, hosts = address.netloc.rpartition("@")
     user, _, password = login.partition(":")
     found = {

@@ -1,8 +1,10 @@
 """`restore`: check everything first, then Postgres in one transaction, the buckets, and the stream."""
 
 import asyncio
+import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 from msgspec import Struct
 
@@ -26,11 +28,19 @@ from antiphon.persistence.backup.stream import Refilled, restore_stream
 from antiphon.persistence.backup.targets import problems_of
 from antiphon.persistence.errors import POSTGRES_ERRORS
 from antiphon.persistence.migrations import SchemaMismatch, head, migrate, revisions
+from antiphon.persistence.rights.declaration import ALL_ROWS, OWN_ROW, OWN_TENANT
 from antiphon.persistence.settings import BackupSettings
 from antiphon.persistence.streams.recreate import Refused
 
 CONNECT_SECONDS = 5.0
 ANALYZE_SECONDS = 3600.0
+
+ROLES_AGAIN = (
+    "Postgres: the database had a role for each service, and a backup has no rights: make them again with "
+    "`python -m antiphon.persistence roles --apply`, in a new cluster with each --login"
+)
+_HAD_ROLES = "select exists (select from access_roles)"
+_OUR_POLICY = re.compile(rf"\d+; \d+ \d+ POLICY public \S+ ({ALL_ROWS}|{OWN_TENANT}|{OWN_ROW}) ")
 
 Say = Callable[[str], object]
 
@@ -147,6 +157,24 @@ def _parts(manifest: Manifest, only: Sequence[str] | None) -> list[str]:
 
 async def _fill_postgres(settings: BackupSettings, folder: Path, dump: Dump, tool: Path, say: Say) -> None:
     environment = postgres_tools.libpq_environment(settings.postgres_dsn)
+    file = folder / dump.file.name
+    with NamedTemporaryFile("w", prefix="antiphon-restore-") as entries:
+        entries.write(await _entries(tool, file, environment))
+        entries.flush()
+        await _feed(tool, file, dump, environment, entries.name, say)
+
+
+async def _entries(tool: Path, file: Path, environment: dict[str, str]) -> str:
+    """Return the list of what is restored: all but the policies for our roles, which may not exist here."""
+    chunks: list[bytes] = []
+    await postgres_tools.read_output([str(tool), "--list", str(file)], environment, chunks.append)
+    lines = b"".join(chunks).decode(errors="surrogateescape").splitlines(keepends=True)
+    return "".join(line for line in lines if not _OUR_POLICY.match(line))
+
+
+async def _feed(
+    tool: Path, file: Path, dump: Dump, environment: dict[str, str], entries: str, say: Say
+) -> None:
     command = [
         str(tool),
         f"--dbname={environment.get('PGDATABASE', 'postgres')}",
@@ -155,6 +183,7 @@ async def _fill_postgres(settings: BackupSettings, folder: Path, dump: Dump, too
         "--no-owner",
         "--no-privileges",
         "--no-password",
+        f"--use-list={entries}",
     ]
     sent, shown = 0, 0
 
@@ -165,7 +194,7 @@ async def _fill_postgres(settings: BackupSettings, folder: Path, dump: Dump, too
             shown = sent * 10 // max(dump.file.bytes, 1)
             say(f"Postgres: {sent / max(dump.file.bytes, 1):.0%} sent")
 
-    await postgres_tools.feed(command, environment, _chunks(folder / dump.file.name), on_sent)
+    await postgres_tools.feed(command, environment, _chunks(file), on_sent)
 
 
 async def _finish_postgres(settings: BackupSettings, manifest: Manifest, dump: Dump, say: Say) -> None:
@@ -194,6 +223,8 @@ async def _finish_postgres(settings: BackupSettings, manifest: Manifest, dump: D
         if heads != manifest.heads:
             say("Postgres: persistence runs, and goes on with it already")
         await connection.execute("analyze")
+        if await connection.fetchval(_HAD_ROLES):
+            say(ROLES_AGAIN)
     finally:
         connection.terminate()
     say(f"Postgres: restored, {sum(head.events for head in heads):,} events in the hash chains")

@@ -8,6 +8,7 @@ import asyncpg
 from antiphon.chassis import postgres
 from antiphon.chassis.bus import Bus, replace
 from antiphon.chassis.database import REFUSED, DatabaseRefused, translate_errors
+from antiphon.chassis.postgres_dsn import current_dsn
 from antiphon.contracts.streams import SESSIONS
 from antiphon.persistence.backup.buckets import compare, deployment_id, saved
 from antiphon.persistence.backup.manifest import Manifest
@@ -67,7 +68,7 @@ async def _database_problems(dsn: str, parts: Sequence[str]) -> list[str]:
 
 
 def _name_of(dsn: str) -> str:
-    return dsn.partition("?")[0].rpartition("/")[2] or "of the DSN"
+    return current_dsn(dsn).partition("?")[0].rpartition("/")[2] or "of the DSN"
 
 
 async def _bucket_problems(

@@ -2,17 +2,22 @@
 
 import asyncio
 import json
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import asyncpg
 import structlog
+from opentelemetry.trace import SpanKind
 
 from antiphon.chassis.database import Database
+from antiphon.chassis.tracing import messaging
+from antiphon.contracts.streams import SESSIONS
 from antiphon.persistence.errors import Fenced, Poisoned, classify
 from antiphon.persistence.ingest.validate import DeadLetter, ValidEvent
 from antiphon.persistence.sql import storable
+from antiphon.persistence.traced_commits import TracedCommits
 
 log = structlog.get_logger(__name__)
 
@@ -57,6 +62,8 @@ class GroupWriter:
         self._waiting: list[_Waiting] = []
         self._in_flight = 0
         self._tasks: set[asyncio.Task[None]] = set()
+        attributes = messaging(SESSIONS.name, "process", "process")
+        self._traced = TracedCommits(f"process {SESSIONS.name}", SpanKind.CONSUMER, attributes)
 
     async def commit(self, pending: PendingCommit) -> Sequences:
         """Commit a batch and return the sequence of each new event by its position.
@@ -116,8 +123,14 @@ class GroupWriter:
                     future.set_result(sequences[pending.partition])
 
     async def _write(self, commits: Sequence[PendingCommit]) -> dict[int, Sequences]:
+        began = time.time_ns()
         async with self._database.pool.acquire() as connection:
-            return await write(connection, commits)
+            sent = time.time_ns()
+            sequences = await write(connection, commits)
+        events = (event.envelope for commit in commits for event in commit.events)
+        number = sum(len(commit.events) for commit in commits)
+        self._traced.show(events, number, INGEST_BATCH, began=began, sent=sent)
+        return sequences
 
 
 async def write(

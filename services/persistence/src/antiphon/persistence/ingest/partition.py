@@ -31,7 +31,6 @@ from antiphon.persistence.ingest.group_writer import GroupWriter, PendingCommit,
 from antiphon.persistence.ingest.in_a_row import DeadLettersInARow
 from antiphon.persistence.ingest.redispatches import NewEvents
 from antiphon.persistence.ingest.stream_check import StreamChanged, check_stream, identity_of
-from antiphon.persistence.ingest.tracing import trace_commit
 from antiphon.persistence.ingest.validate import DeadLetter, Validated, ValidEvent, validate
 from antiphon.persistence.readiness import ReadinessCheck
 
@@ -234,11 +233,10 @@ class PartitionIngest:
 
     async def _ingest(self, batch: Sequence[Incoming], stop: asyncio.Event) -> None:
         validated = [validate(incoming, self._partition) for incoming in batch]
-        with trace_commit(self._partition, validated):
-            async for events, sequences in self._commit_all(validated, stop):
-                for subject, payload in announcements(events, sequences, self._bus.max_payload):
-                    await self._bus.announce(subject, payload)
-                await self._new_events.count(events, sequences)
+        async for events, sequences in self._commit_all(validated, stop):
+            for subject, payload in announcements(events, sequences, self._bus.max_payload):
+                await self._bus.announce(subject, payload)
+            await self._new_events.count(events, sequences)
         if (arrived := batch[-1].published_at) is not None:
             metrics.ingest_lag.set(max(0.0, time.time() - arrived.timestamp()), self._label)
 

@@ -14,6 +14,7 @@ from antiphon.chassis.postgres import connect
 from antiphon.persistence.migrations import LOCK_TIMEOUT
 from antiphon.persistence.migrations.compatibility import UTF8_NEEDED, SchemaMismatch, mismatch
 from antiphon.persistence.projections import PROJECTIONS
+from antiphon.persistence.rights import secure
 from antiphon.persistence.schema import metadata
 
 MIGRATION_LOCK = 0x616E7469  # "anti" in ASCII: replicas that start together migrate one after the other
@@ -48,6 +49,7 @@ def _migrate(connection: Connection) -> None:
         current = context.get_context().get_current_revision()
         _declare_compatibility(connection, script, current)  # a killed run of an earlier version did not
         _create_views(connection)
+        _give_rights(connection)
         connection.commit()
     context.config.attributes["revision"] = current
 
@@ -84,6 +86,14 @@ def _create_views(connection: Connection) -> None:
                 "tables": [table.name for table in projection.tables],
             },
         )
+
+
+def _give_rights(connection: Connection) -> None:
+    """Give the group roles their rights on all tables, new ones too."""
+    if connection.exec_driver_sql(secure.HAS_ROLES).scalar():
+        access = secure.decode(str(connection.exec_driver_sql(secure.STATE).scalar()))
+        for statement in secure.all_statements(access):
+            connection.exec_driver_sql(statement)
 
 
 async def _connect_and_lock(dsn: str, statement_seconds: float) -> asyncpg.Connection:

@@ -1,6 +1,7 @@
 """Fold a batch of events into a view: read the rows that it needs, write those that change."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
@@ -13,6 +14,7 @@ from antiphon.persistence.projection.declaration import Projection
 from antiphon.persistence.projection.rows import Rows
 from antiphon.persistence.projection.tables import Key, ViewTable
 from antiphon.persistence.projection.upsert import arguments, read, statement
+from antiphon.persistence.traced_commits import TracedCommits
 
 if TYPE_CHECKING:
     from antiphon.chassis.database import Connection
@@ -60,15 +62,22 @@ async def apply(
     envelopes: Sequence[Envelope],
     advance: Advance,
     cache: Cache,
+    traced: TracedCommits | None = None,
 ) -> None:
     """Fold events, write the rows and advance the checkpoint: one statement, one transaction.
 
-    After any error the cache may no longer be used. Raises EventFailed, Fenced, and any of POSTGRES_ERRORS.
+    `traced` shows the commit in the traces of the events. After any error the cache may no longer be used.
+    Raises EventFailed, Fenced, and any of POSTGRES_ERRORS.
     """
+    began = time.time_ns()
     rows = await folded(projection, connection, envelopes, cache)
-    await write(connection, write_of(projection, rows, advance))
+    writing = write_of(projection, rows, advance)
+    sent = time.time_ns()
+    await write(connection, writing)
     rows.keep()
     cache.trim(envelopes)
+    if traced is not None:
+        traced.show(envelopes, len(envelopes), writing.statement, began=began, sent=sent)
 
 
 def write_of(projection: Projection, rows: Rows, advance: Advance) -> Write:

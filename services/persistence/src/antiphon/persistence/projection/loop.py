@@ -7,6 +7,7 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 import structlog
+from opentelemetry.trace import SpanKind
 
 from antiphon.chassis.bus import BusError
 from antiphon.chassis.database import TRANSIENT, Database, DatabaseUnavailable
@@ -26,6 +27,7 @@ from antiphon.persistence.projection.failures import Failures
 from antiphon.persistence.projection.lag import LagGauge
 from antiphon.persistence.projection.standstill import NotLive, Watch
 from antiphon.persistence.readiness import ReadinessCheck
+from antiphon.persistence.traced_commits import TracedCommits
 
 if TYPE_CHECKING:
     from antiphon.chassis.database import Connection
@@ -70,6 +72,8 @@ class ProjectionLoop:
         self._not_live = NotLive(projection, self.name, readiness)
         self._lag = LagGauge(projection.name)
         self._cache = Cache()
+        about = {"antiphon.projection": projection.name}
+        self._traced = TracedCommits(f"project {projection.name}", SpanKind.INTERNAL, about)
         self._skips: frozenset[tuple[int, int]] = frozenset()
         self._followed: frozenset[int] = frozenset()
         self._advanced_at = 0.0
@@ -284,7 +288,7 @@ class ProjectionLoop:
             reached=list(reached.values()),
         )
         try:
-            await apply(self._projection, connection, envelopes, advance, self._cache)
+            await apply(self._projection, connection, envelopes, advance, self._cache, self._traced)
         except BaseException:
             self._cache = Cache()  # it may have rows that were not written
             raise

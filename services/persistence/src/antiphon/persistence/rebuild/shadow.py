@@ -19,6 +19,7 @@ from antiphon.contracts.cursor import Cursor
 from antiphon.contracts.subjects import PARTITIONS
 from antiphon.persistence.projection import Projection
 from antiphon.persistence.projection.tables import create_statements, index_statements
+from antiphon.persistence.rights.secure import owner_of_views
 
 if TYPE_CHECKING:
     from antiphon.chassis.database import Connection
@@ -125,9 +126,10 @@ async def leave_out(connection: "Connection", projection: str, skipped: Skips) -
 async def create(connection: "Connection", projection: Projection, by: str) -> None:
     """Create the schema with empty tables, without indexes, in place of what a build with other code left."""
     schema = schema_of(projection.name)
+    owner = await owner_of_views(connection)
     async with connection.transaction():
         await drop(connection, projection.name)
-        await connection.execute(f"create schema {schema}")
+        await connection.execute(f"create schema {schema}{f' authorization {owner}' if owner else ''}")
         await connection.execute(f"set local search_path = {search_path(projection.name)}")
         for table in projection.tables:
             await connection.execute(create_statements(table.table)[0])
@@ -151,6 +153,9 @@ async def create(connection: "Connection", projection: Projection, by: str) -> N
             fingerprint(projection),
             by,
         )
+        if owner:  # another login may go on with the build
+            for name in (*(table.name for table in projection.tables), "projection_checkpoints", "build"):
+                await connection.execute(f"alter table {schema}.{name} owner to {owner}")
 
 
 async def index(connection: "Connection", projection: Projection) -> None:

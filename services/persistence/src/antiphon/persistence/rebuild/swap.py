@@ -10,6 +10,7 @@ from antiphon.contracts.cursor import Cursor
 from antiphon.persistence.projection import Projection
 from antiphon.persistence.rebuild.attached import InUse, attach, attached, check_replaceable, live_tables
 from antiphon.persistence.rebuild.shadow import drop, schema_of
+from antiphon.persistence.rights.secure import secure_views
 
 if TYPE_CHECKING:
     from antiphon.chassis.database import Connection
@@ -151,4 +152,5 @@ async def _swap(
         await connection.execute(
             _REGISTER, name, projection.version, [table.name for table in projection.tables]
         )
+        await secure_views(connection, [table.name for table in projection.tables])
         await drop(connection, name)

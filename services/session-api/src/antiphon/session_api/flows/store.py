@@ -7,7 +7,9 @@ from datetime import datetime
 
 import msgspec
 
+from antiphon.chassis.audit import Audit
 from antiphon.chassis.bus import Bus, KeyExists
+from antiphon.contracts.audit import Act, ActKind, Actor
 from antiphon.contracts.flows import (
     MAX_SOURCE_BYTES,
     FlowRevision,
@@ -39,12 +41,15 @@ class FlowStore:
         self._bus = bus
         self._flows = flows
         self._clock = clock
+        self._audit = Audit(bus, clock)
         self.check_seconds = check_seconds
 
     async def publish(
-        self, tenant: str, flow_id: str, source: str, precondition: Precondition
+        self, tenant: str, flow_id: str, source: str, precondition: Precondition, by: Actor
     ) -> tuple[FlowRevision, bool]:
         """Make a revision of a source and return it, and whether it is new: the newest may have the same.
+
+        A new one is on record before it is made.
 
         Raises Problem: 412 when the precondition does not hold, and those of the check.
         """
@@ -59,7 +64,11 @@ class FlowStore:
             record = self._record(summary, source, digest, 1 if newest is None else newest.revision + 1)
             key, value = revision_key(tenant, flow_id, record.revision), _encoded(record)
             try:
-                await (await self._bus.bucket(FLOWS.name)).create(key, value)
+                name = f"{flow_id}@{record.revision}"
+                async with self._audit.recorded(
+                    Act(ActKind.FLOW_PUBLISH, tenant, by, name, {"sha256": digest})
+                ):
+                    await (await self._bus.bucket(FLOWS.name)).create(key, value)
             except KeyExists:  # published meanwhile by others; the deadline of the request ends the tries
                 await asyncio.sleep(BEHIND_SECONDS)
                 newest = await self._newest(tenant, flow_id)

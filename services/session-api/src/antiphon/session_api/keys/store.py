@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 import structlog
 from msgspec.structs import replace
 
+from antiphon.chassis.audit import Audit
 from antiphon.chassis.bus import Bus, BusUnavailable, KeyExists
 from antiphon.contracts.api_keys import (
     SECRET_BYTES,
@@ -24,6 +25,7 @@ from antiphon.contracts.api_keys import (
     new_key_id,
     shown_prefix,
 )
+from antiphon.contracts.audit import Act, ActKind, Actor
 from antiphon.contracts.ids import DEFAULT_TENANT
 from antiphon.contracts.streams import KEYS
 from antiphon.session_api.keys.leftovers import Leftovers
@@ -47,7 +49,7 @@ class TooManyKeys(Exception):
 
 
 class KeyStore:
-    """Makes, rotates and revokes keys. Every method raises BusUnavailable."""
+    """Makes, rotates and revokes keys, once that is on record. Every method raises BusUnavailable."""
 
     def __init__(
         self,
@@ -62,33 +64,44 @@ class KeyStore:
         self._keys = keys
         self._clock = clock
         self._entropy = entropy
+        self._audit = Audit(bus, clock)
         self._bootstrapped: set[str] = set()  # digests
 
-    async def create(self, wanted: ApiKey) -> tuple[str, ApiKey]:
+    async def create(self, wanted: ApiKey, by: Actor) -> tuple[str, ApiKey]:
         """Store a new key with these fields; return its secret, which is nowhere else, and the key.
 
         Raises TooManyKeys.
         """
         await self._make_room(wanted.tenant)
         secret = _new_secret()
-        return secret, await self._add(secret, wanted)
+        key = self._new(secret, wanted)
+        details = {"scopes": " ".join(sorted(key.scopes))}
+        if key.expires_at is not None:
+            details["expires_at"] = key.expires_at.isoformat()
+        async with self._audit.recorded(Act(ActKind.KEY_CREATE, key.tenant, by, key.id, details)):
+            await self._add(secret, key)
+        return secret, key
 
-    async def bootstrap(self, secret: str) -> bool:
+    async def bootstrap(self, secret: str, by: Actor) -> bool:
         """Store the operator's first key, with every scope, unless a record has this secret.
 
         Returns whether it was stored. The record is never forgotten: a secret that was revoked stays so.
         """
-        self._bootstrapped.add(key_digest(secret))
+        digest = key_digest(secret)
+        self._bootstrapped.add(digest)
+        if await (await self._bus.bucket(KEYS.name)).entry(digest) is not None:
+            return False
+        key = self._new(
+            secret, ApiKey(tenant=DEFAULT_TENANT, name="bootstrap", scopes=frozenset(Scope), operator=True)
+        )
         try:
-            await self._add(
-                secret,
-                ApiKey(tenant=DEFAULT_TENANT, name="bootstrap", scopes=frozenset(Scope), operator=True),
-            )
-        except KeyExists:
+            async with self._audit.recorded(Act(ActKind.KEY_BOOTSTRAP, key.tenant, by, key.id)):
+                await self._add(secret, key)
+        except KeyExists:  # another replica was first
             return False
         return True
 
-    async def revoke(self, digest: str) -> ApiKey:
+    async def revoke(self, digest: str, by: Actor) -> ApiKey:
         """Revoke a key and return it; one that is revoked stays as it is.
 
         Raises KeyConflict.
@@ -97,7 +110,11 @@ class KeyStore:
         def revoked(key: ApiKey) -> ApiKey:
             return key if key.revoked_at is not None else replace(key, revoked_at=self._clock())
 
-        return await self._change(digest, revoked)
+        known = self._keys.get(digest)
+        if known is None:
+            raise KeyConflict("it no longer exists")
+        async with self._audit.recorded(Act(ActKind.KEY_REVOKE, known.tenant, by, known.id), KeyConflict):
+            return await self._change(digest, revoked)
 
     @asynccontextmanager
     async def exclusively(self, tenant: str) -> AsyncIterator[None]:
@@ -111,19 +128,27 @@ class KeyStore:
         except TenantLocked as error:
             raise KeyConflict("others are changing keys of the tenant at this moment: try again") from error
 
-    async def rotate(self, record: KeyRecord, overlap: timedelta) -> tuple[str, ApiKey]:
+    async def rotate(self, record: KeyRecord, overlap: timedelta, by: Actor) -> tuple[str, ApiKey]:
         """Make a key that replaces this one, which expires after the overlap; return its secret, and it.
 
         Raises KeyConflict, when the key has ended or has been replaced already, TooManyKeys.
         """
         old, secret = record.key, _new_secret()
-        digest = key_digest(secret)
         await self._make_room(old.tenant)
+        new = self._new(
+            secret, replace(old, rotated_from=old.id, replaced_by=None, expires_at=self._renewed_expiry(old))
+        )
+        details = {"replaced_by": new.id, "overlap_seconds": f"{overlap.total_seconds():g}"}
+        async with self._audit.recorded(
+            Act(ActKind.KEY_ROTATE, old.tenant, by, old.id, details), KeyConflict
+        ):
+            await self._rotate(secret, record, new, overlap)
+        return secret, new
+
+    async def _rotate(self, secret: str, record: KeyRecord, new: ApiKey, overlap: timedelta) -> None:
+        digest = key_digest(secret)
         try:
-            new = await self._add(
-                secret,
-                replace(old, rotated_from=old.id, replaced_by=None, expires_at=self._renewed_expiry(old)),
-            )
+            await self._add(secret, new)
             await self._replace(record.digest, new, overlap)
         except KeyConflict:
             await self._withdraw(digest, record.digest)
@@ -131,7 +156,6 @@ class KeyStore:
         except BaseException:  # the broker may still have made the change
             self.leftovers.rotation(digest, record.digest)
             raise
-        return secret, new
 
     async def _replace(self, digest: str, new: ApiKey, overlap: timedelta) -> None:
         """Let a key name its successor, and expire after the overlap."""
@@ -179,16 +203,17 @@ class KeyStore:
             return old.expires_at
         return self._clock() + (old.expires_at - old.created_at)
 
-    async def _add(self, secret: str, wanted: ApiKey) -> ApiKey:
+    def _new(self, secret: str, wanted: ApiKey) -> ApiKey:
         now = self._clock()
-        key = replace(
+        return replace(
             wanted, id=new_key_id(now, self._entropy(10)), prefix=shown_prefix(secret), created_at=now
         )
+
+    async def _add(self, secret: str, key: ApiKey) -> None:
         digest, value = key_digest(secret), encode_key(key)
         bucket = await self._bus.bucket(KEYS.name)
         await bucket.create(digest, value)
         await self._seen(digest, value)
-        return key
 
     async def _change(self, digest: str, change: Callable[[ApiKey], ApiKey]) -> ApiKey:
         bucket = await self._bus.bucket(KEYS.name)

@@ -7,6 +7,7 @@ import structlog
 from msgspec import Struct, structs
 
 from antiphon.chassis.bus import BusUnavailable
+from antiphon.chassis.http.middleware import bind_session
 from antiphon.contracts.events.session import (
     FailureReason,
     SessionDispatched,
@@ -104,6 +105,7 @@ class CreateSession:
             return await self._create_once(tenant, request, version, idempotency_key)
         _require_metadata(request, version)
         session_id = new_session_id(self._clock(), self._entropy(10))
+        bind_session(session_id)
         await self._quota.admit(tenant, session_id)
         try:
             return await self._create_new(tenant, session_id, _event(request, session_id, version))
@@ -179,6 +181,7 @@ class CreateSession:
         self, tenant: str, request: CreateRequest, version: Version, idempotency_key: str
     ) -> Created:
         session_id = session_id_for_key(self._secret, tenant, idempotency_key)
+        bind_session(session_id)
         requested = _event(request, session_id, version)
         # The stream forgets its sessions after some days, and the views do not.
         known = await self._known.has(tenant, session_id)
@@ -243,7 +246,7 @@ class CreateSession:
             raise
 
     async def _publish_failure(self, tenant: str, session_id: str, attempt: int, error: LiveKitError) -> None:
-        log.warning("session.dispatch_failed", session_id=session_id, attempt=attempt, reason=str(error))
+        log.warning("session.dispatch_failed", attempt=attempt, reason=str(error))
         failed = SessionDispatchFailed(attempt=attempt, reason=str(error), retryable=error.retryable)
         event_id = dispatch_failed_id(session_id, attempt)
         await self._publisher.publish(tenant, session_id, failed, event_id=event_id, number=attempt)
@@ -257,7 +260,7 @@ class CreateSession:
         try:
             await self._rooms.delete_room(session_id)
         except LiveKitError as error:
-            log.warning("session.room_cleanup_failed", session_id=session_id, reason=str(error))
+            log.warning("session.room_cleanup_failed", reason=str(error))
 
 
 def _event(request: CreateRequest, session_id: str, version: Version) -> SessionRequested:

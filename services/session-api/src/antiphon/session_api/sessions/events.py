@@ -7,13 +7,14 @@ from datetime import datetime
 import structlog
 
 from antiphon.chassis.bus import Bus, GroupCommit, Incoming, Outgoing, SubjectNotEmpty, outgoing
-from antiphon.chassis.tracing import current_traceparent
+from antiphon.chassis.tracing import current_traceparent, publishing
 from antiphon.contracts.envelope import Envelope, decode, seal
 from antiphon.contracts.errors import MalformedEvent, UnknownEventType, UnsupportedEventVersion
 from antiphon.contracts.event import Event, Family
 from antiphon.contracts.ids import requested_id
 from antiphon.contracts.registry import open_event
 from antiphon.contracts.session import Session, fold
+from antiphon.contracts.streams import SESSIONS
 from antiphon.contracts.subjects import event_subject, session_filter
 
 PRODUCER = "session-api"
@@ -37,22 +38,24 @@ class EventPublisher:
 
         Raises BusUnavailable.
         """
-        await self._group.publish(self._seal(tenant, session_id, event, event_id, number))
+        with publishing(SESSIONS.name):
+            await self._group.publish(self._seal(tenant, session_id, event, event_id, number))
 
     async def publish_first(self, tenant: str, session_id: str, event: Event) -> bool:
         """Publish the first event of a session; return False when the session has events already.
 
         Raises BusUnavailable.
         """
-        message = self._seal(tenant, session_id, event, requested_id(session_id), 0)
-        try:
-            ack = await self._bus.publish(
-                message,
-                expect_empty=session_filter(tenant, session_id),
-                timeout_seconds=self._timeout_seconds,
-            )
-        except SubjectNotEmpty:
-            return False
+        with publishing(SESSIONS.name):
+            message = self._seal(tenant, session_id, event, requested_id(session_id), 0)
+            try:
+                ack = await self._bus.publish(
+                    message,
+                    expect_empty=session_filter(tenant, session_id),
+                    timeout_seconds=self._timeout_seconds,
+                )
+            except SubjectNotEmpty:
+                return False
         return not ack.duplicate
 
     def _seal(self, tenant: str, session_id: str, event: Event, event_id: str, number: int) -> Outgoing:

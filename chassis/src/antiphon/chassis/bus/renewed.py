@@ -1,0 +1,55 @@
+"""A nats-py client that reads certificates and passwords again before each attempt to connect."""
+
+from typing import Any
+
+from nats.aio.client import Client, Srv
+from nats.errors import Error
+
+from antiphon.chassis.library_log import get_logger
+from antiphon.chassis.nats_access import InvalidAccess, NatsAccess
+
+log = get_logger(__name__)
+
+
+class TlsNotOffered(Error):
+    """A server without TLS: it gets no credentials."""
+
+
+class RenewedClient(Client):
+    """A client that a rotated secret does not end, and that sends no secret without the TLS it needs."""
+
+    def __init__(self, access: NatsAccess | None = None) -> None:
+        super().__init__()
+        self.access = access
+        self._invalid = ""
+
+    async def _connect_to_server(self, s: Srv) -> None:
+        self._renew()
+        await super()._connect_to_server(s)
+
+    def _renew(self) -> None:
+        # nats-py would use the options of its first attempt for as long as it lives
+        if self.access is None:
+            return
+        try:
+            options = self.access.current().options()
+        except InvalidAccess as error:
+            if str(error) != self._invalid:  # once for each mistake, not for each attempt
+                self._invalid = str(error)
+                log.warning("nats.settings_invalid", extra={"error": self._invalid, "used": "the earlier"})
+            return
+        self._invalid = ""
+        self._set(options)
+
+    def _set(self, options: dict[str, Any]) -> None:
+        self._signature_cb = options.pop("signature_cb", self._signature_cb)
+        self._user_jwt_cb = options.pop("user_jwt_cb", self._user_jwt_cb)
+        self.options.update(options)
+
+    def _connect_command(self) -> bytes:
+        # nats-py follows the server's word: without TLS it would send the credentials in the clear.
+        secure = self._server_info.get("tls_required")
+        scheme = self._current_server.uri.scheme if self._current_server is not None else ""
+        if self.access is not None and self.access.uses_tls and scheme != "wss" and not secure:
+            raise TlsNotOffered("the server does not offer TLS, which the settings require")
+        return super()._connect_command()

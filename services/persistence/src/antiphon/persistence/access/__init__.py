@@ -1,0 +1,1 @@
+"""The roles of Postgres: group roles, logins, tenants that read directly, and what `run` needs of them."""

@@ -1,0 +1,116 @@
+"""Log lines have the trace and the session; what is personal is in none, unless it is switched on."""
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+PHRASE = "canary-4111"
+PROGRAM = """
+import logging, sys
+import structlog
+from antiphon.chassis import logs, telemetry, tracing
+from antiphon.chassis.library_log import get_logger
+from antiphon.chassis.settings import LogSettings
+telemetry.configure("test", LogSettings(telemetry_personal_data=sys.argv[1] == "shown", log_level="debug"))
+said = "canary-4111"
+log = structlog.get_logger()
+livekit = logging.getLogger("livekit.agents")
+log.info("ours", pii_text=said, size=3)
+log.info("ours.dotted", **{"pii.text": said})
+get_logger("antiphon.recorder").warning("library", extra={"pii_text": said, "size": 3})
+livekit.setLevel(logging.DEBUG)
+livekit.debug("received user transcript", extra={"lk.pii.user_transcript": said, "language": "en"})
+livekit.warning("answer", extra={"gen_ai.output.messages": said})
+
+class UniqueViolation(Exception):
+    pass
+
+UniqueViolation.__module__ = "asyncpg.exceptions"
+
+def fail(error):
+    try:
+        try:
+            raise error
+        except Exception as cause:
+            raise RuntimeError(f"tool failed: {said}") from cause
+    except RuntimeError:
+        log.exception("failed")
+
+fail(ValueError(f"no number: {said}"))
+fail(ExceptionGroup("two", [KeyError(said), OSError(2, "no such host")]))
+fail(UniqueViolation(f"duplicate key\\nDETAIL:  Key (name)=({said}) already exists."))
+log.warning("sentence", error=f"duplicate key\\nDETAIL:  ({said})")
+"""
+
+
+def lines(shown: str, program: str = PROGRAM, **environment: str) -> list[dict[str, Any]]:
+    done = subprocess.run(
+        [sys.executable, "-c", program, shown],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    return [json.loads(line) for line in done.stderr.splitlines() if line.startswith("{")]
+
+
+def test_no_line_is_personal_by_default() -> None:
+    found = lines("hidden")
+
+    assert len(found) == 9
+    assert [line for line in found if PHRASE in json.dumps(line)] == []
+    assert found[0]["size"] == found[2]["size"] == 3
+    assert found[3]["language"] == "en"
+    errors = [(one["exc_type"], one["exc_value"]) for one in found[5]["exception"]]
+    assert errors == [("RuntimeError", "(hidden)"), ("ValueError", "(hidden)")]
+    assert found[5]["exception"][0]["frames"]
+    (group,) = [one for one in found[6]["exception"] if one["is_group"]]
+    inner = [one["exc_value"] for (one, *_) in group["exceptions"]]
+    assert inner == ["(hidden)", "[Errno 2] no such host"]
+    assert found[7]["exception"][1]["exc_value"] == "duplicate key"
+    assert found[8]["error"] == "duplicate key"
+
+
+def test_what_is_personal_is_there_under_its_mark_when_it_is_switched_on() -> None:
+    found = lines("shown")
+
+    assert [line["pii.text"] for line in found[:3]] == [PHRASE] * 3
+    assert found[3]["lk.pii.user_transcript"] == found[4]["gen_ai.output.messages"] == PHRASE
+    assert all(PHRASE in json.dumps(line) for line in found)
+
+
+BOUND = """
+import asyncio, logging
+import structlog
+from antiphon.chassis import logs, telemetry, tracing
+from antiphon.chassis.settings import LogSettings
+telemetry.configure("test", LogSettings())
+
+async def main():
+    async def elsewhere():
+        await asyncio.Event().wait()
+    with tracing.span("job"):
+        logs.bind_process(session_id="s-1", job_id="AJ_1")
+    structlog.get_logger().info("outside")
+    logging.getLogger("livekit").warning("foreign")
+    with tracing.span("inner"):
+        structlog.get_logger().info("inside")
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("exporter", ["console", "none"])
+def test_every_line_of_a_job_has_its_session_and_trace(exporter: str) -> None:
+    found = lines("", BOUND, OTEL_TRACES_EXPORTER=exporter)
+
+    events = [line for line in found if "event" in line]
+    assert [line["event"] for line in events] == ["outside", "foreign", "inside"]
+    assert {(line["session_id"], line["job_id"]) for line in events} == {("s-1", "AJ_1")}
+    if exporter == "console":
+        assert len({line["trace_id"] for line in events}) == 2  # two roots: that of the job, and `inner`
+        assert events[0]["span_id"] == events[1]["span_id"] != events[2]["span_id"]
