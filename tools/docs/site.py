@@ -15,7 +15,8 @@ DOCS = PurePosixPath("docs")
 # pages from outside docs/, and where the site has them
 OUTSIDE = {
     PurePosixPath("README.md"): "index.md",
-    **{PurePosixPath(name): name for name in ("ARCHITECTURE.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")},
+    **{PurePosixPath(name): name for name in ("ARCHITECTURE.md", "CHANGELOG.md", "CONTRIBUTING.md")},
+    PurePosixPath("SECURITY.md"): "SECURITY.md",
     PurePosixPath("examples/analytics_consumer/README.md"): "examples/analytics_consumer/README.md",
 }
 SOURCES = "source"
