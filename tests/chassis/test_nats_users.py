@@ -203,6 +203,7 @@ async def _attack(operator: Bus, attacker: Bus, user: str) -> dict[str, int]:
             payload = b"" if body is None else json.dumps(body).encode()
             for target in targets:
                 await attacker.connection.publish(request, payload, reply=target)
+                await attacker.connection.publish(request, payload, {"Nats-Trace-Dest": target})
     await attacker.connection.round_trip()
     with_answer = [request for request in ANSWERED if request in rights and request.startswith("$JS.API.S")]
     for request in with_answer:  # an answer to the last one: the server is done with those before
@@ -263,6 +264,19 @@ async def test_what_is_open_session_api_is_trusted_with_the_account_of_the_log(
         body = json.dumps({"last_by_subj": "sessions.probe"}).encode()
         await api.connection.publish("$JS.API.DIRECT.GET.SESSIONS", body, reply=target)
         assert await heard.next(10) is not None
+
+
+async def test_what_is_open_ids_and_buckets_are_shared_by_those_who_write(
+    locked_server: LockedServer, operator: Bus
+) -> None:
+    """Documented in ADR 34."""
+    rooms = await operator.bucket("rooms")
+    await rooms.put("of-another", b"{}")
+    async with connected(locked_server, "agent-worker", "webhook-ingest") as (agent, hooks):
+        await agent.connection.request("$KV.rooms.mine", b"{}", {"Nats-Rollup": "all"})
+        assert await rooms.keys() == ["mine"]
+        await agent.publish(Outgoing(f"{EVENT}.turn", b"{}", message_id="of a webhook"))
+        assert (await hooks.publish(Outgoing(f"{EVENT}.livekit", b"{}", message_id="of a webhook"))).duplicate
 
 
 async def test_a_tenant_hears_its_own_events_and_never_a_byte_of_others(
