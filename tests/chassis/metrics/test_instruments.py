@@ -1,6 +1,7 @@
 """Metrics count in plain numbers, and no label can have more values than were declared."""
 
 from collections.abc import Iterator
+from functools import partial
 from itertools import count
 
 import pytest
@@ -75,7 +76,7 @@ def test_a_gauge_reads_what_it_watches(caplog: pytest.LogCaptureFixture) -> None
     level.watch(lambda: {("a",): 3, ("b",): 1})
     level.watch(lambda: 1 / 0)
     for age in (4, 9, 1):
-        oldest.watch(lambda age=age: age)
+        oldest.watch(partial(float, age))
 
     assert samples(level) == {" a": 5, " b": 1}
     assert samples(oldest) == {"": 9}
