@@ -39,7 +39,7 @@ TERMS: Final[Rules] = (
     (r"(?i:healthchecks?)", "health check"),
     (r"(?i:end-points?|end points?)", "endpoint"),
     (r"(?i:back-ends?)", "backend"),
-    (r"(?i:e-mails?)", "email"),
+    (r"(?i:emails?)", "e-mail"),
 )
 
 _BRITISH: Final = {
