@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -34,8 +35,7 @@ class Server(LiveKitServer):
     def prepare(self) -> Command:
         """Return its command, with the variable that Go reads."""
         command = super().prepare()
-        command.environment["SSL_CERT_FILE"] = str(self.bundle)
-        return command
+        return replace(command, environment={**command.environment, "SSL_CERT_FILE": str(self.bundle)})
 
     def _config(self) -> dict[str, object]:
         return {**super()._config(), "keys": dict(self.accepted)}

@@ -1,5 +1,6 @@
 """A nats-py client that reads certificates and passwords again before each attempt to connect."""
 
+from contextlib import suppress
 from typing import Any
 
 from nats.aio.client import Client, Srv
@@ -59,4 +60,5 @@ class RenewedClient(Client):
         # nats-py does not, and asyncio then warns of each end of the connection
         writer = getattr(self._transport, "_io_writer", None)
         if writer is not None and writer.transport.get_extra_info("sslcontext") is not None:
-            writer.transport.get_protocol()._over_ssl = True
+            with suppress(AttributeError):  # the server has closed it meanwhile: it has no protocol
+                writer.transport.get_protocol()._over_ssl = True
