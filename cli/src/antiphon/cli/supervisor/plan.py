@@ -266,5 +266,9 @@ def external_livekit(settings: StackSettings) -> Probe:
     files = settings.livekit_api_key_file, settings.livekit_api_secret_file
     keys = LiveKitKeys(given.key, given.secret, key_file=files[0], secret_file=files[1])
     client = livekit.client_of(url)
-    accepted = lambda: livekit.accepts_keys(client, livekit.Keys(*keys.current))  # noqa: E731
-    return lambda: None if accepted() else f"{url} does not accept these keys"
+
+    def probe() -> str | None:
+        accepted = livekit.accepts_keys(client, livekit.Keys(*keys.current))
+        return None if accepted else f"{url} does not accept these keys"
+
+    return probe
