@@ -6,7 +6,15 @@ from pathlib import Path
 import pytest
 from deploy import compose_env
 
-SECRETS = {"NATS_PASSWORD", "POSTGRES_PASSWORD", "LIVEKIT_API_KEY", "LIVEKIT_API_SECRET", "ANTIPHON_API_KEY"}
+SECRETS = {
+    "NATS_PASSWORD",
+    "POSTGRES_PASSWORD",
+    "POSTGRES_PERSISTENCE_PASSWORD",
+    "POSTGRES_SESSION_API_PASSWORD",
+    "LIVEKIT_API_KEY",
+    "LIVEKIT_API_SECRET",
+    "ANTIPHON_API_KEY",
+}
 
 
 def read(file: Path) -> dict[str, str]:
