@@ -96,3 +96,16 @@ def test_every_decision_names_its_enforcement() -> None:
         text = page.read_text().lower()
         for part in ("context", "decision", "consequences", "enforces"):
             assert part in text, f"{page.name} has no {part}"
+
+
+def missing_tests(text: str) -> list[str]:
+    """Return the tests that a page names and that do not exist."""
+    named = re.findall(r"`(tests/[\w./-]+)`", text)
+    return [name for name in named if not (ROOT / name).exists()]
+
+
+def test_each_test_that_the_threat_model_names_exists() -> None:
+    text = (ROOT / "docs/discussions/security.md").read_text()
+    assert text.count("`tests/") > 20
+    assert missing_tests(text) == []
+    assert missing_tests("`tests/nowhere.py`") == ["tests/nowhere.py"]

@@ -14,7 +14,7 @@ from antiphon.chassis.database import Database
 from antiphon.chassis.settings import LogSettings
 from antiphon.contracts.subjects import PARTITIONS
 
-from .ingest import EVENTS, _ingest, _throughput
+from .ingest import EVENTS, ingest, throughput
 
 
 class Pace(msgspec.Struct):
@@ -29,7 +29,7 @@ async def measure(nats_url: str, dsn: str) -> Pace:
     database = await Database.connect(dsn, max_size=PARTITIONS + 4)
     try:
         worked = time.process_time()
-        rate = await _throughput(_ingest, nats_url, database)
+        rate = await throughput(ingest, nats_url, database)
         return Pace(rate, (time.process_time() - worked) / EVENTS * 1e6)
     finally:
         await database.close()

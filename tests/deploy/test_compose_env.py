@@ -11,7 +11,15 @@ from antiphon.chassis.nats_config import Limits, accounts, as_config, variable_o
 from antiphon.chassis.nats_users import users
 
 USERS = {f"NATS_{user}_PASSWORD" for user in compose_env.NATS_USERS}
-OTHERS = {"NATS_PASSWORD", "POSTGRES_PASSWORD", "LIVEKIT_API_KEY", "LIVEKIT_API_SECRET", "ANTIPHON_API_KEY"}
+OTHERS = {
+    "NATS_PASSWORD",
+    "POSTGRES_PASSWORD",
+    "POSTGRES_PERSISTENCE_PASSWORD",
+    "POSTGRES_SESSION_API_PASSWORD",
+    "LIVEKIT_API_KEY",
+    "LIVEKIT_API_SECRET",
+    "ANTIPHON_API_KEY",
+}
 SECRETS = OTHERS | USERS
 
 

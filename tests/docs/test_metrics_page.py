@@ -1,24 +1,7 @@
 """The page of metrics has every metric that a service declares, with its names, labels and meaning."""
 
-import re
-from pathlib import Path
-
 import pytest
 from tools.docs import metrics
-from tools.docs.variable import ROOT
-
-DECLARES = re.compile(r"^\w+(?:: \w+)? = (?:counter|gauge|histogram)\(", re.MULTILINE)
-SOURCES = [path for pattern in ("*/src", "services/*/src") for path in ROOT.glob(f"{pattern}/**/*.py")]
-
-
-def module_of(path: Path) -> str:
-    return ".".join(path.parts[path.parts.index("src") + 1 :]).removesuffix(".py")
-
-
-def test_every_module_that_declares_metrics_is_a_place() -> None:
-    declaring = {module_of(path) for path in SOURCES if DECLARES.search(path.read_text())}
-
-    assert declaring == set(metrics.PLACES)
 
 
 def test_every_metric_has_a_row() -> None:

@@ -5,7 +5,9 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 from tests.fixtures.certificates import Authority, put
@@ -27,14 +29,13 @@ OLD, NEW = Keys.generate(), Keys.generate()
 class Server(LiveKitServer):
     """A LiveKit server with several keys, which trusts a bundle when it sends webhooks."""
 
-    accepted: Mapping[str, str] = {}
+    accepted: Mapping[str, str] = MappingProxyType({})
     bundle: Path | None = None
 
     def prepare(self) -> Command:
         """Return its command, with the variable that Go reads."""
         command = super().prepare()
-        command.environment["SSL_CERT_FILE"] = str(self.bundle)
-        return command
+        return replace(command, environment={**command.environment, "SSL_CERT_FILE": str(self.bundle)})
 
     def _config(self) -> dict[str, object]:
         return {**super()._config(), "keys": dict(self.accepted)}
@@ -132,19 +133,20 @@ async def _ready(stack: EmbeddedStack) -> None:
             await asyncio.sleep(0.2)
 
 
+def _run(argv: list[str], environment: dict[str, str]) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        argv, env=environment, capture_output=True, text=True, timeout=CALL_SECONDS, check=False
+    )
+
+
 async def _call(stack: EmbeddedStack) -> set[str]:
     """Make a call as a user does; return the types of the events of its session."""
     where = stack.status().addresses
     assert where.api_key
     called = await asyncio.to_thread(
-        subprocess.run,
-        [Path(sys.prefix) / "bin" / "antiphon", "call", "--flow", "booking", "--say", "goodbye"],
-        env={**os.environ, "ANTIPHON_API_URL": where.api_url, "ANTIPHON_API_KEY": where.api_key},
-        cwd=stack.settings.home,
-        capture_output=True,
-        text=True,
-        timeout=CALL_SECONDS,
-        check=False,
+        _run,
+        [str(Path(sys.prefix) / "bin" / "antiphon"), "call", "--flow", "booking", "--say", "goodbye"],
+        {**os.environ, "ANTIPHON_API_URL": where.api_url, "ANTIPHON_API_KEY": where.api_key},
     )
     assert called.returncode == 0, called.stdout + called.stderr
     session = next(word for word in called.stdout.split() if word.startswith("ses_"))

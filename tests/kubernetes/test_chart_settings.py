@@ -29,7 +29,13 @@ BLOCKS: dict[str, type[Settings]] = {
     "fleet": FleetSettings,
 }
 COMPONENTS = {re.sub("([A-Z])", lambda match: f"-{match[1].lower()}", key): key for key in BLOCKS}
-TELEMETRY = {"OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_SERVICE_NAME"}
+# of libraries
+TELEMETRY = {"OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_SERVICE_NAME", "SSL_CERT_FILE"}
+FILES = {
+    "secrets": {"asFiles": True},
+    "postgres": {"tls": {"existingSecret": "db-tls"}},
+    "livekit": {"tls": {"existingSecret": "livekit-tls"}},
+}
 # what Secrets and the downward API would say
 KNOWN = {
     "ANTIPHON_POSTGRES_DSN": "postgresql://me:secret@db:5432/antiphon",
@@ -56,10 +62,41 @@ def services(values: dict[str, Any]) -> Iterator[tuple[str, dict[str, str]]]:
         yield COMPONENTS[component], variables(container)
 
 
-@pytest.mark.parametrize("values", [{}, FULL, over(FULL, PASSWORDS)], ids=["least", "most", "passwords"])
+@pytest.mark.parametrize(
+    "values",
+    [{}, FULL, over(FULL, PASSWORDS), over(over(FULL, PASSWORDS), FILES)],
+    ids=["least", "most", "passwords", "files"],
+)
 def test_every_variable_is_a_setting_of_its_service(values: dict[str, Any]) -> None:
     for block, environment in services(values):
         assert set(environment) - names(BLOCKS[block]) - TELEMETRY == set(), block
+
+
+def test_secrets_as_files_are_mounted_where_the_variables_say_and_nowhere_else() -> None:
+    found = render(over(over(FULL, PASSWORDS), FILES))
+    named = {name: pod for name, pod in pods(found) if not name.startswith("Pod/")}  # that of `helm test`
+    assert len(named) == 8
+    for name, pod in named.items():
+        volumes = {
+            volume["name"]: volume["secret"] for volume in pod["spec"]["volumes"] if "secret" in volume
+        }
+        read: set[str] = set()
+        for container in containers(pod):
+            mounts = {mount["mountPath"]: mount for mount in container["volumeMounts"]}
+            for variable in container.get("env", ()):
+                path = variable.get("value", "")
+                assert "secretKeyRef" not in variable.get("valueFrom", {}), (name, variable)
+                if variable["name"].endswith("_FILE"):
+                    folder, _, file = path.rpartition("/")
+                    items = volumes[mounts[folder]["name"]].get("items")
+                    assert items is None or file in {item["path"] for item in items}
+                    assert "subPath" not in mounts[folder]
+                    read.add(mounts[folder]["name"])
+        unread = {volume for volume in volumes if volume.startswith("secrets-")} - read
+        assert unread == set(), name
+    workers = str(named["Deployment/voice-agent-worker"])
+    assert "postgres" not in workers
+    assert "secrets-livekit" in workers
 
 
 def test_a_service_starts_with_what_it_gets(monkeypatch: pytest.MonkeyPatch) -> None:

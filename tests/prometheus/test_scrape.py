@@ -27,15 +27,20 @@ OF_OTEL = "db_client_connection_count"
 VARIABLES = {"$__rate_interval": "5m", "$job": ".*", "$instance": ".*"}
 
 
+def panels(pattern: str = "*.json") -> Iterator[dict[str, Any]]:
+    """Yield the panels of dashboards."""
+    for file in sorted(GRAFANA.glob(pattern)):
+        yield from json.loads(file.read_text())["panels"]
+
+
 def dashboard_queries() -> Iterator[str]:
     """Yield each query of the dashboards, with values of Grafana's variables."""
-    for file in sorted(GRAFANA.glob("*.json")):
-        for panel in json.loads(file.read_text())["panels"]:
-            for target in panel.get("targets", ()):
-                expression: str = target["expr"]
-                for name, value in VARIABLES.items():
-                    expression = expression.replace(name, value)
-                yield expression
+    for panel in panels():
+        for target in panel.get("targets", ()):
+            expression: str = target["expr"]
+            for name, value in VARIABLES.items():
+                expression = expression.replace(name, value)
+            yield expression
 
 
 def status_of(url: str, body: bytes | None = None) -> int:
@@ -132,12 +137,18 @@ def test_the_alert_fires_when_persistence_hangs_and_ends_when_it_goes_on(
         names = [alert for alert in found if alert["labels"]["alertname"] == "AntiphonServiceDown"]
         return [alert for alert in names if alert["state"] == "firing"]
 
+    [table] = [panel for panel in panels("on-call.json") if panel["type"] == "table"]
+    shown_by_the_table = partial(used.query, table["targets"][0]["expr"])
     os.kill(pid, signal.SIGSTOP)
     try:
         [alert] = used.wait(firing, "the alert")
+        shown = used.wait(shown_by_the_table, "the alert in the table of the on-call")
     finally:
         os.kill(pid, signal.SIGCONT)
 
+    assert ("AntiphonServiceDown", "persistence") in {
+        (row["metric"]["alertname"], row["metric"]["component"]) for row in shown
+    }
     assert alert["labels"]["severity"] == "critical"
     assert alert["labels"]["component"] == "persistence"
     assert alert["annotations"]["summary"] == "No replica of persistence answers"

@@ -18,7 +18,8 @@ from antiphon.session_api import audit_records
 
 Json = dict[str, Any]
 Open = Callable[..., Awaitable[httpx.AsyncClient]]
-WANTED = {"name": "a name of a person", "scopes": ["sessions:read"]}
+NAME = "a name of a person"
+WANTED: Json = {"name": NAME, "scopes": ["sessions:read"]}
 BY = Actor("service:test")
 
 
@@ -75,7 +76,7 @@ async def test_acts_on_keys_are_on_record_with_who_and_from_where(open_client: O
     assert first["actor"].startswith("key:key_")
     assert first["at"] <= first["outcome_at"]
     text = str(found)
-    for hidden in (WANTED["name"], made["secret"], rotated["secret"], key_digest(made["secret"])):
+    for hidden in (NAME, made["secret"], rotated["secret"], key_digest(made["secret"])):
         assert hidden not in text
 
 

@@ -18,7 +18,8 @@ OTHERS: dict[str, tuple[Variable, ...]] = {
             allowed="`http` or `https` URL",
             readers=SERVICES,
             description="where traces are sent, as OTLP over HTTP; when none is set, no traces leave the "
-            "process. The SDK reads its other `OTEL_EXPORTER_OTLP_…` variables too, such as those of headers",
+            "process. The SDK reads its other `OTEL_EXPORTER_OTLP_…` variables, such as that of headers: "
+            "[see traces](docs/how-to/see-traces.md)",
         ),
         Variable(
             names=("OTEL_TRACES_EXPORTER",),
@@ -70,6 +71,16 @@ OTHERS: dict[str, tuple[Variable, ...]] = {
             description="`true` turns OpenTelemetry off",
         ),
     ),
+    "certificates": (
+        Variable(
+            names=("SSL_CERT_FILE",),
+            default="the system's",
+            allowed="path",
+            readers=frozenset({"session-api", "agent-worker", "webhook-ingest"}),
+            description="OpenSSL's variable: a PEM file with all authorities to trust, for a "
+            "[private one of LiveKit](docs/how-to/encrypt-connections.md#livekit)",
+        ),
+    ),
     "logins": (
         Variable(
             names=("ANTIPHON_ROLE_PASSWORDS",),
@@ -100,6 +111,13 @@ OTHERS: dict[str, tuple[Variable, ...]] = {
             secret=True,
             description="the key of a [provider](docs/reference/providers.md#keys); a flow that uses the "
             "provider is refused without it",
+        ),
+        Variable(
+            names=(f"{PREFIX}<NAME>_FILE", *(f"{key}_FILE" for key in KEYS)),
+            default="none",
+            allowed="path",
+            readers=WORKER,
+            description="a file with it, read at the start of each call",
         ),
         Variable(
             names=(PRELOAD,),

@@ -20,6 +20,7 @@ DOCS = PurePosixPath("docs")
 OUTSIDE = {
     PurePosixPath("README.md"): "index.md",
     **{PurePosixPath(name): name for name in ("ARCHITECTURE.md", "CHANGELOG.md", "CONTRIBUTING.md")},
+    PurePosixPath("SECURITY.md"): "SECURITY.md",
     PurePosixPath("examples/analytics_consumer/README.md"): "examples/analytics_consumer/README.md",
 }
 SOURCES = "source"

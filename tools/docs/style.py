@@ -22,7 +22,7 @@ NO_PROSE: Final = re.compile(
     r"^ *(```|~~~).*?^ *\1|<!--.*?-->|``.+?``|`[^`]*`|\]\([^)\s]*\)|<[^>\s][^>]*>|https?://\S+",
     re.MULTILINE | re.DOTALL,
 )
-GAP: Final = "\x00"  # stands for what is no prose
+CUT: Final = "\x00"  # stands for what is no prose
 TERM: Final = re.compile(r"^\*\*([^*]+)\*\*", re.MULTILINE)
 HEADING: Final = re.compile(r"^#{1,6} +(?:[\d.]+ +)?(.+)$")
 CAPITAL: Final = re.compile(r"(?<![:.!?] )(?<!^)\b[A-Z][a-z]+\b")  # in the middle of a sentence
@@ -34,7 +34,7 @@ MAY_REPEAT: Final = {"that", "had"}
 
 def faults(page: str, terms: list[str]) -> Iterator[str]:
     """Yield each fault of a page: its line, and what to write. `terms` are those of the glossary."""
-    prose = NO_PROSE.sub(lambda match: GAP + "\n" * match[0].count("\n"), page)
+    prose = NO_PROSE.sub(lambda match: CUT + "\n" * match[0].count("\n"), page)
     found = [*_words(prose, terms), *_headings(prose), *_links(page)]
     yield from (f"{line}: {what}" for line, what in sorted(found))
 
@@ -51,7 +51,7 @@ def variants(term: str) -> Iterator[str]:
         words = [f"[{first[0].upper()}{first[0]}]{first[1:]}", *others]
         yield f"{''.join(words)}s?"
         if "-" not in term:
-            yield f"{'-'.join(words)}(?:s|(?! ?[a-z`{GAP}]))"
+            yield f"{'-'.join(words)}(?:s|(?! ?[a-z`{CUT}]))"
 
 
 def _words(prose: str, terms: list[str]) -> Iterator[tuple[int, str]]:

@@ -6,11 +6,11 @@ Rules = tuple[tuple[str, str], ...]  # a pattern of whole words, and what to wri
 
 TERMS: Final[Rules] = (
     # names
-    (r"PostgreSQL|Postgresql|PostgresSQL|postgres", "Postgres"),
+    (r"PostgreSQL|Postgresql|postgres", "Postgres"),
     (r"Livekit|Live Kit|livekit", "LiveKit"),
     (r"Jetstream|Jet Stream|jetstream", "JetStream"),
     (r"Nats|nats", "NATS"),
-    (r"kubernetes|[kK]8s|Kubernets", "Kubernetes"),
+    (r"kubernetes|[kK]8s", "Kubernetes"),
     (r"Opentelemetry|Open Telemetry|OTel|Otel", "OpenTelemetry"),
     (r"AsyncApi|Asyncapi|OpenApi|Openapi", "AsyncAPI, OpenAPI"),
     (r"Websockets?|[wW]eb sockets?|websockets?", "WebSocket"),
@@ -39,7 +39,7 @@ TERMS: Final[Rules] = (
     (r"(?i:healthchecks?)", "health check"),
     (r"(?i:end-points?|end points?)", "endpoint"),
     (r"(?i:back-ends?)", "backend"),
-    (r"(?i:e-mails?)", "email"),
+    (r"(?i:emails?)", "e-mail"),
 )
 
 _BRITISH: Final = {

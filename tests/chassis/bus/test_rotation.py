@@ -57,15 +57,13 @@ class Files:
         names = {"ca_file": "server-ca.pem", "cert_file": "server.pem", "key_file": "server.key"}
         paths = ", ".join(f"{name}: {json.dumps(str(self.folder / file))}" for name, file in names.items())
         more = f", {verify}: true" if verify else ""
-        user = f'user: "{verify}"' if verify == "verify_and_map" else f"user: ann, password: {password}"
-        if verify == "verify_and_map":
-            user = 'user: "CN=client,OU=Testing cert #"'
+        user = f"user: ann, password: {password}"
         return f"tls {{ {paths}{more} }}\nauthorization {{ users: [{{ {user} }}] }}\n"
 
     def access(self, server: Server, *, mutual: bool = False) -> NatsAccess:
-        more = {"cert": self.cert, "key": self.key} if mutual else {}
+        cert, key = (self.cert, self.key) if mutual else (None, None)
         url = server.url.replace("nats:", "tls:")
-        return NatsAccess(url=url, user="ann", password_file=self.password, ca=self.ca, **more)
+        return NatsAccess(url=url, user="ann", password_file=self.password, ca=self.ca, cert=cert, key=key)
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import asyncpg
 import pytest
 from tests.persistence.projections.test_retention import call
 
+from antiphon.chassis.audit import Audit
 from antiphon.chassis.bus import Bus
 from antiphon.chassis.database import Database
 from antiphon.persistence.retention import erase_expired, erase_late
@@ -88,8 +89,8 @@ async def test_ingest_and_views_run_with_a_role_each(
 
     # retention, as ingest runs it
     own = await Database.connect(access.dsn("ingest"))
-    assert await erase_expired(own, timedelta(0)) == 1
-    assert await erase_late(own, timedelta(0)) == 0
+    assert await erase_expired(own, Audit(bus), timedelta(0)) == 1
+    assert await erase_late(own, Audit(bus), timedelta(0)) == 0
     await own.close()
     assert await database.pool.fetchval("select array_agg(tenant) from sessions") == ["globex"]
     assert await database.pool.fetchval("select count(*) from event_log where tenant = 'acme'") == 0

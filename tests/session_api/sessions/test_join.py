@@ -151,9 +151,8 @@ def _signed_claims(**changes: object) -> api.access_token.Claims:
         "ttl_seconds": 600,
         **changes,
     }
-    token = JoinTokens(LiveKitKeys(API_KEY, API_SECRET), deployment="testonly").sign(
-        SESSION, "default", **arguments
-    )  # type: ignore[arg-type]
+    tokens = JoinTokens(LiveKitKeys(API_KEY, API_SECRET), deployment="testonly")
+    token = tokens.sign(SESSION, "default", **arguments)  # type: ignore[arg-type]
     return api.TokenVerifier(API_KEY, API_SECRET).verify(token)
 
 

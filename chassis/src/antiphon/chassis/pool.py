@@ -80,7 +80,7 @@ class BoundedPool(_Pool):
             max_size=max_size,
             max_queries=MAX_QUERIES,
             max_inactive_connection_lifetime=MAX_IDLE_SECONDS,
-            connect=_connect,
+            connect=_connect,  # type: ignore[arg-type] # its type names the arguments one by one
             init=_prepare,
             reset=_skip_reset,
             loop=asyncio.get_running_loop(),

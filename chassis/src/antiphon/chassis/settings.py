@@ -242,7 +242,8 @@ class PostgresSettings(Settings):
         validation_alias="ANTIPHON_POSTGRES_DSN",
         repr=False,
         description="`postgresql://user:password@host:port/database?parameter=value`, with special "
-        "characters of the password escaped (`#` as `%23`, `/` as `%2F`, `@` as `%40`); it is never shown",
+        "characters of the password escaped (`#` as `%23`, `/` as `%2F`, `@` as `%40`); it is never shown. "
+        "[A login for each](docs/how-to/lock-postgres.md)",
     )
     postgres_dsn_file: SecretFile = Field(
         None,
@@ -277,13 +278,15 @@ class LiveKitSettings(Settings):
         None,
         validation_alias="LIVEKIT_API_KEY_FILE",
         repr=False,
-        description="a file with the key in its first line, read again when it changes",
+        description="a file with the key in its first line, read again when it changes; further lines are "
+        "keys that webhooks may still be signed with",
     )
     livekit_api_secret_file: SecretFile = Field(
         None,
         validation_alias="LIVEKIT_API_SECRET_FILE",
         repr=False,
-        description="a file with the secret in its first line, read again when it changes",
+        description="a file with the secret in its first line, read again when it changes; line by line as "
+        "the keys",
     )
 
     @model_validator(mode="after")
@@ -329,13 +332,14 @@ class LogSettings(Settings):
     telemetry_personal_data: bool = Field(
         False,
         validation_alias="ANTIPHON_TELEMETRY_PERSONAL_DATA",
-        description="whether logs and traces may hold what people say, who they are, and messages of errors",
+        description="whether logs and traces may hold what people say, who they are, and messages of "
+        "errors: [personal data](docs/how-to/see-traces.md#personal-data)",
     )
     traces_per_second: Annotated[float, Field(ge=0, le=100_000)] = Field(
         5.0,
         validation_alias="ANTIPHON_TRACES_PER_SECOND",
         description="new traces of each HTTP method that a process records in a second; one that a client "
-        "has begun is recorded if the client says so, and OTEL_TRACES_SAMPLER replaces this",
+        "has begun is recorded if the client says so, and `OTEL_TRACES_SAMPLER` replaces this",
     )
 
 

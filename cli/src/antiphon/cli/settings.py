@@ -114,6 +114,14 @@ class StackSettings(Settings):
         validation_alias="ANTIPHON_AGENT_HEALTH_PORT",
         description="the port of agent-worker's `/health/ready`",
     )
+    api_metrics_port: Port = Field(
+        8006, validation_alias="ANTIPHON_API_METRICS_PORT", description="the port of session-api's `/metrics`"
+    )
+    webhooks_metrics_port: Port = Field(
+        8007,
+        validation_alias="ANTIPHON_WEBHOOKS_METRICS_PORT",
+        description="the port of webhook-ingest's `/metrics`",
+    )
 
     # an existing LiveKit server; without it the stack runs its own
     livekit_url: LiveKitUrl | None = Field(

@@ -1,4 +1,7 @@
-"""The API key from the environment, or from the file that ANTIPHON_API_KEY_FILE names."""
+"""The API key from the environment, or from the file that ANTIPHON_API_KEY_FILE names.
+
+The rules are those of the services: line ends at the end are not part of the key.
+"""
 
 import os
 import stat

@@ -30,7 +30,9 @@
   securityContext: {{- include "antiphon.containerSecurity" . | nindent 4 }}
   env: {{- include "antiphon.env.migrate" . | trim | nindent 4 }}
   resources: {{- toYaml .Values.migration.resources | nindent 4 }}
-  volumeMounts: [{name: tmp, mountPath: /tmp}]
+  volumeMounts:
+    - {name: tmp, mountPath: /tmp}
+    {{- include "antiphon.secretMounts" (dict "root" . "component" "migrate") | indent 4 }}
 - name: streams
   image: {{ include "antiphon.image" $context | quote }}
   imagePullPolicy: {{ .Values.image.pullPolicy }}
@@ -38,5 +40,7 @@
   securityContext: {{- include "antiphon.containerSecurity" . | nindent 4 }}
   env: {{- include "antiphon.env.ensure" . | trim | nindent 4 }}
   resources: {{- toYaml .Values.migration.resources | nindent 4 }}
-  volumeMounts: {{- include "antiphon.mounts" (dict "root" . "user" "persistence") | nindent 4 }}
+  volumeMounts:
+    {{- include "antiphon.mounts" (dict "root" . "user" "persistence") | nindent 4 }}
+    {{- include "antiphon.secretMounts" (dict "root" . "component" "migrate") | indent 4 }}
 {{- end }}

@@ -12,7 +12,10 @@
 {{- with .root -}}
 - {name: ANTIPHON_NATS_URL, value: {{ tpl .Values.nats.url . | quote }}}
 {{- with .Values.nats.auth }}
-{{- if and $secret (eq .type "userPassword") }}
+{{- if and $secret (eq .type "userPassword") $.root.Values.secrets.asFiles }}
+- {name: ANTIPHON_NATS_USER_FILE, value: /etc/antiphon/secrets/nats/user}
+- {name: ANTIPHON_NATS_PASSWORD_FILE, value: /etc/antiphon/secrets/nats/password}
+{{- else if and $secret (eq .type "userPassword") }}
 - name: ANTIPHON_NATS_USER
   valueFrom: {secretKeyRef: {name: {{ $secret | quote }}, key: {{ .userKey | quote }}}}
 - name: ANTIPHON_NATS_PASSWORD
@@ -45,18 +48,30 @@
 {{/* Of a login: (dict "root" $ "login" KEY-OF-dsnKeys); the owner's, where it has no key. */}}
 {{- define "antiphon.env.postgres" -}}
 {{- $postgres := .root.Values.postgres -}}
+{{- if .root.Values.secrets.asFiles -}}
+- {name: ANTIPHON_POSTGRES_DSN_FILE, value: /etc/antiphon/secrets/postgres/dsn}
+{{- else -}}
 - name: ANTIPHON_POSTGRES_DSN
   valueFrom:
     secretKeyRef: {name: {{ tpl $postgres.existingSecret .root | quote }}, key: {{ get $postgres.dsnKeys .login | default $postgres.dsnKey | quote }}}
+{{- end }}
 {{- end }}
 
 {{- define "antiphon.env.livekit" -}}
 {{- with .Values.livekit -}}
 - {name: LIVEKIT_URL, value: {{ tpl .url $ | quote }}}
+{{- if $.Values.secrets.asFiles }}
+- {name: LIVEKIT_API_KEY_FILE, value: /etc/antiphon/secrets/livekit/key}
+- {name: LIVEKIT_API_SECRET_FILE, value: /etc/antiphon/secrets/livekit/secret}
+{{- else }}
 - name: LIVEKIT_API_KEY
   valueFrom: {secretKeyRef: {name: {{ tpl .existingSecret $ | quote }}, key: {{ .apiKeyKey | quote }}}}
 - name: LIVEKIT_API_SECRET
   valueFrom: {secretKeyRef: {name: {{ tpl .existingSecret $ | quote }}, key: {{ .apiSecretKey | quote }}}}
+{{- end }}
+{{- if .tls.existingSecret }}
+- {name: SSL_CERT_FILE, value: /etc/antiphon/livekit-tls/ca.crt}
+{{- end }}
 {{- end }}
 {{- end }}
 
@@ -91,7 +106,9 @@
 {{- with .Values.sessionApi.publicUrl }}
 - {name: ANTIPHON_API_PUBLIC_URL, value: {{ . | quote }}}
 {{- end }}
-{{- if .Values.sessionApi.bootstrapKeySecret }}
+{{- if and .Values.sessionApi.bootstrapKeySecret .Values.secrets.asFiles }}
+- {name: ANTIPHON_BOOTSTRAP_API_KEY_FILE, value: /etc/antiphon/secrets/bootstrap/api-key}
+{{- else if .Values.sessionApi.bootstrapKeySecret }}
 - name: ANTIPHON_BOOTSTRAP_API_KEY
   valueFrom:
     secretKeyRef:

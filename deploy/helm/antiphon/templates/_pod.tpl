@@ -55,6 +55,59 @@ imagePullSecrets:
 {{- end }}
 {{- end }}
 
+{{/* The Secrets that a component reads, as JSON by the name of their volume: (dict "root" $ "component" NAME). */}}
+{{- define "antiphon.secretsOf" -}}
+{{- $found := dict -}}
+{{- $database := has .component (list "session-api" "persistence" "projections" "migrate") -}}
+{{- $calls := has .component (list "session-api" "webhook-ingest" "agent-worker") -}}
+{{- $users := dict "migrate" "persistence" "publish-flows" "flowPublisher" -}}
+{{- $user := get $users .component | default (.component | replace "-" "_" | camelcase | untitle) -}}
+{{- $nats := include "antiphon.nats-secret" (dict "root" .root "user" $user) -}}
+{{- $login := ternary "" $user (eq .component "migrate") -}}
+{{- with .root.Values -}}
+{{- if and .secrets.asFiles $nats (eq .nats.auth.type "userPassword") -}}
+{{- $_ := set $found "secrets/nats" (dict "name" $nats "user" .nats.auth.userKey "password" .nats.auth.passwordKey) -}}
+{{- end -}}
+{{- if and .secrets.asFiles $database -}}
+{{- $_ := set $found "secrets/postgres" (dict "name" .postgres.existingSecret "dsn" (get .postgres.dsnKeys $login | default .postgres.dsnKey)) -}}
+{{- end -}}
+{{- if and .secrets.asFiles $calls -}}
+{{- $_ := set $found "secrets/livekit" (dict "name" .livekit.existingSecret "key" .livekit.apiKeyKey "secret" .livekit.apiSecretKey) -}}
+{{- end -}}
+{{- if and .secrets.asFiles .sessionApi.bootstrapKeySecret (eq $.component "session-api") -}}
+{{- $_ := set $found "secrets/bootstrap" (dict "name" .sessionApi.bootstrapKeySecret "api-key" .sessionApi.bootstrapKeyKey) -}}
+{{- end -}}
+{{- if and .postgres.tls.existingSecret $database -}}
+{{- $_ := set $found "postgres-tls" (dict "name" .postgres.tls.existingSecret) -}}
+{{- end -}}
+{{- if and .livekit.tls.existingSecret $calls -}}
+{{- $_ := set $found "livekit-tls" (dict "name" .livekit.tls.existingSecret) -}}
+{{- end -}}
+{{- end -}}
+{{- toJson $found -}}
+{{- end }}
+
+{{/* A volume for each, replaced by the kubelet when the Secret changes: a subPath would stay as it was. */}}
+{{- define "antiphon.secretVolumes" -}}
+{{- range $path, $secret := include "antiphon.secretsOf" . | fromJson }}
+- name: {{ $path | replace "/" "-" }}
+  secret:
+    secretName: {{ tpl $secret.name $.root | quote }}
+    {{- with omit $secret "name" }}
+    items:
+      {{- range $file, $key := . }}
+      - {key: {{ $key | quote }}, path: {{ $file }}}
+      {{- end }}
+    {{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "antiphon.secretMounts" -}}
+{{- range $path, $secret := include "antiphon.secretsOf" . | fromJson }}
+- {name: {{ $path | replace "/" "-" }}, mountPath: /etc/antiphon/{{ $path }}, readOnly: true}
+{{- end }}
+{{- end }}
+
 {{/* Live says that the event loop runs, and never that NATS, Postgres or LiveKit answer: their outage restarts nothing.
      A readiness check has 3 s for its answer. */}}
 {{- define "antiphon.probes" -}}

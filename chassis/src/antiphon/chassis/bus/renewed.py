@@ -1,5 +1,6 @@
 """A nats-py client that reads certificates and passwords again before each attempt to connect."""
 
+from contextlib import suppress
 from typing import Any
 
 from nats.aio.client import Client, Srv
@@ -52,4 +53,12 @@ class RenewedClient(Client):
         scheme = self._current_server.uri.scheme if self._current_server is not None else ""
         if self.access is not None and self.access.uses_tls and scheme != "wss" and not secure:
             raise TlsNotOffered("the server does not offer TLS, which the settings require")
+        self._mark_as_tls()
         return super()._connect_command()
+
+    def _mark_as_tls(self) -> None:
+        # nats-py does not, and asyncio then warns of each end of the connection
+        writer = getattr(self._transport, "_io_writer", None)
+        if writer is not None and writer.transport.get_extra_info("sslcontext") is not None:
+            with suppress(AttributeError):  # the server has closed it meanwhile: it has no protocol
+                writer.transport.get_protocol()._over_ssl = True

@@ -119,12 +119,18 @@ class Plan:
                 addresses.api_url,
                 PortUse(settings.api_port, "session-api", "ANTIPHON_API_PORT"),
                 self._database(SESSION_API),
+                PortUse(settings.api_metrics_port, "session-api's metrics", "ANTIPHON_API_METRICS_PORT"),
             ),
             self._service(
                 ("antiphon.webhook_ingest",),
                 addresses.webhooks_url,
                 PortUse(settings.webhooks_port, "webhook-ingest", "ANTIPHON_WEBHOOKS_PORT"),
                 {},
+                PortUse(
+                    settings.webhooks_metrics_port,
+                    "webhook-ingest's metrics",
+                    "ANTIPHON_WEBHOOKS_METRICS_PORT",
+                ),
             ),
             self._service(
                 ("antiphon.agent_worker", "run"),
@@ -200,13 +206,21 @@ class Plan:
         )
 
     def _service(
-        self, module: tuple[str, ...], url: str, port: PortUse, variables: dict[str, str]
+        self,
+        module: tuple[str, ...],
+        url: str,
+        port: PortUse,
+        variables: dict[str, str],
+        metrics: PortUse | None = None,
     ) -> Service:
+        """Return a service; `metrics` is a port that its metrics have of their own."""
+        if metrics:
+            variables = {**variables, "ANTIPHON_METRICS_PORT": str(metrics.number)}
         return Service(
             name=port.what,
             prepare=lambda: self._command(module, variables, self.nats_users.services[port.what]),
             probe=healthy(url),
-            ports=(port,),
+            ports=(port, metrics) if metrics else (port,),
             output=self.logs / f"{port.what}.log",
         )
 
@@ -252,5 +266,9 @@ def external_livekit(settings: StackSettings) -> Probe:
     files = settings.livekit_api_key_file, settings.livekit_api_secret_file
     keys = LiveKitKeys(given.key, given.secret, key_file=files[0], secret_file=files[1])
     client = livekit.client_of(url)
-    accepted = lambda: livekit.accepts_keys(client, livekit.Keys(*keys.current))  # noqa: E731
-    return lambda: None if accepted() else f"{url} does not accept these keys"
+
+    def probe() -> str | None:
+        accepted = livekit.accepts_keys(client, livekit.Keys(*keys.current))
+        return None if accepted else f"{url} does not accept these keys"
+
+    return probe
