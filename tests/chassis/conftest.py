@@ -1,12 +1,14 @@
 """Messages to publish, and a network between client and server that can fail."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import suppress
 
 import pytest
+from tests.fixtures.locked_nats import LockedServer, connected
 
 from antiphon.chassis.bus import Bus, Outgoing
+from antiphon.chassis.nats_users import OPERATOR
 from antiphon.cli.stack.nats import NatsServer
 from antiphon.contracts.subjects import event_subject
 
@@ -100,3 +102,19 @@ async def far_bus(bus: Bus, network: Network) -> AsyncIterator[Bus]:
     far = await Bus.connect(network.url, name="far")
     yield far
     await far.close()
+
+
+@pytest.fixture(scope="session")
+def locked_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LockedServer]:
+    server = LockedServer(tmp_path_factory.mktemp("locked") / "nats")
+    server.launch()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+async def operator(locked_server: LockedServer) -> AsyncIterator[Bus]:
+    """The operator; streams and buckets are there, and the durables of the consumer."""
+    async with connected(locked_server, OPERATOR) as bus:
+        await bus.ensure()
+        yield bus

@@ -208,3 +208,18 @@ def test_services_and_recorder_read_the_same(
     monkeypatch.setenv("ANTIPHON_NATS_URL", f"nats://ann:{quote(SECRET, safe='')}@a")
     for shown in (NatsAccess.from_env(), load(NatsSettings), RecorderSettings.from_env()):
         assert "ss%2C" not in repr(shown)
+
+
+@pytest.mark.parametrize(
+    ("settings", "prefix"),
+    [
+        ({}, "_INBOX"),
+        ({"url": "nats://token@h:4222"}, "_INBOX"),
+        ({"url": "nats://agent-worker:secret@h:4222"}, "_INBOX.agent-worker"),
+        ({"user": "session-api", "password": "secret"}, "_INBOX.session-api"),
+        ({"user": "a.b", "password": "secret"}, "_INBOX"),
+        ({"user": ">", "password": "secret"}, "_INBOX"),
+    ],
+)
+def test_answers_come_to_subjects_of_the_user(settings: dict[str, str], prefix: str) -> None:
+    assert NatsAccess(**settings).inbox_prefix == prefix  # type: ignore[arg-type]

@@ -20,7 +20,7 @@ log = get_logger(__name__)
 
 OPERATION = "KV-Operation"
 REMOVED = ("DEL", "PURGE")
-WATCH_LOOK_SECONDS = 2.0  # between two looks for changes that were not heard of
+WATCH_LOOK_SECONDS = 2.0  # between two looks for changes that were missed
 WATCH_BACKOFF_SECONDS = 0.5
 
 
@@ -150,8 +150,8 @@ class Bucket:
 class WatchedBucket(Mapping[str, bytes]):
     """A bucket's content in memory, a few milliseconds behind the broker.
 
-    It hears of each change, reads it by direct get, and looks for what it has not heard of every two seconds:
-    a consumer would need the right to make one, with which a client makes the server write to any subject.
+    It subscribes to changes, reads them by direct get, and looks every two seconds for what it missed. A
+    consumer would need the right to make one, with which a client makes the server write to any subject.
     A bucket that was made again replaces the content with its first key: an empty one waits for a restore.
     """
 
