@@ -120,7 +120,7 @@ class Histogram(Instrument):
         super().__init__(name, **declaration)
         self.bounds = tuple(bounds)
         self._values: dict[Values, Distribution] = {}
-        # of a library in somebody's process: their OpenTelemetry histogram
+        # of a library in another's process: their OpenTelemetry histogram
         self.elsewhere: Callable[[float, dict[str, str]], None] | None = None
         if not self.labels:
             self._values[()] = Distribution(self.bounds)
