@@ -1,4 +1,4 @@
-"""The metrics of calls, from the events that are new in the log: each is counted once, no matter who wrote it."""
+"""The metrics of calls, from the events that are new in the log: each is counted once, by any writer."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Final
