@@ -39,6 +39,7 @@ SHORT_FILES = {
     "agent_worker/answered.py": "all that begins with the caller; its parts know nothing of one another",
     "persistence/rebuild/shares.py": "used by the build and by its processes",
     "session_api/created_session.py": "used by the routes of sessions and of flows",
+    "chassis/near_names.py": "what it takes to name a misspelt setting; settings are long enough",
     "chassis/library_log.py": "imported by every module that logs in other people's processes",
     "chassis/http/request_id.py": "imported by the server and by the middleware",
     "client/audit.py": "one file per part of the API, as those beside it",

@@ -3,7 +3,6 @@
 import os
 import sys
 from collections.abc import Iterable
-from itertools import takewhile
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 from urllib.parse import urlsplit
@@ -22,6 +21,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from antiphon.chassis.livekit_keys import LiveKitKeys
 from antiphon.chassis.nats_access import DEFAULT_NATS_URL, NatsAccess, check_urls
+from antiphon.chassis.near_names import nearly
 from antiphon.chassis.postgres_dsn import DSN, address_of, check_dsn
 from antiphon.chassis.secret_files import both_are_set, read_secret
 
@@ -373,24 +373,8 @@ def misspelt(environment: Iterable[str], settings: type[Settings]) -> list[str]:
         f"{given} is not a setting: did you mean {near[0]}?"
         for given in sorted(environment)
         if given.startswith(PREFIX) and given not in known
-        if (near := [name for name in sorted(known) if _nearly(given, name)])
+        if given != PREFIX.rstrip("_") and (near := [name for name in sorted(known) if nearly(given, name)])
     ]
-
-
-def _nearly(given: str, name: str) -> bool:
-    """Tell whether a letter differs, is missing, added or swapped with the next, or the end is missing."""
-    if name.startswith(f"{given}_"):
-        return given != PREFIX.rstrip("_")
-    start = _same_letters(given, name)
-    given, name = given[start:], name[start:]
-    end = _same_letters(given[::-1], name[::-1])
-    given, name = given[: len(given) - end], name[: len(name) - end]
-    return max(len(given), len(name)) <= 1 or (len(given) == 2 and given == name[::-1])
-
-
-def _same_letters(one: str, other: str) -> int:
-    """Return how many letters two texts have in common at their starts."""
-    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
 
 
 def _explain(problem: ErrorDetails, settings: type[Settings]) -> str:
