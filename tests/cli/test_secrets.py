@@ -17,6 +17,7 @@ from antiphon.persistence.settings import (
     MigrateSettings,
     PersistenceSettings,
     RecreateSettings,
+    RolesSettings,
     StatusSettings,
 )
 from antiphon.recorder.settings import RecorderSettings
@@ -34,6 +35,7 @@ CLASSES: tuple[type[Settings], ...] = (
     MigrateSettings,
     StatusSettings,
     RecreateSettings,
+    RolesSettings,
 )
 VALID = {
     "ANTIPHON_NATS_URL": f"nats://ann:{MARKER}@127.0.0.1:1",

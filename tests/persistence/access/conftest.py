@@ -14,6 +14,7 @@ import pytest
 
 from antiphon.persistence.access.command import plan_of, roles
 from antiphon.persistence.migrations import migrate
+from antiphon.persistence.rights.declaration import quoted
 
 if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]
@@ -89,9 +90,11 @@ class Access:
             "select rolname from pg_roles where rolname like $1", f"%{self._mark}%"
         )
         for (name,) in found:
-            await connection.execute(f'reassign owned by "{name}" to current_user; drop owned by "{name}"')
+            await connection.execute(
+                f"reassign owned by {quoted(name)} to current_user; drop owned by {quoted(name)}"
+            )
         for (name,) in found:
-            await connection.execute(f'drop role "{name}"')
+            await connection.execute(f"drop role {quoted(name)}")
         await connection.close()
 
 

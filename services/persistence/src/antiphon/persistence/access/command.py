@@ -49,7 +49,8 @@ select json_build_object(
         case when rolcreatedb then 'able to create databases' end,
         case when rolreplication then 'able to replicate' end], null),
     'member_of', array(
-        select pg_get_userbyid(roleid)::text from pg_auth_members where member = pg_roles.oid order by 1),
+        select distinct pg_get_userbyid(roleid)::text from pg_auth_members
+         where member = pg_roles.oid order by 1),
     'owns', exists (select from pg_class where relowner = pg_roles.oid)
            or exists (select from pg_database where datdba = pg_roles.oid))::text
   from pg_roles where rolname = $1
