@@ -5,6 +5,7 @@ import ssl
 from base64 import b32decode, b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -140,6 +141,8 @@ class NatsAccess:
         return options | {"user": user, "password": unquote(password)}
 
     def _tls(self) -> ssl.SSLContext:
+        if self.ca is None and self.cert is None:
+            return _of_the_system()
         try:
             context = ssl.create_default_context(cafile=self.ca)
         except OSError as error:
@@ -154,6 +157,12 @@ class NatsAccess:
                 f"not a certificate and its key without a password ({error})"
             ) from error
         return context
+
+
+@cache
+def _of_the_system() -> ssl.SSLContext:
+    # some 20 ms, in which a call would stand still
+    return ssl.create_default_context()
 
 
 def advice(error: BaseException) -> str:
