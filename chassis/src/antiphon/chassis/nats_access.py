@@ -7,6 +7,7 @@ import ssl
 from base64 import b32decode, b64encode, urlsafe_b64decode
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -153,6 +154,8 @@ class NatsAccess:
         return unquote(users[0].username or "") if users else ""
 
     def _tls(self) -> ssl.SSLContext:
+        if self.ca is None and self.cert is None:
+            return _of_the_system()
         try:
             context = ssl.create_default_context(cafile=self.ca)
         except OSError as error:
@@ -167,6 +170,12 @@ class NatsAccess:
                 f"not a certificate and its key without a password ({error})"
             ) from error
         return context
+
+
+@cache
+def _of_the_system() -> ssl.SSLContext:
+    # some 20 ms, in which a call would stand still
+    return ssl.create_default_context()
 
 
 def advice(error: BaseException) -> str:

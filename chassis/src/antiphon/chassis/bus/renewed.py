@@ -1,5 +1,7 @@
 """A nats-py client that reads certificates and passwords again before each attempt to connect."""
 
+import math
+import time
 from contextlib import suppress
 from typing import Any
 
@@ -10,6 +12,8 @@ from antiphon.chassis.library_log import get_logger
 from antiphon.chassis.nats_access import InvalidAccess, NatsAccess
 
 log = get_logger(__name__)
+
+RENEW_SECONDS = 1.0  # attempts are more frequent, and reading certificates blocks the loop of a call
 
 
 class TlsNotOffered(Error):
@@ -23,6 +27,7 @@ class RenewedClient(Client):
         super().__init__()
         self.access = access
         self._invalid = ""
+        self._renewed_at = -math.inf  # time.monotonic
 
     async def _connect_to_server(self, s: Srv) -> None:
         self._renew()
@@ -30,8 +35,10 @@ class RenewedClient(Client):
 
     def _renew(self) -> None:
         # nats-py would use the options of its first attempt for as long as it lives
-        if self.access is None:
+        now = time.monotonic()
+        if self.access is None or now < self._renewed_at + RENEW_SECONDS:
             return
+        self._renewed_at = now
         try:
             options = self.access.current().options()
         except InvalidAccess as error:
