@@ -46,6 +46,7 @@ def new_secrets() -> dict[str, str]:
         "LIVEKIT_API_KEY": f"API{secrets.token_hex(6)}",
         "LIVEKIT_API_SECRET": f"s{secrets.token_hex(24)}",
         "ANTIPHON_API_KEY": f"ak_{secrets.token_hex(24)}",
+        "GRAFANA_PASSWORD": f"g{secrets.token_hex(12)}",
     }
 
 
@@ -67,8 +68,6 @@ def variables(node_ip: str, *, cluster: bool, metrics: bool, grafana: bool = Fal
     found = {"ANTIPHON_VERSION": version, "LIVEKIT_NODE_IP": node_ip, **new_secrets()}
     if profiles:
         found["COMPOSE_PROFILES"] = ",".join(profiles)
-    if grafana:
-        found["GRAFANA_PASSWORD"] = f"g{secrets.token_hex(12)}"
     if cluster:
         found["NATS_CONFIG"] = "cluster"
         found["ANTIPHON_NATS_URL"] = ",".join(f"nats://{name}:4222" for name in BROKERS)

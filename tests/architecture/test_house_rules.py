@@ -64,6 +64,7 @@ SHORT_FILES = {
     "persistence/migrations/versions/0005_compatibility.py": "one file per revision",
     "persistence/migrations/versions/0009_projection_lag.py": "one file per revision",
     "deploy/images/health.py": "it runs in every image, without our packages",
+    "persistence/command_settings.py": "what the files of commands share",
     "persistence/sql.py": "how persistence loads SQL and fits values to columns",
     "recorder/outbox/text_journal.py": "the earlier format, to be deleted with the need for it",
 }

@@ -1,21 +1,19 @@
 """The commands: run, migrate, roles, nats-users, status, rebuild, verify, backup, restore and streams."""
 
 import asyncio
-import gc
 import os
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from antiphon.persistence.command_settings import loaded
 from antiphon.persistence.nats_users import nats_users
+from antiphon.persistence.stream_commands import streams
 
 if TYPE_CHECKING:  # each command imports what it needs, after it has checked its arguments
-    from antiphon.chassis.settings import LogSettings
     from antiphon.persistence.projection import Projection
-
-Loaded = TypeVar("Loaded", bound="LogSettings")
 
 MAX_JOBS = 4  # of a rebuild, without --jobs
 
@@ -27,9 +25,6 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-streams = typer.Typer(
-    help="Look at the stream of events, and make it again.", no_args_is_help=True, rich_markup_mode=None
-)
 app.add_typer(streams, name="streams")
 app.command("nats-users")(nats_users)
 
@@ -57,7 +52,7 @@ def run(
     from antiphon.persistence.run import run as serve
     from antiphon.persistence.settings import PersistenceSettings
 
-    settings = _loaded(PersistenceSettings)
+    settings = loaded(PersistenceSettings)
     process.run(partial(serve, settings, projections=projections, ingest=ingest))
 
 
@@ -71,7 +66,7 @@ def migrate() -> None:
     from antiphon.persistence.migrations import migrate as upgrade
     from antiphon.persistence.settings import MigrateSettings
 
-    settings = _loaded(MigrateSettings)
+    settings = loaded(MigrateSettings)
     try:
         revision = upgrade(
             settings.postgres_dsn, statement_timeout_seconds=settings.migrate_statement_timeout_seconds
@@ -122,7 +117,7 @@ def roles(
     from antiphon.persistence.settings import RolesSettings
 
     plan = plan_of(login or [], tenant, remove or [], passwords, prefix)
-    asyncio.run(make(_loaded(RolesSettings).postgres_dsn, plan, apply=apply, say=typer.echo))
+    asyncio.run(make(loaded(RolesSettings).postgres_dsn, plan, apply=apply, say=typer.echo))
 
 
 @app.command()
@@ -132,7 +127,7 @@ def status(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
     from antiphon.persistence.status.command import read_status
     from antiphon.persistence.status.table import render
 
-    settings = _loaded(StatusSettings)
+    settings = loaded(StatusSettings)
     found = asyncio.run(read_status(settings))
     typer.echo(found.to_json() if as_json else render(found))
 
@@ -168,7 +163,7 @@ def rebuild(
     from antiphon.persistence.settings import RebuildSettings
     from antiphon.persistence.status.upkeep import unkept
 
-    settings = _loaded(RebuildSettings)
+    settings = loaded(RebuildSettings)
     if discard:
         for name in asyncio.run(drop_unfinished(settings.postgres_dsn, projections)):
             typer.echo(f"{name}: dropped an unfinished build")
@@ -198,7 +193,7 @@ def resume(
     from antiphon.persistence import resume as resuming
     from antiphon.persistence.settings import RebuildSettings
 
-    settings = _loaded(RebuildSettings)
+    settings = loaded(RebuildSettings)
     if session is not None and sequence is not None:
         typer.echo(asyncio.run(resuming.skip_event(settings, projection.name, session, sequence)))
         return
@@ -249,7 +244,7 @@ def verify(
         from antiphon.persistence.settings import VerifySettings
         from antiphon.persistence.verify.command import verify_log_command
 
-        settings = _loaded(VerifySettings)
+        settings = loaded(VerifySettings)
         verify_log_command(settings, start, tenant, anchors, heads=heads, as_json=as_json)
     if tenant is not None or heads or against is not None:
         raise typer.BadParameter("--tenant, --heads and --against need --log")
@@ -258,7 +253,7 @@ def verify(
     from antiphon.persistence.settings import VerifySettings
     from antiphon.persistence.verify.views_command import verify_views_command
 
-    settings = _loaded(VerifySettings)
+    settings = loaded(VerifySettings)
     verify_views_command(settings, projections, since=start, sample=sample, as_json=as_json)
 
 
@@ -278,7 +273,7 @@ def backup(
     from antiphon.persistence.settings import BackupSettings
 
     parts = read_parts(only)
-    backup_command(_loaded(BackupSettings), folder, parts)
+    backup_command(loaded(BackupSettings), folder, parts)
 
 
 @app.command()
@@ -303,18 +298,7 @@ def restore(
     from antiphon.persistence.settings import BackupSettings
 
     parts = read_parts(only)
-    restore_command(_loaded(BackupSettings), folder, parts, overwrite=overwrite, dry_run=dry_run)
-
-
-def _loaded(settings: type[Loaded]) -> Loaded:
-    """Return the settings of a command, with logs and traces set up. Exits with 2 if they are wrong."""
-    from antiphon.chassis import telemetry
-    from antiphon.chassis.settings import load
-
-    loaded = load(settings)
-    telemetry.configure("persistence", loaded)
-    gc.enable()  # all is imported
-    return loaded
+    restore_command(loaded(BackupSettings), folder, parts, overwrite=overwrite, dry_run=dry_run)
 
 
 def _chosen(views: list[str], every: bool) -> "list[Projection]":
@@ -326,76 +310,3 @@ def _chosen(views: list[str], every: bool) -> "list[Projection]":
     if unknown := [name for name in views if name not in known]:
         raise typer.BadParameter(f"no view {', '.join(unknown)}; the views are {', '.join(known)}")
     return [known[name] for name in dict.fromkeys(views)] or list(known.values())
-
-
-@streams.command("ensure")
-def streams_ensure() -> None:
-    """Make the stream, its consumers and the buckets that are missing, as `run` does; safe to run again."""
-    from antiphon.persistence.settings import EnsureSettings
-    from antiphon.persistence.streams.ensure import ensure
-
-    settings = _loaded(EnsureSettings)
-    typer.echo(asyncio.run(ensure(settings)))
-
-
-@streams.command("status")
-def streams_status(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """Compare the stream with what was read from it. Exit with 1 if an operator must act."""
-    from antiphon.persistence.settings import StatusSettings
-    from antiphon.persistence.streams.run import with_servers
-    from antiphon.persistence.streams.status import read_stream_status, render
-
-    settings = _loaded(StatusSettings)
-    found = asyncio.run(with_servers(settings, read_stream_status))
-    typer.echo(found.to_json() if as_json else render(found))
-    raise typer.Exit(1 if found.problems else 0)
-
-
-@streams.command("gaps")
-def streams_gaps(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """Show what is known to be lost: positions, how many events, and the sessions that lack some."""
-    import msgspec
-
-    from antiphon.persistence.settings import StatusSettings
-    from antiphon.persistence.streams.missing import read_missing, render_missing
-    from antiphon.persistence.streams.run import with_servers
-
-    settings = _loaded(StatusSettings)
-    found = asyncio.run(with_servers(settings, read_missing))
-    typer.echo(msgspec.json.encode(found).decode() if as_json else render_missing(found))
-
-
-@streams.command("recreate")
-def streams_recreate(
-    replace: Annotated[
-        bool,
-        typer.Option(
-            "--replace", help="Delete the existing stream; messages that are not in the log are kept."
-        ),
-    ] = False,
-    drop_consumers: Annotated[
-        bool,
-        typer.Option(
-            "--drop-consumers",
-            help="Drop consumers of others that have unhandled events, which they lose; without it, refuse.",
-        ),
-    ] = False,
-) -> None:
-    """Create the stream again, after everything that the log has, and let stopped partitions continue."""
-    from antiphon.contracts.audit import ActKind
-    from antiphon.contracts.streams import SESSIONS
-    from antiphon.persistence.settings import RecreateSettings
-    from antiphon.persistence.streams.recreate import recreate, render_recreated
-    from antiphon.persistence.streams.run import on_record, with_servers
-
-    settings = _loaded(RecreateSettings)
-    command = partial(
-        recreate,
-        replace_existing=replace,
-        drop_consumers=drop_consumers,
-        replicas=settings.nats_replicas,
-        max_bytes=settings.stream_max_bytes,
-    )
-    recorded = on_record(ActKind.STREAM_RECREATE, SESSIONS.name, command)
-    result = asyncio.run(with_servers(settings, recorded))
-    typer.echo(render_recreated(result))
