@@ -75,3 +75,10 @@ def _run(*command: str, folder: str) -> None:
     )
     if done.returncode != 0:
         pytest.exit(MISSING.format(reason=done.stderr.strip()[-1000:]), returncode=1)
+
+
+if __name__ == "__main__":  # gets them, so that a run of the tests can be left out where that is impossible
+    try:
+        find()
+    except pytest.exit.Exception as error:
+        raise SystemExit(f"{error}") from None
