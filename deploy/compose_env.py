@@ -92,17 +92,45 @@ def write(file: Path, values: Mapping[str, str]) -> None:
         stream.writelines(f"{name}={value}\n" for name, value in values.items())
 
 
+def read(file: Path) -> dict[str, str]:
+    """Return the variables of a file that have a value."""
+    lines = (line.partition("=") for line in file.read_text().splitlines())
+    return {name.strip(): value.strip() for name, _, value in lines if value.strip()}
+
+
 def add_secrets(file: Path) -> list[str]:
     """Add the secrets that a file of an earlier version lacks; return their names."""
-    found = {line.partition("=")[0].strip() for line in file.read_text().splitlines()}
+    found = read(file)
     missing = {name: value for name, value in new_secrets().items() if name not in found}
+    whole = file.read_text().endswith("\n")
     with file.open("a") as stream:
-        stream.writelines(f"\n{name}={value}" for name, value in missing.items())
+        # the last line ends too: the next `echo ... >>` must not become a part of a password
+        stream.write("" if whole else "\n")
+        stream.writelines(f"{name}={value}\n" for name, value in missing.items())
     return list(missing)
 
 
 def _address(text: str) -> str:
     return str(ipaddress.IPv4Address(text))
+
+
+def _kept(file: Path, profiles: str) -> int:
+    """Add to an existing file what it lacks, say what it does not get, and return the exit code."""
+    added = add_secrets(file)
+    if added:
+        print(f"{file}: added {', '.join(added)}; the rest is kept.")
+    has = read(file).get("COMPOSE_PROFILES", "").split(",")
+    lacks = [name for name in profiles.split(",") if name and name not in has]
+    if "cluster" in lacks:  # its streams have one copy
+        print(f"compose_env: {file} exists: --cluster is for a new one", file=sys.stderr)
+        return 1
+    if lacks:
+        wanted = ",".join([*filter(None, has), *lacks])
+        print(f"compose_env: {file} keeps its profiles: set COMPOSE_PROFILES={wanted} in it", file=sys.stderr)
+        return 1
+    if not added:
+        print(f"compose_env: {file} exists and is kept: its secrets open the stored data", file=sys.stderr)
+    return int(not added)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -137,14 +165,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         write(options.file, chosen)
     except FileExistsError:
-        if added := add_secrets(options.file):
-            print(f"{options.file}: added {', '.join(added)}; the rest is kept.")
-            return 0
-        print(
-            f"compose_env: {options.file} exists and is kept: its secrets open the stored data",
-            file=sys.stderr,
-        )
-        return 1
+        return _kept(options.file, chosen.get("COMPOSE_PROFILES", ""))
     print(f"{options.file}: new secrets, media at {node_ip}. It stays on this machine: git ignores it.")
     return 0
 

@@ -61,6 +61,39 @@ def test_an_existing_file_keeps_its_secrets_and_gets_what_it_lacks(
     assert "exists and is kept: its secrets open the stored data" in capsys.readouterr().err
 
 
+def test_what_is_appended_later_is_a_line_of_its_own(tmp_path: Path) -> None:
+    file = tmp_path / "env"
+    file.write_text("".join(f"{name}=old\n" for name in sorted(OTHERS)) + "NATS_FLEET_PASSWORD=")
+
+    assert compose_env.main(["--file", str(file), "--node-ip", "192.0.2.7"]) == 0
+    with file.open("a") as appended:
+        appended.write("COMPOSE_PROFILES=metrics\n")
+
+    found = read(file)
+    assert found["COMPOSE_PROFILES"] == "metrics"
+    assert found["NATS_FLEET_PASSWORD"], "an empty secret is one that the file lacks"
+
+
+@pytest.mark.parametrize(
+    ("option", "told"),
+    [
+        ("--grafana", "set COMPOSE_PROFILES=fleet,metrics,grafana in it"),
+        ("--cluster", "--cluster is for a new one"),
+    ],
+)
+def test_an_existing_file_does_not_get_profiles_in_silence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str, told: str
+) -> None:
+    file = tmp_path / "env"
+    file.write_text("COMPOSE_PROFILES=fleet\n")
+
+    assert compose_env.main(["--file", str(file), "--node-ip", "192.0.2.7", option]) == 1
+    captured = capsys.readouterr()
+    assert "added NATS_PASSWORD, " in captured.out
+    assert told in captured.err
+    assert read(file)["COMPOSE_PROFILES"] == "fleet"
+
+
 def test_the_users_of_the_broker_are_those_of_the_code() -> None:
     """`python -m antiphon.persistence nats-users --max-file 24GB > deploy/nats/users.conf` mends it."""
     limits = Limits(file_bytes=24 << 30)

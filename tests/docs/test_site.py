@@ -1,10 +1,11 @@
 """The site of the documentation: where links lead, and that a page loads nothing from elsewhere."""
 
+import re
 from pathlib import PurePosixPath
 
 import pytest
 from mkdocs.exceptions import PluginError
-from tools.docs import site
+from tools.docs import diagrams, site
 
 
 @pytest.mark.parametrize(
@@ -59,3 +60,14 @@ def test_a_page_may_link_to_elsewhere_and_has_the_shim_of_its_own() -> None:
     assert site._offline(html, "how-to/a.html").endswith(
         'src="../assets/javascripts/iframe-worker.js"></script>'
     )
+
+
+def test_a_diagram_is_as_wide_as_the_page_and_its_words_can_be_read() -> None:
+    names = [f"{name}[the name of a service]" for name in "abcdefgh"]
+    drawn = diagrams.svg("flowchart LR\n" + " --> ".join(names))
+
+    assert drawn.startswith('<figure class="mermaid-svg" style="width: 100%; ')
+    widths = dict(re.findall(r"(m..)-width: ([0-9.]+)px", drawn.partition("viewBox")[0]))
+    smallest, largest = float(widths["min"]), float(widths["max"])
+    assert largest > 1000
+    assert 0.6 * largest < smallest < largest

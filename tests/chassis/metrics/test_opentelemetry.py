@@ -18,10 +18,14 @@ COUNTING = """
 from antiphon.chassis.metrics import counter, gauge, histogram
 cups = counter("test.cups", unit="{cup}", description="cups", labels={"size": ("small", "large")})
 level = gauge("test.level", unit="By", description="level")
+lit = gauge("test.lit", description="whether the fire burns")
+out = gauge("test.out", description="whether it went out")
 pouring = histogram("test.pouring", description="time", bounds=(0.1, 1), labels={"size": ("small",)})
 def count():
     cups.add(2, "large")
     level.watch(lambda: 7)
+    lit.watch(lambda: True)
+    out.set(False)
     pouring.record(0.1, "small")
     pouring.record(0.5, "small")
     pouring.record(30, "vast")
@@ -110,6 +114,8 @@ def test_a_service_sends_its_metrics(received: tuple[str, list[ExportMetricsServ
     assert cups == {"small": 0, "large": 2}
     assert sent["test.cups"].sum.is_monotonic
     assert [point.as_int for point in sent["test.level"].gauge.data_points] == [7]
+    for name, value in (("test.lit", 1), ("test.out", 0)):  # a truth value made the whole batch fail
+        assert [point.as_int for point in sent[name].gauge.data_points] == [value]
     small, other = sent["test.pouring"].histogram.data_points
     assert list(small.explicit_bounds) == [0.1, 1]
     assert (list(small.bucket_counts), small.count, small.sum) == ([1, 1, 0], 2, 0.6)
@@ -137,6 +143,8 @@ def test_a_program_that_uses_us_has_them_in_its_own_provider() -> None:
     assert json.loads(done.stdout) == {
         "test.cups large": 4,
         "test.level": 14,
+        "test.lit": 2,
+        "test.out": [],
         "test.pouring small": [1, 1, 0],
         "test.pouring _OTHER": [0, 0, 1],
         "test.cups small": [],

@@ -59,9 +59,9 @@ class Gauge(Instrument):
     def set(self, value: float, *labels: str) -> None:
         """Set the value of a series."""
         if labels in self._values:
-            self._values[labels] = value
+            self._values[labels] = +value
         else:
-            self._values[self.admitted(labels)] = value
+            self._values[self.admitted(labels)] = +value
 
     def remove(self, *labels: str) -> None:
         """End a series that nothing will set again."""
@@ -94,7 +94,8 @@ class Gauge(Instrument):
             readings = read()
             if not isinstance(readings, Mapping):
                 readings = {(): readings}
-            admitted = [(self.admitted(labels), value) for labels, value in readings.items()]
+            # `+` makes a number of True: OTLP has no truth values, and refuses the whole batch
+            admitted = [(self.admitted(labels), +value) for labels, value in readings.items()]
         except Exception:  # the other metrics are needed most when something is wrong
             log.exception("metrics.not_read", extra={"metric": self.name})
             return
