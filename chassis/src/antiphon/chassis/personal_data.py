@@ -1,7 +1,7 @@
 """What is personal in spans and logs: one rule for both.
 
 Personal is a name with the part `pii`, as `pii.text` or `lk.pii.user_transcript`; what OpenTelemetry's
-conventions say of prompts, answers, queries and people; and messages of errors that are not about servers.
+conventions and LiveKit say of prompts, answers, queries and people; and messages of errors that are not about servers.
 """
 
 import re
@@ -32,6 +32,8 @@ _CONVENTIONS = frozenset(
         "gen_ai.tool.call.result",
         "gen_ai.tool.definitions",
         "gen_ai.tool.description",
+        "lk.rpc.caller_identity",  # of LiveKit Agents, which marks an identity elsewhere
+        "lk.rpc.destination_identity",
         "url.full",
         "url.query",
         "user.id",
@@ -39,6 +41,12 @@ _CONVENTIONS = frozenset(
     }
 )
 _CONVENTION_PREFIXES = ("gen_ai.prompt.variable", "db.query.parameter", "http.request.header")
+# of LiveKit's spans: attributes of a caller by telephone, among them any header of the INVITE
+_SIP = "lk.sip."
+_SIP_IDS = frozenset(
+    f"{_SIP}{name}"
+    for name in ("callID", "callIDFull", "callStatus", "hostname", "ruleID", "trunkID", "trunkPhoneNumber")
+)
 # of span events whose attributes are the text
 _EVENTS = (
     "gen_ai.system",
@@ -63,6 +71,8 @@ def is_personal(name: str) -> bool:
     """Tell whether the attribute or log field of this name is personal."""
     if MARK in name and (name.startswith(FIELD_PREFIX) or MARK in name.split(".")):
         return True
+    if name.startswith(_SIP):
+        return name not in _SIP_IDS
     return name in _CONVENTIONS or name.startswith(_CONVENTION_PREFIXES)
 
 
