@@ -17,6 +17,7 @@ Raised = tuple[type[BaseException], BaseException, TracebackType | None]
 as_dicts = ExceptionDictTransformer(show_locals=False)
 
 _NOT_SHOWN_AS_TEXT = ("_record", "_from_structlog", "exc_info", "stack_info")
+_OF_SERVERS = ("antiphon", "opentelemetry")  # ours name what is personal; an export fails by its receiver
 _PLAIN = (int, float, type(None))
 
 
@@ -34,7 +35,7 @@ def hide_quoted_errors(_: WrappedLogger, __: str, event: EventDict) -> EventDict
     """
     record: LogRecord | None = event.get("_record")
     arguments = event.pop("positional_args", None) or ()
-    if record is None or record.name.split(".")[0] == "antiphon":  # ours name what they show
+    if record is None or record.name.split(".")[0] in _OF_SERVERS:
         return event
     quoted = _quoted(_errors(record, arguments, event))
     if quoted is None:

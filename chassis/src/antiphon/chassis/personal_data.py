@@ -1,7 +1,8 @@
 """What is personal in spans and logs: one rule for both.
 
 Personal is a name with the part `pii`, as `pii.text` or `lk.pii.user_transcript`; what OpenTelemetry's
-conventions and LiveKit say of prompts, answers, queries and people; and messages of errors that are not about servers.
+conventions and LiveKit say of prompts, answers, queries and people; and messages of errors that are not
+about servers.
 """
 
 import re
