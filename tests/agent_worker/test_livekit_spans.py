@@ -16,7 +16,10 @@ TRACE = "0af7651916cd43dd8448eb211c80319c"
 CLIENT = "b7ad6b7169203331"
 PROGRAM = """
 import asyncio, json, logging, sys
+from types import SimpleNamespace
+from livekit import rtc
 from livekit.agents import Agent, AgentSession, function_tool
+from livekit.agents.telemetry.rpc import TracingRpcInterceptor
 from livekit.agents.testing import fake_job_context
 from tests.fixtures.echo_llm import EchoLLM
 from antiphon.agent_worker.livekit_spans import trace_livekit
@@ -45,6 +48,16 @@ async def converse():
     await session.run(user_input="canary-4111 said")
     await session.run(user_input='book({"name": "canary-4111"})')
     await session.run(user_input='crash({"name": "canary-4111"})')
+    sip = {"sip.phoneNumber": "canary-4111", "sip.h.from": "canary-4111", "sip.callID": "SCL_1"}
+    kind = rtc.ParticipantKind.PARTICIPANT_KIND_SIP
+    caller = SimpleNamespace(sid="PA_1", identity="canary-4111", kind=kind, attributes=sip)
+    session._on_room_io_participant_linked(caller)
+    turn = SimpleNamespace(
+        method="start_turn", request_id="1", caller_identity="canary-4111", response_timeout=1.0, payload=""
+    )
+    async def answer(_):
+        return "canary-4111"
+    await TracingRpcInterceptor().intercept_incoming(turn, answer)
     await session.aclose()
 
 telemetry.configure("agent-worker", LogSettings(log_level="debug"))
@@ -84,6 +97,9 @@ def test_spans_continue_the_trace_of_the_job_and_tell_nothing_that_was_said() ->
     (request, *_) = (span for span in spans if span.name == "llm_request")
     assert request.attributes["gen_ai.operation.name"] == "chat"
     assert [span.text for span in spans if PHRASE in span.text] == []
+    (conversation,) = (span for span in spans if span.name == "agent_session")
+    assert conversation.attributes["lk.sip.callID"] == "SCL_1"
+    assert "rpc_handler" in names
     assert PHRASE not in logged
     assert {line["session_id"] for line in lines if line.get("service")} == {"s-1"}
     assert any(line.get("level") == "debug" for line in lines)

@@ -5,6 +5,7 @@ import asyncio
 from httpx import ASGITransport, AsyncClient, Response
 from starlette.applications import Starlette
 
+from antiphon.chassis import health_metrics
 from antiphon.chassis.bus import Bus
 from antiphon.chassis.database import Database
 from antiphon.chassis.health import Health, routes, serve_health
@@ -127,3 +128,26 @@ async def test_the_health_server_limits_headers() -> None:
         writer.close()
         stop.set()
         await serving
+
+
+async def test_the_metric_says_what_the_last_look_found() -> None:
+    tank = asyncio.Event()
+
+    async def full() -> None:
+        if not tank.is_set():
+            raise RuntimeError("the tank is empty")
+
+    def found() -> list[float]:
+        return [value for _, value in health_metrics.ready.series()]
+
+    async def until(value: float) -> None:
+        async with asyncio.timeout(30):
+            while found() != [value]:  # noqa: ASYNC110 - a gauge has no event
+                await asyncio.sleep(0.01)
+
+    async with Health({"tank": full}).watched(seconds=0.01):
+        await until(0)
+        tank.set()
+        await until(1)
+
+    assert found() == []

@@ -83,6 +83,81 @@ def test_what_is_personal_is_there_under_its_mark_when_it_is_switched_on() -> No
     assert all(PHRASE in json.dumps(line) for line in found)
 
 
+QUOTED = """
+import asyncio, gc, logging, socket, sys, threading
+import structlog
+from antiphon.chassis import telemetry
+from antiphon.chassis.settings import LogSettings
+telemetry.configure("test", LogSettings(log_level="debug"))
+said = "canary-4111 o'clock\\nsharp"
+livekit = logging.getLogger("livekit.agents")
+
+class RequestError(OSError):
+    pass
+
+class DataError(Exception):
+    pass
+
+DataError.__module__ = "asyncpg.exceptions"
+
+async def crash():
+    raise ValueError(f"no number: {said}")
+
+async def main():
+    try:
+        await crash()
+    except ValueError as error:
+        livekit.warning(f"failed to generate: {error}, retrying in 2s", extra={"attempt": 1})
+        livekit.warning("%s failed: %s", "tts", error)
+        livekit.error("closing", extra={"error": error, "reason": str(error), "all": [error]})
+    livekit.error("later %s", KeyError(said))
+    crashing = asyncio.create_task(crash())
+    await asyncio.wait([crashing])
+    del crashing
+    gc.collect()
+    for error in (
+        RequestError(f"Max retries exceeded with url: /?phone={said}"),
+        ConnectionError(f"no way to {said}"),
+        DataError(f"invalid input for query argument $1: '{said}' (expected int)"),
+        DataError(f'invalid input syntax for type integer: "{said}"'),
+    ):
+        error.add_note(said)
+        try:
+            raise error
+        except Exception as raised:
+            structlog.get_logger().exception("failed")
+    structlog.get_logger().warning("refused", error=f"value \\"{said}\\" is out of range for type bigint")
+    try:
+        socket.create_connection(("127.0.0.1", 1), timeout=5)
+    except OSError as error:
+        livekit.warning(f"no connection: {error}")
+
+asyncio.run(main())
+thread = threading.Thread(target=lambda: int(said))
+thread.start()
+thread.join()
+"""
+
+
+def test_no_line_has_the_message_of_an_error_that_may_quote_a_caller() -> None:
+    found = lines("", QUOTED)
+
+    assert [line for line in found if PHRASE in json.dumps(line) or "sharp" in json.dumps(line)] == []
+    assert [line["event"] for line in found[:4]] == [
+        "failed to generate: (hidden), retrying in 2s",
+        "tts failed: (hidden)",
+        "closing",
+        "later (hidden)",
+    ]
+    assert found[0]["attempt"] == 1
+    assert "exception=(hidden)" in found[4]["event"]
+    assert found[7]["exception"][0]["exc_value"] == "invalid input for query argument $1: (hidden)"
+    assert found[9]["error"] == "value (hidden) is out of range for type bigint"
+    assert found[10]["event"] == "no connection: [Errno 111] Connection refused"
+    assert found[11]["event"] == "thread.crashed"
+    assert found[11]["exception"][0]["exc_type"] == "ValueError"
+
+
 BOUND = """
 import asyncio, logging
 import structlog

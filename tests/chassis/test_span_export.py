@@ -1,5 +1,6 @@
 """Spans leave the process filtered, bounded in number, and without holding up its end."""
 
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -82,6 +83,15 @@ def test_sampling_is_respected(
 
 def test_a_process_ends_when_nobody_takes_its_spans() -> None:
     assert run("", "20000", OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:9") == "True"
+
+
+def test_a_process_ends_when_the_receiver_of_spans_and_metrics_hangs() -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=50) as hanging:
+        endpoint = f"http://127.0.0.1:{hanging.getsockname()[1]}"
+        minutes = {"OTEL_EXPORTER_OTLP_TIMEOUT": "600000", "OTEL_EXPORTER_OTLP_METRICS_TIMEOUT": "600"}
+        metrics = {"OTEL_METRICS_EXPORTER": "otlp", **minutes}
+
+        assert run("", "10", OTEL_EXPORTER_OTLP_ENDPOINT=endpoint, **metrics) == "True"
 
 
 def test_without_an_exporter_the_sdk_is_not_loaded() -> None:

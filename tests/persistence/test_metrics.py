@@ -133,6 +133,8 @@ async def test_calls_are_counted_once(
     assert found("antiphon_bus_connected") == 1
     assert found("db_client_operation_duration_seconds_count", db_operation_name="SELECT") > 0
     assert found("db_client_connection_count") > 0
+    assert found("db_client_connection_max") > 0
+    assert found("antiphon_ready") == 1
     assert found("process_cpu_seconds_total") > 0
 
 

@@ -36,6 +36,11 @@ PUBLISHES = (
 ENDED = 'antiphon_calls_ended_total{{reason="error", fault="{}"}}'
 
 
+POOL = 'job="a", instance="one", db_client_connection_pool_name="a"'
+OTHER_POOL = 'job="a", instance="one", db_client_connection_pool_name="b"'
+USED = 'db_client_connection_state="used"'
+
+
 def errors(per_thousand: float) -> dict[str, str]:
     """Return requests of which this many of a thousand get a 500."""
     return {REQUESTS.format(200): growing(1000 - per_thousand), REQUESTS.format(500): growing(per_thousand)}
@@ -73,12 +78,26 @@ CASES: dict[str, Case] = {
     "AntiphonDatabasePoolExhausted": Case(
         6,
         {
-            'db_client_connection_count{job="a", db_client_connection_state="used"}': always(10),
-            'db_client_connection_count{job="a", db_client_connection_state="idle"}': always(0),
+            f"db_client_connection_count{{{POOL}, {USED}}}": always(10),
+            f"db_client_connection_max{{{POOL}}}": always(10),
+            # another pool of the process has room
+            f"db_client_connection_count{{{OTHER_POOL}, {USED}}}": always(1),
+            f"db_client_connection_max{{{OTHER_POOL}}}": always(10),
         },
         {
-            'db_client_connection_count{job="a", db_client_connection_state="used"}': always(10),
-            'db_client_connection_count{job="a", db_client_connection_state="idle"}': "0x8 1 0x80",
+            # a pool that has opened one connection, and may open nine more: an export that takes long
+            f"db_client_connection_count{{{POOL}, {USED}}}": always(1),
+            f'db_client_connection_count{{{POOL}, db_client_connection_state="idle"}}': always(0),
+            f"db_client_connection_max{{{POOL}}}": always(10),
+        },
+    ),
+    "AntiphonNotReady": Case(
+        5,
+        {'antiphon_ready{job="session-api", instance="one"}': always(0)},
+        {
+            'antiphon_ready{job="session-api", instance="one"}': "0x8 1x200",  # it starts
+            'antiphon_ready{job="agent-worker", instance="one"}': always(0),
+            'antiphon_worker_draining{job="agent-worker", instance="one"}': always(1),
         },
     ),
     "AntiphonHttpErrors": Case(70, errors(20), errors(10)),

@@ -85,6 +85,13 @@ WHICH = (
         width=10,
         alerts=("AntiphonServiceDown", "AntiphonReplicaDown"),
     ),
+    Panel(
+        "Replicas that are not ready",
+        "How many replicas of each service run, with a check of `/health/ready` that fails.",
+        (("count by (job) (antiphon_ready == 0) or 0 * count by (job) (antiphon_ready)", "{{job}}"),),
+        red=1,
+        alerts=("AntiphonNotReady",),
+    ),
 )
 PARTS = (
     Panel(

@@ -101,12 +101,13 @@ BROKER = (
     ),
     Panel(
         "Connections to Postgres",
-        "The connections of the pools, in use and idle.",
+        "The connections of the pools, in use and idle, and how many they may have.",
         (
             (
                 f"sum by (job, db_client_connection_state) (db_client_connection_count{{{HERE}}})",
                 "{{job}} {{db_client_connection_state}}",
             ),
+            (f"sum by (job) (db_client_connection_max{{{HERE}}})", "{{job}} at most"),
         ),
         alerts=("AntiphonDatabasePoolExhausted",),
     ),

@@ -24,6 +24,13 @@ PLACES: Final = {
         "persistence",
         "fleet",
     ),
+    "antiphon.chassis.health_metrics": (
+        "session-api",
+        "webhook-ingest",
+        "agent-worker",
+        "persistence",
+        "fleet",
+    ),
     "antiphon.chassis.postgres_metrics": ("session-api", "persistence"),
     "antiphon.recorder.metrics": ("agent-worker",),
     "antiphon.session_api.metrics": ("session-api",),

@@ -81,9 +81,9 @@ def _translate_errors_of_a_pool() -> Iterator[None]:
 class Database:
     """The connection pool of a process."""
 
-    def __init__(self, pool: BoundedPool) -> None:
+    def __init__(self, pool: BoundedPool, name: str = "antiphon") -> None:
         self.pool = pool
-        self._unwatch = watch_pool(pool)
+        self._unwatch = watch_pool(pool, name)
 
     @classmethod
     async def connect(
@@ -127,7 +127,7 @@ class Database:
             longest_seconds=LONGEST_CONNECT_BACKOFF_SECONDS,
         )
         try:
-            return cls(await retry(create_pool))
+            return cls(await retry(create_pool), name)
         except TRANSIENT as error:
             text = f"Postgres did not answer within {connect_timeout_seconds:g} s: {error!r}{advice(error)}"
             if isinstance(error, asyncpg.ConnectionDoesNotExistError):  # TLS 1.3 says no more

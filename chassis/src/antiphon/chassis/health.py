@@ -1,19 +1,23 @@
 """Health over HTTP: `live` if the event loop runs, `ready` if every named check passes."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import NoReturn
 
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import BaseRoute, Route
 
-from antiphon.chassis import scrape
+from antiphon.chassis import health_metrics, scrape
+from antiphon.chassis.background import BackgroundTask
 from antiphon.chassis.http.server import serve_http
 
 Check = Callable[[], Awaitable[object]]
 
 CHECK_DEADLINE_SECONDS = 3.0
+WATCH_SECONDS = 10.0  # between two looks for the metric
 
 
 class Health:
@@ -24,6 +28,7 @@ class Health:
     ) -> None:
         self._checks = dict(checks or {})
         self._timeout_seconds = timeout_seconds
+        self._ready: bool | None = None  # at the last report
 
     def add(self, name: str, check: Check) -> None:
         """Add a check."""
@@ -36,8 +41,25 @@ class Health:
         checks = {
             name: {"ok": ok, "detail": detail} for name, (ok, detail) in zip(current, results, strict=True)
         }
-        ready = all(ok for ok, _ in results)
+        self._ready = ready = all(ok for ok, _ in results)
         return {"status": "ready" if ready else "unready", "checks": checks}
+
+    @asynccontextmanager
+    async def watched(self, seconds: float = WATCH_SECONDS) -> AsyncIterator[None]:
+        """Tell the metrics of this process whether it is ready, while the block runs."""
+
+        async def look() -> NoReturn:
+            while True:
+                await self.report()
+                await asyncio.sleep(seconds)
+
+        end = health_metrics.ready.watch(lambda: {} if self._ready is None else {(): float(self._ready)})
+        looking = BackgroundTask(look, name="readiness")
+        try:
+            yield
+        finally:
+            end()
+            await looking.close()
 
     async def _run(self, check: Check) -> tuple[bool, str]:
         try:
@@ -76,4 +98,5 @@ def routes(health: Health) -> list[BaseRoute]:
 async def serve_health(health: Health, host: str, port: int, stop: asyncio.Event) -> None:
     """Serve health and metrics until stopped, in a process without another HTTP server."""
     app = Starlette(routes=[*routes(health), *scrape.routes()])
-    await serve_http(app, host, port, stop, lifespan=False)
+    async with health.watched():
+        await serve_http(app, host, port, stop, lifespan=False)

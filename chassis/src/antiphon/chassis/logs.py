@@ -2,23 +2,20 @@
 
 import logging
 import sys
+import threading
 from types import TracebackType
-from typing import Any
 
 import structlog
 from opentelemetry import trace
-from structlog.tracebacks import ExceptionDictTransformer
 from structlog.typing import EventDict, ExceptionTransformer, Processor, WrappedLogger
 
 from antiphon.chassis.library_log import EVENT
-from antiphon.chassis.personal_data import HIDDEN, is_personal, marked, may_show, without_row_values
+from antiphon.chassis.log_errors import as_dicts, hide_quoted_errors, without_messages
+from antiphon.chassis.personal_data import is_personal, marked, without_row_values
 from antiphon.chassis.settings import LogSettings
 
 OWN_LOGGERS = "antiphon"  # the parent of all our loggers
 
-_Raised = tuple[type[BaseException], BaseException, TracebackType | None]
-# Local variables may contain transcripts, so a traceback never shows them.
-_as_dicts = ExceptionDictTransformer(show_locals=False)
 _process: dict[str, str] = {}  # in every line of this process
 
 
@@ -50,7 +47,7 @@ def configure_logs(service: str, settings: LogSettings) -> None:
         if pretty
         else structlog.processors.JSONRenderer()
     )
-    shown: ExceptionTransformer = _as_dicts if settings.telemetry_personal_data else _without_messages
+    shown: ExceptionTransformer = as_dicts if settings.telemetry_personal_data else without_messages
     tracebacks = structlog.processors.ExceptionRenderer(shown)
     final: list[Processor] = [renderer] if pretty else [tracebacks, renderer]
     structlog.configure(
@@ -59,15 +56,40 @@ def configure_logs(service: str, settings: LogSettings) -> None:
         logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
         cache_logger_on_first_use=True,
     )
+    foreign: list[Processor] = [structlog.stdlib.ExtraAdder(), _name_event, *shared]
+    hides = not pretty and not settings.telemetry_personal_data
+    if hides:
+        foreign.append(hide_quoted_errors)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[structlog.stdlib.ExtraAdder(), _name_event, *shared],
+            foreign_pre_chain=foreign,
+            pass_foreign_args=hides,
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *final],
         )
     )
     logging.basicConfig(handlers=[handler], level=max(level, logging.WARNING), force=True)
     logging.getLogger(OWN_LOGGERS).setLevel(level)
+    if not pretty:
+        _log_uncaught()
+
+
+def _log_uncaught() -> None:
+    """Log what ends the process or a thread as every error; Python itself prints its message."""
+    log = logging.getLogger(f"{OWN_LOGGERS}.process")
+
+    def of_process(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+        if not issubclass(kind, Exception):  # Ctrl-C
+            sys.__excepthook__(kind, error, traceback)
+            return
+        log.critical("process.crashed", exc_info=(kind, error, traceback))
+
+    def of_thread(failed: threading.ExceptHookArgs) -> None:
+        error = failed.exc_value
+        if error is not None and issubclass(failed.exc_type, Exception):
+            log.error("thread.crashed", exc_info=(failed.exc_type, error, failed.exc_traceback))
+
+    sys.excepthook, threading.excepthook = of_process, of_thread
 
 
 def _add_service(service: str) -> Processor:
@@ -108,35 +130,3 @@ def _personal_data(shown: bool) -> Processor:
         return event
 
     return choose
-
-
-def _without_messages(exc_info: _Raised) -> list[dict[str, Any]]:
-    """Return the traceback as dictionaries, without the messages of errors that may quote a caller."""
-    hidden = {type(error).__name__ for error in _chain(exc_info[1]) if not may_show(error)}
-    return _hide(_as_dicts(exc_info), hidden)
-
-
-def _hide(stacks: list[dict[str, Any]], hidden: set[str]) -> list[dict[str, Any]]:
-    for stack in stacks:
-        if stack["exc_type"] in hidden:
-            stack["exc_value"] = HIDDEN
-            stack["exc_notes"] = []
-            stack["syntax_error"] = None
-        else:
-            stack["exc_value"] = without_row_values(stack["exc_value"])
-        for inner in stack["exceptions"]:
-            _hide(inner, hidden)
-    return stacks
-
-
-def _chain(error: BaseException) -> list[BaseException]:
-    """Return the error, those that caused it, and those in groups."""
-    found: list[BaseException] = []
-    waiting: list[BaseException | None] = [error]
-    while waiting:
-        one = waiting.pop()
-        if one is not None and not any(one is known for known in found):
-            found.append(one)
-            waiting += [one.__cause__, one.__context__]
-            waiting += one.exceptions if isinstance(one, BaseExceptionGroup) else ()
-    return found

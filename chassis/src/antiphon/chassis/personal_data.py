@@ -1,9 +1,11 @@
 """What is personal in spans and logs: one rule for both.
 
 Personal is a name with the part `pii`, as `pii.text` or `lk.pii.user_transcript`; what OpenTelemetry's
-conventions say of prompts, answers, queries and people; and messages of errors that are not about servers.
+conventions and LiveKit say of prompts, answers, queries and people; and messages of errors that are not
+about servers.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -31,6 +33,8 @@ _CONVENTIONS = frozenset(
         "gen_ai.tool.call.result",
         "gen_ai.tool.definitions",
         "gen_ai.tool.description",
+        "lk.rpc.caller_identity",  # of LiveKit Agents, which marks an identity elsewhere
+        "lk.rpc.destination_identity",
         "url.full",
         "url.query",
         "user.id",
@@ -38,6 +42,12 @@ _CONVENTIONS = frozenset(
     }
 )
 _CONVENTION_PREFIXES = ("gen_ai.prompt.variable", "db.query.parameter", "http.request.header")
+# of LiveKit's spans: attributes of a caller by telephone, among them any header of the INVITE
+_SIP = "lk.sip."
+_SIP_IDS = frozenset(
+    f"{_SIP}{name}"
+    for name in ("callID", "callIDFull", "callStatus", "hostname", "ruleID", "trunkID", "trunkPhoneNumber")
+)
 # of span events whose attributes are the text
 _EVENTS = (
     "gen_ai.system",
@@ -50,12 +60,20 @@ _EVENTS = (
 # the texts of their errors name servers, settings and ids; those of other errors may quote a caller
 _SAFE_ERRORS = ("antiphon", "asyncpg", "nats", "uvicorn", "websockets")
 _ROW_VALUES = "\nDETAIL:"  # of an error of Postgres; what follows quotes the row
+# other errors of Postgres and of its driver quote the value that they refuse
+_VALUE = re.compile(
+    r"""(?s)(invalid input for query argument \$\d+: ).*|(invalid input syntax for [\w ]+: ).*|"""
+    r"""(value )".*"( is out of range for type [\w ]+)"""
+)
+_OF_SYSTEM = ("builtins", "socket", "ssl")  # libraries have errors of their own that are OSErrors
 
 
 def is_personal(name: str) -> bool:
     """Tell whether the attribute or log field of this name is personal."""
     if MARK in name and (name.startswith(FIELD_PREFIX) or MARK in name.split(".")):
         return True
+    if name.startswith(_SIP):
+        return name not in _SIP_IDS
     return name in _CONVENTIONS or name.startswith(_CONVENTION_PREFIXES)
 
 
@@ -76,9 +94,18 @@ def marked(name: str) -> str:
 
 def without_row_values(text: str) -> str:
     """Return the text of an error without the values that Postgres quotes."""
-    return text.split(_ROW_VALUES, 1)[0]
+    text = text.split(_ROW_VALUES, 1)[0]
+    return _VALUE.sub(_hide_value, text)
 
 
 def may_show(error: BaseException) -> bool:
     """Tell whether the message of an error is about servers, settings and ids only."""
-    return isinstance(error, OSError) or type(error).__module__.split(".")[0] in _SAFE_ERRORS
+    module = type(error).__module__.split(".")[0]
+    if isinstance(error, OSError) and module in _OF_SYSTEM:
+        return error.errno is not None or not error.args  # else anybody's sentence
+    return module in _SAFE_ERRORS
+
+
+def _hide_value(found: re.Match[str]) -> str:
+    query, syntax, before, after = found.groups(default="")
+    return f"{query or syntax or before}{HIDDEN}{after}"

@@ -2,7 +2,6 @@
 
 import os
 import sys
-import threading
 import time
 from collections.abc import Sequence
 
@@ -24,7 +23,6 @@ from antiphon.chassis import tracing
 from antiphon.chassis.personal_data import is_personal, is_personal_event, without_personal
 from antiphon.chassis.settings import LogSettings
 
-FLUSH_SECONDS = 2.0  # at the end of a process, then the remaining spans are lost
 EXPORT_SECONDS = 3.0  # for one export, retries included, when OTEL_EXPORTER_OTLP_TIMEOUT says nothing
 EXPORT_EVERY_MILLISECONDS = 2000  # when OTEL_BSP_SCHEDULE_DELAY says nothing: a killed job loses so much
 TIMEOUTS = ("OTEL_EXPORTER_OTLP_TIMEOUT", "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT")
@@ -54,11 +52,8 @@ class SpanExport:
             tracing.begins_here = self._sampler.takes
 
     def end(self) -> None:
-        """Export what is left, within the deadline."""
-        # A thread of its own: the SDK waits as long as its exporter, which retries.
-        ending = threading.Thread(target=self._provider.shutdown, name="flush spans", daemon=True)
-        ending.start()
-        ending.join(FLUSH_SECONDS)
+        """Export what is left, for as long as the exporter takes."""
+        self._provider.shutdown()
 
 
 def _exporter(name: str) -> SpanExporter:

@@ -2,6 +2,8 @@
 
 import os
 import sys
+import threading
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
 
 _ends: list[Callable[[], None]] = []  # of what sends metrics
 
+FLUSH_SECONDS = 2.0  # at the end of a process, then the remaining spans and metrics are lost
 ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 EXPORTERS = ("otlp", "console")
 
@@ -42,10 +45,15 @@ def configure(service: str, settings: LogSettings, *, push_metrics: bool = True)
 
 def flush() -> None:
     """Export the remaining spans and metrics before the process ends, within seconds."""
-    while _ends:
-        _ends.pop()()
-    if _export is not None:
-        _export.end()
+    # Threads of their own: the SDK waits as long as its exporters, which retry.
+    ends = [*_ends, *(() if _export is None else (_export.end,))]
+    _ends.clear()
+    ending = [threading.Thread(target=end, name="flush telemetry", daemon=True) for end in ends]
+    for thread in ending:
+        thread.start()
+    deadline = time.monotonic() + FLUSH_SECONDS
+    for thread in ending:
+        thread.join(max(0.0, deadline - time.monotonic()))
 
 
 def _pushes_metrics() -> bool:

@@ -59,7 +59,11 @@ def push(service: str) -> Callable[[], None]:
 
     exporter = _with_histograms(OTLPMetricExporter())
     resource = Resource.create({SERVICE_NAME: os.environ.get("OTEL_SERVICE_NAME", service)})
-    provider = MeterProvider([PeriodicExportingMetricReader(exporter)], resource=resource)
+    provider = MeterProvider(
+        [PeriodicExportingMetricReader(exporter)],
+        resource=resource,
+        shutdown_on_exit=False,  # it would wait for half a minute
+    )
     metrics.set_meter_provider(provider)
     bridge(histograms=False)
     return provider.shutdown

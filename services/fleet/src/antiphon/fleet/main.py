@@ -45,6 +45,7 @@ async def serve(settings: FleetSettings, stop: asyncio.Event) -> None:
             writing = BackgroundTask(DeletionCosts(workers, pods).run, name="deletion costs")
             stack.push_async_callback(writing.close)
             health.add("deletion costs", partial(_as_a_warning, writing))
+        await stack.enter_async_context(health.watched())
         app = create_app(workers, health, settings.warm_calls, settings.http_policy)
         await serve_http(app, settings.host, settings.port, stop)
 

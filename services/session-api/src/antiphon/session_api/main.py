@@ -86,6 +86,7 @@ async def serve(settings: ApiSettings, stop: asyncio.Event) -> None:
         dependencies.key_usage.start()
         stack.push_async_callback(dependencies.key_usage.close)
         app = create_app(dependencies)
+        await stack.enter_async_context(dependencies.health.watched())
         await serve_http(
             app,
             settings.host,

@@ -51,6 +51,7 @@ async def serve(settings: WebhookSettings, stop: asyncio.Event) -> None:
         identity = DeploymentCheck(bus, deployment)
         health = Health({"broker": bus.ready, "publish": bus.publishable, "deployment": identity.check})
         health.add("stopping", not_stopping(stop))
+        await stack.enter_async_context(health.watched())
         closing = await stack.enter_async_context(delayed(stop, settings.shutdown_delay_seconds))
         app = create_app(publisher, health, settings.http_policy)
         await serve_http(

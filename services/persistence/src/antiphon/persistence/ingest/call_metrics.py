@@ -18,6 +18,8 @@ from antiphon.contracts.events.turn import TurnSaved
 from antiphon.persistence import metrics
 
 LONGEST_SECONDS: Final = 86_400.0  # of a stage: what claims more is no measurement
+# of all else: an agent may claim 1e308, and a sum that has it never grows again
+MOST_SECONDS: Final = 1e7
 
 
 def _requested(_: SessionRequested) -> None:
@@ -30,7 +32,7 @@ def _adopted(_: SessionAdopted) -> None:
 
 def _closed(event: SessionClosed) -> None:
     metrics.calls_ended.add(1, event.reason.value, event.fault.value)
-    metrics.call_duration.record(event.duration_seconds)
+    metrics.call_duration.record(min(event.duration_seconds, MOST_SECONDS))
 
 
 def _failed(event: SessionFailed) -> None:
@@ -44,7 +46,7 @@ def _joined(_: AgentJoined) -> None:
 
 
 def _ready(event: AgentReady) -> None:
-    metrics.time_to_ready.record(event.ready_ms / 1000)
+    metrics.time_to_ready.record(min(event.ready_ms / 1000, MOST_SECONDS))
 
 
 def _left(event: AgentLeft) -> None:
@@ -57,7 +59,7 @@ def _error(event: AgentError) -> None:
 
 def _tool_completed(event: ToolCompleted) -> None:
     if event.duration_seconds is not None:
-        metrics.tool_duration.record(event.duration_seconds, event.status)
+        metrics.tool_duration.record(min(event.duration_seconds, MOST_SECONDS), event.status)
 
 
 def _turn_saved(event: TurnSaved) -> None:
