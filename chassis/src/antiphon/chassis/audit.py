@@ -23,7 +23,7 @@ from antiphon.contracts.audit import (
 )
 from antiphon.contracts.streams import AUDIT
 
-# A request has 8 s: it says in time that nothing was done, and answers what was done without a stored outcome.
+# A request has 8 s: it says in time that nothing was done, and answers what was done without an outcome.
 RECORD_SECONDS = 4.0
 OUTCOME_SECONDS = 2.5
 
