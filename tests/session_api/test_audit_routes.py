@@ -112,7 +112,7 @@ async def test_a_full_bucket_refuses_acts_and_says_so(
         assert (answer.status_code, "is full" in answer.json()["detail"]) == (503, True), answer.text
     assert (await admin.get(f"/v1/keys/{made['id']}")).json()["status"] == "active"
 
-    # full between an act and its outcome: the secret is told once, and not lost
+    # full between an act and its outcome: the answer has the only copy of the secret
     await _let_it_have(bus, 10_000)
     begin = Audit.begin
 

@@ -66,7 +66,7 @@ async def test_a_role_with_more_rights_is_no_login_and_who_sees_nothing_now_is_n
 
 
 async def test_what_another_role_granted_is_removed_too(access: "Access") -> None:
-    """Postgres warns only, when a membership is revoked that somebody else granted."""
+    """Postgres warns only, when a membership is revoked that another role granted."""
     await access.make("api=reader")
     connection = await access.connect("api")
     assert await connection.fetchval("select count(*) from event_log") == 0
