@@ -68,7 +68,10 @@ _FORGET = """do $$
 begin
     if current_setting('server_version_num')::integer >= 180000 then
         perform pg_clear_attribute_stats('public', '{table}', '{column}', false);
-    else
+    elsif exists (
+        select from pg_stats
+         where schemaname = 'public' and tablename = '{table}' and attname = '{column}')
+    then
         execute (
             select format('alter table public.%I alter column %I type text collate %s', '{table}', '{column}',
                           attcollation::regcollation)
