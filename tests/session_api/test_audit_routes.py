@@ -98,6 +98,42 @@ async def test_without_a_record_nothing_is_done(open_client: Open, bus: Bus) -> 
     assert (await admin.get(f"/v1/keys/{made['id']}")).json()["status"] == "active"
 
 
+async def test_a_full_bucket_refuses_acts_and_says_so(
+    open_client: Open, bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    admin = await open_client("acme")
+    made = (await admin.post("/v1/keys", json=WANTED)).json()
+    await _let_it_have(bus, 10)
+
+    answers = await asyncio.gather(
+        admin.post("/v1/keys", json=WANTED), admin.post(f"/v1/keys/{made['id']}/revoke")
+    )
+    for answer in answers:
+        assert (answer.status_code, "is full" in answer.json()["detail"]) == (503, True), answer.text
+    assert (await admin.get(f"/v1/keys/{made['id']}")).json()["status"] == "active"
+
+    # full between an act and its outcome: the answer has the only copy of the secret
+    await _let_it_have(bus, 10_000)
+    begin = Audit.begin
+
+    async def fills_it(self: Audit, act: Act) -> Any:
+        record = await begin(self, act)
+        await _let_it_have(bus, 10)
+        return record
+
+    monkeypatch.setattr(Audit, "begin", fills_it)
+    created = await admin.post("/v1/keys", json=WANTED)
+    assert created.status_code == 201, created.text
+    assert (await records(admin))[-1]["outcome"] == "unknown"
+
+
+async def _let_it_have(bus: Bus, more: int) -> None:
+    info = await bus.connection.api("STREAM.INFO.KV_audit")
+    await bus.connection.api(
+        "STREAM.UPDATE.KV_audit", info["config"] | {"max_bytes": info["state"]["bytes"] + more}
+    )
+
+
 async def test_a_tenant_sees_its_own_and_operators_see_all_without_telling_who_they_are(
     open_client: Open, bus: Bus
 ) -> None:

@@ -65,6 +65,41 @@ async def test_a_role_with_more_rights_is_no_login_and_who_sees_nothing_now_is_n
         await access.make("owner", tenant="acme", dsn=access.superuser_dsn)
 
 
+async def test_what_another_role_granted_is_removed_too(access: "Access") -> None:
+    """Postgres warns only, when a membership is revoked that another role granted."""
+    await access.make("api=reader")
+    connection = await access.connect("api")
+    assert await connection.fetchval("select count(*) from event_log") == 0
+    for _ in range(2):
+        await access.make(remove=["api"], dsn=access.superuser_dsn)
+
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        await connection.fetch("select * from event_log")
+    await connection.close()
+
+
+async def test_only_logins_of_ours_are_removed(access: "Access") -> None:
+    await access.make()
+    await access.execute(
+        f"create role {access.name('boss')} superuser login; create role {access.name('other')} login"
+    )
+    for name, reason in (
+        ("boss", "is superuser"),
+        ("owner", "is able to create roles"),
+        ("other", "there is nothing to remove"),
+        ("nobody", "there is no login"),
+    ):
+        with pytest.raises(SystemExit, match=reason):
+            await access.make(remove=[name], dsn=access.superuser_dsn)
+
+
+async def test_several_at_once_wait_for_each_other(access: "Access") -> None:
+    await access.make()
+    await asyncio.gather(*(access.make("api=reader", f"api{number}=reader") for number in range(4)))
+    connection = await access.connect("api3")
+    await connection.close()
+
+
 @pytest.mark.parametrize(
     ("login", "tenant", "reason"),
     [

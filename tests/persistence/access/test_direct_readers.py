@@ -13,6 +13,7 @@ from antiphon.contracts.events.usage import ModelUsage, UsageUpdated
 from antiphon.contracts.views import TABLES
 from antiphon.persistence.projections import PROJECTIONS
 from antiphon.persistence.rebuild.build import build
+from antiphon.persistence.rights.declaration import COUNTED
 
 if TYPE_CHECKING:
     from tests.persistence.access.conftest import Access
@@ -179,6 +180,50 @@ async def test_a_condition_of_the_reader_does_not_see_other_rows(readers: "Acces
     await connection.close()
 
 
+COUNTED_TEXTS = """
+select relname || '.' || attname from pg_statistic
+  join pg_class on pg_class.oid = starelid join pg_attribute on attrelid = starelid and attnum = staattnum
+ where relname = any($1::text[]) and atttypid = 'text'::regtype and not attname = any($2::text[])
+"""
+
+
+async def test_estimates_do_not_tell_texts_of_others(readers: "Access", database: Database) -> None:
+    """Statistics are of all rows: estimates of `<` around a common text differ, letter by letter."""
+    connection = await readers.connect("acme")
+
+    async def estimates() -> set[str]:
+        found = [
+            f"explain select * from turns where user_text < '{text}'"
+            for text in ("globex wants a s", "globex wants a u")
+        ]
+        return {str(await connection.fetchval(query)) for query in found}
+
+    for table in TABLES:  # as in the release before
+        columns = await database.pool.fetch(
+            "select attname from pg_attribute where attrelid = $1::regclass and attnum > 0", table
+        )
+        for (column,) in columns:
+            await database.pool.execute(f"alter table {table} alter column {column} set statistics 100")
+    await database.pool.execute(
+        "insert into turns select (jsonb_populate_record(turns, jsonb_build_object('turn', number))).*"
+        " from turns, generate_series(100, 3000) as number where user_text = $1",
+        SECRET,
+    )
+    await database.pool.execute("analyze")
+    assert len(await estimates()) == 2
+
+    await readers.make()
+    for build_again in (False, True):
+        if build_again:
+            for projection in PROJECTIONS:
+                await build(readers.superuser_dsn, database, projection)
+        else:
+            assert len(await estimates()) == 1
+        await database.pool.execute("analyze")
+        assert await database.pool.fetch(COUNTED_TEXTS, [*TABLES], [*COUNTED]) == []
+    await connection.close()
+
+
 async def test_a_reader_uses_the_index_of_its_tenant(readers: "Access") -> None:
     connection = await readers.connect("acme")
     await connection.execute("set enable_seqscan = off")
@@ -197,6 +242,27 @@ async def test_a_reader_that_is_removed_reads_nothing_in_its_open_connection(rea
     with pytest.raises(asyncpg.InvalidAuthorizationSpecificationError):
         await readers.connect("acme")
     await connection.close()
+
+
+async def test_a_reader_gets_no_tenant_but_its_own(readers: "Access") -> None:
+    with pytest.raises(SystemExit, match="acme exists, and is the reader of tenant acme"):
+        await readers.make("acme", tenant="globex")
+    await readers.make("acme", tenant="acme")
+
+
+async def test_rights_that_a_reader_has_otherwise_are_refused(readers: "Access") -> None:
+    analyst = readers.name("analyst")
+    await readers.execute(f"create role {analyst} login; grant select (tenant) on event_log to {analyst}")
+    with pytest.raises(SystemExit, match="analyst exists, and is granted select on event_log"):
+        await readers.make("analyst", tenant="acme")
+
+    for right in ("select on event_log", "truncate on sessions", "select on timeline_sessions"):
+        await readers.execute(f"grant {right} to public", "owner")
+        with pytest.raises(SystemExit, match=f"every role of the database has {right}"):
+            await readers.make("new", tenant="acme")
+        await readers.execute(f"revoke {right} from public", "owner")
+    await readers.execute("grant select on sessions to public", "owner")  # its rows are those of the tenant
+    await readers.make("new", tenant="acme")
 
 
 async def test_a_password_is_changed_while_connections_go_on(readers: "Access") -> None:

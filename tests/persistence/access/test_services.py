@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 import pytest
+from tests.fixtures.filled_log import FilledLog
 from tests.persistence.projections.test_retention import call
 
 from antiphon.chassis.audit import Audit
@@ -172,6 +173,28 @@ async def test_a_role_may_do_nothing_else(access: "Access", login: str, statemen
         with pytest.raises(DENIED):
             await connection.execute(statement)
     await connection.close()
+
+
+async def test_an_operator_of_the_builder_of_views_does_not_run_as_the_owner(
+    access: "Access", database: Database, new_session: "NewSession"
+) -> None:
+    """It may create operators in public, which fit the types of a query better than those of Postgres."""
+    sessions = [new_session("a"), new_session("b")]
+    await FilledLog(database).put([event for session in sessions for event in session.whole_call()])
+    await access.make("ingest=ingest", "views=projections")
+    await access.execute(
+        "create function public.joined(text, smallint) returns text language plpgsql as"
+        " $$ begin delete from public.event_log; return ''; end $$;"
+        " create operator public.|| (function = public.joined, leftarg = text, rightarg = smallint)",
+        "views",
+    )
+    ingest = await access.connect("ingest")
+    erased = sessions[0].session_id
+    assert await ingest.fetchval("select erase_session($1)", erased) > 0
+    await ingest.close()
+
+    left = await database.pool.fetch("select distinct session_id from event_log")
+    assert [row[0] for row in left] == [sessions[1].session_id]
 
 
 async def test_a_process_that_lacks_a_right_names_it_and_the_command(

@@ -23,6 +23,10 @@ from antiphon.contracts.audit import (
 )
 from antiphon.contracts.streams import AUDIT
 
+# A request has 8 s: it says in time that nothing was done, and answers what was done without an outcome.
+RECORD_SECONDS = 4.0
+OUTCOME_SECONDS = 2.5
+
 log = get_logger(__name__)
 
 
@@ -58,14 +62,20 @@ class Audit:
         Raises BusUnavailable, also StreamFull: then the act must not be done.
         """
         record = AuditRecord(new_audit_id(self._clock(), self._entropy(10)), self._clock(), act)
-        await self._store(record_key(act.tenant, record.id), encode(record))
+        try:
+            await self._store(record_key(act.tenant, record.id), encode(record), RECORD_SECONDS)
+        except BusError as error:
+            log.warning(
+                "audit.act_refused", extra={"kind": act.kind, "target": act.target, "error": str(error)}
+            )
+            raise
         return record
 
     async def end(self, record: AuditRecord, result: Result, reason: str | None = None) -> None:
         """Store what came of an act; if that fails, it is logged: the act was done all the same."""
         outcome = Outcome(self._clock(), result, reason)
         try:
-            await self._store(outcome_key(record.act.tenant, record.id), encode(outcome))
+            await self._store(outcome_key(record.act.tenant, record.id), encode(outcome), OUTCOME_SECONDS)
         except BusError:
             found = {"audit_id": record.id, "result": result}
             log.exception("audit.outcome_not_stored", extra=found)
@@ -86,8 +96,9 @@ class Audit:
             raise
         await self.end(record, "done")
 
-    async def _store(self, key: str, value: bytes) -> None:
+    async def _store(self, key: str, value: bytes, seconds: float) -> None:
         # Not `create`, which looks first: not everyone who writes records may read them. The key is new: when
         # it exists, an attempt whose answer was lost has made it.
-        if not await (await self._bus.bucket(AUDIT.name)).update(key, value, 0):
+        bucket = await self._bus.bucket(AUDIT.name)
+        if not await bucket.update(key, value, 0, timeout_seconds=seconds):
             log.debug("audit.stored_already", extra={"key": key})

@@ -64,9 +64,16 @@ class Bucket:
         if not await self._replace(key, value, entry.position if entry is not None else 0):
             raise KeyExists(key)
 
-    async def update(self, key: str, value: bytes, revision: int) -> bool:
+    async def update(
+        self,
+        key: str,
+        value: bytes,
+        revision: int,
+        *,
+        timeout_seconds: float = publishing.PUBLISH_DEADLINE_SECONDS,
+    ) -> bool:
         """Set the key's value if its revision is still this one; return whether it was."""
-        return await self._replace(key, value, revision)
+        return await self._replace(key, value, revision, timeout_seconds)
 
     async def delete(self, key: str) -> None:
         """Remove the key."""
@@ -133,18 +140,30 @@ class Bucket:
         await watched.start()
         return watched
 
-    async def _replace(self, key: str, value: bytes, revision: int) -> bool:
+    async def _replace(
+        self,
+        key: str,
+        value: bytes,
+        revision: int,
+        timeout_seconds: float = publishing.PUBLISH_DEADLINE_SECONDS,
+    ) -> bool:
         try:
-            await self._write(key, value, {publishing.EXPECTED_LAST: str(revision)})
+            await self._write(key, value, {publishing.EXPECTED_LAST: str(revision)}, timeout_seconds)
         except publishing.Refused as refusal:
             if refusal.err_code not in publishing.WRONG_LAST_SEQUENCE:
                 raise
             return False
         return True
 
-    async def _write(self, key: str, value: bytes, headers: dict[str, str]) -> None:
+    async def _write(
+        self,
+        key: str,
+        value: bytes,
+        headers: dict[str, str],
+        timeout_seconds: float = publishing.PUBLISH_DEADLINE_SECONDS,
+    ) -> None:
         out = Outgoing(self._prefix + key, value, message_id="", headers=headers)
-        await publishing.publish(self._connection, out, None, publishing.PUBLISH_DEADLINE_SECONDS)
+        await publishing.publish(self._connection, out, None, timeout_seconds)
 
 
 class WatchedBucket(Mapping[str, bytes]):

@@ -5,7 +5,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from antiphon.chassis.bus import BusUnavailable, HistoryGap, PayloadTooLarge
+from antiphon.chassis.bus import BusUnavailable, HistoryGap, PayloadTooLarge, StreamFull
 from antiphon.chassis.database import DatabaseUnavailable
 from antiphon.chassis.http import problem as http
 from antiphon.chassis.http.problem import MEDIA_TYPE, TYPE_BASE, Problem
@@ -61,6 +61,13 @@ def _as_problem(error: Exception) -> Problem:
             return error
         case RequestValidationError():
             return _invalid(error)
+        case StreamFull():
+            return Problem(
+                503,
+                "broker-unavailable",
+                "A stream or bucket of the event broker is full: its operator has to make room.",
+                retry_after_seconds=30,
+            )
         case BusUnavailable() | HistoryGap():
             return broker_unavailable()
         case DatabaseUnavailable():

@@ -10,6 +10,7 @@ import typer
 
 from antiphon.chassis.database import REFUSED, TRANSIENT
 from antiphon.chassis.postgres import connect
+from antiphon.contracts.views import TABLES
 from antiphon.persistence.access.passwords import ITERATIONS, read_passwords, verifier
 from antiphon.persistence.access.roles import (
     Login,
@@ -17,6 +18,7 @@ from antiphon.persistence.access.roles import (
     Role,
     check_group,
     check_login,
+    check_removal,
     group_names,
     group_statements,
     login_statements,
@@ -26,7 +28,7 @@ from antiphon.persistence.access.roles import (
 )
 from antiphon.persistence.errors import POSTGRES_ERRORS
 from antiphon.persistence.migrations import SchemaMismatch, check
-from antiphon.persistence.rights.declaration import ANALYST, Access
+from antiphon.persistence.rights.declaration import ANALYST, RIGHTS, Access
 from antiphon.persistence.rights.secure import all_statements, read_access
 
 if TYPE_CHECKING:
@@ -34,6 +36,10 @@ if TYPE_CHECKING:
 
 CANNOT_CONNECT: tuple[type[Exception], ...] = (*REFUSED, *TRANSIENT)
 Say = Callable[[str], object]
+GRANTORS_COUNT = 16  # the version of Postgres since which a membership belongs to the one who granted it
+# Two of these would change the same rights at once, which Postgres refuses with an internal error.
+ONE_AT_A_TIME = "lock table access_roles in share row exclusive mode"
+RIGHTED = sorted({table for tables in RIGHTS.values() for table in tables})
 LOCK_TIMEOUT = "10s"  # row-level security waits for those who use a view
 NOT_SUPERUSER = (
     "The locks of leases stay open to direct readers, who could stop ingest: run this once as a superuser, "
@@ -51,9 +57,35 @@ select json_build_object(
     'member_of', array(
         select distinct pg_get_userbyid(roleid)::text from pg_auth_members
          where member = pg_roles.oid order by 1),
+    'granted', array(
+        select json_build_array(pg_get_userbyid(roleid), pg_get_userbyid(grantor)) from pg_auth_members
+         where member = pg_roles.oid order by pg_get_userbyid(roleid), pg_get_userbyid(grantor)),
     'owns', exists (select from pg_class where relowner = pg_roles.oid)
-           or exists (select from pg_database where datdba = pg_roles.oid))::text
+           or exists (select from pg_database where datdba = pg_roles.oid),
+    'can_login', rolcanlogin,
+    'tenant', (select tenant from tenant_readers where role = rolname),
+    'given', array(
+        select lower(privilege_type) || ' on ' || relation.oid::regclass
+          from pg_class as relation
+         cross join lateral (
+                select relacl as acl union all
+                select attacl from pg_attribute where attrelid = relation.oid) as acls,
+               aclexplode(acl)
+         where grantee = pg_roles.oid
+         union select 'execute on ' || oid::regprocedure from pg_proc, aclexplode(proacl)
+         where grantee = pg_roles.oid order by 1))::text
   from pg_roles where rolname = $1
+"""
+# A tenant's reader is one of all: it could read or change this, whatever its group may.
+_PUBLIC = """
+select distinct lower(privilege_type) || ' on ' || relname
+  from pg_class, lateral (
+         select relacl as acl union all
+         select attacl from pg_attribute where attrelid = pg_class.oid) as acls,
+       aclexplode(acl)
+ where relnamespace = 'public'::regnamespace and grantee = 0
+   and (relname = any($1::text[]) or relname = any($2::text[]) and privilege_type <> 'SELECT')
+ order by 1
 """
 _WITH_RIGHTS = """
 select distinct quote_ident(pg_get_userbyid(grantee)) as role
@@ -119,28 +151,48 @@ async def roles(dsn: str, plan: Plan, *, apply: bool, say: Say) -> None:
 async def _roles(connection: "Connection", plan: Plan, apply: bool, say: Say) -> None:
     access = await read_access(connection)
     groups = group_names(access, plan.prefix)
-    await _check(connection, plan, groups)
+    removal = await _check(connection, plan, access, groups)
     unread = await connection.fetch(_WITH_RIGHTS, [table.name for table in access.views], [*groups.values()])
     if apply:
-        await _make(connection, plan, access, groups)
+        await _make(connection, plan, access, groups, removal)
         _tell(plan, groups, say)
         if not access.superuser:
             say(NOT_SUPERUSER)
     else:
-        _print(plan, access, groups, say)
+        _print(plan, access, groups, removal, say)
     for (role,) in unread:
         start = "" if apply else "-- "
         say(f"{start}{role} may select views, and sees no rows of them: grant {groups[ANALYST]} to it")
 
 
-async def _check(connection: "Connection", plan: Plan, groups: Mapping[str, str]) -> None:
+async def _check(
+    connection: "Connection", plan: Plan, access: Access, groups: Mapping[str, str]
+) -> list[str]:
+    """Return the statements that remove logins, once nothing speaks against the plan. Raises Refused."""
     for group in groups.values():
         check_group(await _role(connection, group))
     for login in plan.logins:
         check_login(login, groups, await _role(connection, login.name))
+    if any(login.tenant is not None for login in plan.logins):
+        await _check_public(connection, access)
+    by_grantor = connection.get_server_version().major >= GRANTORS_COUNT
+    removal: list[str] = []
     for name in plan.remove:
-        if name in groups.values() or await _role(connection, name) is None:
-            raise Refused(f"there is no login {name} to remove")
+        role = check_removal(name, await _role(connection, name), groups, access.owner)
+        removal += removal_statements(role, groups, by_grantor=by_grantor)
+    return removal
+
+
+async def _check_public(connection: "Connection", access: Access) -> None:
+    internal = [table for table in RIGHTED if table not in TABLES and table != "tenant_readers"]
+    internal += [table.name for table in access.views if table.name not in TABLES]
+    if found := [
+        right for (right,) in await connection.fetch(_PUBLIC, internal, [*TABLES, "tenant_readers"])
+    ]:
+        raise Refused(
+            f"every role of the database has {', '.join(found)}, and a reader of a tenant would have it too: "
+            f"revoke {found[0]} from public"
+        )
 
 
 async def _role(connection: "Connection", name: str) -> Role | None:
@@ -148,13 +200,20 @@ async def _role(connection: "Connection", name: str) -> Role | None:
     return None if found is None else msgspec.json.decode(found, type=Role)
 
 
-async def _make(connection: "Connection", plan: Plan, access: Access, groups: Mapping[str, str]) -> None:
+async def _make(
+    connection: "Connection",
+    plan: Plan,
+    access: Access,
+    groups: Mapping[str, str],
+    removal: Sequence[str],
+) -> None:
     setting = await connection.fetchval("select current_setting('scram_iterations', true)")
     secrets = {
         name: verifier(password, int(setting or ITERATIONS)) for name, password in plan.passwords.items()
     }
     async with connection.transaction():
-        for statement in _statements(plan, access, groups, secrets):
+        await connection.execute(ONE_AT_A_TIME)
+        for statement in (*_statements(plan, access, groups, secrets), *removal):
             await connection.execute(statement)
         for statement in all_statements(await read_access(connection)):
             await connection.execute(statement)
@@ -169,8 +228,6 @@ def _statements(
     yield from group_statements(access, groups)
     for login in plan.logins:
         yield from login_statements(login, groups, secrets.get(login.name))
-    for name in plan.remove:
-        yield from removal_statements(name, groups)
 
 
 def _tell(plan: Plan, groups: Mapping[str, str], say: Say) -> None:
@@ -187,10 +244,10 @@ def _tell(plan: Plan, groups: Mapping[str, str], say: Say) -> None:
         say(f"{name}: has no access any more, and cannot log in.")
 
 
-def _print(plan: Plan, access: Access, groups: Mapping[str, str], say: Say) -> None:
+def _print(plan: Plan, access: Access, groups: Mapping[str, str], removal: Sequence[str], say: Say) -> None:
     say("-- Run this in the database with psql -v ON_ERROR_STOP=1, as a role that may do all of it.")
     say("begin;")
-    for statement in _statements(plan, access, groups, {}):
+    for statement in (ONE_AT_A_TIME, *_statements(plan, access, groups, {}), *removal):
         say(f"{statement};")
     for statement in all_statements(msgspec.structs.replace(access, roles=dict(groups))):
         say(f"{statement};")

@@ -53,6 +53,10 @@ class Role(Struct, frozen=True):
     powers: list[str]  # such as superuser
     member_of: list[str]
     owns: bool  # tables of this database
+    can_login: bool
+    tenant: str | None = None  # that it reads directly
+    given: list[str] = []  # rights that are its own, not those of a group
+    granted: list[tuple[str, str]] = []  # the groups that it is a member of, and who made it one
 
 
 def read_login(text: str, tenant: str | None) -> Login:
@@ -132,14 +136,35 @@ def login_statements(login: Login, groups: Mapping[str, str], secret: str | None
     return found
 
 
-def removal_statements(name: str, groups: Mapping[str, str]) -> list[str]:
-    """Return what takes all access from a login; its open connections can read nothing from then on."""
-    role = quoted(name)
+def removal_statements(role: Role, groups: Mapping[str, str], *, by_grantor: bool) -> list[str]:
+    """Return what takes all access from a login; its open connections can read nothing from then on.
+
+    Since Postgres 16 a membership is taken back from the one who granted it, or stays (`by_grantor`).
+    """
+    name = quoted(role.name)
+    granted = [(group, grantor) for group, grantor in role.granted if group in groups.values()]
     return [
-        *(f"revoke {quoted(group)} from {role}" for group in groups.values()),
-        f"delete from tenant_readers where role = {_text(name)}",
-        f"alter role {role} nologin",
+        *(
+            f"revoke {quoted(group)} from {name}{f' granted by {quoted(grantor)}' if by_grantor else ''}"
+            for group, grantor in granted
+        ),
+        f"delete from tenant_readers where role = {_text(role.name)}",
+        f"alter role {name} nologin",
     ]
+
+
+def check_removal(name: str, role: Role | None, groups: Mapping[str, str], owner: str) -> Role:
+    """Return a role whose access can be taken. Raises Refused if it is no login of ours."""
+    if role is None or name in groups.values():
+        raise Refused(f"there is no login {name} to remove")
+    if role.powers or name == owner:
+        what = ", ".join(role.powers) or "the owner of the tables"
+        raise Refused(f"{name} is {what}: that is no login of `roles`, and is not removed")
+    if role.can_login and role.tenant is None and not set(role.member_of) & set(groups.values()):
+        raise Refused(
+            f"{name} is a member of none of {', '.join(groups.values())}: there is nothing to remove"
+        )
+    return role
 
 
 def check_group(known: Role | None) -> None:
@@ -161,6 +186,10 @@ def check_login(login: Login, groups: Mapping[str, str], known: Role | None) -> 
     more = [*known.powers, *(f"a member of {role}" for role in known.member_of if role not in wanted)]
     if login.tenant is not None and known.owns:
         more.append("owner of tables")
+    if login.tenant is not None and known.given:
+        more.append(f"granted {', '.join(known.given)}")
+    if login.tenant is not None and known.tenant not in {None, login.tenant}:
+        more.append(f"the reader of tenant {known.tenant}")
     if more:
         raise Refused(
             f"the role {login.name} exists, and is {', '.join(more)}: name a login of its own, or take that "

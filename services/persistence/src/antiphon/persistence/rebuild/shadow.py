@@ -19,6 +19,7 @@ from antiphon.contracts.cursor import Cursor
 from antiphon.contracts.subjects import PARTITIONS
 from antiphon.persistence.projection import Projection
 from antiphon.persistence.projection.tables import create_statements, index_statements
+from antiphon.persistence.rights.declaration import no_statistics, uncounted_columns
 from antiphon.persistence.rights.secure import owner_of_views
 
 if TYPE_CHECKING:
@@ -133,6 +134,11 @@ async def create(connection: "Connection", projection: Projection, by: str) -> N
         await connection.execute(f"set local search_path = {search_path(projection.name)}")
         for table in projection.tables:
             await connection.execute(create_statements(table.table)[0])
+            texts = [
+                name for name, kind in table.sql_types.items() if kind == "text" and name not in table.arrays
+            ]
+            for column in uncounted_columns(table.name, texts):
+                await connection.execute(no_statistics(table.name, column))
         await connection.execute(
             f"create table {schema}.projection_checkpoints (like public.projection_checkpoints including all)"
         )

@@ -50,10 +50,34 @@ RIGHTS: Mapping[str, Mapping[str, str]] = MappingProxyType(
 READ_BY_READER = frozenset({"sessions", "turns", "usage", "daily", "timeline"})
 FUNCTIONS: Mapping[str, tuple[str, ...]] = MappingProxyType({INGEST: ("erase_session(text)",)})
 
+# The text columns that may have statistics. `explain` shows estimates, which are made from the values of all
+# tenants: by them a reader finds texts of others, letter by letter.
+COUNTED = frozenset(
+    {"tenant", "session_id", "status", "kind", "lane", "state", "agent_state", "user_state", "language"}
+    | {"provider", "model"}
+)
+
 ALL_ROWS = "antiphon_all"  # the policies
 OWN_TENANT = "antiphon_tenant"
 OWN_ROW = "antiphon_own"
 _OF_THE_ROLE = "tenant = (select tenant from public.tenant_readers where role = current_user)"
+
+
+# Statistics that are there: before Postgres 18 only a change of the type forgets them, here to the same one.
+_FORGET = """do $$
+begin
+    if current_setting('server_version_num')::integer >= 180000 then
+        perform pg_clear_attribute_stats('public', '{table}', '{column}', false);
+    elsif exists (
+        select from pg_stats
+         where schemaname = 'public' and tablename = '{table}' and attname = '{column}')
+    then
+        execute (
+            select format('alter table public.%I alter column %I type text collate %s', '{table}', '{column}',
+                          attcollation::regcollation)
+              from pg_attribute where attrelid = 'public.{table}'::regclass and attname = '{column}');
+    end if;
+end $$"""
 
 
 class ViewTable(Struct, frozen=True):
@@ -64,6 +88,7 @@ class ViewTable(Struct, frozen=True):
     secured: bool
     columns: frozenset[str]
     policies: dict[str, list[str]]  # the roles of each
+    counted: list[str] = []  # the text columns of which Postgres makes statistics
 
 
 class Access(Struct, frozen=True):
@@ -153,4 +178,22 @@ def _policies(roles: Mapping[str, str], table: ViewTable) -> list[str]:
             found.append(f"create policy {policy} on {name} {rows.format(', '.join(map(quoted, to)))}")
     if not table.secured:
         found.append(f"alter table {name} enable row level security")
+    if tenants:
+        found += [statement for column in table.counted for statement in _uncounted(table.name, column)]
     return found
+
+
+def uncounted_columns(table: str, columns: Iterable[str]) -> list[str]:
+    """Return which text columns of a table of a view may have no statistics, as direct readers see those."""
+    return [column for column in columns if table in TABLES and column not in COUNTED]
+
+
+def no_statistics(table: str, column: str) -> str:
+    """Return the statement by which Postgres makes no statistics of a column from now on."""
+    return f"alter table {quoted(table)} alter column {quoted(column)} set statistics 0"
+
+
+def _uncounted(table: str, column: str) -> tuple[str, ...]:
+    if not uncounted_columns(table, [column]):
+        return ()
+    return no_statistics(table, column), _FORGET.format(table=table, column=column)

@@ -46,6 +46,11 @@ select json_build_object(
             'columns', array(
                 select attname from pg_attribute
                  where attrelid = relation.oid and attnum > 0 and not attisdropped),
+            'counted', array(
+                select attname from pg_attribute
+                 where attrelid = relation.oid and attnum > 0 and not attisdropped
+                   and atttypid = 'text'::regtype and attstattarget is distinct from 0
+                 order by attnum),
             'policies', (
                 select coalesce(json_object_agg(polname, array(
                            select pg_get_userbyid(member)::text from unnest(polroles) as member)), '{}')

@@ -6,6 +6,8 @@ tables are empty and nothing else changes.
 
 from alembic import op
 
+from antiphon.persistence.sql import read_sql
+
 revision = "0010"
 down_revision = "0009"
 # Code of 0005 calls the same functions, and ignores the new tables.
@@ -29,8 +31,7 @@ STATEMENTS = (
     # without a policy only the owner reads it: `roles` adds one by which a reader sees its own row
     "alter table tenant_readers enable row level security",
     # a role that may call it can erase a session, with a trace; nobody else needs to delete from the log
-    "alter function erase_session(text) security definer",
-    "alter function erase_session(text) set search_path = pg_catalog, public, pg_temp",
+    read_sql("antiphon.persistence.migrations", "versions/0010_erase_session.sql"),
     "revoke all on function erase_session(text) from public",
     # pg_temp is searched first unless it is named: a caller's own table would be read as the owner
     "alter function projection_lag(text[]) set search_path = pg_catalog, public, pg_temp",
