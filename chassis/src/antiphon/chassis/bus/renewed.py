@@ -54,11 +54,22 @@ class RenewedClient(Client):
         self._user_jwt_cb = options.pop("user_jwt_cb", self._user_jwt_cb)
         self.options.update(options)
 
+    async def _process_connect_init(self) -> None:
+        # nats-py ends its attempts for good after an error that it does not know, such as of a damaged INFO
+        try:
+            await super()._process_connect_init()
+        except (Error, OSError, TimeoutError):
+            raise
+        except Exception as error:
+            raise Error(f"the server cannot be understood: {error!r}") from error
+
     def _connect_command(self) -> bytes:
         # nats-py follows the server's word: without TLS it would send the credentials in the clear.
         secure = self._server_info.get("tls_required")
         scheme = self._current_server.uri.scheme if self._current_server is not None else ""
-        if self.access is not None and self.access.uses_tls and scheme != "wss" and not secure:
+        # With ws:// it makes no TLS either, whatever that word is.
+        encrypted = scheme == "wss" or (secure and scheme != "ws")
+        if self.access is not None and self.access.uses_tls and not encrypted:
             raise TlsNotOffered("the server does not offer TLS, which the settings require")
         self._mark_as_tls()
         return super()._connect_command()
