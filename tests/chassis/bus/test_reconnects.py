@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 from tests.chassis.bus.consumers import until
-from tests.chassis.bus.test_rotation import Server, open_buses, refused, start, works
+from tests.chassis.bus.test_rotation import Server, open_buses, refused, start, unready, works
 from tests.fixtures.certificates import put
 from tests.fixtures.locked_nats import quoted
 from tests.fixtures.nats_operator import Operator
 from tests.fixtures.nats_servers import Certificates
 
 from antiphon.chassis.bus import Bus
+from antiphon.chassis.bus.renewed import RENEW_SECONDS
 from antiphon.chassis.nats_access import NatsAccess
 from antiphon.chassis.nats_config import accounts, as_config
 from antiphon.chassis.nats_users import SERVICES
@@ -107,6 +108,38 @@ async def test_an_authority_with_a_plain_websocket_sends_nothing(tmp_path: Path)
     finally:
         await runner.cleanup()
     assert PASSWORD.encode() not in b"".join(sent)
+
+
+async def test_a_url_that_becomes_tls_is_not_connected_to_without_it(
+    start: Callable[[str], Server], open_buses: list[Bus], tmp_path: Path
+) -> None:
+    server = start("")
+    url = put(tmp_path / "url", server.url.encode())
+    bus = await server.connect(NatsAccess(url_file=url))
+    open_buses.append(bus)
+
+    put(url, server.url.replace("nats:", "tls:").encode())
+    server.stop()
+    await until(lambda: not bus.connection.connected.is_set())
+    await asyncio.sleep(RENEW_SECONDS)
+    server.launch()
+
+    await unready(bus, "does not offer TLS")
+
+
+async def test_a_user_in_the_url_may_become_a_token(
+    start: Callable[[str], Server], open_buses: list[Bus], tmp_path: Path
+) -> None:
+    server = start(f"authorization {{ user: ann, password: {PASSWORD} }}\n")
+    url = put(tmp_path / "url", server.url.replace("//", f"//ann:{PASSWORD}@").encode())
+    bus = await server.connect(NatsAccess(url_file=url))
+    open_buses.append(bus)
+
+    put(url, server.url.replace("//", "//t0ken@").encode())
+    server.configure("authorization { token: t0ken }\n")
+    server.restart()
+
+    await works(bus)
 
 
 async def test_a_user_is_replaced_by_one_that_hears_the_inboxes_of_both(
