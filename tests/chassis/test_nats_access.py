@@ -1,6 +1,7 @@
 """Several URLs, users, tokens, credentials and TLS, on real servers; no secret is ever shown."""
 
 import asyncio
+import os
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -180,6 +181,18 @@ def test_a_key_with_a_password_is_refused_without_asking_for_it(certificates: Ce
         NatsAccess(cert=cert, key=locked)
     with pytest.raises(ValueError, match="ANTIPHON_NATS_KEY"):
         NatsAccess(cert=cert, key=certificates.folder / "ca.key")
+
+
+@pytest.mark.parametrize("setting", ["creds", "ca", "cert", "key"])
+def test_a_pipe_or_device_in_place_of_a_file_is_refused_and_not_waited_for(
+    setting: str, tmp_path: Path, certificates: Certificates
+) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for path in (pipe, Path("/dev/zero")):
+        settings = {"cert": certificates.folder / "client.pem", setting: path}
+        with pytest.raises(ValueError, match=f"ANTIPHON_NATS_{setting.upper()} is .*no such file"):
+            NatsAccess(**settings)  # type: ignore[arg-type]
 
 
 def test_services_and_recorder_read_the_same(

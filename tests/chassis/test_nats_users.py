@@ -89,6 +89,10 @@ PUBLISHES = {
     "$JS.API.STREAM.PURGE.KV_audit": set(),
     "$JS.API.DIRECT.GET.KV_flows": {"session-api", "agent-worker", "flow-publisher", "backup"},
     "$JS.API.STREAM.MSG.GET.KV_keys": {"session-api", "backup"},
+    # with the info of a bucket come the names of its keys: digests of API keys, tenants, flows
+    "$JS.API.STREAM.INFO.KV_keys": {"session-api", "backup", "persistence"},
+    "$JS.API.STREAM.INFO.KV_audit": {"session-api", "backup", "persistence", "flow-publisher"},
+    "$JS.API.STREAM.INFO.KV_flow_drafts": {"session-api", "backup", "persistence"},
     "$JS.API.DIRECT.GET.SESSIONS": {
         "session-api",
         "webhook-ingest",

@@ -61,7 +61,8 @@ class NatsAccess:
         except ValueError as error:
             raise InvalidAccess(f"{URL} {error}") from None
         for variable, path in ((CREDS, self.creds), (CA, self.ca), (CERT, self.cert), (KEY, self.key)):
-            if path is not None and not os.access(path, os.R_OK):
+            # a pipe would block for ever, and a device would not end
+            if path is not None and not (os.access(path, os.R_OK) and path.is_file()):
                 raise InvalidAccess(f"{variable} is {_shown(path)}: no such file, or not readable")
         if (self.user is None) != (self.password is None):
             raise InvalidAccess(f"{USER} and {PASSWORD} must be set together")
@@ -228,16 +229,15 @@ def _without_user(parts: SplitResult) -> str:
 
 
 def _signing(creds: Path) -> dict[str, Any]:
-    # The file is read again at each connect: a rotated one is used without a restart.
+    # Read once: nats-py calls these in each attempt, and an error in them would end its attempts for good.
+    token, key = _read_creds(creds)
+
     def sign(nonce: str) -> bytes:
         from nacl.signing import SigningKey
 
-        return b64encode(SigningKey(_read_creds(creds)[1]).sign(nonce.encode()).signature)
+        return b64encode(SigningKey(key).sign(nonce.encode()).signature)
 
-    def jwt() -> bytes:
-        return _read_creds(creds)[0].encode()
-
-    return {"signature_cb": sign, "user_jwt_cb": jwt}
+    return {"signature_cb": sign, "user_jwt_cb": token.encode}
 
 
 def _read_creds(path: Path) -> tuple[str, bytes]:
@@ -250,9 +250,12 @@ def _read_creds(path: Path) -> tuple[str, bytes]:
     except ImportError as error:
         raise InvalidAccess(f"{CREDS} needs the package pynacl: pip install pynacl") from error
     try:
-        jwt, seed = _block(path.read_text(), "JWT"), _block(path.read_text(), "SEED")
+        text = read_secret(CREDS, path)
+        jwt, seed = _block(text, "JWT"), _block(text, "SEED")
         raw = b32decode(seed + "=" * (-len(seed) % 8))[_SEED_PREFIX_BYTES:][:_SEED_BYTES]
-    except (ValueError, OSError) as error:
+    except InvalidSecretFile as error:
+        raise InvalidAccess(str(error)) from None
+    except ValueError as error:
         raise InvalidAccess(f"{CREDS} is {str(path)!r}: not the credentials of a NATS user") from error
     if not seed.startswith("SU") or len(raw) != _SEED_BYTES:
         raise InvalidAccess(f"{CREDS} is {str(path)!r}: it holds no seed of a user")

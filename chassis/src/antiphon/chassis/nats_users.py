@@ -99,6 +99,7 @@ def _acks(names: Iterable[str]) -> tuple[str, ...]:
 
 
 _INGEST = tuple(consumer.name for consumer in CONSUMERS)
+# with the info of a bucket come the names of its keys, if a request asks for them
 _DEFINITIONS = (*_info(SESSIONS.name, *_of_buckets(*BUCKETS)), *_consumers("INFO", _INGEST))
 _IDENTITY = f"$KV.{DEPLOYMENT.name}.*"
 _RECORDED = (
@@ -167,7 +168,8 @@ SERVICES: dict[str, Rights] = {
         asks=(
             *_events((Family.LIVEKIT,)),
             PROBE,
-            *_DEFINITIONS,
+            *_info(SESSIONS.name, *_of_buckets(ROOMS, DEPLOYMENT)),
+            *_consumers("INFO", _INGEST),
             *_single(SESSIONS.name),
         ),
         reads=_direct(SESSIONS.name, *_of_buckets(ROOMS, DEPLOYMENT)),
@@ -184,7 +186,7 @@ SERVICES: dict[str, Rights] = {
     "recorder": _RECORDER,  # in an agent of one's own
     "flow-publisher": Rights(
         account="FLOW_PUBLISHER",
-        asks=(*_keys(FLOWS, AUDIT), *_info(*_of_buckets(*BUCKETS))),
+        asks=(*_keys(FLOWS, AUDIT), *_info(*_of_buckets(FLOWS, AUDIT))),
         reads=_direct(*_of_buckets(FLOWS)),
     ),
     "fleet": Rights(hears=(ALL_WORKERS,)),

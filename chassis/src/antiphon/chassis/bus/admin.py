@@ -152,10 +152,12 @@ def _size(size: int) -> str:
     return f"{size / (1 << 30):.1f} GiB" if size >= 1 << 30 else f"{size / (1 << 20):.0f} MiB"
 
 
-async def ensure_buckets(connection: Connection, replicas: int | None = None) -> None:
+async def ensure_buckets(
+    connection: Connection, replicas: int | None = None, buckets: Iterable[BucketDefinition] = BUCKETS
+) -> None:
     """Create the buckets that are missing, and verify all (see Bus.ensure_buckets)."""
     differences: list[str] = []
-    for config in map(bucket_config, BUCKETS):
+    for config in map(bucket_config, buckets):
         found = await _stream(connection, config["name"])
         if found is None:
             await reserve(connection, "CREATE", config | {"num_replicas": replicas or 1})
@@ -186,11 +188,13 @@ async def create_consumers(
             raise
 
 
-async def verify(connection: Connection, replicas: int | None = None) -> None:
+async def verify(
+    connection: Connection, replicas: int | None = None, buckets: Iterable[BucketDefinition] = BUCKETS
+) -> None:
     """Verify everything and change nothing (see Bus.verify)."""
     differences: list[str] = []
     streams: set[str] = set()
-    for config in _stream_configs(replicas):
+    for config in _stream_configs(replicas, buckets):
         found = await _stream(connection, config["name"])
         if found is not None:
             streams.add(config["name"])
@@ -222,10 +226,10 @@ async def reset_consumer(connection: Connection, consumer: ConsumerDefinition, s
         raise ConsumerLost(f"{consumer.name} cannot be reset to {start}: {error}") from error
 
 
-def _stream_configs(replicas: int | None = None) -> list[Config]:
+def _stream_configs(replicas: int | None, buckets: Iterable[BucketDefinition]) -> list[Config]:
     # Not part of the definition: an operator may change it, unless a setting says how many there are.
     extra = {} if replicas is None else {"num_replicas": replicas}
-    configs = [stream_config(stream) for stream in STREAMS] + [bucket_config(bucket) for bucket in BUCKETS]
+    configs = [stream_config(stream) for stream in STREAMS] + list(map(bucket_config, buckets))
     return [config | extra for config in configs]
 
 

@@ -1,7 +1,7 @@
 """The bus: publish, pull, read, announce and subscribe over NATS JetStream."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 
 from antiphon.chassis.bus import admin, publish, read, requests, stored
@@ -18,7 +18,7 @@ from antiphon.chassis.bus.subscribe import QUEUE_BYTES, Subscription, Subscripti
 from antiphon.chassis.library_log import get_logger
 from antiphon.chassis.nats_access import NatsAccess
 from antiphon.chassis.retry import retrying
-from antiphon.contracts.streams import SESSIONS, ConsumerDefinition
+from antiphon.contracts.streams import BUCKETS, SESSIONS, BucketDefinition, ConsumerDefinition
 
 log = get_logger(__name__)
 
@@ -173,13 +173,15 @@ class Bus:
                 self.connection, create_streams=create_streams, replicas=replicas, max_bytes=max_bytes
             )
 
-    async def ensure_buckets(self, replicas: int | None = None) -> None:
-        """Create the buckets of the contract that do not exist yet, and verify them.
+    async def ensure_buckets(
+        self, replicas: int | None = None, buckets: Iterable[BucketDefinition] = BUCKETS
+    ) -> None:
+        """Create the buckets of the contract, or those given, that do not exist yet, and verify them.
 
         Raises DefinitionMismatch.
         """
         async with _deadline("ensure_buckets"):
-            await admin.ensure_buckets(self.connection, replicas)
+            await admin.ensure_buckets(self.connection, replicas, buckets)
 
     async def ensure_consumer(self, consumer: ConsumerDefinition) -> None:
         """Create a consumer that does not exist, never its stream.
@@ -189,19 +191,25 @@ class Bus:
         async with _deadline("ensure_consumer"):
             await admin.create_consumers(self.connection, [consumer])
 
-    async def verify(self, *, wait_seconds: float = 0.0, replicas: int | None = None) -> None:
+    async def verify(
+        self,
+        *,
+        wait_seconds: float = 0.0,
+        replicas: int | None = None,
+        buckets: Iterable[BucketDefinition] = BUCKETS,
+    ) -> None:
         """Check that the streams, consumers and buckets of the contract exist as defined.
 
         Waits for those that do not exist: another service may be about to create them. The number of
-        replicas is checked only when it is given.
+        replicas is checked only when it is given, and of the buckets only those that are given.
         Raises DefinitionMismatch.
         """
         retry = retrying(DefinitionMissing, timeout_seconds=wait_seconds)
-        await retry(self._verify, replicas)
+        await retry(self._verify, replicas, tuple(buckets))
 
-    async def _verify(self, replicas: int | None) -> None:
+    async def _verify(self, replicas: int | None, buckets: Iterable[BucketDefinition]) -> None:
         async with _deadline("verify"):
-            await admin.verify(self.connection, replicas)
+            await admin.verify(self.connection, replicas, buckets)
 
     async def stream_state(self) -> StreamState | None:
         """Return the state of the stream of events, or None if it does not exist."""

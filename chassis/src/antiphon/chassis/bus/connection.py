@@ -70,6 +70,7 @@ class Connection:
         self._last_error: Exception | None = None
         self.client = NatsClient()
         self.connected = asyncio.Event()
+        self._inbox_prefix = access.inbox_prefix  # of the user at the start: its replacement must hear it too
         self.inbox = Inbox(self.new_inbox())
         self._not_permitted: dict[tuple[str, str], str] = {}  # verb, subject: why
         self._subscriptions: dict[ServerSubscription, int] = {}
@@ -107,7 +108,7 @@ class Connection:
 
     def new_inbox(self) -> str:
         """Return a unique reply subject, which the user of this connection may subscribe to."""
-        return f"{self.access.inbox_prefix}.{NUID().next().decode()}"
+        return f"{self._inbox_prefix}.{NUID().next().decode()}"
 
     def check_permitted(self, subject: str, *, verb: str = SUBSCRIBE) -> None:
         """Raise NotPermitted if the server has refused this subject; to be called after a round trip."""

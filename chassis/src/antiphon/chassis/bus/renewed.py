@@ -13,6 +13,7 @@ from antiphon.chassis.nats_access import InvalidAccess, NatsAccess
 
 log = get_logger(__name__)
 
+NO_CREDENTIALS = {"user": None, "password": None, "token": None}
 RENEW_SECONDS = 1.0  # attempts are more frequent, and reading certificates blocks the loop of a call
 
 
@@ -26,6 +27,7 @@ class RenewedClient(Client):
     def __init__(self, access: NatsAccess | None = None) -> None:
         super().__init__()
         self.access = access
+        self._encrypts = access is not None and access.uses_tls  # never less later
         self._invalid = ""
         self._renewed_at = -math.inf  # time.monotonic
 
@@ -40,25 +42,38 @@ class RenewedClient(Client):
             return
         self._renewed_at = now
         try:
-            options = self.access.current().options()
+            access = self.access.current()
+            options = access.options()
         except InvalidAccess as error:
             if str(error) != self._invalid:  # once for each mistake, not for each attempt
                 self._invalid = str(error)
                 log.warning("nats.settings_invalid", extra={"error": self._invalid, "used": "the earlier"})
             return
         self._invalid = ""
+        self._encrypts = self._encrypts or access.uses_tls
         self._set(options)
 
     def _set(self, options: dict[str, Any]) -> None:
         self._signature_cb = options.pop("signature_cb", self._signature_cb)
         self._user_jwt_cb = options.pop("user_jwt_cb", self._user_jwt_cb)
-        self.options.update(options)
+        self.options.update(NO_CREDENTIALS | options)  # a token is not sent beside a user
+
+    async def _process_connect_init(self) -> None:
+        # nats-py ends its attempts for good after an error that it does not know, such as of a damaged INFO
+        try:
+            await super()._process_connect_init()
+        except (Error, OSError, TimeoutError):
+            raise
+        except Exception as error:
+            raise Error(f"the server cannot be understood: {error!r}") from error
 
     def _connect_command(self) -> bytes:
         # nats-py follows the server's word: without TLS it would send the credentials in the clear.
         secure = self._server_info.get("tls_required")
         scheme = self._current_server.uri.scheme if self._current_server is not None else ""
-        if self.access is not None and self.access.uses_tls and scheme != "wss" and not secure:
+        # With ws:// it makes no TLS either, whatever that word is.
+        encrypted = scheme == "wss" or (secure and scheme != "ws")
+        if self._encrypts and not encrypted:
             raise TlsNotOffered("the server does not offer TLS, which the settings require")
         self._mark_as_tls()
         return super()._connect_command()

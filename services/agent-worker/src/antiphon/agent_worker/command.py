@@ -14,6 +14,7 @@ from antiphon.chassis import process, telemetry
 from antiphon.chassis.bus import Bus, BusError
 from antiphon.chassis.settings import NatsSettings, load
 from antiphon.contracts.ids import DEFAULT_TENANT
+from antiphon.contracts.streams import AUDIT, FLOWS
 from antiphon.recorder.outbox import utc_now
 
 
@@ -49,7 +50,7 @@ async def _publish(folder: Path, tenant: str) -> int:
     try:
         bus = await Bus.connect(settings.nats, name="publish-flows")
         try:
-            await bus.ensure_buckets()
+            await bus.ensure_buckets(buckets=(FLOWS, AUDIT))
             published = await publish_flows(bus, folder, tenant=tenant, now=utc_now)
         finally:
             await bus.close()

@@ -11,6 +11,7 @@ from antiphon.chassis.http.server import check_address, serve_http
 from antiphon.chassis.scrape import serving_metrics
 from antiphon.chassis.shutdown import ShuttingDown, delayed, wait_or_stop
 from antiphon.chassis.telemetry import configure
+from antiphon.contracts.streams import DEPLOYMENT, ROOMS
 from antiphon.webhook_ingest.app import create_app
 from antiphon.webhook_ingest.ended_rooms import EndedRooms, LiveKitRooms
 from antiphon.webhook_ingest.publisher import PRODUCER, WebhookPublisher
@@ -34,7 +35,7 @@ async def serve(settings: WebhookSettings, stop: asyncio.Event) -> None:
         await stack.enter_async_context(serving_metrics(settings))
         bus = await wait_or_stop(Bus.connect(settings.nats, name=PRODUCER), stop)
         stack.push_async_callback(bus.close)
-        await wait_or_stop(bus.verify(wait_seconds=VERIFY_SECONDS), stop)
+        await wait_or_stop(bus.verify(wait_seconds=VERIFY_SECONDS, buckets=(ROOMS, DEPLOYMENT)), stop)
         deployment = await wait_or_stop(deployment_of(bus), stop)
         keys = settings.livekit_keys()
         rooms = LiveKitRooms(settings.livekit_url, keys)
