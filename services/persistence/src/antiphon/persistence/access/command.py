@@ -97,6 +97,9 @@ select distinct quote_ident(pg_get_userbyid(grantee)) as role
                       and pg_has_role(grantee, kind.role, 'usage'))
  order by role
 """
+_END_CONNECTIONS = """
+select pg_terminate_backend(pid) from pg_stat_activity where usename = $1 and pid <> pg_backend_pid()
+"""
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -156,7 +159,9 @@ async def _roles(connection: "Connection", plan: Plan, apply: bool, say: Say) ->
     if apply:
         await _make(connection, plan, access, groups, removal)
         _tell(plan, groups, say)
-        if not access.superuser:
+        for name in plan.remove:
+            await _end_connections(connection, name, say)
+        if not access.superuser and await connection.fetch(superuser_queries(access, groups)[-1]):
             say(NOT_SUPERUSER)
     else:
         _print(plan, access, groups, removal, say)
@@ -220,6 +225,18 @@ async def _make(
         for query in superuser_queries(access, groups) if access.superuser else ():
             for (statement,) in await connection.fetch(query):
                 await connection.execute(statement)
+
+
+async def _end_connections(connection: "Connection", name: str, say: Say) -> None:
+    """End what a login that was removed has open: who has run `set role` before keeps that role."""
+    try:
+        await connection.fetch(_END_CONNECTIONS, name)
+    except asyncpg.InsufficientPrivilegeError:
+        literal = name.replace("'", "''")
+        say(
+            f"{name} has connections, and one that has run `set role` goes on. As a superuser end them: "
+            f"select pg_terminate_backend(pid) from pg_stat_activity where usename = '{literal}'"
+        )
 
 
 def _statements(
