@@ -79,7 +79,7 @@ async def test_a_process_that_starts_later_loads_them(
 ) -> None:
     loaded: list[frozenset[Named]] = []
     monkeypatch.setattr(
-        "antiphon.agent_worker.worker.prewarm_process", lambda _, providers: loaded.append(providers)
+        "antiphon.agent_worker.worker.prewarm_process", lambda _, providers, __: loaded.append(providers)
     )
     await publish(bus, "default.first.1", OPENAI)
     await following.has(("llm", "openai"))

@@ -135,6 +135,8 @@ class Hung:
             "Bucket.delete": partial(bucket.delete, "a"),
             "Bucket.keys": bucket.keys,
             "Bucket.entries": self._entries,
+            "Bucket.entries_after": self._entries_after,
+            "Bucket.revision_before": partial(bucket.revision_before, "*", datetime.now(UTC)),
             "Bucket.purge_removed": partial(bucket.purge_removed, datetime.now(UTC)),
             "Bucket.watch": bucket.watch,
             "GroupCommit.publish": self._commit_groups,
@@ -167,6 +169,10 @@ class Hung:
 
     async def _entries(self) -> None:
         async for _ in self.bucket.entries():
+            pass
+
+    async def _entries_after(self) -> None:
+        async for _ in self.bucket.entries_after("*"):
             pass
 
     async def _announce(self) -> None:
