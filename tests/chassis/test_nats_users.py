@@ -18,9 +18,11 @@ from tests.fixtures.locked_nats import (
     may_subscribe,
 )
 
-from antiphon.chassis.bus import Bus, NotPermitted, Outgoing
+from antiphon.chassis.bus import Bus, NotPermitted, Outgoing, StreamFull
+from antiphon.chassis.nats_config import Limits
 from antiphon.chassis.nats_users import LOG_ACCOUNT, OPERATOR, InvalidName, consumer_user, tenant_user, users
 from antiphon.contracts.flows import FLOW_CHECK
+from antiphon.contracts.streams import AUDIT
 from antiphon.contracts.subjects import (
     PARTITIONS,
     committed_filter,
@@ -281,6 +283,28 @@ async def test_what_is_open_ids_and_buckets_are_shared_by_those_who_write(
         assert await rooms.keys() == ["mine"]
         await agent.publish(Outgoing(f"{EVENT}.turn", b"{}", message_id="of a webhook"))
         assert (await hooks.publish(Outgoing(f"{EVENT}.livekit", b"{}", message_id="of a webhook"))).duplicate
+
+
+async def test_an_account_that_is_full_delays_events_and_refuses_none(tmp_path: Path) -> None:
+    """The limit of all streams together; ADR 34 says who can reach it."""
+    room = 4 << 20
+    limits = Limits(file_bytes=AUDIT.max_bytes + 2 * room)
+    server = LockedServer(tmp_path / "nats", rights=users(), limits=limits)
+    server.launch()
+    try:
+        async with connected(server, OPERATOR) as operator:
+            await operator.ensure(max_bytes=room)
+            fill = {"name": "fill", "subjects": ["fill"], "storage": "file"}
+            await operator.connection.api("STREAM.CREATE.fill", fill)
+            for size in (900_000, 9_000, 100, 1):
+                stored = b""
+                while b"error" not in stored:
+                    stored = (await operator.connection.request("fill", bytes(size))).data
+            async with connected(server, "recorder") as recorder:
+                with pytest.raises(StreamFull, match="account"):
+                    await recorder.publish(Outgoing(f"{EVENT}.turn", b"{}", message_id=""), timeout_seconds=1)
+    finally:
+        server.kill()
 
 
 async def test_a_tenant_hears_its_own_events_and_never_a_byte_of_others(

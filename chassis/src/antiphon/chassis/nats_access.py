@@ -61,7 +61,7 @@ class NatsAccess:
         except ValueError as error:
             raise InvalidAccess(f"{URL} {error}") from None
         for variable, path in ((CREDS, self.creds), (CA, self.ca), (CERT, self.cert), (KEY, self.key)):
-            # a pipe would block for ever, and a device would not end
+            # a pipe would block without end, and a device would not end
             if path is not None and not (os.access(path, os.R_OK) and path.is_file()):
                 raise InvalidAccess(f"{variable} is {_shown(path)}: no such file, or not readable")
         if (self.user is None) != (self.password is None):

@@ -43,8 +43,8 @@ BATCH_SEQUENCE = "Nats-Batch-Sequence"
 BATCH_COMMIT = "Nats-Batch-Commit"
 
 WRONG_LAST_SEQUENCE = (10071, 10164)
-# Limits reached, storage or resources exhausted, sealed: the stream's state, not the message's.
-STREAM_FULL = (10077, 10047, 10023, 10109)
+# Limits reached, storage or resources of server or account exhausted, sealed: not the message's fault.
+STREAM_FULL = (10077, 10047, 10002, 10023, 10109)
 TOO_LARGE = (10054,)
 
 _EVENTS = SESSIONS.subjects[0].removesuffix(">")
