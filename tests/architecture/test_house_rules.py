@@ -34,6 +34,7 @@ SHORT_FILES = {
     "session_api/metrics.py": "each service declares its metrics in one file of this name",
     "webhook_ingest/metrics.py": "each service declares its metrics in one file of this name",
     "fleet/metrics.py": "each service declares its metrics in one file of this name",
+    "chassis/health_metrics.py": "the catalogue of metrics reads files that declare metrics and nothing else",
     "agent_worker/agent_deadlines.py": "the deadlines of the agent in charge; providers know no hand-offs",
     "agent_worker/tools/build.py": "what agents need to know of tools",
     "agent_worker/answered.py": "all that begins with the caller; its parts know nothing of one another",

@@ -18,6 +18,7 @@ from antiphon.contracts.envelope import Envelope
 from antiphon.contracts.events.turn import TurnSaved
 from antiphon.persistence.errors import Fenced, NotReady
 from antiphon.persistence.leases.locks import lease_name, projection_group
+from antiphon.persistence.metrics import projection_lag
 from antiphon.persistence.projection import Projection, Rows, ViewTable, standstill
 from antiphon.persistence.projection import loop as loop_module
 from antiphon.persistence.projection.loop import ProjectionLoop
@@ -104,6 +105,8 @@ async def test_a_view_that_waits_for_a_lock_is_not_ready_before_its_statement_en
         await FilledLog(database).put([session.requested(), session.turn(1)])
         async with locked(postgres_dsn, table):
             await eventually(view.says("stands still: nothing was read or written"))
+            lags = [lag for (name, _), lag in projection_lag.series() if name == "counted"]
+            assert max(lags) > 0 or table == "event_log"  # what cannot be read is not known
         await eventually(view.says(""))
 
         async def folded() -> bool:

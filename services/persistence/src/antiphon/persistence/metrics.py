@@ -62,7 +62,8 @@ stopped = gauge(
 projection_lag = gauge(
     "antiphon.projection.lag",
     unit="s",
-    description="Time from the last folded event to its fold, recorded once a second; 0 when nothing is left",
+    description="Time from the last folded event to its fold, or from the first event of a batch to the last "
+    "attempt to fold it, recorded once a second; 0 when nothing is left",
     labels={"projection": PROJECTION, "partition": PARTITION},
 )
 stalled = gauge(

@@ -207,6 +207,7 @@ class ProjectionLoop:
                 envelopes = [e for e in envelopes if (partition_of(e.subject), e.position) not in self._skips]
             if envelopes or time.monotonic() - self._advanced_at >= IDLE_SECONDS:
                 started = time.perf_counter()
+                self._lag.begins(envelopes)
                 await self._apply(connection, envelopes, batch.cursor)
                 fold_duration.record(time.perf_counter() - started, self._projection.name)
                 self._advanced_at = time.monotonic()
