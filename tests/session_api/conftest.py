@@ -90,9 +90,18 @@ async def _put_flow(bus: Bus, flow_id: str, revision: int = 1, tenant: str = "de
 
 
 @pytest.fixture
-def put_key(bus: Bus) -> Put:
-    """A function that puts an API key into its bucket; the secret is also its name."""
-    return partial(_put_key, bus)
+def put_key(bus: Bus, buckets: "Buckets") -> Put:
+    """A function that puts an API key into its bucket, where servers see it; the secret is also its name."""
+
+    async def put(*given: Any, **more: Any) -> str:
+        digest = await _put_key(bus, *given, **more)
+        stored = await (await bus.bucket("keys")).get(digest)
+        async with asyncio.timeout(10):
+            while buckets[0].get(digest) != stored:
+                await asyncio.sleep(0.005)
+        return digest
+
+    return put
 
 
 @pytest.fixture
