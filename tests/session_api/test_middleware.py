@@ -50,8 +50,12 @@ async def test_internal_error_hides_its_message(
     assert "secret" not in response.text
 
 
-async def test_request_is_logged_with_ids_and_without_content(client: httpx.AsyncClient) -> None:
+async def test_request_is_logged_with_ids_and_without_content(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
     structlog.configure(cache_logger_on_first_use=False)
+    # another one than that which an earlier test may have cached
+    monkeypatch.setattr("antiphon.chassis.http.middleware.log", structlog.get_logger())
     with capture_logs() as lines:
         created = await client.post("/v1/sessions", json={**CREATE, "user_id": "ada lovelace"})
 
