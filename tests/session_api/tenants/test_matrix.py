@@ -181,10 +181,10 @@ async def test_a_stream_of_all_events_has_those_of_its_tenant(stack: Stack, resu
 
     async def folded() -> bool:
         """Tell whether the victim's event is in its view: later tests compare what is shown."""
-        query = """select exists (select from event_log where session_id = $1 and producer = $2)
+        query = """select exists (select from event_log where session_id = $1 and event_id = $2)
             and (select max(sequence) from event_log where session_id = $1) = sequence
             from sessions where session_id = $1"""
-        return bool((await rows(stack, query, stack.session_id, f"AJ_{own}"))[0][0])
+        return bool((await rows(stack, query, stack.session_id, f"{stack.session_id}:AJ_{own}:0"))[0][0])
 
     await until(folded)
 
