@@ -108,13 +108,15 @@ async def test_a_call_by_wss_before_and_after_the_key_was_rotated(
 
     assert await _call(stack) >= {"livekit.room_started", "session.closed"}
 
+    before = _registrations(stack)
     await asyncio.to_thread(setup.livekit.restart, OLD, NEW)
     setup.mount(NEW, OLD)
-    await _ready(stack)
+    await _ready(stack, before)
     assert await _call(stack) >= {"livekit.room_started", "session.closed"}  # webhooks by the old key
 
+    before = _registrations(stack)
     await asyncio.to_thread(setup.livekit.restart, NEW)
-    await _ready(stack)
+    await _ready(stack, before)
     setup.mount(NEW)
     assert await _call(stack) >= {"livekit.room_started", "session.closed"}
 
@@ -127,9 +129,14 @@ def _pids(stack: EmbeddedStack) -> dict[str, int | None]:
     return {service.name: service.pid for service in stack.status().services}
 
 
-async def _ready(stack: EmbeddedStack) -> None:
+def _registrations(stack: EmbeddedStack) -> int:
+    return (stack.settings.home / "logs" / "agent-worker.log").read_text().count("worker.registered")
+
+
+async def _ready(stack: EmbeddedStack, registrations: int) -> None:
+    """Wait until the worker has registered again: the status is some seconds old."""
     async with asyncio.timeout(CALL_SECONDS):
-        while not stack.status().ready:  # noqa: ASYNC110 - nothing tells
+        while _registrations(stack) == registrations or not stack.status().ready:  # noqa: ASYNC110 - nothing tells
             await asyncio.sleep(0.2)
 
 
