@@ -111,9 +111,8 @@ class Bucket:
 
         Raises BusUnavailable, HistoryGap.
         """
-        async for entry in read_all(self._connection, self._stream, f"{self._prefix}>", 0):
-            if not _is_removal(entry):
-                yield entry.subject.removeprefix(self._prefix), entry.payload
+        async for key, entry in self.entries_after(">"):
+            yield key, entry.value
 
     async def entries_after(self, pattern: str, revision: int = 0) -> AsyncGenerator[tuple[str, Entry], None]:
         """Yield the entries of keys that match a pattern, in the order of their revisions, after one.
