@@ -74,7 +74,7 @@ class RequestMiddleware:
             # also without spans of our own, so that events have the client's trace
             with (
                 continue_from(None if given is None else given.decode("latin-1")),
-                server_span(exchange) if traced else nullcontext(),
+                server_span(exchange, method) if traced else nullcontext(),
             ):
                 try:
                     await self._serve(exchange)

@@ -8,22 +8,22 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 from antiphon.chassis import tracing
 from antiphon.chassis.http.exchange import Exchange
+from antiphon.chassis.metrics import OTHER
 from antiphon.chassis.tracing import TRACER, Value
 
-METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-OTHER = "_OTHER"  # as the conventions name a method that they do not know
 
+def server_span(exchange: Exchange, method: str) -> AbstractContextManager[None]:
+    """Return a span for the handling of a request, to the end of its response, if its trace is recorded.
 
-def server_span(exchange: Exchange) -> AbstractContextManager[None]:
-    """Return a span for the handling of a request, to the end of its response, if its trace is recorded."""
-    method = "HEAD" if exchange.is_head else exchange.scope["method"]
+    `method` is that of the request, or OTHER.
+    """
     client = trace.get_current_span().get_span_context()
     if client.is_valid and not client.trace_flags.sampled:
         return nullcontext()
-    shown = method if method in METHODS else "HTTP"
+    shown = "HTTP" if method == OTHER else method
     if not client.is_valid and tracing.begins_here is not None and not tracing.begins_here(shown):
         return tracing.unrecorded()
-    return _recorded(exchange, shown, method if method in METHODS else OTHER)
+    return _recorded(exchange, shown, method)
 
 
 @contextmanager
