@@ -185,6 +185,7 @@ class KeyStore:
         entry = await (await self._bus.bucket(KEYS.name)).entry(digest)
         try:
             if entry is not None and decode_key(digest, entry.value).replaced_by == new.id:
+                await self._seen(digest, entry.value)
                 return
         except InvalidKey as error:
             raise KeyConflict(f"its record is damaged: {error}") from error
