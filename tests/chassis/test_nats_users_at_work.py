@@ -12,7 +12,7 @@ from antiphon.chassis.deployment import deployment_of
 from antiphon.chassis.nats_users import OPERATOR
 from antiphon.contracts.events.tool import ToolStarted
 from antiphon.contracts.flows import FLOW_CHECK, FLOW_CHECKERS
-from antiphon.contracts.streams import ingest_consumer
+from antiphon.contracts.streams import DEPLOYMENT, ROOMS, ingest_consumer
 from antiphon.contracts.subjects import (
     committed_filter,
     committed_subject,
@@ -30,8 +30,9 @@ async def test_the_services_work_together(locked_server: LockedServer, operator:
         persistence, api, hooks, agent = buses
         await persistence.ensure(max_bytes=1 << 30)
         identity = await deployment_of(api)
+        await api.verify()
+        await hooks.verify(buckets=(ROOMS, DEPLOYMENT))  # those that it may look at
         for bus in (api, hooks):
-            await bus.verify()
             await bus.publishable()
         assert await deployment_of(agent) == await deployment_of(hooks) == identity
         keys = await (await api.bucket("keys")).watch()
