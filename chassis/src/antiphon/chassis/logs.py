@@ -3,16 +3,18 @@
 import logging
 import sys
 import threading
+from collections.abc import MutableMapping
 from types import TracebackType
+from typing import Any
 
 import structlog
-from opentelemetry import trace
 from structlog.typing import EventDict, ExceptionTransformer, Processor, WrappedLogger
 
 from antiphon.chassis.library_log import EVENT
 from antiphon.chassis.log_errors import as_dicts, hide_quoted_errors, without_messages
 from antiphon.chassis.personal_data import is_personal, marked, without_row_values
 from antiphon.chassis.settings import LogSettings
+from antiphon.chassis.tracing import current_ids
 
 OWN_LOGGERS = "antiphon"  # the parent of all our loggers
 
@@ -25,7 +27,7 @@ def bind_process(**fields: str) -> None:
     Lines outside of a span get the trace of the span that is open now.
     """
     _process.update(fields)
-    _process.update(_ids(trace.get_current_span().get_span_context()))
+    _add_ids(_process)
 
 
 def configure_logs(service: str, settings: LogSettings) -> None:
@@ -36,8 +38,9 @@ def configure_logs(service: str, settings: LogSettings) -> None:
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _add_service(service),
-        _add_trace,
+        _add_process,
         _personal_data(settings.telemetry_personal_data),
+        _add_trace,
     ]
     pretty = settings.log_format == "pretty"
     renderer: Processor = (
@@ -105,17 +108,20 @@ def _name_event(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     return event
 
 
-def _add_trace(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    event.update(_ids(trace.get_current_span().get_span_context()))
+def _add_process(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     for name, value in _process.items():
         event.setdefault(name, value)
     return event
 
 
-def _ids(span: trace.SpanContext) -> dict[str, str]:
-    if not span.is_valid:
-        return {}
-    return {"trace_id": f"{span.trace_id:032x}", "span_id": f"{span.span_id:016x}"}
+def _add_trace(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    _add_ids(event)
+    return event
+
+
+def _add_ids(fields: MutableMapping[str, Any]) -> None:
+    if (ids := current_ids()) is not None:
+        fields["trace_id"], fields["span_id"] = ids
 
 
 def _personal_data(shown: bool) -> Processor:

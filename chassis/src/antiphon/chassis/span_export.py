@@ -4,6 +4,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from math import inf
 
 from opentelemetry import trace
 from opentelemetry.context import Context
@@ -25,6 +26,7 @@ from antiphon.chassis.settings import LogSettings
 
 EXPORT_SECONDS = 3.0  # for one export, retries included, when OTEL_EXPORTER_OTLP_TIMEOUT says nothing
 EXPORT_EVERY_MILLISECONDS = 2000  # when OTEL_BSP_SCHEDULE_DELAY says nothing: a killed job loses so much
+ROUNDING = 1e-6  # seconds
 TIMEOUTS = ("OTEL_EXPORTER_OTLP_TIMEOUT", "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT")
 
 
@@ -69,7 +71,9 @@ class FirstOfASecond(Sampler):
 
     def __init__(self, limit: float) -> None:
         self._limit = limit
-        self._left: dict[str, tuple[float, float]] = {}  # by name: traces that may begin, and since when
+        self._apart = 1 / limit if limit > 0 else inf
+        self._ahead = max(1.0, limit) * self._apart + ROUNDING if limit > 0 else 0.0
+        self._used_until: dict[str, float] = {}  # by name: when the traces so far, evenly apart, would end
 
     def should_sample(
         self,
@@ -92,12 +96,12 @@ class FirstOfASecond(Sampler):
 
     def takes(self, name: str) -> bool:
         """Return whether a trace that starts with a span of this name is recorded, and count it."""
-        now, most = time.monotonic(), max(1.0, self._limit)
-        left, since = self._left.get(name, (most, now))
-        left = min(most, left + (now - since) * self._limit)
-        taken = left >= 1 and self._limit > 0
-        self._left[name] = (left - 1 if taken else left, now)
-        return taken
+        now = time.monotonic()
+        until = max(now, self._used_until.get(name, 0.0)) + self._apart
+        if until > now + self._ahead:
+            return False
+        self._used_until[name] = until
+        return True
 
 
 class PersonalDataFilter(SpanExporter):
