@@ -21,6 +21,8 @@ from antiphon.session_api.dependencies import now, wire
 from antiphon.session_api.sessions.schemas import CreateRequest
 from antiphon.session_api.settings import ApiSettings
 
+from .switched_traces import SwitchedTraces
+
 PUBLISHES = {"bare": 1, "two": 2}
 
 
@@ -60,6 +62,7 @@ def bare_app(bus: Bus, publishes: int) -> FastAPI:
 async def serve(kind: str, settings: ApiSettings, stop: asyncio.Event) -> None:
     """Serve `bare`, `two` or `ours` until stopped."""
     configure("benchmark", settings)
+    SwitchedTraces().obey_signals()
     bus = await Bus.connect(settings.nats_url, name=kind)
     if kind in PUBLISHES:
         await serve_http(bare_app(bus, PUBLISHES[kind]), settings.host, settings.port, stop)

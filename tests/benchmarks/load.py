@@ -2,6 +2,8 @@
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 
 class Connection:
@@ -39,19 +41,35 @@ def post(path: str, body: bytes, key: str) -> bytes:
 
 async def throughput(port: int, request: bytes, *, connections: int, seconds: float) -> float:
     """Return requests per second over a number of connections."""
-    deadline = time.perf_counter() + seconds
-    began = time.perf_counter()
-    counts = await asyncio.gather(*(_repeat(port, request, deadline) for _ in range(connections)))
-    return sum(counts) / (time.perf_counter() - began)
+    load, began = Load(port, request), time.perf_counter()
+    async with load.running(connections):
+        await asyncio.sleep(seconds)
+    return load.done / (time.perf_counter() - began)
 
 
-async def _repeat(port: int, request: bytes, deadline: float) -> int:
-    connection = await Connection.open(port)
-    done = 0
-    while time.perf_counter() < deadline:
-        status, body = await connection.send(request)
-        if status != 201:
-            raise RuntimeError(f"{status}: {body.decode()}")
-        done += 1
-    connection.close()
-    return done
+class Load:
+    """Creates, one after another on each of some connections; `done` counts them."""
+
+    def __init__(self, port: int, request: bytes) -> None:
+        self.done = 0
+        self._port = port
+        self._request = request
+        self._ending = False
+
+    @asynccontextmanager
+    async def running(self, connections: int) -> AsyncIterator[None]:
+        """Send until the block ends, and then wait for the last responses; raise when one is no 201."""
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(connections):
+                tasks.create_task(self._repeat())
+            yield
+            self._ending = True
+
+    async def _repeat(self) -> None:
+        connection = await Connection.open(self._port)
+        while not self._ending:
+            status, body = await connection.send(self._request)
+            if status != 201:
+                raise RuntimeError(f"{status}: {body.decode()}")
+            self.done += 1
+        connection.close()

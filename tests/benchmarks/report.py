@@ -4,6 +4,8 @@ from typing import BinaryIO, Literal
 
 import msgspec
 
+Better = Literal["higher", "lower"]
+
 
 class Step(msgspec.Struct, frozen=True, tag="step"):
     """The start of a step; the next one, or the end, follows within `seconds`."""
@@ -25,7 +27,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, tag="result"):
     baseline: float | None = None
     target: float | None = None
     compared: Literal["ratio", "value"] = "value"
-    better: Literal["higher", "lower"] = "lower"
+    better: Better = "lower"
 
     @property
     def ratio(self) -> float | None:

@@ -1,7 +1,8 @@
 """Telemetry on against off in the same run: ingest, creates, and the recorder's cost of an event.
 
 On: traces go to a receiver in a process of its own, and every other call of ingest is traced by its client.
-The passes with and without alternate, and the best of each is compared: other processes only slow one down.
+Ingest and creates are measured in one process, with its traces switched on and off in turn: two processes
+differ more by the layout of their memory than by telemetry.
 """
 
 import asyncio
@@ -10,18 +11,20 @@ import statistics
 import sys
 import time
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 
 import msgspec
-import psutil
 from msgspec import structs
 
 from antiphon.chassis.bus import Bus, outgoing
 
 from . import ingest
 from .create import KEY, prepare, serving
-from .load import Connection, post, throughput
-from .report import Report, Result, Servers
+from .load import Connection, Load, post
+from .report import Better, Report, Result, Servers
+from .switched_traces import OFF, ON, Samples, in_turn
+from .telemetry_ingest import EVENTS as INGEST_EVENTS
+from .telemetry_ingest import PASSES as INGEST_PASSES
 from .telemetry_ingest import Pace
 from .telemetry_recorder import Cost
 
@@ -29,9 +32,11 @@ RATIO = 0.97
 MOST_SLOWER = 1.03
 MICROSECONDS = 3.0
 CONNECTIONS = 32
-SECONDS = 1.0
-PASSES = 5
-CREATES = 300  # one at a time, of each
+WARM_UP_SECONDS = 2.0
+SECONDS = 0.25
+SETTLED_SECONDS = 0.05  # after a switch, for the requests before it to end
+PASSES = 80
+BLOCKS, CREATES = 60, 20  # one at a time
 SUBPROCESS_PASSES = 2
 BATCH = 1000  # the limit of one
 RECEIVER = "tests.doubles.otlp_receiver"
@@ -62,30 +67,24 @@ async def _receiver() -> AsyncIterator[str]:
 
 
 async def _ingest(servers: Servers, report: Report, on: Mapping[str, str]) -> None:
-    report.step(f"fill the stream with {ingest.EVENTS} events, half of them of traced calls", seconds=120)
+    report.step(f"fill the stream with {INGEST_EVENTS} events, half of them of traced calls", seconds=120)
     bus = await Bus.connect(servers.nats_url, name="benchmark")
     try:
         await bus.ensure()
         await _fill(bus)
     finally:
         await bus.close()
-    paces: dict[bool, list[Pace]] = {False: [], True: []}
-    for number in range(1, SUBPROCESS_PASSES + 1):
-        for traced, measured in paces.items():
-            name = "with" if traced else "without"
-            report.step(f"ingest {name} telemetry, pass {number} of {SUBPROCESS_PASSES}", seconds=120)
-            out = await _measured("tests.benchmarks.telemetry_ingest", servers, on if traced else {})
-            measured.append(msgspec.json.decode(out, type=Pace))
-    off, on_ = (max(pace.rate for pace in paces[traced]) for traced in (False, True))
-    report.row(_higher("ingest", "events/s", on_, off))
-    off, on_ = (min(pace.worked for pace in paces[traced]) for traced in (False, True))
-    report.row(_lower("ingest, processor time of an event", "µs", on_, off))
+    report.step(f"ingest them, {INGEST_PASSES} times with telemetry and without", seconds=240)
+    out = await _measured("tests.benchmarks.telemetry_ingest", servers, on)
+    pace = msgspec.json.decode(out, type=Pace)
+    report.row(_compared("ingest", "events/s", pace.rate, better="higher"))
+    report.row(_compared("ingest, processor time of an event", "µs", pace.worked))
 
 
 async def _fill(bus: Bus) -> None:
     """Publish the events of many calls, every other one of which is traced."""
     batch = []
-    for number, envelope in enumerate(ingest.conversation(ingest.EVENTS)):
+    for number, envelope in enumerate(ingest.conversation(INGEST_EVENTS)):
         trace = int.from_bytes(envelope.subject.encode()[-16:])
         traced = structs.replace(envelope, traceparent=f"00-{trace:032x}-00f067aa0ba902b7-01")
         batch.append(outgoing(traced if number % 2 else envelope))
@@ -95,44 +94,50 @@ async def _fill(bus: Bus) -> None:
 
 
 async def _creates(servers: Servers, report: Report, on: Mapping[str, str]) -> None:
-    report.step("start session-api twice", seconds=60)
+    report.step("start session-api", seconds=60)
     await prepare(servers.nats_url)
     shared = {"ANTIPHON_NATS_URL": servers.nats_url, "LIVEKIT_API_KEY": "k", "LIVEKIT_API_SECRET": "s" * 32}
-    ours = ("tests.benchmarks.create_server", "ours")
-    async with AsyncExitStack() as stack:
-        off_port, off_pid = await stack.enter_async_context(serving(ours, shared))
-        on_port, on_pid = await stack.enter_async_context(serving(ours, {**shared, **on}))
-        processes = {off_port: psutil.Process(off_pid), on_port: psutil.Process(on_pid)}
-        report.step(f"load each in turn, {CONNECTIONS} at a time", seconds=60)
-        rates: dict[int, list[float]] = {port: [] for port in processes}
-        work: dict[int, list[float]] = {port: [] for port in processes}
-        for _ in range(PASSES):
-            for port, process in processes.items():
-                worked, began = _seconds(process), time.perf_counter()
-                rate = await throughput(port, REQUEST, connections=CONNECTIONS, seconds=SECONDS)
-                rates[port].append(rate)
-                requests = rate * (time.perf_counter() - began)  # a pass takes longer on a busy machine
-                work[port].append((_seconds(process) - worked) / requests * 1e6)
-        report.step(f"{CREATES} creates, one at a time", seconds=60)
-        p50 = await _p50s(off_port, on_port)
+    async with serving(("tests.benchmarks.create_server", "ours"), {**shared, **on}) as (port, pid):
+        report.step(f"load it, {CONNECTIONS} at a time, in {PASSES} turns of each", seconds=180)
+        rates, work = await _loaded(port, pid)
+        report.step(f"{BLOCKS * CREATES} creates of each, one at a time", seconds=60)
+        latencies = await _latencies(port, pid)
     name = f"create, {CONNECTIONS} at a time"
-    report.row(_higher(name, "requests/s", max(rates[on_port]), max(rates[off_port])))
-    report.row(_lower(f"{name}, processor time", "µs", min(work[on_port]), min(work[off_port])))
-    report.row(_lower("create, one at a time, p50", "ms", p50[on_port], p50[off_port]))
+    report.row(_compared(name, "requests/s", rates, better="higher"))
+    report.row(_compared(f"{name}, processor time", "µs", work))
+    report.row(_compared("create, one at a time, p50", "ms", latencies))
 
 
-async def _p50s(*ports: int) -> dict[int, float]:
-    """Send creates in turn and return the median of each server, in milliseconds."""
-    latencies: dict[int, list[float]] = {port: [] for port in ports}
-    opened = {port: await Connection.open(port) for port in ports}
-    for _ in range(CREATES):
-        for port, connection in opened.items():
+async def _loaded(port: int, pid: int) -> tuple[Samples, Samples]:
+    """Load a server all the time; return its requests per second, and microseconds of a request."""
+    rates, work, load = Samples([], []), Samples([], []), Load(port, REQUEST)
+    async with load.running(CONNECTIONS):
+        await asyncio.sleep(WARM_UP_SECONDS)
+        for traced in in_turn(PASSES):
+            os.kill(pid, ON if traced else OFF)
+            await asyncio.sleep(SETTLED_SECONDS)
+            done, worked, began = load.done, _seconds(pid), time.perf_counter()
+            await asyncio.sleep(SECONDS)
+            requests = load.done - done
+            rates.of(traced).append(requests / (time.perf_counter() - began))
+            work.of(traced).append((_seconds(pid) - worked) / requests * 1e6)
+    return rates, work
+
+
+async def _latencies(port: int, pid: int) -> Samples:
+    """Send creates one at a time and return the medians of their blocks, in milliseconds."""
+    medians, connection = Samples([], []), await Connection.open(port)
+    for traced in in_turn(BLOCKS):
+        os.kill(pid, ON if traced else OFF)
+        await asyncio.sleep(SETTLED_SECONDS)
+        taken = []
+        for _ in range(CREATES):
             began = time.perf_counter()
             await connection.send(REQUEST)
-            latencies[port].append((time.perf_counter() - began) * 1000)
-    for connection in opened.values():
-        connection.close()
-    return {port: statistics.median(taken) for port, taken in latencies.items()}
+            taken.append((time.perf_counter() - began) * 1000)
+        medians.of(traced).append(statistics.median(taken))
+    connection.close()
+    return medians
 
 
 async def _recorder(servers: Servers, report: Report, on: Mapping[str, str]) -> None:
@@ -167,33 +172,22 @@ async def _measured(module: str, servers: Servers, variables: Mapping[str, str])
     return out
 
 
-def _seconds(process: psutil.Process) -> float:
-    times = process.cpu_times()
-    return float(times.user + times.system)
+def _seconds(pid: int) -> float:
+    """Return the processor time of a process, finer than the hundredths of a second that /proc has."""
+    return time.clock_gettime((~pid << 3) | 2)  # clock_getcpuclockid(3), which Python has only for threads
 
 
-def _higher(name: str, unit: str, value: float, baseline: float) -> Result:
+def _compared(name: str, unit: str, samples: Samples, better: Better = "lower") -> Result:
+    value, baseline = samples.compared()
     return Result(
         name=f"{name}, with telemetry",
         value=value,
         unit=unit,
         baseline_name="without",
         baseline=baseline,
-        target=RATIO,
+        target=RATIO if better == "higher" else MOST_SLOWER,
         compared="ratio",
-        better="higher",
-    )
-
-
-def _lower(name: str, unit: str, value: float, baseline: float) -> Result:
-    return Result(
-        name=f"{name}, with telemetry",
-        value=value,
-        unit=unit,
-        baseline_name="without",
-        baseline=baseline,
-        target=MOST_SLOWER,
-        compared="ratio",
+        better=better,
     )
 
 

@@ -1,5 +1,6 @@
 """Logs and the export of traces, set up for a service."""
 
+import gc
 import os
 import sys
 import threading
@@ -41,6 +42,7 @@ def configure(service: str, settings: LogSettings, *, push_metrics: bool = True)
         from antiphon.chassis.metrics.opentelemetry import push
 
         _ends.append(push(service))
+    gc.freeze()  # no collection looks at what was imported here, which `process.run` has not seen
 
 
 def flush() -> None:

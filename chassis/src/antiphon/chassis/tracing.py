@@ -37,7 +37,7 @@ class _Unrecorded(trace.NonRecordingSpan):
 
 
 class unrecorded:  # noqa: N801 - lower case, as contextlib.closing
-    """Begin a trace that is not recorded: for logs and events it has an id, at a small part of a span's cost."""
+    """Begin a trace that is not recorded: logs and events have its id, at a small part of a span's cost."""
 
     __slots__ = ("_token",)
 
