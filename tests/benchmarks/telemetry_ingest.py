@@ -6,6 +6,7 @@ It exports spans to OTEL_EXPORTER_OTLP_ENDPOINT, as persistence does, in every o
 import asyncio
 import sys
 import time
+from typing import Any
 
 import msgspec
 
@@ -13,37 +14,56 @@ from antiphon.chassis import telemetry
 from antiphon.chassis.database import Database
 from antiphon.chassis.settings import LogSettings
 from antiphon.contracts.subjects import PARTITIONS
+from antiphon.persistence.traced_commits import TracedCommits
 
-from .ingest import ingest, throughput
+from .ingest import EVENTS, ingest, throughput
 from .switched_traces import Samples, SwitchedTraces, in_turn
 
-EVENTS = 15_000  # in the stream
-PASSES = 20
+PASSES = 8
 
 
 class Pace(msgspec.Struct):
-    """Events per second, and microseconds of processor time of an event."""
+    """Events per second, and microseconds of processor time of an event.
+
+    `telemetry` is the time in which the process made and sent spans, `rest` all other of the same passes.
+    """
 
     rate: Samples
-    worked: Samples
+    telemetry: list[float]
+    rest: list[float]
+
+
+class TimedCommits:
+    """The processor time that the spans of commits take on the event loop."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        show = TracedCommits.show
+
+        def timed(*arguments: Any, **options: Any) -> None:
+            began = time.thread_time()
+            show(*arguments, **options)
+            self.seconds += time.thread_time() - began
+
+        TracedCommits.show = timed  # type: ignore[method-assign]
 
 
 async def measure(nats_url: str, dsn: str) -> Pace:
     """Ingest the events of the benchmark from the start, several times."""
-    traces, pace = SwitchedTraces(), Pace(Samples([], []), Samples([], []))
-    await _ingest(nats_url, dsn)  # the first pass is slower
-    for traced in in_turn(PASSES):
-        traces.switch(traced)
-        worked = time.process_time()
-        pace.rate.of(traced).append(await _ingest(nats_url, dsn))
-        pace.worked.of(traced).append((time.process_time() - worked) / EVENTS * 1e6)
-    return pace
-
-
-async def _ingest(nats_url: str, dsn: str) -> float:
+    traces, pace, commits = SwitchedTraces(), Pace(Samples([], []), [], []), TimedCommits()
     database = await Database.connect(dsn, max_size=PARTITIONS + 4)
     try:
-        return await throughput(ingest, nats_url, database, EVENTS)
+        await throughput(ingest, nats_url, database)  # the first pass is slower
+        for traced in in_turn(PASSES):
+            traces.switch(traced)
+            worked, on_loop, shown = time.process_time(), time.thread_time(), commits.seconds
+            pace.rate.of(traced).append(await throughput(ingest, nats_url, database))
+            worked, on_loop = time.process_time() - worked, time.thread_time() - on_loop
+            telemetry_seconds = commits.seconds - shown + worked - on_loop  # another thread sends the spans
+            if traced:
+                pace.telemetry.append(telemetry_seconds / EVENTS * 1e6)
+                pace.rest.append((worked - telemetry_seconds) / EVENTS * 1e6)
+        return pace
     finally:
         await database.close()
 

@@ -22,7 +22,6 @@ class TracedCommits:
         self._name = name
         self._kind = kind
         self._attributes = attributes
-        self._on = enabled()
         self._left = float(SESSIONS_PER_SECOND)
         self._since = time.monotonic()
 
@@ -33,7 +32,7 @@ class TracedCommits:
 
         `began` and `sent` (its statement) are unix nanoseconds.
         """
-        if not self._on:
+        if not enabled():
             return
         ended = time.time_ns()
         for parent, session_id in self._traced(envelopes).items():
