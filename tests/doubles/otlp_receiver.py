@@ -1,4 +1,4 @@
-"""A receiver of traces by OTLP over HTTP, on loopback: it decodes what services export.
+"""A receiver of traces and metrics by OTLP over HTTP, on loopback: it decodes what services export.
 
 `python -m tests.doubles.otlp_receiver` runs one in a process of its own and prints its URL; it ends with its
 standard input.
@@ -13,6 +13,10 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
+    ExportMetricsServiceRequest,
+    ExportMetricsServiceResponse,
+)
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
     ExportTraceServiceResponse,
@@ -48,9 +52,10 @@ class ReceivedSpan:
 
 
 class OtlpReceiver:
-    """The server and the spans that it has received."""
+    """The server, the spans that it has received, and the last metrics."""
 
     def __init__(self) -> None:
+        self.metrics: ExportMetricsServiceRequest | None = None
         self._spans: list[ReceivedSpan] = []
         receiver = self
 
@@ -59,14 +64,18 @@ class OtlpReceiver:
 
             def do_POST(self) -> None:
                 length = int(self.headers.get("Content-Length", 0))
-                if self.path != "/v1/traces" or length > LARGEST_BODY:
+                if self.path not in ("/v1/traces", "/v1/metrics") or length > LARGEST_BODY:
                     self.send_error(404 if length <= LARGEST_BODY else 413)
                     return
                 body = self.rfile.read(length)
                 if self.headers.get("Content-Encoding") == "gzip":
                     body = gzip.decompress(body)
-                receiver.take(ExportTraceServiceRequest.FromString(body))
-                answer = ExportTraceServiceResponse().SerializeToString()
+                if self.path == "/v1/traces":
+                    receiver.take(ExportTraceServiceRequest.FromString(body))
+                    answer = ExportTraceServiceResponse().SerializeToString()
+                else:
+                    receiver.metrics = ExportMetricsServiceRequest.FromString(body)
+                    answer = ExportMetricsServiceResponse().SerializeToString()
                 self.send_response(200)
                 self.send_header("Content-Type", "application/x-protobuf")
                 self.send_header("Content-Length", str(len(answer)))

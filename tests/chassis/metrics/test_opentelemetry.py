@@ -1,18 +1,10 @@
 """OpenTelemetry gets the same numbers: by OTLP, or in the provider of a program that uses us."""
 
-import gzip
 import json
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-import pytest
-from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
-    ExportMetricsServiceRequest,
-    ExportMetricsServiceResponse,
-)
+from tests.doubles.otlp_receiver import OtlpReceiver
 
 COUNTING = """
 from antiphon.chassis.metrics import counter, gauge, histogram
@@ -69,43 +61,17 @@ def run(program: str, **environment: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.fixture
-def received() -> Iterator[tuple[str, list[ExportMetricsServiceRequest]]]:
-    """The URL of a receiver of metrics, and what it gets."""
-    requests: list[ExportMetricsServiceRequest] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            if self.headers.get("Content-Encoding") == "gzip":
-                body = gzip.decompress(body)
-            requests.append(ExportMetricsServiceRequest.FromString(body))
-            answer = ExportMetricsServiceResponse().SerializeToString()
-            self.send_response(200)
-            self.send_header("Content-Type", "application/x-protobuf")
-            self.send_header("Content-Length", str(len(answer)))
-            self.end_headers()
-            self.wfile.write(answer)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    serving = threading.Thread(target=server.serve_forever)
-    serving.start()
-    yield f"http://127.0.0.1:{server.server_port}", requests
-    server.shutdown()
-    serving.join(10)
-    server.server_close()
-
-
-def test_a_service_sends_its_metrics(received: tuple[str, list[ExportMetricsServiceRequest]]) -> None:
-    url, requests = received
-    done = run(
-        PUSH, OTEL_METRICS_EXPORTER="otlp", OTEL_TRACES_EXPORTER="none", OTEL_EXPORTER_OTLP_ENDPOINT=url
-    )
+def test_a_service_sends_its_metrics() -> None:
+    with OtlpReceiver().running() as receiver:
+        done = run(
+            PUSH,
+            OTEL_METRICS_EXPORTER="otlp",
+            OTEL_TRACES_EXPORTER="none",
+            OTEL_EXPORTER_OTLP_ENDPOINT=receiver.url,
+        )
     assert done.returncode == 0, done.stderr
-    [resource] = requests[-1].resource_metrics
+    assert receiver.metrics is not None
+    [resource] = receiver.metrics.resource_metrics
     assert "kitchen" in [each.value.string_value for each in resource.resource.attributes]
     sent = {metric.name: metric for scope in resource.scope_metrics for metric in scope.metrics}
     cups = {
