@@ -5,9 +5,8 @@ import asyncio
 import asyncpg
 import pytest
 from opentelemetry import trace
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from tests.doubles.finished_spans import keep_spans
 
 from antiphon.chassis import sql_spans, tracing
 from antiphon.chassis.database import Database
@@ -47,11 +46,7 @@ def test_a_statement_is_named_by_its_operation_and_tables(statement: str, summar
 
 @pytest.fixture
 def spans(monkeypatch: pytest.MonkeyPatch) -> InMemorySpanExporter:
-    exporter, provider = InMemorySpanExporter(), TracerProvider()
-    provider.add_span_processor(SimpleSpanProcessor(exporter))
-    monkeypatch.setattr(trace, "get_tracer", provider.get_tracer)
-    monkeypatch.setattr(sql_spans, "enabled", lambda: True)
-    return exporter
+    return keep_spans(monkeypatch, sql_spans)
 
 
 async def test_statements_of_a_pool_are_children_of_the_open_span(

@@ -6,11 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 from msgspec import structs
-from opentelemetry import trace
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind
+from tests.doubles.finished_spans import keep_spans
 
 from antiphon.chassis.bus import Bus, outgoing
 from antiphon.contracts.envelope import Envelope
@@ -26,11 +24,7 @@ SAMPLED, NOT_SAMPLED = "01", "00"
 
 @pytest.fixture
 def spans(monkeypatch: pytest.MonkeyPatch) -> InMemorySpanExporter:
-    exporter, provider = InMemorySpanExporter(), TracerProvider()
-    provider.add_span_processor(SimpleSpanProcessor(exporter))
-    monkeypatch.setattr(trace, "get_tracer", provider.get_tracer)
-    monkeypatch.setattr(traced_commits, "enabled", lambda: True)
-    return exporter
+    return keep_spans(monkeypatch, traced_commits)
 
 
 def commits() -> TracedCommits:
