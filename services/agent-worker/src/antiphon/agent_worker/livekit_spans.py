@@ -4,7 +4,7 @@ LiveKit starts the first span of a job before our code runs, as the root of a tr
 that it gets here makes every such span a child of what the metadata of the job names.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -12,7 +12,7 @@ from livekit.agents import get_job_context
 from livekit.agents.telemetry import set_tracer_provider
 from opentelemetry import context as contexts
 from opentelemetry import trace
-from opentelemetry.trace import Link, Span, SpanKind, Tracer, TracerProvider
+from opentelemetry.trace import Span, Tracer, TracerProvider
 from opentelemetry.util._decorator import _agnosticcontextmanager
 
 from antiphon.chassis.tracing import context_of, enabled
@@ -46,38 +46,22 @@ class _Tracer(Tracer):
         self._tracer = tracer
 
     def start_span(
-        self,
-        name: str,
-        context: contexts.Context | None = None,
-        kind: SpanKind = SpanKind.INTERNAL,
-        attributes: Mapping[str, Any] | None = None,
-        links: Sequence[Link] | None = None,
-        start_time: int | None = None,
-        record_exception: bool = True,
-        set_status_on_exception: bool = True,
+        self, name: str, context: contexts.Context | None = None, *arguments: Any, **options: Any
     ) -> Span:
-        if not trace.get_current_span(context).get_span_context().is_valid:
-            context = _context_of_job(context)
-        return self._tracer.start_span(
-            name, context, kind, attributes, links, start_time, record_exception, set_status_on_exception
-        )
+        return self._tracer.start_span(name, _with_job(context), *arguments, **options)
 
     @_agnosticcontextmanager
     def start_as_current_span(
-        self,
-        name: str,
-        context: contexts.Context | None = None,
-        kind: SpanKind = SpanKind.INTERNAL,
-        attributes: Mapping[str, Any] | None = None,
-        links: Sequence[Link] | None = None,
-        start_time: int | None = None,
-        record_exception: bool = True,
-        set_status_on_exception: bool = True,
-        end_on_exit: bool = True,
+        self, name: str, context: contexts.Context | None = None, *arguments: Any, **options: Any
     ) -> Iterator[Span]:
-        span = self.start_span(name, context, kind, attributes, links, start_time)
-        with trace.use_span(span, end_on_exit, record_exception, set_status_on_exception) as opened:
-            yield opened
+        with self._tracer.start_as_current_span(name, _with_job(context), *arguments, **options) as span:
+            yield span
+
+
+def _with_job(context: contexts.Context | None) -> contexts.Context | None:
+    """Return the context of a span: the one that is given or open, or else that of the job."""
+    given = trace.get_current_span(context).get_span_context().is_valid
+    return context if given else _context_of_job(context)
 
 
 def _context_of_job(context: contexts.Context | None) -> contexts.Context | None:
