@@ -1,10 +1,10 @@
 """The metrics of the connections to Postgres."""
 
 from collections.abc import Callable
-from functools import lru_cache
 from typing import TYPE_CHECKING, Final, Protocol
 
 from antiphon.chassis.metrics import OTHER, AtMost, gauge, histogram
+from antiphon.chassis.sql_spans import SYSTEM, sql_attributes
 
 if TYPE_CHECKING:
     import asyncpg
@@ -26,8 +26,7 @@ class Sized(Protocol):
         """Return the number that there may be."""
 
 
-SYSTEM: Final = "postgresql"
-OPERATIONS: Final = ("SELECT", "INSERT", "UPDATE", "DELETE", "WITH", "BEGIN", "COMMIT", "ROLLBACK", OTHER)
+OPERATIONS: Final = ("SELECT", "INSERT", "UPDATE", "DELETE", "BEGIN", "COMMIT", "ROLLBACK", OTHER)
 
 duration = histogram(
     "db.client.operation.duration",
@@ -73,9 +72,5 @@ def watch_pool(pool: Sized, name: str) -> Callable[[], None]:
 
 
 def _record(statement: "LoggedQuery") -> None:
-    duration.record(statement.elapsed, SYSTEM, _operation(statement.query))
-
-
-@lru_cache(maxsize=512)
-def _operation(query: str) -> str:
-    return query.split(None, 1)[0].rstrip(";").upper() if query.strip() else OTHER
+    operation = sql_attributes(statement.query)["db.operation.name"]
+    duration.record(statement.elapsed, SYSTEM, str(operation))
