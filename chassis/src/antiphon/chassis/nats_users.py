@@ -1,9 +1,9 @@
 """What each user of the broker may do: the subjects of its work and no others, derived from the contracts.
 
-JetStream writes its answer to whatever reply subject a request names, so a permission on subjects alone stops
-nobody who may ask for anything. A user that may ask therefore has an account of its own, in which a reply can
-reach nothing but what the user may publish itself; the account of the log serves it subject by subject. In
-the account of the log are those who may ask nothing, and three that are trusted with all of it: the operator,
+JetStream writes its answer to whatever reply subject a request names, so permissions on subjects alone do not
+limit a user with the right to send any request. Such a user therefore has an account of its own, in which a
+reply reaches only what the user may publish itself; the account of the log serves it subject by subject. In
+the account of the log are users without requests, and three that are trusted with all of it: the operator,
 persistence and session-api.
 """
 
