@@ -95,7 +95,7 @@ def test_the_image_of_each_service_starts_without_a_shell() -> None:
         assert set(run_time) == {"["}, name
 
 
-FIRST, SECOND = "https://one.example/a", "https://two.example/a"
+FIRST, SECOND = "https://one.example/a", "https://two.example/a"  # .example is a reserved name
 LISTED = f"""\
 :env:.cert='/etc/of-the-variable.pem'
 :env:.default-timeout='180'

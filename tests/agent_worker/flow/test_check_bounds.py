@@ -2,7 +2,7 @@
 
 import threading
 from enum import Enum
-from time import monotonic, sleep
+from time import monotonic, process_time, sleep
 
 import pytest
 from livekit.agents import function_tool
@@ -10,7 +10,7 @@ from livekit.agents import function_tool
 from antiphon.agent_worker.flow_check import check_source
 from antiphon.contracts.flows import FlowCheckReply, FlowCheckRequest
 
-SECONDS = 20.0  # generous: each took minutes, or gigabytes
+PROCESSOR_SECONDS = 20.0  # generous: each took minutes, or gigabytes
 
 HEAD = """
 id: large
@@ -42,9 +42,9 @@ async def order(food: Food) -> str:
 
 
 def check(source: str) -> FlowCheckReply:
-    began = monotonic()
+    began = process_time()
     reply = check_source(FlowCheckRequest(source=source))
-    assert monotonic() - began < SECONDS
+    assert process_time() - began < PROCESSOR_SECONDS
     return reply
 
 
