@@ -157,6 +157,25 @@ async def test_a_home_from_before_keeps_its_data_and_gets_passwords(
     await bus.close()
 
 
+async def test_a_home_that_went_back_to_a_release_before_is_refused_when_both_have_streams(
+    server: NatsServer, guarded: NatsServer
+) -> None:
+    server.start()
+    await _store(server)
+    server.stop()
+    guarded.start()
+    guarded.stop()
+    server.start()  # the release before: it finds nothing, and begins again
+    await _store(server)
+    server.stop()
+
+    with pytest.raises(StackError, match="both have streams"):
+        guarded.start()
+
+    (guarded.directory / "store" / "jetstream" / "$G").rename(guarded.directory / "earlier")
+    guarded.start()
+
+
 def test_passwords_are_private_and_stay(guarded: NatsServer) -> None:
     guarded.start()
     assert guarded.users is not None
