@@ -18,9 +18,17 @@ from tests.fixtures.locked_nats import (
     may_subscribe,
 )
 
-from antiphon.chassis.bus import Bus, NotPermitted, Outgoing, StreamFull
+from antiphon.chassis.bus import Bus, BusUnavailable, NotPermitted, Outgoing, StreamFull
 from antiphon.chassis.nats_config import Limits
-from antiphon.chassis.nats_users import LOG_ACCOUNT, OPERATOR, InvalidName, consumer_user, tenant_user, users
+from antiphon.chassis.nats_users import (
+    CONNECTIONS,
+    LOG_ACCOUNT,
+    OPERATOR,
+    InvalidName,
+    consumer_user,
+    tenant_user,
+    users,
+)
 from antiphon.contracts.flows import FLOW_CHECK
 from antiphon.contracts.streams import AUDIT
 from antiphon.contracts.subjects import (
@@ -310,7 +318,7 @@ async def test_an_account_that_is_full_delays_events_and_refuses_none(tmp_path: 
 async def test_a_tenant_hears_its_own_events_and_never_a_byte_of_others(
     locked_server: LockedServer, operator: Bus
 ) -> None:
-    async with connected(locked_server, f"tenant-{TENANT}") as bus:
+    async with connected(locked_server, f"tenant-{TENANT}", "recorder") as (bus, recorder):
         heard: list[str] = []
         await bus.connection.subscribe(
             f"sessions.*.{TENANT}.>", lambda message: heard.append(message.subject)
@@ -321,9 +329,22 @@ async def test_a_tenant_hears_its_own_events_and_never_a_byte_of_others(
             await bus.connection.round_trip()
         for tenant in ("other", TENANT):
             subject = event_subject(tenant, SESSION, "turn")
-            await operator.publish(Outgoing(subject, b"{}", message_id=""))
+            await recorder.publish(Outgoing(subject, b"{}", message_id=""))  # from an account of its own
         await until(lambda: f"{EVENT}.turn" in heard)
         assert heard == [f"{EVENT}.turn"]
+
+
+async def test_a_consumer_does_not_take_the_connections_of_others(
+    locked_server: LockedServer, operator: Bus
+) -> None:
+    consumer = f"consumer-{CONSUMER}"
+    async with connected(locked_server, *[consumer] * CONNECTIONS):
+        with pytest.raises(BusUnavailable, match="maximum account active connections exceeded"):
+            await Bus.connect(locked_server.access(consumer), name=consumer, connect_timeout_seconds=2)
+        async with connected(locked_server, "session-api", "recorder", f"tenant-{TENANT}"):
+            pass
+    async with connected(locked_server, consumer):
+        pass
 
 
 async def test_a_missing_permission_is_named_at_once(locked_server: LockedServer, operator: Bus) -> None:

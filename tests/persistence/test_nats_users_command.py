@@ -39,8 +39,9 @@ def test_the_server_accepts_the_configuration(tmp_path: Path) -> None:
 
 
 def test_the_data_names_each_user_with_its_subjects() -> None:
-    found = json.loads(_printed("--format", "json", "--tenant", "acme"))["accounts"]
+    found = json.loads(_printed("--format", "json", "--tenant", "acme", "--consumer", "own"))["accounts"]
 
+    assert {name for name, account in found.items() if account["connections"]} == {"CONSUMER_own"}
     tenant = next(user for user in found["ANTIPHON"]["users"] if user["name"] == "tenant-acme")
     assert (tenant["publish"], tenant["subscribe"]) == ([], ["sessions.*.acme.>"])
     assert {name for name, account in found.items() if account["jetstream"]} == {"ANTIPHON"}

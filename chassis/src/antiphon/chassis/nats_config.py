@@ -50,6 +50,7 @@ class Account:
     """An account: what it offers to which accounts, what it takes from which account, and its users."""
 
     jetstream: Limits | None = None
+    connections: int | None = None  # that it may have at once
     exports: dict[Share, list[str]] = field(default_factory=dict)
     imports: dict[Share, str] = field(default_factory=dict)
     users: list[User] = field(default_factory=list)
@@ -65,7 +66,7 @@ def accounts(users: Mapping[str, Rights], limits: Limits | None = None) -> dict[
     """Return all accounts by name; the one of the log is the first."""
     found = {LOG_ACCOUNT: Account(jetstream=limits or Limits())}
     for name, rights in users.items():
-        account = found.setdefault(rights.account, Account())
+        account = found.setdefault(rights.account, Account(connections=rights.connections))
         everything = name == OPERATOR
         account.users.append(
             User(
@@ -116,6 +117,7 @@ def as_data(found: Mapping[str, Account]) -> str:
     shown = {
         name: {
             "jetstream": None if account.jetstream is None else asdict(account.jetstream),
+            "connections": account.connections,
             "exports": [asdict(share) | {"to": takers} for share, takers in account.exports.items()],
             "imports": [asdict(share) | {"from": source} for share, source in account.imports.items()],
             "users": [asdict(user) for user in account.users],
@@ -136,6 +138,8 @@ def as_config(found: Mapping[str, Account], password: Password) -> str:
                 f"    jetstream {{ max_mem: {limits.memory_bytes}, max_file: {limits.file_bytes}, "
                 f"max_streams: {limits.streams}, max_consumers: {limits.consumers} }}"
             )
+        if account.connections is not None:
+            lines.append(f"    limits {{ max_connections: {account.connections} }}")
         lines += _block("exports", (_export(share, to) for share, to in account.exports.items()))
         lines += _block("imports", (_import(share, source) for share, source in account.imports.items()))
         lines += _block("users", (_user(user, password(user.name)) for user in account.users))

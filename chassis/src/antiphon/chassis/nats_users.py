@@ -33,6 +33,7 @@ LOG_ACCOUNT = "ANTIPHON"  # has JetStream, the streams and the buckets
 OPERATOR = "antiphon"
 SUPERVISOR = "supervisor"  # of the system account: the health of the server
 ROUND_TRIP = "antiphon.nobody"  # nobody subscribes to it
+CONNECTIONS = 64  # of a consumer: else one could take all that the server has
 
 _CONSUMER = re.compile(r"[A-Za-z0-9_-]{1,48}")
 _API = "$JS.API"
@@ -44,9 +45,10 @@ class InvalidName(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rights:
-    """What a user may do; every field is a tuple of subjects."""
+    """What a user may do, in subjects; and the connections of its account, or None without a limit."""
 
     account: str = LOG_ACCOUNT
+    connections: int | None = None
     asks: tuple[str, ...] = ()  # what gets one answer: stored messages, calls of the JetStream API, acks
     reads: tuple[str, ...] = ()  # what gets many: direct gets, pulls
     says: tuple[str, ...] = ()  # to those who listen at the moment
@@ -208,6 +210,7 @@ def tenant_user(tenant: str) -> tuple[str, Rights]:
     """
     if not is_tenant(tenant):
         raise InvalidName(f"{tenant!r} is not the name of a tenant: 1 to 63 of a-z, 0-9 and -")
+    # in the account of the log: another would not hear what agents publish from theirs
     return f"tenant-{tenant}", Rights(hears=(f"sessions.*.{tenant}.>",), inbox=False)
 
 
@@ -223,6 +226,7 @@ def consumer_user(consumer: str) -> tuple[str, Rights]:
         raise InvalidName(f"{consumer!r} is taken: persistence reads through consumers of this name")
     rights = Rights(
         account=f"CONSUMER_{consumer}",
+        connections=CONNECTIONS,
         asks=(
             *_info(SESSIONS.name, f"DEAD_{consumer}"),
             *_consumers("INFO", durables),
