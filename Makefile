@@ -86,6 +86,7 @@ check: $(READY) ## lint, format, types, import rules, generated files, spelling,
 	@$(BIN)/python -m antiphon.session_api.reference --check docs/reference/http-api.md
 	@$(BIN)/python -m antiphon.agent_worker.generate . --check
 	@$(BIN)/python -m deploy.helm.values_reference --check docs/reference/helm-values.md
+	@$(BIN)/python -m deploy.helm.nats_users --check deploy/helm/antiphon-stack/files/nats/users.conf
 	@$(BIN)/python -m tools.docs.event_catalogue --check docs/reference/events.md
 	@$(BIN)/python -m tools.docs.settings --check docs/reference/settings.md
 	@$(BIN)/python -m tools.docs.metrics --check docs/reference/metrics.md
@@ -107,6 +108,8 @@ contracts: $(READY) ## generate the schemas, the AsyncAPI document, the schema o
 	@mv docs/reference/flow-file.md.new docs/reference/flow-file.md
 	@$(BIN)/python -m deploy.helm.values_reference > docs/reference/helm-values.md.new
 	@mv docs/reference/helm-values.md.new docs/reference/helm-values.md
+	@$(BIN)/python -m deploy.helm.nats_users > users.conf.new
+	@mv users.conf.new deploy/helm/antiphon-stack/files/nats/users.conf
 	@$(BIN)/python -m tools.docs.event_catalogue > docs/reference/events.md.new
 	@mv docs/reference/events.md.new docs/reference/events.md
 	@$(BIN)/python -m tools.docs.settings > docs/reference/settings.md.new

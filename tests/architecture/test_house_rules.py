@@ -64,6 +64,7 @@ SHORT_FILES = {
     "persistence/migrations/versions/0004_views.py": "one file per revision",
     "persistence/migrations/versions/0005_compatibility.py": "one file per revision",
     "persistence/migrations/versions/0009_projection_lag.py": "one file per revision",
+    "deploy/helm/nats_users.py": "a command of make contracts and make check: it makes one file",
     "deploy/images/health.py": "it runs in every image, without our packages",
     "persistence/command_settings.py": "what the files of commands share",
     "persistence/sql.py": "how persistence loads SQL and fits values to columns",
