@@ -21,7 +21,10 @@ def nats_users(
         str, typer.Option("--format", help="config: of nats-server; json: what a tool of accounts needs.")
     ] = "config",
     max_file: Annotated[
-        str, typer.Option(metavar="SIZE", help="For all streams, such as 24GB; -1 is what the server has.")
+        str,
+        typer.Option(
+            metavar="SIZE", help="For all streams, with each copy, such as 32GB; -1 is what the server has."
+        ),
     ] = "-1",
 ) -> None:
     """Print the accounts, users, permissions and limits of NATS: each service may do its work, and no more.
@@ -50,5 +53,5 @@ def _size(text: str) -> int:
         return -1
     found = re.fullmatch(r"([1-9][0-9]{0,15})(|MB|GB|TB)", text)
     if found is None:
-        raise typer.BadParameter("--max-file is a number of bytes, or of MB, GB or TB, such as 24GB; or -1")
+        raise typer.BadParameter("--max-file is a number of bytes, or of MB, GB or TB, such as 32GB; or -1")
     return int(found[1]) * UNITS[found[2]]
