@@ -101,16 +101,25 @@ async def test_serve_health_answers_until_stopped() -> None:
     await asyncio.wait_for(serving, 60)
 
 
-async def test_a_check_added_during_a_report_is_in_the_next_one() -> None:
+async def test_a_check_that_is_added_during_a_report_is_in_it() -> None:
+    """Else a process is ready between the end of its start and the start of its work."""
     health = Health()
 
-    async def add_another() -> None:
-        health.add("late", add_another)
+    async def failing() -> None:
+        raise RuntimeError("has not begun")
 
-    health.add("first", add_another)
+    async def starting() -> None:
+        health.add("work", failing)
 
-    assert list((await health.report())["checks"]) == ["first"]  # type: ignore[call-overload]
-    assert list((await health.report())["checks"]) == ["first", "late"]  # type: ignore[call-overload]
+    health.add("start", starting)
+
+    report = await health.report()
+
+    assert report["status"] == "unready"
+    assert report["checks"] == {
+        "start": {"ok": True, "detail": ""},
+        "work": {"ok": False, "detail": "has not begun"},
+    }
 
 
 async def test_the_health_server_limits_headers() -> None:

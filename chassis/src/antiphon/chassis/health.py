@@ -35,13 +35,13 @@ class Health:
         self._checks[name] = check
 
     async def report(self) -> dict[str, object]:
-        """Run all checks concurrently and report on each."""
-        current = dict(self._checks)  # a check may be added while these run
-        results = await asyncio.gather(*(self._run(check) for check in current.values()))
-        checks = {
-            name: {"ok": ok, "detail": detail} for name, (ok, detail) in zip(current, results, strict=True)
-        }
-        self._ready = ready = all(ok for ok, _ in results)
+        """Run all checks concurrently and report on each, also on those that are added meanwhile."""
+        results: dict[str, tuple[bool, str]] = {}
+        while added := [name for name in self._checks if name not in results]:
+            found = await asyncio.gather(*(self._run(self._checks[name]) for name in added))
+            results |= zip(added, found, strict=True)
+        checks = {name: {"ok": ok, "detail": detail} for name, (ok, detail) in results.items()}
+        self._ready = ready = all(ok for ok, _ in results.values())
         return {"status": "ready" if ready else "unready", "checks": checks}
 
     @asynccontextmanager
