@@ -1,13 +1,16 @@
 """Test sessions end some days after their trial: in the log, and in every view; others never do."""
 
+import asyncio
 from collections.abc import Sequence
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from msgspec.structs import replace
 
 from antiphon.chassis.audit import Audit
+from antiphon.chassis.background import BackgroundTask
 from antiphon.chassis.bus import Bus, BusUnavailable
 from antiphon.chassis.database import Database
 from antiphon.contracts.audit import ActKind, decode_outcome, decode_record
@@ -17,7 +20,7 @@ from antiphon.contracts.events.tool import ToolCompleted, ToolStarted
 from antiphon.contracts.streams import AUDIT
 from antiphon.persistence.projections import PROJECTIONS
 from antiphon.persistence.projections.sessions import SESSIONS
-from antiphon.persistence.retention import AT_ONCE, erase_expired, erase_late
+from antiphon.persistence.retention import AT_ONCE, erase_expired, erase_late, keep_erasing
 from antiphon.persistence.settings import PersistenceSettings
 from antiphon.persistence.verify.log_chain import verify_log
 
@@ -106,7 +109,8 @@ async def test_a_test_session_is_erased_everywhere_and_the_chain_stays_whole(
 
     async def erased_again() -> bool:
         kept = [await sessions_in(database, table) for table in ("event_log", *OF_SESSIONS)]
-        return not any(tried.session_id in found for found in kept)
+        gone = not any(tried.session_id in found for found in kept)
+        return gone and (await verify_log(database)).erased == len(calls[1]) + 2
 
     await eventually(erased_again)
     assert await erases.end() == 0
@@ -241,6 +245,47 @@ async def test_an_erasure_is_on_record_and_without_a_record_there_is_none(
     assert (act.kind, act.tenant, act.target) == (ActKind.SESSION_ERASE, tried.tenant, tried.session_id)
     assert act.actor.name == "service:persistence"
     assert decode_outcome(outcome).result == "done"
+
+
+async def test_an_erasure_that_fails_again_and_again_has_one_record(
+    bus: Bus,
+    database: Database,
+    audit: Audit,
+    view: "View",
+    eventually: "Eventually",
+    new_session: "NewSession",
+) -> None:
+    """The loop tries every second or two: the bucket was full after some days, and every act refused."""
+    tried = new_session("tried")
+    await given(view, call(tried, test=True))
+    await database.pool.execute(
+        "create function refuse() returns trigger language plpgsql as $$ begin raise 'not here'; end $$"
+    )
+    await database.pool.execute(
+        "create trigger refuse before delete on sessions for each row execute function refuse()"
+    )
+    erasing = BackgroundTask(
+        partial(keep_erasing, database, audit, WEEK.days, asyncio.Event(), {}), name="erasing"
+    )
+
+    async def stored() -> list[str]:
+        return [key async for key, _ in (await bus.bucket(AUDIT.name)).entries()]
+
+    async def tried_again() -> bool:
+        return erasing.failures >= 4
+
+    async def ended() -> bool:
+        return len(await stored()) == 2
+
+    try:
+        await eventually(tried_again)
+        [record] = await stored()
+        await database.pool.execute("drop trigger refuse on sessions")
+        await eventually(ended)
+        assert await stored() == [record, f"{record}.outcome"]
+        assert await left(database) == set()
+    finally:
+        await erasing.close()
 
 
 def test_the_default_is_a_week(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -78,18 +78,18 @@ class NatsUsers:
 def move_to_account(store: Path) -> None:
     """Move the streams of a server without accounts to that of the log, while no server runs.
 
-    The server's own account for everybody cannot be given anything to offer. Raises StackError if both have
-    streams: which of them are wanted, only the user knows.
+    The server's own account for everybody cannot be given anything to offer. Raises StackError if it has
+    streams and the other is there: which of them are wanted, only the user knows.
     """
     before, now = store / "jetstream" / NO_ACCOUNT, store / "jetstream" / LOG_ACCOUNT
     if not before.is_dir():
         return
     if not now.exists():
         before.rename(now)
-    elif _has_streams(before) and _has_streams(now):
+    elif _has_streams(before):
         raise StackError(
-            f"{before} and {now} both have streams: a release from before NATS had accounts has run on this "
-            "home after this one. Move the folder that you do not want to another place."
+            f"{before} has streams, and {now} is there too: a release from before NATS had accounts has run "
+            "on this home after this one. Move the folder that you do not want to another place."
         )
 
 

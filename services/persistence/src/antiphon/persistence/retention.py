@@ -13,7 +13,7 @@ import structlog
 from antiphon.chassis.audit import Audit
 from antiphon.chassis.database import Database, translate_errors
 from antiphon.chassis.shutdown import ShuttingDown, wait_or_stop
-from antiphon.contracts.audit import Act, ActKind, Actor
+from antiphon.contracts.audit import Act, ActKind, Actor, AuditRecord
 from antiphon.contracts.views import TEST_TERM
 
 log = structlog.get_logger(__name__)
@@ -62,48 +62,66 @@ select distinct relation.relname
 """
 
 
-async def keep_erasing(database: Database, audit: Audit, days: float, stop: asyncio.Event) -> None:
+Begun = dict[str, AuditRecord]  # by session: the records of erasures that have not succeeded yet
+
+
+async def keep_erasing(
+    database: Database, audit: Audit, days: float, stop: asyncio.Event, begun: Begun
+) -> None:
     """Erase test sessions that ended `days` ago, until stopped. Raises DatabaseUnavailable, BusUnavailable.
 
-    Several replicas may do it at once: each session is erased by one of them.
+    Several replicas may do it at once: each session is erased by one of them. It is called again after an
+    error, with the same `begun`: a record for each try would fill the bucket, which never empties.
     """
     age = timedelta(days=days)
     pause = min(max(age.total_seconds() / 10, SHORTEST_PAUSE_SECONDS), LONGEST_PAUSE_SECONDS)
     with suppress(ShuttingDown):
         while True:
-            erased = max(await erase_expired(database, audit, age), await erase_late(database, audit, age))
+            erased = max(
+                await erase_expired(database, audit, age, begun),
+                await erase_late(database, audit, age, begun),
+            )
             await wait_or_stop(asyncio.sleep(0 if erased == AT_ONCE else pause), stop)
 
 
-async def erase_expired(database: Database, audit: Audit, age: timedelta) -> int:
+async def erase_expired(database: Database, audit: Audit, age: timedelta, begun: Begun | None = None) -> int:
     """Erase at most AT_ONCE test sessions that are older than this; return how many were.
 
     None is while a view is built: they wait for the next look. Raises DatabaseUnavailable, BusUnavailable.
     """
-    return await _erase_found(database, audit, age, _EXPIRED, _STILL_EXPIRED)
+    return await _erase_found(database, audit, age, begun, _EXPIRED, _STILL_EXPIRED)
 
 
-async def erase_late(database: Database, audit: Audit, age: timedelta) -> int:
+async def erase_late(database: Database, audit: Audit, age: timedelta, begun: Begun | None = None) -> int:
     """Erase what came of at most AT_ONCE sessions after they were erased; return how many there were.
 
     It would be half a session in the views, without end. Raises DatabaseUnavailable, BusUnavailable.
     """
-    return await _erase_found(database, audit, age, _LATE, _STILL_LATE)
+    return await _erase_found(database, audit, age, begun, _LATE, _STILL_LATE)
 
 
-async def _erase_found(database: Database, audit: Audit, age: timedelta, search: str, still: str) -> int:
+async def _erase_found(
+    database: Database, audit: Audit, age: timedelta, begun: Begun | None, search: str, still: str
+) -> int:
+    begun = {} if begun is None else begun
     with translate_errors():
         if not await database.pool.fetchval(_CAN_ERASE):
             return 0
         found = [(row[0], row[1]) for row in await database.pool.fetch(search, age, AT_ONCE)]
     erased = 0
     for session_id, tenant in found:
-        erased += await _erase(database, audit, session_id, tenant, age, still)
+        erased += await _erase(database, audit, session_id, tenant, age, begun, still)
     return erased
 
 
 async def _erase(
-    database: Database, audit: Audit, session_id: str, tenant: str, age: timedelta, still: str
+    database: Database,
+    audit: Audit,
+    session_id: str,
+    tenant: str,
+    age: timedelta,
+    begun: Begun,
+    still: str,
 ) -> bool:
     reason = "a test session expired" if still == _STILL_EXPIRED else "events came after the erasure"
     async with database.transaction() as connection:
@@ -111,10 +129,15 @@ async def _erase(
             return False
         if await connection.fetchval(still, age, session_id) is None:
             return False  # another replica erases it, or an event has come
-        record = await audit.begin(Act(ActKind.SESSION_ERASE, tenant, ACTOR, session_id, {"reason": reason}))
+        record = begun.get(session_id)
+        if record is None:
+            act = Act(ActKind.SESSION_ERASE, tenant, ACTOR, session_id, {"reason": reason})
+            if len(begun) == AT_ONCE:  # of sessions that other replicas have erased meanwhile
+                begun.clear()
+            begun[session_id] = record = await audit.begin(act)
         events = await connection.fetchval("select erase_session($1)", session_id)
         for (table,) in await connection.fetch(_TABLES):
             await connection.execute(f'delete from "{table}" where session_id = $1', session_id)
-    await audit.end(record, "done")
+    await audit.end(begun.pop(session_id), "done")
     log.info("retention.test_session_erased", session_id=session_id, events=events, audit_id=record.id)
     return True

@@ -105,7 +105,7 @@ async def _serve(
             stack.push_async_callback(watching.close)
         if ingest and settings.test_session_days:
             erasing = BackgroundTask(
-                partial(keep_erasing, database, Audit(bus), settings.test_session_days, stop),
+                partial(keep_erasing, database, Audit(bus), settings.test_session_days, stop, {}),
                 name="test sessions",
             )
             stack.push_async_callback(erasing.close)

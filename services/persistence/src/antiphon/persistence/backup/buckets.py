@@ -2,17 +2,20 @@
 
 import asyncio
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 
 import msgspec
 
 from antiphon.chassis.bus import Bucket, Bus
+from antiphon.contracts.api_keys import ApiKey, InvalidKey, decode_key
 from antiphon.contracts.deployment import IDENTITY_KEY, decode_deployment
-from antiphon.contracts.streams import BUCKETS, DEPLOYMENT, BucketDefinition
+from antiphon.contracts.streams import BUCKETS, DEPLOYMENT, KEYS, BucketDefinition
 from antiphon.persistence.backup.folder import Draft
 from antiphon.persistence.backup.manifest import BackupError, File, Manifest, bucket_file
 
 SHOWN = 5  # keys of a bucket that differ
+TRIES = 5  # of a key that a service changes meanwhile
 CHUNK = 32  # keys that are written at the same time: of the largest, 16 MiB
 
 
@@ -108,29 +111,63 @@ async def compare(bus: Bus, folder: Path, definition: BucketDefinition) -> Diffe
     return Difference(definition.name, list(differs), len(missing))
 
 
-async def restore_bucket(bus: Bus, folder: Path, definition: BucketDefinition) -> int:
-    """Write the entries that a bucket does not have, or has with another value; return how many.
+async def restore_bucket(bus: Bus, folder: Path, definition: BucketDefinition) -> tuple[int, int]:
+    """Write the entries that a bucket does not have, or has with another value.
 
+    Returns how many were written, and how many were kept: API keys that have ended since the backup, or end
+    earlier.
     Raises BackupError, BusUnavailable.
     """
     bucket = await bus.bucket(definition.name)
-    written = 0
+    written = kept = 0
+    for chunk in _chunks(folder, definition):
+        done = await asyncio.gather(*(_write(bucket, definition, *entry) for entry in chunk.items()))
+        written += done.count(True)
+        kept += done.count(None)
+    return written, kept
+
+
+def _chunks(folder: Path, definition: BucketDefinition) -> Iterator[dict[str, bytes]]:
+    """Yield the entries that are written at the same time: services that run see the bucket grow."""
     chunk: dict[str, bytes] = {}
     for entry in read_entries(folder, definition):
         chunk[entry.key] = entry.value
         if len(chunk) == (1 if definition.write_once else CHUNK):  # a log stays in its order
-            written += await _write(bucket, chunk)
+            yield chunk
             chunk = {}
-    return written + await _write(bucket, chunk)
+    yield chunk
 
 
-async def _write(bucket: Bucket, chunk: dict[str, bytes]) -> int:
-    """Write the entries that differ, at the same time: services that run see the bucket grow."""
-
-    async def write(key: str, value: bytes) -> bool:
-        if await bucket.get(key) == value:
+async def _write(bucket: Bucket, definition: BucketDefinition, key: str, value: bytes) -> bool | None:
+    """Write an entry that differs; return whether it was, or None if what is there must stay."""
+    for _ in range(TRIES):
+        found = await bucket.entry(key)
+        if found is None:
+            await bucket.put(key, value)
+            return True
+        if found.value == value:
             return False
-        await bucket.put(key, value)
+        if definition == KEYS and _ends_earlier(key, found.value, value):
+            return None
+        if definition.write_once:  # the broker says why
+            await bucket.put(key, value)
+            return True
+        if await bucket.update(key, value, found.revision):  # else it was revoked meanwhile, perhaps
+            return True
+    raise BackupError(f"A service changes {key} at this moment: stop the services, and run this again.")
+
+
+def _ends_earlier(key: str, here: bytes, saved: bytes) -> bool:
+    """Return whether a key is revoked or expires before that of the backup: it would open again."""
+    try:
+        ends = _end(decode_key(key, here))
+    except InvalidKey:  # when it was last used, or damaged: the backup's is better
+        return False
+    try:
+        return ends is not None and ((later := _end(decode_key(key, saved))) is None or ends < later)
+    except InvalidKey:
         return True
 
-    return sum(await asyncio.gather(*(write(key, value) for key, value in chunk.items())))
+
+def _end(key: ApiKey) -> datetime | None:
+    return min((at for at in (key.revoked_at, key.expires_at) if at is not None), default=None)

@@ -135,9 +135,7 @@ async def _restore(
             result.done.append("postgres")
         if "buckets" in result.parts:
             await bus.ensure_buckets(settings.nats_replicas)
-            for definition in saved(manifest):
-                written = await restore_bucket(bus, folder, definition)
-                say(f"bucket {definition.name}: {written} keys written")
+            await _restore_buckets(bus, folder, manifest, say)
             result.done.append("buckets")
         if "stream" in result.parts:
             result.stream = await _restore_stream(settings, folder, manifest, bus, say)
@@ -234,6 +232,14 @@ def _chunks(path: Path) -> Iterator[bytes]:
     with path.open("rb") as stream:
         while chunk := stream.read(READ_BYTES):
             yield chunk
+
+
+async def _restore_buckets(bus: Bus, folder: Path, manifest: Manifest, say: Say) -> None:
+    for definition in saved(manifest):
+        written, kept = await restore_bucket(bus, folder, definition)
+        say(f"bucket {definition.name}: {written} keys written")
+        if kept:
+            say(f"bucket {definition.name}: {kept} keys that ended since the backup stay as they are")
 
 
 async def _restore_stream(
