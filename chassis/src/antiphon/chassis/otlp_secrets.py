@@ -1,4 +1,4 @@
-"""The secrets in OpenTelemetry's variables, which its SDK quotes in log lines when it does not understand them."""
+"""The secrets in OpenTelemetry's variables: its SDK quotes in log lines what it does not understand."""
 
 import re
 from collections.abc import Iterator, Mapping

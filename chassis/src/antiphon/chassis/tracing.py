@@ -15,7 +15,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 TRACER = "antiphon"
 MESSAGES = "messaging.batch.message_count"
 
-# whether a request may begin a recorded trace, or go on with one that its client records; None: the SDK decides
+# whether a request may begin a recorded trace, or go on with its client's; None leaves it to the SDK
 begins_here: "Callable[[str], bool] | None" = None
 goes_on_here: "Callable[[str], bool] | None" = None
 
