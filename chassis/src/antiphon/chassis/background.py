@@ -9,6 +9,7 @@ from typing import TypeVar
 from opentelemetry import context as tracing
 
 from antiphon.chassis.library_log import get_logger
+from antiphon.chassis.personal_data import shown
 from antiphon.chassis.retry import retrying
 
 log = get_logger(__name__)
@@ -102,7 +103,7 @@ class BackgroundTask:
         self._error = error
         log.error(
             "background.failed",
-            extra={"task": self.name, "attempt": attempt, "error": repr(error)},
+            extra={"task": self.name, "attempt": attempt, "error": shown(error), "pii_error": repr(error)},
             exc_info=error if first else None,
         )
 
