@@ -2,10 +2,13 @@
 
 import asyncio
 from collections.abc import Callable
+from contextvars import ContextVar
 
 import pytest
+import structlog
+from tests.doubles.finished_spans import keep_spans
 
-from antiphon.chassis import background
+from antiphon.chassis import background, tracing
 from antiphon.chassis.background import BackgroundTask, BackgroundTaskFailed
 
 
@@ -80,6 +83,7 @@ async def test_the_first_failure_is_logged_with_its_traceback(caplog: pytest.Log
     first, second, *_ = [record for record in caplog.records if "background.failed" in record.getMessage()]
     assert first.exc_info is not None
     assert second.exc_info is None
+    assert "broken" not in first.getMessage()  # it may quote a caller
 
 
 async def test_close_ends_a_task_that_swallows_a_cancellation(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,3 +104,24 @@ async def test_close_ends_a_task_that_swallows_a_cancellation(monkeypatch: pytes
     async with asyncio.timeout(20):
         await task.close()
     assert swallowed == 3
+
+
+async def test_a_task_that_a_request_starts_is_not_of_that_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    spans = keep_spans(monkeypatch)
+    found: list[object] = []
+    kept: ContextVar[str] = ContextVar("kept")
+
+    async def run() -> None:
+        found.extend((structlog.contextvars.get_merged_contextvars(log), tracing.current_ids(), kept.get()))
+        with tracing.span("read for all"):
+            pass
+
+    log = structlog.get_logger()
+    kept.set("job")
+    with structlog.contextvars.bound_contextvars(request_id="r-1"), tracing.span("GET"):
+        task = BackgroundTask(run, name="shared by requests")
+        await task.ended()
+        assert structlog.contextvars.get_contextvars() == {"request_id": "r-1"}
+
+    assert found == [{}, None, "job"]
+    assert [span.parent for span in spans.get_finished_spans()] == [None, None]

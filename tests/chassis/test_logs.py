@@ -189,3 +189,37 @@ def test_every_line_of_a_job_has_its_session_and_trace(exporter: str) -> None:
     if exporter == "console":
         assert len({line["trace_id"] for line in events}) == 2  # two roots: that of the job, and `inner`
         assert events[0]["span_id"] == events[1]["span_id"] != events[2]["span_id"]
+
+
+EXPORTING = """
+from antiphon.chassis import telemetry, tracing
+from antiphon.chassis.settings import LogSettings
+telemetry.configure("test", LogSettings())
+with tracing.span("once"):
+    pass
+telemetry.flush()
+"""
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9", "OTEL_EXPORTER_OTLP_HEADERS": "{}"},
+        {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://127.0.0.1:9/v1/traces?key={}"},
+        {"OTEL_EXPORTER_OTLP_ENDPOINT": "collector:{}@127.0.0.1:9"},
+    ],
+)
+@pytest.mark.parametrize("form", ["json", "pretty"])
+def test_no_line_has_the_secret_of_the_receiver_of_spans(variables: dict[str, str], form: str) -> None:
+    secret = f"a=b,Authorization: Bearer {PHRASE}" if "OTEL_EXPORTER_OTLP_HEADERS" in variables else PHRASE
+    done = subprocess.run(
+        [sys.executable, "-c", EXPORTING],
+        env={name: value.format(secret) for name, value in variables.items()} | {"ANTIPHON_LOG_FORMAT": form},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+
+    assert "(hidden)" in done.stderr  # the line is there
+    assert PHRASE not in done.stderr

@@ -11,6 +11,7 @@ from tests.deploy.alert_rules import alerts, recorded
 from tests.deploy.promql import unknown
 
 from antiphon.cli.main import app as antiphon
+from antiphon.contracts.session import Status
 from antiphon.persistence.cli import app as persistence
 
 FOLDER = Path(__file__).parents[2] / "docs" / "runbooks"
@@ -38,7 +39,7 @@ def wrong(text: str) -> Iterator[str]:
 
 
 def not_accepted(program: typer.Typer, words: list[str]) -> Iterator[str]:
-    """Yield what a command line has and its program has not: a command or an option."""
+    """Yield what a command line has and its program has not: a command, an option, or a status."""
     command: Any = typer.main.get_command(program)
     while words and hasattr(command, "commands"):
         word = words.pop(0)
@@ -46,6 +47,8 @@ def not_accepted(program: typer.Typer, words: list[str]) -> Iterator[str]:
             yield f"{command.name} {word}"
             return
         command = command.commands[word]
+    if "--status" in words and (status := words[words.index("--status") + 1]) not in list(Status):
+        yield f"{command.name} --status {status}"
     options = {option for parameter in command.params for option in parameter.opts + parameter.secondary_opts}
     passed_on = command.context_settings.get("ignore_unknown_options")
     yield from (
@@ -85,7 +88,8 @@ def test_a_page_says_what_exists(page: Path) -> None:
         ("`antiphon sessions --state open`", ["sessions --state"]),
         ("`max(antiphon_gone)`", ["antiphon_gone"]),
         ("`sum by (tenant) (up)`", ["by (tenant)"]),
-        ("`antiphon sessions --status requested`, `antiphon psql -c x`", []),
+        ("`antiphon sessions --status requested`", ["sessions --status requested"]),
+        ("`antiphon sessions --status pending`, `antiphon psql -c x`", []),
     ],
 )
 def test_what_does_not_exist_is_found(text: str, found: list[str]) -> None:

@@ -4,18 +4,20 @@ import asyncio
 import json
 import sys
 from asyncio.subprocess import PIPE
-from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING
+from collections.abc import AsyncIterator, Iterator
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from sqlalchemy import Column, Integer, MetaData, Table, Text
 from sqlalchemy.schema import SchemaItem
+from structlog.testing import capture_logs
 from tests.fixtures.filled_log import FilledLog
 from tests.persistence.held_loop import hold_all
 
 from antiphon.chassis.bus import Bus
 from antiphon.chassis.database import Database
 from antiphon.chassis.log import Log
+from antiphon.chassis.log_errors import without_messages
 from antiphon.contracts.envelope import Envelope
 from antiphon.contracts.events.turn import TurnSaved
 from antiphon.persistence.errors import NotReady
@@ -118,6 +120,27 @@ async def stalled(
 
     await eventually(others_go_on)
     return session
+
+
+@pytest.fixture
+def logged() -> Iterator[list[Any]]:
+    """What is logged, from before the view is stalled."""
+    with capture_logs() as lines:
+        yield lines
+
+
+async def test_no_line_has_what_the_error_quotes(
+    logged: list[Any], stalled: "SampleSession", running: Running
+) -> None:
+    shown = [{name: line[name] for name in line if name != "pii_error"} for line in logged]
+    events = {line["event"] for line in shown if "RuntimeError((hidden))" in str(line)}
+    events |= {line["event"] for line in shown if "stalled at event" in str(line)}
+    assert events >= {"projection.event_failed", "projection.stalled", "readiness.unhealthy"}
+    for line in shown:
+        error = line.pop("exc_info", None)
+        tracebacks = without_messages((type(error), error, error.__traceback__)) if error else []
+        assert "cannot say" not in f"{line} {tracebacks}"
+    assert "cannot say" in await running.reason()  # an operator who asks may know
 
 
 async def test_events_behind_one_that_fails_are_folded_once(

@@ -13,9 +13,11 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from tests.doubles.finished_spans import keep_spans
 
+from antiphon.chassis import tracing
 from antiphon.chassis.http import middleware
 from antiphon.chassis.http.exchange import HttpPolicy
 from antiphon.chassis.http.middleware import RequestMiddleware
+from antiphon.chassis.span_export import FirstOfASecond
 
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
@@ -28,21 +30,22 @@ def spans(monkeypatch: pytest.MonkeyPatch) -> InMemorySpanExporter:
 async def answer(request: Request) -> Response:
     if request.path_params["session_id"] == "broken":
         raise ValueError("canary")
-    return PlainTextResponse("ok")
+    return PlainTextResponse(str(tracing.current_traceparent()))
 
 
 def to_response(_: Request, error: Exception) -> Response:
     return Response(status_code=500 if isinstance(error, ValueError) else 404)
 
 
-async def ask(method: str, path: str) -> None:
+async def ask(method: str, path: str) -> str:
     app = Starlette(routes=[Route("/v1/{session_id}", answer), Route("/health/live", answer)])
     app.add_middleware(
         RequestMiddleware, policy=HttpPolicy(1024), routes=app.router.routes, to_response=to_response
     )
     transport: Any = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
-        await client.request(method, path, headers={"traceparent": PARENT, "user-agent": "canary"})
+        headers = {"traceparent": PARENT, "user-agent": "canary"}
+        return (await client.request(method, path, headers=headers)).text
 
 
 def attributes_of(span: ReadableSpan) -> dict[str, Any]:
@@ -90,3 +93,17 @@ async def test_names_of_spans_are_bounded(spans: InMemorySpanExporter) -> None:
     assert [span.name for span in spans.get_finished_spans()] == ["HTTP", "HEAD /v1/{session_id}"]
     unknown, _ = (attributes_of(span) for span in spans.get_finished_spans())
     assert unknown["http.request.method"] == "_OTHER"
+
+
+async def test_clients_record_a_bounded_number_of_their_traces(
+    spans: InMemorySpanExporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("antiphon.chassis.span_export.time.monotonic", lambda: 100.0)
+    monkeypatch.setattr(tracing, "goes_on_here", FirstOfASecond(2).takes)
+
+    parents = [await ask("GET", "/v1/s-1") for _ in range(9)]
+
+    assert len(spans.get_finished_spans()) == 2
+    assert {parent.split("-")[1] for parent in parents} == {PARENT.split("-")[1]}  # also in logs and events
+    assert [parent.split("-")[3] for parent in parents] == ["01"] * 2 + ["00"] * 7
+    assert len({parent.split("-")[2] for parent in parents}) == 9

@@ -16,6 +16,7 @@ from antiphon.persistence.errors import NotReady
 from antiphon.persistence.leases import connection, locks
 from antiphon.persistence.leases.connection import Leases
 from antiphon.persistence.leases.locks import holders, lease_name
+from antiphon.persistence.metrics import leases_held
 
 if TYPE_CHECKING:
     from tests.persistence.conftest import Eventually
@@ -68,6 +69,23 @@ async def test_replicas_that_join_and_leave_get_fair_shares_and_the_rest_stays(
     for replica, before, number in zip((first, third), kept, begun, strict=True):
         assert before <= replica.held["work"]
         assert len(replica.begun["work"]) - number == 8 - len(before), "what did not move did not pause"
+
+
+async def test_a_group_that_a_replica_has_left_is_not_in_its_metrics(
+    holder: "NewHolder", eventually: "Eventually"
+) -> None:
+    """A replica leaves the group of a view's earlier version: what it said last was there until its end."""
+    replica = holder()
+
+    def held() -> list[float]:
+        return [number for group, number in leases_held.series() if group == ("work",)]
+
+    async def all_held() -> bool:
+        return held() == [16]
+
+    await eventually(all_held)
+    await replica.leave()
+    assert held() == []
 
 
 async def test_joins_and_graceful_stops_are_announced_and_need_no_heartbeat(

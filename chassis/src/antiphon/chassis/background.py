@@ -2,16 +2,21 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextvars import Context, copy_context
 from itertools import count
 from typing import TypeVar
 
+from opentelemetry import context as tracing
+
 from antiphon.chassis.library_log import get_logger
+from antiphon.chassis.personal_data import shown
 from antiphon.chassis.retry import retrying
 
 log = get_logger(__name__)
 
 SETTLED_SECONDS = 5.0  # a restarted task that has run this long works again
 CANCEL_SECONDS = 1.0  # between two attempts to cancel: a library may swallow one
+LOG_FIELDS = "structlog_"  # how the names of structlog's variables begin, which libraries do not import
 
 T = TypeVar("T")
 
@@ -41,7 +46,8 @@ class BackgroundTaskFailed(Exception):
 class BackgroundTask:
     """A task that starts now and runs until its function returns or it is closed.
 
-    When the function raises, it is called again after a backoff, without limit: it must allow that.
+    When the function raises, it is called again after a backoff, without limit: it must allow that. It works
+    for all: what it logs and asks of a database is not of the request or the span in which it was started.
     """
 
     def __init__(
@@ -53,7 +59,7 @@ class BackgroundTask:
         self._settled_seconds = settled_seconds
         self._error: BaseException | None = None
         self._task = asyncio.create_task(
-            retrying(Exception, on_retry=self._on_failure)(self._attempt), name=name
+            retrying(Exception, on_retry=self._on_failure)(self._attempt), name=name, context=_of_nobody()
         )
 
     @property
@@ -97,6 +103,16 @@ class BackgroundTask:
         self._error = error
         log.error(
             "background.failed",
-            extra={"task": self.name, "attempt": attempt, "error": repr(error)},
+            extra={"task": self.name, "attempt": attempt, "error": shown(error), "pii_error": repr(error)},
             exc_info=error if first else None,
         )
+
+
+def _of_nobody() -> Context:
+    """Return the current context without its span and the fields of its log lines."""
+    found = copy_context()
+    found.run(tracing.attach, tracing.Context())
+    for variable in found:
+        if variable.name.startswith(LOG_FIELDS):
+            found.run(variable.set, ...)  # what structlog takes for none
+    return found

@@ -1,6 +1,7 @@
 """Logs as JSON lines, also those of libraries: with the trace and the session, without personal data."""
 
 import logging
+import os
 import sys
 import threading
 from collections.abc import MutableMapping
@@ -12,6 +13,7 @@ from structlog.typing import EventDict, ExceptionTransformer, Processor, Wrapped
 
 from antiphon.chassis.library_log import EVENT
 from antiphon.chassis.log_errors import as_dicts, hide_quoted_errors, without_messages
+from antiphon.chassis.otlp_secrets import hide_otlp_secrets
 from antiphon.chassis.personal_data import is_personal, marked, without_row_values
 from antiphon.chassis.settings import LogSettings
 from antiphon.chassis.tracing import current_ids
@@ -63,6 +65,7 @@ def configure_logs(service: str, settings: LogSettings) -> None:
     hides = not pretty and not settings.telemetry_personal_data
     if hides:
         foreign.append(hide_quoted_errors)
+    foreign.append(hide_otlp_secrets(os.environ))
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(

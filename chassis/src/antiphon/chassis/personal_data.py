@@ -106,6 +106,11 @@ def may_show(error: BaseException) -> bool:
     return module in _SAFE_ERRORS
 
 
+def shown(error: BaseException) -> str:
+    """Return an error for a log line: without its message, if that may quote a caller."""
+    return repr(error) if may_show(error) else f"{type(error).__name__}({HIDDEN})"
+
+
 def _hide_value(found: re.Match[str]) -> str:
     query, syntax, before, after = found.groups(default="")
     return f"{query or syntax or before}{HIDDEN}{after}"

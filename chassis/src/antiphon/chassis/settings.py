@@ -338,8 +338,8 @@ class LogSettings(Settings):
     traces_per_second: Annotated[float, Field(ge=0, le=100_000)] = Field(
         5.0,
         validation_alias="ANTIPHON_TRACES_PER_SECOND",
-        description="new traces of each HTTP method that a process records in a second; one that a client "
-        "has begun is recorded if the client says so, and `OTEL_TRACES_SAMPLER` replaces this",
+        description="new traces of each HTTP method that a process records in a second; those that clients "
+        "have begun and record come on top, up to 50 or this number, and `OTEL_TRACES_SAMPLER` replaces both",
     )
 
 

@@ -26,6 +26,7 @@ from antiphon.chassis.settings import LogSettings
 
 EXPORT_SECONDS = 3.0  # for one export, retries included, when OTEL_EXPORTER_OTLP_TIMEOUT says nothing
 EXPORT_EVERY_MILLISECONDS = 2000  # when OTEL_BSP_SCHEDULE_DELAY says nothing: a killed job loses so much
+CLIENTS_TRACES = 50.0  # of each HTTP method in a second, which clients have begun and record
 ROUNDING = 1e-6  # seconds
 TIMEOUTS = ("OTEL_EXPORTER_OTLP_TIMEOUT", "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT")
 
@@ -52,6 +53,7 @@ class SpanExport:
         trace.set_tracer_provider(self._provider)
         if self._sampler is not None:
             tracing.begins_here = self._sampler.takes
+            tracing.goes_on_here = FirstOfASecond(max(CLIENTS_TRACES, self._sampler.limit)).takes
 
     def end(self) -> None:
         """Export what is left, for as long as the exporter takes."""
@@ -70,7 +72,7 @@ class FirstOfASecond(Sampler):
     """A sampler of the first new traces of each second, for each name that they start with."""
 
     def __init__(self, limit: float) -> None:
-        self._limit = limit
+        self.limit = limit
         self._apart = 1 / limit if limit > 0 else inf
         self._ahead = max(1.0, limit) * self._apart + ROUNDING if limit > 0 else 0.0
         self._used_until: dict[str, float] = {}  # by name: when the traces so far, evenly apart, would end
@@ -92,7 +94,7 @@ class FirstOfASecond(Sampler):
 
     def get_description(self) -> str:
         """Return what the sampler does."""
-        return f"FirstOfASecond{{{self._limit:g}}}"
+        return f"FirstOfASecond{{{self.limit:g}}}"
 
     def takes(self, name: str) -> bool:
         """Return whether a trace that starts with a span of this name is recorded, and count it."""

@@ -15,8 +15,9 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 TRACER = "antiphon"
 MESSAGES = "messaging.batch.message_count"
 
-# whether a request may begin a recorded trace; None leaves it to the SDK
+# whether a request may begin a recorded trace, or go on with its client's; None leaves it to the SDK
 begins_here: "Callable[[str], bool] | None" = None
+goes_on_here: "Callable[[str], bool] | None" = None
 
 Value = str | int | float | bool
 
@@ -28,21 +29,27 @@ _SAMPLED = re.compile("[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[
 class _Unrecorded(trace.NonRecordingSpan):
     """The place of a request in a trace that is not recorded, whose ids are mostly wanted as text."""
 
-    def __init__(self) -> None:
+    def __init__(self, trace_id: str | None) -> None:
         ids = f"{getrandbits(192) | _NOT_ZERO:048x}"
-        self.trace_id, self.span_id = ids[:32], ids[32:]
+        self.trace_id, self.span_id = trace_id or ids[:32], ids[32:]
 
     def get_span_context(self) -> trace.SpanContext:
         return trace.SpanContext(int(self.trace_id, 16), int(self.span_id, 16), is_remote=False)
 
 
 class unrecorded:  # noqa: N801 - lower case, as contextlib.closing
-    """Begin a trace that is not recorded: logs and events have its id, at a small part of a span's cost."""
+    """Begin a trace that is not recorded: logs and events have its id, at a small part of a span's cost.
 
-    __slots__ = ("_token",)
+    With the id of another one, go on with that, and do not record it from here on.
+    """
+
+    __slots__ = ("_token", "_trace_id")
+
+    def __init__(self, trace_id: str | None = None) -> None:
+        self._trace_id = trace_id
 
     def __enter__(self) -> None:
-        self._token = context.attach(trace.set_span_in_context(_Unrecorded()))
+        self._token = context.attach(trace.set_span_in_context(_Unrecorded(self._trace_id)))
 
     def __exit__(self, *_: object) -> None:
         context.detach(self._token)

@@ -21,7 +21,11 @@ def server_span(exchange: Exchange, method: str) -> AbstractContextManager[None]
     if client.is_valid and not client.trace_flags.sampled:
         return nullcontext()
     shown = "HTTP" if method == OTHER else method
-    if not client.is_valid and tracing.begins_here is not None and not tracing.begins_here(shown):
+    if client.is_valid:
+        # any client can say that it records its trace, also one that is not let in
+        if tracing.goes_on_here is not None and not tracing.goes_on_here(shown):
+            return tracing.unrecorded(f"{client.trace_id:032x}")
+    elif tracing.begins_here is not None and not tracing.begins_here(shown):
         return tracing.unrecorded()
     return _recorded(exchange, shown, method)
 

@@ -30,10 +30,10 @@ class ReadinessCheck:
         """Mark a component as not started yet."""
         self._reasons[name] = reason
 
-    def unhealthy(self, name: str, reason: str) -> None:
-        """Set the reason why a component does not work; log it if it is new."""
+    def unhealthy(self, name: str, reason: str, *, logged: str | None = None) -> None:
+        """Set the reason why a component does not work; log it, or what it says of nobody, if it is new."""
         if self._reasons.get(name) != reason:
-            log.warning("readiness.unhealthy", component=name, reason=reason)
+            log.warning("readiness.unhealthy", component=name, reason=reason if logged is None else logged)
         self._reasons[name] = reason
 
     def healthy(self, name: str) -> None:

@@ -124,7 +124,7 @@ class Leases:
         self._sessions = {pid: name for pid, name in self._sessions.items() if pid in others}
         if unknown := others - self._sessions.keys():
             self._sessions |= await locks.sessions(connection, unknown)
-        for group in groups:
+        for group in self._groups.values():
             leases_held.set(group.number_held, group.name)
         if self._failure not in (None, STARTING):
             log.info("leases.connection_restored")
@@ -168,6 +168,7 @@ class Leases:
 
     def _forget(self, group: LeaseGroup) -> None:
         del self._groups[group.name]
+        leases_held.remove(group.name)  # what it says last would stay: of a view's earlier version
         group.left.set()
 
     def _lose_all(self) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, TypeVar
 
+from antiphon.chassis.personal_data import shown
 from antiphon.contracts.envelope import Envelope
 from antiphon.contracts.errors import ContractError
 from antiphon.contracts.event import Event
@@ -25,9 +26,8 @@ class EventFailed(Exception):
     """A function of a projection raised; `envelope` is the event that it was called with."""
 
     def __init__(self, envelope: Envelope, error: Exception) -> None:
-        super().__init__(
-            f"{envelope.type} {envelope.id} (sequence {envelope.sequence} of {envelope.subject}): {error!r}"
-        )
+        event = f"{envelope.type} {envelope.id} (sequence {envelope.sequence} of {envelope.subject})"
+        super().__init__(f"{event}: {shown(error)}")
         self.envelope = envelope
 
 

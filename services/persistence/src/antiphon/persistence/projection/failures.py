@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from antiphon.chassis.log import sequence_of
+from antiphon.chassis.personal_data import shown
 from antiphon.contracts.envelope import Envelope
 from antiphon.persistence import metrics
 from antiphon.persistence.projection.checkpoint import Claim, Stalled, is_stalled, stall
@@ -58,7 +59,7 @@ class Failures:
         """Count a failure of one event; after ATTEMPTS the partition is stalled."""
         partition = held.partition
         attempts = self._attempts[partition] = self._attempts.get(partition, 0) + 1
-        cause = error.__cause__ if isinstance(error, EventFailed) else error
+        cause = (error.__cause__ or error) if isinstance(error, EventFailed) else error
         stalled = Stalled(
             position=envelope.position if isinstance(envelope.position, int) else 0,
             session_id=envelope.subject,
@@ -70,17 +71,19 @@ class Failures:
             since=datetime.now(UTC),
         )
         if attempts == 1:
-            log.warning("projection.event_failed", **self._fields(partition, stalled), exc_info=error)
+            log.warning("projection.event_failed", **self._fields(partition, stalled, cause), exc_info=error)
         if attempts < ATTEMPTS:
             seconds = min(LONGEST_SECONDS, FIRST_SECONDS * 2**attempts) * random.uniform(0.5, 1)
             self._waiting.add(partition)
             asyncio.get_running_loop().call_later(seconds, self._retry, partition)
             self._readiness.unhealthy(
-                self._component(partition), f"cannot fold event {envelope.id} ({envelope.type}): {cause!r}"
+                self._component(partition),
+                f"cannot fold event {envelope.id} ({envelope.type}): {cause!r}",
+                logged=f"cannot fold event {envelope.id} ({envelope.type})",
             )
         else:
             await stall(connection, self._projection, held, stalled)
-            log.error("projection.stalled", **self._fields(partition, stalled))
+            log.error("projection.stalled", **self._fields(partition, stalled, cause))
             self._stall(partition, stalled)
             self._look_again()
 
@@ -102,7 +105,11 @@ class Failures:
     def _stall(self, partition: int, stalled: Stalled) -> None:
         self._stalled[partition] = stalled
         metrics.stalled.set(1, self._projection.name, str(partition))
-        self._readiness.unhealthy(self._component(partition), f"{stalled}; see `persistence resume`")
+        self._readiness.unhealthy(
+            self._component(partition),
+            f"{stalled}; see `persistence resume`",
+            logged=f"stalled at event {stalled.event_id} ({stalled.type})",
+        )
 
     def _retry(self, partition: int) -> None:
         self._waiting.discard(partition)
@@ -114,7 +121,7 @@ class Failures:
     def _component(self, partition: int) -> str:
         return f"projection {self._projection.name} partition {partition}"
 
-    def _fields(self, partition: int, stalled: Stalled) -> dict[str, object]:
+    def _fields(self, partition: int, stalled: Stalled, cause: BaseException) -> dict[str, object]:
         return {
             "projection": self._projection.name,
             "partition": partition,
@@ -122,5 +129,6 @@ class Failures:
             "event_type": stalled.type,
             "session_id": stalled.session_id,
             "sequence": stalled.sequence,
-            "error": stalled.error,
+            "error": shown(cause),
+            "pii_error": stalled.error,
         }

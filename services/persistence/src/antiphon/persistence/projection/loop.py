@@ -12,6 +12,7 @@ from opentelemetry.trace import SpanKind
 from antiphon.chassis.bus import BusError
 from antiphon.chassis.database import TRANSIENT, Database, DatabaseUnavailable
 from antiphon.chassis.log import Batch, Log
+from antiphon.chassis.personal_data import shown
 from antiphon.chassis.retry import retrying
 from antiphon.chassis.shutdown import ShuttingDown, StopAwareWait, wait_or_stop
 from antiphon.contracts.cursor import Cursor
@@ -246,7 +247,8 @@ class ProjectionLoop:
         except Exception as error:
             if not is_caused_by_values(error):
                 raise
-            log.info("projection.batch_failed", projection=self._projection.name, error=repr(error))
+            name = self._projection.name
+            log.info("projection.batch_failed", projection=name, error=shown(error), pii_error=repr(error))
             by_partition: dict[int, list[Envelope]] = {partition: [] for partition in reached}
             for envelope in envelopes:
                 by_partition[partition_of(envelope.subject)].append(envelope)
