@@ -88,6 +88,17 @@ def test_each_secret_of_a_service_may_be_in_a_file(
     assert CANARY not in repr(read)
 
 
+@pytest.mark.parametrize("settings", CLASSES)
+def test_a_byte_order_mark_is_not_part_of_a_secret(settings: type[Settings], in_files: Path) -> None:
+    """Editors of Windows put one in front; the server would only say that the password is wrong."""
+    read_before = load(settings)
+    for name, value in VALUES.items():
+        write(in_files, name, f"\ufeff{value}\r\n")
+
+    assert load(settings) == read_before
+    assert target("https://h", None).api_key == CANARY
+
+
 def test_every_secret_setting_has_a_file() -> None:
     for settings in CLASSES:
         fields = settings.model_fields

@@ -132,6 +132,27 @@ async def test_what_is_wrong_with_tls_names_the_dsn(
         assert "offers no TLS" in await refused(mounted.dsn(mode=mode))
 
 
+async def test_a_file_of_tls_that_cannot_be_used_is_named(mounted: Mounted, front: TlsFront) -> None:
+    """OpenSSL says only that one of them is no PEM, and Python that some file does not exist."""
+    database = await Database.connect(mounted.dsn())
+    where = "in ANTIPHON_POSTGRES_DSN is"
+    for path, named in (
+        (mounted.ca, f"sslrootcert {where}"),
+        (mounted.cert, f"sslcert {where}"),
+        (mounted.key, "sslkey is"),
+    ):
+        before = path.read_bytes()
+        for content in (before[:200], None):
+            path.unlink()
+            if content is not None:
+                put(path, content)
+            await database.pool.expire_connections()
+            await unready(database, f"{named} '{path}'")
+            put(path, before)
+        await database.ready()
+    await database.close()
+
+
 async def test_a_pool_follows_the_password_and_certificates_in_its_files(
     mounted: Mounted, front: TlsFront, postgres_dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -109,16 +109,17 @@ async def ready(consumer: TypedConsumer) -> None:
                 return
 
 
-async def unready(bus: Bus, because: str) -> None:
-    """Wait until readiness says what is wrong."""
+async def unready(bus: Bus, because: str) -> str:
+    """Wait until readiness says what is wrong, as each service asks."""
     async with asyncio.timeout(WAIT_SECONDS):
         said = ""
         while because not in said:
             try:
-                await bus.connection.round_trip(0.5)
+                await bus.ready(timeout_seconds=0.5)
             except BusUnavailable as error:
                 said = str(error)
             await asyncio.sleep(0.05)
+    return said
 
 
 async def refused(access: NatsAccess, advice: str) -> None:
@@ -226,6 +227,11 @@ async def test_a_password_is_replaced_under_a_bus_and_a_consumer(
         await publish(bus, 3, session(2))
         await until(lambda: len(seen) == 6)
         await ready(consumer)
+        server.stop()  # the reason is another one: the password is right since
+        await until(lambda: not bus.connection.connected.is_set())
+        assert "ANTIPHON_NATS" not in await unready(bus, "did not answer STREAM.INFO.SESSIONS")
+        server.launch()
+        await works(bus)
     assert PASSWORD not in caplog.text
     assert NEXT not in caplog.text
 

@@ -224,6 +224,51 @@ async def test_estimates_do_not_tell_texts_of_others(readers: "Access", database
     await connection.close()
 
 
+TERM = "phone=4911234"
+MANY_TERMS = """
+insert into sessions
+select (jsonb_populate_record(sessions, jsonb_build_object(
+           'session_id', 'ses_' || number, 'metadata_terms', jsonb_build_array($1::text, number)))).*
+  from sessions, generate_series(1, 1000) as number where tenant = 'globex'
+"""
+
+
+async def test_estimates_do_not_tell_metadata_of_others(readers: "Access", database: Database) -> None:
+    """Postgres counts texts in lists too, and trusts their comparison: `@>` tells whether one is there."""
+    connection = await readers.connect("acme")
+    await database.pool.execute(MANY_TERMS, TERM)
+
+    async def estimates() -> set[str]:
+        await database.pool.execute("analyze sessions")
+        plans = [
+            await connection.fetchval(f"explain select from sessions where metadata_terms @> array['{text}']")
+            for text in (TERM, "phone=0")
+        ]
+        return set(map(str, plans))
+
+    await database.pool.execute("alter table sessions alter column metadata_terms set statistics -1")
+    assert len(await estimates()) == 2  # as `roles` of a release before left it
+    await readers.make()
+    assert len(await estimates()) == 1
+    for projection in PROJECTIONS:
+        await build(readers.superuser_dsn, database, projection)
+    await database.pool.execute(MANY_TERMS, TERM)
+    assert len(await estimates()) == 1
+    await connection.close()
+
+
+async def test_lists_are_counted_while_nobody_reads_directly(access: "Access", database: Database) -> None:
+    """Without counts, a filter by metadata that most sessions share sorts them all."""
+    query = "select attstattarget from pg_attribute where attrelid = 'sessions'::regclass and attname = $1"
+    await access.make("service=reader")
+    for projection in PROJECTIONS:
+        await build(access.superuser_dsn, database, projection)
+
+    assert await database.pool.fetchval(query, "metadata_terms") in (None, -1)
+    await access.make("acme", tenant="acme")
+    assert await database.pool.fetchval(query, "metadata_terms") == 0
+
+
 async def test_a_reader_uses_the_index_of_its_tenant(readers: "Access") -> None:
     connection = await readers.connect("acme")
     await connection.execute("set enable_seqscan = off")

@@ -10,6 +10,7 @@ from antiphon.chassis.library_log import get_logger
 from antiphon.chassis.postgres import CLIENT_MARGIN_SECONDS, CONNECT_SECONDS, keep_alive, server_settings
 from antiphon.chassis.postgres_dsn import current_dsn
 from antiphon.chassis.postgres_metrics import time_statements
+from antiphon.chassis.postgres_tls import naming_files
 from antiphon.chassis.sql_spans import log_queries
 
 if TYPE_CHECKING:
@@ -109,7 +110,9 @@ class BoundedPool(_Pool):
 
 
 async def _connect(dsn: str, **options: Any) -> "_Connection":
-    connection: _Connection = await asyncpg.connect(current_dsn(dsn), **options)
+    dsn = current_dsn(dsn)
+    with naming_files(dsn):
+        connection: _Connection = await asyncpg.connect(dsn, **options)
     return connection
 
 

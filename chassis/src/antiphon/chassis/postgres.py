@@ -11,6 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 import asyncpg
 
 from antiphon.chassis.postgres_dsn import DSN, current_dsn
+from antiphon.chassis.postgres_tls import naming_files
 
 if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]
@@ -56,15 +57,16 @@ async def connect(
 ) -> "Connection":
     """Open one connection outside a pool; `more` are settings of the server.
 
-    Raises what asyncpg raises, and UnusableDsnFile, which is an OSError.
+    Raises what asyncpg raises, and UnusableDsnFile or UnusableTlsFile, which are OSErrors.
     """
     dsn = current_dsn(dsn)
-    connection: Connection = await asyncpg.connect(
-        dsn,
-        timeout=connect_seconds,
-        command_timeout=statement_seconds + client_margin_seconds,
-        server_settings=server_settings(dsn, name, statement_seconds, **more),
-    )
+    with naming_files(dsn):
+        connection: Connection = await asyncpg.connect(
+            dsn,
+            timeout=connect_seconds,
+            command_timeout=statement_seconds + client_margin_seconds,
+            server_settings=server_settings(dsn, name, statement_seconds, **more),
+        )
     await keep_alive(connection)
     return connection
 

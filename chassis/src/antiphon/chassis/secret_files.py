@@ -18,7 +18,7 @@ class InvalidSecretFile(ValueError):
 
 
 def read_secret(variable: str, path: Path | str) -> str:
-    """Return the text of a file without the line ends that follow it.
+    """Return the text of a file without the line ends that follow it, and without a byte order mark.
 
     Raises InvalidSecretFile. `variable` is the one that names the file.
     """
@@ -33,7 +33,7 @@ def read_secret(variable: str, path: Path | str) -> str:
     if len(content) > MAX_BYTES:
         raise InvalidSecretFile(f"{shown}: it is larger than {MAX_BYTES} bytes")
     try:
-        text = content.decode().rstrip("\r\n")
+        text = content.decode("utf-8-sig").rstrip("\r\n")  # editors of Windows put a mark in front
     except UnicodeDecodeError:
         raise InvalidSecretFile(f"{shown}: it is not UTF-8") from None
     if not text.strip():

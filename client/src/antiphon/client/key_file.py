@@ -36,7 +36,7 @@ def _read(path: str) -> str:
         raise InvalidClientSettings(f"the file of {FILE_VARIABLE} cannot be read ({reason})") from None
     if not regular or len(content) > MAX_BYTES:
         raise InvalidClientSettings(f"{FILE_VARIABLE} must name a regular file of at most {MAX_BYTES} bytes")
-    key = content.decode(errors="replace").rstrip("\r\n")
+    key = content.decode("utf-8-sig", errors="replace").rstrip("\r\n")
     if not key:
         raise InvalidClientSettings(f"the file of {FILE_VARIABLE} is empty")
     return key

@@ -180,7 +180,7 @@ class Connection:
         except NotPermitted:
             raise
         except TRANSIENT as error:
-            raise BusUnavailable(f"NATS did not answer {verb}: {error!r}") from error
+            raise BusUnavailable(f"NATS did not answer {verb}: {self._why(error)}") from error
         if reply.status == "503":
             raise BusUnavailable(f"JetStream is not available for {verb}")
         answer: dict[str, Any] = json.loads(reply.data)
@@ -228,9 +228,11 @@ class Connection:
         except NotPermitted:
             raise
         except TRANSIENT as error:
-            last = None if self.connected.is_set() else self._last_error
-            why = repr(error) if last is None else _explained(last)
-            raise BusUnavailable(f"NATS did not answer at {self.address}: {why}") from error
+            raise BusUnavailable(f"NATS did not answer at {self.address}: {self._why(error)}") from error
+
+    def _why(self, error: Exception) -> str:
+        last = None if self.connected.is_set() else self._last_error  # why there is no connection says more
+        return repr(error) if last is None else _explained(last)
 
     def check_size(self, payload: bytes, headers: dict[str, str] | None) -> None:
         """Check a message before it is sent.
@@ -253,24 +255,22 @@ class Connection:
     async def close(self) -> None:
         """Flush for at most a second, and disconnect; both take three seconds at most."""
         if self._opening:  # what was missing is known here only
-            reason = repr(self._last_error) if self._last_error else "no answer yet"
-            log.warning("nats.not_connected", extra={"address": self.address, "error": reason})
+            extra = {"address": self.address, "error": repr(self._last_error or "no answer yet")}
+            log.warning("nats.not_connected", extra=extra)
         opened, self._open = self._open, False
         self._unwatch()
         if self._reopening is not None:
             await self._reopening.close()
-        if self.client.is_closed:
-            return
-        if opened:
-            await self._flush()
-        await self.client.end()
+        if not self.client.is_closed:
+            if opened:
+                await self._flush()
+            await self.client.end()
 
     async def _flush(self) -> None:
         try:
             await self.round_trip(CLOSE_FLUSH_SECONDS)
         except BusUnavailable as error:
-            reason = f"{error}: {self._last_error!r}" if self._last_error else str(error)
-            log.warning("nats.flush_failed", extra={"error": reason})
+            log.warning("nats.flush_failed", extra={"error": str(error)})
 
     async def _connect(self, timeout_seconds: float) -> NatsClient:
         access = self.access.current()  # certificates and credentials may have been renewed
@@ -361,6 +361,7 @@ class Connection:
 
     async def _reconnected(self) -> None:
         self._not_permitted.clear()  # the permissions may have changed
+        self._last_error = None
         self.connected.set()
         metrics.reconnects.add()
         log.info("nats.reconnected")

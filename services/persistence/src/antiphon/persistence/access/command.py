@@ -266,7 +266,8 @@ def _print(plan: Plan, access: Access, groups: Mapping[str, str], removal: Seque
     say("begin;")
     for statement in (ONE_AT_A_TIME, *_statements(plan, access, groups, {}), *removal):
         say(f"{statement};")
-    for statement in all_statements(msgspec.structs.replace(access, roles=dict(groups))):
+    readers = access.readers or any(login.tenant is not None for login in plan.logins)
+    for statement in all_statements(msgspec.structs.replace(access, roles=dict(groups), readers=readers)):
         say(f"{statement};")
     say("commit;")
     say("-- As a superuser: without it a direct reader could take the locks of leases, and stop ingest.")

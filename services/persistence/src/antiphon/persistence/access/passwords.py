@@ -23,7 +23,7 @@ def read_passwords(file: Path | None, environment: Mapping[str, str] = os.enviro
     """
     where = VARIABLE if file is None else str(file)
     try:
-        text = environment.get(VARIABLE, "{}") if file is None else file.read_text()
+        text = environment.get(VARIABLE, "{}") if file is None else file.read_text("utf-8-sig")
     except (OSError, ValueError) as error:
         raise Refused(f"{where} cannot be read: {type(error).__name__}") from None
     try:

@@ -73,8 +73,8 @@ begin
          where schemaname = 'public' and tablename = '{table}' and attname = '{column}')
     then
         execute (
-            select format('alter table public.%I alter column %I type text collate %s', '{table}', '{column}',
-                          attcollation::regcollation)
+            select format('alter table public.%I alter column %I type %s collate %s', '{table}', '{column}',
+                          format_type(atttypid, null), attcollation::regcollation)
               from pg_attribute where attrelid = 'public.{table}'::regclass and attname = '{column}');
     end if;
 end $$"""
@@ -89,6 +89,7 @@ class ViewTable(Struct, frozen=True):
     columns: frozenset[str]
     policies: dict[str, list[str]]  # the roles of each
     counted: list[str] = []  # the text columns of which Postgres makes statistics
+    counted_lists: list[str] = []  # those of lists of texts
 
 
 class Access(Struct, frozen=True):
@@ -102,6 +103,7 @@ class Access(Struct, frozen=True):
     tables: list[str]  # that are no views
     views: list[ViewTable]
     own_row: list[str] | None = None
+    readers: bool = False  # whether there is a direct reader
 
 
 def quoted(name: str) -> str:
@@ -141,6 +143,9 @@ def view_statements(access: Access, names: Iterable[str] | None = None) -> list[
         statements += _grants(access.roles, table)
         if table.name in TABLES:
             statements += _policies(access.roles, table)
+            # by `@>` a reader finds whether others have a text; without one they make common filters faster
+            for column in table.counted_lists if access.readers else ():
+                statements += _uncounted(table.name, column)
         owner = access.roles.get(PROJECTIONS)
         if owner is not None and table.owner != owner:  # last: it takes the rights of the owner before
             statements.append(f"alter table {quoted(table.name)} owner to {quoted(owner)}")

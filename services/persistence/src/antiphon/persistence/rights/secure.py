@@ -28,6 +28,10 @@ select json_build_object(
     'roles', (
         select coalesce(json_object_agg(kind, role), '{}')
           from public.access_roles join pg_roles on rolname = role),
+    'readers', exists (
+        select from public.access_roles join pg_roles on rolname = role
+          join pg_auth_members on roleid = pg_roles.oid
+         where kind = 'tenants' and not admin_option),
     'tables', array(
         select relname from pg_class
          where relnamespace = 'public'::regnamespace and relkind in ('r', 'p')
@@ -50,6 +54,11 @@ select json_build_object(
                 select attname from pg_attribute
                  where attrelid = relation.oid and attnum > 0 and not attisdropped
                    and atttypid = 'text'::regtype and attstattarget is distinct from 0
+                 order by attnum),
+            'counted_lists', array(
+                select attname from pg_attribute
+                 where attrelid = relation.oid and attnum > 0 and not attisdropped
+                   and atttypid = 'text[]'::regtype and attstattarget is distinct from 0
                  order by attnum),
             'policies', (
                 select coalesce(json_object_agg(polname, array(
