@@ -15,6 +15,7 @@ from antiphon.chassis.bus import Bus
 from antiphon.chassis.deployment import deployment_of
 from antiphon.cli.stack.nats import NatsServer
 from antiphon.cli.stack.ports import free_port
+from antiphon.contracts.api_keys import ApiKey, encode_key, key_digest
 from antiphon.contracts.deployment import IDENTITY_KEY
 
 Process = asyncio.subprocess.Process
@@ -69,6 +70,38 @@ async def test_serves_with_only_a_broker_until_sigterm(bus: Bus, nats_server: Na
     code, errors = await _end(process)
     assert refused.status_code == 401
     assert code == 0, errors
+
+
+async def test_serves_the_keys_that_there_are_when_a_new_first_key_cannot_be_on_record(
+    bus: Bus, nats_server: NatsServer, until: Any
+) -> None:
+    key = ApiKey(tenant="default", name="there", scopes=frozenset({"admin"}))
+    await (await bus.bucket("keys")).put(key_digest("there"), encode_key(key))
+    info = await bus.connection.api("STREAM.INFO.KV_audit")
+    await bus.connection.api("STREAM.UPDATE.KV_audit", info["config"] | {"max_bytes": 10})
+    port = free_port()
+    process = await _start(
+        ANTIPHON_NATS_URL=nats_server.url,
+        ANTIPHON_API_PORT=str(port),
+        ANTIPHON_BOOTSTRAP_API_KEY="a-new-first-key-of-32-characters",
+    )
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+
+        async def served() -> bool:
+            assert process.returncode is None
+            try:
+                answer = await client.get("/v1/keys", headers={"Authorization": "Bearer there"})
+            except httpx.TransportError:
+                return False
+            return answer.status_code == 200
+
+        await until(served)
+    process.send_signal(signal.SIGTERM)
+
+    code, errors = await _end(process)
+    assert code == 0, errors
+    assert "keys.not_bootstrapped" in errors
+    assert "a-new-first-key" not in errors
 
 
 async def test_invalid_setting_exits_with_the_name_of_the_variable() -> None:

@@ -123,7 +123,7 @@ async def unready(bus: Bus, because: str) -> str:
 
 
 async def refused(access: NatsAccess, advice: str) -> None:
-    """Wait until who cannot connect is told what to do."""
+    """Wait until who cannot connect gets the advice."""
     said = ""
     async with asyncio.timeout(WAIT_SECONDS):
         while advice not in said:  # a busy machine may not answer in time

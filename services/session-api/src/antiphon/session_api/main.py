@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack, suppress
 
 import structlog
 
-from antiphon.chassis.bus import VERIFY_SECONDS, Bus, WatchedBucket
+from antiphon.chassis.bus import VERIFY_SECONDS, Bus, StreamFull, WatchedBucket
 from antiphon.chassis.database import Database
 from antiphon.chassis.deployment import DeploymentCheck, deployment_of
 from antiphon.chassis.health import not_stopping
@@ -104,8 +104,16 @@ async def _watch(bus: Bus, bucket: str, keep: Callable[[bytes], bytes] = bytes) 
 
 
 async def _bootstrap(dependencies: Dependencies, secret: str) -> None:
-    """Store the key of the setting, unless it is stored; say so when it opens nothing any more."""
-    if await dependencies.key_store.bootstrap(secret, Actor(f"service:{SERVICE}")):
+    """Store the key of the setting, unless it is stored; say so when it opens nothing.
+
+    A full bucket of audit records takes no new key, and those who have one are served.
+    """
+    try:
+        stored = await dependencies.key_store.bootstrap(secret, Actor(f"service:{SERVICE}"))
+    except StreamFull as error:
+        log.exception("keys.not_bootstrapped", error=str(error), remedy="make room, and start it again")
+        return
+    if stored:
         log.info("keys.bootstrapped")
     elif not dependencies.keys.usable(key_digest(secret)):
         log.warning("keys.bootstrap_ended", remedy="the key was revoked or has expired: set another secret")
