@@ -168,8 +168,8 @@ CASES: dict[str, Case] = {
     ),
     "AntiphonTimeToReadyHigh": Case(
         25,
-        below("antiphon_call_time_to_ready_seconds", "", 5, 0.9),
-        below("antiphon_call_time_to_ready_seconds", "", 5, 0.96),
+        below("antiphon_call_time_to_ready_seconds", "", 15, 0.9),
+        below("antiphon_call_time_to_ready_seconds", "", 7.5, 0.9),  # a greeting of seven seconds
     ),
     "AntiphonTurnLatencyHigh": Case(
         35,

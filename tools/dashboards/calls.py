@@ -42,11 +42,11 @@ TRAFFIC = (
     ),
     Panel(
         "Time to ready",
-        "From the request of a call to the greeting of its agent.",
+        "From the request of a call to the end of the greeting of its agent.",
         _halves("antiphon_call_time_to_ready_seconds"),
         unit="s",
-        amber=3,
-        red=5,
+        amber=10,
+        red=15,
         alerts=("AntiphonTimeToReadyHigh",),
     ),
     Panel(
