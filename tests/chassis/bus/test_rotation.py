@@ -236,6 +236,28 @@ async def test_a_password_is_replaced_under_a_bus_and_a_consumer(
     assert NEXT not in caplog.text
 
 
+async def test_a_damaged_file_is_not_used_after_the_server_has_ended_the_connection(
+    start: Callable[[str], Server], files: Files, open_buses: list[Bus], caplog: pytest.LogCaptureFixture
+) -> None:
+    """nats-py gives up a connection that the server refuses, and a new client has no earlier options."""
+    server = start(files.config())
+    bus = await server.connect(files.access(server))
+    open_buses.append(bus)
+    put(files.ca, b"damaged")
+    server.configure(files.config(password=NEXT))
+    server.reload()
+    await unready(bus, "check ANTIPHON_NATS_USER and ANTIPHON_NATS_PASSWORD")
+
+    def said() -> int:
+        return sum("nats.settings_invalid" in record.message for record in caplog.records)
+
+    await until(lambda: said() > 0)
+    server.configure(files.config())
+    server.reload()
+    await works(bus)
+    assert said() == 1  # once for each mistake
+
+
 async def test_a_server_that_stops_offering_tls_gets_nothing(
     start: Callable[[str], Server], files: Files, open_buses: list[Bus]
 ) -> None:

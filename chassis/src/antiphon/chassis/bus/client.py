@@ -9,9 +9,8 @@ from collections.abc import Callable, Iterator, Mapping
 from msgspec import Struct
 
 from antiphon.chassis.bus.protocol import Parser
-from antiphon.chassis.bus.renewed import RenewedClient
+from antiphon.chassis.bus.renewed import Renewal, RenewedClient
 from antiphon.chassis.library_log import get_logger
-from antiphon.chassis.nats_access import NatsAccess
 
 log = get_logger(__name__)
 
@@ -101,9 +100,9 @@ class NatsClient(RenewedClient):
     """The nats-py client with synchronous message handlers."""
 
     def __init__(
-        self, access: NatsAccess | None = None, *, on_not_permitted: Callable[[str], None] | None = None
+        self, renewal: Renewal | None = None, *, on_not_permitted: Callable[[str], None] | None = None
     ) -> None:
-        super().__init__(access)
+        super().__init__(renewal)
         self._on_not_permitted = on_not_permitted
         self._ps = Parser(self)
         self._handlers: dict[int, OnMessage] = {}

@@ -24,6 +24,7 @@ from antiphon.chassis.bus.errors import (
 )
 from antiphon.chassis.bus.inbox import Inbox
 from antiphon.chassis.bus.protocol import check_subject
+from antiphon.chassis.bus.renewed import Renewal
 from antiphon.chassis.library_log import get_logger
 from antiphon.chassis.nats_access import InvalidAccess, NatsAccess, advice
 from antiphon.chassis.retry import retrying
@@ -64,7 +65,7 @@ class Connection:
     """A NATS connection that reconnects, with requests and subscriptions that survive a reconnect."""
 
     def __init__(self, access: NatsAccess, name: str) -> None:
-        self.access = access
+        self._renewal = Renewal(access)
         self.address = ", ".join(access.servers)  # for messages
         self.name = name
         self._last_error: Exception | None = None
@@ -92,8 +93,7 @@ class Connection:
             self.client = await self._connect(timeout_seconds)
         except TRANSIENT as error:
             self._unwatch()
-            last = self._last_error
-            reason = f": {_explained(last)}" if last is not None else ""
+            reason = f": {_explained(self._last_error)}" if self._last_error is not None else ""
             raise BusUnavailable(
                 f"no NATS server answered at {self.address} within {timeout_seconds:g} s{reason}"
             ) from error
@@ -273,8 +273,8 @@ class Connection:
             log.warning("nats.flush_failed", extra={"error": str(error)})
 
     async def _connect(self, timeout_seconds: float) -> NatsClient:
-        access = self.access.current()  # certificates and credentials may have been renewed
-        client = NatsClient(self.access, on_not_permitted=self._refused)
+        options = self._renewal.options()  # certificates and credentials may have been renewed
+        client = NatsClient(self._renewal, on_not_permitted=self._refused)
 
         def current(callback: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
             async def call() -> None:
@@ -284,7 +284,7 @@ class Connection:
             return call
 
         connect = client.connect(
-            access.servers,
+            self._renewal.servers,
             name=self.name,
             max_reconnect_attempts=-1,
             reconnect_time_wait=RECONNECT_WAIT_SECONDS,  # type: ignore[arg-type] # a fraction works
@@ -295,7 +295,7 @@ class Connection:
             reconnected_cb=current(self._reconnected),
             closed_cb=current(self._closed),
             skip_subject_validation=True,  # subjects are made by contracts.subjects
-            **access.options(),
+            **options,
         )
         # Not asyncio.wait_for: nats-py may swallow the cancellation and connect on, without end.
         connecting = asyncio.ensure_future(connect)

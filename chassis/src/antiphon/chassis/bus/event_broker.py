@@ -16,7 +16,7 @@ from antiphon.chassis.bus.dead_letters import DeadLetters
 from antiphon.chassis.bus.durable import Durable, explained
 from antiphon.chassis.bus.errors import BusUnavailable, StreamMissing
 from antiphon.chassis.bus.partition_pull import Delivery, PartitionPull
-from antiphon.chassis.bus.renewed import RenewedClient
+from antiphon.chassis.bus.renewed import Renewal, RenewedClient
 from antiphon.chassis.library_log import get_logger
 from antiphon.chassis.nats_access import NatsAccess
 from antiphon.chassis.retry import retrying
@@ -123,11 +123,11 @@ class EventBroker(NatsBroker):
         await explained(self.events, self.dead_letters.ensure)
         for name, (durable, label) in self._declared.items():
             self._pulls[name] = PartitionPull(self.events, durable(), label)
-        client = _Client(self._access)
+        renewal = Renewal(self._access)
+        client = _Client(renewal)
         client.pulls = self._pulls
-        access = self._access.current()
-        options = self._connection_kwargs | access.options()
-        options["inbox_prefix"] = access.inbox_prefix
+        options = self._connection_kwargs | renewal.options()
+        options["inbox_prefix"] = self._access.current().inbox_prefix
         async with asyncio.timeout(CONNECT_DEADLINE_SECONDS):
             await client.connect(**options)
         self.config.connect(client)

@@ -21,37 +21,55 @@ class TlsNotOffered(Error):
     """A server without TLS: it gets no credentials."""
 
 
-class RenewedClient(Client):
-    """A client that a rotated secret does not end, and that sends no secret without the TLS it needs."""
+class Renewal:
+    """The options of a connection, by what its files hold now; the earlier, when one cannot be used."""
 
-    def __init__(self, access: NatsAccess | None = None) -> None:
-        super().__init__()
-        self.access = access
-        self._encrypts = access is not None and access.uses_tls  # never less later
+    def __init__(self, access: NatsAccess) -> None:
+        self.servers = access.servers
+        self.encrypts = access.uses_tls  # never less later
+        self._access = access
+        self._options: dict[str, Any] | None = None
         self._invalid = ""
         self._renewed_at = -math.inf  # time.monotonic
 
-    async def _connect_to_server(self, s: Srv) -> None:
-        self._renew()
-        await super()._connect_to_server(s)
+    def options(self) -> dict[str, Any]:
+        """Return them, at most a second old.
+
+        Raises InvalidAccess when there are no earlier ones either.
+        """
+        now = time.monotonic()
+        if self._options is None or now >= self._renewed_at + RENEW_SECONDS:
+            self._renewed_at = now
+            self._renew()
+        return dict(self._options or {})
 
     def _renew(self) -> None:
-        # nats-py would use the options of its first attempt for as long as it lives
-        now = time.monotonic()
-        if self.access is None or now < self._renewed_at + RENEW_SECONDS:
-            return
-        self._renewed_at = now
         try:
-            access = self.access.current()
-            options = access.options()
+            access = self._access.current()
+            self._options = access.options()
         except InvalidAccess as error:
+            if self._options is None:
+                raise
             if str(error) != self._invalid:  # once for each mistake, not for each attempt
                 self._invalid = str(error)
                 log.warning("nats.settings_invalid", extra={"error": self._invalid, "used": "the earlier"})
             return
         self._invalid = ""
-        self._encrypts = self._encrypts or access.uses_tls
-        self._set(options)
+        self.servers = access.servers
+        self.encrypts = self.encrypts or access.uses_tls
+
+
+class RenewedClient(Client):
+    """A client that a rotated secret does not end, and that sends no secret without the TLS it needs."""
+
+    def __init__(self, renewal: Renewal | None = None) -> None:
+        super().__init__()
+        self._renewal = renewal
+
+    async def _connect_to_server(self, s: Srv) -> None:
+        if self._renewal is not None:  # nats-py would use the options of its first attempt for good
+            self._set(self._renewal.options())
+        await super()._connect_to_server(s)
 
     def _set(self, options: dict[str, Any]) -> None:
         self._signature_cb = options.pop("signature_cb", self._signature_cb)
@@ -73,7 +91,7 @@ class RenewedClient(Client):
         scheme = self._current_server.uri.scheme if self._current_server is not None else ""
         # With ws:// it makes no TLS either, whatever that word is.
         encrypted = scheme == "wss" or (secure and scheme != "ws")
-        if self._encrypts and not encrypted:
+        if self._renewal is not None and self._renewal.encrypts and not encrypted:
             raise TlsNotOffered("the server does not offer TLS, which the settings require")
         self._mark_as_tls()
         return super()._connect_command()
