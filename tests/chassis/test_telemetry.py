@@ -101,6 +101,18 @@ def test_an_unknown_exporter_is_refused(
     assert "OTEL_TRACES_EXPORTER is 'zipkin': allowed are otlp, console, none" in capsys.readouterr().err
 
 
+def test_a_queue_of_spans_that_cannot_be_is_refused() -> None:
+    configure = (
+        "from antiphon.chassis import telemetry, settings; telemetry.configure('t', settings.LogSettings())"
+    )
+    environment = {"OTEL_TRACES_EXPORTER": "console", "OTEL_BSP_MAX_QUEUE_SIZE": "100"}
+    with pytest.raises(subprocess.CalledProcessError) as ended:
+        run(program=configure, **environment)
+
+    assert ended.value.returncode == 2
+    assert ended.value.stderr.startswith("OTEL_BSP_… is not valid: max_export_batch_size must be")
+
+
 STANDARD_LOGS = """
 import logging, sys
 from antiphon.chassis import telemetry, tracing

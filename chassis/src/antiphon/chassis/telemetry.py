@@ -26,7 +26,7 @@ _export: "SpanExport | None" = None  # of this process
 def configure(service: str, settings: LogSettings, *, push_metrics: bool = True) -> None:
     """Set up logs and traces, and metrics that are sent, for this process; call it once, first.
 
-    Exits with 2 when OTEL_TRACES_EXPORTER or OTEL_METRICS_EXPORTER is wrong.
+    Exits with 2 when OTEL_TRACES_EXPORTER, OTEL_METRICS_EXPORTER or the queue of spans is wrong.
     """
     exporter = _chosen_exporter()  # first: it may exit, and then nothing is set up
     pushes = _pushes_metrics()
@@ -36,7 +36,11 @@ def configure(service: str, settings: LogSettings, *, push_metrics: bool = True)
         from antiphon.chassis.span_export import SpanExport
 
         global _export  # noqa: PLW0603 - as OpenTelemetry's provider, there is one in a process
-        _export = SpanExport(service, settings, exporter)
+        try:
+            _export = SpanExport(service, settings, exporter)
+        except ValueError as error:
+            print(f"OTEL_BSP_… is not valid: {error}", file=sys.stderr)  # noqa: T201 - as every invalid setting
+            raise SystemExit(EXIT_BAD_SETTINGS) from None
         _export.start()
     if pushes and push_metrics:
         from antiphon.chassis.metrics.opentelemetry import push
