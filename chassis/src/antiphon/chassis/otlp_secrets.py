@@ -8,7 +8,7 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 
 from antiphon.chassis.personal_data import HIDDEN
 
-VARIABLES = "OTEL_EXPORTER_OTLP"
+VARIABLES = "OTEL_EXPORTER_OTLP_"
 SHORTEST = 4  # characters: what is shorter is found by chance, and is no secret
 
 

@@ -99,7 +99,7 @@ async def _rebuild(
             raise SystemExit(str(error)) from error
         except EventFailed as error:
             raise SystemExit(
-                f"The projection {projection.name} cannot fold an event: {error}. "
+                f"The projection {projection.name} cannot fold an event: {error}: {error.__cause__}. "
                 f"Correct it and run this again, or skip the event: `resume {projection.name} --skip "
                 f"--session {error.envelope.subject} --sequence {error.envelope.sequence}`."
             ) from error
