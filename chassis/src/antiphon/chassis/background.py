@@ -6,8 +6,6 @@ from contextvars import Context, copy_context
 from itertools import count
 from typing import TypeVar
 
-from opentelemetry import context as tracing
-
 from antiphon.chassis.library_log import get_logger
 from antiphon.chassis.personal_data import shown
 from antiphon.chassis.retry import retrying
@@ -16,7 +14,8 @@ log = get_logger(__name__)
 
 SETTLED_SECONDS = 5.0  # a restarted task that has run this long works again
 CANCEL_SECONDS = 1.0  # between two attempts to cancel: a library may swallow one
-LOG_FIELDS = "structlog_"  # how the names of structlog's variables begin, which libraries do not import
+# how the names of structlog's variables and OpenTelemetry's modules begin: not all who use this have them
+LOG_FIELDS, SPANS = "structlog_", "opentelemetry.context"
 
 T = TypeVar("T")
 
@@ -111,8 +110,9 @@ class BackgroundTask:
 def _of_nobody() -> Context:
     """Return the current context without its span and the fields of its log lines."""
     found = copy_context()
-    found.run(tracing.attach, tracing.Context())
-    for variable in found:
+    for variable, value in found.items():
         if variable.name.startswith(LOG_FIELDS):
             found.run(variable.set, ...)  # what structlog takes for none
+        elif type(value).__module__.startswith(SPANS):
+            found.run(variable.set, type(value)())
     return found
