@@ -74,6 +74,11 @@ class ApiKey(msgspec.Struct, frozen=True, omit_defaults=True):
         """Return whether the key is no longer valid because of its age."""
         return self.expires_at is not None and self.expires_at <= now
 
+    @property
+    def ends_at(self) -> datetime | None:
+        """When the key was revoked or expires, whichever is earlier; None if it has no end."""
+        return min((at for at in (self.revoked_at, self.expires_at) if at is not None), default=None)
+
     def usable(self, now: datetime) -> bool:
         """Return whether the key opens anything."""
         return self.revoked_at is None and not self.expired(now)

@@ -2,13 +2,12 @@
 
 import asyncio
 from collections.abc import Iterator
-from datetime import datetime
 from pathlib import Path
 
 import msgspec
 
 from antiphon.chassis.bus import Bucket, Bus
-from antiphon.contracts.api_keys import ApiKey, InvalidKey, decode_key
+from antiphon.contracts.api_keys import InvalidKey, decode_key
 from antiphon.contracts.deployment import IDENTITY_KEY, decode_deployment
 from antiphon.contracts.streams import BUCKETS, DEPLOYMENT, KEYS, BucketDefinition
 from antiphon.persistence.backup.folder import Draft
@@ -160,14 +159,10 @@ async def _write(bucket: Bucket, definition: BucketDefinition, key: str, value: 
 def _ends_earlier(key: str, here: bytes, saved: bytes) -> bool:
     """Return whether a key is revoked or expires before that of the backup: it would open again."""
     try:
-        ends = _end(decode_key(key, here))
+        ends = decode_key(key, here).ends_at
     except InvalidKey:  # when it was last used, or damaged: the backup's is better
         return False
     try:
-        return ends is not None and ((later := _end(decode_key(key, saved))) is None or ends < later)
+        return ends is not None and ((later := decode_key(key, saved).ends_at) is None or ends < later)
     except InvalidKey:
         return True
-
-
-def _end(key: ApiKey) -> datetime | None:
-    return min((at for at in (key.revoked_at, key.expires_at) if at is not None), default=None)

@@ -252,7 +252,7 @@ class KeyStore:
         ended = [record for record in found if not record.key.usable(now)]
         if not ended:
             raise TooManyKeys(f"the tenant has {len(found)} keys, and may have {KEYS_PER_TENANT}")
-        oldest = min(ended, key=lambda record: _ended_at(record.key))
+        oldest = min(ended, key=lambda record: record.key.ends_at or now)
         await self._remove(oldest.digest)
 
     def _is_kept(self, record: KeyRecord) -> bool:
@@ -277,7 +277,3 @@ class KeyStore:
 
 def _new_secret() -> str:
     return SECRET_PREFIX + secrets.token_urlsafe(SECRET_BYTES)
-
-
-def _ended_at(key: ApiKey) -> datetime:
-    return min(at for at in (key.revoked_at, key.expires_at) if at is not None)
