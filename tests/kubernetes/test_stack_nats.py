@@ -7,7 +7,7 @@ import re
 import subprocess
 import sys
 import urllib.request
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -250,6 +250,19 @@ async def test_the_supervisor_asks_for_health(server: StackServer, buses: dict[s
     assert nats_probe.fault(server.port, Login(SUPERVISOR, password)) is None
 
 
+def run(command: Command, argv: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    """Run a program in the folder and environment of a server's container."""
+    return subprocess.run(
+        argv,
+        cwd=command.directory,
+        env=dict(command.environment),
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+
 def test_the_servers_let_each_other_in_by_password(server: StackServer, tmp_path: Path) -> None:
     cluster = StackServer(tmp_path, server.rendered, {"cluster": server.values["config"]["cluster"]["merge"]})
     command = cluster.prepare()
@@ -259,15 +272,7 @@ def test_the_servers_let_each_other_in_by_password(server: StackServer, tmp_path
     assert routes == [
         f"nats://route:{password}@antiphon-nats-{number}.antiphon-nats-headless:6222" for number in range(3)
     ]
-    done = subprocess.run(
-        ["nats-server", "-t", *command.argv[2:]],
-        cwd=command.directory,
-        env=dict(command.environment),
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
+    done = run(command, ["nats-server", "-t", *command.argv[2:]])
     assert done.returncode == 0, done.stderr
 
 
@@ -277,15 +282,7 @@ def test_a_server_of_a_cluster_without_accounts_does_not_start(server: StackServ
     for account in ("$G", "$SYS"):
         (tmp_path / "store" / "jetstream" / account).mkdir(parents=True)
 
-    done = subprocess.run(
-        command.argv,
-        cwd=command.directory,
-        env=dict(command.environment),
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
+    done = run(command, command.argv)
 
     assert done.returncode == 1
     assert "from a release without NATS accounts" in done.stderr
